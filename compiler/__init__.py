@@ -1,0 +1,1 @@
+"""From text to rendered kernel source. Start reading at :mod:`compiler.driver`."""

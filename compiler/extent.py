@@ -1,0 +1,40 @@
+"""The sizes of one call and what its tables hold: what an expression needs to have a value. Nouns only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Extent:
+    """``m`` query rows, at positions ``q_start .. q_start + m - 1``, against ``n`` keys.
+
+    ``q_start`` holds one position, or one for each entry of the batch; None where only the device knows it.
+    """
+
+    n: int
+    m: int
+    heads: int = 1
+    q_start: tuple[int, ...] | None = (0,)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one table holds, in the form that everything behind the call's checks uses.
+
+    ``values``: int32 or int64 for ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``, and for
+    ``set`` a bool bitmap with the universe as an axis of its own at the end, whatever form the caller gave. Axes:
+    batch (if ``batched``), then the table's dimensions. None where only the device knows them.
+    """
+
+    values: NDArray[Any] | None
+    batched: bool = False
+
+
+def empty_set(dimensions: tuple[int, ...]) -> Contents:
+    """A set table in which every set is empty."""
+    return Contents(np.zeros((*dimensions, 1), dtype=bool))

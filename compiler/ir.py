@@ -1,0 +1,200 @@
+"""The typed expression that a checked pattern is, and the attention built around it. Nouns only.
+
+An expression speaks of one pair: the query position ``q``, the key position ``k``, the number of keys ``n``, the
+query head, and run-time tables. Everything that the text knew at compile time (constants, sizes, layers, local names,
+applied patterns) has been substituted before an expression exists. Building them, with constants folded, is
+:mod:`compiler.fold`'s work; what they mean is :mod:`compiler.evaluate`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .diagnostics import Span
+
+Type = Literal["int", "float", "bool", "count"]
+
+Op = Literal[
+    # numbers; both arguments of one type, int or float. add, mul, min and max take two or more
+    "add", "sub", "mul", "neg", "abs", "min", "max",
+    # integers: floor division and remainder by a positive constant; hash takes one or more
+    "floordiv", "mod", "hash",
+    # comparisons of two numbers of one type (`>` and `>=` are written the other way round)
+    "lt", "le", "eq", "ne",
+    # conditions; `and` and `or` take two or more and are reached from left to right. iff: both hold or neither
+    "and", "or", "not", "iff",
+    # (condition, then, else): both branches of the node's type, except that a bool stands for 0 or 1 in a count
+    "if",
+    # counts: the sum of two or more conditions or counts; (condition, count)
+    "plus", "filter",
+    # floats
+    "float", "div", "exp", "log", "tanh", "sqrt", "sigmoid",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Const:
+    value: bool | int | float
+
+    @property
+    def type(self) -> Type:
+        if isinstance(self.value, bool):
+            return "bool"
+        return "int" if isinstance(self.value, int) else "float"
+
+
+@dataclass(frozen=True)
+class Position:
+    """``q``, ``k``, ``n``, ``head`` and ``heads`` of the language; ``head_dim`` stands in a scale only."""
+
+    name: Literal["q", "k", "n", "head", "heads", "head_dim"]
+    type: Type = field(default="int", init=False)
+
+
+@dataclass(frozen=True)
+class Logit:
+    """``s``: the scaled logit ``scale * q·k``; in a score only."""
+
+    type: Type = field(default="float", init=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a run-time table, with one index for each of its dimensions (none for a scalar).
+
+    An index outside the table reads 0 or false. The index of a ``query`` dimension is the position ``q``: the table's
+    row is ``q - q_start``.
+    """
+
+    table: str
+    indices: tuple[Expr, ...]
+    type: Type
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Whether ``element`` is in a run-time set, itself chosen by one index for each dimension of the table."""
+
+    element: Expr
+    table: str
+    indices: tuple[Expr, ...]
+    type: Type = field(default="bool", init=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Apply:
+    op: Op
+    args: tuple[Expr, ...]
+    type: Type
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Kept from the start: a deep expression is looked up often, and its parts have theirs already.
+        object.__setattr__(self, "_hash", hash((self.op, self.args, self.type)))
+
+    def __hash__(self) -> int:
+        return int(self.__dict__["_hash"])
+
+
+Expr = Const | Position | Logit | Entry | Member | Apply
+
+Q, K, N = Position("q"), Position("k"), Position("n")
+HEAD, HEADS, HEAD_DIM = Position("head"), Position("heads"), Position("head_dim")
+LOGIT = Logit()
+TRUE, FALSE = Const(True), Const(False)
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The direct parts of an expression, in the order in which they are reached."""
+    match expr:
+        case Apply(args=args):
+            return args
+        case Entry(indices=indices):
+            return indices
+        case Member(element=element, indices=indices):
+            return (*indices, element)
+        case _:
+            return ()
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """Every distinct part of an expression once, parts before the whole."""
+    seen: set[Expr] = set()
+    stack: list[tuple[Expr, bool]] = [(expr, False)]
+    while stack:
+        node, entered = stack.pop()
+        if entered:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child in reversed(children(node)))
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of a table. ``size`` belongs to ``fixed``; a ``free`` size is the same wherever ``name`` recurs."""
+
+    kind: Literal["token", "query", "head", "fixed", "free"]
+    size: int | None = None
+    name: str = ""
+
+
+Literal_ = bool | int | float | frozenset[int] | tuple["Literal_", ...]  # contents of a table, as the text gives them
+
+
+@dataclass(frozen=True)
+class Table:
+    """A run-time parameter: a tensor given at the call under ``name``.
+
+    ``value`` is set when the text itself gives the contents (a list in a test, say): then it is no parameter of the
+    call. ``default`` is what a call that does not name the table gets.
+    """
+
+    name: str
+    element: Literal["int", "float", "bool", "set", "order"]
+    dimensions: tuple[Dimension, ...]
+    default: Literal_ | None = None
+    value: Literal_ | None = None
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A pattern with its score, every compile-time parameter bound: what the compiler compiles.
+
+    - ``mask``: bool or count, over positions and tables;
+    - ``score``: float, over :class:`Logit`, positions and tables;
+    - ``scale``: float, over ``head``, ``heads`` and ``head_dim``; by default ``1 / sqrt(head_dim)``;
+    - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None.
+    """
+
+    name: str
+    mask: Expr
+    score: Expr
+    scale: Expr
+    sink: Expr | None
+    tables: tuple[Table, ...]
+
+    @property
+    def parameters(self) -> tuple[Table, ...]:
+        """The tables that a call gives by name."""
+        return tuple(table for table in self.tables if table.value is None)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One attention for each layer; heads that differ are told apart by ``head`` inside its mask, score and sink."""
+
+    name: str
+    heads: int
+    layers: tuple[Attention, ...]
+
+
+DEFAULT_SCALE: Expr = Apply(
+    "div", (Const(1.0), Apply("sqrt", (Apply("float", (HEAD_DIM,), "float"),), "float")), "float"
+)
