@@ -34,7 +34,7 @@ def add(*xs: Expr, span: Span | None = None) -> Expr:
         return Const(float(sum(known))) if known is not None else Apply("add", xs, "float", span)
     parts = _flat("add", xs)
     constant = sum(int(x.value) for x in parts if isinstance(x, Const))
-    rest = [x for x in parts if not isinstance(x, Const)]
+    rest: list[Expr] = [x for x in parts if not isinstance(x, Const)]
     if constant or not rest:
         rest.append(Const(constant))
     return rest[0] if len(rest) == 1 else Apply("add", tuple(rest), kind, span)
@@ -79,7 +79,7 @@ def absolute(x: Expr, span: Span | None = None) -> Expr:
 def _extreme(op: Op, choose_of: Callable[..., int | float], xs: tuple[Expr, ...], span: Span | None) -> Expr:
     parts = list(dict.fromkeys(_flat(op, xs)))
     known = [x.value for x in parts if isinstance(x, Const)]
-    rest = [x for x in parts if not isinstance(x, Const)]
+    rest: list[Expr] = [x for x in parts if not isinstance(x, Const)]
     if known:
         rest.append(Const(choose_of(known)))
     return rest[0] if len(rest) == 1 else Apply(op, tuple(rest), xs[0].type, span)

@@ -1,0 +1,1 @@
+"""The shipped patterns; ``std.attn`` is the prelude."""
