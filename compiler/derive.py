@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fold import add, choose, div, equal, function, less, less_equal, mul, neg, sub
+from .fold import add, choose, div, equal, less, less_equal, mul, neg, sub
 from .ir import Apply, Const, Entry, Expr, Position, walk
 
 ZERO, ONE = Const(0.0), Const(1.0)
