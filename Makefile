@@ -1,0 +1,62 @@
+# `make help` lists the targets. All of them share one environment, .venv, installed from constraints.txt.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= 2
+FUZZ ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format unit package fuzz bench wheel clean distclean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: $(STAMP)  ## a pattern in a real model on a real document: equal to the model's own attention, and faster
+	$(BIN)/python examples/longformer_document.py
+
+test: lint unit  ## everything that must pass: lint, then the tests (the package's among them)
+
+lint: $(STAMP)  ## ruff and mypy (strict) over the package
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p attnc
+
+format: $(STAMP)  ## lay out the code as lint wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(STAMP)  ## the tests alone, WORKERS=2 at a time
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+package: $(STAMP)  ## build wheel and sdist, install each, and use them from an empty folder
+	$(BIN)/python -m pytest -q tests/test_package.py
+
+fuzz: $(STAMP)  ## random programs, for long: resumable, prints its seed; FUZZ="..." passes options
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+wheel: $(STAMP)  ## wheel and sdist, into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+clean:  ## what tools leave behind
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## and the environment
+	rm -rf .venv
+
+# Torch first and by its exact version, so that the resolver never looks for another. The stamp is written last: an
+# installation that broke off starts again, and a change of the pins or of the dependencies is noticed.
+$(STAMP): constraints.txt pyproject.toml hatch_build.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: none was found. Set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 is what constraints.txt pins; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11" if sys.version_info[:2] != (3, 11) else 0)'
+	rm -f $(STAMP)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt hatchling editables
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,demo]'
+	touch $(STAMP)
