@@ -1,0 +1,168 @@
+"""Every setting, in one place: what it does, the variable that sets it, and whether it enters a cache key.
+
+A setting is read from the environment each time it is asked for, so a variable set late still counts; inside
+:meth:`Settings.override` the value given there wins. Nothing here imports torch or triton.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, cast, get_args, overload
+
+T = TypeVar("T")
+Backend = Literal["auto", "cpp", "triton", "blocked"]
+
+_ON = frozenset({"1", "true", "yes", "on"})
+_OFF = frozenset({"0", "false", "no", "off"})
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in _ON:
+        return True
+    if text.lower() in _OFF:
+        return False
+    raise ValueError("expected 0 or 1")
+
+
+def _backend(text: str) -> Backend:
+    if text not in get_args(Backend):
+        raise ValueError(f"expected one of {', '.join(get_args(Backend))}")
+    return cast(Backend, text)
+
+
+def _level(text: str) -> int:
+    if text not in {"0", "1", "2", "3"}:
+        raise ValueError("expected 0, 1, 2 or 3")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("expected a number of seconds, 0 or more")
+    return seconds
+
+
+class Setting(Generic[T]):
+    """One setting. ``variables`` are tried in order, and an empty variable counts as unset."""
+
+    name: str
+
+    def __init__(
+        self, default: T, parse: Callable[[str], T], variables: tuple[str, ...], keyed: bool, sentence: str
+    ) -> None:
+        self.default, self.parse, self.variables = default, parse, variables
+        self.keyed, self.sentence = keyed, sentence
+
+    def __set_name__(self, owner: type[Settings], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Settings]) -> Setting[T]: ...
+    @overload
+    def __get__(self, instance: Settings, owner: type[Settings]) -> T: ...
+    def __get__(self, instance: Settings | None, owner: type[Settings]) -> Setting[T] | T:
+        if instance is None:
+            return self
+        overrides = instance._overrides
+        if self.name in overrides:
+            return cast(T, overrides[self.name])
+        return self.read()
+
+    def __set__(self, instance: Settings, value: T) -> None:
+        raise AttributeError(f"setting {self.name} is changed by `with settings.override({self.name}=…)`")
+
+    def read(self) -> T:
+        """The value that the environment gives, or the default. ValueError for a variable that does not parse."""
+        for variable in self.variables:
+            text = os.environ.get(variable, "").strip()
+            if text:
+                try:
+                    return self.parse(text)
+                except ValueError as error:
+                    raise ValueError(f"{variable} is {text!r}: {error}") from None
+        return self.default
+
+
+@dataclass(frozen=True)
+class Described:
+    """One row of `attnc settings`."""
+
+    name: str
+    variables: tuple[str, ...]
+    value: object
+    keyed: bool
+    sentence: str
+
+
+class Settings:
+    """The settings of this process. Overrides hold for all of its threads, because backward passes run on others."""
+
+    cache_dir: Setting[Path | None] = Setting(
+        None, Path, ("ATTNC_CACHE_DIR",), False, "The folder of the cache; the user's cache folder unless given."
+    )
+    cache: Setting[bool] = Setting(True, _switch, ("ATTNC_CACHE",), False, "Whether built kernels are kept on disk.")
+    lock_seconds: Setting[float] = Setting(
+        120.0, _seconds, ("ATTNC_LOCK_SECONDS",), False,
+        "How long to wait for another process that builds the same kernel, before building it alone.",
+    )  # fmt: skip
+    cxx: Setting[str | None] = Setting(
+        None, str, ("ATTNC_CXX", "CXX"), True, "The C++ compiler and leading arguments; found on PATH unless given."
+    )
+    optimisation: Setting[int] = Setting(
+        3, _level, ("ATTNC_OPTIMISATION",), True, "The level of optimisation of C++ kernels, 0 to 3."
+    )
+    interpret: Setting[bool] = Setting(
+        False, _switch, ("ATTNC_INTERPRET",), False,
+        "Whether CPU tensors run the Triton kernels in Triton's interpreter; counts if set before triton is imported.",
+    )  # fmt: skip
+    verify: Setting[bool] = Setting(
+        False, _switch, ("ATTNC_VERIFY",), False, "Whether the invariant of every stage of the compiler is checked."
+    )
+    backend: Setting[Backend] = Setting(
+        "auto", _backend, ("ATTNC_BACKEND",), False,
+        "The executor: auto chooses by device; cpp, triton or blocked insist on one.",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._overrides: dict[str, object] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def fields(cls) -> tuple[Setting[Any], ...]:
+        """Every setting, in the order in which it is written down here."""
+        return tuple(value for value in vars(cls).values() if isinstance(value, Setting))
+
+    @contextmanager
+    def override(self, **values: object) -> Iterator[Settings]:
+        """Sets some settings until the block ends, whatever ends it. TypeError for a name that is no setting."""
+        known = {setting.name for setting in self.fields()}
+        for name in values:
+            if name not in known:
+                raise TypeError(f"{name} is no setting; the settings are {', '.join(sorted(known))}")
+        with self._lock:
+            before = self._overrides
+            self._overrides = {**before, **values}
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self._overrides = before
+
+    def describe(self) -> tuple[Described, ...]:
+        """Every setting with its present value."""
+        return tuple(
+            Described(setting.name, setting.variables, getattr(self, setting.name), setting.keyed, setting.sentence)
+            for setting in self.fields()
+        )
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{row.name}={row.value!r}' for row in self.describe())})"
+
+
+settings = Settings()
