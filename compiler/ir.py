@@ -37,12 +37,12 @@ Op = Literal[
 @dataclass(frozen=True)
 class Const:
     value: bool | int | float
+    type: Type = field(init=False, repr=False)
 
-    @property
-    def type(self) -> Type:
-        if isinstance(self.value, bool):
-            return "bool"
-        return "int" if isinstance(self.value, int) else "float"
+    def __post_init__(self) -> None:
+        # A field, so that 1, 1.0 and true differ: to Python they are equal, and one would stand for another in a dict.
+        kind: Type = "bool" if isinstance(self.value, bool) else "int" if isinstance(self.value, int) else "float"
+        object.__setattr__(self, "type", kind)
 
 
 @dataclass(frozen=True)
