@@ -1,0 +1,200 @@
+"""A mask as a picture: blocks for a terminal; PNG and SVG for a file, with the tiles that the compiler chose.
+
+Every function takes a :class:`Picture`; none evaluates a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
+
+INK = (31, 58, 96)
+PAPER = (255, 255, 255)
+FRAME = (150, 150, 150)
+FULL_TILE = (34, 139, 84)
+PARTIAL_TILE = (222, 120, 24)
+SHADES = " ░▒▓█"
+SVG_LEVELS = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pairs that a kernel visits together: rows ``top .. bottom - 1``, columns ``left .. right - 1``."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    full: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``density``: the kept share of each cell's pairs, 0 to 1, ``[rows, columns]``; a cell is a pair where all fit.
+
+    ``counts``, of the same shape, says how often each pair counts, where the picture holds single pairs of a multiset.
+    """
+
+    title: str
+    queries: int
+    keys: int
+    density: NDArray[np.float32]
+    counts: NDArray[np.int64] | None = None
+    tiles: tuple[Tile, ...] = ()
+
+
+def bins(length: int, limit: int) -> NDArray[np.int64]:
+    """Where each of at most ``limit`` cells begins, and at the end ``length``: ``[cells + 1]``."""
+    cells = min(length, limit)
+    return (np.arange(cells + 1) * length) // max(cells, 1)
+
+
+def blocks(picture: Picture) -> str:
+    """The picture in characters, two rows of cells to a line, without a line break at the end.
+
+    Half blocks where every cell is one pair; shades by density where cells hold many; for a multiset digits, a line
+    for each row.
+    """
+    if picture.counts is not None:
+        return "\n".join("".join(_count(int(value)) for value in row) for row in picture.counts)
+    cells = picture.density
+    if cells.shape[0] % 2:
+        cells = np.vstack([cells, np.zeros((1, cells.shape[1]), np.float32)])
+    pairs = zip(cells[0::2], cells[1::2], strict=True)
+    if picture.density.shape == (picture.queries, picture.keys):
+        return "\n".join("".join(_half(a > 0, b > 0) for a, b in zip(*pair, strict=True)) for pair in pairs)
+    odd = picture.density.shape[0] % 2
+    lines = [[_shade(a, b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+    if odd:
+        lines[-1] = [_shade(a, a) for a in cells[-2]]
+    return "\n".join("".join(line) for line in lines)
+
+
+def _count(value: int) -> str:
+    if value < 2:
+        return ".#"[value]
+    return str(value) if value < 10 else "+"
+
+
+def _half(upper: bool, lower: bool) -> str:
+    return " ▄▀█"[2 * int(upper) + int(lower)]
+
+
+def _shade(upper: float, lower: float) -> str:
+    """Blank only for cells that keep nothing, solid only for cells that keep everything."""
+    density = (float(upper) + float(lower)) / 2
+    if density <= 0:
+        return SHADES[0]
+    return SHADES[4] if density >= 1 else SHADES[1 + min(2, int(density * 3))]
+
+
+def write(picture: Picture, path: Path) -> None:
+    """The picture as ``.png`` or ``.svg``, as the name says; ValueError for another ending."""
+    match path.suffix.lower():
+        case ".png":
+            image(picture).save(path, format="PNG")
+        case ".svg":
+            path.write_text(svg(picture), encoding="utf-8")
+        case ending:
+            raise ValueError(f"a picture is written as .png or .svg, not {ending or 'a file without an ending'!r}")
+
+
+def _side(picture: Picture) -> int:
+    """Pixels along one cell."""
+    return max(1, min(16, 960 // max(picture.density.shape, default=1)))
+
+
+def image(picture: Picture) -> Image.Image:
+    """The picture for a screen: cells, a frame, the tiles, and a line of legend below."""
+    from PIL import Image, ImageDraw  # only a picture needs it
+
+    side, margin, foot = _side(picture), 8, 28
+    share = picture.density[:, :, None]
+    colours = np.rint(np.array(PAPER) * (1 - share) + np.array(INK) * share).astype(np.uint8)
+    pixels = np.repeat(np.repeat(colours, side, axis=0), side, axis=1)
+    height, width = pixels.shape[:2]
+    canvas = Image.new("RGB", (max(width + 2 * margin, 420), height + 2 * margin + foot), PAPER)
+    if pixels.size:
+        canvas.paste(Image.fromarray(pixels), (margin, margin))
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((margin - 1, margin - 1, margin + width, margin + height), outline=FRAME)
+    for box, full in _boxes(picture, width, height):
+        left, top, right, bottom = (value + margin for value in box)
+        draw.rectangle(
+            (left, top, max(left, right - 1), max(top, bottom - 1)), outline=FULL_TILE if full else PARTIAL_TILE
+        )
+    _legend(draw, picture, margin, height + 2 * margin)
+    return canvas
+
+
+def _legend(draw: ImageDraw.ImageDraw, picture: Picture, left: int, top: int) -> None:
+    for text, colour in legend(picture):
+        draw.text((left, top), text, fill=colour)
+        left += int(draw.textlength(text)) + 14
+
+
+def legend(picture: Picture) -> list[tuple[str, tuple[int, int, int]]]:
+    """What the picture shows, in words and the colour that each stands for."""
+    words: list[tuple[str, tuple[int, int, int]]] = [(f"{picture.title}  {picture.queries:,} x {picture.keys:,}", INK)]
+    for full, name, colour in ((True, "full tiles", FULL_TILE), (False, "partial tiles", PARTIAL_TILE)):
+        number = sum(tile.full is full for tile in picture.tiles)
+        if number:
+            words.append((f"{number:,} {name}", colour))
+    return words
+
+
+def _boxes(picture: Picture, width: float, height: float) -> Iterator[tuple[tuple[int, int, int, int], bool]]:
+    """The tiles in the picture's own units, full ones first: left, top, right, bottom."""
+    across, down = width / max(picture.keys, 1), height / max(picture.queries, 1)
+    for tile in sorted(picture.tiles, key=lambda tile: not tile.full):
+        corners = (tile.left * across, tile.top * down, tile.right * across, tile.bottom * down)
+        left, top, right, bottom = (round(value) for value in corners)
+        yield (left, top, right, bottom), tile.full
+
+
+def svg(picture: Picture) -> str:
+    """The picture as an SVG document: equal cells of a row are one rectangle."""
+    side, margin, foot = _side(picture), 8, 24
+    rows, columns = picture.density.shape
+    width, height = columns * side, rows * side
+    whole = (width + 2 * margin, height + 2 * margin + foot)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole[0]}" height="{whole[1]}" '
+        f'viewBox="{-margin} {-margin} {whole[0]} {whole[1]}" shape-rendering="crispEdges">',
+        f"<title>{escape(picture.title)}</title>",
+        f'<rect width="{width}" height="{height}" fill="{_hex(PAPER)}" stroke="{_hex(FRAME)}"/>',
+    ]
+    levels = np.ceil(picture.density * SVG_LEVELS).astype(np.int64)
+    for y, row in enumerate(levels):
+        for left, right, level in _equal(row):
+            opacity = "" if level == SVG_LEVELS else f' fill-opacity="{level / SVG_LEVELS:g}"'
+            place = f'x="{left * side}" y="{y * side}" width="{(right - left) * side}" height="{side}"'
+            parts.append(f'<rect {place} fill="{_hex(INK)}"{opacity}/>')
+    for (left, top, right, bottom), full in _boxes(picture, width, height):
+        place = f'x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"'
+        parts.append(f'<rect {place} fill="none" stroke="{_hex(FULL_TILE if full else PARTIAL_TILE)}"/>')
+    words = "".join(f'<tspan fill="{_hex(colour)}" dx="8">{escape(text)}</tspan>' for text, colour in legend(picture))
+    parts.append(f'<text x="-8" y="{height + 20}" font-family="sans-serif" font-size="12">{words}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _equal(row: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Runs of equal values other than 0: where each starts, where it ends, the value."""
+    edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
+    for left, right in pairwise(edges):
+        if left < right and row[left]:
+            yield left, right, int(row[left])
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
