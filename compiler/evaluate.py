@@ -84,7 +84,7 @@ class Environment:
 class IndexOutOfTable(ValueError):
     """An index that is reached lies outside its table."""
 
-    def __init__(self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...]):
+    def __init__(self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...]) -> None:
         dimension = table.dimensions[axis]
         name = dimension.name or dimension.kind
         super().__init__(
@@ -97,7 +97,7 @@ class IndexOutOfTable(ValueError):
 class NumpyArrays:
     """The oracle's own arrays; ``dtype`` is the working float."""
 
-    def __init__(self, dtype: Any = np.float64):
+    def __init__(self, dtype: Any = np.float64) -> None:
         self.dtype = np.dtype(dtype)
 
     def constant(self, value: bool | int | float) -> Array:
