@@ -27,7 +27,7 @@ Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at ha
 class Arrays(Protocol):
     """What an array library must offer, beside Python's operators, ``reshape`` and indexing by arrays of integers.
 
-    Integers are int64 and floor in ``//`` and ``%``; floats are all of one working dtype, of the implementation's choice.
+    Integers are int64 and floor in ``//`` and ``%``; floats are all of one working dtype, the implementation's choice.
     """
 
     def constant(self, value: bool | int | float) -> Array:
@@ -81,7 +81,7 @@ class Environment:
     reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]; None: every pair
 
 
-class IndexOutOfTable(ValueError):
+class OutOfTableError(ValueError):
     """An index that is reached lies outside its table."""
 
     def __init__(self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...]) -> None:
@@ -149,9 +149,9 @@ def evaluate(
 ) -> NDArray[np.bool_] | NDArray[np.int64]:
     """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, n]``.
 
-    ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats are
-    compared in float32 where every float table is, else in float64. Raises :class:`IndexOutOfTable` for an index that
-    is reached and lies outside its table, and ValueError for what only a device knows.
+    ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats
+    are compared in float32 where every float table is, else in float64. Raises :class:`OutOfTableError` for an index
+    that is reached and lies outside its table, and ValueError for what only a device knows.
     """
     if expr.type not in ("bool", "count"):
         raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
@@ -187,9 +187,9 @@ def environment(
 ) -> Environment:
     """Lay positions and tables out along the four axes.
 
-    ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score. ``reached``:
-    bool, broadcasts to [batch, heads, m, n]: the pairs whose reads count (the kept ones, for a score). Raises ValueError
-    where batches disagree.
+    ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
+    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs whose reads count (the kept ones, for a score).
+    Raises ValueError where batches disagree.
     """
     sizes = {"q_start": q_start.shape[0]}
     sizes.update({name: held.values.shape[0] for name, held in tables.items() if held.batched})
@@ -226,8 +226,8 @@ class _Outside:
 def interpret(expr: Expr, environment: Environment) -> Array:
     """The value of an expression: bool, int64 (numbers and counts) or the working float; axes may have size 1.
 
-    A read outside its table gives 0 or false; where it is also reached, :class:`IndexOutOfTable` is raised. Shared parts are
-    evaluated once, and integers and floats are let go after their last use.
+    A read outside its table gives 0 or false; where it is also reached, :class:`OutOfTableError` is raised. Shared
+    parts are evaluated once, and integers and floats are let go after their last use.
     """
     nodes = tuple(walk(expr))
     uses = Counter(part for node in nodes for part in children(node))
@@ -408,4 +408,4 @@ def _refuse(outside: Sequence[_Outside], reached: Mapping[Expr, Array], environm
             pair = tuple(int(axis[0]) for axis in np.nonzero(bad))
             value = np.broadcast_to(environment.arrays.numpy(fault.index), bad.shape)[pair]
             table = environment.tables[fault.node.table].table
-            raise IndexOutOfTable(table, fault.axis, int(value), fault.size, pair)
+            raise OutOfTableError(table, fault.axis, int(value), fault.size, pair)
