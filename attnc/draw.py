@@ -54,9 +54,9 @@ class Picture:
 
 
 def bins(length: int, limit: int) -> NDArray[np.int64]:
-    """Where each of at most ``limit`` cells begins, and at the end ``length``: ``[cells + 1]``."""
-    cells = min(length, limit)
-    return (np.arange(cells + 1) * length) // max(cells, 1)
+    """Where each of at most ``limit`` cells begins, and at the end ``length``: ``[cells + 1]``; equal but for the last."""
+    step = max(1, -(-length // limit))
+    return np.append(np.arange(0, length, step), length)
 
 
 def blocks(picture: Picture) -> str:
