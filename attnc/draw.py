@@ -54,7 +54,7 @@ class Picture:
 
 
 def bins(length: int, limit: int) -> NDArray[np.int64]:
-    """Where each of at most ``limit`` cells begins, and at the end ``length``: ``[cells + 1]``; equal but for the last."""
+    """Where each of at most ``limit`` equal cells begins, then ``length``: ``[cells + 1]``; the last may be smaller."""
     step = max(1, -(-length // limit))
     return np.append(np.arange(0, length, step), length)
 
