@@ -1,0 +1,433 @@
+"""Is a condition true nowhere, somewhere or everywhere in a box of pairs? Many boxes at once, without visiting pairs.
+
+Integers are affine forms over the digits of the positions (:mod:`compiler.forms`), table entries the range of what a
+box of indices holds (:mod:`compiler.lookup`). The answer is three-valued: PARTIAL is always allowed, a wrong EMPTY or
+FULL never. On boxes of one pair the answer is exact, up to what only the device knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .extent import Contents, Extent
+from .forms import Bounds, Digits, Form, add, hashed, scale, subtract
+from .ir import Apply, Const, Entry, Expr, Logit, Member, Position, Table, children, walk
+from .lookup import RangeTable
+from .plan import EMPTY, FULL, PARTIAL
+
+
+class DigitRange(NamedTuple):
+    """One digit of a token position: ``stride`` tokens apart, with values ``low .. high`` in each box."""
+
+    stride: int
+    low: NDArray[np.int64]  # [boxes]
+    high: NDArray[np.int64]  # [boxes]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A batch of boxes of pairs.
+
+    A query's row (its position less ``q_start``) and a key's position are the sums of their digits times the strides.
+    ``batch`` is the box's entry of the batch; ``head`` its query head, or None for any head.
+    """
+
+    query: tuple[DigitRange, ...]
+    key: tuple[DigitRange, ...]
+    batch: NDArray[np.int64]  # [boxes]
+    head: NDArray[np.int64] | None = None  # [boxes]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+@dataclass(frozen=True)
+class TableContents:
+    """One table that an expression may read, with what it holds."""
+
+    table: Table
+    contents: Contents
+
+
+class Range(NamedTuple):
+    """Floats or counts between two bounds, in every box."""
+
+    low: Any
+    high: Any
+
+
+Trits: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
+Value: TypeAlias = Form | Range | Trits | None  # an int, a float or a count, a condition; None: any number whatever
+
+# Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
+_LARGEST_MAGNITUDE = 2**60
+# No position is larger, even one that only the device knows.
+_LARGEST_POSITION = 2**48
+
+
+class Classifier:
+    """Prepared to look at boxes for some expressions, one extent and the tables' contents."""
+
+    def __init__(self, roots: Sequence[Expr], extent: Extent, tables: Mapping[str, TableContents]) -> None:
+        self._roots = tuple(roots)
+        self._extent = extent
+        self._tables = tables
+        self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
+        self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
+        self._dtype = np.dtype(np.int64 if self._largest_magnitude() < _LARGEST_MAGNITUDE else object)
+
+    def classify(self, boxes: Boxes) -> Trits:
+        """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
+        return _as_trits(self.values(boxes)[self._roots[0]], self._roots[0].type, len(boxes))
+
+    def values(self, boxes: Boxes) -> dict[Expr, Value]:
+        """What every part of the roots can be in each box."""
+        return _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype).read(self._order)
+
+    def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
+        """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
+        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype)
+        values = reading.read(self._order)
+        found: list[Trits | Bounds | None] = []
+        for root in self._roots:
+            value = values[root]
+            found.append(reading.bounds(value) if root.type == "int" else _as_trits(value, root.type, len(boxes)))
+        return found
+
+    def _read_tables(self) -> set[str]:
+        return {node.table for node in self._order if isinstance(node, Entry | Member)}
+
+    def _largest_magnitude(self) -> int:
+        """No integer that the arithmetic of forms meets is larger."""
+        magnitudes: dict[Expr, int] = {}
+        largest = 0
+        for node in self._order:
+            magnitude, met = self._magnitude(node, [magnitudes[part] for part in children(node)])
+            magnitudes[node] = magnitude
+            largest = max(largest, magnitude, met)
+        return largest
+
+    def _magnitude(self, node: Expr, parts: list[int]) -> tuple[int, int]:
+        """Of a node's form, all terms together, and of what is met on the way to it.
+
+        A covering form is a bound and a length: three times what it covers.
+        """
+        match node:
+            case Const(value=value):
+                return (abs(value) if isinstance(value, int) else 0), 0
+            case Position(name=name):
+                return self._position_magnitude(name), 0
+            case Entry(table=table, type="int"):
+                return 3 * _largest_entry(self._tables[table].contents), sum(parts) + self._position_magnitude("q")
+            case Apply(op="add" | "sub"):
+                return sum(parts), 0
+            case Apply(op="mul", type="int"):
+                return 3 * reduce(lambda a, b: 3 * a * b, parts), 0
+            case Apply(op="floordiv" | "mod"):
+                return 4 * sum(parts) + 4, 0
+            case Apply(op="hash"):
+                return 3 * 2**31, sum(parts)
+            case _:
+                return 3 * max(parts, default=0), sum(parts)
+
+    def _position_magnitude(self, name: str) -> int:
+        extent = self._extent
+        if name == "q":
+            start = _LARGEST_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
+            return start + extent.m + 2**20
+        return {"k": extent.n + 2**20, "n": extent.n, "head": extent.heads, "heads": extent.heads}.get(name, 0)
+
+
+def _lookup(held: TableContents) -> RangeTable | None:
+    """None where nothing is known of the entries; a table with NaN is of no use either."""
+    values = held.contents.values
+    if values is None or (held.table.element == "float" and bool(np.isnan(values).any())):
+        return None
+    if held.contents.batched and not len(values):
+        return None
+    # A batch of one stands for every entry of the batch.
+    alone = held.contents.batched and len(values) == 1
+    return RangeTable(values[0] if alone else values, held.contents.batched and not alone)
+
+
+def _largest_entry(contents: Contents) -> int:
+    values = contents.values
+    if values is None or not values.size:
+        return 0
+    return max(abs(int(values.min())), abs(int(values.max())))
+
+
+class _Reading:
+    """One look at one batch of boxes."""
+
+    def __init__(
+        self,
+        extent: Extent,
+        tables: Mapping[str, TableContents],
+        lookups: Mapping[str, RangeTable | None],
+        boxes: Boxes,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._extent, self._tables, self._lookups = extent, tables, lookups
+        self._boxes, self._dtype = boxes, dtype
+        self._digits = Digits()
+        self._start = self._query_start()
+        self._positions = {
+            "q": add(self._start, self._position(boxes.query)),
+            "k": self._position(boxes.key),
+            "n": Form(extent.n),
+            "heads": Form(extent.heads),
+            "head": self._digits.covering(0, max(extent.heads - 1, 0))
+            if boxes.head is None
+            else Form(self._integers(boxes.head)),
+        }
+
+    def read(self, order: Sequence[Expr]) -> dict[Expr, Value]:
+        values: dict[Expr, Value] = {}
+        for node in order:
+            values[node] = self._value(node, [values[part] for part in children(node)])
+        return values
+
+    def bounds(self, value: Value) -> Bounds | None:
+        """The least and the greatest value of an integer in each box; None where nothing is known."""
+        if value is None:
+            return None
+        assert isinstance(value, Form)
+        low, high = self._digits.bounds(value)
+        return np.broadcast_to(low, len(self._boxes)), np.broadcast_to(high, len(self._boxes))
+
+    def _integers(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.astype(self._dtype, copy=False)
+
+    def _query_start(self) -> Form:
+        q_start = self._extent.q_start
+        if q_start is None:
+            return Form(0, {self._digits.digit(0, _LARGEST_POSITION): 1})
+        if len(q_start) == 1:
+            return Form(q_start[0])
+        return Form(self._integers(np.asarray(q_start, np.int64)[self._boxes.batch]))
+
+    def _position(self, digits: Sequence[DigitRange]) -> Form:
+        terms = {self._digits.digit(self._integers(d.low), self._integers(d.high)): d.stride for d in digits}
+        return Form(0, terms)
+
+    def _value(self, node: Expr, parts: list[Value]) -> Value:
+        match node:
+            case Const(value=bool(value)):
+                return _trits(np.full(len(self._boxes), value), True)
+            case Const(value=int(value)):
+                return Form(value)
+            case Const(value=value):
+                return Range(np.float64(value), np.float64(value))
+            case Position(name=name):
+                return self._positions.get(name)
+            case Logit():
+                return None
+            case Entry() | Member():
+                return self._entry(node, parts)
+            case Apply(op="lt" | "le" | "eq" | "ne"):
+                return self._compared(node, parts)
+            case Apply(type="bool"):
+                return self._condition(node, parts)
+            case Apply(type="int"):
+                return self._integer(node, parts)
+            case Apply(type="count"):
+                return self._count(node, parts)
+            case Apply():
+                return self._float(node, parts)
+
+    def _entry(self, node: Entry | Member, parts: list[Value]) -> Value:
+        lookup = self._lookups[node.table]
+        if lookup is None:
+            return np.full(len(self._boxes), PARTIAL, np.int8) if node.type == "bool" else None
+        low: list[Any] = []
+        high: list[Any] = []
+        kinds = [dimension.kind for dimension in self._tables[node.table].table.dimensions]
+        for place, (index, size) in enumerate(zip(parts, lookup.sizes, strict=True)):
+            if isinstance(index, Form) and place < len(node.indices) and kinds[place] == "query":
+                index = subtract(index, self._start)
+            bounds = self.bounds(index)
+            if bounds is None:
+                bounds = np.full(len(self._boxes), -1), np.full(len(self._boxes), size)
+            low.append(bounds[0])
+            high.append(bounds[1])
+        least, greatest = lookup.extrema(self._boxes.batch, low, high)
+        if node.type == "bool":
+            return _trits(greatest.astype(bool), least.astype(bool))
+        if node.type == "float":
+            return Range(least.astype(np.float64), greatest.astype(np.float64))
+        return self._digits.covering(self._integers(least.astype(np.int64)), self._integers(greatest.astype(np.int64)))
+
+    def _compared(self, node: Apply, parts: list[Value]) -> Value:
+        left, right = parts
+        if left is None or right is None:
+            return np.full(len(self._boxes), PARTIAL, np.int8)
+        if isinstance(left, Range) and isinstance(right, Range):
+            trits = _compare_floats(node.op, left, right)
+        else:
+            assert isinstance(left, Form)
+            assert isinstance(right, Form)
+            trits = self._compare_integers(node.op, subtract(left, right))
+        return np.broadcast_to(trits, len(self._boxes))
+
+    def _compare_integers(self, op: str, difference: Form) -> Trits:
+        low, high = self._digits.bounds(difference)
+        if op == "le":
+            return _trits(low <= 0, high <= 0)
+        if op == "lt":
+            return _trits(low < 0, high < 0)
+        step, base = self._digits.lattice(difference)
+        possible = (low <= 0) & (high >= 0)
+        if not isinstance(step, int):
+            possible = possible & (base % np.maximum(step, 1) == 0)
+        trits = _trits(possible, (low == 0) & (high == 0))
+        return trits if op == "eq" else _negated(trits)
+
+    def _condition(self, node: Apply, parts: list[Value]) -> Value:
+        xs = [_as_trits(part, "bool", len(self._boxes)) for part in parts]
+        match node.op:
+            case "and":
+                return reduce(np.minimum, xs)
+            case "or":
+                return reduce(np.maximum, xs)
+            case "not":
+                return _negated(xs[0])
+            case "iff" | "eq":
+                decided = (xs[0] != PARTIAL) & (xs[1] != PARTIAL)
+                return np.where(decided, np.where(xs[0] == xs[1], FULL, EMPTY), PARTIAL).astype(np.int8)
+            case "if":
+                then, otherwise = xs[1:]
+                either = np.where(then == otherwise, then, PARTIAL)
+                return np.where(xs[0] == FULL, then, np.where(xs[0] == EMPTY, otherwise, either)).astype(np.int8)
+        return np.full(len(self._boxes), PARTIAL, np.int8)
+
+    def _integer(self, node: Apply, parts: list[Value]) -> Value:
+        if node.op == "if":
+            return self._chosen_integer(parts)
+        digits = self._digits
+        forms = [part for part in parts if isinstance(part, Form)]
+        known = len(forms) == len(parts)
+        match node.op:
+            case "hash":
+                return self._hash(forms) if known else digits.covering(0, 2**31 - 1)
+            case "mod" if not known:
+                return digits.covering(0, _divisor(node) - 1)
+            case _ if not known:
+                return None
+            case "add":
+                return reduce(add, forms)
+            case "sub":
+                return subtract(*forms)
+            case "mul":
+                return reduce(digits.multiply, forms)
+            case "neg":
+                return scale(forms[0], -1)
+            case "abs":
+                return digits.absolute(forms[0])
+            case "min" | "max":
+                return reduce(lambda a, b: digits.extreme(a, b, node.op == "max"), forms)
+            case "floordiv":
+                return digits.floordiv(forms[0], _divisor(node))
+            case "mod":
+                return digits.mod(forms[0], _divisor(node))
+        return None
+
+    def _chosen_integer(self, parts: list[Value]) -> Value:
+        condition = _as_trits(parts[0], "bool", len(self._boxes))
+        then, otherwise = parts[1:]
+        if isinstance(then, Form) and np.all(condition == FULL):
+            return then
+        if isinstance(otherwise, Form) and np.all(condition == EMPTY):
+            return otherwise
+        if not isinstance(then, Form) or not isinstance(otherwise, Form):
+            return None
+        digits = self._digits
+        undecided = digits.hull(then, otherwise)
+        return digits.choose(condition == FULL, then, digits.choose(condition == EMPTY, otherwise, undecided))
+
+    def _hash(self, forms: list[Form]) -> Form:
+        bounds = [self._digits.bounds(form) for form in forms]
+        single = reduce(np.logical_and, [low == high for low, high in bounds])
+        if not np.any(single):
+            return self._digits.covering(0, 2**31 - 1)
+        h = self._integers(hashed([low for low, _ in bounds], len(self._boxes)))
+        return self._digits.covering(np.where(single, h, 0), np.where(single, h, 2**31 - 1))
+
+    def _count(self, node: Apply, parts: list[Value]) -> Value:
+        if node.op == "plus":
+            counts = [_as_count(part) for part in parts]
+            return Range(sum(count.low for count in counts), sum(count.high for count in counts))
+        condition = _as_trits(parts[0], "bool", len(self._boxes))
+        then = _as_count(parts[1])
+        otherwise = _as_count(parts[2]) if node.op == "if" else Range(np.int64(0), np.int64(0))
+        low = np.where(condition == FULL, then.low, np.minimum(then.low, otherwise.low))
+        high = np.where(condition == FULL, then.high, np.maximum(then.high, otherwise.high))
+        empty = condition == EMPTY
+        return Range(np.where(empty, otherwise.low, low), np.where(empty, otherwise.high, high))
+
+    def _float(self, node: Apply, parts: list[Value]) -> Value:
+        """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
+        if node.op == "float" and isinstance(parts[0], Form):
+            low, high = self._digits.bounds(parts[0])
+            return Range(np.asarray(low, np.float64), np.asarray(high, np.float64))
+        if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
+            then, otherwise = parts[1], parts[2]
+            return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
+        return None
+
+
+def _divisor(node: Apply) -> int:
+    divisor = node.args[1]
+    assert isinstance(divisor, Const)
+    return int(divisor.value)
+
+
+def _trits(somewhere: Any, everywhere: Any) -> Trits:
+    """FULL where the condition holds everywhere, EMPTY where not even somewhere."""
+    return np.asarray(somewhere).astype(np.int8) + np.asarray(everywhere & somewhere).astype(np.int8)
+
+
+def _negated(trits: Trits) -> Trits:
+    return np.asarray(FULL - trits, np.int8)
+
+
+def _as_trits(value: Value, kind: str, boxes: int) -> Trits:
+    """A condition or a count as EMPTY, PARTIAL or FULL."""
+    if kind == "count":
+        assert isinstance(value, Range)
+        trits = np.where(value.high == 0, EMPTY, np.where((value.low == 1) & (value.high == 1), FULL, PARTIAL))
+        return np.broadcast_to(trits.astype(np.int8), boxes)
+    assert isinstance(value, np.ndarray)
+    return np.broadcast_to(value, boxes)
+
+
+def _as_count(value: Value) -> Range:
+    if isinstance(value, Range):
+        return value
+    assert isinstance(value, np.ndarray)
+    return Range((value == FULL).astype(np.int64), (value != EMPTY).astype(np.int64))
+
+
+def _compare_floats(op: str, left: Range, right: Range) -> Trits:
+    """Certain only where float32 and float64 agree: the kernels compare in either."""
+    if op in ("lt", "le"):
+        strict = op == "lt"
+        everywhere = _below(left.high, right.low, not strict)
+        nowhere = _below(right.high, left.low, strict)
+        return _trits(~nowhere, everywhere)
+    nowhere = _below(left.high, right.low, False) | _below(right.high, left.low, False)
+    everywhere = (left.low == left.high) & (right.low == right.high) & (left.low == right.low)
+    trits = _trits(~nowhere, everywhere)
+    return trits if op == "eq" else _negated(trits)
+
+
+def _below(a: Any, b: Any, or_equal: bool) -> Any:
+    with np.errstate(over="ignore"):
+        below = np.asarray(a).astype(np.float32) < np.asarray(b).astype(np.float32)
+    return below | (np.asarray(a) == np.asarray(b)) if or_equal else below

@@ -1,0 +1,214 @@
+"""Sets of integers as affine forms over digits, one set for each box of a batch: the arithmetic of classification.
+
+A digit is an unknown integer with a range of its own in every box. A form is ``constant + sum(coefficient * digit)``;
+what is not affine becomes a fresh digit that covers it. Nothing here rounds or wraps, provided that the caller keeps
+magnitudes below 2**63 or works with arrays of Python integers (dtype ``object``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers: TypeAlias = Any  # an int, the same for every box, or an array [boxes] of int64 or of Python integers
+Bounds: TypeAlias = tuple[Integers, Integers]
+
+
+@dataclass(frozen=True)
+class Form:
+    """``constant + sum(coefficient * digit)`` in every box."""
+
+    constant: Integers
+    terms: Mapping[int, Integers] = field(default_factory=dict)
+
+
+@dataclass
+class Digits:
+    """The digits of one batch of boxes, by number: the least and the greatest value of each, in every box."""
+
+    low: list[Integers] = field(default_factory=list)
+    high: list[Integers] = field(default_factory=list)
+
+    def digit(self, low: Integers, high: Integers) -> int:
+        """A new digit, by its number."""
+        self.low.append(low)
+        self.high.append(high)
+        return len(self.low) - 1
+
+    def covering(self, low: Integers, high: Integers) -> Form:
+        """Any integer from ``low`` to ``high``."""
+        length = high - low
+        return Form(low, {self.digit(0, length): 1}) if np.any(length) else Form(low)
+
+    def bounds(self, form: Form) -> Bounds:
+        """The least and the greatest value of a form in every box."""
+        low = high = form.constant
+        for number, coefficient in form.terms.items():
+            first, last = coefficient * self.low[number], coefficient * self.high[number]
+            if isinstance(coefficient, int):
+                low, high = (low + first, high + last) if coefficient > 0 else (low + last, high + first)
+            else:
+                low, high = low + np.minimum(first, last), high + np.maximum(first, last)
+        return low, high
+
+    def lattice(self, form: Form) -> Bounds:
+        """``(step, base)`` in every box: each value of the form is ``base`` plus a multiple of ``step``.
+
+        A step of 0 says that there is one value. Digits with one value in a box belong to its base.
+        """
+        for number, coefficient in form.terms.items():
+            if isinstance(coefficient, int) and coefficient in (1, -1) and np.all(self.low[number] < self.high[number]):
+                return 1, 0
+        step: Integers = 0
+        base = form.constant
+        for number, coefficient in form.terms.items():
+            low, high = self.low[number], self.high[number]
+            base = base + coefficient * low
+            step = np.gcd(step, np.where(low < high, np.abs(coefficient), 0))
+        return step, base
+
+    def multiply(self, a: Form, b: Form) -> Form:
+        if not a.terms:
+            return scale(b, a.constant)
+        if not b.terms:
+            return scale(a, b.constant)
+        (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
+        products = [a0 * b0, a0 * b1, a1 * b0, a1 * b1]
+        low, high = _least(products), _greatest(products)
+        if a is b:  # a square
+            low = np.where((a0 > 0) | (a1 < 0), np.maximum(low, 0), 0)
+        return self.covering(low, high)
+
+    def floordiv(self, form: Form, divisor: int) -> Form:
+        """``form // divisor``: terms with multiples of the divisor divide exactly, the rest by its range."""
+        exact: dict[int, Integers] = {}
+        rest: dict[int, Integers] = {}
+        for number, coefficient in form.terms.items():
+            if isinstance(coefficient, int):
+                (rest if coefficient % divisor else exact)[number] = (
+                    coefficient if coefficient % divisor else coefficient // divisor
+                )
+            else:
+                divides = coefficient % divisor == 0
+                exact[number] = np.where(divides, coefficient // divisor, 0)
+                rest[number] = np.where(divides, 0, coefficient)
+        low, high = self.bounds(Form(form.constant % divisor, rest))
+        whole = Form(form.constant // divisor, exact)
+        return add(whole, self.covering(low // divisor, high // divisor))
+
+    def mod(self, form: Form, divisor: int) -> Form:
+        """``form % divisor``: exact where no multiple of the divisor lies inside the range, else by congruence."""
+        reduced = {number: _remainder(coefficient, divisor) for number, coefficient in form.terms.items()}
+        reduced = {number: c for number, c in reduced.items() if not isinstance(c, int) or c}
+        rest = Form(form.constant % divisor, reduced)
+        low, high = self.bounds(rest)
+        quotient = low // divisor
+        same = quotient == high // divisor
+        exact = Form(rest.constant - divisor * quotient, reduced)
+        if np.all(same):
+            return exact
+        step, base = self.lattice(rest)
+        step = np.gcd(step, divisor) if not isinstance(step, int) else math.gcd(step, divisor)
+        base = base % step
+        wrapped = Form(base, {self.digit(0, divisor // step - 1): step})
+        return self.choose(same, exact, wrapped)
+
+    def absolute(self, form: Form) -> Form:
+        low, high = self.bounds(form)
+        positive, negative = low >= 0, high <= 0
+        if np.all(positive):
+            return form
+        if np.all(negative):
+            return scale(form, -1)
+        hull = self.covering(0, np.maximum(-low, high))
+        return self.choose(positive, form, self.choose(negative, scale(form, -1), hull))
+
+    def extreme(self, a: Form, b: Form, greatest: bool) -> Form:
+        """The lesser of two forms, or the greater."""
+        low, high = self.bounds(subtract(a, b))
+        first, second = (low >= 0, high <= 0) if greatest else (high <= 0, low >= 0)
+        if np.all(first):
+            return a
+        if np.all(second):
+            return b
+        pick = _greatest if greatest else _least
+        (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
+        hull = self.covering(pick([a0, b0]), pick([a1, b1]))
+        return self.choose(first, a, self.choose(second, b, hull))
+
+    def hull(self, a: Form, b: Form) -> Form:
+        """Any value of either."""
+        (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
+        return self.covering(_least([a0, b0]), _greatest([a1, b1]))
+
+    def choose(self, condition: Any, a: Form, b: Form) -> Form:
+        """``a`` in the boxes where the condition holds, ``b`` in the others."""
+        if np.all(condition):
+            return a
+        if not np.any(condition):
+            return b
+        terms: dict[int, Integers] = {}
+        for number in (*a.terms, *(number for number in b.terms if number not in a.terms)):
+            first, second = a.terms.get(number, 0), b.terms.get(number, 0)
+            same = isinstance(first, int) and isinstance(second, int) and first == second
+            terms[number] = first if same else np.where(condition, first, second)
+        return Form(np.where(condition, a.constant, b.constant), terms)
+
+
+def add(a: Form, b: Form) -> Form:
+    terms = dict(a.terms)
+    for number, coefficient in b.terms.items():
+        total = terms.get(number, 0) + coefficient
+        if isinstance(total, int) and not total:
+            del terms[number]
+        else:
+            terms[number] = total
+    return Form(a.constant + b.constant, terms)
+
+
+def scale(form: Form, factor: Integers) -> Form:
+    if isinstance(factor, int) and not factor:
+        return Form(0)
+    return Form(form.constant * factor, {number: c * factor for number, c in form.terms.items()})
+
+
+def subtract(a: Form, b: Form) -> Form:
+    return add(a, scale(b, -1))
+
+
+def hashed(arguments: list[Integers], boxes: int) -> NDArray[np.int64]:
+    """The language's ``hash`` of one integer for each argument and box."""
+    low = np.uint64(0xFFFFFFFF)
+    h = np.full(boxes, 0x9E3779B9, np.uint64)
+    for x in arguments:
+        h ^= np.asarray(x % 2**32).astype(np.uint64)
+        h = ((h ^ (h >> np.uint64(16))) * np.uint64(0x85EBCA6B)) & low
+        h = ((h ^ (h >> np.uint64(13))) * np.uint64(0xC2B2AE35)) & low
+        h ^= h >> np.uint64(16)
+    return (h >> np.uint64(1)).astype(np.int64)
+
+
+def _remainder(coefficient: Integers, divisor: int) -> Integers:
+    """Congruent to the coefficient, of its sign and no larger: small ranges stay small."""
+    if isinstance(coefficient, int):
+        return coefficient % divisor if coefficient >= 0 else -(-coefficient % divisor)
+    return np.where(coefficient >= 0, coefficient % divisor, -(-coefficient % divisor))
+
+
+def _least(values: list[Integers]) -> Integers:
+    least = values[0]
+    for value in values[1:]:
+        least = np.minimum(least, value)
+    return least
+
+
+def _greatest(values: list[Integers]) -> Integers:
+    greatest = values[0]
+    for value in values[1:]:
+        greatest = np.maximum(greatest, value)
+    return greatest
