@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+
+WIDTH = 100  # columns of a rendered note, and of an excerpt from a long line
+CANDIDATES = 1000  # names that a spelling is compared with
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,101 @@ class AttnError(Exception):
     def __init__(self, diagnostics: Iterable[Diagnostic]):
         self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
         super().__init__("\n\n".join(map(render, self.diagnostics)))
+
+    def __reduce__(self) -> tuple[type[AttnError], tuple[tuple[Diagnostic, ...]]]:
+        return type(self), (self.diagnostics,)
+
+
+class ArgumentError(AttnError, TypeError):
+    """A constant given from Python that the declaration cannot take: unknown, missing, or of another type."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One underlined stretch of one line; line and column from 1."""
+
+    line: int
+    column: int
+    width: int
+    glyph: str
+    text: str
+
+
+def render(diagnostic: Diagnostic) -> str:
+    """The fault as text for people: message, places with the lines they stand in, notes, helps."""
+    parts = [f"error[{diagnostic.slug}]: {diagnostic.message}"]
+    gutter = 1
+    if diagnostic.primary is not None:
+        labels = [(diagnostic.primary, "^"), *((label, "-") for label in diagnostic.related)]
+        by_source: dict[int, list[tuple[Label, str]]] = {}
+        for label, glyph in labels:
+            by_source.setdefault(id(label.span.source), []).append((label, glyph))
+        marks = [[_mark(label, glyph) for label, glyph in group] for group in by_source.values()]
+        gutter = max(len(str(mark.line)) for group in marks for mark in group)
+        for arrow, group, found in zip(("-->", *[":::"] * len(marks)), by_source.values(), marks, strict=False):
+            parts.extend(_excerpt(group[0][0].span.source, found, arrow, gutter))
+    for kind, items in (("note", diagnostic.notes), ("help", diagnostic.helps)):
+        parts.extend(_paragraph(f"{' ' * gutter} = {kind}: ", item) for item in items)
+    return "\n".join(parts)
+
+
+def _mark(label: Label, glyph: str) -> _Mark:
+    span = label.span
+    line, column = span.position(span.start)
+    end_line, end_column = span.position(max(span.end, span.start))
+    if end_line != line:
+        end_column = len(_line(span.source.text, span.start)[0]) + 1
+    return _Mark(line, column, max(end_column - column, 1), glyph, label.text)
+
+
+def _line(text: str, offset: int) -> tuple[str, int]:
+    """The line in which an offset stands, and where that line starts."""
+    start = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", offset)
+    return text[start : len(text) if end < 0 else end].rstrip("\r"), start
+
+
+def _excerpt(source: Source, marks: list[_Mark], arrow: str, gutter: int) -> Iterator[str]:
+    yield f"{' ' * gutter}{arrow} {source.name}:{marks[0].line}:{marks[0].column}"
+    yield f"{' ' * gutter} |"
+    last = None
+    for number in sorted({mark.line for mark in marks}):
+        if last is not None and number > last + 1:
+            yield "..."
+        here = sorted((mark for mark in marks if mark.line == number), key=lambda mark: mark.glyph == "-")
+        text, skipped = _cropped(_numbered_line(source.text, number), here[0])
+        yield f"{number:>{gutter}} | {text}".rstrip()
+        for mark in here:
+            column = max(mark.column - skipped, 1)
+            width = max(min(mark.width, len(text) + 1 - column), 1)
+            yield f"{' ' * gutter} | {' ' * (column - 1)}{mark.glyph * width} {mark.text}".rstrip()
+        last = number
+
+
+def _numbered_line(text: str, number: int) -> str:
+    start = 0
+    for _ in range(number - 1):
+        start = text.find("\n", start) + 1
+    return _line(text, start)[0]
+
+
+def _cropped(line: str, mark: _Mark) -> tuple[str, int]:
+    """At most WIDTH columns of a line around a mark, without control characters, and how many columns went before."""
+    skipped = 0
+    if len(line) > WIDTH:
+        skipped = max(0, min(mark.column - 1 - WIDTH // 4, len(line) - WIDTH))
+        line = line[skipped : skipped + WIDTH]
+    return "".join(c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line), skipped
+
+
+def _paragraph(head: str, text: str) -> str:
+    return textwrap.fill(
+        head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely means, or None."""
+    alike = (name for name in known if abs(len(name) - len(word)) <= 3)
+    found = difflib.get_close_matches(word, list(islice(alike, CANDIDATES)), n=1)
+    return found[0] if found else None
