@@ -1,0 +1,204 @@
+"""Program to Triton source: one Python module with the forward kernel and the three of the backward.
+
+The module is plain Triton: it imports nothing but triton and triton.language. Whatever differs between two structures
+is written out in it, so its kernels have no compile-time parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .emit import lower
+from .emit_triton import TritonDialect
+from .plan import Program
+from .render import Code, render
+from .source import KernelSource
+from .triton_body import make_body, stored_site, written
+from .triton_sites import Site, gradient_sites, used_tables
+
+DType = Literal["fp16", "bf16", "fp32", "fp64"]
+_ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", "fp64": "tl.float64"}
+KERNELS = ("forward", "delta", "backward_keys", "backward_queries")
+LEAST_LANES = 16  # what a matrix product takes at least
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What decides the text beside the Program.
+
+    - ``query_tile`` and ``key_tile`` are the schedule's; ``query_block`` and ``key_block`` divide them and are what one
+      step of a kernel takes;
+    - ``wide``: positions, integer tables and offsets need 64 bits;
+    - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``.
+    """
+
+    head_dim: int
+    value_dim: int
+    dtype: DType
+    wide: bool
+    dropout: bool
+    query_tile: int
+    key_tile: int
+    query_block: int
+    key_block: int
+    tables: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for tile, block in ((self.query_tile, self.query_block), (self.key_tile, self.key_block)):
+            if block < 1 or block & (block - 1) or tile % block:
+                raise ValueError(f"block is {block}, expected a power of two that divides the tile, {tile}")
+
+    @property
+    def compute(self) -> Literal["fp32", "fp64"]:
+        return "fp64" if self.dtype == "fp64" else "fp32"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """``type`` as Triton writes it: ``*bf16``, ``i32``. ``aligned`` ones are worth a kernel of their own when they are
+    multiples of 16 (pointers and strides); other numbers never are."""
+
+    name: str
+    type: str
+    aligned: bool = False
+
+
+def lanes(dim: int) -> int:
+    """The power of two that holds a head dimension inside a kernel."""
+    return max(LEAST_LANES, 1 << (dim - 1).bit_length())
+
+
+def render_triton(program: Program, variant: Variant) -> KernelSource:
+    """The module of a Program with one kernel of one segment in natural order."""
+    sites = gradient_sites(program)
+    dialect = TritonDialect(program.tables, variant.wide, variant.dtype == "fp64")
+    by_name = parameters(program, variant)
+    text = render(
+        "triton/module.py.jinja",
+        variant=variant,
+        head_lanes=lanes(variant.head_dim),
+        value_lanes=lanes(variant.value_dim),
+        pad_head=lanes(variant.head_dim) != variant.head_dim,
+        pad_value=lanes(variant.value_dim) != variant.value_dim,
+        element=Code(_ELEMENTS[variant.dtype]),
+        compute=Code(dialect.compute),
+        integer=Code(dialect.integer),
+        precision=Code(', input_precision="ieee"' if variant.dtype == "fp32" else ""),
+        wide=variant.wide,
+        dropout=variant.dropout,
+        tables=used_tables(program),
+        parameters={name: tuple(Code(p.name) for p in ps) for name, ps in by_name.items()},
+        plain_numbers={name: _plain_numbers(ps) for name, ps in by_name.items()},
+        forward_body=make_body(program, dialect, "q", sites, slopes=False),
+        rows_body=make_body(program, dialect, "q", [s for s in sites if s.level != "column"], slopes=True),
+        columns_body=make_body(program, dialect, "k", [s for s in sites if s.level == "column"], slopes=True),
+        **_stored_sites(program, variant, sites),
+    )
+    return KernelSource("triton", text)
+
+
+def _stored_sites(program: Program, variant: Variant, sites: tuple[Site, ...]) -> dict[str, Any]:
+    """The holes of the sites whose sums are stored, and of the sink."""
+    double = variant.dtype == "fp64"
+    by_row = TritonDialect(program.tables, variant.wide, double, {"q": "q_rows"})
+    by_column = TritonDialect(program.tables, variant.wide, double, {"k": "k_rows"})
+    holes: dict[str, Any] = {
+        "row_sites": tuple(stored_site(s, "", by_row) for s in sites if not s.sink and s.level in ("block", "row")),
+        "column_sites": tuple(stored_site(s, "", by_column) for s in sites if not s.sink and s.level == "column"),
+        "sink": None,
+        "sink_statements": (),
+        "sink_slope_statements": (),
+        "sink_sites": (),
+    }
+    if program.sink is not None:
+        of_sink = [site for site in sites if site.sink]
+        alone = lower([program.sink], by_row, prefix="z")
+        lowered = lower([program.sink, *(site.slope for site in of_sink)], by_row, prefix="z")
+        holes["sink"] = Code(alone.results[0])
+        holes["sink_statements"] = written(alone.statements)
+        holes["sink_slope_statements"] = written(lowered.statements[len(alone.statements) :])
+        holes["sink_sites"] = tuple(
+            stored_site(site, text, by_row) for site, text in zip(of_sink, lowered.results[1:], strict=True)
+        )
+    return holes
+
+
+def _plain_numbers(parameters: tuple[Parameter, ...]) -> tuple[Code, ...]:
+    return tuple(Code(f'"{p.name}"') for p in parameters if not p.type.startswith("*") and not p.aligned)
+
+
+def parameters(program: Program, variant: Variant) -> Mapping[str, tuple[Parameter, ...]]:
+    """The parameters of each kernel, in order."""
+    element, compute = f"*{variant.dtype}", f"*{variant.compute}"
+    sites = gradient_sites(program)
+    common, schedule, dropout = _common(program, variant), _SCHEDULE, _DROPOUT if variant.dropout else ()
+    inputs = tuple(_tensor(name, element) for name in ("query", "key", "value"))
+    given = _tensor("grad_output", element)
+    q, k, v = inputs
+    statistics = (Parameter("lse", compute, True), Parameter("row_delta", compute, True))
+    pairs = sorted({site.table for site in sites if site.level == "pair"})
+    return {
+        "forward": (*q, *k, *v, Parameter("output", element, True), statistics[0], *common, *schedule, *dropout),
+        "delta": (
+            Parameter("output", element, True), *given, *statistics, Parameter("grad_lse", compute, True), *common,
+            *_sums([s for s in sites if s.sink], compute),
+        ),
+        "backward_keys": (
+            *q, *k, *v, *given, *statistics,
+            Parameter("grad_key", element, True), Parameter("grad_value", element, True), *common, *schedule, *dropout, *_sums([s for s in sites if s.level == "column"], compute),
+        ),
+        "backward_queries": (
+            *q, *k, *v, *given, *statistics, Parameter("grad_query", element, True), *common, *schedule, *dropout,
+            *_sums([s for s in sites if not s.sink and s.level in ("block", "row")], compute),
+            *(Parameter(f"grad_table{table}", compute, True) for table in pairs),
+        ),
+    }  # fmt: skip
+
+
+_SCHEDULE = (
+    Parameter("run_pointer", "*i64", True),
+    Parameter("run_start", "*i32", True),
+    Parameter("run_length", "*i32", True),
+    Parameter("run_kind", "*u8", True),
+    Parameter("schedule_batch", "i32"),
+    Parameter("schedule_head", "i32"),
+)
+_DROPOUT = (
+    Parameter("seed_low", "i32"),
+    Parameter("seed_high", "i32"),
+    Parameter("drop_last", "i32"),
+    Parameter("drop_scale", "fp32"),
+)
+
+
+def _common(program: Program, variant: Variant) -> tuple[Parameter, ...]:
+    found = [Parameter(name, "i32") for name in ("m", "n", "heads", "group")]
+    found += [Parameter("q_start", "*i64", True), Parameter("q_start_step", "i32")]
+    found += [Parameter("scale", f"*{variant.compute}", True)]
+    for number in used_tables(program):
+        table = program.tables[number]
+        found += [
+            Parameter(f"table{number}", f"*{variant.tables[number]}", True),
+            Parameter(f"table{number}_batch", "i64"),
+        ]
+        axes = len(table.dimensions) + (table.element == "set")
+        found += [Parameter(f"table{number}_size{axis}", "i32") for axis in range(axes)]
+    return tuple(found)
+
+
+def _tensor(name: str, element: str) -> tuple[Parameter, ...]:
+    strides = (Parameter(f"{name}_{axis}", "i32", True) for axis in ("batch", "head", "row"))
+    return (Parameter(name, element, True), *strides)
+
+
+def _sums(sites: list[Site], compute: str) -> tuple[Parameter, ...]:
+    return tuple(
+        parameter
+        for site in sites
+        for parameter in (
+            Parameter(f"site{site.number}", compute, True),
+            Parameter(f"site{site.number}_place", "*i64", True),
+        )
+    )
