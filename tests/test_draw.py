@@ -1,0 +1,157 @@
+"""Pictures: what stands in which place, for terminals and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from attnc.compiler import fold
+from attnc.compiler.arrange import arrange
+from attnc.compiler.evaluate import evaluate
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Dimension, Entry, Expr, K, Q, Table
+from attnc.compiler.schedule import schedule
+from attnc.draw import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
+from attnc.view import look, tiles_of
+
+
+def attention(mask: Expr, *tables: Table) -> Attention:
+    return Attention("sample", mask, LOGIT, DEFAULT_SCALE, None, tables)
+
+
+CAUSAL = attention(fold.less_equal(K, Q))
+
+
+def picture(rows: list[str], **more: object) -> Picture:
+    cells = np.array([[float(c == "#") for c in row] for row in rows], np.float32)
+    return Picture("sample", *cells.shape, cells, **more)  # type: ignore[arg-type]
+
+
+def test_two_rows_make_a_line() -> None:
+    assert blocks(picture(["##..", "#.#."])) == "█▀▄ "
+
+
+def test_an_odd_last_row_is_the_upper_half() -> None:
+    assert blocks(picture(["#.", "#.", "##"])) == "█ \n▀▀"
+
+
+def test_a_multiset_is_drawn_in_digits() -> None:
+    counts = np.array([[0, 1, 2], [9, 10, 3]])
+    assert blocks(Picture("sample", 2, 3, (counts > 0).astype(np.float32), counts)) == ".#2\n9+3"
+
+
+def test_shades_tell_nothing_from_little_and_much_from_all() -> None:
+    density = np.array([[0, 0.001, 0.5, 0.999, 1.0]] * 2, np.float32)
+    assert blocks(Picture("sample", 200, 500, density)) == " ░▒▓█"
+
+
+@pytest.mark.parametrize(("length", "limit"), [(1, 1), (5, 8), (64, 64), (100, 64), (1000, 64), (65536, 128)])
+def test_bins_cover_everything_once(length: int, limit: int) -> None:
+    edges = bins(length, limit)
+    widths = np.diff(edges)
+    assert edges[0] == 0
+    assert edges[-1] == length
+    assert 1 <= len(widths) <= limit
+    assert (widths > 0).all()
+    assert len(set(widths[:-1].tolist())) <= 1
+
+
+@pytest.mark.parametrize("n", [7, 64])
+def test_a_small_mask_is_drawn_pair_by_pair(n: int) -> None:
+    found, pairs = look(CAUSAL, Extent(n, n), {}, 0, (64, 64))
+    expected = evaluate(CAUSAL.mask, (), Extent(n, n), {})[0, 0]
+    assert np.array_equal(found.density > 0, expected)
+    assert pairs == expected.sum()
+
+
+def test_a_large_mask_is_drawn_by_density() -> None:
+    found, pairs = look(CAUSAL, Extent(1000, 1000), {}, 0, (10, 10))
+    dense = evaluate(CAUSAL.mask, (), Extent(1000, 1000), {})[0, 0].astype(float)
+    assert np.allclose(found.density, dense.reshape(10, 100, 10, 100).mean(axis=(1, 3)))
+    assert pairs == dense.sum()
+
+
+def test_a_huge_mask_is_sampled() -> None:
+    found, pairs = look(CAUSAL, Extent(65536, 65536), {}, 0, (16, 16))
+    assert pairs is None
+    assert np.array_equal(found.density > 0, np.tril(np.ones((16, 16))) > 0)
+    assert np.allclose(np.tril(found.density, -1)[np.tril_indices(16, -1)], 1)
+
+
+def test_one_head_is_drawn() -> None:
+    mask = fold.less(Q, fold.mul(HEAD, Const(4)))
+    found, pairs = look(attention(mask), Extent(8, 8, heads=3), {}, 1, (8, 8))
+    assert pairs == 4 * 8
+    assert (found.density[:4] == 1).all()
+
+
+def test_rows_at_a_later_position_read_their_own_rows_of_a_table() -> None:
+    table = Table("limit", "int", (Dimension("query"),))
+    mask = fold.less(K, Entry("limit", (Q,), "int"))
+    limits = np.array([3, 0, 5], np.int32)
+    found, _ = look(attention(mask, table), Extent(8, 3, 1, (5,)), {"limit": Contents(limits)}, 0, (8, 8))
+    assert found.density.sum(axis=1).tolist() == [3, 0, 5]
+
+
+def test_a_multiset_keeps_its_counts() -> None:
+    mask = fold.plus(fold.less_equal(K, Q), fold.equal(K, Const(0)))
+    found, pairs = look(attention(mask), Extent(3, 3), {}, 0, (8, 8))
+    assert pairs == 9
+    assert found.counts is not None
+    assert found.counts.tolist() == [[2, 0, 0], [2, 1, 0], [2, 1, 1]]
+
+
+def test_tiles_are_those_of_the_schedule() -> None:
+    extent = Extent(40, 40)
+    planned = schedule(arrange(CAUSAL, 16, 8), extent, ())
+    tiles = list(tiles_of(planned, 0))
+    dense = evaluate(CAUSAL.mask, (), extent, {})[0, 0]
+    for tile in tiles:
+        part = dense[tile.top : tile.bottom, tile.left : tile.right]
+        assert part.all() if tile.full else part.any()
+        dense[tile.top : tile.bottom, tile.left : tile.right] = False
+    assert not dense.any()
+    assert {tile.bottom for tile in tiles} == {16, 32, 40}
+
+
+def test_a_png_shows_pairs_and_tiles(tmp_path: Path) -> None:
+    found, _ = look(CAUSAL, Extent(32, 32), {}, 0, (64, 64), schedule(arrange(CAUSAL, 8, 8), Extent(32, 32), ()))
+    write(found, tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as opened:
+        pixels = opened.convert("RGB")
+    side, margin = 16, 8
+    assert pixels.getpixel((margin + side // 2, margin + 31 * side + side // 2)) == INK
+    assert pixels.getpixel((margin + 31 * side + side // 2, margin + side // 2)) == PAPER
+    colours = {colour for _, colour in pixels.getcolors(1 << 20) or []}
+    assert {FULL_TILE, PARTIAL_TILE} <= colours
+
+
+def test_an_svg_holds_the_same_cells() -> None:
+    found = picture(["##..", "#.#.", "...."], tiles=(Tile(0, 0, 2, 2, False),))
+    root = ElementTree.fromstring(svg(found))
+    name = "{http://www.w3.org/2000/svg}rect"
+    inked = [rect for rect in root.iter(name) if rect.get("fill") == f"#{INK[0]:02x}{INK[1]:02x}{INK[2]:02x}"]
+    side = int(inked[0].get("height", "0"))
+    cells = {
+        (int(rect.get("y", "")) // side, int(rect.get("x", "")) // side + step)
+        for rect in inked
+        for step in range(int(rect.get("width", "")) // side)
+    }
+    assert cells == {(0, 0), (0, 1), (1, 0), (1, 2)}
+    assert sum(rect.get("fill") == "none" for rect in root.iter(name)) == 1
+
+
+def test_a_title_cannot_break_a_drawing() -> None:
+    title = "</text><script>"
+    root = ElementTree.fromstring(svg(Picture(title, 1, 1, np.ones((1, 1), np.float32))))
+    assert root.findtext("{http://www.w3.org/2000/svg}title") == title
+
+
+def test_another_ending_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.png or \.svg, not '\.gif'"):
+        write(picture(["#"]), tmp_path / "mask.gif")
+    assert image(picture(["#"])).width > 0

@@ -1,0 +1,96 @@
+"""Literals of the command line, and contents that are made up for tables that nobody gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attnc.compiler.extent import Extent
+from attnc.compiler.ir import Dimension, Table
+from attnc.inputs import inputs, read_literal
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("512", 512), ("-3", -3), ("0.5", 0.5), ("-1.5e-3", -0.0015), ("1e-5", 1e-5), ("true", True), ("false", False),
+        ("{}", frozenset()), ("{0, 3..7}", frozenset({0, 3, 4, 5, 6, 7})), ("{0..<3}", frozenset({0, 1, 2})),
+        ("{5..3}", frozenset()), ("{ -1 , 2 }", frozenset({-1, 2})), ("[]", ()), ("[1,2]", (1, 2)),
+        ("[[1, 2], [3, 4]]", ((1, 2), (3, 4))), ("[{0}, {1..2}]", (frozenset({0}), frozenset({1, 2}))),
+    ],
+)  # fmt: skip
+def test_literals_are_read_as_the_language_writes_them(text: str, value: object) -> None:
+    found = read_literal(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "x", "{", "{1", "[1", "1 2", "{1.5}", "{true}", "1..2", "--1", "[1 2]", "__import__('os')",
+        "{0..9999999}", "1" * 19, "[" * 20 + "]" * 20, "-true", "{1,,2}",
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected|at most|integer members|nested"):
+        read_literal(text)
+
+
+def table(element: str, *kinds: str, **more: object) -> Table:
+    sizes = {"fixed": 3}
+    names = {"free": "width"}
+    dimensions = tuple(Dimension(kind, sizes.get(kind), names.get(kind, "")) for kind in kinds)  # type: ignore[arg-type]
+    return Table("t", element, dimensions, **more)  # type: ignore[arg-type]
+
+
+EXTENT = Extent(20, 10, heads=4, q_start=(10,))
+
+
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [
+        (table("set"), (1,)), (table("int", "token"), (20,)), (table("int"), ()),
+        (table("int", "head", "query"), (4, 10)), (table("float", "head"), (4,)), (table("float"), ()), (table("float", "head", "free"), (4, 16)),
+        (table("bool", "token", "fixed"), (20, 3)), (table("bool"), ()), (table("order", "head", "token"), (4, 20)),
+        (table("order", "token"), (20,)), (table("set", "head", "fixed"), (4, 3, 3)),
+    ],
+)  # fmt: skip
+def test_every_kind_of_table_can_be_made_up(made: Table, shape: tuple[int, ...]) -> None:
+    found = inputs([made], {}, EXTENT, {})
+    values = found.contents["t"].values
+    assert values is not None
+    assert values.shape == shape
+    assert len(found.made_up) == 1
+    assert found.made_up[0].startswith("t: ")
+    again = inputs([made], {}, EXTENT, {}).contents["t"].values
+    assert again is not None
+    assert np.array_equal(values, again)
+
+
+def test_documents_are_sorted_lengths() -> None:
+    labels = inputs([table("int", "token")], {}, EXTENT, {}).contents["t"].values
+    assert labels is not None
+    assert (np.diff(labels) >= 0).all()
+
+
+def test_what_is_given_wins_over_a_default_and_nothing_is_said() -> None:
+    made = table("set", default=frozenset({7}))
+    given = inputs([made], {"t": frozenset({2})}, EXTENT, {})
+    assert given.made_up == ()
+    assert np.flatnonzero(given.contents["t"].values).tolist() == [2]
+    assert np.flatnonzero(inputs([made], {}, EXTENT, {}).contents["t"].values).tolist() == [7]
+
+
+def test_a_free_size_is_learned_from_what_is_given() -> None:
+    first = table("float", "free")
+    second = Table("u", "float", first.dimensions)
+    found = inputs([second, first], {"t": (1.0, 2.0, 3.0)}, EXTENT, {})
+    values = found.contents["u"].values
+    assert values is not None
+    assert values.shape == (3,)
+
+
+def test_a_literal_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected 20"):
+        inputs([table("int", "token")], {"t": (1, 2, 3)}, EXTENT, {})
