@@ -14,8 +14,9 @@ from ..compiler.plan import Program, Schedule
 class TableArgument:
     """One table, checked and brought to its one form, contiguous: ``[batch?, dimensions…]``, sets as bitmaps.
 
-    int32 or int64 for ``int`` and ``order``; the compute dtype (float32, or float64 beside float64 queries) for ``float``;
-    uint8 for ``bool``; uint8 ``[batch?, dimensions…, universe]`` for ``set``. A scalar has no dimensions.
+    int32 (int64 in a wide launch) for ``int`` and ``order``; the compute dtype (float32, or float64 beside float64
+    queries) for ``float``; uint8 for ``bool``; uint8 ``[batch?, dimensions…, universe]`` for ``set``. A scalar has no
+    dimensions.
     """
 
     tensor: Tensor
@@ -31,9 +32,10 @@ class TableArgument:
 class Launch:
     """Everything that an executor needs for forward, and with the saved results for backward.
 
-    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n, value_dim]``,
-    any strides but the last dimension contiguous; scale ``[heads]`` in the compute dtype; q_start int64 ``[1]`` or ``[batch]``.
-    ``wide``: positions and integer tables need 64 bits. ``dropout``: probability of dropping, 0 for none; ``seed`` counts then.
+    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n,
+    value_dim]``, any strides but the last dimension contiguous; scale ``[heads]`` in the compute dtype; q_start int64
+    ``[1]`` or ``[batch]``. ``wide``: positions and integer tables need 64 bits. ``dropout``: the probability of
+    dropping, 0 for none; ``seed`` counts then.
     """
 
     program: Program
@@ -56,7 +58,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Gradients:
-    """``tables`` holds one tensor, in the compute dtype and of the argument's shape, for each float table, else None."""
+    """``tables`` holds a tensor, in the compute dtype and of the argument's shape, for each float table, else None."""
 
     q: Tensor
     k: Tensor

@@ -1,6 +1,6 @@
 """Counts which kernels ran, so that a test or a script can assert that they did. Safe from any thread.
 
-Kinds are named ``executor.pass``: ``cpp.forward``, ``cpp.backward``, ``triton.forward``, ``blocked.backward`` and so on.
+Kinds are named ``executor.pass``: ``cpp.forward``, ``triton.backward``, ``blocked.forward`` and so on.
 """
 
 from __future__ import annotations

@@ -1,0 +1,162 @@
+"""What a caller may write for a table, as tensors: numbers, lists, sets and ranges become small host tensors.
+
+This runs in the caller's frame, also while torch.compile traces it: it looks at Python values, never into a tensor.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compiler.ir import Attention, Table
+
+Nested: TypeAlias = Any  # an int, or a list of Nested
+
+_INT32 = 2**31 - 1
+
+
+def collect(attention: Attention, given: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
+    """The tables of a call by name, in the attention's order; those with a default may be left out.
+
+    What is a tensor stays as it is. A Python value becomes a host tensor, whatever ``device`` is, so that its contents
+    stay known. TypeError for an unknown or missing table and a value of the wrong kind; ValueError for a ragged list
+    and a tensor on another device (a host tensor of one number is allowed beside any).
+    """
+    parameters = attention.parameters
+    names = [table.name for table in parameters]
+    for name in given:
+        if name not in names:
+            close = get_close_matches(name, names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"expected {_listed(names)}"
+            raise TypeError(f"{name}: {attention.name} has no such table; {hint}")
+    tensors: dict[str, Tensor] = {}
+    for table in parameters:
+        value = given.get(table.name)
+        if value is None:
+            if table.default is None:
+                raise TypeError(f"{table.name}: missing; {attention.name} expects {described(table)}")
+            continue
+        if isinstance(value, Tensor):
+            if value.device != device and (value.ndim or value.device.type != "cpu"):
+                raise ValueError(f"{table.name}: is on {value.device}, expected {device}, where q is")
+            tensors[table.name] = value
+        else:
+            tensors[table.name] = _tensor(table, value)
+    return tensors
+
+
+def described(table: Table) -> str:
+    """What the caller may give for a table, in a few words: ``an int tensor [n] or [batch, n]``."""
+    kinds = {"int": "an int tensor", "order": "an int tensor", "float": "a float tensor", "bool": "a bool tensor"}
+    shape = shape_text(table)
+    if table.element == "set":
+        universe = f"{shape}, universe".lstrip(", ")
+        slots = f"{shape}, slots".lstrip(", ")
+        return f"an int tensor [{slots}] or a bool tensor [{universe}], or [batch, …] of either"
+    if not table.dimensions:
+        kinds.update({"int": "an int or an int tensor", "float": "a number or a float tensor"})
+        kinds.update({"bool": "a bool or a bool tensor"})
+        return f"{kinds[table.element]} [batch]"
+    return f"{kinds[table.element]} [{shape}] or [batch, {shape}]"
+
+
+def shape_text(table: Table) -> str:
+    """The dimensions of a table as the language names them, without the batch: ``heads, n``."""
+    names = {"token": "n", "query": "m", "head": "heads"}
+    return ", ".join(
+        str(dimension.size) if dimension.kind == "fixed" else names.get(dimension.kind, dimension.name)
+        for dimension in table.dimensions
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return f"one of {', '.join(names)}" if names else "no tables"
+
+
+def _tensor(table: Table, value: object) -> Tensor:
+    if table.element == "set":
+        return _set_tensor(table, value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.as_tensor(value)
+    leaves = list(_leaves(value))
+    numbers = (int, float) if table.element == "float" else (bool,) if table.element == "bool" else (int,)
+    for leaf in leaves:
+        if not isinstance(leaf, numbers) or (isinstance(leaf, bool) and table.element != "bool"):
+            raise TypeError(f"{table.name}: holds {leaf!r} of type {type(leaf).__name__}, expected {described(table)}")
+    if table.element == "float":
+        dtype = torch.float64
+    elif table.element == "bool":
+        dtype = torch.bool
+    else:
+        dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64
+    try:
+        return torch.tensor(value, dtype=dtype)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; integers beyond 64 bits
+        raise ValueError(f"{table.name}: cannot be made a tensor ({error}), expected {described(table)}") from None
+
+
+def _leaves(value: object) -> Iterable[Any]:
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _set_tensor(table: Table, value: object) -> Tensor:
+    """Sets, written as sets, ranges or lists, in lists for each dimension, as slots padded with -1."""
+    nested = _nested(table, value)
+    if isinstance(nested, int):
+        raise TypeError(f"{table.name}: is the number {nested}, expected a set, or {described(table)}")
+    depth = _depth(nested)
+    width = _widest(nested, depth)
+    try:
+        return torch.tensor(_padded(table, nested, depth, width), dtype=torch.int64)
+    except (RuntimeError, OverflowError):
+        raise ValueError(f"{table.name}: holds a member beyond 64 bits") from None
+
+
+def _nested(table: Table, value: object) -> Nested:
+    if isinstance(value, (list, tuple)):
+        return [_nested(table, part) for part in value]
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        listed = value.tolist()
+        return listed if isinstance(listed, int) else _nested(table, listed)
+    if isinstance(value, (bool, str, bytes)) or (isinstance(value, dict) and value):
+        raise TypeError(f"{table.name}: holds {value!r} of type {type(value).__name__}, expected {described(table)}")
+    if isinstance(value, int):
+        return value
+    try:
+        if isinstance(value, (set, frozenset)):
+            return sorted(operator.index(part) for part in value)
+        if isinstance(value, Iterable):
+            return [operator.index(part) for part in value]
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{table.name}: holds {value!r} of type {kind}, expected {described(table)}") from None
+
+
+def _depth(nested: Nested) -> int:
+    return 0 if isinstance(nested, int) else 1 + max(map(_depth, nested), default=0)
+
+
+def _widest(nested: Nested, depth: int) -> int:
+    return len(nested) if depth == 1 else max((_widest(part, depth - 1) for part in nested), default=0)
+
+
+def _padded(table: Table, nested: Nested, depth: int, width: int) -> Nested:
+    if isinstance(nested, int):
+        raise ValueError(f"{table.name}: mixes numbers and sets, expected {described(table)}")
+    if depth == 1:
+        return [*nested, *([-1] * (width - len(nested)))]
+    parts = [_padded(table, part, depth - 1, width) for part in nested]
+    if depth > 2 and len({len(part) for part in parts}) > 1:
+        raise ValueError(f"{table.name}: its lists differ in length, expected {described(table)}")
+    return parts

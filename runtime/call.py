@@ -1,0 +1,146 @@
+"""One call of an attention, as its caller made it, and the checks that it must pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compiler.evaluate import NumpyArrays, environment, interpret
+from ..compiler.extent import Extent
+from ..compiler.ir import Attention
+from .tables import INTEGERS, Sizes, check
+
+_ZERO = np.zeros(1, dtype=np.int64)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call. ``tables`` holds what was given, by name; ``q_starts`` wins over ``q_start``."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    tables: Mapping[str, Tensor]
+    scale: Tensor | None
+    q_start: int
+    q_starts: Tensor | None
+    dropout: float
+    seed: int
+
+    @property
+    def sizes(self) -> Sizes:
+        batch, heads, m, _ = self.q.shape
+        return Sizes(batch, heads, m, self.k.shape[2])
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.float64 if self.q.dtype == torch.float64 else torch.float32
+
+
+def check_tensors(q: object, k: object, v: object) -> None:
+    """The kinds, dtypes and devices of q, k and v: TypeError, or ValueError for the devices and the rank."""
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: is {type(x).__name__}, expected a tensor")
+        if x.dtype not in DTYPES:
+            expected = "float32, bfloat16, float16 or float64"
+            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {expected}")
+        if x.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"{name}: is on {x.device}, expected cpu or cuda")
+        if x.ndim != 4:
+            raise ValueError(
+                f"{name}: has shape {list(x.shape)}, expected 4 dimensions [batch, heads, tokens, features]"
+            )
+    assert isinstance(q, Tensor)
+    for name, x in (("k", k), ("v", v)):
+        assert isinstance(x, Tensor)
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {_name(q.dtype)}, as q has")
+        if x.device != q.device:
+            raise ValueError(f"{name}: is on {x.device}, expected {q.device}, where q is")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check_call(attention: Attention, call: Call) -> None:
+    """Everything that shapes and dtypes tell, also of tensors that hold nothing; TypeError or ValueError."""
+    check_tensors(call.q, call.k, call.v)
+    batch, heads, _, head_dim = call.q.shape
+    _, kv_heads, n, _ = call.k.shape
+    if head_dim < 1 or call.v.shape[3] < 1:
+        name = "q" if head_dim < 1 else "v"
+        raise ValueError(f"{name}: has shape {list(getattr(call, name).shape)}, expected at least one feature")
+    _expect("k", call.k, 0, batch, "the batch of q")
+    _expect("v", call.v, 0, batch, "the batch of q")
+    _expect("v", call.v, 1, kv_heads, "the heads of k")
+    _expect("v", call.v, 2, n, "the tokens of k")
+    _expect("k", call.k, 3, head_dim, "the features of q")
+    if heads % kv_heads if kv_heads else heads:
+        raise ValueError(f"q: has {heads} heads, expected a multiple of the {kv_heads} heads of k")
+    if call.scale is not None and list(call.scale.shape) not in ([], [heads]):
+        raise ValueError(
+            f"scale: has shape {list(call.scale.shape)}, expected a number or [{heads}], one for each head"
+        )
+    if call.q_starts is not None:
+        if call.q_starts.dtype not in INTEGERS:
+            raise TypeError(f"q_start: has dtype {_name(call.q_starts.dtype)}, expected integers")
+        if list(call.q_starts.shape) not in ([], [1], [batch]):
+            raise ValueError(
+                f"q_start: has shape {list(call.q_starts.shape)}, expected an int or [{batch}], the batch of q"
+            )
+    check(attention, call.tables, call.sizes)
+
+
+def _expect(name: str, x: Tensor, axis: int, size: int, what: str) -> None:
+    if x.shape[axis] != size:
+        raise ValueError(f"{name}: has shape {list(x.shape)}, expected {size} ({what}) in dimension {axis}")
+
+
+def extent_of(call: Call) -> Extent:
+    """The sizes and positions of a checked call. ValueError for a negative position that the host can see."""
+    _, heads, m, _ = call.q.shape
+    starts: tuple[int, ...] | None = (call.q_start,)
+    if call.q_starts is not None:
+        starts = None
+        if call.q_starts.device.type == "cpu":
+            values = call.q_starts.reshape(-1).tolist()
+            starts = tuple(values[:1]) if len(set(values)) == 1 else tuple(values)
+            starts = starts or (0,)
+    if starts is not None and min(starts) < 0:
+        raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
+    return Extent(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+
+
+def positions_of(call: Call) -> Tensor:
+    """Where the query rows start: int64 [1] or [batch], on the device of q."""
+    if call.q_starts is None:
+        return torch.tensor([call.q_start], dtype=torch.int64, device=call.q.device)
+    return call.q_starts.to(call.q.device, torch.int64).reshape(-1).contiguous()
+
+
+def scale_of(attention: Attention, call: Call) -> Tensor:
+    """The factor of q·k for each head: ``[heads]`` in the compute dtype, on the device of q."""
+    heads, head_dim = call.q.shape[1], call.q.shape[3]
+    if call.scale is not None:
+        scale = call.scale.detach().to(call.q.device, call.compute_dtype)
+        return scale.expand(heads).contiguous()
+    bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
+    values = interpret(attention.scale, bound).reshape(-1)
+    return torch.from_numpy(values).to(call.q.device, call.compute_dtype).expand(heads).contiguous()
+
+
+def check_dropout(dropout: object) -> float:
+    """The probability of dropping. TypeError for what is no number, ValueError for one outside ``0 .. 1``."""
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)):
+        raise TypeError(f"dropout: is {type(dropout).__name__}, expected a number")
+    if not 0 <= dropout < 1 or math.isnan(dropout):
+        raise ValueError(f"dropout: is {dropout}, expected a probability of at least 0 and below 1")
+    return float(dropout)

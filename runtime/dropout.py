@@ -1,0 +1,33 @@
+"""Which probabilities a call drops: a counter's hash, the same on every backend, so that nothing is stored."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LOW = 0xFFFFFFFF
+
+
+def threshold(dropout: float) -> int:
+    """A probability is dropped where its hash, in ``0 .. 2**31 - 1``, is below this."""
+    return round(dropout * 2**31)
+
+
+def split_seed(seed: int) -> tuple[int, int]:
+    """The low and the high 32 bits of a seed."""
+    return seed & _LOW, seed >> 32 & _LOW
+
+
+def kept(dropout: float, seed: int, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """bool, True where a probability stays; the int64 tensors of positions broadcast against each other.
+
+    ``hash(seed low, seed high, batch, head, q, k) >= threshold``, by the language's hash.
+    """
+    low, high = split_seed(seed)
+    h = torch.full((), 0x9E3779B9, dtype=torch.int64, device=q.device)
+    for x in (low, high, batch, head, q, k):  # products wrap around int64, whose low 32 bits stay exact
+        h = h ^ (x & _LOW)
+        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & _LOW
+        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & _LOW
+        h = h ^ (h >> 16)
+    return (h >> 1) >= threshold(dropout)

@@ -1,0 +1,273 @@
+"""The torch operators ``attnc::forward`` and ``attnc::backward``, and :func:`attend`, which calls them.
+
+Everything that looks at contents (planning, launching) happens inside the operators, so that a tracer sees one call. An
+operator knows its attention by its name, a string that :func:`runtime.identity.register` made.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..compiler.ir import Attention, Table
+from .arguments import collect
+from .call import Call, check_call, check_dropout, check_tensors
+from .identity import registered
+from .planning import executor_for, launch_of
+
+_SEEDS = 2**63 - 1
+
+
+def attend(
+    attention: Attention,
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | Tensor | None,
+    q_start: int | Tensor,
+    dropout: float,
+    seed: int | None,
+    tables: Mapping[str, object],
+) -> tuple[Tensor, Tensor]:
+    """out ``[batch, heads, m, value_dim]`` and lse ``[batch, heads, m]``; ``name`` is the attention's own.
+
+    TypeError and ValueError, naming the parameter, for what does not fit.
+    """
+    q, k, v = _under_autocast(q, k, v)
+    check_tensors(q, k, v)
+    if q.dtype == torch.float64 and q.device.type != "cpu":
+        raise TypeError(f"q: has dtype float64 on {q.device}, expected float32, bfloat16 or float16 there")
+    q, k, v = (x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in (q, k, v))
+    tensors = collect(attention, tables, q.device)
+    given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
+    start, starts = checked_start(q_start)
+    dropout = check_dropout(dropout)
+    return forward(  # type: ignore[no-any-return]
+        q, k, v, list(tensors.values()), given, checked_scale(scale), starts, start,
+        _seed_tensor(dropout, seed), dropout, name,
+    )  # fmt: skip
+
+
+def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v in autocast's dtype where it is on; float64 stays, as in PyTorch's own operators."""
+    device = q.device.type if all(isinstance(x, Tensor) for x in (q, k, v)) else "meta"
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return q, k, v
+    dtype = torch.get_autocast_dtype(device)
+
+    def cast(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
+
+    return cast(q), cast(k), cast(v)
+
+
+def checked_scale(scale: object) -> Tensor | None:
+    """The factor of q·k as a tensor. TypeError for another kind, ValueError where a gradient would be lost."""
+    if scale is None:
+        return None
+    if isinstance(scale, Tensor):
+        if not scale.is_floating_point():
+            raise TypeError(f"scale: has dtype {str(scale.dtype).removeprefix('torch.')}, expected a float tensor")
+        if scale.requires_grad:
+            raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
+        return scale
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise TypeError(f"scale: is {type(scale).__name__}, expected a number or a tensor, one for each head")
+    return torch.tensor(scale, dtype=torch.float64)
+
+
+def checked_start(q_start: object) -> tuple[int, Tensor | None]:
+    """The position of the first query row: a number, or a tensor ``[batch]``. TypeError for another kind."""
+    if isinstance(q_start, Tensor):
+        return 0, q_start
+    if isinstance(q_start, bool):
+        raise TypeError("q_start: is bool, expected an int or an int tensor [batch]")
+    if isinstance(q_start, (list, tuple)):
+        return 0, torch.tensor(q_start)
+    if not isinstance(q_start, (int, torch.SymInt)):
+        try:
+            q_start = operator.index(q_start)  # type: ignore[arg-type]
+        except TypeError:
+            kind = type(q_start).__name__
+            raise TypeError(f"q_start: is {kind}, expected an int or an int tensor [batch]") from None
+    return q_start, None  # type: ignore[return-value]
+
+
+def _seed_tensor(dropout: float, seed: object) -> Tensor | None:
+    """int64 ``[1]`` on the host; drawn from torch's generator unless given. TypeError for what is no int."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise TypeError(f"seed: is {type(seed).__name__}, expected an int")
+    if not dropout:
+        return None
+    if seed is None:
+        return torch.randint(0, _SEEDS, (1,), dtype=torch.int64, device="cpu")
+    return torch.tensor([plain_seed(seed)], dtype=torch.int64)
+
+
+def plain_seed(seed: int) -> int:
+    """Any int as a seed of 63 bits."""
+    return seed & _SEEDS
+
+
+@torch.library.custom_op("attnc::forward", mutates_args=())
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tables: Sequence[Tensor],
+    given: str,
+    scale: Tensor | None,
+    q_starts: Tensor | None,
+    q_start: int,
+    seed: Tensor | None,
+    dropout: float,
+    attention: str,
+) -> tuple[Tensor, Tensor]:
+    """Plans and launches. ``given`` has a 1 for each of the attention's parameters that ``tables`` holds, in order."""
+    known = registered(attention)
+    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
+    with torch.autocast(q.device.type, enabled=False):
+        executor = executor_for(q.device, k.shape[2])
+        launch = launch_of(known, call, executor)
+        if not q.shape[:3].numel():
+            return _empty(q, v)
+        out, lse = executor.forward(launch)
+    return out.contiguous(), lse.contiguous()
+
+
+@forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tables: Sequence[Tensor],
+    given: str,
+    scale: Tensor | None,
+    q_starts: Tensor | None,
+    q_start: int,
+    _seed: Tensor | None,
+    dropout: float,
+    attention: str,
+) -> tuple[Tensor, Tensor]:
+    known = registered(attention)
+    check_call(known, _call(known, q, k, v, tables, given, scale, q_starts, q_start, None, dropout))
+    return _empty(q, v)
+
+
+@torch.library.custom_op("attnc::backward", mutates_args=())
+def backward(
+    grad_out: Tensor | None,
+    grad_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    tables: Sequence[Tensor],
+    given: str,
+    scale: Tensor | None,
+    q_starts: Tensor | None,
+    q_start: int,
+    seed: Tensor | None,
+    dropout: float,
+    attention: str,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The gradients of q, k and v, and of each float table among ``tables``, of their shapes and dtypes."""
+    known = registered(attention)
+    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
+    with torch.autocast(q.device.type, enabled=False):
+        executor = executor_for(q.device, k.shape[2])
+        launch = launch_of(known, call, executor)
+        parameters = _given(known, given)
+        floats = [table.element == "float" for table in parameters]
+        if not q.shape[:3].numel():
+            zeros = [torch.zeros_like(table, memory_format=torch.contiguous_format) for table in _only(tables, floats)]
+            return (*(x.new_zeros(x.shape) for x in (q, k, v)), zeros)  # type: ignore[return-value]
+        grad_out = torch.zeros_like(out) if grad_out is None else grad_out.contiguous()
+        grad_lse = None if grad_lse is None else grad_lse.contiguous()
+        found = executor.backward(launch, out, lse, grad_out, grad_lse)
+        gradients: list[Tensor] = []
+        positions = {table.name: position for position, table in enumerate(known.tables)}
+        for parameter, table in zip(parameters, tables, strict=True):
+            gradient = found.tables[positions[parameter.name]]
+            if parameter.element == "float":
+                assert gradient is not None
+                gradients.append(gradient.reshape(table.shape).to(table).contiguous())
+    return found.q.contiguous(), found.k.contiguous(), found.v.contiguous(), gradients
+
+
+@backward.register_fake
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    _, _, q, k, v, _, _, tables, given, *_, attention = inputs
+    floats = [table.element == "float" for table in _given(registered(attention), given)]
+    gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), gradients
+
+
+def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
+    return [table for table, its in zip(tables, wanted, strict=True) if its]
+
+
+def _empty(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for both results, contiguous, as the operator returns them."""
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=dtype)
+
+
+def _given(known: Attention, given: str) -> list[Table]:
+    """The parameters that a call gave."""
+    return [table for table, its in zip(known.parameters, given, strict=True) if its == "1"]
+
+
+def _call(
+    known: Attention,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tables: Sequence[Tensor],
+    given: str,
+    scale: Tensor | None,
+    q_starts: Tensor | None,
+    q_start: int,
+    seed: Tensor | None,
+    dropout: float,
+) -> Call:
+    named = {parameter.name: table for parameter, table in zip(_given(known, given), tables, strict=True)}
+    return Call(q, k, v, named, scale, q_start, q_starts, dropout, 0 if seed is None else int(seed))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(q, k, v, *output, scale, q_starts, seed, *tables)
+    ctx.rest = given, q_start, dropout, attention
+
+
+def _differentiate(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
+    q, k, v, out, lse, scale, q_starts, seed, *tables = ctx.saved_tensors
+    given, q_start, dropout, attention = ctx.rest
+    nothing = (None,) * 7
+    if grad_out is None and grad_lse is None:
+        return (None, None, None, [None] * len(tables), *nothing)
+    dq, dk, dv, found = backward(
+        grad_out, grad_lse, q, k, v, out, lse, tables, given, scale, q_starts, q_start, seed, dropout, attention
+    )
+    rest = iter(found)
+    gradients = [next(rest) if table.element == "float" else None for table in _given(registered(attention), given)]
+    return (dq, dk, dv, gradients, *nothing)
+
+
+def _no_second_derivative(*_: Any) -> Any:
+    raise RuntimeError(
+        "attnc has no second derivatives: the gradient of a gradient was asked for; use .reference for it"
+    )
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
+backward.register_autograd(_no_second_derivative)

@@ -1,0 +1,181 @@
+"""From one checked call to a Launch: which executor, which Program, which Schedule. What can be kept is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compiler.arrange import arrange
+from ..compiler.extent import Contents, Extent
+from ..compiler.ir import Attention
+from ..compiler.plan import Program, Schedule
+from ..compiler.ranges import OutOfRange, check_indices, index_width
+from ..compiler.schedule import schedule, schedule_depends
+from .call import Call, check_call, extent_of, positions_of, scale_of
+from .identity import identity
+from .launch import Gradients, Launch
+from .settings import settings
+from .tables import bind, widened
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Executor(Protocol):
+    """What runs a launch: :mod:`runtime.cpu`, :mod:`runtime.gpu` or :mod:`runtime.blocked`."""
+
+    QUERY_TILE: int
+    KEY_TILE: int
+
+    def forward(self, launch: Launch) -> tuple[Tensor, Tensor]: ...
+    def backward(
+        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
+    ) -> Gradients: ...
+
+
+class Kept(Generic[K, V]):
+    """The last results of something expensive; the oldest go first. Safe from any thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided for calls of equal sizes and contents."""
+
+    program: Program
+    schedule: Schedule
+    wide: bool
+
+
+_programs: Kept[tuple[str, int, int], Program] = Kept(512)
+_plans: Kept[Hashable, Plan] = Kept(128)
+_warned: set[str] = set()
+
+
+def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
+    """One call, checked and planned. Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index
+    that sizes, constants and host numbers put outside its table.
+    """
+    check_call(attention, call)
+    extent = extent_of(call)
+    bound = bind(attention, call.tables, extent, call.q.device, call.compute_dtype)
+    plan = plan_of(attention, extent, bound.contents, executor.QUERY_TILE, executor.KEY_TILE)
+    wide = bound.wide or plan.wide
+    return Launch(
+        program=plan.program,
+        schedule=plan.schedule,
+        q=_last_contiguous(call.q.detach()),
+        k=_last_contiguous(call.k.detach()),
+        v=_last_contiguous(call.v.detach()),
+        tables=widened(bound.arguments) if wide else bound.arguments,
+        scale=scale_of(attention, call),
+        q_start=positions_of(call),
+        wide=wide,
+        dropout=call.dropout,
+        seed=call.seed,
+    )
+
+
+def _last_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def plan_of(
+    attention: Attention, extent: Extent, contents: tuple[Contents, ...], query_tile: int, key_tile: int
+) -> Plan:
+    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table."""
+    name = identity(attention)
+    program = _programs.get((name, query_tile, key_tile), lambda: arrange(attention, query_tile, key_tile))
+    decisive = schedule_depends(program)
+    matters = [number in decisive or table.element != "float" for number, table in enumerate(attention.tables)]
+    known = tuple(held if read else _sizes_only(held) for held, read in zip(contents, matters, strict=True))
+    keys = tuple(_contents_key(held, read) for held, read in zip(known, matters, strict=True))
+    key = (name, query_tile, key_tile, extent, keys)
+    return _plans.get(key, lambda: _plan(attention, program, extent, known))
+
+
+def _plan(attention: Attention, program: Program, extent: Extent, contents: tuple[Contents, ...]) -> Plan:
+    outside = check_indices(program, extent, contents)
+    if outside is not None:
+        raise ValueError(_outside_message(attention, outside))
+    wide = index_width(program, extent, contents) == 64
+    return Plan(program, schedule(program, extent, contents), wide)
+
+
+def _outside_message(attention: Attention, outside: OutOfRange) -> str:
+    table = attention.tables[int(outside.table)]
+    dimension = table.dimensions[outside.dimension]
+    return (
+        f"{table.name}: the index of dimension {outside.dimension} ({dimension.name or dimension.kind}) can be "
+        f"{outside.low} to {outside.high}, expected 0 to {outside.size - 1}"
+    )
+
+
+def _sizes_only(held: Contents) -> Contents:
+    """The sizes of a table whose entries decide nothing: learned numbers change at each step, the plan does not."""
+    if held.values is None:
+        return held
+    return Contents(np.broadcast_to(np.zeros((), held.values.dtype), held.values.shape), held.batched)
+
+
+def _contents_key(held: Contents, read: bool) -> Hashable:
+    values = held.values
+    if values is None:
+        return None, held.batched
+    entries = hashlib.sha256(np.ascontiguousarray(values).data).digest() if read else b""
+    return values.shape, values.dtype.str, held.batched, entries
+
+
+def executor_for(device: torch.device, keys: int) -> Executor:
+    """What runs tensors on a device; one warning where it is not what it should be."""
+    backend = settings.backend
+    if not keys or backend == "blocked":  # without a key there is nothing to launch
+        return _module("blocked")
+    if backend == "triton" or (backend == "auto" and (device.type == "cuda" or settings.interpret)):
+        try:
+            return _module("gpu")
+        except ImportError as error:
+            if backend == "triton" or settings.interpret:
+                raise
+            return _instead(f"triton cannot be imported ({error})", device)
+    if device.type != "cpu":
+        raise ValueError(f"backend: is {backend}, which runs CPU tensors only, and q is on {device}")
+    return _module("cpu")
+
+
+def _instead(reason: str, device: torch.device) -> Executor:
+    if device.type not in _warned:
+        _warned.add(device.type)
+        message = f"{reason}: attnc runs tensors on {device.type} by its blocked PyTorch executor, which is slower"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return _module("blocked")
+
+
+def _module(name: str) -> Executor:
+    return cast(Executor, importlib.import_module(f".{name}", __package__))

@@ -1,0 +1,174 @@
+"""The dense definition in plain PyTorch: slow, differentiable by autograd, and the judge of every kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..compiler.evaluate import Environment, TableValues, evaluate, interpret
+from ..compiler.fold import substitute
+from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
+from .arrays import TorchArrays, table_values
+from .call import Call, check_call, extent_of, scale_of
+from .dropout import kept
+from .launch import TableArgument
+from .tables import bind, is_batched
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Some pairs of one call, ``[pairs]`` each; ``k`` is None for whole rows, whose logit is None too."""
+
+    batch: Tensor
+    head: Tensor
+    row: Tensor
+    k: Tensor | None
+    logit: Tensor | None
+
+    def chosen(self, where: Tensor) -> _Pairs:
+        k, logit = (None if x is None else x[where] for x in (self.k, self.logit))
+        return _Pairs(self.batch[where], self.head[where], self.row[where], k, logit)
+
+
+def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
+    """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
+
+    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, and IndexOutOfTable for an index
+    that is reached and lies outside its table.
+    """
+    check_call(attention, call)
+    dtype, device = call.compute_dtype, call.q.device
+    call = _on_host_positions(call)
+    extent = extent_of(call)
+    host = bind(attention, {name: table.detach().cpu() for name, table in call.tables.items()}, extent, _CPU, dtype)
+    names = [table.name for table in attention.tables]
+    mask = evaluate(attention.mask, attention.tables, extent, dict(zip(names, host.contents, strict=True)))
+    count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
+    scale = scale_of(attention, call)
+    group = call.q.shape[1] // max(1, call.k.shape[1])
+    k, v = (x.to(dtype).repeat_interleave(group, 1) for x in (call.k, call.v))
+    logit = (call.q.to(dtype) @ k.transpose(-1, -2)) * scale[:, None, None]
+    base = _base(attention, call, host.arguments)
+    logits = _logits(attention.score, logit, count, base)
+    sink = None if attention.sink is None else _sinks(attention.sink, logit, base)
+    p, lse = _softmax(logits, sink)
+    if call.dropout:
+        batch, head = (torch.arange(size, device=device) for size in logit.shape[:2])
+        q = base.q_start.reshape(-1, 1, 1, 1) + torch.arange(extent.m, device=device)[:, None]
+        keep = kept(call.dropout, call.seed, batch[:, None, None, None], head[:, None, None], q, base.positions["k"])
+        p = p * keep / (1 - call.dropout)
+    return (p @ v).to(call.q.dtype), lse
+
+
+_CPU = torch.device("cpu")
+
+
+def _on_host_positions(call: Call) -> Call:
+    """The same call with its positions where the dense mask needs them."""
+    if call.q_starts is None:
+        return call
+    return Call(**{**vars(call), "q_starts": call.q_starts.cpu()})
+
+
+def _base(attention: Attention, call: Call, arguments: tuple[TableArgument, ...]) -> Environment:
+    """What the score reads, without pairs; float tables keep their way back to the caller's tensors."""
+    arrays = TorchArrays(call.compute_dtype, call.q.device)
+    tables: dict[str, TableValues] = {}
+    for table, argument in zip(attention.tables, arguments, strict=True):
+        given = call.tables.get(table.name)
+        if table.element == "float" and given is not None:
+            values = given.to(call.q.device, call.compute_dtype)
+            tables[table.name] = TableValues(table, values, is_batched(table, given))
+        else:
+            moved = TableArgument(argument.tensor.to(call.q.device), argument.batched)
+            tables[table.name] = table_values(table, moved)
+    sizes = call.sizes
+    starts = torch.tensor(extent_of(call).q_start, device=call.q.device).expand(max(1, sizes.batch))
+    fixed = {"n": sizes.n, "heads": sizes.heads, "head_dim": call.q.shape[3]}
+    positions = {name: arrays.constant(size) for name, size in fixed.items()}
+    positions["k"] = arrays.arange(sizes.n).reshape(1, 1, 1, -1)
+    return Environment(arrays, positions, starts, arrays.arange(sizes.batch), tables)
+
+
+def _logits(score: Expr, logit: Tensor, count: Tensor, base: Environment) -> Tensor:
+    """The score and the logarithm of the count of every kept pair; -inf elsewhere."""
+    keep = count > 0
+    nothing = torch.full_like(logit, -torch.inf)
+    if score == LOGIT:
+        logits = torch.where(keep, logit, nothing)
+    else:  # only at the kept pairs: elsewhere a score may be infinite, and its gradient no number
+        places = batch, head, row, k = keep.nonzero(as_tuple=True)
+        values = _at(score, _Pairs(batch, head, row, k, logit[places]), base)
+        logits = nothing.index_put(places, values)
+    return logits if count.dtype == torch.bool else logits + count.clamp(min=1).to(logits.dtype).log()
+
+
+def _sinks(sink: Expr, logit: Tensor, base: Environment) -> Tensor:
+    """The sink of every row, ``[batch, heads, m]``."""
+    everywhere = torch.ones(logit.shape[:3], dtype=torch.bool, device=logit.device)
+    batch, head, row = everywhere.nonzero(as_tuple=True)
+    return _at(sink, _Pairs(batch, head, row, None, None), base).reshape(logit.shape[:3])
+
+
+def _at(expr: Expr, pairs: _Pairs, base: Environment) -> Tensor:
+    """A float expression at some pairs, ``[pairs]``.
+
+    Each branch of a choice between floats is evaluated at its own pairs only, so that the gradient of the branch not
+    taken, which may be infinite, is never multiplied by zero.
+    """
+    choice = _outermost_choice(expr)
+    if choice is not None:
+        condition, then, otherwise = choice.args
+        holds = _plain(condition, pairs, base).detach().bool()
+        places = (holds.nonzero().flatten(), (~holds).nonzero().flatten())
+        parts = [
+            _at(substitute(expr, {choice: branch}), pairs.chosen(where), base)
+            for branch, where in zip((then, otherwise), places, strict=True)
+            if len(where)
+        ]
+        if len(parts) == 2:
+            return torch.cat(parts)[torch.cat(places).argsort()]
+        if parts:
+            return parts[0]
+    return _plain(expr, pairs, base)
+
+
+def _plain(expr: Expr, pairs: _Pairs, base: Environment) -> Tensor:
+    def column(x: Tensor) -> Tensor:
+        return x.reshape(-1, 1, 1, 1)
+
+    starts = base.q_start[pairs.batch]
+    positions = {**base.positions, "q": column(starts + pairs.row), "head": column(pairs.head)}
+    if pairs.k is not None:
+        positions["k"] = column(pairs.k)
+    logit = None if pairs.logit is None else column(pairs.logit)
+    bound = Environment(base.arrays, positions, column(starts), column(pairs.batch), base.tables, logit)
+    value: Tensor = interpret(expr, bound)
+    return value.expand(len(pairs.batch), 1, 1, 1).reshape(-1)
+
+
+def _outermost_choice(expr: Expr) -> Apply | None:
+    """A choice between floats that no other such choice contains."""
+    stack, seen = [expr], set[Expr]()
+    while stack:
+        node = stack.pop()
+        if node in seen or node.type != "float":
+            continue
+        seen.add(node)
+        if isinstance(node, Apply) and node.op == "if":
+            return node
+        stack.extend(children(node))
+    return None
+
+
+def _softmax(logits: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The probabilities ``[…, m, n]`` and the log-sum-exp ``[…, m]``; rows that keep nothing have neither gradient."""
+    alive = (logits > -torch.inf).any(-1) | logits.isnan().any(-1)
+    safe = torch.where(alive[..., None], logits, torch.zeros_like(logits))
+    lse = safe.logsumexp(-1)
+    if sink is not None:
+        lse = torch.where(alive, torch.logaddexp(lse, sink), sink)
+    p = torch.where(alive[..., None], (safe - lse[..., None]).exp(), torch.zeros_like(logits))
+    return p, lse if sink is not None else torch.where(alive, lse, torch.full_like(lse, -torch.inf))

@@ -1,0 +1,238 @@
+"""Checks the tables of one call against their types, and brings each to the one form that every executor takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compiler.contents import from_literal
+from ..compiler.extent import Contents, Extent
+from ..compiler.ir import Attention, Expr, Member, Position, Table, walk
+from .arguments import described
+from .launch import TableArgument
+
+INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
+LARGEST_UNIVERSE = 2**31
+
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of one call that tables are checked against."""
+
+    batch: int
+    heads: int
+    m: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The tables of one call: ``arguments`` on the device for the kernels, ``contents`` as far as the host knows them.
+
+    Both are in the order of the attention's tables. ``wide``: some integers do not fit 32 bits, or may not.
+    """
+
+    arguments: tuple[TableArgument, ...]
+    contents: tuple[Contents, ...]
+    wide: bool
+
+
+def is_batched(table: Table, tensor: Tensor) -> bool:
+    """Whether a tensor of the right rank has the leading batch dimension that the language does not write."""
+    return tensor.ndim > len(table.dimensions) + (table.element == "set")
+
+
+def check(attention: Attention, tensors: Mapping[str, Tensor], sizes: Sizes) -> None:
+    """Refuses tables whose dtype or shape does not fit; looks at no contents, so that it also runs while tracing.
+
+    TypeError for a wrong dtype and a missing table, ValueError for a wrong shape.
+    """
+    free: dict[str, tuple[int, str]] = {}
+    for table in attention.parameters:
+        tensor = tensors.get(table.name)
+        if tensor is None:
+            if table.default is None:
+                raise TypeError(f"{table.name}: missing; {attention.name} expects {described(table)}")
+            continue
+        _check_dtype(table, tensor)
+        _check_shape(table, tensor, sizes, free)
+
+
+def _check_dtype(table: Table, tensor: Tensor) -> None:
+    dtype = tensor.dtype
+    fits = {
+        "int": dtype in INTEGERS,
+        "order": dtype in INTEGERS,
+        "float": dtype.is_floating_point,
+        "bool": dtype == torch.bool,
+        "set": dtype in INTEGERS or dtype == torch.bool,
+    }
+    if not fits[table.element]:
+        raise TypeError(f"{table.name}: has dtype {_name(dtype)}, expected {described(table)}")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_shape(table: Table, tensor: Tensor, sizes: Sizes, free: dict[str, tuple[int, str]]) -> None:
+    rank = len(table.dimensions) + (table.element == "set")
+    shape = list(tensor.shape)
+    if len(shape) not in (rank, rank + 1):
+        raise ValueError(f"{table.name}: has shape {shape}, expected {described(table)}")
+    if is_batched(table, tensor):
+        if shape[0] not in (1, sizes.batch):
+            raise ValueError(f"{table.name}: has shape {shape}, expected a batch of {sizes.batch}, as q has")
+        shape = shape[1:]
+    known = {"token": (sizes.n, "n"), "query": (sizes.m, "m"), "head": (sizes.heads, "heads")}
+    for axis, (dimension, size) in enumerate(zip(table.dimensions, shape, strict=False)):
+        if dimension.kind == "fixed":
+            assert dimension.size is not None
+            expected, name = dimension.size, ""
+        elif dimension.kind == "free":
+            expected, name = free.setdefault(dimension.name, (size, f"{dimension.name}, as {table.name} has"))
+        else:
+            expected, name = known[dimension.kind]
+        if size != expected:
+            what = f" ({name})" if name else ""
+            raise ValueError(
+                f"{table.name}: has shape {list(tensor.shape)}, expected {expected}{what} in dimension {axis}"
+                f"{' after the batch' if is_batched(table, tensor) else ''}; it takes {described(table)}"
+            )
+
+
+def bind(
+    attention: Attention,
+    tensors: Mapping[str, Tensor],
+    extent: Extent,
+    device: torch.device,
+    compute_dtype: torch.dtype,
+) -> Bound:
+    """Checked tables in the form of the kernels, and their contents.
+
+    ``order`` and ``int`` tables of int64 stay so in the contents; the arguments are int32 where every value fits. Sets
+    become bitmaps. No copy is made of what has its form already, and nothing waits for the device but a set on it whose
+    universe no bound tells. ValueError for a literal that does not fit the call's sizes.
+    """
+    free: dict[str, int] = {}
+    forms: list[Tensor] = []
+    contents: list[Contents] = []
+    for table in attention.tables:
+        tensor = tensors.get(table.name)
+        if tensor is None or table.value is not None:
+            literal = table.value if table.value is not None else table.default
+            assert literal is not None, "checked"
+            held = from_literal(table, literal, extent, free)
+            assert held.values is not None
+            form, batched = torch.from_numpy(held.values), held.batched
+        else:
+            form, batched = tensor.detach(), is_batched(table, tensor)
+            if batched and form.shape[0] == 1:
+                form, batched = form[0], False
+            _learn_free_sizes(table, form, batched, free)
+        form = _brought_to_form(attention, table, form, extent, compute_dtype)
+        forms.append(form)
+        contents.append(Contents(_on_host(table, form), batched))
+    wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
+    arguments = tuple(
+        TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)
+    )
+    return Bound(arguments, tuple(contents), wide)
+
+
+def widened(arguments: tuple[TableArgument, ...]) -> tuple[TableArgument, ...]:
+    """The same arguments with 64-bit integers."""
+    return tuple(
+        TableArgument(argument.tensor.long(), argument.batched) if argument.tensor.dtype == torch.int32 else argument
+        for argument in arguments
+    )
+
+
+def _learn_free_sizes(table: Table, form: Tensor, batched: bool, free: dict[str, int]) -> None:
+    for dimension, size in zip(table.dimensions, form.shape[1:] if batched else form.shape, strict=False):
+        if dimension.kind == "free":
+            free[dimension.name] = size
+
+
+def _brought_to_form(
+    attention: Attention, table: Table, tensor: Tensor, extent: Extent, compute_dtype: torch.dtype
+) -> Tensor:
+    match table.element:
+        case "float":
+            return tensor.to(compute_dtype).contiguous()
+        case "bool":
+            return tensor.contiguous().view(torch.uint8)
+        case "set":
+            return _bitmap(attention, table, tensor, extent)
+        case _:
+            return tensor.to(torch.int64 if tensor.dtype == torch.int64 else torch.int32).contiguous()
+
+
+def _bitmap(attention: Attention, table: Table, tensor: Tensor, extent: Extent) -> Tensor:
+    """uint8 ``[…, universe]``. Members that no element of the pattern can equal are left out."""
+    if tensor.dtype == torch.bool:
+        return tensor.contiguous().view(torch.uint8)
+    members = tensor.long()
+    universe = universe_bound(attention, table, extent)
+    if universe is None or members.device.type == "cpu":
+        largest = int(members.max()) + 1 if members.numel() else 1
+        universe = max(1, largest if universe is None else min(largest, universe))
+    if universe * max(1, members.shape[:-1].numel()) > LARGEST_UNIVERSE:
+        raise ValueError(f"{table.name}: holds the member {universe - 1}, too large for the bitmaps of its sets")
+    rest = torch.where((members >= 0) & (members < universe), members, universe)  # one column for those left out
+    bits = torch.zeros((*members.shape[:-1], universe + 1), dtype=torch.uint8, device=members.device)
+    bits.scatter_(-1, rest, 1)
+    return bits[..., :universe].contiguous()
+
+
+def universe_bound(attention: Attention, table: Table, extent: Extent) -> int | None:
+    """One more than the largest element that the pattern looks for in a set; None where sizes alone do not tell."""
+    roots: list[Expr] = [attention.mask, attention.score]
+    if attention.sink is not None:
+        roots.append(attention.sink)
+    bound = 1
+    for root in roots:
+        for node in walk(root):
+            if isinstance(node, Member) and node.table == table.name:
+                high = _upper_bound(node.element, extent)
+                if high is None:
+                    return None
+                bound = max(bound, high + 1)
+    return bound
+
+
+def _upper_bound(element: Expr, extent: Extent) -> int | None:
+    match element:
+        case Position(name="k"):
+            return extent.n - 1
+        case Position(name="q") if extent.q_start is not None:
+            return max(extent.q_start, default=0) + extent.m - 1
+        case _:
+            return None
+
+
+def _on_host(table: Table, form: Tensor) -> np.ndarray | None:
+    if form.device.type != "cpu":
+        return None
+    values = form.numpy()
+    return values.view(np.bool_) if table.element in ("bool", "set") else values
+
+
+def _fits_32_bits(held: Contents, form: Tensor) -> bool:
+    if form.dtype != torch.int64:
+        return True
+    if held.values is None:
+        return False
+    return not held.values.size or bool(_INT32.min < held.values.min() and held.values.max() <= _INT32.max)
+
+
+def _argument(form: Tensor, wide: bool, device: torch.device) -> Tensor:
+    if form.dtype in (torch.int32, torch.int64):
+        form = form.to(torch.int64 if wide else torch.int32)
+    return form.to(device)
