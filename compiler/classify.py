@@ -19,7 +19,7 @@ from .extent import Contents, Extent
 from .forms import Bounds, Digits, Form, add, hashed, scale, subtract
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Position, Table, children, walk
 from .lookup import RangeTable
-from .plan import EMPTY, FULL, PARTIAL
+from .plan import EMPTY, FULL, PARTIAL, Program
 
 
 class DigitRange(NamedTuple):
@@ -55,6 +55,12 @@ class TableContents:
     contents: Contents
 
 
+def numbered(program: Program, contents: Sequence[Contents]) -> dict[str, TableContents]:
+    """What a Program's tables hold, under the names that its expressions give them."""
+    pairs = zip(program.tables, contents, strict=True)
+    return {str(number): TableContents(table, held) for number, (table, held) in enumerate(pairs)}
+
+
 class Range(NamedTuple):
     """Floats or counts between two bounds, in every box."""
 
@@ -72,11 +78,21 @@ _LARGEST_POSITION = 2**48
 
 
 class Classifier:
-    """Prepared to look at boxes for some expressions, one extent and the tables' contents."""
+    """Prepared to look at boxes for some expressions, one extent and the tables' contents.
 
-    def __init__(self, roots: Sequence[Expr], extent: Extent, tables: Mapping[str, TableContents]) -> None:
+    Integers that only the device knows may be anything, or are taken to be at most ``largest_unknown`` in magnitude.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Expr],
+        extent: Extent,
+        tables: Mapping[str, TableContents],
+        largest_unknown: int | None = None,
+    ) -> None:
         self._roots = tuple(roots)
         self._extent = extent
+        self._largest_unknown = largest_unknown
         self._tables = tables
         self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
         self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
@@ -84,15 +100,13 @@ class Classifier:
 
     def classify(self, boxes: Boxes) -> Trits:
         """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
-        return _as_trits(self.values(boxes)[self._roots[0]], self._roots[0].type, len(boxes))
-
-    def values(self, boxes: Boxes) -> dict[Expr, Value]:
-        """What every part of the roots can be in each box."""
-        return _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype).read(self._order)
+        trits = self.look(boxes)[0]
+        assert isinstance(trits, np.ndarray)
+        return trits
 
     def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
-        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype)
+        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._largest_unknown)
         values = reading.read(self._order)
         found: list[Trits | Bounds | None] = []
         for root in self._roots:
@@ -124,7 +138,7 @@ class Classifier:
             case Position(name=name):
                 return self._position_magnitude(name), 0
             case Entry(table=table, type="int"):
-                return 3 * _largest_entry(self._tables[table].contents), sum(parts) + self._position_magnitude("q")
+                return 3 * self._largest_entry(table), sum(parts) + self._position_magnitude("q")
             case Apply(op="add" | "sub"):
                 return sum(parts), 0
             case Apply(op="mul", type="int"):
@@ -135,6 +149,12 @@ class Classifier:
                 return 3 * 2**31, sum(parts)
             case _:
                 return 3 * max(parts, default=0), sum(parts)
+
+    def _largest_entry(self, table: str) -> int:
+        values = self._tables[table].contents.values
+        if values is None:
+            return self._largest_unknown or 0
+        return max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
 
     def _position_magnitude(self, name: str) -> int:
         extent = self._extent
@@ -156,13 +176,6 @@ def _lookup(held: TableContents) -> RangeTable | None:
     return RangeTable(values[0] if alone else values, held.contents.batched and not alone)
 
 
-def _largest_entry(contents: Contents) -> int:
-    values = contents.values
-    if values is None or not values.size:
-        return 0
-    return max(abs(int(values.min())), abs(int(values.max())))
-
-
 class _Reading:
     """One look at one batch of boxes."""
 
@@ -173,9 +186,10 @@ class _Reading:
         lookups: Mapping[str, RangeTable | None],
         boxes: Boxes,
         dtype: np.dtype[Any],
+        largest_unknown: int | None,
     ) -> None:
         self._extent, self._tables, self._lookups = extent, tables, lookups
-        self._boxes, self._dtype = boxes, dtype
+        self._boxes, self._dtype, self._largest_unknown = boxes, dtype, largest_unknown
         self._digits = Digits()
         self._start = self._query_start()
         self._positions = {
@@ -200,7 +214,10 @@ class _Reading:
             return None
         assert isinstance(value, Form)
         low, high = self._digits.bounds(value)
-        return np.broadcast_to(low, len(self._boxes)), np.broadcast_to(high, len(self._boxes))
+        return self._for_each_box(low), self._for_each_box(high)
+
+    def _for_each_box(self, value: Any) -> NDArray[Any]:
+        return value if isinstance(value, np.ndarray) and value.ndim else np.full(len(self._boxes), value, self._dtype)
 
     def _integers(self, values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(self._dtype, copy=False)
@@ -245,7 +262,7 @@ class _Reading:
     def _entry(self, node: Entry | Member, parts: list[Value]) -> Value:
         lookup = self._lookups[node.table]
         if lookup is None:
-            return np.full(len(self._boxes), PARTIAL, np.int8) if node.type == "bool" else None
+            return self._unknown(node)
         low: list[Any] = []
         high: list[Any] = []
         kinds = [dimension.kind for dimension in self._tables[node.table].table.dimensions]
@@ -264,6 +281,12 @@ class _Reading:
             return Range(least.astype(np.float64), greatest.astype(np.float64))
         return self._digits.covering(self._integers(least.astype(np.int64)), self._integers(greatest.astype(np.int64)))
 
+    def _unknown(self, node: Entry | Member) -> Value:
+        if node.type == "bool":
+            return np.full(len(self._boxes), PARTIAL, np.int8)
+        largest = self._largest_unknown
+        return None if largest is None or node.type != "int" else self._digits.covering(-largest, largest)
+
     def _compared(self, node: Apply, parts: list[Value]) -> Value:
         left, right = parts
         if left is None or right is None:
@@ -274,7 +297,7 @@ class _Reading:
             assert isinstance(left, Form)
             assert isinstance(right, Form)
             trits = self._compare_integers(node.op, subtract(left, right))
-        return np.broadcast_to(trits, len(self._boxes))
+        return trits if trits.ndim else np.full(len(self._boxes), trits)
 
     def _compare_integers(self, op: str, difference: Form) -> Trits:
         low, high = self._digits.bounds(difference)
@@ -404,7 +427,7 @@ def _as_trits(value: Value, kind: str, boxes: int) -> Trits:
         trits = np.where(value.high == 0, EMPTY, np.where((value.low == 1) & (value.high == 1), FULL, PARTIAL))
         return np.broadcast_to(trits.astype(np.int8), boxes)
     assert isinstance(value, np.ndarray)
-    return np.broadcast_to(value, boxes)
+    return value
 
 
 def _as_count(value: Value) -> Range:

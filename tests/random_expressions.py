@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from attnc.compiler import evaluate as oracle
 from attnc.compiler import fold
 from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, HEADS, LOGIT, K, N, Q, Const, Dimension, Entry, Expr, Member, Table
+from attnc.compiler.ir import HEAD, HEADS, LOGIT, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
 from attnc.compiler.plan import Kernel, Program, Segment, natural
-from numpy.typing import NDArray
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 32)
 

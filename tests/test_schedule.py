@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
-from attnc.compiler.schedule import schedule
 from numpy.typing import NDArray
 
+from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
+from attnc.compiler.schedule import schedule
 from tests.random_expressions import Case, Generator
 
 TILES = ((4, 4), (8, 4), (4, 16), (1, 1), (5, 3), (16, 16), (64, 64))
