@@ -1,0 +1,15 @@
+"""How large a text may be, and what it may grow into. Past each of these is an error that names it."""
+
+from __future__ import annotations
+
+BYTES = 1 << 20  # of one file
+TOKENS = 100_000  # of one file
+NESTING = 64  # of brackets, of operators inside operators, of files that import files
+DIGITS = 18  # of an integer, written or computed
+NAME = 64  # characters of a name
+NODES = 100_000  # of a declaration with its local names, patterns, comprehensions and layers filled in
+FILLED_NESTING = 128  # the same, of operators inside operators
+FAULTS = 100  # shown for one file
+PAIRS = 1 << 24  # looked at by one test
+
+LARGEST = 10**DIGITS - 1

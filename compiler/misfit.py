@@ -1,0 +1,122 @@
+"""What the grammar does not take, said in the user's words: what stands there, what would fit, what was likely meant."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from .diagnostics import Diagnostic, Source, Span, nearest
+from .reports import at, listed
+from .scan import RESERVED, STARTERS, Segment, Word
+
+_SIGNS = {
+    "LBRACE": "{", "RBRACE": "}", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "COMMA": ",", "EQUAL": "=",
+    "COLON": ":", "DOT": ".", "STAR": "*", "PLUS": "+", "MINUS": "-", "RANGE": "..", "__ANON_0": "",
+}  # fmt: skip
+_CLAIMS = {"CAUSAL", "SYMMETRIC", "DIAGONAL", "ROWS", "COLUMNS", "WITHIN", "CONTAINS", "EQUALS", "DISJOINT", "PICTURE"}
+_MOST = 5  # alternatives that a label lists
+
+
+def misfit(error: UnexpectedInput, segment: Segment, source: Source) -> Diagnostic:
+    """The fault of a declaration that Lark refused; its positions count from the segment's start."""
+    words = segment.words
+    place = words[0].start + int(error.pos_in_stream or 0)
+    ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    index = len(words) if ended else bisect_left([word.end for word in words], place + 1)
+    found = words[index] if index < len(words) else None
+    before = words[index - 1] if index else None
+    expected = _expected(error)
+    if found is None:
+        last = words[-1]
+        message = f"{_subject(words)} ends too early"
+        span = Span(source, last.end - 1, last.end)
+        return Diagnostic("syntax", message, at(span, f"after this, expected {_phrase(expected)}"), helps=())
+    span = Span(source, found.start, found.end)
+    if index == 0 or (found.kind == "word" and nearest(found.text, STARTERS) and found.text not in RESERVED):
+        return _no_declaration(found, span)
+    if found.text in RESERVED and "NAME" in expected and "INT" not in expected and found.kind == "word":
+        message = f"`{found.text}` is a reserved word and cannot be a name"
+        return Diagnostic("reserved-word", message, at(span, "choose another name"))
+    message = f"`{_shown(found)}` does not fit here"
+    return Diagnostic("syntax", message, at(span, f"expected {_phrase(expected)}"), helps=_helps(found, before, words))
+
+
+def _shown(word: Word) -> str:
+    return '"""' if word.kind == "text" else word.text
+
+
+def _subject(words: tuple[Word, ...]) -> str:
+    name = f" `{words[1].text}`" if len(words) > 1 and words[1].kind == "word" and words[0].text != "from" else ""
+    return {"from": "the import", "const": "the constant"}.get(words[0].text, f"the {words[0].text}") + name
+
+
+def _no_declaration(found: Word, span: Span) -> Diagnostic:
+    meant = nearest(found.text, STARTERS) if found.kind == "word" else None
+    helps = (f"did you mean `{meant}`?",) if meant else ()
+    label = "expected `const`, `pattern`, `attention`, `model`, `test` or `from`"
+    return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps)
+
+
+def _expected(error: UnexpectedInput) -> frozenset[str]:
+    if isinstance(error, UnexpectedToken):
+        return frozenset(error.accepts or error.expected)
+    if isinstance(error, UnexpectedCharacters):
+        return frozenset(error.allowed or ())
+    return frozenset()
+
+
+def _phrase(expected: frozenset[str]) -> str:
+    """What would fit, without a terminal's name."""
+    rest = set(expected) - {"$END"}
+    phrases = []
+    if {"INT", "LPAR", "NAME"} <= rest:
+        phrases.append("an expression")
+        rest -= {
+            "INT", "FLOAT", "NAME", "LPAR", "LBRACE", "LSQB", "TRUE", "FALSE", "Q", "K", "N", "S", "HEAD", "HEADS", "LAYER",
+            "LAYERS", "FOLD", "ALL", "FUNCTION", "MINUS", "NOT",
+        }  # fmt: skip
+    elif {"PLUS", "STAR"} & rest and {"MINUS", "IN", "AND", "OR", "RANGE"} & rest:
+        phrases.append("an operator")
+        rest -= {
+            "PLUS", "STAR", "MINUS", "IN", "AND", "OR", "NOT_IN", "RANGE", "IF", "LPAR", "LSQB", "NOT", "SLASH", "PERCENT",
+            "LESSTHAN", "MORETHAN", *(name for name in rest if name.startswith("__ANON")),
+        }  # fmt: skip
+    if _CLAIMS <= rest:
+        phrases.append("a check")
+        rest -= _CLAIMS | {"ROW", "COLUMN", "PAIRS", "NOT"}
+    if "NAME" in rest:
+        phrases.append("a name")
+    if "INT" in rest:
+        phrases.append("a number")
+    signs = sorted(_SIGNS.get(name, name.lower()) for name in rest - {"NAME", "INT"} if not name.startswith("__ANON"))
+    phrases.extend(f"`{sign}`" for sign in signs if sign)
+    if not phrases:
+        return "the end of the declaration"
+    return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"
+
+
+def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[str, ...]:
+    """What was likely meant."""
+    starter = words[0].text
+    match before.text if before else "", found.text:
+        case ("=", "="):
+            return ("write `==` without a space",)
+        case (_, "=") if starter != "model":
+            return ("`==` compares two values",)
+        case ("." | "..", _) | (_, "."):
+            return ("a number with a point has digits on both sides: `0.5`, `3.0`",)
+        case (_, ":") if starter in ("pattern", "attention", "model"):
+            return ("what a pattern is stands after `=`",)
+        case (_, "if"):
+            return ("a choice within an expression stands in parentheses: `(a if c else b)`",)
+    if before is not None and before.kind == "word" and found.text in (",", ")", "=") and "{" not in _texts(words, found):
+        if starter in ("pattern", "attention", "model"):
+            return ("every parameter has a type: `size: int`, `g: tokens`",)
+    if before is not None and before.kind in ("word", "number") and found.kind == "word":
+        return ("between two clauses stands `and`, `or` or `+`",) if starter == "pattern" else ()
+    return ()
+
+
+def _texts(words: tuple[Word, ...], until: Word) -> set[str]:
+    return {word.text for word in words[: words.index(until)]}

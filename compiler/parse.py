@@ -1,0 +1,74 @@
+"""Text to tree. Lark's tables say what fits; this module says what each piece becomes, and what a misfit is called."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import lark
+from lark.exceptions import UnexpectedInput
+
+from . import tree as t
+from .diagnostics import Diagnostic, Source, Span
+from .grow import Grower
+from .limits import NESTING
+from .misfit import misfit
+from .reports import Reports, at
+from .scan import Segment, segments
+
+
+@lru_cache(maxsize=1)
+def grammar() -> lark.Lark:
+    """The parser's tables, built once for each process, at the first text."""
+    text = (Path(__file__).parent / "grammar.lark").read_text(encoding="utf-8")
+    return lark.Lark(
+        text,
+        parser="lalr",
+        lexer="contextual",
+        start="declaration",
+        keep_all_tokens=True,
+        maybe_placeholders=False,
+    )
+
+
+def parse(source: Source, reports: Reports) -> t.Tree:
+    """The declarations that the text holds; each that has a fault is left out, and the fault is in ``reports``.
+
+    Raises AttnError where the text is past a limit.
+    """
+    grower = Grower(source)
+    found = []
+    for segment in segments(source, reports.add):
+        declaration = _declaration(segment, source, grower, reports) if segment.whole else None
+        if declaration is not None:
+            found.append(declaration)
+    return t.Tree(source, tuple(found))
+
+
+def _declaration(segment: Segment, source: Source, grower: Grower, reports: Reports) -> t.Declaration | None:
+    start, end = segment.words[0].start, segment.words[-1].end
+    try:
+        raw = grammar().parse(source.text[start:end])
+    except UnexpectedInput as error:
+        reports.add(misfit(error, segment, source))
+        return None
+    assert isinstance(raw, lark.Tree)
+    declaration = grower.grow(raw, start, segment.documentation)
+    deep = _too_deep(declaration)
+    if deep is not None:
+        message = f"operators are nested deeper than {NESTING}, the most that a text may have"
+        helps = ("name a part of it in a `where`",)
+        reports.add(Diagnostic("too-deep", message, at(deep), helps=helps))
+        return None
+    return declaration
+
+
+def _too_deep(declaration: t.Declaration) -> Span | None:
+    """Where an expression of the declaration is nested beyond the limit, found without recursion."""
+    stack: list[tuple[t.Expression, int]] = [(root, 1) for root in t.roots(declaration)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > NESTING:
+            return node.span
+        stack.extend((part, depth + 1) for part in t.parts(node))
+    return None

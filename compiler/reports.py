@@ -1,0 +1,82 @@
+"""The faults of one text as they are found, and the phrases that all of them use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import limits
+from .diagnostics import AttnError, Diagnostic, Label, Source, Span, nearest
+from .scan import shortened
+
+
+class Reports:
+    """Collects faults: each once, and no more than people read."""
+
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+        self.more = 0
+        self._known: set[tuple[str, int, int, int]] = set()
+
+    @property
+    def full(self) -> bool:
+        return len(self.found) >= limits.FAULTS
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        place = diagnostic.primary.span if diagnostic.primary else None
+        key = (diagnostic.slug, id(place.source), place.start, place.end) if place else (diagnostic.message, 0, 0, 0)
+        if key in self._known:
+            return
+        self._known.add(key)
+        if self.full:
+            self.more += 1
+        else:
+            self.found.append(diagnostic)
+
+    def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
+        for diagnostic in diagnostics:
+            self.add(diagnostic)
+
+    def meant(self, word: str, known: Iterable[str]) -> tuple[str, ...]:
+        """A help that names the nearest known name, if there is one."""
+        found = None if self.full else nearest(word, known)
+        return (f"did you mean `{found}`?",) if found else ()
+
+    def error(self) -> AttnError | None:
+        """All faults in the order of the text, or None."""
+        if not self.found:
+            return None
+        order = {id(source): number for number, source in enumerate(_sources(self.found))}
+        found = sorted(self.found, key=lambda d: (order[id(d.primary.span.source)], d.primary.span.start) if d.primary else (0, 0))
+        if self.more:
+            found.append(Diagnostic("too-many-faults", f"and {self.more:,} more faults, not shown"))
+        return AttnError(found)
+
+    def check(self) -> None:
+        """Raise AttnError if there was any fault."""
+        error = self.error()
+        if error is not None:
+            raise error
+
+
+def _sources(found: Iterable[Diagnostic]) -> list[Source]:
+    return list({id(d.primary.span.source): d.primary.span.source for d in found if d.primary}.values())
+
+
+def at(span: Span, text: str = "") -> Label:
+    return Label(span, text)
+
+
+def words(span: Span) -> str:
+    """The user's own words at a span, in one line, between backquotes."""
+    return f"`{shortened(span.source.text[span.start : span.end])}`"
+
+
+def listed(items: Iterable[str], last: str = "or") -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    several = list(items)
+    return several[0] if len(several) == 1 else f"{', '.join(several[:-1])} {last} {several[-1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 argument``, ``3 arguments``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
