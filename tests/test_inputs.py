@@ -33,7 +33,7 @@ def test_literals_are_read_as_the_language_writes_them(text: str, value: object)
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected|at most|integer members|nested"):
+    with pytest.raises(ValueError, match=r"expected|at most|integer members|nested"):
         read_literal(text)
 
 
@@ -51,7 +51,8 @@ EXTENT = Extent(20, 10, heads=4, q_start=(10,))
     ("made", "shape"),
     [
         (table("set"), (1,)), (table("int", "token"), (20,)), (table("int"), ()),
-        (table("int", "head", "query"), (4, 10)), (table("float", "head"), (4,)), (table("float"), ()), (table("float", "head", "free"), (4, 16)),
+        (table("int", "head", "query"), (4, 10)),
+        (table("float", "head"), (4,)), (table("float"), ()), (table("float", "head", "free"), (4, 16)),
         (table("bool", "token", "fixed"), (20, 3)), (table("bool"), ()), (table("order", "head", "token"), (4, 20)),
         (table("order", "token"), (20,)), (table("set", "head", "fixed"), (4, 3, 3)),
     ],

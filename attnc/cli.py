@@ -1,0 +1,258 @@
+"""The command line. Results go to stdout, everything else to stderr.
+
+Exit codes: 0, 1 for a fault in the input, 2 for a wrong use of the command, 3 for a fault of ours. What is heavy
+(torch above all) is imported by the command that needs it, when it needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .compiler.diagnostics import Diagnostic
+    from .compiler.ir import Literal_
+
+FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
+STAGES = ("tree", "mask", "program", "schedule", "source")
+TARGETS = ("cpu", "sm_80", "sm_90", "gfx942")
+RUN_HEADS = 8
+REPORT = "please report it, with the input and what `attnc --version` prints"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and ends the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs one command; its exit code."""
+    from .compiler.diagnostics import AttnError
+    from .stage import current_stage
+    from .subject import InputError
+
+    try:
+        code = commands.main(args=arguments, prog_name="attnc", standalone_mode=False)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our results has seen enough
+        sys.stderr.close()
+        return 0
+    except AttnError as error:
+        say("\n\n".join(coloured(diagnostic) for diagnostic in error.diagnostics))
+        return FAULT
+    except (InputError, OSError) as error:
+        say(f"{click.style('error', fg='red', bold=True)}: {error}")
+        return FAULT
+    except Exception:  # noqa: BLE001 - whatever it is, it is ours, and says so
+        say(traceback.format_exc().rstrip())
+        say(f"{click.style('bug in attnc', fg='red', bold=True)}, stage {current_stage()}: {REPORT}")
+        return OURS
+    return int(code or 0)
+
+
+def say(text: str) -> None:
+    """One message to stderr, without colour where that is no terminal."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], object]]:
+    """What says where long work is: a spinner on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield say
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def coloured(diagnostic: Diagnostic) -> str:
+    """A diagnostic as its renderer has it, with the first words in red."""
+    from .compiler.diagnostics import render
+
+    head, colon, rest = render(diagnostic).partition(":")
+    return click.style(head, fg="red", bold=True) + colon + rest
+
+
+def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
+    """``--set`` options as names and values."""
+    from .inputs import read_literal
+    from .subject import InputError
+
+    values: dict[str, Literal_] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise click.UsageError(f"--set takes NAME=VALUE, not {setting!r}")
+        try:
+            values[name.strip()] = read_literal(text)
+        except ValueError as error:
+            raise InputError(f"--set {name.strip()}: {error}") from None
+    return values
+
+
+SET = click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter: size=8, g={0,5}, …")
+LENGTH = click.IntRange(min=1)
+HEADS = click.option("--heads", type=click.IntRange(min=1), help="How many query heads.")
+LAYER = click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (0 unless given).")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="attnc", message="%(prog)s %(version)s")
+def commands() -> None:
+    """A compiler for attention patterns.
+
+    NAME is a shipped pattern (longformer), a file (mine.attn), or one declaration of either (mine.attn:local).
+    """
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="json is for editors.")
+def check(files: tuple[Path, ...], form: str) -> int:
+    """Check .attn files: every fault, with its place. Exit code 1 if there is any."""
+    from .compiler.diagnostics import AttnError
+    from .compiler.module import load_file
+
+    faults: list[Diagnostic] = []
+    for file in files:
+        try:
+            load_file(file)
+        except AttnError as error:
+            faults += error.diagnostics
+            if form == "text":
+                say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+        else:
+            if form == "text":
+                click.echo(f"{file}: no faults")
+    if form == "json":
+        click.echo(json.dumps([_described(fault) for fault in faults], indent=2, ensure_ascii=False))
+    return FAULT if faults else 0
+
+
+def _described(diagnostic: Diagnostic) -> dict[str, object]:
+    """A diagnostic for editors: lines and columns from 1, the end behind the last character."""
+    place: dict[str, object] = {}
+    if diagnostic.primary is not None:
+        span = diagnostic.primary.span
+        (line, column), (end_line, end_column) = span.position(span.start), span.position(span.end)
+        place = {
+            "file": span.source.name,
+            "line": line,
+            "column": column,
+            "end_line": end_line,
+            "end_column": end_column,
+        }
+    return {
+        "slug": diagnostic.slug,
+        "message": diagnostic.message,
+        **place,
+        "notes": list(diagnostic.notes),
+        "helps": list(diagnostic.helps),
+    }
+
+
+@commands.command()
+@click.argument("name")
+@click.option("--n", "keys", type=LENGTH, default=64, show_default=True, help="How many keys.")
+@click.option("--m", "queries", type=LENGTH, help="How many query rows (n - q_start unless given).")
+@click.option("--q-start", type=click.IntRange(min=0), default=0, help="Position of the first query row.")
+@SET
+@LAYER
+@click.option("--head", type=click.IntRange(min=0), default=0, show_default=True, help="Which head.")
+@HEADS
+@click.option("--stage", type=click.Choice(STAGES), default="mask", show_default=True, help="What to show.")
+@click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="For --stage source.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png or FILE.svg.")
+def show(
+    name: str,
+    keys: int,
+    queries: int | None,
+    q_start: int,
+    settings: tuple[str, ...],
+    layer: int | None,
+    head: int,
+    heads: int | None,
+    stage: str,
+    target: str,
+    output: Path | None,
+) -> None:
+    """Show the mask of NAME as blocks, or what another stage of the compiler makes of it."""
+    from .show import Sizes, draw, prepare, stages
+    from .subject import find
+
+    if output is not None and stage != "mask":
+        raise click.UsageError("-o draws the mask: it goes with --stage mask")
+    if output is not None and output.suffix.lower() not in (".png", ".svg"):
+        raise click.UsageError(f"-o takes FILE.png or FILE.svg, not {output}")
+    sizes = Sizes(keys, queries, q_start, layer, head, heads)
+    sight = prepare(find(name), _values(settings), sizes, target, say)
+    if output is None:
+        click.echo(stages[stage](sight, shutil.get_terminal_size().columns))
+    else:
+        picture = draw(sight, output)
+        say(f"{output}: {picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles")
+
+
+@commands.command("run")
+@click.argument("name")
+@click.option("--n", "keys", type=LENGTH, default=4096, show_default=True, help="How many keys and queries.")
+@SET
+@LAYER
+@HEADS
+@click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
+@click.option("--dtype", type=click.Choice(["fp32", "fp64", "bf16", "fp16"]), default="fp32", show_default=True)
+@click.option("--backward", is_flag=True, help="The gradients as well.")
+def run_command(
+    name: str,
+    keys: int,
+    settings: tuple[str, ...],
+    layer: int | None,
+    heads: int | None,
+    head_dim: int,
+    device: str,
+    dtype: str,
+    backward: bool,
+) -> None:
+    """Compile NAME, run it on random input, check it against its dense definition, and time it."""
+    from .measure import measure, report, request
+    from .show import Sizes, prepare
+    from .subject import find
+
+    sizes = Sizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
+    sight = prepare(find(name), _values(settings), sizes, "cpu", say)
+    asked = request(sight, device, dtype, head_dim, backward)
+    with progress() as at:
+        measured = measure(asked, at)
+    click.echo(report(sight.title, asked, measured))
+    if not measured.right:
+        raise RuntimeError("the result differs from the dense definition")
+
+
+@commands.command("test")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def test_command(paths: tuple[Path, ...]) -> int:
+    """Run the test blocks of .attn files, and of those in folders. Exit code 1 if a check fails."""
+    from .claim import run_file
+
+    files = [file for path in paths for file in (sorted(path.rglob("*.attn")) if path.is_dir() else [path])]
+    tallies = [run_file(file, click.echo) for file in files]
+    passed, failed, undecided = (sum(column) for column in zip(*tallies, strict=True)) if tallies else (0, 0, 0)
+    click.echo(f"{passed} passed, {failed} failed, {undecided} undecided")
+    return FAULT if failed else 0

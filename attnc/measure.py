@@ -1,0 +1,237 @@
+"""`attnc run`: one attention on random input, checked against its dense definition, and timed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compiler.extent import Contents
+from .show import Sight
+from .subject import InputError
+
+REPEATS = 5
+LIMIT_SIZE = {"cpu": 1536, "cuda": 8192}
+CHECKED_PAIRS = 2**22
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Of the largest value, as the dtype rounds: what forward and backward may differ by from the reference in float64.
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run: ``attention`` is an :class:`attnc.Attention`; ``tables`` hold its run-time contents by name."""
+
+    attention: Any
+    tables: Mapping[str, Tensor]
+    query_axes: Mapping[str, int]  # of each table with a dimension of query rows, which one that is
+    n: int
+    heads: int
+    head_dim: int
+    device: torch.device
+    dtype: torch.dtype
+    backward: bool
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Forward or backward: seconds (median, after a first call), useful operations, and the largest relative error."""
+
+    name: str
+    seconds: float
+    operations: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    first: float  # seconds of the first call: building included
+    passes: tuple[Pass, ...]
+    limit: float  # operations a second of a matrix product in the same run
+    rows: int  # how many query rows were checked
+    tolerance: float
+
+    @property
+    def right(self) -> bool:
+        return all(found.error <= self.tolerance for found in self.passes)
+
+
+def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool) -> Request:
+    """The measurement of what :mod:`attnc.show` prepared. Raises InputError for a device that is not there."""
+    from . import load
+
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch's own words for a device it does not have
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
+    found = load(sight.subject.origin)[sight.subject.name](**sight.constants)
+    parameters = {table.name: table for table in sight.attention.parameters}
+    given = {name: held for name, held in sight.contents.items() if name in parameters}
+    axes = {
+        name: axis
+        for name, table in parameters.items()
+        for axis, dimension in enumerate(table.dimensions)
+        if dimension.kind == "query"
+    }
+    return Request(
+        attention=found if sight.layer is None else found.layers[sight.layer],
+        tables=tensors(given, place, DTYPES[dtype]),
+        query_axes=axes,
+        n=sight.extent.n,
+        heads=sight.extent.heads,
+        head_dim=head_dim,
+        device=place,
+        dtype=DTYPES[dtype],
+        backward=backward,
+    )
+
+
+def report(title: str, request: Request, measured: Measured) -> str:
+    """What was measured, for people."""
+    dtype = str(request.dtype).removeprefix("torch.")
+    where = f"{request.device}, {torch.get_num_threads()} threads" if request.device.type == "cpu" else request.device
+    lines = [
+        f"{title}: {request.n:,} tokens, {request.heads} heads of {request.head_dim}, {dtype}, {where}",
+        f"  first call  {measured.first * 1e3:10.1f} ms, building included",
+    ]
+    for found in measured.passes:
+        rate = found.operations / found.seconds
+        verdict = "right" if found.error <= measured.tolerance else "WRONG"
+        lines.append(
+            f"  {found.name:<10}  {found.seconds * 1e3:10.1f} ms  {rate / 1e9:9.1f} GFLOP/s  "
+            f"{rate / measured.limit:6.1%} of the limit  "
+            f"{verdict}: largest error {found.error:.1e} of {measured.tolerance:.0e} allowed"
+        )
+    lines.append(f"  limit       {'':13}  {measured.limit / 1e9:9.1f} GFLOP/s  a square matrix product in the same run")
+    lines.append(
+        f"  operations counted over kept pairs; checked on {measured.rows:,} rows against the dense definition"
+    )
+    return "\n".join(lines)
+
+
+def tensors(contents: Mapping[str, Contents], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Contents as what a call takes: sets as bool tensors over their universe, floats in the compute dtype."""
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    made = {}
+    for name, held in contents.items():
+        tensor = torch.as_tensor(held.values)
+        made[name] = (tensor.to(compute) if tensor.is_floating_point() else tensor).to(device)
+    return made
+
+
+def measure(request: Request, progress: Callable[[str], object]) -> Measured:
+    """Build, check and time. Whatever the call itself raises passes through."""
+    random = torch.Generator(device="cpu").manual_seed(0)
+    shape = (1, request.heads, request.n, request.head_dim)
+    q, k, v, dout = (torch.randn(shape, generator=random).to(request.device, request.dtype) for _ in range(4))
+    progress("first call, with building")
+    began = time.perf_counter()
+    _attend(request, q, k, v)
+    first = _since(began, request.device)
+    progress("checking against the reference")
+    errors, rows = _check(request, q, k, v, dout)
+    progress("timing")
+    pairs = request.attention.plan(request.n, heads=request.heads, **request.tables).pairs
+    seconds = [_median(lambda: _attend(request, q, k, v), request.device)]
+    if request.backward:
+        seconds.append(_median_backward(request, q, k, v, dout))
+    products = 2.0 * pairs * request.head_dim  # operations of one product over the kept pairs
+    passes = tuple(
+        Pass(name, taken, number * products, error)
+        for name, taken, number, error in zip(("forward", "backward"), seconds, (2, 5), errors, strict=False)
+    )
+    progress("timing a matrix product")
+    return Measured(first, passes, _limit(request), rows, TOLERANCE[request.dtype])
+
+
+def _attend(request: Request, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    out: Tensor = request.attention(q, k, v, **request.tables)
+    return out
+
+
+def _check(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[list[float], int]:
+    """The largest errors of forward and backward, relative to the largest value, on as many rows as are affordable.
+
+    Rows at the beginning, in the middle and at the end; elsewhere the output's gradient is zero, so that the gradients
+    of keys and values come from those rows alone.
+    """
+    q, k, v = (x.clone().requires_grad_(request.backward) for x in (q, k, v))
+    count = max(3, CHECKED_PAIRS // (request.n * request.heads))
+    starts = _strips(request.n, -(-count // 3))
+    weight = torch.zeros_like(dout)
+    for start, stop in starts:
+        weight[:, :, start:stop] = dout[:, :, start:stop]
+    out = _attend(request, q, k, v)
+    exact = [x.detach().double().requires_grad_(request.backward) for x in (q, k, v)]
+    error = scale = 0.0
+    for start, stop in starts:
+        expected = _reference(request, exact, start, stop)
+        error = max(error, float((out[:, :, start:stop].detach() - expected.detach()).abs().max()))
+        scale = max(scale, float(expected.detach().abs().max()))
+        if request.backward:
+            expected.backward(weight[:, :, start:stop].double())  # type: ignore[no-untyped-call]
+    errors = [error / max(scale, 1e-30)]
+    if request.backward:
+        out.backward(weight)  # type: ignore[no-untyped-call]
+        errors.append(max(_relative(x.grad, y.grad) for x, y in zip((q, k, v), exact, strict=True)))
+    return errors, sum(stop - start for start, stop in starts)
+
+
+def _strips(n: int, rows: int) -> list[tuple[int, int]]:
+    """Ranges of rows at the beginning, in the middle and at the end, apart from each other; or all rows."""
+    if 3 * rows >= n:
+        return [(0, n)]
+    return [(start, start + rows) for start in (0, (n - rows) // 2, n - rows)]
+
+
+def _reference(request: Request, exact: list[Tensor], start: int, stop: int) -> Tensor:
+    """The dense definition for some query rows, in float64."""
+    q, k, v = exact
+    tables = {name: x.double() if x.is_floating_point() else x for name, x in request.tables.items()}
+    for name, axis in request.query_axes.items():
+        tables[name] = tables[name].narrow(axis, start, stop - start)
+    expected: Tensor = request.attention.reference(q[:, :, start:stop], k, v, q_start=start, **tables)
+    return expected
+
+
+def _relative(found: Tensor | None, expected: Tensor | None) -> float:
+    if found is None or expected is None:
+        raise RuntimeError("a gradient is missing")
+    return float((found.double() - expected).abs().max()) / max(float(expected.abs().max()), 1e-30)
+
+
+def _since(began: float, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _median(call: Callable[[], object], device: torch.device) -> float:
+    call()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        call()
+        seconds.append(_since(began, device))
+    return statistics.median(seconds)
+
+
+def _median_backward(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> float:
+    q, k, v = (x.clone().requires_grad_() for x in (q, k, v))
+    out = _attend(request, q, k, v)
+    return _median(lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True), request.device)
+
+
+def _limit(request: Request) -> float:
+    """Operations a second of a square matrix product: in float32 on a CPU, in the input's dtype on a GPU."""
+    device = request.device
+    size = LIMIT_SIZE.get(device.type, 1024)
+    dtype = torch.float32 if device.type == "cpu" and request.dtype != torch.float64 else request.dtype
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2.0 * size**3 / _median(lambda: a @ b, device)

@@ -1,0 +1,176 @@
+"""`attnc show`: one attention at one stage of the compiler, as text for people. Imports neither torch nor triton."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .compiler.arrange import arrange
+from .compiler.describe import attention as described
+from .compiler.describe import program as described_program
+from .compiler.evaluate import OutOfTableError
+from .compiler.extent import Contents, Extent
+from .compiler.ir import Attention, Literal_
+from .compiler.plan import FULL, Program, Runs, Schedule
+from .compiler.schedule import schedule
+from .draw import Picture, blocks, write
+from .inputs import inputs
+from .subject import Applied, InputError, Subject, apply
+
+# (queries, keys) of a tile, as the executors have them; they cannot be asked without torch.
+TILES = {"cpu": (64, 64), "triton": (64, 64)}
+CELLS = 960  # along a side of a picture in a file
+WIDTH = 128  # characters of a line that are used at most
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see: an attention with contents for all tables, for one launch, and one head of it."""
+
+    subject: Subject
+    attention: Attention
+    extent: Extent
+    contents: Mapping[str, Contents]
+    head: int
+    layer: int | None
+    constants: Mapping[str, Literal_]
+    target: str
+    tile: tuple[int, int]
+
+    @property
+    def title(self) -> str:
+        layer = "" if self.layer is None else f", layer {self.layer}"
+        return f"{self.subject.name}{layer}, head {self.head}"
+
+    @property
+    def program(self) -> Program:
+        return arrange(self.attention, *self.tile)
+
+    def schedule(self) -> Schedule:
+        return schedule(self.program, self.extent, tuple(self.contents[table.name] for table in self.attention.tables))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the command line says of the launch; None where it does not."""
+
+    n: int
+    m: int | None = None
+    q_start: int = 0
+    layer: int | None = None
+    head: int = 0
+    heads: int | None = None
+    usual_heads: int = 1
+
+
+def prepare(
+    subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, say: Callable[[str], None]
+) -> Sight:
+    """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
+    applied = apply(subject, values, sizes.layer)
+    heads = heads_of(applied, sizes)
+    if sizes.head >= heads:
+        raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {sizes.head} is none of them")
+    m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
+    if m < 1:
+        raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
+    extent = Extent(sizes.n, m, heads, (sizes.q_start,))
+    try:
+        found = inputs(applied.attention.tables, applied.tables, extent, {})
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    for line in found.made_up:
+        say(line)
+    return Sight(
+        subject=subject,
+        attention=applied.attention,
+        extent=extent,
+        contents=found.contents,
+        head=sizes.head,
+        layer=applied.layer,
+        constants=applied.constants,
+        target=target,
+        tile=TILES["cpu" if target == "cpu" else "triton"],
+    )
+
+
+def heads_of(applied: Applied, sizes: Sizes) -> int:
+    """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
+    if applied.heads is not None:
+        if sizes.heads not in (None, applied.heads):
+            raise InputError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
+        return applied.heads
+    if sizes.heads is not None:
+        return sizes.heads
+    for table in applied.attention.tables:
+        given = applied.tables.get(table.name)
+        for dimension in table.dimensions:
+            if isinstance(given, tuple):
+                if dimension.kind == "head":
+                    return len(given)
+                given = given[0] if given else None
+    return max(sizes.head + 1, sizes.usual_heads)
+
+
+def mask(sight: Sight, columns: int) -> str:
+    """The picture in characters, and a line that counts."""
+    from .view import look
+
+    limit = max(2, min(columns, WIDTH))
+    try:
+        picture, pairs = look(sight.attention, sight.extent, sight.contents, sight.head, (limit, limit))
+    except OutOfTableError as error:
+        raise InputError(str(error)) from None
+    m, n = sight.extent.m, sight.extent.n
+    number = f"about {float(picture.density.mean()):.2%} of all pairs"
+    if pairs is not None:
+        number = f"{pairs:,} pairs, {pairs / (m * n):.2%} of all"
+    scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
+    return f"{blocks(picture)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}"
+
+
+def draw(sight: Sight, path: Path) -> Picture:
+    """The mask, with its tiles, as a file."""
+    from .view import look
+
+    try:
+        picture, _ = look(
+            sight.attention, sight.extent, sight.contents, sight.head, (CELLS, CELLS), schedule=sight.schedule()
+        )
+    except OutOfTableError as error:
+        raise InputError(str(error)) from None
+    picture = replace(picture, title=sight.title)
+    write(picture, path)
+    return picture
+
+
+def program(sight: Sight, columns: int) -> str:  # noqa: ARG001 - every stage takes the same
+    """What is compiled: the attention in the language's notation, and the kernels that it becomes."""
+    return f"{described(sight.attention)}\n{described_program(sight.program)}"
+
+
+def bounds(sight: Sight, columns: int) -> str:  # noqa: ARG001 - every stage takes the same
+    """The key tiles that each query tile of the chosen head visits."""
+    planned = sight.schedule()
+    lines = [f"{sight.title}: {sight.extent.m:,} queries × {sight.extent.n:,} keys"]
+    lines += [described_program(sight.program, planned), *_rows(planned, sight.head)]
+    return "\n".join(lines)
+
+
+def _rows(planned: Schedule, head: int) -> Iterator[str]:
+    """One line for each query tile, equal neighbours in one: ``rows 0..127  keys 0..63 full, 64..127 partial``."""
+    first = min(head, planned.head_slots - 1) * planned.query_tiles
+    for tile in range(planned.query_tiles):
+        top = tile * planned.query_tile
+        visits = ", ".join(_visits(planned.by_query, first + tile, planned))
+        yield f"  rows {top}..{min(top + planned.query_tile, planned.m) - 1}: {visits or 'no keys'}"
+
+
+def _visits(runs: Runs, row: int, planned: Schedule) -> Iterator[str]:
+    for run in np.arange(runs.pointer[row], runs.pointer[row + 1]).tolist():
+        left = int(runs.start[run]) * planned.key_tile
+        right = min(left + int(runs.length[run]) * planned.key_tile, planned.n) - 1
+        yield f"keys {left}..{right} {'full' if runs.kind[run] == FULL else 'partial'}"
