@@ -59,7 +59,7 @@ def generate(seed: int, *, largest: int = 96, floats: bool | None = None) -> Pro
             _attention(scope, name)
         case _:
             layer = _model(scope, name)
-    if draw.random() < 0.16:
+    if draw.random() < 0.2:
         _test(scope, name, layer)
     if draw.random() < 0.5:
         draw.shuffle(file.declarations)
@@ -159,8 +159,10 @@ def _bent(scope: Scope, inner: str) -> str:
         f"max(-8.0, min({inner}, 8.0))",
         f"({inner}) - log(1 + abs(q - k))",
         f"({inner}) * sigmoid(({inner}) / 2)",
+        f"({inner}) - sigmoid(-({inner}))",
         f"({inner}) + sqrt(abs(q - k) + 1) * 0.25",
         f"({inner}) - exp(-abs({inner}) / 4)",
+        f"({inner}) + exp(-(abs(q - k) / 4))",
     ]
     if slope is not None:
         forms += [f"({inner}) + {slope[0]}[head] * (k - q) / {draw.choice((8, 16))}"] * 3

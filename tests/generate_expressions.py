@@ -42,26 +42,39 @@ class File:
     draw: Random
     sizes: Sizes
     names: int = 0
+    bare: set[str] = field(default_factory=set)
     declarations: list[str] = field(default_factory=list)
     imports: dict[str, str] = field(default_factory=dict)  # a prelude name to what the file calls it
     constants: dict[int, str] = field(default_factory=dict)
     applicable: list[tuple[str, tuple[Parameter, ...]]] = field(default_factory=list)
 
     def name(self, *stems: str) -> str:
+        """A name that the file has not used, now and then the bare word: most words of the grammar may be names."""
         self.names += 1
-        return f"{self.draw.choice(stems)}_{self.names}"
+        stem = self.draw.choice(stems)
+        if stem not in self.bare and self.draw.random() < 0.2:
+            self.bare.add(stem)
+            return stem
+        return f"{stem}_{self.names}"
 
     def prelude(self, name: str) -> str:
         """What the file calls a pattern of the prelude, with an import now and then."""
         if name not in self.imports:
             if self.draw.random() > 0.04:
                 return name
-            alias = self.name("borrowed", "rows", "causal") if self.draw.random() < 0.7 else name
+            alias = self.name("borrowed", "rows", "within") if self.draw.random() < 0.7 else name
             self.imports[name] = alias
             other = self.draw.choice((", band as wide_band", "", ""))
             shown = name if alias == name else f"{name} as {alias}"
             self.declarations.append(f"from std import {shown}{other if name != 'band' else ''}")
         return self.imports[name]
+
+    def nested(self) -> str:
+        """A pattern of a file in a folder, imported and applied: tests/modules/nested/shapes.attn."""
+        if "nested" not in self.imports:
+            self.imports["nested"] = self.name("stairs")
+            self.declarations.append(f"from nested.shapes import diamond, staircase as {self.imports['nested']}")
+        return self.draw.choice((f"{self.imports['nested']}(width = {self.draw.randint(1, 9)})", "diamond"))
 
 
 @dataclass
@@ -316,6 +329,8 @@ def _prelude(s: Scope) -> Text:
     given = [(key, s.constant(max(least, s.small(most)), CHOICE)) for key, least, most in arguments]
     positional = s.draw.choice((len(given), len(given), len(given), 0, 1))
     shown = [value for _, value in given[:positional]] + [f"{key} = {value}" for key, value in given[positional:]]
+    if s.chance(0.03):
+        return s.file.nested(), ATOM
     called = s.file.prelude(name)
     return (f"{called}({', '.join(shown)})" if shown else called), ATOM
 
