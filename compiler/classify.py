@@ -165,11 +165,9 @@ class Classifier:
 
 
 def _lookup(held: TableContents) -> RangeTable | None:
-    """None where nothing is known of the entries; a table with NaN is of no use either."""
+    """None where nothing is known of the entries."""
     values = held.contents.values
-    if values is None or (held.table.element == "float" and bool(np.isnan(values).any())):
-        return None
-    if held.contents.batched and not len(values):
+    if values is None or (held.contents.batched and not len(values)):
         return None
     # A batch of one stands for every entry of the batch.
     alone = held.contents.batched and len(values) == 1
@@ -438,7 +436,7 @@ def _as_count(value: Value) -> Range:
 
 
 def _compare_floats(op: str, left: Range, right: Range) -> Trits:
-    """Certain only where float32 and float64 agree: the kernels compare in either."""
+    """Certain only where float32 and float64 agree: the kernels compare in either. NaN is certain of nothing."""
     if op in ("lt", "le"):
         strict = op == "lt"
         everywhere = _below(left.high, right.low, not strict)

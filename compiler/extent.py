@@ -28,11 +28,14 @@ class Contents:
 
     ``values``: int32 or int64 for ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``, and for
     ``set`` a bool bitmap with the universe as an axis of its own at the end, whatever form the caller gave. Axes:
-    batch (if ``batched``), then the table's dimensions. None where only the device knows them.
+    batch (if ``batched``), then the table's dimensions. None where only the device knows them: then ``shape``, in the
+    same form, says what is still known of their sizes, and ``wide`` that integers may need 64 bits.
     """
 
     values: NDArray[Any] | None
     batched: bool = False
+    shape: tuple[int, ...] | None = None
+    wide: bool = False
 
 
 def empty_set(dimensions: tuple[int, ...]) -> Contents:

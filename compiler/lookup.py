@@ -20,7 +20,7 @@ _GRANULE_BITS = 4
 
 
 class RangeTable:
-    """``values``: ``[batch, dimensions…]`` or ``[dimensions…]``, without NaN. An index outside the table reads zero."""
+    """``values``: ``[batch, dimensions…]`` or ``[dimensions…]``. An index outside the table reads zero; NaN spreads."""
 
     def __init__(self, values: NDArray[Any], batched: bool) -> None:
         self._batched = batched

@@ -1,0 +1,228 @@
+"""How large the integers of a call become, and whether an index leaves its table: decided before launch, on the host.
+
+Only what sizes, constants and numbers on the host decide is decided here; the kernels check every read besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+from . import fold
+from .boxes import Space, slots, split
+from .classify import Boxes, Classifier, DigitRange, TableContents, numbered
+from .diagnostics import Span
+from .extent import Contents, Extent
+from .ir import FALSE, HEADS, TRUE, Const, Entry, Expr, K, Logit, Member, N, Q, walk
+from .plan import FULL, PARTIAL, Program
+from .reach import Linear, Read, certain, difference, implied, kept, linear, reads
+
+_LARGEST_INT32 = 2**31 - 1
+# Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
+_MOST_PENDING = 2**11
+_BRANCHING_BITS = 2
+
+
+@dataclass(frozen=True)
+class OutOfRange:
+    """An index that is looked at and leaves its table. ``low .. high`` is the range that it can take."""
+
+    table: str
+    dimension: int
+    low: int
+    high: int
+    size: int
+    span: Span | None
+
+
+def index_width(program: Program, extent: Extent, contents: Sequence[Contents]) -> Literal[32, 64]:
+    """32 where every integer of the mask, the score and the sink is proved to fit int32 for this call, else 64.
+
+    Positions count to the end of the last tile. Entries that only the device knows count as below 2**31 in magnitude,
+    or as anything where :attr:`Contents.wide` says so; positions that only it knows need 64.
+    """
+    roots = _roots(program)
+    tables = numbered(program, contents)
+    nodes = {node for root in roots for node in walk(root)}
+    if any(_is_wide(tables[node.table]) for node in nodes if isinstance(node, Entry | Member)):
+        return 64
+    integers = [Q, K, N, *(node for node in nodes if node.type == "int" and node not in (Q, K, N))]
+    if extent.q_start is None:
+        if Q in nodes:
+            return 64
+        integers.remove(Q)
+    kernel = program.kernels[0]
+    space = _everything(extent, kernel.rows.tile, kernel.segments[0].keys.tile, tables)
+    for bounds in Classifier(integers, extent, tables, largest_unknown=_LARGEST_INT32).look(space):
+        assert isinstance(bounds, tuple)
+        low, high = bounds
+        if low.min() < -_LARGEST_INT32 or high.max() > _LARGEST_INT32:
+            return 64
+    return 32
+
+
+def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]) -> OutOfRange | None:
+    """The first index, decided by sizes, constants and contents on the host, that is looked at and leaves its table.
+
+    None where there is none, and where it depends on what only the device knows, on a table's contents, or on more
+    pairs than are worth looking at.
+    """
+    if not extent.m or not extent.heads:
+        return None
+    tables = numbered(program, contents)
+
+    def wanted(read: Entry | Member) -> bool:
+        return any(True for _ in _loose_indices(Read(read, TRUE), extent, tables))
+
+    found = [(read, extent.n) for read in reads(program.mask, wanted)]
+    found += [(read, extent.n) for read in reads(program.score, wanted, kept(program.mask))]
+    if program.sink is not None:
+        found += [(read, 1) for read in reads(program.sink, wanted)]
+    for read, keys in found:
+        fault = _check(read, keys, extent, tables) if keys else None
+        if fault is not None:
+            return fault
+    return None
+
+
+def _roots(program: Program) -> list[Expr]:
+    conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
+    return [program.mask, *conditions, program.score, *([] if program.sink is None else [program.sink])]
+
+
+def _is_wide(held: TableContents) -> bool:
+    """Whether the table has more entries, or perhaps larger ones, than 32 bits count."""
+    values = held.contents.values
+    if values is None:
+        return held.contents.wide or prod(held.contents.shape or ()) > _LARGEST_INT32
+    return values.size > _LARGEST_INT32
+
+
+def _everything(extent: Extent, query_tile: int, key_tile: int, tables: Mapping[str, TableContents]) -> Boxes:
+    """One box of all pairs for each entry of the batch, to the end of the last tile."""
+    held = [table.contents.values for table in tables.values() if table.contents.batched]
+    batch = max([1, len(extent.q_start or ()), *(len(values) for values in held if values is not None)])
+
+    def whole(length: int, tile: int) -> tuple[DigitRange, ...]:
+        last = max(-(-length // tile) * tile - 1, 0)
+        return (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, last)),)
+
+    return Boxes(whole(extent.m, query_tile), whole(extent.n, key_tile), np.arange(batch))
+
+
+@dataclass(frozen=True)
+class _LooseIndex:
+    """An index that its bounds ``low .. high`` do not keep inside its dimension."""
+
+    place: int
+    index: Expr
+    low: int
+    high: int
+    size: int
+
+
+def _loose_indices(read: Read, extent: Extent, tables: Mapping[str, TableContents]) -> Iterator[_LooseIndex]:
+    """The indices of a read that are functions of positions, and that what is known of them does not keep inside."""
+    held = tables[read.node.table]
+    for place, (index, dimension) in enumerate(zip(read.node.indices, held.table.dimensions, strict=True)):
+        size = _size(held, place, extent)
+        # The row of a query is inside whatever q_start is.
+        if size is None or dimension.kind == "query":
+            continue
+        if any(_is_unknown(node, extent) or isinstance(node, Entry | Member) for node in walk(index)):
+            continue
+        low, high = _index_range(index, read.reached, extent)
+        if low < 0 or high >= size:
+            yield _LooseIndex(place, index, low, high, size)
+
+
+def _check(read: Read, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> OutOfRange | None:
+    held = tables[read.node.table]
+    for loose in _loose_indices(read, extent, tables):
+        reached = certain(read.reached, lambda node: _is_unknown(node, extent) or _is_unread(node, tables))
+        below = fold.less(loose.index, Const(0)) if loose.low < 0 else FALSE
+        above = fold.less_equal(Const(loose.size), loose.index) if loose.high >= loose.size else FALSE
+        if any(_happens(fold.conjunction(reached, outside), keys, extent, tables) for outside in (below, above)):
+            span = read.node.span or held.table.span
+            return OutOfRange(held.table.name, loose.place, loose.low, loose.high, loose.size, span)
+    return None
+
+
+def _size(held: TableContents, place: int, extent: Extent) -> int | None:
+    """The size of one dimension of a table, None where only the device knows it."""
+    dimension = held.table.dimensions[place]
+    shape = held.contents.shape if held.contents.values is None else held.contents.values.shape
+    if shape is not None:
+        return shape[place + held.contents.batched]
+    sizes = {"token": extent.n, "query": extent.m, "head": extent.heads}
+    return sizes.get(dimension.kind, dimension.size)
+
+
+def _is_unknown(node: Expr, extent: Extent) -> bool:
+    return isinstance(node, Logit) or (extent.q_start is None and node == Q)
+
+
+def _is_unread(node: Expr, tables: Mapping[str, TableContents]) -> bool:
+    return isinstance(node, Entry | Member) and tables[node.table].contents.values is None
+
+
+def _index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
+    """Bounds of an index that is a function of positions: by the positions' ranges, and by what ``reached`` implies."""
+    known: dict[Expr, int] = {N: extent.n, HEADS: extent.heads}
+    form = linear(index, known)
+    limits = [Linear({}, 0), *implied(reached, known)]
+    above = [difference(form, limit) for limit in limits]
+    below = [difference(_negative(form), limit) for limit in limits]
+    parts = list(dict.fromkeys(part for side in (above, below) for rest in side for part in rest.factors))
+    bounds = _part_bounds(parts, extent)
+    highs = [high for high in (_largest(rest, bounds) for rest in above) if high is not None]
+    lows = [-low for low in (_largest(rest, bounds) for rest in below) if low is not None]
+    return max(lows), min(highs)
+
+
+def _negative(form: Linear) -> Linear:
+    return difference(Linear({}, 0), form)
+
+
+def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int]]:
+    """Bounds of those parts that read no table."""
+    plain = [part for part in parts if not any(isinstance(node, Entry | Member) for node in walk(part))]
+    looks = Classifier(plain, extent, {}).look(_everything(extent, 1, 1, {})) if plain else []
+    bounds = {}
+    for part, look in zip(plain, looks, strict=True):
+        assert isinstance(look, tuple)
+        bounds[part] = (int(look[0].min()), int(look[1].max()))
+    return bounds
+
+
+def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None:
+    total = form.constant
+    for part, factor in form.factors.items():
+        if part not in bounds:
+            return None
+        total += max(factor * bound for bound in bounds[part])
+    return total
+
+
+def _happens(condition: Expr, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> bool:
+    """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
+    if condition == FALSE:
+        return False
+    space = Space(extent.m, keys, 1, 1, *slots(condition, extent, tables))
+    classifier = Classifier((condition,), extent, tables)
+    pending = space.start
+    bits = max(space.query_tiles, space.key_tiles).bit_length()
+    while len(pending):
+        kinds = classifier.classify(space.read(pending))
+        if (kinds == FULL).any():
+            return True
+        pending = pending.take((kinds == PARTIAL) & (pending.area > 1))
+        if len(pending) > _MOST_PENDING:
+            pending = pending.take(np.linspace(0, len(pending) - 1, _MOST_PENDING).astype(np.int64))
+        bits = max(bits - _BRANCHING_BITS, 0)
+        pending = split(pending, bits)
+    return False
