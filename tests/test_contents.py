@@ -83,9 +83,9 @@ def test_free_sizes_agree_across_tables() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_legal(kind: str) -> None:
     tables = tuple(
-        Table(f"{element}{len(dimensions)}", element, dimensions)  # type: ignore[arg-type]
+        Table(f"{element}{number}", element, dimensions)  # type: ignore[arg-type]
         for element in ("int", "float", "bool", "set", "order")
-        for dimensions in ((), (TOKEN,), (HEAD, TOKEN), (QUERY,), (TWO, BLOCK))
+        for number, dimensions in enumerate(((), (TOKEN,), (HEAD, TOKEN), (QUERY,), (TWO, BLOCK)))
         if element != "order" or dimensions[-1:] == (TOKEN,)
     )
     fixed = Table("fixed", "int", (BLOCK,), value=(7, 8, 9))

@@ -46,7 +46,7 @@ def _spread(runs: Runs, rows: int, columns: int) -> Kinds:
 
 
 def fault(mask: NDArray[Any], schedule: Schedule) -> str | None:
-    """What is wrong with the schedule of a dense mask ``[batch, heads, m, n]``, bool or counts; None when nothing is."""
+    """What is wrong with the schedule of a dense mask ``[batch, heads, m, n]``, bool or counts, or None."""
     by_query, by_key = kinds(schedule)
     if (by_query != by_key).any():
         return "the backward order visits other tiles than the forward order"
