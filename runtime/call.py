@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -90,12 +91,7 @@ def check_call(attention: Attention, call: Call) -> None:
             f"scale: has shape {list(call.scale.shape)}, expected a number or [{heads}], one for each head"
         )
     if call.q_starts is not None:
-        if call.q_starts.dtype not in INTEGERS:
-            raise TypeError(f"q_start: has dtype {_name(call.q_starts.dtype)}, expected integers")
-        if list(call.q_starts.shape) not in ([], [1], [batch]):
-            raise ValueError(
-                f"q_start: has shape {list(call.q_starts.shape)}, expected an int or [{batch}], the batch of q"
-            )
+        check_starts(call.q_starts, batch)
     check(attention, call.tables, call.sizes)
 
 
@@ -104,19 +100,50 @@ def _expect(name: str, x: Tensor, axis: int, size: int, what: str) -> None:
         raise ValueError(f"{name}: has shape {list(x.shape)}, expected {size} ({what}) in dimension {axis}")
 
 
+def checked_start(q_start: object) -> tuple[int, Tensor | None]:
+    """The position of the first query row: a number, or a tensor ``[batch]``. TypeError for another kind."""
+    if isinstance(q_start, Tensor):
+        return 0, q_start
+    if isinstance(q_start, bool):
+        raise TypeError("q_start: is bool, expected an int or an int tensor [batch]")
+    if isinstance(q_start, (list, tuple)):
+        return 0, torch.tensor(q_start)
+    if not isinstance(q_start, (int, torch.SymInt)):
+        try:
+            q_start = operator.index(q_start)  # type: ignore[arg-type]
+        except TypeError:
+            kind = type(q_start).__name__
+            raise TypeError(f"q_start: is {kind}, expected an int or an int tensor [batch]") from None
+    return q_start, None  # type: ignore[return-value]
+
+
 def extent_of(call: Call) -> Extent:
     """The sizes and positions of a checked call. ValueError for a negative position that the host can see."""
-    _, heads, m, _ = call.q.shape
-    starts: tuple[int, ...] | None = (call.q_start,)
-    if call.q_starts is not None:
-        starts = None
-        if call.q_starts.device.type == "cpu":
-            values = call.q_starts.reshape(-1).tolist()
-            starts = tuple(values[:1]) if len(set(values)) == 1 else tuple(values)
-            starts = starts or (0,)
-    if starts is not None and min(starts) < 0:
-        raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
+    batch, heads, m, _ = call.q.shape
+    starts = positions(call.q_start, call.q_starts, batch)
     return Extent(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+
+
+def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, ...] | None:
+    """Where the query rows start, once for all or for each entry of the batch; None where only a device knows it."""
+    starts = (q_start,)
+    if q_starts is not None:
+        if q_starts.device.type != "cpu":
+            return None
+        check_starts(q_starts, batch)
+        values = q_starts.reshape(-1).tolist()
+        starts = tuple(values) if len(set(values)) > 1 else tuple(values[:1]) or (0,)
+    if min(starts) < 0:
+        raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
+    return starts
+
+
+def check_starts(q_starts: Tensor, batch: int) -> None:
+    """TypeError for positions that are no integers, ValueError for those of another shape."""
+    if q_starts.dtype not in INTEGERS:
+        raise TypeError(f"q_start: has dtype {_name(q_starts.dtype)}, expected integers")
+    if list(q_starts.shape) not in ([], [1], [batch]):
+        raise ValueError(f"q_start: has shape {list(q_starts.shape)}, expected an int or [{batch}], the batch of q")
 
 
 def positions_of(call: Call) -> Tensor:

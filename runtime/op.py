@@ -6,7 +6,6 @@ operator knows its attention by its name, a string that :func:`runtime.identity.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ..compiler.ir import Attention, Table
 from .arguments import collect
-from .call import Call, check_call, check_dropout, check_tensors
+from .call import Call, check_call, check_dropout, check_tensors, checked_start
 from .identity import registered
 from .planning import executor_for, launch_of
 
@@ -54,6 +53,26 @@ def attend(
     )  # fmt: skip
 
 
+def call_of(
+    attention: Attention,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float | Tensor | None,
+    q_start: int | Tensor,
+    dropout: float,
+    seed: int | None,
+    tables: Mapping[str, object],
+) -> Call:
+    """The same arguments for :func:`runtime.reference.reference`, with the same errors."""
+    check_tensors(q, k, v)
+    start, starts = checked_start(q_start)
+    drawn = _seed_tensor(check_dropout(dropout), seed)
+    tensors = collect(attention, tables, q.device)
+    return Call(q, k, v, tensors, checked_scale(scale), start, starts, dropout, 0 if drawn is None else int(drawn))
+
+
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v in autocast's dtype where it is on; float64 stays, as in PyTorch's own operators."""
     device = q.device.type if all(isinstance(x, Tensor) for x in (q, k, v)) else "meta"
@@ -80,23 +99,6 @@ def checked_scale(scale: object) -> Tensor | None:
     if isinstance(scale, bool) or not isinstance(scale, (int, float)):
         raise TypeError(f"scale: is {type(scale).__name__}, expected a number or a tensor, one for each head")
     return torch.tensor(scale, dtype=torch.float64)
-
-
-def checked_start(q_start: object) -> tuple[int, Tensor | None]:
-    """The position of the first query row: a number, or a tensor ``[batch]``. TypeError for another kind."""
-    if isinstance(q_start, Tensor):
-        return 0, q_start
-    if isinstance(q_start, bool):
-        raise TypeError("q_start: is bool, expected an int or an int tensor [batch]")
-    if isinstance(q_start, (list, tuple)):
-        return 0, torch.tensor(q_start)
-    if not isinstance(q_start, (int, torch.SymInt)):
-        try:
-            q_start = operator.index(q_start)  # type: ignore[arg-type]
-        except TypeError:
-            kind = type(q_start).__name__
-            raise TypeError(f"q_start: is {kind}, expected an int or an int tensor [batch]") from None
-    return q_start, None  # type: ignore[return-value]
 
 
 def _seed_tensor(dropout: float, seed: object) -> Tensor | None:

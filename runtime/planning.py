@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
@@ -115,8 +115,7 @@ def plan_of(
     decisive = schedule_depends(program)
     matters = [number in decisive or table.element != "float" for number, table in enumerate(attention.tables)]
     known = tuple(held if read else _sizes_only(held) for held, read in zip(contents, matters, strict=True))
-    keys = tuple(_contents_key(held, read) for held, read in zip(known, matters, strict=True))
-    key = (name, query_tile, key_tile, extent, keys)
+    key = (name, query_tile, key_tile, extent, tuple(map(_contents_key, known)))
     return _plans.get(key, lambda: _plan(attention, program, extent, known))
 
 
@@ -129,7 +128,7 @@ def _plan(attention: Attention, program: Program, extent: Extent, contents: tupl
 
 
 def _outside_message(attention: Attention, outside: OutOfRange) -> str:
-    table = attention.tables[int(outside.table)]
+    table = next(table for table in attention.tables if table.name == outside.table)
     dimension = table.dimensions[outside.dimension]
     return (
         f"{table.name}: the index of dimension {outside.dimension} ({dimension.name or dimension.kind}) can be "
@@ -139,17 +138,12 @@ def _outside_message(attention: Attention, outside: OutOfRange) -> str:
 
 def _sizes_only(held: Contents) -> Contents:
     """The sizes of a table whose entries decide nothing: learned numbers change at each step, the plan does not."""
-    if held.values is None:
-        return held
-    return Contents(np.broadcast_to(np.zeros((), held.values.dtype), held.values.shape), held.batched)
+    return replace(held, values=None)
 
 
-def _contents_key(held: Contents, read: bool) -> Hashable:
-    values = held.values
-    if values is None:
-        return None, held.batched
-    entries = hashlib.sha256(np.ascontiguousarray(values).data).digest() if read else b""
-    return values.shape, values.dtype.str, held.batched, entries
+def _contents_key(held: Contents) -> Hashable:
+    entries = None if held.values is None else hashlib.sha256(np.ascontiguousarray(held.values).data).digest()
+    return held.batched, held.shape, held.wide, entries
 
 
 def executor_for(device: torch.device, keys: int) -> Executor:

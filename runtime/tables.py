@@ -138,7 +138,8 @@ def bind(
             _learn_free_sizes(table, form, batched, free)
         form = _brought_to_form(attention, table, form, extent, compute_dtype)
         forms.append(form)
-        contents.append(Contents(_on_host(table, form), batched))
+        wide = form.dtype == torch.int64
+        contents.append(Contents(_on_host(table, form), batched, tuple(form.shape), wide))
     wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
     arguments = tuple(
         TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)

@@ -1,0 +1,227 @@
+"""The dense mask and the plan of a call that is not made: what `Attention.mask` and `Attention.plan` give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compiler.describe import order
+from .compiler.evaluate import Environment, NumpyArrays, TableValues, evaluate, interpret
+from .compiler.extent import Contents, Extent
+from .compiler.ir import Attention
+from .compiler.plan import FULL, Kernel, Program, Schedule
+from .runtime.arguments import collect
+from .runtime.blocked import KEY_TILE, QUERY_TILE
+from .runtime.call import checked_start, positions
+from .runtime.planning import plan_of
+from .runtime.tables import Sizes, bind, check, is_batched
+
+_KEYS_AT_ONCE = 4096
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The sizes and contents that were asked about. ``batch`` is None where nothing has a batch."""
+
+    extent: Extent
+    contents: tuple[Contents, ...]
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Which tiles a call visits. Tiles are counted over all entries of the batch and heads whose plans differ."""
+
+    program: Program
+    schedule: Schedule
+    extent: Extent
+    batch: int
+    contents: tuple[Contents, ...]
+
+    @property
+    def full(self) -> int:
+        """Tiles whose every pair is kept, once: no condition is evaluated there."""
+        return self.schedule.full
+
+    @property
+    def partial(self) -> int:
+        """Tiles on which the condition is evaluated pair by pair."""
+        return self.schedule.partial
+
+    @property
+    def area(self) -> float:
+        """Keys computed for each query, on average."""
+        slots = self.schedule.batch_slots * self.schedule.head_slots
+        rows = self.schedule.query_tiles * slots
+        return (self.full + self.partial) * self.schedule.key_tile / rows if rows else 0.0
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The launches, in order."""
+        return self.program.kernels
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """In which order each kernel walks its rows."""
+        return tuple(order(kernel.rows) for kernel in self.program.kernels)
+
+    @cached_property
+    def pairs(self) -> int:
+        """Pairs that are kept, with their counts, over the whole batch and all heads. Counted: slow for a large n."""
+        runs, row, total = self.schedule.by_query, 0, 0
+        for batch, heads in self._slots():
+            for tile in range(self.schedule.query_tiles):
+                rows = range(
+                    tile * self.schedule.query_tile, min((tile + 1) * self.schedule.query_tile, self.schedule.m)
+                )
+                for run in range(runs.pointer[row], runs.pointer[row + 1]):
+                    first = int(runs.start[run]) * self.schedule.key_tile
+                    last = min(first + int(runs.length[run]) * self.schedule.key_tile, self.schedule.n)
+                    full = runs.kind[run] == FULL
+                    kept = len(rows) * (last - first) * len(batch) * len(heads) if full else 0
+                    for start in range(first, first if full else last, _KEYS_AT_ONCE):
+                        kept += self._count(batch, heads, rows, range(start, min(start + _KEYS_AT_ONCE, last)))
+                    total += kept
+                row += 1
+        return total
+
+    def flops(self, d: int) -> int:
+        """Floating-point operations of a forward pass over the kept pairs, for heads of ``d`` features."""
+        return 4 * d * self.pairs
+
+    def bytes(self, d: int, dtype: torch.dtype) -> int:
+        """Bytes of q, k, v and out, each moved once, where every query head has keys of its own."""
+        rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.extent.n)
+        return rows * d * torch.empty((), dtype=dtype).element_size()
+
+    def _slots(self) -> list[tuple[range, range]]:
+        """The batch entries and the heads of each plan."""
+        batches, heads = self.schedule.batch_slots, self.schedule.head_slots
+        each = [range(b, b + 1) for b in range(batches)] if batches > 1 else [range(self.batch)]
+        groups = [range(h, h + 1) for h in range(heads)] if heads > 1 else [range(self.extent.heads)]
+        return [(b, h) for b in each for h in groups]
+
+    def _count(self, batch: range, heads: range, rows: range, keys: range) -> int:
+        """Kept pairs of one block."""
+        if any(held.values is None for held in self.contents):
+            raise ValueError("the pairs cannot be counted: the contents of a table are on a device")
+        arrays = NumpyArrays()
+
+        def axis(values: range, place: int) -> np.ndarray:
+            shape = [1, 1, 1, 1]
+            shape[place] = len(values)
+            return np.arange(values.start, values.stop, dtype=np.int64).reshape(shape)
+
+        starts = np.asarray(self.extent.q_start, dtype=np.int64)
+        q_start = (starts if len(starts) == 1 else starts[batch.start : batch.stop]).reshape(-1, 1, 1, 1)
+        at = {
+            "q": q_start + axis(rows, 2),
+            "k": axis(keys, 3),
+            "head": axis(heads, 1),
+            "n": arrays.constant(self.extent.n),
+            "heads": arrays.constant(self.extent.heads),
+        }
+        tables = {
+            str(number): TableValues(table, held.values, held.batched)
+            for number, (table, held) in enumerate(zip(self.program.tables, self.contents, strict=True))
+        }
+        nowhere = arrays.constant(False)
+        bound = Environment(arrays, at, q_start, axis(batch, 0), tables, reached=nowhere)
+        with np.errstate(all="ignore"):
+            kept = interpret(self.program.mask, bound)
+        everything = len(batch) * len(heads) * len(rows) * len(keys)
+        return int(kept.sum()) * (everything // int(kept.size))
+
+
+def planned(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: int | Tensor,
+    tables: Mapping[str, object],
+) -> Planned:
+    """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
+    asked = _asked(attention, n, m, heads, q_start, tables)
+    plan = plan_of(attention, asked.extent, asked.contents, QUERY_TILE, KEY_TILE)
+    return Planned(plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents)
+
+
+def dense_mask(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: int | Tensor,
+    tables: Mapping[str, object],
+) -> Tensor:
+    """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
+    asked = _asked(attention, n, m, heads, q_start, tables)
+    contents = {table.name: held for table, held in zip(attention.tables, asked.contents, strict=True)}
+    mask = torch.from_numpy(evaluate(attention.mask, attention.tables, asked.extent, contents))
+    return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
+
+
+def _asked(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: int | Tensor,
+    tables: Mapping[str, object],
+) -> _Question:
+    for name, size in (("n", n), ("m", m), ("heads", heads)):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+            raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
+        if size is not None and size < 0:
+            raise ValueError(f"{name}: is {size}, expected 0 or more")
+    given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
+    tensors = collect(attention, given, _CPU)
+    start, starts = checked_start(q_start)
+    batch = _size_of(attention, tensors, None)
+    if starts is not None and starts.ndim:
+        batch = len(starts) if batch in (None, 1) else batch
+    at = positions(start, starts, 1 if batch is None else batch)
+    assert at is not None, "on the host"
+    if m is None:
+        if len(at) > 1:
+            raise ValueError("m: is not given, and q_start differs from one entry of the batch to another")
+        m = n - at[0]
+        if m < 0:
+            raise ValueError(f"q_start: is {at[0]}, expected at most n = {n}, since m is not given")
+    if heads is None:
+        found = _size_of(attention, tensors, "head")
+        heads = 1 if found is None else found
+    check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
+    extent = Extent(n=n, m=m, heads=heads, q_start=at)
+    bound = bind(attention, tensors, extent, _CPU, _working(tensors))
+    return _Question(extent, bound.contents, batch)
+
+
+def _working(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The dtype in which floats are compared: that of a call in float32, or float64 where a table has it."""
+    wide = any(tensor.dtype == torch.float64 and tensor.ndim for tensor in tensors.values())
+    return torch.float64 if wide else torch.float32
+
+
+def _size_of(attention: Attention, tensors: Mapping[str, Tensor], kind: str | None) -> int | None:
+    """The size that the tables give a kind of dimension, the batch for None; None where no table says it."""
+    sizes = []
+    for table in attention.parameters:
+        tensor = tensors.get(table.name)
+        if tensor is None:
+            continue
+        batched = is_batched(table, tensor)
+        if kind is None and batched:
+            sizes.append(tensor.shape[0])
+        for dimension, size in zip(table.dimensions, tensor.shape[batched:], strict=False):
+            if dimension.kind == kind:
+                sizes.append(size)
+    larger = [size for size in sizes if size != 1]
+    return larger[0] if larger else sizes[0] if sizes else None
