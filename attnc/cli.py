@@ -38,9 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code."""
     from .compiler.diagnostics import AttnError
-    from .stage import current_stage
+    from .stage import begin, current_stage
     from .subject import InputError
 
+    begin()
     try:
         code = commands.main(args=arguments, prog_name="attnc", standalone_mode=False)
     except click.ClickException as error:
@@ -193,7 +194,7 @@ def show(
     output: Path | None,
 ) -> None:
     """Show the mask of NAME as blocks, or what another stage of the compiler makes of it."""
-    from .show import Sizes, draw, prepare, stages
+    from .show import Sizes, draw, prepare, shown
     from .subject import find
 
     if output is not None and stage != "mask":
@@ -203,7 +204,7 @@ def show(
     sizes = Sizes(keys, queries, q_start, layer, head, heads)
     sight = prepare(find(name), _values(settings), sizes, target, say)
     if output is None:
-        click.echo(stages[stage](sight, shutil.get_terminal_size().columns))
+        click.echo(shown(stage, sight, shutil.get_terminal_size().columns))
     else:
         picture = draw(sight, output)
         say(f"{output}: {picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles")

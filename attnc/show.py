@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from .compiler.plan import FULL, Program, Runs, Schedule
 from .compiler.schedule import schedule
 from .draw import Picture, blocks, write
 from .inputs import inputs
+from .stage import stage
 from .subject import Applied, InputError, Subject, apply
+from .view import look
 
 # (queries, keys) of a tile, as the executors have them; they cannot be asked without torch.
 TILES = {"cpu": (64, 64), "triton": (64, 64)}
@@ -47,10 +49,13 @@ class Sight:
 
     @property
     def program(self) -> Program:
-        return arrange(self.attention, *self.tile)
+        with stage("program"):
+            return arrange(self.attention, *self.tile)
 
     def schedule(self) -> Schedule:
-        return schedule(self.program, self.extent, tuple(self.contents[table.name] for table in self.attention.tables))
+        held = tuple(self.contents[table.name] for table in self.attention.tables)
+        with stage("schedule"):
+            return schedule(self.program, self.extent, held)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def prepare(
     subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, say: Callable[[str], None]
 ) -> Sight:
     """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
-    applied = apply(subject, values, sizes.layer)
+    with stage("check"):
+        applied = apply(subject, values, sizes.layer)
     heads = heads_of(applied, sizes)
     if sizes.head >= heads:
         raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {sizes.head} is none of them")
@@ -115,15 +121,26 @@ def heads_of(applied: Applied, sizes: Sizes) -> int:
     return max(sizes.head + 1, sizes.usual_heads)
 
 
+def shown(name: str, sight: Sight, columns: int) -> str:
+    """One stage as text, at most ``columns`` wide where it is a picture."""
+    match name:
+        case "tree":
+            return tree(sight)
+        case "mask":
+            return mask(sight, columns)
+        case "program":
+            return program(sight)
+        case "schedule":
+            return bounds(sight)
+        case "source":
+            return source(sight)
+    raise ValueError(f"{name} is no stage")
+
+
 def mask(sight: Sight, columns: int) -> str:
     """The picture in characters, and a line that counts."""
-    from .view import look
-
     limit = max(2, min(columns, WIDTH))
-    try:
-        picture, pairs = look(sight.attention, sight.extent, sight.contents, sight.head, (limit, limit))
-    except OutOfTableError as error:
-        raise InputError(str(error)) from None
+    picture, pairs = _look(sight, limit, None)
     m, n = sight.extent.m, sight.extent.n
     number = f"about {float(picture.density.mean()):.2%} of all pairs"
     if pairs is not None:
@@ -134,25 +151,26 @@ def mask(sight: Sight, columns: int) -> str:
 
 def draw(sight: Sight, path: Path) -> Picture:
     """The mask, with its tiles, as a file."""
-    from .view import look
-
-    try:
-        picture, _ = look(
-            sight.attention, sight.extent, sight.contents, sight.head, (CELLS, CELLS), schedule=sight.schedule()
-        )
-    except OutOfTableError as error:
-        raise InputError(str(error)) from None
+    picture, _ = _look(sight, CELLS, sight.schedule())
     picture = replace(picture, title=sight.title)
     write(picture, path)
     return picture
 
 
-def program(sight: Sight, columns: int) -> str:  # noqa: ARG001 - every stage takes the same
+def _look(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+    try:
+        with stage("mask"):
+            return look(sight.attention, sight.extent, sight.contents, sight.head, (limit, limit), planned)
+    except OutOfTableError as error:
+        raise InputError(str(error)) from None
+
+
+def program(sight: Sight) -> str:
     """What is compiled: the attention in the language's notation, and the kernels that it becomes."""
     return f"{described(sight.attention)}\n{described_program(sight.program)}"
 
 
-def bounds(sight: Sight, columns: int) -> str:  # noqa: ARG001 - every stage takes the same
+def bounds(sight: Sight) -> str:
     """The key tiles that each query tile of the chosen head visits."""
     planned = sight.schedule()
     lines = [f"{sight.title}: {sight.extent.m:,} queries × {sight.extent.n:,} keys"]
@@ -174,3 +192,32 @@ def _visits(runs: Runs, row: int, planned: Schedule) -> Iterator[str]:
         left = int(runs.start[run]) * planned.key_tile
         right = min(left + int(runs.length[run]) * planned.key_tile, planned.n) - 1
         yield f"keys {left}..{right} {'full' if runs.kind[run] == FULL else 'partial'}"
+
+
+def source(sight: Sight) -> str:
+    """The kernels as text, for the target that was asked for."""
+    from .rendered import source_of
+
+    with stage("source"):
+        return source_of(sight.attention, sight.target, 64, "fp32").rstrip("\n")
+
+
+def tree(sight: Sight) -> str:
+    """The declaration as the text has it, one node to a line."""
+    with stage("tree"):
+        return "\n".join(outline(sight.subject.module.tree(sight.subject.name)))
+
+
+def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:
+    """A syntax tree, a line for each node: the field that it stands in, its kind, its plain values."""
+    lead = "  " * depth + (f"{name}: " if name else "")
+    if not is_dataclass(node):
+        yield f"{lead}{node!r}"
+        return
+    parts = [(field.name, getattr(node, field.name)) for field in fields(node) if field.name not in ("span", "source")]
+    plain = [f"{key}={value!r}" for key, value in parts if isinstance(value, (bool, int, float, str, type(None)))]
+    yield f"{lead}{type(node).__name__}{' ' if plain else ''}{' '.join(plain)}"
+    for key, value in parts:
+        for part in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(part):
+                yield from outline(part, key, depth + 1)
