@@ -1,0 +1,59 @@
+// Run-time tables. An index outside the table reads 0 or false, and nothing outside a table is touched.
+#pragma once
+
+template <class Element> struct Table {
+    const Element *data;   // of one batch entry
+    const int64_t *sizes;  // of its dimensions
+};
+
+// The place of an entry, or -1 outside the table.
+template <class... Index> INLINE int64_t place(const int64_t *sizes, Index... index) {
+    uint64_t at = 0;
+    bool inside = true;
+    int dimension = 0;
+    ((inside &= uint64_t(int64_t(index)) < uint64_t(sizes[dimension]),
+      at = at * uint64_t(sizes[dimension++]) + uint64_t(int64_t(index))),
+     ...);
+    (void)dimension, (void)sizes;
+    return inside ? int64_t(at) : -1;
+}
+
+template <class Element> INLINE auto element(Element x) {
+    if constexpr (std::is_floating_point_v<Element>) return Real(x);
+    else if constexpr (sizeof(Element) == 1) return x != 0;
+    else return Int(x);
+}
+
+template <class Element, class... Index> INLINE auto entry(Table<Element> table, Index... index) {
+    if constexpr ((is_single<Index> && ...)) {
+        int64_t at = place(table.sizes, index...);
+        return at < 0 ? element(Element(0)) : element(table.data[at]);
+    } else {
+        std::conditional_t<std::is_floating_point_v<Element>, Reals, Ints> found{};
+        for (int i = 0; i < LANES; i++) {
+            int64_t at = place(table.sizes, lane(index, i)...);
+            if (at >= 0) found[i] = element(table.data[at]);
+        }
+        if constexpr (sizeof(Element) == 1) return Bools(found != 0);
+        else return found;
+    }
+}
+
+// Where the gradient of a table's entries is summed: the whole of one batch entry, or the slice from `base` on.
+struct Sums {
+    Real *data;
+    int64_t base;
+    const int64_t *sizes;
+};
+
+template <class... Index> INLINE void add_to_entry(const Sums &sums, Reals x, Index... index) {
+    if constexpr ((is_single<Index> && ...)) {
+        int64_t at = place(sums.sizes, index...);
+        if (at >= 0) sums.data[at - sums.base] += over_lanes(x);
+    } else {
+        for (int i = 0; i < LANES; i++) {
+            int64_t at = place(sums.sizes, lane(index, i)...);
+            if (at >= 0) sums.data[at - sums.base] += x[i];
+        }
+    }
+}
