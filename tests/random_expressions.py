@@ -139,7 +139,7 @@ class Generator:
             leaf = self.random.random()
             if leaf < 0.7:
                 return self.random.choice((Q, K, Q, K, Q, K, N, HEAD, HEADS))
-            return Const(self.random.choice((*range(-4, 40), 2**31, -(2**40), 2**61 + 1)))
+            return Const(self.random.choice((*range(-4, 40), 2**31, -(2**40))))
         part = depth - 1
         match self.random.randrange(14):
             case 0 | 1:

@@ -6,66 +6,289 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
-from attnc.compiler.schedule import schedule
-from tests.random_expressions import Case, Generator
+from attnc.compiler import fold
+from attnc.compiler import schedule as scheduling
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
+from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Kernel, Program, Runs, Schedule, Segment, natural
+from attnc.compiler.schedule import schedule, schedule_depends
+
+from . import tiles
+from .random_expressions import Generator, dense
 
 TILES = ((4, 4), (8, 4), (4, 16), (1, 1), (5, 3), (16, 16), (64, 64))
 
-
-def grid(runs: Runs, slots: int, rows: int, columns: int) -> NDArray[Any]:
-    """The kind of each tile, [slots, rows, columns]; fails where a tile is visited twice, or runs are not in order."""
-    kinds = np.zeros((slots * rows, columns), np.uint8)
-    assert runs.pointer[0] == 0
-    assert runs.pointer[-1] == len(runs.start) == len(runs.length) == len(runs.kind)
-    assert len(runs.pointer) == slots * rows + 1
-    for row in range(slots * rows):
-        end, last = 0, EMPTY
-        for run in range(runs.pointer[row], runs.pointer[row + 1]):
-            start, length = int(runs.start[run]), int(runs.length[run])
-            assert length > 0
-            assert start > end or (start == end and (runs.kind[run] != last or run == runs.pointer[row]))
-            end, last = start + length, runs.kind[run]
-            assert end <= columns
-            kinds[row, start:end] = last
-    return kinds.reshape(slots, rows, columns)
+D = fold.sub(Q, K)
+CAUSAL = fold.less_equal(K, Q)
+TOKENS = Table("g", "set", ())
+DOCUMENTS = Table("doc", "int", (Dimension("token"),))
+LENGTH = Table("length", "int", ())
+SAME_DOCUMENT = fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
 
 
-def kinds_of(plan: Schedule) -> NDArray[Any]:
-    """The kind of each tile, [batch slots, head slots, query tiles, key tiles], the same in both directions."""
-    slots = plan.batch_slots * plan.head_slots
-    by_query = grid(plan.by_query, slots, plan.query_tiles, plan.key_tiles)
-    by_key = grid(plan.by_key, slots, plan.key_tiles, plan.query_tiles)
-    np.testing.assert_array_equal(by_query, by_key.transpose(0, 2, 1))
-    assert plan.full == (by_query == FULL).sum()
-    assert plan.partial == (by_query == PARTIAL).sum()
-    return by_query.reshape(plan.batch_slots, plan.head_slots, plan.query_tiles, plan.key_tiles)
+def program(mask: Expr, *tables: Table, tile: int = 64, score: Expr = LOGIT) -> Program:
+    segment = Segment(natural(tile), mask)
+    return Program((Kernel(natural(tile), (segment,), "store"),), mask, score, None, tables)
 
 
-def check_sound(case: Case, plan: Schedule, mask: NDArray[Any]) -> tuple[int, int]:
-    """Fails where a tile is called what it is not; how many tiles are partial, and how many had to be."""
-    kinds = kinds_of(plan)
-    batch, heads, m, n = mask.shape
-    assert plan.batch_slots in (1, batch)
-    assert plan.head_slots in (1, heads)
-    padded = np.full(
-        (batch, heads, plan.query_tiles * plan.query_tile, plan.key_tiles * plan.key_tile), -1, dtype=np.int64
-    )
-    padded[:, :, :m, :n] = mask
-    tiles = padded.reshape(batch, heads, plan.query_tiles, plan.query_tile, plan.key_tiles, plan.key_tile)
-    holds = (tiles > 0).any((3, 5))
-    filled = (tiles == 1).all((3, 5))
-    everywhere = np.broadcast_to(kinds, holds.shape)
-    assert not (holds & (everywhere == EMPTY)).any(), case
-    assert not (~filled & (everywhere == FULL)).any(), case
-    return int((everywhere == PARTIAL).sum()), int((holds & ~filled).sum())
+def window(size: int) -> Expr:
+    return fold.less_equal(fold.absolute(D), Const(size // 2))
+
+
+def causal_window(size: int) -> Expr:
+    return fold.conjunction(fold.less_equal(Const(0), D), fold.less(D, Const(size)))
+
+
+def blocks(size: int) -> Expr:
+    return fold.equal(fold.floordiv(Q, size), fold.floordiv(K, size))
+
+
+def bitmap(n: int, *members: int) -> Contents:
+    flags = np.zeros(n, bool)
+    flags[list(members)] = True
+    return Contents(flags)
+
+
+def documents(n: int, count: int, seed: int = 0) -> Contents:
+    cuts = np.sort(np.random.default_rng(seed).choice(np.arange(1, n), count - 1, replace=False))
+    return Contents(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32))
+
+
+def check_merged(runs: Runs) -> None:
+    """Neighbouring runs of one row and one kind are one run."""
+    row = np.repeat(np.arange(len(runs.pointer) - 1), np.diff(runs.pointer))
+    touching = (row[1:] == row[:-1]) & (runs.start[1:] == (runs.start + runs.length)[:-1])
+    assert not (touching & (runs.kind[1:] == runs.kind[:-1])).any()
+
+
+def check(plan: Schedule, mask: np.ndarray[Any, Any]) -> None:
+    assert tiles.fault(mask, plan) is None
+    check_merged(plan.by_query)
+    check_merged(plan.by_key)
 
 
 @pytest.mark.parametrize("block", range(10))
 def test_random_masks_are_planned_soundly(block: int) -> None:
-    for seed in range(block * 200, block * 200 + 200):
+    for seed in range(block * 300, block * 300 + 300):
         case = Generator(seed).case()
         query_tile, key_tile = TILES[seed % len(TILES)]
-        check_sound(case, schedule(case.program(query_tile, key_tile), case.extent, case.contents), case.dense())
+        plan = schedule(case.program(query_tile, key_tile), case.extent, case.contents)
+        mask = case.dense()
+        fault = tiles.fault(mask, plan)
+        assert fault is None, f"seed {seed}: {fault}: {case.mask}"
+        check_merged(plan.by_query)
+        check_merged(plan.by_key)
+        assert plan.batch_slots in (1, mask.shape[0])
+        assert plan.head_slots in (1, mask.shape[1])
+
+
+PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
+    "full": (TRUE, (), ()),
+    "none": (FALSE, (), ()),
+    "causal": (CAUSAL, (), ()),
+    "window": (window(24), (), ()),
+    "dilated window": (fold.conjunction(window(60), fold.equal(fold.mod(D, 3), Const(0))), (), ()),
+    "causal window": (causal_window(20), (), ()),
+    "longformer": (
+        fold.disjunction(window(24), Member(Q, "0", ()), Member(K, "0", ())),
+        (TOKENS,),
+        (bitmap(130, 0, 77),),
+    ),
+    "blocks": (blocks(16), (), ()),
+    "chunked": (fold.conjunction(CAUSAL, blocks(16)), (), ()),
+    "strided": (
+        fold.conjunction(CAUSAL, fold.disjunction(fold.less(D, Const(12)), fold.equal(fold.mod(D, 12), Const(0)))),
+        (),
+        (),
+    ),
+    "fixed": (
+        fold.conjunction(CAUSAL, fold.disjunction(blocks(32), fold.less_equal(Const(28), fold.mod(K, 32)))),
+        (),
+        (),
+    ),
+    "documents": (fold.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(130, 7),)),
+    "grid": (
+        fold.conjunction(
+            fold.less_equal(fold.absolute(fold.sub(fold.floordiv(Q, 13), fold.floordiv(K, 13))), Const(2)),
+            fold.less_equal(fold.absolute(fold.sub(fold.mod(Q, 13), fold.mod(K, 13))), Const(2)),
+        ),
+        (),
+        (),
+    ),
+    "bigbird as a count": (
+        fold.plus(
+            window(24),
+            fold.less(fold.mod(fold.hashed(fold.floordiv(Q, 8), fold.floordiv(K, 8)), 100), Const(20)),
+        ),
+        (),
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("extent", [Extent(128, 128), Extent(130, 130), Extent(130, 31, q_start=(99,)), Extent(130, 1)])
+def test_published_patterns_are_planned_soundly(name: str, extent: Extent) -> None:
+    mask, tables, contents = PATTERNS[name]
+    for tile in (1, 8, 16, 64):
+        plan = schedule(program(mask, *tables, tile=tile), extent, contents)
+        check(plan, dense(mask, tables, contents, extent))
+
+
+LARGE = 65_536
+AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
+    "full": (TRUE, (), ()),
+    "causal": (CAUSAL, (), ()),
+    "window": (window(512), (), ()),
+    "causal window": (causal_window(4096), (), ()),
+    "band": (fold.conjunction(fold.less_equal(Const(-100), D), fold.less_equal(D, Const(5000))), (), ()),
+    "longformer": (
+        fold.disjunction(window(512), Member(Q, "0", ()), Member(K, "0", ())),
+        (TOKENS,),
+        (bitmap(LARGE, 0, 1, 40_000),),
+    ),
+    "first": (fold.conjunction(CAUSAL, fold.disjunction(fold.less(D, Const(1024)), fold.less(K, Const(4)))), (), ()),
+    "prefix": (fold.disjunction(CAUSAL, fold.less(K, Entry("0", (), "int"))), (LENGTH,), (Contents(np.array(7777)),)),
+    "blocks": (blocks(512), (), ()),
+    "odd blocks": (blocks(1000), (), ()),
+    "chunked": (fold.conjunction(CAUSAL, blocks(8192)), (), ()),
+    "block band": (
+        fold.conjunction(
+            fold.less_equal(Const(-2), fold.sub(fold.floordiv(Q, 128), fold.floordiv(K, 128))),
+            fold.less_equal(fold.sub(fold.floordiv(Q, 128), fold.floordiv(K, 128)), Const(3)),
+        ),
+        (),
+        (),
+    ),
+    "documents": (SAME_DOCUMENT, (DOCUMENTS,), (documents(LARGE, 24),)),
+    "causal documents": (fold.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(LARGE, 24, 1),)),
+    "padded": (fold.less(K, Entry("0", (), "int")), (LENGTH,), (Contents(np.array(60_001)),)),
+}
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_affine_patterns_evaluate_at_most_one_pair_in_a_hundred(name: str) -> None:
+    mask, tables, contents = AFFINE[name]
+    plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
+    evaluated = plan.partial * plan.query_tile * plan.key_tile
+    assert evaluated <= LARGE * LARGE // 100
+    check_merged(plan.by_query)
+    check_merged(plan.by_key)
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "partial"),
+    [
+        ("full", 1024 * 1024, 0),
+        ("causal", 1024 * 1023 // 2, 1024),
+        ("window", 1024 * 7 - 3 * 4, 2 * (1024 - 4)),
+        ("blocks", 1024 * 8, 0),
+        ("block band", (512 * 6 - 3 - (1 + 2 + 3)) * 4, 0),
+        ("padded", 1024 * 937, 1024),
+    ],
+)
+def test_affine_patterns_are_planned_exactly(name: str, full: int, partial: int) -> None:
+    """Tiles are partial only where the pattern's boundary passes through them."""
+    mask, tables, contents = AFFINE[name]
+    plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
+    assert (plan.full, plan.partial) == (full, partial)
+
+
+def test_large_plans_are_sound_at_sampled_pairs() -> None:
+    """Where the dense mask would be too large, tiles drawn at random are compared pair by pair."""
+    draw = np.random.default_rng(0)
+    for mask, tables, contents in AFFINE.values():
+        plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
+        for row in draw.integers(0, plan.query_tiles, 6):
+            first, last = plan.by_query.pointer[row : row + 2]
+            kinds = np.zeros(plan.key_tiles, np.uint8)
+            for run in range(first, last):
+                start = plan.by_query.start[run]
+                kinds[start : start + plan.by_query.length[run]] = plan.by_query.kind[run]
+            rows = dense(mask, tables, contents, Extent(LARGE, 64, q_start=(int(row) * 64,)))[0, 0]
+            by_tile = rows.reshape(64, plan.key_tiles, 64)
+            assert not by_tile.any((0, 2))[kinds == EMPTY].any()
+            assert by_tile.all((0, 2))[kinds == FULL].all()
+
+
+def test_a_tile_that_sticks_out_is_never_full() -> None:
+    plan = schedule(program(TRUE, tile=16), Extent(40, 24), ())
+    kinds, _ = tiles.kinds(plan)
+    assert kinds[0, 0].tolist() == [[FULL, FULL, PARTIAL], [PARTIAL, PARTIAL, PARTIAL]]
+    beyond = fold.less_equal(Const(40), K)  # true only past the last key
+    assert schedule(program(beyond, tile=16), Extent(40, 24), ()).partial == 0
+
+
+def test_nothing_to_plan() -> None:
+    for extent in (Extent(0, 5), Extent(5, 0), Extent(0, 0), Extent(5, 5, heads=0)):
+        plan = schedule(program(fold.less(HEAD, K)), extent, ())
+        assert plan.full == plan.partial == 0
+        assert len(plan.by_query.pointer) == plan.head_slots * plan.query_tiles + 1
+        assert len(plan.by_key.pointer) == plan.head_slots * plan.key_tiles + 1
+    nobody = Contents(np.zeros((0, 8), np.int32), batched=True)
+    assert schedule(program(SAME_DOCUMENT, DOCUMENTS), Extent(8, 8), (nobody,)).batch_slots == 1
+
+
+def test_slots_stand_only_where_plans_differ() -> None:
+    labels = np.arange(24).reshape(3, 8) // 4
+    extent = Extent(8, 8, heads=2)
+
+    def slots(mask: Expr, contents: tuple[Contents, ...] = (), extent: Extent = extent) -> tuple[int, int]:
+        tables = (DOCUMENTS,) if contents else ()
+        plan = schedule(program(mask, *tables, tile=2), extent, contents)
+        check(plan, dense(mask, tables, contents, extent))
+        return plan.batch_slots, plan.head_slots
+
+    assert slots(CAUSAL) == (1, 1)
+    assert slots(fold.less(K, HEAD)) == (1, 2)
+    assert slots(SAME_DOCUMENT, (Contents(labels, batched=True),)) == (3, 1)
+    assert slots(SAME_DOCUMENT, (Contents(labels[:1], batched=True),)) == (1, 1)
+    assert slots(fold.conjunction(SAME_DOCUMENT, fold.less(HEAD, K)), (Contents(labels, batched=True),)) == (3, 2)
+    assert slots(CAUSAL, (Contents(labels, batched=True),)) == (1, 1)  # the mask does not read it
+    assert slots(CAUSAL, extent=Extent(8, 4, q_start=(0, 2, 4))) == (3, 1)
+    assert slots(CAUSAL, extent=Extent(8, 4, q_start=(2, 2, 2))) == (1, 1)
+    assert slots(fold.less(K, N), extent=Extent(8, 4, q_start=(0, 2, 4))) == (1, 1)
+
+
+def test_what_only_the_device_knows_is_partial() -> None:
+    unknown = (Contents(None, batched=True, shape=(3, 64)),)
+    plan = schedule(program(fold.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16), Extent(64, 64), unknown)
+    assert (plan.batch_slots, plan.full, plan.partial) == (1, 0, 10)
+    rows = schedule(program(CAUSAL, tile=16), Extent(64, 16, q_start=None), ())
+    assert (rows.full, rows.partial) == (0, 4)
+    known = schedule(program(fold.less(K, Const(32)), tile=16), Extent(64, 16, q_start=None), ())
+    assert (known.full, known.partial) == (2, 0)
+
+
+def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
+    """Rows of a grid that is no multiple of the tile: whole tiles straddle two of them, quarters seldom do."""
+    mask, _, _ = PATTERNS["grid"]
+    wide = fold.substitute(mask, {Const(13): Const(200)})
+    extent = Extent(2400, 2400)
+    plan = schedule(program(wide), extent, ())
+    holds = dense(wide, (), (), extent)[0, 0]
+    padded = np.zeros((2432, 2432), bool)
+    padded[:2400, :2400] = holds
+    needed = int(padded.reshape(38, 64, 38, 64).any((1, 3)).sum())
+    assert tiles.fault(holds[None, None], plan) is None
+    assert plan.partial <= 1.25 * needed
+
+
+def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = fold.conjunction(CAUSAL, fold.equal(fold.mod(D, 4), Const(0)))
+    extent = Extent(256, 256)
+    exact = schedule(program(mask, tile=2), extent, ())
+    monkeypatch.setattr(scheduling, "_MOST_BOXES", 700)
+    coarse = schedule(program(mask, tile=2), extent, ())
+    check(coarse, dense(mask, (), (), extent))
+    assert exact.partial < coarse.partial < 128 * 128
+    assert len(coarse.by_query.start) < 700
+
+
+def test_which_tables_decide_a_schedule() -> None:
+    bias = Entry("1", (fold.sub(Q, K),), "float")
+    table = Table("bias", "float", (Dimension("free", name="a"),))
+    reading = program(fold.conjunction(SAME_DOCUMENT, Member(K, "2", ())), DOCUMENTS, table, TOKENS, score=bias)
+    assert schedule_depends(reading) == {0, 2}
+    assert schedule_depends(program(CAUSAL)) == frozenset()
