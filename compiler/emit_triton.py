@@ -1,7 +1,7 @@
 """How Triton spells single operations: the dialect of :mod:`compiler.emit` for kernels in Triton's Python.
 
-Positions are the kernel's variables ``q``, ``k``, ``n``, ``head`` and ``heads``; table 3 is a pointer ``table3`` with sizes
-``table3_size0, …``. Operands broadcast against each other, so the same text serves tiles of either orientation.
+Positions are the kernel's variables ``q``, ``k``, ``n``, ``head`` and ``heads``; table 3 is a pointer ``table3`` with
+sizes ``table3_size0, …``. Operands broadcast against each other, so the same text serves tiles of either orientation.
 """
 
 from __future__ import annotations

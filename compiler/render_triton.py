@@ -25,11 +25,19 @@ LEAST_LANES = 16  # what a matrix product takes at least
 
 
 @dataclass(frozen=True)
+class Step:
+    """How many queries and keys a kernel takes at a time: powers of two."""
+
+    queries: int
+    keys: int
+
+
+@dataclass(frozen=True)
 class Variant:
     """What decides the text beside the Program.
 
-    - ``query_tile`` and ``key_tile`` are the schedule's; ``query_block`` and ``key_block`` divide them and are what one
-      step of a kernel takes;
+    - ``query_tile`` and ``key_tile`` are the schedule's; ``forward``, ``backward_keys`` and ``backward_queries`` say
+      how much of them one step of that kernel takes;
     - ``wide``: positions, integer tables and offsets need 64 bits;
     - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``.
     """
@@ -41,14 +49,16 @@ class Variant:
     dropout: bool
     query_tile: int
     key_tile: int
-    query_block: int
-    key_block: int
+    forward: Step
+    backward_keys: Step
+    backward_queries: Step
     tables: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for tile, block in ((self.query_tile, self.query_block), (self.key_tile, self.key_block)):
-            if block < 1 or block & (block - 1) or tile % block:
-                raise ValueError(f"block is {block}, expected a power of two that divides the tile, {tile}")
+        for step in (self.forward, self.backward_keys, self.backward_queries):
+            for tile, size in ((self.query_tile, step.queries), (self.key_tile, step.keys)):
+                if size < 1 or size & (size - 1) or tile % size:
+                    raise ValueError(f"step is {size}, expected a power of two that divides the tile, {tile}")
 
     @property
     def compute(self) -> Literal["fp32", "fp64"]:
@@ -134,27 +144,25 @@ def parameters(program: Program, variant: Variant) -> Mapping[str, tuple[Paramet
     element, compute = f"*{variant.dtype}", f"*{variant.compute}"
     sites = gradient_sites(program)
     common, schedule, dropout = _common(program, variant), _SCHEDULE, _DROPOUT if variant.dropout else ()
-    inputs = tuple(_tensor(name, element) for name in ("query", "key", "value"))
+    q, k, v = (_tensor(name, element) for name in ("query", "key", "value"))
     given = _tensor("grad_output", element)
-    q, k, v = inputs
-    statistics = (Parameter("lse", compute, True), Parameter("row_delta", compute, True))
-    pairs = sorted({site.table for site in sites if site.level == "pair"})
+    lse, row_delta = (Parameter(name, compute, True) for name in ("lse", "row_delta"))
+    output, grad_query, grad_key, grad_value = (
+        Parameter(name, element, True) for name in ("output", "grad_query", "grad_key", "grad_value")
+    )
+    walk = (*common, *schedule, *dropout)
+    backward = (*q, *k, *v, *given, lse, row_delta)
+    columns = _sums([site for site in sites if site.level == "column"], compute)
+    rows = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], compute)
+    of_sink = _sums([site for site in sites if site.sink], compute)
+    pairs = (Parameter(f"grad_table{t}", compute, True) for t in sorted({s.table for s in sites if s.level == "pair"}))
+    grad_lse = Parameter("grad_lse", compute, True)
     return {
-        "forward": (*q, *k, *v, Parameter("output", element, True), statistics[0], *common, *schedule, *dropout),
-        "delta": (
-            Parameter("output", element, True), *given, *statistics, Parameter("grad_lse", compute, True), *common,
-            *_sums([s for s in sites if s.sink], compute),
-        ),
-        "backward_keys": (
-            *q, *k, *v, *given, *statistics,
-            Parameter("grad_key", element, True), Parameter("grad_value", element, True), *common, *schedule, *dropout, *_sums([s for s in sites if s.level == "column"], compute),
-        ),
-        "backward_queries": (
-            *q, *k, *v, *given, *statistics, Parameter("grad_query", element, True), *common, *schedule, *dropout,
-            *_sums([s for s in sites if not s.sink and s.level in ("block", "row")], compute),
-            *(Parameter(f"grad_table{table}", compute, True) for table in pairs),
-        ),
-    }  # fmt: skip
+        "forward": (*q, *k, *v, output, lse, *walk),
+        "delta": (output, *given, lse, row_delta, grad_lse, *common, *of_sink),
+        "backward_keys": (*backward, grad_key, grad_value, *walk, *columns),
+        "backward_queries": (*backward, grad_query, *walk, *rows, *pairs),
+    }
 
 
 _SCHEDULE = (

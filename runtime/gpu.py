@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..compiler.plan import Program, Runs
-from ..compiler.render_triton import DType, Variant, lanes, parameters, render_triton
+from ..compiler.render_triton import DType, Step, Variant, parameters, render_triton
 from ..compiler.triton_sites import Site, gradient_sites, used_tables
 from .launch import Gradients, Launch
 from .launches import count
@@ -60,41 +60,64 @@ class Options:
         return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
 
 
-def blocks(dtype: DType, head_dim: int, value_dim: int, query_tile: int, key_tile: int) -> tuple[int, int]:
-    """The blocks of queries and of keys that one step takes: the tiles, halved until the operands fit into a device."""
-    row = max(lanes(head_dim), lanes(value_dim)) * {"fp64": 8, "fp32": 4}.get(dtype, 2)
-    query_block, key_block = query_tile & -query_tile, key_tile & -key_tile
-    while max(query_block, key_block) > 16 and (query_block + key_block) * row > 64 * 1024:
-        query_block, key_block = max(16, query_block // 2), max(16, key_block // 2)
-    return query_block, key_block
+def step(kernel: str, dtype: DType, dim: int, query_tile: int, key_tile: int) -> Step:
+    """What a kernel takes at a time, for the larger of the head dimensions: so much that its registers suffice."""
+    wide = dim > 128
+    if dtype in ("fp32", "fp64"):
+        queries = keys = 32 if dim <= 64 else 16
+    elif kernel == "forward":
+        queries, keys = 64, 64 if dim <= 64 else 32
+    elif kernel == "backward_keys":
+        queries, keys = 32, 32 if wide else 64
+    else:
+        queries, keys = 32 if wide else 64, 32
+    return Step(min(queries, query_tile & -query_tile), min(keys, key_tile & -key_tile))
 
 
 def options(kernel: str, variant: Variant) -> Options:
     """Warps and pipeline stages of one kernel, such that nothing spills on the devices that are compiled for."""
-    row = max(lanes(variant.head_dim), lanes(variant.value_dim)) * (4 if variant.compute == variant.dtype else 2)
-    warps = 4 if row <= 256 else 8
-    return Options(warps, 2 if kernel == "forward" or row <= 256 else 1)
+    dim = max(variant.head_dim, variant.value_dim)
+    if kernel == "delta" or variant.dtype in ("fp32", "fp64"):
+        return Options(num_warps=4, num_stages=1)
+    few = dim <= 64 or (dim <= 128 and kernel == "forward")
+    staged = kernel == "forward" or (kernel == "backward_queries" and dim <= 128)
+    return Options(num_warps=4 if few else 8, num_stages=2 if staged else 1)
+
+
+def make_variant(
+    dtype: DType,
+    head_dim: int,
+    value_dim: int,
+    tables: tuple[str, ...],
+    *,
+    wide: bool = False,
+    dropout: bool = False,
+    tiles: tuple[int, int] = (QUERY_TILE, KEY_TILE),
+) -> Variant:
+    """A variant with the steps that this executor chooses. ``tables``: the element types in memory."""
+    dim = max(head_dim, value_dim)
+    forward, keys, queries = (
+        step(name, dtype, dim, *tiles) for name in ("forward", "backward_keys", "backward_queries")
+    )
+    return Variant(head_dim, value_dim, dtype, wide, dropout, *tiles, forward, keys, queries, tables)
 
 
 def variant_of(launch: Launch) -> Variant:
     """The text's variant for a launch."""
-    dtype = _DTYPES[launch.q.dtype]
-    schedule, head_dim, value_dim = launch.schedule, launch.q.shape[-1], launch.v.shape[-1]
-    query_block, key_block = blocks(dtype, head_dim, value_dim, schedule.query_tile, schedule.key_tile)
+    schedule = launch.schedule
     tensors = (launch.q, launch.k, launch.v)
-    reach = max((abs(stride) * max(query_block, key_block) for t in tensors for stride in t.stride()), default=0)
+    farthest = max(schedule.query_tile, schedule.key_tile) * max(
+        (abs(x) for t in tensors for x in t.stride()), default=0
+    )
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
-    return Variant(
-        head_dim=head_dim,
-        value_dim=value_dim,
-        dtype=dtype,
-        wide=launch.wide or max(reach, entries) >= _LARGEST_OFFSET,
+    return make_variant(
+        _DTYPES[launch.q.dtype],
+        launch.q.shape[-1],
+        launch.v.shape[-1],
+        tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
+        wide=launch.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=launch.dropout > 0,
-        query_tile=schedule.query_tile,
-        key_tile=schedule.key_tile,
-        query_block=query_block,
-        key_block=key_block,
-        tables=tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
+        tiles=(schedule.query_tile, schedule.key_tile),
     )
 
 
@@ -126,7 +149,13 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     arguments = (
         _common(launch) | _inputs(launch) | _schedule(launch, launch.schedule.by_query, launch.schedule.query_tiles)
     )
-    _run(launch, kernels, "forward", _query_programs(launch, kernels), arguments | {"output": output, "lse": lse})
+    _run(
+        launch,
+        kernels,
+        "forward",
+        _query_programs(launch, kernels.variant.forward),
+        arguments | {"output": output, "lse": lse},
+    )
     count("triton.forward")
     return output, lse
 
@@ -140,7 +169,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     row_delta = torch.empty_like(lse, memory_format=torch.contiguous_format)
     q, k, v = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (launch.q, launch.k, launch.v))
     tables = _table_gradients(launch)
-    schedule, programs = launch.schedule, _query_programs(launch, kernels)
+    schedule, programs = launch.schedule, _query_programs(launch, kernels.variant.backward_queries)
     arguments = _common(launch) | _inputs(launch) | _strided("grad_output", grad_out)
     arguments |= {"output": out.contiguous(), "lse": lse.contiguous(), "row_delta": row_delta, "grad_lse": grad_lse}
     arguments |= {"grad_query": q, "grad_key": k, "grad_value": v}
@@ -150,7 +179,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         arguments |= part.arguments
     _run(launch, kernels, "delta", programs, arguments)
     by_key = arguments | _schedule(launch, schedule.by_key, schedule.key_tiles)
-    kv_programs = k.shape[0] * k.shape[1] * -(-schedule.n // kernels.variant.key_block)
+    kv_programs = k.shape[0] * k.shape[1] * -(-schedule.n // kernels.variant.backward_keys.keys)
     _run(launch, kernels, "backward_keys", kv_programs, by_key)
     by_query = arguments | _schedule(launch, schedule.by_query, schedule.query_tiles)
     _run(launch, kernels, "backward_queries", programs, by_query)
@@ -166,9 +195,9 @@ def _prepared(launch: Launch) -> _Kernels:
     return _kernels(launch.program, variant_of(launch))
 
 
-def _query_programs(launch: Launch, kernels: _Kernels) -> int:
+def _query_programs(launch: Launch, step: Step) -> int:
     batch, heads, m, _ = launch.q.shape
-    return batch * heads * -(-m // kernels.variant.query_block)
+    return batch * heads * -(-m // step.queries)
 
 
 def _run(launch: Launch, kernels: _Kernels, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
@@ -270,12 +299,13 @@ class _Sums:
 
     def __init__(self, launch: Launch, site: Site, variant: Variant) -> None:
         batch, heads, m, _ = launch.q.shape
-        self.site, n = site, launch.schedule.n
+        steps = -(-m // variant.backward_queries.queries)
         shape = {
-            "block": (batch, heads, -(-m // variant.query_block)),
+            "block": (batch, heads, steps),
             "row": (batch, heads, m),
-            "column": (batch, heads, n),
+            "column": (batch, heads, launch.schedule.n),
         }
+        self.site = site
         device = launch.q.device
         self.values = torch.zeros(shape[site.level], dtype=launch.compute_dtype, device=device)
         places = (batch, heads) if site.level == "block" else shape[site.level]
