@@ -200,7 +200,9 @@ def _backward(program: Program) -> dict[str, object]:
         "sloped": slope != Const(1.0),
         "score_scatters": scatters["score"],
         "sink_scatters": scatters["sink"],
-        "learned": tuple((number, sliced_by_head(program, number)) for number in learned(program)),
+        "learned": tuple(
+            (number, Code("true" if sliced_by_head(program, number) else "false")) for number in learned(program)
+        ),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from ctypes import c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
@@ -183,13 +184,15 @@ def _arguments(
 
 
 def _table(argument: TableArgument, sizes: int, gradient: Tensor | None) -> _Table:
-    size = 1
-    for extent in argument.sizes:
-        size *= extent
+    size = math.prod(argument.sizes)
+    shared = not argument.batched or argument.tensor.shape[0] == 1
     return _Table(
-        data=argument.tensor.data_ptr(), batch_step=size if argument.batched and argument.tensor.shape[0] > 1 else 0, sizes=sizes, size=size,
+        data=argument.tensor.data_ptr(),
+        batch_step=0 if shared else size,
+        sizes=sizes,
+        size=size,
         gradient=None if gradient is None else gradient.data_ptr(),
-    )  # fmt: skip
+    )
 
 
 def _steps(tensor: Tensor) -> Any:
