@@ -144,11 +144,13 @@ def _nested(table: Table, value: object) -> Nested:
 
 
 def _depth(nested: Nested) -> int:
-    return 0 if isinstance(nested, int) else 1 + max(map(_depth, nested), default=0)
+    return 0 if isinstance(nested, int) else 1 + max([0, *[_depth(part) for part in nested]])
 
 
 def _widest(nested: Nested, depth: int) -> int:
-    return len(nested) if depth == 1 else max((_widest(part, depth - 1) for part in nested), default=0)
+    if isinstance(nested, int):  # refused when it is padded
+        return 0
+    return len(nested) if depth == 1 else max([0, *[_widest(part, depth - 1) for part in nested]])
 
 
 def _padded(table: Table, nested: Nested, depth: int, width: int) -> Nested:

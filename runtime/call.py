@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,6 +167,6 @@ def check_dropout(dropout: object) -> float:
     """The probability of dropping. TypeError for what is no number, ValueError for one outside ``0 .. 1``."""
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float)):
         raise TypeError(f"dropout: is {type(dropout).__name__}, expected a number")
-    if not 0 <= dropout < 1 or math.isnan(dropout):
+    if not 0 <= dropout < 1:
         raise ValueError(f"dropout: is {dropout}, expected a probability of at least 0 and below 1")
     return float(dropout)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import os
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
 from ..compiler.ranges import OutOfRange, check_indices, index_width
 from ..compiler.schedule import schedule, schedule_depends
+from .build import NoCompilerError, compiler
 from .call import Call, check_call, extent_of, positions_of, scale_of
 from .identity import identity
 from .launch import Gradients, Launch
@@ -147,29 +149,61 @@ def _contents_key(held: Contents) -> Hashable:
 
 
 def executor_for(device: torch.device, keys: int) -> Executor:
-    """What runs tensors on a device; one warning where it is not what it should be."""
+    """What runs tensors on a device, as ``settings.backend`` says; one warning where something is missing for it.
+
+    ValueError where the backend does not run such tensors; ImportError or NoCompilerError where the one that was
+    insisted on cannot be had.
+    """
     backend = settings.backend
     if not keys or backend == "blocked":  # without a key there is nothing to launch
-        return _module("blocked")
+        return _blocked()
     if backend == "triton" or (backend == "auto" and (device.type == "cuda" or settings.interpret)):
-        try:
-            return _module("gpu")
-        except ImportError as error:
-            if backend == "triton" or settings.interpret:
-                raise
-            return _instead(f"triton cannot be imported ({error})", device)
+        return _gpu(device, insisted=backend == "triton" or settings.interpret)
     if device.type != "cpu":
-        raise ValueError(f"backend: is {backend}, which runs CPU tensors only, and q is on {device}")
-    return _module("cpu")
+        raise ValueError(f"q: is on {device}, and the setting backend is {backend}, which runs CPU tensors only")
+    return _cpu(insisted=backend == "cpp")
 
 
-def _instead(reason: str, device: torch.device) -> Executor:
-    if device.type not in _warned:
-        _warned.add(device.type)
-        message = f"{reason}: attnc runs tensors on {device.type} by its blocked PyTorch executor, which is slower"
+def _blocked() -> Executor:
+    from . import blocked
+
+    return cast(Executor, blocked)
+
+
+def _gpu(device: torch.device, insisted: bool) -> Executor:
+    try:
+        from . import gpu
+    except ImportError as error:
+        if insisted:
+            raise
+        return _instead(f"triton cannot be imported ({error})", device.type)
+    return cast(Executor, gpu)
+
+
+def _cpu(insisted: bool) -> Executor:
+    from . import cpu
+
+    missing = _missing_compiler(settings.cxx, settings.optimisation, os.environ.get("PATH"))
+    if missing is None:
+        return cast(Executor, cpu)
+    if insisted:
+        raise NoCompilerError(missing)
+    return _instead(missing, "cpu")
+
+
+@lru_cache(maxsize=64)
+def _missing_compiler(*_looked_at: object) -> str | None:
+    """Why there is no C++ compiler, or None where there is one. The arguments are what the answer depends on."""
+    try:
+        compiler()
+    except NoCompilerError as error:
+        return str(error)
+    return None
+
+
+def _instead(reason: str, device: str) -> Executor:
+    if device not in _warned:
+        _warned.add(device)
+        message = f"{reason}: attnc runs tensors on {device} by its blocked PyTorch executor, which is slower"
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return _module("blocked")
-
-
-def _module(name: str) -> Executor:
-    return cast(Executor, importlib.import_module(f".{name}", __package__))
+    return _blocked()

@@ -1,0 +1,96 @@
+"""Settings read the environment, refuse what they cannot read, and are overridden for a while only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnc.runtime import launches
+from attnc.runtime.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in Settings.fields():
+        for variable in setting.variables:
+            monkeypatch.delenv(variable, raising=False)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    names = [row.name for row in settings.describe()]
+    assert {"cache_dir", "cxx", "interpret", "verify", "optimisation", "backend"} <= set(names)
+    for row in settings.describe():
+        assert row.variables[0] == f"ATTNC_{row.name.upper()}"
+        assert row.sentence.endswith(".")
+        assert row.sentence.count(". ") == 0, "one sentence each"
+        assert isinstance(row.keyed, bool)
+    variables = [variable for row in settings.describe() for variable in row.variables]
+    assert len(set(variables)) == len(variables)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("ATTNC_CACHE_DIR", "/somewhere", "cache_dir", Path("/somewhere")),
+        ("ATTNC_CXX", "clang++ -g", "cxx", "clang++ -g"),
+        ("CXX", "g++", "cxx", "g++"),
+        ("ATTNC_INTERPRET", "1", "interpret", True),
+        ("ATTNC_INTERPRET", "off", "interpret", False),
+        ("ATTNC_INTERPRET", "", "interpret", False),
+        ("ATTNC_VERIFY", "True", "verify", True),
+        ("ATTNC_OPTIMISATION", "2", "optimisation", 2),
+        ("ATTNC_BACKEND", "blocked", "backend", "blocked"),
+        ("ATTNC_LOCK_SECONDS", "0.5", "lock_seconds", 0.5),
+    ],
+)
+def test_variables(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: object) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(settings, name) == value
+
+
+def test_our_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "g++")
+    monkeypatch.setenv("ATTNC_CXX", "clang++")
+    assert settings.cxx == "clang++"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("ATTNC_INTERPRET", "maybe"),
+        ("ATTNC_OPTIMISATION", "fast"),
+        ("ATTNC_BACKEND", "cuda"),
+        ("ATTNC_LOCK_SECONDS", "-1"),
+        ("ATTNC_LOCK_SECONDS", "nan"),
+    ],
+)
+def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ValueError, match=f"{variable} is '{text}'"):
+        settings.describe()
+
+
+def test_override_restores_whatever_happens() -> None:
+    with settings.override(interpret=True, optimisation=0):
+        with settings.override(optimisation=1):
+            assert (settings.interpret, settings.optimisation) == (True, 1)
+        assert settings.optimisation == 0
+    assert (settings.interpret, settings.optimisation) == (False, 3)
+    with pytest.raises(KeyError), settings.override(verify=True):
+        raise KeyError
+    assert not settings.verify
+
+
+def test_only_overrides_change_a_setting() -> None:
+    with pytest.raises(AttributeError, match="override"):
+        settings.interpret = True
+    with pytest.raises(TypeError, match="interpet is no setting"), settings.override(interpet=True):
+        pass
+
+
+def test_launches_are_counted() -> None:
+    before = launches.launches().get("test.forward", 0)
+    launches.count("test.forward")
+    launches.count("test.forward")
+    assert launches.launches()["test.forward"] == before + 2

@@ -1,0 +1,216 @@
+"""What a caller may give for a table, and the one form that it is brought to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from attnc.compiler import fold
+from attnc.compiler.extent import Extent
+from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Dimension, Entry, Expr, K, Member, Q, Table
+from attnc.runtime.arguments import collect
+from attnc.runtime.tables import Bound, Sizes, bind, check
+
+CPU = torch.device("cpu")
+TOKEN, QUERY, HEADS = Dimension("token"), Dimension("query"), Dimension("head")
+BLOCK = Dimension("free", name="blocks")
+EXTENT = Extent(n=10, m=6, heads=2)
+SIZES = Sizes(batch=3, heads=2, m=6, n=10)
+
+
+def attention(*tables: Table, mask: Expr | None = None) -> Attention:
+    return Attention("p", mask or fold.less_equal(K, Q), LOGIT, DEFAULT_SCALE, None, tables)
+
+
+def bound(given: dict[str, object], *tables: Table, mask: Expr | None = None, extent: Extent = EXTENT) -> Bound:
+    made = attention(*tables, mask=mask)
+    tensors = collect(made, given, CPU)
+    check(made, tensors, Sizes(3, extent.heads, extent.m, extent.n))
+    return bind(made, tensors, extent, CPU, torch.float32)
+
+
+def members(bits: torch.Tensor) -> object:
+    return bits.nonzero().flatten().tolist() if bits.ndim == 1 else [members(part) for part in bits]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {7, 0, 3}, frozenset({0, 3, 7}), [7, 3, 0, 3, -1], (0, 3, 7), range(0), torch.tensor([3, -1, 7, 0, 99]),
+        torch.tensor([0, 3, 7], dtype=torch.uint8), np.array([7, 3, 0]), (x for x in (0, 3, 7)), [], {}, [np.int64(3)],
+        torch.zeros(0, dtype=torch.int64),
+    ],
+)  # fmt: skip
+def test_a_set_of_positions(given: object) -> None:
+    expected = [3] if isinstance(given, list) and len(given) == 1 else [0, 3, 7]
+    empty = isinstance(given, (range, dict)) or (isinstance(given, (list, torch.Tensor)) and not len(given))
+    made = bound({"g": given}, Table("g", "set", ()), mask=Member(K, "g", ()))
+    argument, held = made.arguments[0], made.contents[0]
+    assert not argument.batched
+    assert argument.tensor.dtype == torch.uint8
+    assert members(argument.tensor) == ([] if empty else expected)
+    assert held.values is not None
+    assert held.values.dtype == np.bool_
+    assert 1 <= argument.tensor.shape[-1] <= 10, "no wider than the keys that are looked for"
+
+
+def test_a_set_for_each_entry_of_the_batch() -> None:
+    made = bound({"g": [{1}, [], range(4, 6)]}, Table("g", "set", ()), mask=Member(K, "g", ()))
+    assert made.arguments[0].batched
+    assert members(made.arguments[0].tensor) == [[1], [], [4, 5]]
+
+
+def test_a_batch_of_one_is_no_batch() -> None:
+    made = bound(
+        {"g": torch.tensor([[1, 2]]), "w": torch.ones(1, 2)}, Table("g", "set", ()), Table("w", "float", (HEADS,))
+    )
+    assert [argument.batched for argument in made.arguments] == [False, False]
+    assert made.arguments[1].tensor.shape == (2,)
+
+
+def test_a_set_as_a_condition_over_its_universe() -> None:
+    given = torch.tensor([True, False, True])
+    made = bound({"g": given}, Table("g", "set", ()))
+    assert made.arguments[0].tensor.tolist() == [1, 0, 1]
+    assert made.arguments[0].tensor.data_ptr() == given.data_ptr(), "nothing was copied"
+
+
+def test_sets_in_a_table() -> None:
+    table = Table("c", "set", (HEADS, BLOCK))
+    given = [[{0}, {1}, set()], [[2, 0], [], [1]]]
+    mask = Member(K, "c", (HEAD, fold.floordiv(Q, 8)))
+    for value in (given, torch.tensor([[[0, -1], [1, 1], [-5, -1]], [[0, 2], [-1, -1], [1, 1]]])):
+        argument = bound({"c": value}, table, mask=mask).arguments[0]
+        assert argument.sizes == (2, 3, 3)
+        assert members(argument.tensor) == [[[0], [1], []], [[0, 2], [], [1]]]
+
+
+def test_a_universe_that_sizes_do_not_tell_is_read_from_the_contents() -> None:
+    element = Entry("bucket", (K,), "int")
+    tables = Table("g", "set", ()), Table("bucket", "int", (TOKEN,))
+    made = bound({"g": {3, 40}, "bucket": range(10) and list(range(10))}, *tables, mask=Member(element, "g", ()))
+    assert members(made.arguments[0].tensor) == [3, 40]
+
+
+def test_a_member_too_large_for_a_bitmap() -> None:
+    element = Entry("bucket", (K,), "int")
+    tables = Table("g", "set", ()), Table("bucket", "int", (TOKEN,))
+    with pytest.raises(ValueError, match="g: holds the member 4611686018427387904"):
+        bound({"g": {2**62}, "bucket": list(range(10))}, *tables, mask=Member(element, "g", ()))
+    made = bound({"g": {2**62, 1}}, Table("g", "set", ()), mask=Member(K, "g", ()))
+    assert members(made.arguments[0].tensor) == [1], "no key is so far away"
+
+
+def test_members_beyond_the_last_query_row_are_kept_out() -> None:
+    mask = Member(Q, "g", ())
+    made = bound({"g": {2, 25, 26}}, Table("g", "set", ()), mask=mask, extent=Extent(n=10, m=6, heads=2, q_start=(20,)))
+    assert members(made.arguments[0].tensor) == [2, 25]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_integers_are_narrow_where_they_fit(dtype: torch.dtype) -> None:
+    made = bound({"doc": torch.arange(10).to(dtype)}, Table("doc", "int", (TOKEN,)))
+    assert made.arguments[0].tensor.dtype == torch.int32
+    assert not made.wide
+
+
+def test_large_integers_widen_all() -> None:
+    tables = Table("doc", "int", (TOKEN,)), Table("length", "int", ())
+    made = bound({"doc": torch.arange(10) * 2**40, "length": 5}, *tables)
+    assert made.wide
+    assert [argument.tensor.dtype for argument in made.arguments] == [torch.int64] * 2
+    assert made.arguments[0].tensor[9] == 9 * 2**40
+
+
+def test_numbers_and_lists() -> None:
+    tables = (
+        Table("length", "int", ()), Table("w", "float", (HEADS,)), Table("on", "bool", ()), Table("x", "float", ()),
+        Table("lengths", "int", ()),
+    )  # fmt: skip
+    made = bound({"length": 4, "w": [0.5, 2], "on": True, "x": 3, "lengths": [1, 2, 3]}, *tables)
+    length, w, on, x, lengths = made.arguments
+    assert (length.sizes, length.tensor.item(), length.batched) == ((), 4, False)
+    assert (w.tensor.dtype, w.tensor.tolist()) == (torch.float32, [0.5, 2.0])
+    assert (on.tensor.dtype, on.tensor.item()) == (torch.uint8, 1)
+    assert x.tensor.item() == 3.0
+    assert (lengths.batched, lengths.tensor.tolist()) == (True, [1, 2, 3])
+
+
+def test_defaults_and_the_texts_own_values() -> None:
+    tables = (
+        Table("g", "set", (), default=frozenset()), Table("length", "int", (), default=7),
+        Table("sizes", "int", (HEADS,), value=(3, 4)),
+    )  # fmt: skip
+    made = bound({}, *tables)
+    assert [argument.tensor.tolist() for argument in made.arguments] == [[0], 7, [3, 4]]
+    assert bound({"length": 5}, *tables).arguments[1].tensor.item() == 5
+
+
+def test_a_strided_table_is_made_contiguous() -> None:
+    given = torch.arange(40).reshape(10, 4).to(torch.int32)[:, 1]
+    argument = bound({"doc": given}, Table("doc", "int", (TOKEN,))).arguments[0]
+    assert argument.tensor.is_contiguous()
+    assert argument.tensor.tolist() == given.tolist()
+
+
+FAULTS: dict[str, tuple[Table, object, type[Exception], str]] = {
+    "missing": (Table("g", "set", ()), None, TypeError, "g: missing"),
+    "float for int": (Table("d", "int", (TOKEN,)), torch.ones(10), TypeError, "d: has dtype float32, expected an int"),
+    "int for float": (Table("w", "float", (HEADS,)), torch.ones(2).int(), TypeError, "w: has dtype int32"),
+    "int for bool": (Table("b", "bool", (TOKEN,)), torch.ones(10).int(), TypeError, "b: has dtype int32"),
+    "bool for int": (Table("d", "int", ()), True, TypeError, "d: holds True of type bool"),
+    "float number for int": (Table("d", "int", ()), 1.5, TypeError, "d: holds 1.5 of type float"),
+    "text": (Table("g", "set", ()), "abc", TypeError, "g: holds 'abc' of type str"),
+    "number for a set": (Table("g", "set", ()), 3, TypeError, "g: is the number 3, expected a set"),
+    "floats in a set": (Table("g", "set", ()), [1.5], TypeError, "g: holds 1.5 of type float"),
+    "float tensor as a set": (Table("g", "set", ()), torch.ones(3), TypeError, "g: has dtype float32"),
+    "number and set": (Table("g", "set", (HEADS,)), [1, {2}], ValueError, "g: mixes numbers and sets"),
+    "wrong tokens": (Table("d", "int", (TOKEN,)), torch.ones(9).int(), ValueError, r"expected 10 \(n\)"),
+    "wrong rows": (Table("d", "int", (QUERY,)), torch.ones(10).int(), ValueError, r"expected 6 \(m\) in dimension 0"),
+    "wrong heads": (Table("w", "float", (HEADS,)), torch.ones(3), ValueError, r"expected 2 \(heads\) in dimension 0"),
+    "wrong fixed": (Table("w", "float", (Dimension("fixed", 4),)), torch.ones(3), ValueError, "expected 4 in dim"),
+    "wrong batch": (Table("d", "int", (TOKEN,)), torch.ones(2, 10).int(), ValueError, "expected a batch of 3"),
+    "wrong rank": (Table("d", "int", (TOKEN,)), torch.ones(1, 1, 10).int(), ValueError, r"d: has shape \[1, 1, 10\]"),
+    "scalar for a table": (Table("d", "int", (TOKEN,)), 3, ValueError, r"has shape \[\], expected an int tensor \[n\]"),
+    "ragged": (Table("w", "float", (HEADS, BLOCK)), [[1.0], [1.0, 2.0]], ValueError, "w: cannot be made a tensor"),
+    "after the batch": (Table("d", "int", (TOKEN,)), torch.ones(3, 9).int(), ValueError, "0 after the batch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_does_not_fit_is_named(fault: str) -> None:
+    table, value, error, message = FAULTS[fault]
+    with pytest.raises(error, match=message):
+        bound({table.name: value}, table)
+
+
+def test_an_unknown_table() -> None:
+    with pytest.raises(TypeError, match="golbal_index: p has no such table; did you mean global_index"):
+        bound({"golbal_index": {0}}, Table("global_index", "set", ()))
+    with pytest.raises(TypeError, match="g: p has no such table; expected no tables"):
+        bound({"g": {0}})
+
+
+def test_free_sizes_must_agree() -> None:
+    tables = Table("a", "float", (BLOCK,)), Table("b", "float", (HEADS, BLOCK))
+    bound({"a": torch.ones(5), "b": torch.ones(2, 5)}, *tables)
+    with pytest.raises(ValueError, match=r"b: has shape \[2, 4\], expected 5 \(blocks, as a has\) in dimension 1"):
+        bound({"a": torch.ones(5), "b": torch.ones(2, 4)}, *tables)
+
+
+def test_a_table_elsewhere_is_refused_but_a_number() -> None:
+    made = attention(Table("w", "float", (HEADS,)), Table("x", "float", ()))
+    elsewhere = torch.device("meta")
+    with pytest.raises(ValueError, match="w: is on cpu, expected meta, where q is"):
+        collect(made, {"w": torch.ones(2), "x": 1.0}, elsewhere)
+    with pytest.raises(ValueError, match="w: is on meta, expected cpu"):
+        collect(made, {"w": torch.ones(2, device="meta"), "x": 1.0}, CPU)
+    collect(made, {"w": torch.ones(2, device="meta"), "x": torch.tensor(1.0)}, elsewhere)
+
+
+def test_the_sink_counts_for_the_universe() -> None:
+    sink = fold.choose(Member(Q, "g", ()), Const(1.0), Const(0.0))
+    made = Attention("p", fold.less_equal(K, Q), LOGIT, DEFAULT_SCALE, sink, (Table("g", "set", ()),))
+    tensors = collect(made, {"g": {5, 8}}, CPU)
+    assert members(bind(made, tensors, EXTENT, CPU, torch.float32).arguments[0].tensor) == [5], "rows are 0 to 5"
