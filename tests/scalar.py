@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def _hash(xs: list[Any]) -> int:
 
 
 def _operation(op: str, xs: list[Any]) -> Any:
-    plain = {
+    plain: dict[str, Callable[[list[Any]], Any]] = {
         "or": any, "plus": lambda xs: sum(map(int, xs)), "add": sum, "min": min, "max": max, "hash": _hash,
         "sub": lambda xs: xs[0] - xs[1], "mul": lambda xs: xs[0] * xs[1], "neg": lambda xs: -xs[0],
         "abs": lambda xs: abs(xs[0]), "floordiv": lambda xs: xs[0] // xs[1], "mod": lambda xs: xs[0] % xs[1],
