@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def table(element: str, *dimensions: Dimension, **more: Literal_) -> Table:
         (table("int", BLOCK, TWO), (), np.int32, np.zeros((0, 2))),
     ],
 )
-def test_what_a_literal_becomes(declared: Table, literal: Literal_, dtype: type, values: object) -> None:
+def test_what_a_literal_becomes(declared: Table, literal: Literal_, dtype: type, values: Any) -> None:
     contents = from_literal(declared, literal, EXTENT, {})
     assert not contents.batched
     assert contents.values is not None
@@ -83,7 +85,7 @@ def test_free_sizes_agree_across_tables() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_legal(kind: str) -> None:
     tables = tuple(
-        Table(f"{element}{number}", element, dimensions)  # type: ignore[arg-type]
+        Table(f"{element}{number}", element, dimensions)
         for element in ("int", "float", "bool", "set", "order")
         for number, dimensions in enumerate(((), (TOKEN,), (HEAD, TOKEN), (QUERY,), (TWO, BLOCK)))
         if element != "order" or dimensions[-1:] == (TOKEN,)

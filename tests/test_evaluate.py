@@ -230,21 +230,21 @@ def test_a_shared_expression_costs_its_distinct_parts() -> None:
 def _random_number(draw: random.Random, depth: int) -> Expr:
     if depth == 0 or draw.random() < 0.2:
         return draw.choice((Q, K, HEAD, N, c(draw.randint(-3, 9)), Entry("label", (draw.choice((Q, K)),), "int")))
-    parts = [_random_number(draw, depth - 1) for _ in range(2)]
+    a, b = (_random_number(draw, depth - 1) for _ in range(2))
     return draw.choice(
         (
-            lambda: f.add(*parts),
-            lambda: f.sub(*parts),
-            lambda: f.minimum(*parts),
-            lambda: f.maximum(*parts),
-            lambda: f.floordiv(parts[0], draw.randint(1, 5)),
-            lambda: f.mod(parts[0], draw.randint(1, 5)),
-            lambda: f.absolute(parts[0]),
-            lambda: f.neg(parts[0]),
-            lambda: f.mul(parts[0], c(draw.randint(-2, 3))),
-            lambda: f.mod(f.hashed(*parts), 7),
-            lambda: f.choose(_random_condition(draw, depth - 1), *parts),
-            lambda: Entry("label", (parts[0],), "int"),
+            lambda: f.add(a, b),
+            lambda: f.sub(a, b),
+            lambda: f.minimum(a, b),
+            lambda: f.maximum(a, b),
+            lambda: f.floordiv(a, draw.randint(1, 5)),
+            lambda: f.mod(a, draw.randint(1, 5)),
+            lambda: f.absolute(a),
+            lambda: f.neg(a),
+            lambda: f.mul(a, c(draw.randint(-2, 3))),
+            lambda: f.mod(f.hashed(a, b), 7),
+            lambda: f.choose(_random_condition(draw, depth - 1), a, b),
+            lambda: Entry("label", (a,), "int"),
         )
     )()
 
@@ -254,14 +254,14 @@ def _random_condition(draw: random.Random, depth: int) -> Expr:
         a, b = _random_number(draw, depth), _random_number(draw, depth)
         compare = draw.choice((f.less, f.less_equal, f.equal, f.not_equal))
         return draw.choice((compare(a, b), compare(a, b), Member(a, "chosen", (b,))))
-    parts = [_random_condition(draw, depth - 1) for _ in range(3)]
+    a, b, c3 = (_random_condition(draw, depth - 1) for _ in range(3))
     return draw.choice(
         (
-            lambda: f.conjunction(*parts),
-            lambda: f.disjunction(*parts),
-            lambda: f.negation(parts[0]),
-            lambda: f.iff(*parts[:2]),
-            lambda: f.choose(*parts),
+            lambda: f.conjunction(a, b, c3),
+            lambda: f.disjunction(a, b, c3),
+            lambda: f.negation(a),
+            lambda: f.iff(a, b),
+            lambda: f.choose(a, b, c3),
         )
     )()
 
