@@ -110,7 +110,12 @@ def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[s
             return ("what a pattern is stands after `=`",)
         case (_, "if"):
             return ("a choice within an expression stands in parentheses: `(a if c else b)`",)
-    if before is not None and before.kind == "word" and found.text in (",", ")", "=") and "{" not in _texts(words, found):
+    if (
+        before is not None
+        and before.kind == "word"
+        and found.text in (",", ")", "=")
+        and "{" not in _texts(words, found)
+    ):
         if starter in ("pattern", "attention", "model"):
             return ("every parameter has a type: `size: int`, `g: tokens`",)
     if before is not None and before.kind in ("word", "number") and found.kind == "word":

@@ -46,7 +46,9 @@ class Reports:
         if not self.found:
             return None
         order = {id(source): number for number, source in enumerate(_sources(self.found))}
-        found = sorted(self.found, key=lambda d: (order[id(d.primary.span.source)], d.primary.span.start) if d.primary else (0, 0))
+        found = sorted(
+            self.found, key=lambda d: (order[id(d.primary.span.source)], d.primary.span.start) if d.primary else (0, 0)
+        )
         if self.more:
             found.append(Diagnostic("too-many-faults", f"and {self.more:,} more faults, not shown"))
         return AttnError(found)

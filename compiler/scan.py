@@ -101,7 +101,9 @@ class _Scanner:
         self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last word
         self.documentation = ""
 
-    def fault(self, slug: str, message: str, start: int, end: int, label: str = "", helps: tuple[str, ...] = ()) -> None:
+    def fault(
+        self, slug: str, message: str, start: int, end: int, label: str = "", helps: tuple[str, ...] = ()
+    ) -> None:
         self.whole = False
         self.report(Diagnostic(slug, message, Label(Span(self.source, start, end), label), helps=helps))
 

@@ -1,0 +1,348 @@
+"""What an application gives, against what the declaration takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from . import limits
+from . import tree as t
+from .context import CONSTANT, Environment, literal_table
+from .ir import Const, Dimension, Entry, Literal_
+from .operators import as_float
+from .reports import at, counted, words
+from .scope import Definition
+from .sets import members
+from .types import DimensionType, Formal, ParameterType
+from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
+
+Evaluate = Callable[[t.Expression, Environment], Value | None]
+Given = Sequence[tuple[t.Argument, Value | None]]
+
+
+def bind_arguments(
+    definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
+) -> dict[str, Value] | None:
+    """The value of every parameter; None after reporting a fault of the arguments."""
+    matched = match_arguments(definition, name, given, env)
+    if matched is None:
+        return None
+    values: dict[str, Value] = {}
+    sizes: dict[str, Dimension] = {}
+    good = True
+    if any(formal.type is None for formal in definition.formals):
+        return None
+    for formal in constants_first(definition.formals):
+        if formal.name in matched:
+            argument, value = matched[formal.name]
+            taken = taken_as(formal, value, argument.value, env, values, sizes)
+        else:
+            taken = default_value(formal, definition, env, values, sizes, evaluate)
+        if taken is None:
+            good = False
+        else:
+            values[formal.name] = taken
+    return values if good else None
+
+
+def constants_first(formals: Sequence[Formal]) -> list[Formal]:
+    """The order in which parameters get their values: the sizes of tables are constants."""
+    return sorted(formals, key=lambda formal: formal.type is None or formal.type.run_time)
+
+
+def match_arguments(
+    definition: Definition, name: t.Identifier, given: Given, env: Environment, run_time_too: bool = True
+) -> dict[str, tuple[t.Argument, Value | None]] | None:
+    """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
+    ``run_time_too``, run-time parameters may be missing.
+    """
+    formals = {formal.name: formal for formal in definition.formals}
+    matched: dict[str, tuple[t.Argument, Value | None]] = {}
+    good, keyword = True, None
+    for place, (argument, value) in enumerate(given):
+        if argument.keyword is None and keyword is not None:
+            env.fault("wrong-arguments", "an argument without a name stands after one with a name", argument.span)
+            return None
+        keyword = argument.keyword
+        if keyword is None and place >= len(definition.formals):
+            takes = counted(len(formals), "argument") if formals else "no arguments"
+            message = f"`{name.name}` takes {takes}, but has {len(given)} here"
+            env.fault(
+                "wrong-arguments", message, argument.span, related=(at(definition.node.name.span, "declared here"),)
+            )
+            return None
+        target = keyword.name if keyword is not None else definition.formals[place].name
+        if target not in formals:
+            helps = env.session.reports.meant(target, formals)
+            env.fault("unknown-parameter", f"`{name.name}` has no parameter `{target}`", argument.span, helps=helps)
+            good = False
+        elif target in matched:
+            related = (at(matched[target][0].span, "first here"),)
+            env.fault("wrong-arguments", f"`{target}` is given twice", argument.span, related=related)
+            good = False
+        else:
+            matched[target] = (argument, value)
+    needed = (f for f in definition.formals if run_time_too or f.type is None or not f.type.run_time)
+    missing = [f"`{formal.name}`" for formal in needed if formal.default is None and formal.name not in matched]
+    if missing and good:
+        message = f"`{name.name}` needs {', '.join(missing)}"
+        signature = ", ".join(f"{formal.name}: {formal.type or '…'}" for formal in definition.formals)
+        env.fault("missing-argument", message, name.span, notes=(f"it is declared as `{name.name}({signature})`",))
+        good = False
+    return matched if good else None
+
+
+def default_value(
+    formal: Formal,
+    definition: Definition,
+    env: Environment,
+    values: dict[str, Value],
+    sizes: dict[str, Dimension],
+    evaluate: Evaluate,
+) -> Value | None:
+    """What a parameter is that was not given; its default may use the earlier parameters."""
+    assert formal.default is not None and formal.type is not None
+    if env.session.generic:  # the default is checked where it stands
+        return stand_in(formal, env, values)
+    local: dict[str, Any] = dict(values)
+    inner = Environment(definition.scope, env.session, CONSTANT, local, {})
+    value = evaluate(formal.default, inner)
+    return taken_as(formal, value, formal.default, inner, values, sizes)
+
+
+def stand_in(formal: Formal, env: Environment, values: dict[str, Value]) -> Value | None:
+    """A parameter of which only the type is known."""
+    kind = formal.type
+    if kind is None:
+        return None
+    if kind.dimensions is not None:
+        assert kind.element != "index"
+        return TableValue(formal.name, kind.element, tuple(dimension(d, values) for d in kind.dimensions))
+    match kind.element:
+        case "set":
+            return ConstantSet(None, formal.name)
+        case "index":
+            return Scalar("int", Entry(formal.name, (), "int"))
+        case "int" | "float" | "bool" as element:
+            return Scalar(element, Entry(formal.name, (), element), constant=True)
+        case _:
+            return None
+
+
+def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
+    """A dimension with the int parameters filled in; a size that is not known yet is None."""
+    match kind:
+        case DimensionType(kind="parameter", name=name):
+            value = values.get(name)
+            known = isinstance(value, Scalar) and isinstance(value.expr, Const)
+            return Dimension("fixed", int(value.expr.value) if known else None)  # type: ignore[union-attr]
+        case DimensionType(kind="fixed", size=size):
+            return Dimension("fixed", size)
+        case DimensionType(kind="free", name=name):
+            return Dimension("free", name=name)
+        case DimensionType(kind="token" | "query" | "head" as plain):
+            return Dimension(plain)
+    raise AssertionError(kind)
+
+
+def taken_as(
+    formal: Formal,
+    value: Value | None,
+    node: t.Expression,
+    env: Environment,
+    values: dict[str, Value],
+    sizes: dict[str, Dimension],
+) -> Value | None:
+    """A value as a parameter takes it; None after reporting that it cannot."""
+    if value is None or formal.type is None:
+        return None
+    if formal.type.dimensions is None:
+        return _constant(formal, formal.type, value, node, env)
+    wanted = tuple(dimension(d, values) for d in formal.type.dimensions)
+    match value:
+        case TableValue():
+            return _table(formal, value, wanted, node, env, sizes)
+        case ListValue() if wanted:
+            return _literal(formal, value, wanted, node, env, sizes)
+        case ConstantSet() if formal.type.element == "set" and not wanted:
+            return value
+        case Scalar(kind="int" | "float", constant=True) if not wanted and formal.type.element == "float":
+            return as_float(env, value, node.span)
+        case Scalar(kind="int", constant=True) if not wanted and formal.type.element == "int":
+            return value
+    helps: tuple[str, ...] = ()
+    if isinstance(value, Scalar) and not value.constant and value.kind == "int":
+        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
+    _mismatch(formal, value, node, env, helps)
+    return None
+
+
+def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, helps: tuple[str, ...] = ()) -> None:
+    constant = not isinstance(value, Scalar) or value.constant
+    what = described(value) if constant else f"{described(value)} known only at run time"
+    message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but {words(node.span)} is {what}"
+    env.fault("wrong-type", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeio" else "a"
+
+
+def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Expression, env: Environment) -> Value | None:
+    """A constant, or what an `index` stands for."""
+    if kind.element == "index":
+        if isinstance(value, TableValue) and value.element == "int" and not value.dimensions:
+            return Scalar("int", Entry(value.name, (), "int", span=node.span))
+        if isinstance(value, Scalar) and value.kind == "int":
+            return value
+        _mismatch(formal, value, node, env)
+        return None
+    if kind.element == "set" and isinstance(value, ConstantSet):
+        return replace(value, parameter=formal.name)
+    if isinstance(value, Scalar) and value.constant and (value.kind, kind.element) in _FITS:
+        return as_float(env, value, node.span) if kind.element == "float" else value
+    run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
+    if not run_time:
+        helps = ("`//` divides integers, rounding down",) if _divides(node) and kind.element == "int" else ()
+        _mismatch(formal, value, node, env, helps)
+        return None
+    message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
+    helps = ()
+    if kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
+        helps = (f"declare `{formal.name}: tokens`, a set given at run time",)
+    elif kind.element in ("int", "float") and isinstance(value, TableValue):
+        helps = (f"declare `{formal.name}: {kind.element}[]`, a number given at run time",)
+    elif kind.element == "int" and isinstance(value, Scalar) and value.kind == "int":
+        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
+    env.fault("not-constant", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+    return None
+
+
+_FITS = {("int", "int"), ("float", "float"), ("int", "float"), ("bool", "bool")}
+
+
+def _divides(node: t.Expression) -> bool:
+    return isinstance(node, t.Arithmetic) and "/" in node.signs
+
+
+def _table(
+    formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    sizes: dict[str, Dimension],
+) -> Value | None:  # fmt: skip
+    """One run-time parameter passed on as another."""
+    assert formal.type is not None
+    alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
+    if not alike or len(wanted) != len(value.dimensions):
+        _mismatch(formal, value, node, env)
+        return None
+    for have, want in zip(value.dimensions, wanted, strict=True):
+        if want.kind == "free":
+            want = sizes.setdefault(want.name, have)
+        same = have == want or (have.kind == want.kind == "fixed" and None in (have.size, want.size))
+        if not same:
+            message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but a dimension of "
+            message += f"{words(node.span)} is {_dimension(have)} where it takes {_dimension(want)}"
+            env.fault("wrong-type", message, node.span, related=(at(formal.span, "declared here"),))
+            return None
+    return value
+
+
+def _dimension(dimension: Dimension) -> str:
+    if dimension.kind == "fixed":
+        return "a constant size" if dimension.size is None else str(dimension.size)
+    return f"`{dimension.name or dimension.kind}`"
+
+
+def _literal(
+    formal: Formal, value: ListValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    sizes: dict[str, Dimension],
+) -> Value | None:  # fmt: skip
+    """A list as the contents of a table."""
+    assert formal.type is not None and formal.type.element != "index"
+    shape: list[int] = []
+    contents = _contents(formal, value, wanted, 0, node, env, shape)
+    if contents is None:
+        return None
+    final = []
+    for dimension, length in zip(wanted, shape + [0] * (len(wanted) - len(shape)), strict=True):
+        named = dimension
+        if dimension.kind == "free":
+            named = sizes.setdefault(dimension.name, Dimension("fixed", length))
+        if named.kind == "fixed" and named.size not in (None, length):
+            told = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
+            env.fault(
+                "wrong-table", f"{words(node.span)} has {length} entries where `{formal.name}` takes {told}", node.span
+            )
+            return None
+        final.append(Dimension("fixed", length) if dimension.kind in ("free", "fixed") else dimension)
+    if contents is _UNKNOWN:
+        return TableValue(formal.name, formal.type.element, tuple(final))
+    return literal_table(env.session, formal.name, formal.type.element, tuple(final), contents, node.span)
+
+
+_UNKNOWN: Any = ("not known yet",)
+
+
+def _contents(
+    formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: Environment,
+    shape: list[int],
+) -> Any:  # fmt: skip
+    """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known yet."""
+    assert formal.type is not None
+    if axis == len(wanted):
+        return _leaf(formal, value, node, env)
+    if not isinstance(value, ListValue):
+        message = f"`{formal.name}` has {counted(len(wanted), 'dimension')}, but {words(node.span)} has {axis}"
+        env.fault("wrong-table", message, node.span)
+        return None
+    if len(shape) == axis:
+        shape.append(len(value.items))
+    if shape[axis] != len(value.items):
+        message = (
+            f"the rows of a table are of one length, but {words(node.span)} has {shape[axis]} and {len(value.items)}"
+        )
+        env.fault("wrong-table", message, node.span)
+        return None
+    parts = []
+    for item in value.items:
+        part = _contents(formal, item, wanted, axis + 1, node, env, shape)
+        if part is None:
+            return None
+        parts.append(part)
+    if any(part is _UNKNOWN for part in parts):
+        return _UNKNOWN
+    if formal.type.element == "order" and axis == len(wanted) - 1 and sorted(parts) != list(range(len(parts))):
+        message = f"an `order` holds each of 0..{len(parts) - 1} once"
+        env.fault("wrong-table", message, node.span)
+        return None
+    return tuple(parts)
+
+
+def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) -> Literal_ | None:
+    assert formal.type is not None
+    element = formal.type.element
+    if element == "set" and isinstance(value, ConstantSet):
+        if value.runs is None:
+            unknown: Literal_ = _UNKNOWN
+            return unknown
+        return members_of(value, node, env)
+    kinds = {"float": ("int", "float"), "bool": ("bool",)}.get(element, ("int",))
+    if isinstance(value, Scalar) and value.kind in kinds:
+        if not isinstance(value.expr, Const):
+            unknown = _UNKNOWN
+            return unknown
+        return float(value.expr.value) if element == "float" else value.expr.value
+    if isinstance(value, ListValue):
+        message = f"{words(node.span)} has more dimensions than `{formal.name}`, which is `{formal.type}`"
+    else:
+        message = f"`{formal.name}` is `{formal.type}`, but an entry of {words(node.span)} is {described(value)}"
+    env.fault("wrong-table", message, node.span)
+    return None
+
+
+def members_of(value: ConstantSet, node: t.Expression, env: Environment) -> frozenset[int]:
+    """A known set, member by member."""
+    if value.size > limits.NODES:
+        env.session.overflow(node.span)
+    return frozenset(members(value.runs or ()))

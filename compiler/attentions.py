@@ -1,0 +1,122 @@
+"""Attentions and whole declarations with their parameters filled in, or unknown, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import tree as t
+from .arguments import constants_first, stand_in
+from .context import MASK, SCALE, SCORE, SINK, Environment, Place, Session
+from .diagnostics import Span
+from .expressions import body_positions, pattern, read_locals, scalar
+from .ir import DEFAULT_SCALE, LOGIT, Const, Expr
+from .operators import as_float, is_number
+from .reports import at
+from .scope import Definition, Scope
+from .types import Formal
+from .values import AttentionValue, Scalar, Value
+
+_PLACES: dict[str, Place] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink": SINK}
+
+
+def check_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
+    """Report the faults of local names that nothing uses."""
+    unused = tuple(b for b in bindings if b.name.name not in env.session.used)
+    local = dict(env.local)
+    inner = Environment(env.scope, env.session, env.place, local, env.positions)
+    read_locals(bindings, inner)
+    for binding in unused:
+        value = local.get(binding.name.name)
+        env.session.reports.extend(getattr(value, "faults", ()))
+
+
+def attention_of(
+    node: t.Attention,
+    scope: Scope,
+    session: Session,
+    values: Mapping[str, Value | None],
+    positions: Mapping[str, Scalar],
+) -> AttentionValue | None:
+    """An attention with its parameters filled in; None after reporting what is wrong with it."""
+    fields = _fields(node, session)
+    parts: dict[str, Scalar | None] = {}
+    for name, place in _PLACES.items():
+        if name not in fields:
+            continue
+        env = Environment(scope, session, place, dict(values), positions)
+        read_locals(node.locals, env)
+        if name == "mask":
+            parts[name] = pattern(fields[name].value, env, "a mask is a condition")
+        else:
+            parts[name] = _float(fields[name].value, env)
+    if session.generic:
+        check_locals(node.locals, Environment(scope, session, SCORE, dict(values), positions))
+    if "mask" not in parts or None in parts.values():
+        return None
+    exprs: dict[str, Expr] = {name: value.expr for name, value in parts.items() if value is not None}
+    return AttentionValue(
+        node.name.name, exprs["mask"], exprs.get("score", LOGIT), exprs.get("scale", DEFAULT_SCALE), exprs.get("sink")
+    )
+
+
+def _fields(node: t.Attention, session: Session) -> dict[str, t.Binding]:
+    fields: dict[str, t.Binding] = {}
+    env = Environment(Scope(), session, MASK, {}, {})
+    for field in node.fields:
+        name = field.name.name
+        if name in fields:
+            related = (at(fields[name].name.span, "first here"),)
+            env.fault("duplicate-name", f"`{name}` is given twice", field.name.span, related=related)
+        fields.setdefault(name, field)
+    if "mask" not in fields:
+        helps = ("`mask = full` keeps every pair",)
+        env.fault("missing-mask", f"the attention `{node.name.name}` has no mask", node.name.span, helps=helps)
+    return fields
+
+
+def _float(node: t.Expression, env: Environment) -> Scalar | None:
+    value = scalar(node, env)
+    if not is_number(env, node, value, f"a number as {env.place.phrase}"):
+        return None
+    assert value is not None
+    return as_float(env, value, node.span)
+
+
+def applied(
+    definition: Definition, values: dict[str, Value], mask: Scalar | None, env: Environment, span: Span
+) -> AttentionValue | None:
+    """A pattern (its ``mask`` is given) or an attention where a model's rule or a test applies it."""
+    node = definition.node
+    if isinstance(node, t.Pattern):
+        return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
+    assert isinstance(node, t.Attention)
+    session = env.session
+    key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
+    if key not in session.memory:
+        session.trail.append(span)
+        value = attention_of(node, definition.scope, session, values, body_positions(env))
+        session.trail.pop()
+        if value is None:
+            return None
+        session.memory[key] = value
+    found: AttentionValue = session.memory[key]
+    return found
+
+
+def unknowns(formals: tuple[Formal, ...], session: Session, scope: Scope) -> dict[str, Value | None]:
+    """Every parameter with only its type known."""
+    env = Environment(scope, session, MASK, {}, {})
+    values: dict[str, Value] = {}
+    for formal in constants_first(formals):
+        value = stand_in(formal, env, values)
+        if value is not None:
+            values[formal.name] = value
+    return {formal.name: values.get(formal.name) for formal in formals}
+
+
+def layer_positions(session: Session, layer: int | None, layers: int | None) -> dict[str, Scalar]:
+    """``layer`` and ``layers`` as constants, known or not."""
+    return {
+        name: session.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
+        for name, value in (("layer", layer), ("layers", layers))
+    }

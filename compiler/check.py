@@ -1,0 +1,142 @@
+"""Each declaration checked by itself, its parameters unknown but for their types: what is wrong, and what others may use."""
+
+from __future__ import annotations
+
+from . import tree as t
+from .arguments import stand_in, taken_as
+from .attentions import attention_of, check_locals, layer_positions, unknowns
+from .context import CONSTANT, MASK, Environment, Session, Stopped
+from .expressions import constant_value, evaluate, pattern, read_locals
+from .ir import Const, Type
+from .models import check_model
+from .reports import Reports
+from .scope import Definition, Scope
+from .types import Formal, check_names, parameter_type
+from .values import Scalar, Value
+
+
+def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
+    """Check one declaration, after all that it uses."""
+    own = Reports()
+    session = Session(own, generic=True)
+    formals: tuple[Formal, ...] = ()
+    kind: Type | None = None
+    value: Value | None = None
+    try:
+        if isinstance(node, t.Constant):
+            value = _constant(node, scope, own)
+        else:
+            formals = _formals(node, scope, own)
+            kind = _body(node, formals, scope, session)
+    except Stopped as stopped:
+        own.add(stopped.diagnostic)
+    reports.extend(own.found)
+    faulty = bool(own.found) or any(formal.type is None for formal in formals)
+    if isinstance(node, t.Constant) and value is None or isinstance(node, t.Pattern) and kind is None:
+        faulty = True
+    return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
+
+
+def _constant(node: t.Constant, scope: Scope, reports: Reports) -> Value | None:
+    """A constant is known as soon as it is checked; every branch of it is looked at first."""
+    for generic in (True, False):
+        value = constant_value(node.value, Environment(scope, Session(reports, generic), CONSTANT, {}, {}))
+        if value is None:
+            return None
+    return value
+
+
+def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Reports) -> tuple[Formal, ...]:
+    """The parameters with their types and defaults checked."""
+    check_names(node.parameters, reports)
+    integers = {p.name.name for p in node.parameters if p.type.dimensions is None and p.type.element.name == "int"}
+    others = {p.name.name: p for p in node.parameters}
+
+    def size(dimension: t.Dimension) -> int | str | None:
+        return _size(dimension, others, scope, reports)
+
+    formals: list[Formal] = []
+    seen: set[str] = set()
+    for parameter in node.parameters:
+        kind = parameter_type(parameter.type, integers, size, reports)
+        if parameter.name.name not in seen:
+            formals.append(Formal(parameter.name.name, kind, parameter.default, parameter.name.span))
+        seen.add(parameter.name.name)
+    session = Session(reports, generic=True)
+    values: dict[str, Value] = {}
+    for formal in formals:
+        env = Environment(scope, session, CONSTANT, dict(values), {})
+        if formal.default is not None:
+            value = evaluate(formal.default, env)
+            taken_as(formal, value, formal.default, env, values, {})
+        known = stand_in(formal, env, values)
+        env.local[formal.name] = known
+        if known is not None:
+            values[formal.name] = known
+    return tuple(formals)
+
+
+def _size(
+    dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: Reports
+) -> int | str | None:
+    """What a name means as a dimension: the size that a constant has, or a free size."""
+    name = str(dimension.value)
+    env = Environment(scope, Session(reports, generic=True), CONSTANT, {}, {})
+    if name in parameters:
+        kind = parameters[name].type
+        written = kind.span.source.text[kind.span.start : kind.span.end]
+        message = f"a dimension is an int, but `{name}` is `{written}`"
+        env.fault("malformed-type", message, dimension.span, helps=(f"declare `{name}: int`",))
+        return None
+    definition = scope.find(name)
+    if definition is None and scope.excused(name):
+        return None
+    if definition is None or not isinstance(definition.node, t.Constant):
+        return name
+    if definition.value is None:
+        return None
+    if (
+        isinstance(definition.value, Scalar)
+        and definition.value.kind == "int"
+        and isinstance(definition.value.expr, Const)
+    ):
+        return int(definition.value.expr.value)
+    env.fault("malformed-type", f"a dimension is an int, but the constant `{name}` is none", dimension.span)
+    return None
+
+
+def _body(
+    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, session: Session
+) -> Type | None:
+    """Check what a declaration says; the kind that a pattern is of."""
+    values = unknowns(formals, session, scope)
+    positions = layer_positions(session, None, None)
+    match node:
+        case t.Pattern():
+            env = Environment(scope, session, MASK, dict(values), positions)
+            read_locals(node.locals, env)
+            result = pattern(node.body, env, "a pattern is a condition")
+            check_locals(node.locals, Environment(scope, session, MASK, dict(values), positions))
+            return None if result is None else result.kind
+        case t.Attention():
+            attention_of(node, scope, session, values, positions)
+        case t.Model():
+            check_model(node, Environment(scope, session, CONSTANT, dict(values), {}))
+    return None
+
+
+def _looks_at(node: t.Named, scope: Scope) -> frozenset[str]:
+    """The positions that a declaration looks at, itself or through what it applies."""
+    found: set[str] = set()
+    stack = list(t.roots(node))
+    while stack:
+        part = stack.pop()
+        match part:
+            case t.Builtin(name=name):
+                found.add(name)
+            case t.Name(name=name) | t.Application(name=t.Identifier(name=name)):
+                definition = scope.find(name)
+                if definition is not None:
+                    found |= definition.looks_at
+        stack.extend(t.parts(part))
+    return frozenset(found)

@@ -1,0 +1,194 @@
+"""Where an expression stands while it is worked out, and the account of that work: faults, limits, what is known already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import limits
+from .diagnostics import Diagnostic, Label, Span
+from .ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, children
+from .reports import Reports, at
+from .values import Scalar, TableValue, Value
+
+if TYPE_CHECKING:
+    from .scope import Scope
+
+_WORK = 10 * limits.NODES  # arguments of nodes built: no expression within the limits needs more
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an expression is for: which positions it may look at, and whether its integers may become floats."""
+
+    phrase: str
+    positions: frozenset[str]
+    floats: bool
+    tables: bool
+
+
+_EVERY = frozenset({"q", "k", "n", "head", "heads", "layer", "layers"})
+MASK = Place("a mask", _EVERY, floats=False, tables=True)
+SCORE = Place("a score", _EVERY | {"s"}, floats=True, tables=True)
+SCALE = Place("a scale", frozenset({"head", "heads", "layer", "layers"}), floats=True, tables=False)
+SINK = Place("a sink", _EVERY - {"k"}, floats=True, tables=True)
+CONSTANT = Place("a constant", frozenset(), floats=True, tables=False)
+RULE = Place("a model's rule", frozenset({"layer", "layers", "head", "heads"}), floats=False, tables=True)
+TEST = Place("a test", _EVERY, floats=False, tables=True)
+SETTING = Place("a test's number", frozenset({"n", "head", "heads", "layer", "layers"}), floats=True, tables=False)
+
+
+class Stopped(Exception):  # noqa: N818 - a limit, not a fault of ours; it never leaves the checker
+    """A declaration grew past a limit; nothing more of it is looked at."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
+@dataclass(frozen=True)
+class Local:
+    """A name of a `where`, with the faults that its value has: they count where it is used."""
+
+    value: Value | None
+    faults: tuple[Diagnostic, ...] = ()
+
+
+@dataclass
+class Session:
+    """The account of one declaration that is checked by itself (``generic``), or filled in with values."""
+
+    reports: Reports
+    generic: bool
+    visits: int = 0
+    work: int = 0
+    depth: int = 0
+    trail: list[Span] = field(default_factory=list)  # the applications that led here, outermost first
+    tables: dict[tuple[object, ...], Table] = field(default_factory=dict)  # the contents that the text itself gives
+    taken: set[str] = field(default_factory=set)  # names of the run-time parameters
+    memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
+    used: set[str] = field(default_factory=set)  # local names that were looked at
+    _measures: dict[int, tuple[Expr, int, int]] = field(default_factory=dict)
+    _unknowns: int = 0
+
+    def unknown(self, kind: Type, constant: bool = False) -> Scalar:
+        """A value of which only the type is known."""
+        self._unknowns += 1
+        return Scalar(kind, Entry(f"?{self._unknowns}", (), kind), constant)
+
+    def visit(self, span: Span) -> None:
+        """Count one node of the text, looked at once more."""
+        self.visits += 1
+        if self.visits > limits.NODES:
+            self.overflow(span)
+        if self.depth > limits.FILLED_NESTING:
+            self.too_deep(span)
+
+    def overflow(self, span: Span, helps: tuple[str, ...] = ()) -> None:
+        message = f"this grows beyond {limits.NODES:,} nodes, the most that a declaration may have once it is filled in"
+        raise Stopped(Diagnostic("too-large", message, at(span), self.led_here(span), helps=helps))
+
+    def too_deep(self, span: Span) -> None:
+        message = f"this nests deeper than {limits.FILLED_NESTING} once patterns and local names are filled in"
+        raise Stopped(Diagnostic("too-deep", message, at(span), self.led_here(span)))
+
+    def led_here(self, span: Span) -> tuple[Label, ...]:
+        outside = [place for place in self.trail if place != span]
+        return tuple(at(place, "applied here") for place in outside[-1:-4:-1])
+
+    def measure(self, expr: Expr) -> tuple[int, int]:
+        """How many nodes an expression has when nothing is shared, and how deep they are nested."""
+        found = self._measures.get(id(expr))
+        if found is not None:
+            return found[1], found[2]
+        size, depth = 1, 0
+        for part in children(expr):
+            part_size, part_depth = self.measure(part)
+            size, depth = size + part_size, max(depth, part_depth)
+        self._measures[id(expr)] = (expr, size, depth + 1)
+        return size, depth + 1
+
+    def build(self, constructor: Callable[..., Expr], parts: tuple[Expr, ...], span: Span) -> Expr:
+        """A node, refused before it is built where it would be past a limit."""
+        if 1 + sum(self.measure(part)[0] for part in parts) > limits.NODES:
+            self.overflow(span)
+        result = constructor(*parts, span=span)
+        self.work += len(children(result))
+        if self.work > _WORK:
+            self.overflow(span)
+        if self.measure(result)[1] > limits.FILLED_NESTING:
+            self.too_deep(span)
+        return result
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What names mean at one place. ``local`` grows while a `where` is read, and during a comprehension."""
+
+    scope: Scope
+    session: Session
+    place: Place
+    local: dict[str, Value | Local | None]
+    positions: Mapping[str, Scalar]  # those that are constants here
+
+    def fault(
+        self,
+        slug: str,
+        message: str,
+        span: Span,
+        label: str = "",
+        related: tuple[Label, ...] = (),
+        notes: tuple[str, ...] = (),
+        helps: tuple[str, ...] = (),
+    ) -> None:
+        """Report, with the applications that led here. Returns None, the value of what has a fault."""
+        related = (*related, *self.session.led_here(span))
+        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps))
+
+    def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
+        """A node; None after reporting a number that is too large."""
+        result = self.session.build(constructor, parts, span)
+        inside = result.args if isinstance(result, Apply) else (result,)
+        for part in inside:
+            if isinstance(part, Const) and not _fits(part.value):
+                message = f"this comes to a number of more than {limits.DIGITS} digits"
+                if isinstance(part.value, float):
+                    message = "this comes to a number beyond the largest float"
+                self.fault("number-too-large", message, span)
+                return None
+        return result
+
+    def at(self, place: Place) -> Environment:
+        return Environment(self.scope, self.session, place, self.local, self.positions)
+
+
+def _fits(value: bool | int | float) -> bool:
+    if isinstance(value, float):
+        return abs(value) < float("inf")
+    return abs(value) <= limits.LARGEST
+
+
+def literal_table(
+    session: Session, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
+) -> TableValue:
+    """A table whose contents the text gives. Equal contents are one table."""
+    key = (element, dimensions, _typed(value))
+    table = session.tables.get(key)
+    if table is None:
+        number, free = 1, name
+        while free in session.taken:
+            number, free = number + 1, f"{name} {number + 1}"
+        session.taken.add(free)
+        table = session.tables[key] = Table(free, element, dimensions, value=value, span=span)
+    return TableValue(table.name, table.element, table.dimensions)
+
+
+def _typed(value: Literal_) -> object:
+    """A key that tells 1, 1.0 and true apart."""
+    return tuple(map(_typed, value)) if isinstance(value, tuple) else (type(value), value)
+
+
+def position(name: str) -> Position:
+    assert name in ("q", "k", "n", "head", "heads")
+    return Position(name)  # type: ignore[arg-type]

@@ -1,0 +1,243 @@
+"""A checked declaration with its constants filled in: the attention or model that the rest of the compiler works on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from operator import index
+
+from . import limits
+from . import tree as t
+from .arguments import constants_first, default_value, dimension
+from .attentions import attention_of, layer_positions
+from .context import MASK, Environment, Session
+from .diagnostics import ArgumentError, Diagnostic, Label, nearest
+from .expressions import body_value, evaluate
+from .ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
+from .models import Layers, fill_model
+from .reports import Reports, at, listed
+from .scope import Definition
+from .sets import members
+from .types import Formal
+from .values import AttentionValue, ConstantSet, ListValue, Scalar, TableValue, Value, runs_of
+
+
+def bind_definition(definition: Definition, constants: Mapping[str, object]) -> Attention | Model:
+    """Fill in constants given from Python. Raises AttnError; ArgumentError where a constant does not fit."""
+    reports = Reports()
+    session = Session(reports, generic=False)
+    given = _given(definition, constants)
+    values = parameter_values(definition, given, session)
+    bound = None if values is None else filled(definition, values, session)
+    reports.check()
+    assert bound is not None, "a fault without a report"
+    return bound
+
+
+def filled(definition: Definition, values: Mapping[str, Value], session: Session) -> Attention | Model | None:
+    """The attention or model of a declaration, every parameter given a value; None after reporting a fault."""
+    parameters = parameter_tables(definition, values)
+    node = definition.node
+    if isinstance(node, t.Model):
+        layers = fill_model(definition, values, session)
+        return None if layers is None else _model(definition.name, layers, parameters, session)
+    value = attention_value(definition, values, session)
+    return None if value is None else assembled(definition.name, value, parameters, session)
+
+
+def attention_value(
+    definition: Definition, values: Mapping[str, Value], session: Session, layer: int = 0, layers: int = 1
+) -> AttentionValue | None:
+    """A pattern or an attention at one layer; None after reporting a fault."""
+    positions = layer_positions(session, layer, layers)
+    node = definition.node
+    if isinstance(node, t.Attention):
+        return attention_of(node, definition.scope, session, values, positions)
+    mask = body_value(definition, values, session, positions)
+    return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
+
+
+def assembled(
+    name: str, value: AttentionValue, parameters: tuple[Table, ...], session: Session, others: Iterable[Expr] = ()
+) -> Attention:
+    """An attention with its tables: every run-time parameter, and the given contents that it or ``others`` read."""
+    exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
+    read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
+    literal = tuple(table for table in session.tables.values() if table.name in read)
+    return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literal))
+
+
+def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Session) -> Model:
+    made: dict[AttentionValue, Attention] = {}
+    for value in layers.values:
+        if value not in made:
+            made[value] = assembled(value.name, value, parameters, session)
+    return Model(name, layers.heads, tuple(made[value] for value in layers.values))
+
+
+def parameter_tables(definition: Definition, values: Mapping[str, Value]) -> tuple[Table, ...]:
+    """The tables that a call gives by name: every run-time parameter that still stands for itself."""
+    tables = []
+    for formal in definition.formals:
+        value = values.get(formal.name)
+        if isinstance(value, TableValue) and value.name == formal.name and formal.type and formal.type.run_time:
+            default = None if formal.default is None else _default(formal, definition, values)
+            tables.append(Table(value.name, value.element, value.dimensions, default=default, span=formal.span))
+    return tuple(tables)
+
+
+def _default(formal: Formal, definition: Definition, values: Mapping[str, Value]) -> Literal_ | None:
+    session = Session(Reports(), generic=False)
+    env = Environment(definition.scope, session, MASK, {}, {})
+    value = default_value(formal, definition, env, dict(values), {}, evaluate)
+    if isinstance(value, TableValue):
+        return next((table.value for table in session.tables.values() if table.name == value.name), None)
+    return None if value is None else literal(value)
+
+
+def literal(value: Value) -> Literal_:
+    """A known constant as plain contents."""
+    match value:
+        case Scalar(expr=Const(value=plain)):
+            return plain
+        case ConstantSet(runs=runs):
+            return frozenset(members(runs or ()))
+        case ListValue(items=items):
+            return tuple(literal(item) for item in items)
+    raise AssertionError(value)
+
+
+# Parameters from Python
+
+
+def parameter_values(definition: Definition, given: Mapping[str, Value], session: Session) -> dict[str, Value] | None:
+    """Every parameter's value: constants as given or by default, run-time data standing for itself."""
+    env = Environment(definition.scope, session, MASK, {}, {})
+    session.taken.update(formal.name for formal in definition.formals)
+    values: dict[str, Value] = {}
+    for formal in constants_first(definition.formals):
+        if formal.type is None:
+            return None
+        value: Value | None
+        if formal.name in given:
+            value = given[formal.name]
+        elif formal.type.element == "index":
+            raise ArgumentError([_index_parameter(definition, formal)])
+        elif formal.type.dimensions is not None:
+            kinds = tuple(dimension(d, values) for d in formal.type.dimensions)
+            value = TableValue(formal.name, formal.type.element, kinds)
+        elif formal.default is not None:
+            value = default_value(formal, definition, env, values, {}, evaluate)
+        else:
+            raise ArgumentError([_missing(definition, formal)])
+        if value is None:
+            return None
+        values[formal.name] = value
+    return {formal.name: values[formal.name] for formal in definition.formals}
+
+
+def bindable(definition: Definition) -> bool:
+    """Whether a declaration can be filled in with nothing given."""
+    return not definition.faulty and all(
+        formal.type is not None
+        and formal.type.element != "index"
+        and (formal.type.run_time or formal.default is not None)
+        for formal in definition.formals
+    )
+
+
+def _given(definition: Definition, constants: Mapping[str, object]) -> dict[str, Value]:
+    formals = {formal.name: formal for formal in definition.formals}
+    unknown = next((name for name in constants if name not in formals), None)
+    if unknown is not None:
+        meant = nearest(str(unknown), formals)
+        takes = listed([f"`{name}`" for name in formals], "and") if formals else "no parameters"
+        helps = (f"did you mean `{meant}`?",) if meant else ()
+        message = f"`{definition.name}` has no parameter `{unknown}`"
+        raise ArgumentError([Diagnostic("unknown-parameter", message, notes=(f"it has {takes}",), helps=helps)])
+    return {name: _from_python(formals[name], value) for name, value in constants.items()}
+
+
+def _declared(formal: Formal) -> Label:
+    return at(formal.span, "declared here")
+
+
+def _missing(definition: Definition, formal: Formal) -> Diagnostic:
+    message = f"`{definition.name}` needs `{formal.name}`, a constant of type `{formal.type}`"
+    return Diagnostic("missing-argument", message, _declared(formal))
+
+
+def _index_parameter(definition: Definition, formal: Formal) -> Diagnostic:
+    message = f"`{definition.name}` cannot be called by itself: `{formal.name}` is an `index`"
+    helps = (f"apply it in a pattern: `pattern mine = {definition.name}(q, …)`",)
+    return Diagnostic("index-parameter", message, _declared(formal), helps=helps)
+
+
+def _wrong(formal: Formal, value: object, expected: str) -> ArgumentError:
+    shown = repr(value)
+    message = f"`{formal.name}` is {shown if len(shown) <= 60 else type(value).__name__}, expected {expected}"
+    return ArgumentError([Diagnostic("wrong-type", message, _declared(formal))])
+
+
+def _from_python(formal: Formal, value: object) -> Value:
+    """A constant of Python's as the language has it. ArgumentError where it does not fit the parameter."""
+    kind = formal.type
+    if kind is None or not kind.compile_time:
+        told = "run-time data, given at the call" if kind is not None and kind.run_time else "substituted in a pattern"
+        raise ArgumentError(
+            [Diagnostic("not-constant", f"`{formal.name}` is {told}, and no constant", _declared(formal))]
+        )
+    boolean = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
+    match kind.element:
+        case "bool":
+            if boolean:
+                return Scalar("bool", Const(bool(value)), True)
+            raise _wrong(formal, value, "true or false")
+        case "int":
+            number = None if boolean else _integer(value)
+            if number is None:
+                raise _wrong(formal, value, f"an int of at most {limits.DIGITS} digits")
+            return Scalar("int", Const(number), True)
+        case "float":
+            real = None if boolean else _real(value)
+            if real is None:
+                raise _wrong(formal, value, "a finite number")
+            return Scalar("float", Const(real), True)
+        case _:
+            return _set(formal, value)
+
+
+def _integer(value: object) -> int | None:
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return int(number) if abs(number) <= limits.LARGEST else None
+
+
+def _real(value: object) -> float | None:
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _set(formal: Formal, value: object) -> ConstantSet:
+    """A Python set, range or iterable of ints."""
+    expected = f"a set, a range or an iterable of at most {limits.NODES:,} ints"
+    if isinstance(value, range) and abs(value.step) == 1:
+        low, high = (min(value), max(value)) if value else (0, -1)
+        if max(abs(low), abs(high)) <= limits.LARGEST:
+            return ConstantSet(runs_of([(low, high)]), formal.name)
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise _wrong(formal, value, expected)
+    found: list[int] = []
+    for member in value:
+        number = None if isinstance(member, bool) else _integer(member)
+        if number is None or len(found) == limits.NODES:
+            raise _wrong(formal, value, expected)
+        found.append(number)
+    return ConstantSet(runs_of((number, number) for number in found), formal.name)

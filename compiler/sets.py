@@ -1,0 +1,121 @@
+"""Sets and what may be asked of them, from values that are worked out already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from . import fold, limits
+from . import tree as t
+from .context import Environment
+from .diagnostics import Span
+from .ir import Const, Expr, Member
+from .operators import is_integer
+from .reports import words
+from .values import ConstantSet, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
+
+Bounds = tuple[Scalar, Scalar]
+_NODES_OF_A_RUN = 5  # or, and, two comparisons, two bounds; the element comes on top, twice
+
+
+def interval(env: Environment, node: t.Range, low: Scalar | None, high: Scalar | None) -> Bounds | None:
+    """The closed bounds of ``a..b`` or ``a..<b``."""
+    good = is_integer(env, node.low, low, "an int before `..`")
+    if not is_integer(env, node.high, high, "an int after `..`") or not good:
+        return None
+    assert low is not None and high is not None
+    if not node.closed:
+        last = env.build(fold.sub, high.expr, Const(1), span=node.high.span)
+        if last is None:
+            return None
+        high = Scalar("int", last, high.constant)
+    return low, high
+
+
+def gathered(ranges: Sequence[Bounds | None]) -> ConstantSet | OpenSet | None:
+    """A set of closed ranges."""
+    known: list[Bounds] = []
+    for bounds in ranges:
+        if bounds is None:
+            return None
+        known.append(bounds)
+    if not all(low.constant and high.constant for low, high in known):
+        return OpenSet(tuple((low.expr, high.expr) for low, high in known))
+    runs: list[tuple[int, int]] = []
+    for low, high in known:
+        if not isinstance(low.expr, Const) or not isinstance(high.expr, Const):
+            return ConstantSet(None)
+        runs.append((int(low.expr.value), int(high.expr.value)))
+    return ConstantSet(runs_of(runs))
+
+
+def membership(env: Environment, node: t.Comparison, element: Scalar | None, container: Value | None) -> Scalar | None:
+    """``x in S`` or ``x not in S``."""
+    left, right = node.operands
+    good = is_integer(env, left, element, f"an int before `{node.signs[0]}`")
+    if container is None or not good:
+        return None
+    assert element is not None
+    found = _contains(env, node, element, container)
+    if found is None or node.signs[0] == "in":
+        return found
+    return Scalar("bool", env.session.build(fold.negation, (found.expr,), node.span), found.constant)
+
+
+def _contains(env: Environment, node: t.Comparison, element: Scalar, container: Value) -> Scalar | None:
+    x, span = element.expr, node.span
+    match container:
+        case ConstantSet(runs=None):
+            return env.session.unknown("bool", element.constant)
+        case ConstantSet(runs=runs, parameter=parameter) if runs is not None:
+            if isinstance(x, Const):
+                return Scalar("bool", Const(any(low <= x.value <= high for low, high in runs)), True)
+            size = len(runs) * (_NODES_OF_A_RUN + 2 * env.session.measure(x)[0])
+            if size > limits.NODES:
+                helps = (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
+                env.session.overflow(span, helps)
+            ranges = [(Const(low), Const(high)) for low, high in runs]
+            return Scalar("bool", _within(env, x, ranges, span), element.constant)
+        case OpenSet(ranges=bounds):
+            return Scalar("bool", _within(env, x, bounds, span))
+        case TableValue(element="set", dimensions=(), name=name):
+            return Scalar("bool", Member(x, name, (), span=span))
+        case TableSet(table=table, indices=indices):
+            return Scalar("bool", Member(x, table, indices, span=span))
+    right = node.operands[1].span
+    helps = ()
+    if isinstance(container, TableValue) and container.element == "set":
+        helps = (f"choose one of its sets: `{container.name}[…]`",)
+    message = f"after `{node.signs[0]}` stands a set, but {words(right)} is {described(container)}"
+    env.fault("not-a-set", message, right, helps=helps)
+    return None
+
+
+def _within(env: Environment, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span: Span) -> Expr:
+    build = env.session.build
+    parts = []
+    for low, high in ranges:
+        if low == high:
+            parts.append(build(fold.equal, (x, low), span))
+        else:
+            above, below = build(fold.less_equal, (low, x), span), build(fold.less_equal, (x, high), span)
+            parts.append(build(fold.conjunction, (above, below), span))
+    return build(fold.disjunction, tuple(parts), span)
+
+
+def domain(env: Environment, node: t.Comprehension, container: Value | None) -> ConstantSet | None:
+    """The constant set that a comprehension runs over, reported if it is none."""
+    if container is None or isinstance(container, ConstantSet):
+        return container
+    run_time = isinstance(container, OpenSet | TableSet | TableValue)
+    message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {described(container)}"
+    helps: tuple[str, ...] = ()
+    if isinstance(container, TableValue) and container.element == "set" and not container.dimensions:
+        helps = (f"declare `{container.name}: set`, a constant",)
+    notes = ("it is known only at run time",) if run_time else ()
+    env.fault("not-constant", message, node.domain.span, notes=notes, helps=helps)
+    return None
+
+
+def members(runs: tuple[tuple[int, int], ...]) -> Iterator[int]:
+    for low, high in runs:
+        yield from range(low, high + 1)
