@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from longformer_agreement import Difference, Run, Timing, compare, run_model, time_modules
 from longformer_attention import PATTERNS, token_kinds, use_attnc, use_own
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -30,7 +32,6 @@ from transformers import LongformerConfig, LongformerModel
 
 import attnc
 from attnc.draw import Picture, bins, blocks
-from attnc.runtime import launches
 
 START, PAD, END, FIRST_BYTE = 0, 1, 2, 3
 EXPECTED_SPEEDUP = {"forward": 2.0, "backward": 2.5}
@@ -159,10 +160,10 @@ def run_both(
         use_attnc(model, window_error)
         with step(progress, "building the kernels", 1):
             build_kernels(layers[0].attention.self, weight.shape[-1])
-        launches.reset()
+        before = attnc.launches()
         with step(progress, "attnc's kernels, forward and backward", 2 * len(layers)) as advance:
             compiled = run_model(model, document.arguments, weight, advance)
-        return own, compiled, launches.launches()
+        return own, compiled, dict(Counter(attnc.launches()) - Counter(before))
 
 
 def time_attention(model: LongformerModel, document: Document, weight: Tensor, rounds: int) -> tuple[Timing, Timing]:
@@ -190,6 +191,11 @@ def check(differences: list[Difference], launched: Mapping[str, int], layers: in
         )
 
 
+def narrow_table(*columns: str) -> Table:
+    """A table that fits eighty characters."""
+    return Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
 def picture(mask: Tensor, cells: int) -> str:
     """A mask ``[queries, keys]`` as text: the darker a square of pairs, the more of them are kept."""
     queries, keys = mask.shape
@@ -208,13 +214,16 @@ def show_pattern(console: Console, document: Document, setup: Setup) -> None:
     mask = patterns.document(size=setup.window).mask(setup.length, kind=kind)
     console.print("\nWhich keys (across) each query (down) attends to:\n")
     console.print(picture(mask[0, 0], 72), highlight=False, markup=False)
-    local = patterns.local_rows(size=setup.window).plan(setup.length, kind=kind)
-    whole = patterns.global_rows().plan(setup.length, setup.heads, kind=kind)
-    table = Table("call", "full tiles", "partial tiles", "keys per query", "pairs", "kernels", "order")
-    for name, plan in (("local rows", local), (f"global rows ({setup.heads} folded queries)", whole)):
-        cells = (f"{plan.full:,}", f"{plan.partial:,}", f"{plan.area:.0f}", f"{plan.pairs:,}", plan.kernels, plan.order)
-        table.add_row(name, *map(str, cells))
-    console.rule("what the compiler decided")
+    console.rule("what the compiler decided about a layer's two calls")
+    plans = {
+        "local rows": patterns.local_rows(size=setup.window).plan(setup.length, kind=kind),
+        "global rows": patterns.global_rows().plan(setup.length, setup.heads, kind=kind),
+    }
+    table = narrow_table("call", "tile", "full", "partial", "keys a query", "pairs", "kernels", "order")
+    for name, plan in plans.items():
+        tile = f"{plan.schedule.query_tile}×{plan.schedule.key_tile}"
+        counts = (f"{plan.full:,}", f"{plan.partial:,}", f"{plan.area:.0f}", f"{plan.pairs:,}", str(len(plan.kernels)))
+        table.add_row(name, tile, *counts, ", ".join(plan.order))
     console.print(table)
 
 
@@ -222,28 +231,32 @@ def show_differences(console: Console, differences: list[Difference], launched: 
     """The output, the gradients that differ most, and the kernels that ran."""
     console.rule("how far the two runs differ")
     output, *gradients = differences
-    table = Table("tensor", "largest difference", "measured by", "relative", "allowed", "")
+    table = narrow_table("tensor", "difference", "of", "relative", "allowed", "")
     for each in (output, *sorted(gradients, key=lambda gradient: gradient.relative, reverse=True)[:6]):
         numbers = (f"{each.largest:.1e}", f"{each.measure:.1e}", f"{each.relative:.1e}", f"{each.bound:.0e}")
-        table.add_row(each.name, *numbers, "[green]agrees[/]" if each.holds else "[red]differs[/]")
+        name = each.name.removeprefix("encoder.").replace("attention.self.", "")
+        table.add_row(name, *numbers, "[green]agrees[/]" if each.holds else "[red]differs[/]")
     console.print(table)
-    console.print(f"Of the gradients of {len(gradients)} parameters, these six differ most.")
-    console.print("Kernels that ran for it: " + ", ".join(f"{count} {kind}" for kind, count in launched.items()))
+    console.print(f"The gradients of {len(gradients)} parameters were compared; these six differ most.")
+    console.print("Kernels that ran: " + ", ".join(f"{count} {kind}" for kind, count in launched.items()))
 
 
 def show_times(console: Console, own: Run, compiled: Run, forward: Timing, backward: Timing) -> None:
     """The attention modules by medians, the whole models by their one run."""
     console.rule(f"times, {torch.get_num_threads()} threads")
-    table = Table("", "pass", "Hugging Face", "attnc", "faster", "expected")
+    table = narrow_table("", "pass", "Hugging Face", "attnc", "faster", "expected")
     for name, timing in (("forward", forward), ("backward", backward)):
         seconds, goal = timing.medians, EXPECTED_SPEEDUP[name]
         faster = f"[{'green' if timing.speedup >= goal else 'red'}]{timing.speedup:.1f} times[/]"
-        what = f"attention module, median of {len(timing.own)}"
-        table.add_row(what, name, *(f"{value:.3f} s" for value in seconds), faster, f"at least {goal}")
+        table.add_row("attention", name, *(f"{value:.3f} s" for value in seconds), faster, f"{goal} times")
     for name in ("forward", "backward"):
         before, after = (getattr(each, f"{name}_seconds") for each in (own, compiled))
-        table.add_row("whole model, once", name, f"{before:.2f} s", f"{after:.2f} s", f"{before / after:.1f} times", "")
+        table.add_row("whole model", name, f"{before:.2f} s", f"{after:.2f} s", f"{before / after:.1f} times", "")
     console.print(table)
+    rounds = len(forward.own)
+    console.print(
+        f"attention: one layer's module with its projections, medians of {rounds} in turn; model: its one run"
+    )
 
 
 def main(setup: Setup | None = None, window_error: int = 0, console: Console | None = None) -> Report:

@@ -49,7 +49,7 @@ def test_the_demonstration_agrees_and_counts_its_kernels(demo: ModuleType, small
     assert report.launched == {"cpp.forward": 4, "cpp.backward": 4}
     assert len(report.forward.own) == len(report.backward.compiled) == small.rounds
     shown = console.file.getvalue()
-    for expected in ("pattern local_rows", "full tiles", "last hidden state", "4 cpp.forward", "attention module"):
+    for expected in ("pattern local_rows", "global rows ", "last hidden state", "4 cpp.forward", "2.5 times"):
         assert expected in shown
 
 
@@ -83,14 +83,14 @@ def test_a_wrong_or_missing_gradient_is_found(demo: ModuleType) -> None:
     assert wrong(key_bias=None) == {"layer.key.bias"}  # zeros: too far from 0.5, by the query's bias
 
 
-def batch_of_documents(n: int) -> dict[str, torch.Tensor]:
-    """Three rows that differ in padding and in their globals: several, none, and one that is padding."""
+def batch_of_documents(n: int, some: list[int]) -> dict[str, torch.Tensor]:
+    """Three rows that differ in padding and in their globals: ``some``, none, one beside one of padding."""
     input_ids = torch.randint(3, 259, (3, n))
     attention_mask = torch.ones(3, n, dtype=torch.long)
     attention_mask[0, -7:] = 0
     attention_mask[2, : n // 2] = 0
     is_global = torch.zeros_like(attention_mask)
-    is_global[0, [0, 5, 40]] = 1
+    is_global[0, some] = 1
     is_global[2, [3, n - 1]] = 1
     return {
         "input_ids": input_ids.masked_fill(attention_mask == 0, 1),
@@ -99,33 +99,35 @@ def batch_of_documents(n: int) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize(("hidden", "heads"), [(32, 2), (8, 4)], ids=["folded", "projected"])
-def test_a_batch_of_unlike_documents_agrees(demo: ModuleType, hidden: int, heads: int) -> None:
+@pytest.mark.parametrize("some", [[0, 5, 40], list(range(0, 80, 4))], ids=["folded", "projected"])
+def test_a_batch_of_unlike_documents_agrees(demo: ModuleType, small: Any, some: list[int]) -> None:
     from longformer_agreement import compare, run_model
     from longformer_attention import use_attnc, use_own
 
     torch.manual_seed(1)
-    inputs = batch_of_documents(96)
-    model = demo.build_model(demo.Setup(hidden=hidden, heads=heads, layers=2, window=16, length=96))
-    weight = torch.randn(3, 96, hidden) * inputs["attention_mask"][..., None]
+    inputs = batch_of_documents(96, some)
+    model = demo.build_model(small)
+    weight = torch.randn(3, 96, small.hidden) * inputs["attention_mask"][..., None]
     own = run_model(model, inputs, weight, lambda: None)
     names = list(model.state_dict())
     use_attnc(model)
     assert list(model.state_dict()) == names
     compiled = run_model(model, inputs, weight, lambda: None)
     assert [each.name for each in compare(own, compiled) if not each.holds] == []
+    folded = compiled.gradients["encoder.layer.0.attention.self.key_global.bias"] is None
+    assert folded == (len(some) * small.heads <= small.hidden)
     use_own(model)
     assert torch.equal(run_model(model, inputs, weight, lambda: None).output, own.output)
 
 
-def test_padding_rows_are_exactly_zero(demo: ModuleType) -> None:
+def test_padding_rows_are_exactly_zero(demo: ModuleType, small: Any) -> None:
     from longformer_attention import use_attnc
 
     torch.manual_seed(2)
-    model = demo.build_model(demo.Setup(hidden=32, heads=2, layers=1, window=16, length=64))
+    model = demo.build_model(small)
     use_attnc(model)
     is_padding = torch.arange(50)[None] >= 41  # no multiple of the window: Hugging Face's own attention refuses it
     attend = demo.as_function(model.encoder.layer[0].attention.self, is_padding, torch.arange(50)[None] == 4)
-    out = attend(torch.randn(1, 50, 32))
-    assert torch.equal(out[:, 41:], torch.zeros(1, 9, 32))
+    out = attend(torch.randn(1, 50, small.hidden))
+    assert torch.equal(out[:, 41:], torch.zeros(1, 9, small.hidden))
     assert bool((out[:, :41].abs().amax(-1) > 0).all())
