@@ -239,7 +239,9 @@ def _table(
     for have, want in zip(value.dimensions, wanted, strict=True):
         if want.kind == "free":
             want = sizes.setdefault(want.name, have)
-        same = have == want or (have.kind == want.kind == "fixed" and None in (have.size, want.size))
+        same = have == want
+        if have.kind == want.kind == "fixed":
+            same = have.size == want.size or None in (have.size, want.size)
         if not same:
             message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but a dimension of "
             message += f"{words(node.span)} is {_dimension(have)} where it takes {_dimension(want)}"
@@ -275,7 +277,8 @@ def _literal(
                 "wrong-table", f"{words(node.span)} has {length} entries where `{formal.name}` takes {told}", node.span
             )
             return None
-        final.append(Dimension("fixed", length) if dimension.kind in ("free", "fixed") else dimension)
+        sized = dimension.kind in ("free", "fixed")
+        final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
     if contents is _UNKNOWN:
         return TableValue(formal.name, formal.type.element, tuple(final))
     return literal_table(env.session, formal.name, formal.type.element, tuple(final), contents, node.span)

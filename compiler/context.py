@@ -166,7 +166,7 @@ class Environment:
 def _fits(value: bool | int | float) -> bool:
     if isinstance(value, float):
         return abs(value) < float("inf")
-    return abs(value) <= limits.LARGEST
+    return -limits.LARGEST <= value <= limits.LARGEST
 
 
 def literal_table(

@@ -60,7 +60,7 @@ def _no_declaration(found: Word, span: Span) -> Diagnostic:
 
 def _expected(error: UnexpectedInput) -> frozenset[str]:
     if isinstance(error, UnexpectedToken):
-        return frozenset(error.accepts or error.expected)
+        return frozenset(error.accepts) or frozenset(error.expected)
     if isinstance(error, UnexpectedCharacters):
         return frozenset(error.allowed or ())
     return frozenset()

@@ -20,7 +20,7 @@ from .imports import SHIPPED, Place, find, read, shipped_names
 from .ir import Attention, Model
 from .parse import parse
 from .reports import Reports, at, listed
-from .scan import STARTERS  # noqa: F401 - for whoever colours a text
+from .scan import decode
 from .scope import Definition, Scope, collect, ordered
 from .trial import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 from .types import ParameterType
@@ -110,7 +110,7 @@ def _shipped(name: str) -> Module:
         source = read(file, Path(*parts).with_suffix(".attn").as_posix())
     except FileNotFoundError as error:
         meant = nearest(name, shipped_names())
-        helps = (f"did you mean `{meant}`?",) if meant else ()
+        helps: tuple[str, ...] = (f"did you mean `{meant}`?",) if meant else ()
         message = f"there is no shipped pattern `{name}`"
         raise type(error)([Diagnostic("missing-file", message, helps=helps)]) from None
     return _Loader().load(source, SHIPPED, shipped=True, path=_resolved(file))
@@ -118,8 +118,6 @@ def _shipped(name: str) -> Module:
 
 def decoded_text(text: str | bytes, name: str) -> str:
     """A text as characters, without a byte order mark."""
-    from .scan import decode
-
     return decode(text, name) if isinstance(text, bytes) else text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
 
 
@@ -199,13 +197,14 @@ class _Loader:
             message = f"files import files deeper than {limits.NESTING}, the most that there may be"
             reports.add(Diagnostic("too-deep", message, at(span)))
             return None
+        if self.prelude and place.shipped and place.name == "std.attn":
+            return _prelude()
         if path not in self.done:
             self.done[path] = None
-            loader = self if self.prelude or path.name != "std.attn" else self
             try:
                 source = read(place.path, place.name)
                 folder = place.path.parent
-                self.done[path] = loader.load(source, folder, place.shipped, path)
+                self.done[path] = self.load(source, folder, place.shipped, path)
             except AttnError as error:
                 reports.extend(error.diagnostics)
         return self.done[path]
@@ -213,8 +212,8 @@ class _Loader:
 
 def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
     """Check the declarations of a text, each after those that it uses, then the tests."""
-    for node in ordered(scope, reports):
-        scope.definitions[node.name.name] = define(node, scope, reports)
+    for named in ordered(scope, reports):
+        scope.definitions[named.name.name] = define(named, scope, reports)
     _try_defaults(scope, reports)
     tests: list[BoundTest] = []
     for node in tree.declarations:

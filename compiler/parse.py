@@ -53,7 +53,7 @@ def _declaration(segment: Segment, source: Source, grower: Grower, reports: Repo
         reports.add(misfit(error, segment, source))
         return None
     assert isinstance(raw, lark.Tree)
-    declaration = grower.grow(raw, start, segment.documentation)
+    declaration: t.Declaration = grower.grow(raw, start, segment.documentation)
     deep = _too_deep(declaration)
     if deep is not None:
         message = f"operators are nested deeper than {NESTING}, the most that a text may have"

@@ -50,7 +50,7 @@ def gathered(ranges: Sequence[Bounds | None]) -> ConstantSet | OpenSet | None:
 
 def membership(env: Environment, node: t.Comparison, element: Scalar | None, container: Value | None) -> Scalar | None:
     """``x in S`` or ``x not in S``."""
-    left, right = node.operands
+    left = node.operands[0]
     good = is_integer(env, left, element, f"an int before `{node.signs[0]}`")
     if container is None or not good:
         return None
