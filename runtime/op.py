@@ -6,6 +6,8 @@ operator knows its attention by its name, a string that :func:`runtime.identity.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,8 +19,13 @@ from .arguments import collect
 from .call import Call, check_call, check_dropout, check_tensors, checked_start
 from .identity import registered
 from .planning import executor_for, launch_of
+from .settings import settings
 
 _SEEDS = 2**63 - 1
+
+# The first call of any operator makes torch import triton, which then decides for good whether it interprets.
+if settings.interpret and "triton" not in sys.modules:
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 def attend(

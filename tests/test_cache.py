@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from attnc.runtime import cache
 from attnc.runtime.settings import settings
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from attnc.runtime import cache
 from attnc.runtime.settings import settings
 
