@@ -26,8 +26,9 @@ def run_file(path: Path, say: Callable[[str], object]) -> Tally:
 
 def told(path: Path, title: str, outcome: Outcome) -> list[str]:
     """What became of one check, and where it stands."""
-    line, column = outcome.check.span.position(outcome.check.span.start)
-    lines = [f"{path}:{line}:{column}: {title}: {outcome.verdict}: {outcome.message}".rstrip(": ")]
+    span = outcome.check.span
+    place = "" if span is None else ":{}:{}".format(*span.position(span.start))
+    lines = [f"{path}{place}: {title}: {outcome.verdict}: {outcome.message}".rstrip(": ")]
     if outcome.expected or outcome.got:
         wide = max(map(len, ("expected", *outcome.expected)))
         rows = max(len(outcome.expected), len(outcome.got))

@@ -1,4 +1,4 @@
-"""`attnc show`: one attention at one stage of the compiler, as text for people. Imports neither torch nor triton."""
+"""`attnc show`: one attention at one stage of the compiler, as text for people."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .stage import stage
 from .subject import Applied, InputError, Subject, apply
 from .view import look
 
-# (queries, keys) of a tile, as the executors have them; they cannot be asked without torch.
-TILES = {"cpu": (64, 64), "triton": (64, 64)}
+# (queries, keys) of a tile, as the executors have them: asking them would import torch.
+TILES = {"cpu": (64, 64), "gpu": (64, 64)}
 CELLS = 960  # along a side of a picture in a file
 WIDTH = 128  # characters of a line that are used at most
 
@@ -99,7 +99,7 @@ def prepare(
         layer=applied.layer,
         constants=applied.constants,
         target=target,
-        tile=TILES["cpu" if target == "cpu" else "triton"],
+        tile=TILES["cpu" if target == "cpu" else "gpu"],
     )
 
 
@@ -196,7 +196,7 @@ def _visits(runs: Runs, row: int, planned: Schedule) -> Iterator[str]:
 
 def source(sight: Sight) -> str:
     """The kernels as text, for the target that was asked for."""
-    from .rendered import source_of
+    from .rendered import source_of  # the one stage that asks an executor
 
     with stage("source"):
         return source_of(sight.attention, sight.target, 64, "fp32").rstrip("\n")
@@ -205,7 +205,7 @@ def source(sight: Sight) -> str:
 def tree(sight: Sight) -> str:
     """The declaration as the text has it, one node to a line."""
     with stage("tree"):
-        return "\n".join(outline(sight.subject.module.tree(sight.subject.name)))
+        return "\n".join(outline(sight.subject.module.definitions[sight.subject.name].node))
 
 
 def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:

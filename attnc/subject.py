@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from . import patterns
 from .compiler.diagnostics import nearest
+from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
 
@@ -39,20 +38,15 @@ def find(name: str) -> Subject:
         if not Path(origin).is_file():
             raise InputError(f"there is no file {origin}")
         module = load_file(Path(origin))
-    elif origin in shipped():
+    elif origin in shipped_names():
         module = load_shipped(origin)
     elif not declaration and origin in load_shipped("std").declarations:
         return Subject("std", load_shipped("std"), origin)
     else:
-        raise InputError(f"{origin} is no shipped pattern{_meant(origin, shipped())}; a file's name ends in .attn")
+        raise InputError(
+            f"{origin} is no shipped pattern{_meant(origin, shipped_names())}; a file's name ends in .attn"
+        )
     return Subject(origin, module, _chosen(module, origin, declaration))
-
-
-def shipped() -> list[str]:
-    """The names of the shipped modules."""
-    return sorted(
-        entry.name.removesuffix(".attn") for entry in files(patterns).iterdir() if entry.name.endswith(".attn")
-    )
 
 
 def split(name: str) -> tuple[str, str]:
