@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import index
 
 from . import limits
@@ -75,12 +75,14 @@ def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Se
     return Model(name, layers.heads, tuple(made[value] for value in layers.values))
 
 
-def parameter_tables(definition: Definition, values: Mapping[str, Value]) -> tuple[Table, ...]:
-    """The tables that a call gives by name: every run-time parameter that still stands for itself."""
+def parameter_tables(
+    definition: Definition, values: Mapping[str, Value], given: Collection[str] = ()
+) -> tuple[Table, ...]:
+    """The tables that a call gives by name: every run-time parameter but those that the text has ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
-        if isinstance(value, TableValue) and value.name == formal.name and formal.type and formal.type.run_time:
+        if isinstance(value, TableValue) and formal.name not in given and formal.type and formal.type.run_time:
             default = None if formal.default is None else _default(formal, definition, values)
             tables.append(Table(value.name, value.element, value.dimensions, default=default, span=formal.span))
     return tuple(tables)

@@ -56,7 +56,7 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
         if reports.found or value is None:
             return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
-        tables = parameter_tables(definition, values)
+        tables = () if setting.extent else parameter_tables(definition, values, _given(node, definition))
         subject = assembled(definition.name, value, tables, session, operands)
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
@@ -229,6 +229,12 @@ def _values(
         if value is not None:
             values[formal.name] = value
     return values if len(values) == len(definition.formals) else None
+
+
+def _given(node: t.Test, definition: Definition) -> set[str]:
+    """The parameters that the application gives."""
+    arguments = enumerate(node.application.arguments)
+    return {a.keyword.name if a.keyword else definition.formals[place].name for place, a in arguments}
 
 
 # Checks

@@ -265,10 +265,13 @@ def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar
     kind: Type = "int" if base.kind == exponent.kind == "int" else "float"
     if not isinstance(base.expr, Const) or not isinstance(exponent.expr, Const):
         return env.session.unknown(kind, constant=True)
+    if kind == "int" and exponent.expr.value < 0 and env.place.floats:
+        kind = "float"
+        base = as_float(env, base, node.span)
+        assert isinstance(base.expr, Const)
     known = _power(base.expr.value, exponent.expr.value)
     if isinstance(known, str):
-        helps = ("`2.0 ** -1` is a float",) if kind == "int" and "negative" in known else ()
-        env.fault("bad-power", f"{words(node.span)} {known}", node.span, helps=helps)
+        env.fault("bad-power", f"{words(node.span)} {known}", node.span)
         return None
     return Scalar(kind, Const(known), True)
 
