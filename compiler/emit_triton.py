@@ -93,7 +93,12 @@ class TritonDialect:
             size = f"table{table}_size{axis}"
             offset = f"({offset}) * {size} + {row}" if offset else row
             conditions.append(f"({row} < {size})" if row.isdecimal() else f"({row} >= 0) & ({row} < {size})")
-        return Place(offset or "0", " & ".join(conditions) or None)
+        inside = " & ".join(conditions)
+        if len(rows) > 1:
+            # Triton's interpreter turns a condition on scalars into integers when a block joins it, and refuses those
+            # as a mask: the comparison makes it a condition again, and costs a device nothing
+            inside = f"({inside}) != 0"
+        return Place(offset or "0", inside or None)
 
     def _load(self, table: int, place: Place) -> str:
         if place.inside is None:

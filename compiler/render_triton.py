@@ -99,6 +99,7 @@ def render_triton(program: Program, variant: Variant) -> KernelSource:
         wide=variant.wide,
         dropout=variant.dropout,
         tables=used_tables(program),
+        pair_tables=_pair_tables(sites),
         parameters={name: tuple(Code(p.name) for p in ps) for name, ps in by_name.items()},
         plain_numbers={name: _plain_numbers(ps) for name, ps in by_name.items()},
         forward_body=make_body(program, dialect, "q", sites, slopes=False),
@@ -135,6 +136,10 @@ def _stored_sites(program: Program, variant: Variant, sites: tuple[Site, ...]) -
     return holes
 
 
+def _pair_tables(sites: tuple[Site, ...]) -> tuple[int, ...]:
+    return tuple(sorted({site.table for site in sites if site.level == "pair"}))
+
+
 def _plain_numbers(parameters: tuple[Parameter, ...]) -> tuple[Code, ...]:
     return tuple(Code(f'"{p.name}"') for p in parameters if not p.type.startswith("*") and not p.aligned)
 
@@ -155,7 +160,7 @@ def parameters(program: Program, variant: Variant) -> Mapping[str, tuple[Paramet
     columns = _sums([site for site in sites if site.level == "column"], compute)
     rows = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], compute)
     of_sink = _sums([site for site in sites if site.sink], compute)
-    pairs = (Parameter(f"grad_table{t}", compute, True) for t in sorted({s.table for s in sites if s.level == "pair"}))
+    pairs = (Parameter(f"grad_table{table}", compute, True) for table in _pair_tables(sites))
     grad_lse = Parameter("grad_lse", compute, True)
     return {
         "forward": (*q, *k, *v, output, lse, *walk),

@@ -1,0 +1,55 @@
+"""The Triton kernels in Triton's interpreter, forward and backward, against the dense formula in fp64."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .triton_patterns import cases
+
+ROOT = Path(__file__).resolve().parent.parent
+Report = dict[str, dict[str, tuple[float, float]]]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    """Every case, run in one process, because the interpreter is chosen once for a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.triton_cases"], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found: Report = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", [case.name for case in cases()])
+def test_equals_the_dense_formula(name: str, report: Report) -> None:
+    wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
+    assert not wrong, wrong
+
+
+def test_the_comparison_sees_a_single_pair(report: Report) -> None:
+    """A key more in the dense formula than in the kernel is found, by the support test and by the tolerances."""
+    text = """
+import os
+os.environ["ATTNC_INTERPRET"] = "1"
+from dataclasses import replace
+from tests import triton_cases, triton_patterns
+window = next(case for case in triton_patterns.cases() if case.name == "window")
+def one_more(p):
+    return window.dense_mask(p) | ((p.q == 20) & (p.k == 31))
+planted = replace(window, dense_mask=one_more)
+found = triton_cases.compare(planted) | triton_cases.support(planted)
+print(sorted(name for name, (error, bound) in found.items() if not error <= bound))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "'support wrong'" in done.stdout
+    assert "'out'" in done.stdout
