@@ -33,7 +33,7 @@ class CppDialect:
         if isinstance(value, int):
             return _integer(value)
         if math.isnan(value):
-            return "Real(NAN)"
+            return "NOT_A_NUMBER"
         if math.isinf(value):
             return "INFINITE" if value > 0 else "(-INFINITE)"
         return f"Real({value!r})"

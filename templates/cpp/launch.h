@@ -1,6 +1,5 @@
 // One call, as it comes from the caller, and the threads that share its work.
 #pragma once
-#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #if defined(__linux__)
@@ -45,6 +44,7 @@ struct Launch {
 
 enum { PARTIAL = 1, FULL = 2 };
 
+template <class T> INLINE T least(T a, T b) { return b < a ? b : a; }
 INLINE int64_t tiles(int64_t length, int64_t tile) { return (length + tile - 1) / tile; }
 
 template <class T> INLINE T *advance(const void *data, const int64_t (&step)[3], int64_t batch, int64_t head, int64_t row) {
@@ -88,7 +88,7 @@ template <class Worker> static void share(int64_t threads, int64_t items, Worker
         int64_t item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
         return item < items ? item : int64_t(-1);
     };
-    threads = std::min(threads, items);
+    threads = least(threads, items);
     if (threads <= 1) return worker(take);
 #pragma omp parallel num_threads(int(threads))
     worker(take);

@@ -13,7 +13,7 @@ constexpr int padded(int size) { return (size + LANES - 1) / LANES * LANES; }
 template <int R, int V>
 INLINE void multiply_add(Reals (&sum)[R][V], const Real *a, int64_t row, int64_t step, const Real *b, int64_t pitch,
                          int count) {
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int i = 0; i < count; i++) {
         Reals right[V];
         UNROLL for (int v = 0; v < V; v++) right[v] = load(b + v * LANES);
@@ -41,6 +41,8 @@ static __attribute__((noinline)) void product(const Real *rows, int64_t pitch, i
     int i = 0;
     for (; i + ROWS <= count; i += ROWS)
         product_rows<ROWS, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+    for (; i + 4 <= count; i += 4)
+        product_rows<4, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
     for (; i < count; i++)
         product_rows<1, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
 }

@@ -4,7 +4,6 @@
 // Most operations take single values and vectors in any mixture, so that what does not change from query to query is
 // computed once. A condition is `bool`, or `Bools`: 0 or -1 in each lane.
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -33,7 +32,7 @@ typedef uint32_t Words __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * 
 using Bools = decltype(Ints() < Ints());
 using RealBools = decltype(Reals() < Reals());
 
-constexpr Real INFINITE = __builtin_huge_val();
+constexpr Real INFINITE = __builtin_huge_val(), NOT_A_NUMBER = __builtin_nan("");
 constexpr Real LOG2E = 1.4426950408889634074, LN2 = 0.69314718055994530942;
 constexpr Real LOWEST = sizeof(Real) == 4 ? -3.4028234663852886e38 : -1.7976931348623157e308;
 
@@ -158,6 +157,17 @@ INLINE Reals larger(Reals a, Reals b) { return a > b ? a : b; }
 INLINE Reals at_least(Reals x, Real low) { Reals y = each_lane(low); return y > x ? y : x; }    // keeps a NaN of x
 INLINE Reals at_most(Reals x, Real high) { Reals y = each_lane(high); return y < x ? y : x; }   // keeps a NaN of x
 
+// The C library's functions, for single values and for double. <cmath> would take longer to read than all else here.
+#define LIBRARY(name) \
+    INLINE Real library_##name(Real x) { return sizeof(Real) == 4 ? Real(__builtin_##name##f(x)) : Real(__builtin_##name(x)); }
+LIBRARY(exp)
+LIBRARY(exp2)
+LIBRARY(log)
+LIBRARY(log2)
+LIBRARY(tanh)
+LIBRARY(sqrt)
+#undef LIBRARY
+
 template <class F> INLINE Reals lane_by_lane(Reals x, F function) {
     for (int i = 0; i < LANES; i++) x[i] = function(x[i]);
     return x;
@@ -192,20 +202,20 @@ INLINE Reals power_of_two(Reals x) {
     Reals shifted = x + ROUNDER;
     return scaled_power(x - (shifted - ROUNDER), shifted);
 }
-INLINE Real power_of_two(Real x) { return std::exp2(x); }
+INLINE Real power_of_two(Real x) { return library_exp2(x); }
 
-INLINE Real exponential(Real x) { return std::exp(x); }
+INLINE Real exponential(Real x) { return library_exp(x); }
 INLINE Reals exponential(Reals x) {
-    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, [](Real y) { return std::exp(y); });
+    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, library_exp);
     x = at_most(at_least(x, LEAST_EXPONENT * LN2), Real(128.0001) * LN2);
     Reals shifted = x * LOG2E + ROUNDER, n = shifted - ROUNDER;
     Reals rest = (x - n * Real(0.693359375)) - n * Real(-2.12194440e-4);
     return scaled_power(rest * LOG2E, shifted);
 }
 
-INLINE Real logarithm(Real x) { return std::log(x); }
+INLINE Real logarithm(Real x) { return library_log(x); }
 INLINE Reals logarithm(Reals x) {
-    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, [](Real y) { return std::log(y); });
+    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, library_log);
     else {
         RealBools tiny = x < Real(1.17549435e-38);
         Reals y = tiny ? x * Real(8388608) : x;
@@ -223,13 +233,13 @@ INLINE Reals logarithm(Reals x) {
         Reals result = f + (p * f * square - e * Real(2.12194440e-4) - square * Real(0.5)) + e * Real(0.693359375);
         result = x == Real(0) ? each_lane(Real(-INFINITE)) : result;
         result = x == INFINITE ? x : result;
-        return x >= Real(0) ? result : each_lane(Real(NAN));
+        return x >= Real(0) ? result : each_lane(NOT_A_NUMBER);
     }
 }
 
-INLINE Real tangent(Real x) { return std::tanh(x); }
+INLINE Real tangent(Real x) { return library_tanh(x); }
 INLINE Reals tangent(Reals x) {
-    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, [](Real y) { return std::tanh(y); });
+    if constexpr (sizeof(Real) == 8) return lane_by_lane(x, library_tanh);
     Reals size = x < 0 ? -x : x, square = x * x;
     Reals p = square * Real(-5.70498872745e-3) + Real(2.06390887954e-2);
     p = p * square - Real(5.37397155531e-2);
@@ -239,9 +249,9 @@ INLINE Reals tangent(Reals x) {
     return size < Real(0.625) ? x + x * square * p : (x < 0 ? -far : far);
 }
 
-INLINE Real square_root(Real x) { return std::sqrt(x); }
+INLINE Real square_root(Real x) { return library_sqrt(x); }
 INLINE Reals square_root(Reals x) {
-    return lane_by_lane(x, [](Real y) { return std::sqrt(y); });
+    return lane_by_lane(x, library_sqrt);
 }
 template <class X> INLINE X sigmoid(X x) { return Real(1) / (exponential(-x) + Real(1)); }
 
