@@ -287,7 +287,9 @@ def _refuted_at(test: BoundTest, claim: Claim, n: int) -> Counterexample | None:
 
 
 def _heads(test: BoundTest, claim: Claim) -> tuple[int, ...]:
-    """Numbers of heads worth trying: one, unless something tells heads apart."""
+    """Numbers of heads worth trying: one, unless the test says how many, or something tells heads apart."""
+    if test.heads is not None:
+        return (test.heads,)
     expressions = [test.subject.mask] + ([claim.operand] if claim.operand is not None else [])
     names = {node.name for expr in expressions for node in walk(expr) if isinstance(node, Position)}
     return (1, 2, 3) if names & {"head", "heads"} else (1,)

@@ -39,7 +39,7 @@ class Program:
     contents: Mapping[str, Contents]
 
 
-def generate(seed: int, *, largest: int = 96, floats: bool | None = None) -> Program:
+def generate(seed: int, *, largest: int = 64, floats: bool | None = None) -> Program:
     """The program of a seed. ``largest`` bounds n and m; ``floats`` demands (or forbids) an attention with a score."""
     draw = Random(seed)
     sizes = draw_sizes(draw, largest)
@@ -134,7 +134,7 @@ def _attention(scope: Scope, name: str) -> None:
     if scope.chance(0.85):
         fields.append(f"score = {score(scope)}")
     if scope.chance(0.25):
-        fields.append(f"scale = {scope.draw.choice(('0.5', '1 / sqrt(16)', '1 / 4', '2 ** -1'))}")
+        fields.append(f"scale = {scope.draw.choice(('0.5', '1 / sqrt(16)', '1 / 4', '2.0 ** -1'))}")
     if scope.chance(0.3):
         fields.append(f"sink = {_sink(scope)}")
     scope.draw.shuffle(fields)
@@ -235,7 +235,10 @@ def _test(scope: Scope, name: str, layer: int | None) -> None:
     """A test of the subject. Most of its checks are false: what they say is for other tests to judge."""
     draw, sizes = scope.draw, scope.sizes
     constants = [f"{p.name} = {_shown(p)}" for p in scope.parameters if p.table is None]
-    if draw.random() < 0.25:
+    has_tables = any(p.table is not None for p in scope.parameters)
+    if not has_tables and sizes.n > SMALL:  # no literal has the size of the call: a small one serves as well
+        sizes = Sizes(draw.randint(1, SMALL), draw.randint(1, SMALL), sizes.heads, 1, (draw.randint(0, 3),))
+    if sizes.n > SMALL or draw.random() < 0.25:
         applied = f"{name}({', '.join(constants)})" if constants else name
         claims = [_claim(scope) for _ in range(draw.randint(1, 4))]
         if layer is None and not any(p.table is not None for p in scope.parameters if p.default):
@@ -250,7 +253,7 @@ def _test(scope: Scope, name: str, layer: int | None) -> None:
         settings.append(f"q_start = {sizes.q_start[0]}")
     if layer is not None:
         settings.append(f"layer = {layer}")
-    checks = [draw.choice((_check, _claim, _check))(scope) for _ in range(draw.randint(1, 4))]
+    checks = [_check(draw, sizes) if draw.random() < 0.6 else _claim(scope) for _ in range(draw.randint(1, 4))]
     scope.file.declarations.append(f"test {applied} at {', '.join(settings)} {{ {'  '.join(checks)} }}")
 
 
@@ -264,6 +267,9 @@ def _shown(parameter: Parameter) -> str:
             return str(value)
 
 
+SMALL = 14
+"""The most keys of a call that a test spells out."""
+
 PLAIN_CLAIMS = ("causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty")
 RELATIVE_CLAIMS = ("within", "contains", "equals", "disjoint")
 
@@ -275,13 +281,11 @@ def _claim(scope: Scope) -> str:
     return f"not {claim}" if scope.chance(0.3) else claim
 
 
-def _check(scope: Scope) -> str:
-    draw, sizes = scope.draw, scope.sizes
+def _check(draw: Random, sizes: Sizes) -> str:
     first = sizes.q_start[0]
     match draw.randrange(4):
         case 0:
-            lines = ["".join(draw.choice("#.#.2 ") for _ in range(sizes.n)) for _ in range(sizes.m)]
-            lines = ["".join(draw.choice("#.") for _ in range(sizes.n)) for _ in lines]
+            lines = ["".join(draw.choice("##...2") for _ in range(sizes.n)) for _ in range(sizes.m)]
             return 'picture """\n' + "\n".join(lines) + '\n"""'
         case 1:
             return f"row {first + draw.randrange(sizes.m)} == {{0..{draw.randrange(sizes.n)}}}"

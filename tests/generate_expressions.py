@@ -116,7 +116,7 @@ class Scope:
             (f"{2 * value} // 2", PRODUCT),
             (f"{value + 2} - {2}", SUM),
             (f"2 ** {value.bit_length() - 1}", POWER) if power else (f"max({value}, 0)", ATOM),
-            (f"{value} + layer", SUM),
+            (f"{value} + layer", SUM) if not self.constants_only else (f"{value} + 0", SUM),
             (f"{value} * layers", PRODUCT) if not self.constants_only else (f"{value} * 1", PRODUCT),
             (f"sum({value} for one in 0..0)", ATOM),
             self._listed(value),

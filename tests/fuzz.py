@@ -1,0 +1,125 @@
+"""Random programs, for long: ``python -m tests.fuzz [CAMPAIGN] [--count N] [--seed S]``.
+
+A campaign prints its seed, remembers in ``.fuzz/`` how far it came, and goes on from there when started again. At the
+first program that fails it stops, and leaves the program in ``.fuzz/``: moved to ``tests/pinned/``, it is a test for
+good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import fuzz_masks, fuzz_structures
+from .generate import Program, generate
+
+FOLDER = Path(".fuzz")
+SAVED_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """``fault`` says what is wrong with a program, or None; whatever it raises is a fault too."""
+
+    count: int
+    generate: Callable[[int], Program]
+    fault: Callable[[Program], str | None]
+
+
+CAMPAIGNS = {
+    "masks": Campaign(100_000, generate, fuzz_masks.fault),
+    "structures": Campaign(2_000, generate, fuzz_structures.fault),
+}
+
+
+@dataclass
+class Progress:
+    """How far a campaign came: programs ``seed .. seed + done - 1`` passed."""
+
+    seed: int
+    count: int
+    done: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+        fresh.replace(path)
+
+
+def resumed(path: Path, campaign: Campaign, count: int | None, seed: int | None) -> Progress:
+    """The unfinished progress of the last run, unless another seed is asked for; else a fresh one."""
+    if path.exists():
+        progress = Progress(**json.loads(path.read_text(encoding="utf-8")))
+        if seed in (None, progress.seed) and progress.done < (count or progress.count):
+            progress.count = count or progress.count
+            return progress
+    return Progress(secrets.randbits(40) if seed is None else seed, count or campaign.count)
+
+
+def judged(campaign: Campaign, seed: int) -> tuple[Program, str | None]:
+    program = campaign.generate(seed)
+    try:
+        return program, campaign.fault(program)
+    except Exception:  # noqa: BLE001 - whatever a random program makes the compiler raise is a finding
+        return program, traceback.format_exc()
+
+
+def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> bool:
+    """Run a campaign to its end or to its first failure; whether all programs passed."""
+    path = FOLDER / f"{name}.json"
+    progress = resumed(path, campaign, count, seed)
+    print(f"{name}: seed {progress.seed}, {progress.count:,} programs, {progress.done:,} done before", flush=True)
+    while progress.done < progress.count:
+        started = time.perf_counter()
+        for number in range(progress.done, min(progress.done + SAVED_EVERY, progress.count)):
+            program, found = judged(campaign, progress.seed + number)
+            if found is not None:
+                return report(name, path, progress, program, found)
+            progress.done = number + 1
+        progress.seconds += time.perf_counter() - started
+        progress.save(path)
+        _show(name, progress)
+    print(f"\n{name}: {progress.count:,} programs from seed {progress.seed} passed in {progress.seconds:,.0f} s")
+    return True
+
+
+def report(name: str, path: Path, progress: Progress, program: Program, found: str) -> bool:
+    """Tell a failure, and keep the program: by its seed while the generator stays, by its text for good."""
+    progress.save(path)
+    kept = FOLDER / f"{name}-{program.seed}.json"
+    kept.write_text(fuzz_masks.to_json(program) + "\n", encoding="utf-8")
+    print(f"\n{name}: seed {program.seed} fails\n\n{program.text}\n{program.sizes}\n\n{found}\n")
+    print(f"again: python -m tests.fuzz {name} --seed {program.seed} --count 1")
+    print(f"pinned: move {kept} to tests/pinned/")
+    return False
+
+
+def _show(name: str, progress: Progress) -> None:
+    rate = progress.done / max(progress.seconds, 1e-9)
+    left = (progress.count - progress.done) / rate
+    line = f"{name}: {progress.done:,} of {progress.count:,}, {rate:,.0f} a second, {left:,.0f} s left"
+    print(f"\r{line:<78}" if sys.stderr.isatty() else line, end="" if sys.stderr.isatty() else "\n", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("campaign", nargs="?", choices=sorted(CAMPAIGNS), help="all of them, by default")
+    parser.add_argument("--count", type=int, help="how many programs")
+    parser.add_argument("--seed", type=int, help="of the first program; by default drawn at random, and printed")
+    arguments = parser.parse_args()
+    names = [arguments.campaign] if arguments.campaign else sorted(CAMPAIGNS)
+    passed = [run(name, CAMPAIGNS[name], arguments.count, arguments.seed) for name in names]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
