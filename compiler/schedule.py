@@ -110,26 +110,24 @@ def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDAr
     """The kind of each partial tile by those of its parts, cut in four along both sides."""
     whole = space.read(tiles)
     number = np.arange(16).repeat(len(tiles))
-    rows, row_exists = _quarter(whole.query, number // 4)
-    columns, column_exists = _quarter(whole.key, number % 4)
-    head = None if whole.head is None else np.tile(whole.head, 16)
-    kinds = classifier.classify(Boxes(rows, columns, np.tile(whole.batch, 16), head)).reshape(16, -1)
-    exists = (row_exists & column_exists).reshape(16, -1)
-    empty = ((kinds == EMPTY) | ~exists).all(0)
-    full = ((kinds == FULL) | ~exists).all(0) & ~space.sticks_out(tiles)
-    return np.where(empty, EMPTY, np.where(full, FULL, PARTIAL)).astype(np.int8)
+    parts = Boxes(
+        query=_quarter(whole.query, number // 4),
+        key=_quarter(whole.key, number % 4),
+        batch=np.tile(whole.batch, 16),
+        head=None if whole.head is None else np.tile(whole.head, 16),
+    )
+    kinds = classifier.classify(parts).reshape(16, -1)
+    full = (kinds == FULL).all(0) & ~space.sticks_out(tiles)
+    return np.where((kinds == EMPTY).all(0), EMPTY, np.where(full, FULL, PARTIAL)).astype(np.int8)
 
 
-def _quarter(
-    digits: tuple[DigitRange, ...], number: NDArray[np.int64]
-) -> tuple[tuple[DigitRange, ...], NDArray[np.bool_]]:
-    """The lanes of the quarters so numbered, and whether they exist; the last lane stands for one that does not."""
+def _quarter(digits: tuple[DigitRange, ...], number: NDArray[np.int64]) -> tuple[DigitRange, ...]:
+    """The lanes of the quarters so numbered; the last lane stands for a quarter that a short tile does not have."""
     digits = tuple(DigitRange(d.stride, np.tile(d.low, 16), np.tile(d.high, 16)) for d in digits)
     *outer, lane = digits
-    first = number * ((lane.high.max() + 4) // 4)
-    last = first + (lane.high.max() + 4) // 4 - 1
-    low, high = np.minimum(first, lane.high), np.minimum(last, lane.high)
-    return (*outer, DigitRange(lane.stride, low, high)), first <= lane.high
+    size = (lane.high.max() + 4) // 4
+    low, high = np.minimum(number * size, lane.high), np.minimum(number * size + size - 1, lane.high)
+    return (*outer, DigitRange(lane.stride, low, high))
 
 
 def _runs(boxes: TileBoxes, rows: int, space: Space) -> Runs:

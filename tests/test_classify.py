@@ -150,6 +150,7 @@ LONG = [(64, 4, 15), (1, 0, 63)]  # 256 .. 1023
         (fold.less_equal(K, Q), TILE, TILE, PARTIAL),
         (fold.equal(fold.mod(D, 4), Const(0)), RESIDUE, RESIDUE, FULL),
         (fold.equal(fold.mod(D, 4), Const(1)), RESIDUE, RESIDUE, EMPTY),
+        (fold.equal(Q, K), RESIDUE, [(1, 3, 3), (4, 0, 15)], EMPTY),
         (fold.equal(fold.mod(fold.mul(D, Const(3)), 12), Const(0)), RESIDUE, RESIDUE, FULL),
         (fold.equal(fold.mul(Q, Const(4)), fold.add(fold.mul(K, Const(6)), Const(1))), LONG, LONG, EMPTY),  # parity
         (fold.equal(fold.sub(fold.floordiv(Q, 64), fold.floordiv(K, 64)), Const(1)), NEXT, TILE, FULL),
@@ -179,6 +180,16 @@ def test_patterns_are_read_precisely(condition: Expr, query: Any, key: Any, expe
     assert found.tolist() == [expected]
 
 
+def test_a_hash_may_be_anything_but_for_one_pair() -> None:
+    rows = DigitRange(1, np.array([0, 5]), np.array([63, 5]))
+    keys = DigitRange(1, np.array([7, 7]), np.array([7, 7]))
+    look = Classifier((fold.hashed(Q, K),), Extent(64, 64), {}).look(Boxes((rows,), (keys,), np.zeros(2, np.int64)))
+    assert isinstance(look[0], tuple)
+    low, high = look[0]
+    assert low.tolist() == [0, fold.murmur((5, 7))]
+    assert high.tolist() == [2**31 - 1, fold.murmur((5, 7))]
+
+
 def test_integers_past_64_bits_do_not_wrap() -> None:
     big = fold.mul(fold.mul(Q, Const(2**40)), fold.mul(K, Const(2**40)))
     box = one_box([(1, 1, 1000)], [(1, 1, 1000)])
@@ -187,6 +198,7 @@ def test_integers_past_64_bits_do_not_wrap() -> None:
         (fold.less(big, Const(2**80)), EMPTY),
         (fold.equal(fold.mod(big, 2**17), Const(0)), PARTIAL),
         (fold.equal(fold.floordiv(fold.mul(Q, Const(2**80)), 2**80), Q), FULL),
+        (fold.less_equal(Const(0), fold.mul(fold.mul(fold.hashed(Q), fold.hashed(K)), Const(8))), FULL),
         (fold.equal(fold.mod(fold.mul(Q, Const(2**90)), 2**80), Const(0)), FULL),
     ):
         found = Classifier((condition,), Extent(2048, 2048), {}).classify(box)
@@ -231,6 +243,14 @@ def test_what_only_the_device_knows_decides_nothing() -> None:
     ):
         found = Classifier((condition,), Extent(8, 8), tables).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
         assert found.tolist() == [expected], condition
+
+
+def test_an_unknown_index_may_leave_its_table() -> None:
+    unknown = TableContents(Table("x", "int", (Dimension("token"),)), Contents(None))
+    flags = TableContents(Table("keep", "bool", (Dimension("free", name="a"),)), Contents(np.ones(5, bool)))
+    read = Entry("1", (Entry("0", (Q,), "int"),), "bool")
+    found = Classifier((read,), Extent(8, 8), {"0": unknown, "1": flags}).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
+    assert found.tolist() == [PARTIAL]
 
 
 def test_rows_that_only_the_device_knows() -> None:

@@ -146,6 +146,14 @@ def test_an_index_outside_its_table_is_found_with_its_range(n: int) -> None:
     assert check_indices(below, Extent(n, n), (zeros(1000),)) == OutOfRange("bias", 0, -1, 257, 1000, None)
 
 
+def test_a_strict_bound_is_read_to_the_last_key() -> None:
+    mask = fold.conjunction(fold.less_equal(Const(0), DISTANCE), fold.less(DISTANCE, Const(128)))
+    plan = program(mask, free("bias"), score=plus_bias(DISTANCE))
+    for n in (300, 100_000):
+        assert check_indices(plan, Extent(n, n), (zeros(128),)) is None
+        assert check_indices(plan, Extent(n, n), (zeros(127),)) == OutOfRange("bias", 0, 0, 127, 127, None)
+
+
 def test_an_index_is_looked_at_only_where_it_is_reached() -> None:
     extent = Extent(100, 100)
     read = Entry("0", (DISTANCE,), "bool")
@@ -184,6 +192,7 @@ def test_what_only_the_device_knows_is_left_to_the_kernels() -> None:
     assert check_indices(plan, Extent(100, 100, q_start=None), (flags, labels)) is None
     unlike = fold.conjunction(fold.negation(same), read)
     assert check_indices(program(unlike, keep, doc), extent, (flags, labels)) is None
+    assert check_indices(program(unlike, keep, doc), extent, (flags, Contents(None))) is None
     chained = Entry("0", (Entry("1", (Q,), "int"),), "bool")  # an index that is itself a table's entry
     assert check_indices(program(chained, keep, doc), extent, (flags, Contents(labels.values + 200))) is None
 

@@ -275,6 +275,14 @@ def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
     assert plan.partial <= 1.25 * needed
 
 
+def test_a_finer_look_calls_no_tile_full_that_sticks_out() -> None:
+    low = fold.less(fold.mod(K, 16), Const(8))
+    high = fold.less_equal(Const(8), fold.mod(fold.add(K, Const(8)), 16))
+    plan = schedule(program(fold.iff(low, high), tile=32), Extent(72, 72), ())
+    assert (plan.full, plan.partial) == (4, 5)
+    check(plan, np.ones((1, 1, 72, 72), bool))
+
+
 def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = fold.conjunction(CAUSAL, fold.equal(fold.mod(D, 4), Const(0)))
     extent = Extent(256, 256)
