@@ -36,7 +36,7 @@ class Times:
     backward: list[float] = field(default_factory=list)
 
     def median(self, direction: str) -> float:
-        return statistics.median(getattr(self, direction))
+        return float(statistics.median(getattr(self, direction)))
 
 
 def interleave(contestants: Sequence[Contestant], gradient: Tensor | None, rounds: int, title: str) -> dict[str, Times]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -45,7 +46,7 @@ class Row:
 def contestants(n: int, q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> list[Contestant]:
     """All that compute the window over n tokens; of those with a block size, the fastest."""
 
-    def of(name: str, attend: object, differentiable: bool = True) -> Contestant:
+    def of(name: str, attend: Callable[..., Tensor], differentiable: bool = True) -> Contestant:
         return Contestant(name, lambda: attend(q, k, v), (q, k, v) if differentiable else ())
 
     blocked = [of(f"blocked SDPA, blocks of {b}", BlockedSDPA(n, SIZE, b)) for b in (128, 256, 512)]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from transformers import LongformerModel
 
 OUTPUT_BOUND = 1e-5
 GRADIENT_BOUND = 1e-4
@@ -80,7 +81,7 @@ def watched(layers: nn.ModuleList, advance: Callable[[], None]) -> Iterator[None
             handle.remove()
 
 
-def run_model(model: nn.Module, inputs: Mapping[str, Tensor], weight: Tensor, advance: Callable[[], None]) -> Run:
+def run_model(model: LongformerModel, inputs: Mapping[str, Tensor], weight: Tensor, advance: Callable[[], None]) -> Run:
     """The last hidden state, and the gradients of its inner product with ``weight``."""
     model.zero_grad(set_to_none=True)
     with watched(model.encoder.layer, advance):
@@ -115,17 +116,16 @@ def largest_difference(expected: Tensor | None, got: Tensor | None, may_be_missi
 
 
 def time_modules(
-    own: Callable[[Tensor], Tensor],
-    compiled: Callable[[Tensor], Tensor],
+    modules: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]],
     hidden_states: Tensor,
     gradient: Tensor,
     rounds: int,
     advance: Callable[[], None],
 ) -> tuple[Timing, Timing]:
-    """Forward and backward of both, alternating, after one round that does not count."""
+    """Forward and backward of (own, compiled), in turn, after one round that does not count."""
     seconds: dict[str, list[float]] = {"own forward": [], "own backward": [], "forward": [], "backward": []}
     for _ in range(rounds + 1):
-        for prefix, attend in (("own ", own), ("", compiled)):
+        for prefix, attend in zip(("own ", ""), modules, strict=True):
             x = hidden_states.detach().requires_grad_()
             start = time.perf_counter()
             output = attend(x)

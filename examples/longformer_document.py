@@ -172,9 +172,10 @@ def time_attention(model: LongformerModel, document: Document, weight: Tensor, r
     (own,) = compiled.original
     with torch.no_grad():
         hidden_states = model.embeddings(document.input_ids)
-    modules = [as_function(module, document.is_padding, document.is_global) for module in (own, compiled)]
+    is_padding, is_global = document.is_padding, document.is_global
+    modules = as_function(own, is_padding, is_global), as_function(compiled, is_padding, is_global)
     with progress_display() as progress, step(progress, "the attention modules, in turn", 2 * (rounds + 1)) as advance:
-        return time_modules(*modules, hidden_states, weight, rounds, advance)
+        return time_modules(modules, hidden_states, weight, rounds, advance)
 
 
 def check(differences: list[Difference], launched: Mapping[str, int], layers: int) -> None:
@@ -253,10 +254,8 @@ def show_times(console: Console, own: Run, compiled: Run, forward: Timing, backw
         before, after = (getattr(each, f"{name}_seconds") for each in (own, compiled))
         table.add_row("whole model", name, f"{before:.2f} s", f"{after:.2f} s", f"{before / after:.1f} times", "")
     console.print(table)
-    rounds = len(forward.own)
-    console.print(
-        f"attention: one layer's module with its projections, medians of {rounds} in turn; model: its one run"
-    )
+    console.print(f"attention: a layer's module with its projections, median of {len(forward.own)} rounds in turn")
+    console.print("whole model: its one run, feed-forward layers included")
 
 
 def main(setup: Setup | None = None, window_error: int = 0, console: Console | None = None) -> Report:

@@ -23,7 +23,7 @@ def demo() -> Iterator[ModuleType]:
     sys.path.insert(0, str(EXAMPLES))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("default")  # what transformers warns of while it is imported is its own affair
+            warnings.simplefilter("ignore")  # what transformers warns of while it is imported is its own affair
             import longformer_document
         yield longformer_document
     finally:

@@ -1,0 +1,101 @@
+"""What the benchmarks compare with computes what they say it does; figures are made from times as they must be."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import attnc
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SIZE, LENGTH, HEADS, HEAD_DIM = 64, 256, 2, 8
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[ModuleType]:
+    """The script as it is when it is run: its own folder comes first on the path."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what transformers warns of while it is imported is its own affair
+            import cpu_window
+        yield cpu_window
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("rival", ["blocked 32", "blocked 64", "dense", "hugging face"])
+def test_a_rival_computes_the_window(benchmark: ModuleType, rival: str) -> None:
+    rivals = {
+        "blocked 32": lambda: benchmark.BlockedSDPA(LENGTH, SIZE, 32),
+        "blocked 64": lambda: benchmark.BlockedSDPA(LENGTH, SIZE, 64),
+        "dense": lambda: benchmark.DenseSDPA(LENGTH, SIZE),
+        "hugging face": lambda: benchmark.HuggingFace(HEADS, HEAD_DIM, SIZE),
+    }
+    torch.manual_seed(0)
+    inputs = [torch.randn(1, HEADS, LENGTH, HEAD_DIM, requires_grad=True) for _ in range(3)]
+    gradient = torch.randn(1, HEADS, LENGTH, HEAD_DIM)
+    expected = attnc.load("window").window(size=SIZE).reference(*inputs)
+    got = rivals[rival]()(*inputs)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    wanted = torch.autograd.grad(expected, inputs, gradient)
+    torch.testing.assert_close(torch.autograd.grad(got, inputs, gradient), wanted, atol=1e-5, rtol=0)
+
+
+def test_times_become_rows_and_a_file(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import _timing
+
+    times = {
+        benchmark.LIMIT: _timing.Times([0.1]),
+        benchmark.ATTNC: _timing.Times([0.2, 0.4, 0.3], [1.0]),
+        "other": _timing.Times([0.6]),
+    }
+    rows = benchmark.rows(1024, times)
+    assert [(row.direction, row.name) for row in rows] == [
+        ("forward", benchmark.ATTNC),
+        ("forward", "other"),
+        ("backward", benchmark.ATTNC),
+    ]
+    pairs = 12 * (1024 * 513 - 256 * 257)
+    assert rows[0].share == pytest.approx(4 * 64 * pairs / 0.3 / (2 * 2048**3 / 0.1))
+    assert rows[1].slower == pytest.approx(2)
+    monkeypatch.setattr(_timing, "RESULTS", tmp_path)
+    monkeypatch.setattr(benchmark, "measure", lambda n, rounds: rows)
+    benchmark.main(lengths=(1024,), rounds=1)
+    assert "other" in capsys.readouterr().out
+    assert json.loads((tmp_path / "cpu_window.json").read_text())["rows"][1]["slower"] == pytest.approx(2)
+
+
+def test_contestants_take_turns() -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        from _timing import Contestant, fastest, interleave
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    calls: list[str] = []
+
+    def slow() -> Any:
+        calls.append("slow")
+        torch.randn(1000, 1000).sort()
+        return x * 2
+
+    def quick() -> Any:
+        calls.append("quick")
+        return x * 2
+
+    x = torch.randn(3, requires_grad=True)
+    both = [Contestant("slow", slow, (x,)), Contestant("quick", quick)]
+    times = interleave(both, torch.ones(3), 2, "turns")
+    assert calls == ["slow", "quick"] * 3
+    assert [len(times["slow"].forward), len(times["slow"].backward), len(times["quick"].backward)] == [2, 2, 0]
+    assert fastest(both, torch.ones(3), "turns").name == "quick"
