@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import click
 
 from . import __version__
+from .compiler.stages import STAGES
 
 if TYPE_CHECKING:
     from .compiler.diagnostics import Diagnostic
     from .compiler.ir import Literal_
 
 FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
-STAGES = ("tree", "mask", "program", "schedule", "source")
 TARGETS = ("cpu", "sm_80", "sm_90", "gfx942")
 RUN_HEADS = 8
 REPORT = "please report it, with the input and what `attnc --version` prints"
@@ -177,7 +177,7 @@ def _described(diagnostic: Diagnostic) -> dict[str, object]:
 @LAYER
 @click.option("--head", type=click.IntRange(min=0), default=0, show_default=True, help="Which head.")
 @HEADS
-@click.option("--stage", type=click.Choice(STAGES), default="mask", show_default=True, help="What to show.")
+@click.option("--stage", type=click.Choice(list(STAGES)), default="mask", show_default=True, help="What to show.")
 @click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="For --stage source.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png or FILE.svg.")
 def show(

@@ -70,9 +70,10 @@ def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:  # torch's own words for a device it does not have
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
-    found = load(sight.subject.origin)[sight.subject.name](**sight.constants)
-    parameters = {table.name: table for table in sight.attention.parameters}
-    given = {name: held for name, held in sight.contents.items() if name in parameters}
+    way = sight.way
+    found = load(sight.origin)[way.name](**sight.constants)
+    parameters = {table.name: table for table in way.attention.parameters}
+    given = {name: held for name, held in way.contents.items() if name in parameters}
     axes = {
         name: axis
         for name, table in parameters.items()
@@ -83,8 +84,8 @@ def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool
         attention=found if sight.layer is None else found.layers[sight.layer],
         tables=tensors(given, place, DTYPES[dtype]),
         query_axes=axes,
-        n=sight.extent.n,
-        heads=sight.extent.heads,
+        n=way.extent.n,
+        heads=way.extent.heads,
         head_dim=head_dim,
         device=place,
         dtype=DTYPES[dtype],

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .compiler.arrange import arrange
 from .compiler.describe import attention as described
 from .compiler.describe import program as described_program
+from .compiler.driver import Way
 from .compiler.evaluate import OutOfTableError
-from .compiler.extent import Contents, Extent
-from .compiler.ir import Attention, Literal_
-from .compiler.plan import FULL, Program, Runs, Schedule
-from .compiler.schedule import schedule
+from .compiler.extent import Extent
+from .compiler.ir import Literal_
+from .compiler.plan import FULL, Runs, Schedule
 from .draw import Picture, blocks, write
 from .inputs import inputs
 from .stage import stage
@@ -24,38 +23,26 @@ from .view import look
 
 # (queries, keys) of a tile, as the executors have them: asking them would import torch.
 TILES = {"cpu": (64, 64), "gpu": (64, 64)}
+HEAD_DIM = 64  # of the source that is shown
 CELLS = 960  # along a side of a picture in a file
 WIDTH = 128  # characters of a line that are used at most
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What there is to see: an attention with contents for all tables, for one launch, and one head of it."""
+    """What there is to see: an attention on its way, and one head of it."""
 
-    subject: Subject
-    attention: Attention
-    extent: Extent
-    contents: Mapping[str, Contents]
-    head: int
-    layer: int | None
+    origin: str
+    way: Way
     constants: Mapping[str, Literal_]
+    layer: int | None
+    head: int
     target: str
-    tile: tuple[int, int]
 
     @property
     def title(self) -> str:
         layer = "" if self.layer is None else f", layer {self.layer}"
-        return f"{self.subject.name}{layer}, head {self.head}"
-
-    @property
-    def program(self) -> Program:
-        with stage("program"):
-            return arrange(self.attention, *self.tile)
-
-    def schedule(self) -> Schedule:
-        held = tuple(self.contents[table.name] for table in self.attention.tables)
-        with stage("schedule"):
-            return schedule(self.program, self.extent, held)
+        return f"{self.way.name}{layer}, head {self.head}"
 
 
 @dataclass(frozen=True)
@@ -90,17 +77,9 @@ def prepare(
         raise InputError(str(error)) from None
     for line in found.made_up:
         say(line)
-    return Sight(
-        subject=subject,
-        attention=applied.attention,
-        extent=extent,
-        contents=found.contents,
-        head=sizes.head,
-        layer=applied.layer,
-        constants=applied.constants,
-        target=target,
-        tile=TILES["cpu" if target == "cpu" else "gpu"],
-    )
+    tile = TILES["cpu" if target == "cpu" else "gpu"]
+    way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tile)
+    return Sight(subject.origin, way, applied.constants, applied.layer, sizes.head, target)
 
 
 def heads_of(applied: Applied, sizes: Sizes) -> int:
@@ -122,18 +101,21 @@ def heads_of(applied: Applied, sizes: Sizes) -> int:
 
 
 def shown(name: str, sight: Sight, columns: int) -> str:
-    """One stage as text, at most ``columns`` wide where it is a picture."""
-    match name:
-        case "tree":
-            return tree(sight)
-        case "mask":
-            return mask(sight, columns)
-        case "program":
-            return program(sight)
-        case "schedule":
-            return bounds(sight)
-        case "source":
-            return source(sight)
+    """One of the compiler's stages as text, at most ``columns`` wide where it is a picture."""
+    with stage(name):
+        match name:
+            case "tree":
+                return "\n".join(outline(sight.way.tree))
+            case "mask":
+                return mask(sight, columns)
+            case "program":
+                return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
+            case "schedule":
+                return bounds(sight)
+            case "source":
+                from .rendered import source_of  # the one stage that asks an executor, and so imports torch
+
+                return source_of(sight.way.attention, sight.target, HEAD_DIM, "fp32").rstrip("\n")
     raise ValueError(f"{name} is no stage")
 
 
@@ -141,45 +123,46 @@ def mask(sight: Sight, columns: int) -> str:
     """The picture in characters, and a line that counts."""
     limit = max(2, min(columns, WIDTH))
     picture, pairs = _look(sight, limit, None)
-    m, n = sight.extent.m, sight.extent.n
+    m, n = sight.way.extent.m, sight.way.extent.n
     number = f"about {float(picture.density.mean()):.2%} of all pairs"
     if pairs is not None:
-        number = f"{pairs:,} pairs, {pairs / (m * n):.2%} of all"
+        counted = sight.way.attention.mask.type == "count"
+        number = (
+            f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
+        )
     scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
     return f"{blocks(picture)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}"
 
 
 def draw(sight: Sight, path: Path) -> Picture:
     """The mask, with its tiles, as a file."""
-    picture, _ = _look(sight, CELLS, sight.schedule())
+    with stage("schedule"):
+        planned = sight.way.schedule
+    with stage("mask"):
+        picture, _ = _look(sight, CELLS, planned)
     picture = replace(picture, title=sight.title)
     write(picture, path)
     return picture
 
 
 def _look(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+    way = sight.way
     try:
-        with stage("mask"):
-            return look(sight.attention, sight.extent, sight.contents, sight.head, (limit, limit), planned)
+        return look(way.attention, way.extent, way.contents, sight.head, (limit, limit), planned)
     except OutOfTableError as error:
         raise InputError(str(error)) from None
 
 
-def program(sight: Sight) -> str:
-    """What is compiled: the attention in the language's notation, and the kernels that it becomes."""
-    return f"{described(sight.attention)}\n{described_program(sight.program)}"
-
-
 def bounds(sight: Sight) -> str:
     """The key tiles that each query tile of the chosen head visits."""
-    planned = sight.schedule()
-    lines = [f"{sight.title}: {sight.extent.m:,} queries × {sight.extent.n:,} keys"]
-    lines += [described_program(sight.program, planned), *_rows(planned, sight.head)]
+    way = sight.way
+    lines = [f"{sight.title}: {way.extent.m:,} queries × {way.extent.n:,} keys"]
+    lines += [described_program(way.program, way.schedule), *_rows(way.schedule, sight.head)]
     return "\n".join(lines)
 
 
 def _rows(planned: Schedule, head: int) -> Iterator[str]:
-    """One line for each query tile, equal neighbours in one: ``rows 0..127  keys 0..63 full, 64..127 partial``."""
+    """One line for each query tile: ``rows 64..127: keys 0..63 full, keys 64..127 partial``."""
     first = min(head, planned.head_slots - 1) * planned.query_tiles
     for tile in range(planned.query_tiles):
         top = tile * planned.query_tile
@@ -192,20 +175,6 @@ def _visits(runs: Runs, row: int, planned: Schedule) -> Iterator[str]:
         left = int(runs.start[run]) * planned.key_tile
         right = min(left + int(runs.length[run]) * planned.key_tile, planned.n) - 1
         yield f"keys {left}..{right} {'full' if runs.kind[run] == FULL else 'partial'}"
-
-
-def source(sight: Sight) -> str:
-    """The kernels as text, for the target that was asked for."""
-    from .rendered import source_of  # the one stage that asks an executor
-
-    with stage("source"):
-        return source_of(sight.attention, sight.target, 64, "fp32").rstrip("\n")
-
-
-def tree(sight: Sight) -> str:
-    """The declaration as the text has it, one node to a line."""
-    with stage("tree"):
-        return "\n".join(outline(sight.subject.module.definitions[sight.subject.name].node))
 
 
 def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:

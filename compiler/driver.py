@@ -1,0 +1,70 @@
+"""The way through the compiler on one page: from a text to the source of kernels.
+
+Each stage is a function from one frozen noun to the next and knows nothing of the others. :mod:`compiler.module` makes
+a text into a checked Module, and with constants into an Attention. A :class:`Way` goes on from there, for some sizes
+and some contents of the tables. (A call takes the same way, and keeps what it can: :mod:`runtime.planning`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .arrange import arrange
+from .evaluate import evaluate
+from .extent import Contents, Extent
+from .ir import Attention
+from .module import Module
+from .plan import Program, Schedule
+from .render_cpp import CppVariant, render_cpp
+from .render_triton import Variant, render_triton
+from .schedule import schedule
+from .source import KernelSource
+from .tree import Attention as AttentionTree
+from .tree import Model as ModelTree
+from .tree import Pattern as PatternTree
+
+
+@dataclass(frozen=True)
+class Way:
+    """One attention on its way to kernels: declaration ``name`` of a module, bound.
+
+    ``contents``: of every table, by name; ``tile``: queries and keys of one. A stage
+    of :mod:`compiler.stages` is made when it is first asked for, from the one before.
+    """
+
+    module: Module
+    name: str
+    attention: Attention
+    extent: Extent
+    contents: Mapping[str, Contents]
+    tile: tuple[int, int]
+
+    @cached_property
+    def tree(self) -> PatternTree | AttentionTree | ModelTree:
+        node = self.module.definitions[self.name].node
+        assert isinstance(node, (PatternTree, AttentionTree, ModelTree))
+        return node
+
+    @cached_property
+    def mask(self) -> NDArray[Any]:
+        return evaluate(self.attention.mask, self.attention.tables, self.extent, self.contents)
+
+    @cached_property
+    def program(self) -> Program:
+        return arrange(self.attention, *self.tile)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        held = tuple(self.contents[table.name] for table in self.attention.tables)
+        return schedule(self.program, self.extent, held)
+
+    def source(self, variant: CppVariant | Variant) -> KernelSource:
+        """For one target, head dimension and dtype, as the variant says."""
+        if isinstance(variant, CppVariant):
+            return render_cpp(self.program, variant)
+        return render_triton(self.program, variant)
