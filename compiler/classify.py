@@ -188,7 +188,7 @@ class _Reading:
     ) -> None:
         self._extent, self._tables, self._lookups = extent, tables, lookups
         self._boxes, self._dtype, self._largest_unknown = boxes, dtype, largest_unknown
-        self._digits = Digits()
+        self._digits = Digits(dtype)
         self._start = self._query_start()
         self._positions = {
             "q": add(self._start, self._position(boxes.query)),
@@ -197,7 +197,7 @@ class _Reading:
             "heads": Form(extent.heads),
             "head": self._digits.covering(0, max(extent.heads - 1, 0))
             if boxes.head is None
-            else Form(self._integers(boxes.head)),
+            else Form(self._digits.exact(boxes.head)),
         }
 
     def read(self, order: Sequence[Expr]) -> dict[Expr, Value]:
@@ -217,19 +217,16 @@ class _Reading:
     def _for_each_box(self, value: Any) -> NDArray[Any]:
         return value if isinstance(value, np.ndarray) and value.ndim else np.full(len(self._boxes), value, self._dtype)
 
-    def _integers(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values.astype(self._dtype, copy=False)
-
     def _query_start(self) -> Form:
         q_start = self._extent.q_start
         if q_start is None:
             return Form(0, {self._digits.digit(0, _LARGEST_POSITION): 1})
         if len(q_start) == 1:
             return Form(q_start[0])
-        return Form(self._integers(np.asarray(q_start, np.int64)[self._boxes.batch]))
+        return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
 
     def _position(self, digits: Sequence[DigitRange]) -> Form:
-        terms = {self._digits.digit(self._integers(d.low), self._integers(d.high)): d.stride for d in digits}
+        terms = {self._digits.digit(self._digits.exact(d.low), self._digits.exact(d.high)): d.stride for d in digits}
         return Form(0, terms)
 
     def _value(self, node: Expr, parts: list[Value]) -> Value:
@@ -277,7 +274,7 @@ class _Reading:
             return _trits(greatest.astype(bool), least.astype(bool))
         if node.type == "float":
             return Range(least.astype(np.float64), greatest.astype(np.float64))
-        return self._digits.covering(self._integers(least.astype(np.int64)), self._integers(greatest.astype(np.int64)))
+        return self._digits.covering(least.astype(np.int64, copy=False), greatest.astype(np.int64, copy=False))
 
     def _unknown(self, node: Entry | Member) -> Value:
         if node.type == "bool":
@@ -305,7 +302,7 @@ class _Reading:
             return _trits(low < 0, high < 0)
         step, base = self._digits.lattice(difference)
         possible = (low <= 0) & (high >= 0)
-        if not isinstance(step, int):
+        if not isinstance(step, int) or step != 1:
             possible = possible & (base % np.maximum(step, 1) == 0)
         trits = _trits(possible, (low == 0) & (high == 0))
         return trits if op == "eq" else _negated(trits)
@@ -377,7 +374,7 @@ class _Reading:
         single = reduce(np.logical_and, [low == high for low, high in bounds])
         if not np.any(single):
             return self._digits.covering(0, 2**31 - 1)
-        h = self._integers(hashed([low for low, _ in bounds], len(self._boxes)))
+        h = hashed([low for low, _ in bounds], len(self._boxes))
         return self._digits.covering(np.where(single, h, 0), np.where(single, h, 2**31 - 1))
 
     def _count(self, node: Apply, parts: list[Value]) -> Value:

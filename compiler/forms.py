@@ -2,7 +2,7 @@
 
 A digit is an unknown integer with a range of its own in every box. A form is ``constant + sum(coefficient * digit)``;
 what is not affine becomes a fresh digit that covers it. Nothing here rounds or wraps, provided that the caller keeps
-magnitudes below 2**63 or works with arrays of Python integers (dtype ``object``).
+magnitudes below 2**63 or works with Python's integers (dtype ``object``).
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ class Form:
 
 @dataclass
 class Digits:
-    """The digits of one batch of boxes, by number: the least and the greatest value of each, in every box."""
+    """The digits of one batch of boxes, by number: the least and the greatest value of each, in every box.
 
+    Everything here is a Python integer or of the ``dtype``: numpy makes 64 bits of Python's integers unasked.
+    """
+
+    dtype: np.dtype[Any]
     low: list[Integers] = field(default_factory=list)
     high: list[Integers] = field(default_factory=list)
 
@@ -40,8 +44,13 @@ class Digits:
         self.high.append(high)
         return len(self.low) - 1
 
+    def exact(self, values: Integers) -> Integers:
+        """The same integers in arrays of the dtype."""
+        return np.asarray(values).astype(self.dtype, copy=False)
+
     def covering(self, low: Integers, high: Integers) -> Form:
         """Any integer from ``low`` to ``high``."""
+        low, high = self.exact(low), self.exact(high)
         length = high - low
         return Form(low, {self.digit(0, length): 1}) if np.any(length) else Form(low)
 
@@ -69,7 +78,7 @@ class Digits:
         for number, coefficient in form.terms.items():
             low, high = self.low[number], self.high[number]
             base = base + coefficient * low
-            step = np.gcd(step, np.where(low < high, np.abs(coefficient), 0))
+            step = np.gcd(step, self.exact(np.where(low < high, np.abs(coefficient), 0)))
         return step, base
 
     def multiply(self, a: Form, b: Form) -> Form:
@@ -156,8 +165,8 @@ class Digits:
         for number in (*a.terms, *(number for number in b.terms if number not in a.terms)):
             first, second = a.terms.get(number, 0), b.terms.get(number, 0)
             same = isinstance(first, int) and isinstance(second, int) and first == second
-            terms[number] = first if same else np.where(condition, first, second)
-        return Form(np.where(condition, a.constant, b.constant), terms)
+            terms[number] = first if same else self.exact(np.where(condition, first, second))
+        return Form(self.exact(np.where(condition, a.constant, b.constant)), terms)
 
 
 def add(a: Form, b: Form) -> Form:
