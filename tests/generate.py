@@ -213,7 +213,7 @@ def _rule(scope: Scope, usable: list[tuple[str, tuple[Parameter, ...]]]) -> str:
 def _used(scope: Scope, usable: list[tuple[str, tuple[Parameter, ...]]]) -> str:
     candidates = [entry for entry in scope.file.applicable if not any(p.index for p in entry[1])] + usable
     if not candidates or scope.chance(0.3):
-        forms = ("causal", "full", "window(4 + layer)", "causal_window(2 ** min(layer + 2, 4))", "strided(3)")
+        forms = ("causal", "chunked(5)", "window(4 + layer)", "causal_window(2 ** min(layer + 2, 4))", "strided(3)")
         return scope.draw.choice(forms)
     name, parameters = scope.draw.choice(candidates)
     return application(scope, name, parameters)

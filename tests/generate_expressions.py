@@ -64,7 +64,7 @@ class File:
                 return name
             alias = self.name("borrowed", "rows", "within") if self.draw.random() < 0.7 else name
             self.imports[name] = alias
-            other = self.draw.choice((", band as wide_band", "", ""))
+            other = f", band as {self.name('wide')}" if self.draw.random() < 0.3 else ""
             shown = name if alias == name else f"{name} as {alias}"
             self.declarations.append(f"from std import {shown}{other if name != 'band' else ''}")
         return self.imports[name]
@@ -225,7 +225,7 @@ def _sum(s: Scope, depth: int) -> Text:
 
 
 def _multiple(s: Scope, depth: int) -> Text:
-    return f"{wrap(s.number(depth), PRODUCT)} * {s.constant(s.draw.randint(0, 5), UNARY)}", PRODUCT
+    return f"{wrap(s.number(depth), PRODUCT)} * {s.constant(s.draw.choice((0, 1, 2, 2, 3, 3, 4, 5)), UNARY)}", PRODUCT
 
 
 def _floored(s: Scope, depth: int) -> Text:
@@ -539,7 +539,7 @@ ATOMS: tuple[Callable[[Scope], Text], ...] = (
     _window, _periodic, _blocks, _prelude, _member, _labelled, _measured, _flagged, _ranked, _chosen, _random,
     _folded_condition, _equivalent, _wide, _local, _fixed_condition, _applied, comparison,
 )  # fmt: skip
-ATOM_WEIGHTS = (14, 6, 6, 14, 9, 9, 4, 3, 4, 2, 4, 2, 2, 0.7, 4, 2.5, 12, 8)
+ATOM_WEIGHTS = (16, 7, 7, 15, 10, 9, 4, 3, 4, 2.5, 4, 2, 2, 0.7, 4, 1.3, 12, 5)
 
 
 def atom(s: Scope) -> Text:
