@@ -15,7 +15,7 @@ from typing import Any
 
 from ..compiler.plan import Program
 from ..compiler.render_triton import KERNELS, Parameter, Variant, parameters, render_triton
-from .gpu import options
+from ..compiler.triton_steps import options
 from .triton_modules import interpreting, load_module, require_triton
 
 _CUDA = re.compile(r"sm_([1-9]\d{1,2})")
@@ -54,8 +54,8 @@ def compile_for(
     TritonUnavailable without triton; RuntimeError in a process that runs Triton's interpreter; triton's own errors
     where its compiler does not know the target or fails.
     """
-    gpu = _target(target)
     require_triton()
+    gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
     module = load_module(render_triton(program, variant))
@@ -83,7 +83,7 @@ def _compiled(
     types = {parameter.name: parameter.type for parameter in signature}
     aligned = {(i,): [["tt.divisibility", 16]] for i, parameter in enumerate(signature) if parameter.aligned}
     source = ASTSource(fn=function, signature=types, constexprs={}, attrs=aligned)
-    kernel = triton.compile(source, target=gpu, options=options(name, variant).arguments())
+    kernel = triton.compile(source, target=gpu, options=options(name, variant).arguments(nvidia=gpu.backend == "cuda"))
     if gpu.backend == "cuda":
         binary = kernel.asm["cubin"]
         return CompiledKernel(name, target, binary, kernel.asm["ptx"], _cubin_resources(binary, kernel.metadata.shared))

@@ -21,15 +21,15 @@ from torch import Tensor
 
 from ..compiler.plan import Program, Runs
 from ..compiler.render_triton import DType, Step, Variant, parameters, render_triton
-from ..compiler.triton_sites import Site, gradient_sites, used_tables
+from ..compiler.triton_sites import Site, gradient_sites
+from ..compiler.triton_steps import KEY_TILE, QUERY_TILE, make_variant, options
 from .launch import Gradients, Launch
 from .launches import count
 from .triton_modules import interpreting, load_module, require_triton
 
 require_triton()
 
-QUERY_TILE = 64
-KEY_TILE = 64
+__all__ = ["KEY_TILE", "QUERY_TILE", "backward", "forward", "make_variant", "variant_of"]
 
 _DTYPES: Mapping[torch.dtype, DType] = {
     torch.float16: "fp16",
@@ -46,60 +46,6 @@ _ELEMENTS = {
     torch.bool: "u8",
 }
 _LARGEST_OFFSET = 2**31
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the compiler of one kernel is told to share the device's resources."""
-
-    num_warps: int
-    num_stages: int
-
-    def arguments(self) -> dict[str, Any]:
-        """As Triton takes them. Fusion of multiply and add is asked for outright: its default differs by version."""
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
-
-
-def step(kernel: str, dtype: DType, dim: int, query_tile: int, key_tile: int) -> Step:
-    """What a kernel takes at a time, for the larger of the head dimensions: so much that its registers suffice."""
-    wide = dim > 128
-    if dtype in ("fp32", "fp64"):
-        queries = keys = 32 if dim <= 64 else 16
-    elif kernel == "forward":
-        queries, keys = 64, 64 if dim <= 64 else 32
-    elif kernel == "backward_keys":
-        queries, keys = 32, 32 if wide else 64
-    else:
-        queries, keys = 32 if wide else 64, 32
-    return Step(min(queries, query_tile & -query_tile), min(keys, key_tile & -key_tile))
-
-
-def options(kernel: str, variant: Variant) -> Options:
-    """Warps and pipeline stages of one kernel, such that nothing spills on the devices that are compiled for."""
-    dim = max(variant.head_dim, variant.value_dim)
-    if kernel == "delta" or variant.dtype in ("fp32", "fp64"):
-        return Options(num_warps=4, num_stages=1)
-    few = dim <= 64 or (dim <= 128 and kernel == "forward")
-    staged = kernel == "forward" or (kernel == "backward_queries" and dim <= 128)
-    return Options(num_warps=4 if few else 8, num_stages=2 if staged else 1)
-
-
-def make_variant(
-    dtype: DType,
-    head_dim: int,
-    value_dim: int,
-    tables: tuple[str, ...],
-    *,
-    wide: bool = False,
-    dropout: bool = False,
-    tiles: tuple[int, int] = (QUERY_TILE, KEY_TILE),
-) -> Variant:
-    """A variant with the steps that this executor chooses. ``tables``: the element types in memory."""
-    dim = max(head_dim, value_dim)
-    forward, keys, queries = (
-        step(name, dtype, dim, *tiles) for name in ("forward", "backward_keys", "backward_queries")
-    )
-    return Variant(head_dim, value_dim, dtype, wide, dropout, *tiles, forward, keys, queries, tables)
 
 
 def variant_of(launch: Launch) -> Variant:
@@ -127,14 +73,13 @@ class _Kernels:
     variant: Variant
     parameters: Mapping[str, tuple[str, ...]]
     sites: tuple[Site, ...]
-    tables: tuple[int, ...]
 
 
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: Variant) -> _Kernels:
     names = {kernel: tuple(p.name for p in ps) for kernel, ps in parameters(program, variant).items()}
     module = load_module(render_triton(program, variant))
-    return _Kernels(module, variant, names, gradient_sites(program), used_tables(program))
+    return _Kernels(module, variant, names, gradient_sites(program))
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -205,8 +150,9 @@ def _run(launch: Launch, kernels: _Kernels, name: str, programs: int, arguments:
     if not programs:
         return
     values = {parameter: arguments[parameter] for parameter in kernels.parameters[name]}
+    chosen = options(name, kernels.variant).arguments(nvidia=torch.version.hip is None)
     with _device(launch.q.device):
-        getattr(kernels.module, name)[(programs,)](**values, **options(name, kernels.variant).arguments())
+        getattr(kernels.module, name)[(programs,)](**values, **chosen)
 
 
 @contextmanager

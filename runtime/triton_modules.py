@@ -78,7 +78,7 @@ def _imported(source: KernelSource, digest: str) -> ModuleType:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    spec = ModuleSpec(name, _Checked(str(path), sha256(content).digest()), origin=str(path))
+    spec = ModuleSpec(name, CheckedLoader(str(path), sha256(content).digest()), origin=str(path))
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # inspect looks a function's file up through it
@@ -91,7 +91,7 @@ def _imported(source: KernelSource, digest: str) -> ModuleType:
     return module
 
 
-class _Checked(SourceLoader):
+class CheckedLoader(SourceLoader):
     """Loads one file, if its bytes are the expected ones. No bytecode is kept."""
 
     def __init__(self, path: str, digest: bytes) -> None:

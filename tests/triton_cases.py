@@ -187,7 +187,7 @@ def compare(case: Case) -> dict[str, tuple[float, float]]:
 
 
 def support(case: Case) -> dict[str, tuple[float, float]]:
-    """The exact set of keys: q = 0, so every kept key weighs its count over its row's; values and gradients are 0 or 1."""
+    """The exact set of keys: q = 0, so every kept key weighs its count over its row's; all values 0 or 1."""
     from attnc.runtime import gpu
 
     q, k, v, grad_out, _ = inputs(case)

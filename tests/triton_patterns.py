@@ -223,7 +223,8 @@ def score_cases() -> list[Case]:
     logit = (table("logit", "float", "head"),)
     sink = Case(
         "sink", CAUSAL, dense_causal, sink=entry("logit", HEAD),
-        dense_sink=lambda p: looked_up(p.tables["logit"], p.head), tables=logit, values={"logit": (numbers(2), False)}, kv_heads=2,
+        dense_sink=lambda p: looked_up(p.tables["logit"], p.head), tables=logit,
+        values={"logit": (numbers(2), False)}, kv_heads=2,
     )  # fmt: skip
     per_row = fold.add(fold.mul(entry("logit", HEAD), entry("by", Q)), fold.div(fold.to_float(N), Const(40.0)))
     odd = fold.conjunction(CAUSAL, fold.equal(fold.mod(Q, 3), constant(1)))
