@@ -44,7 +44,7 @@ def generate(seed: int, *, largest: int = 64, floats: bool | None = None) -> Pro
     draw = Random(seed)
     sizes = draw_sizes(draw, largest)
     file = File(draw, sizes)
-    for _ in range(draw.choices((0, 1, 2), (5, 4, 1.5))[0]):
+    for _ in range(draw.choices((0, 1, 2), (6, 3, 1))[0]):
         _helper(file)
     kind = draw.choices(("pattern", "attention", "model"), (7, 1.8, 1.2))[0]
     if floats is not None:
@@ -184,7 +184,7 @@ def _sink(scope: Scope) -> str:
 def _model(scope: Scope, name: str) -> int:
     """A model of a few layers. Rules apply what the file has; the subject's heads are the model's."""
     file, draw = scope.file, scope.draw
-    while len(file.applicable) < 2:
+    if not file.applicable or scope.chance(0.3):
         _helper(file)
     if scope.chance(0.4):
         inner = Scope(file, room=1)

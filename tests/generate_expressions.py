@@ -261,7 +261,7 @@ def _folded(s: Scope, depth: int) -> Text:
 
 
 def _entry(s: Scope, depth: int) -> Text:
-    held = s.table(s.draw.choice((tables.labels, tables.head_sizes, tables.length)))
+    held = s.table(s.draw.choice((tables.labels, tables.head_sizes, tables.head_sizes, tables.length)))
     if held is None:
         return s.position(), ATOM
     name, table = held
@@ -270,7 +270,7 @@ def _entry(s: Scope, depth: int) -> Text:
 
 
 NUMBERS = (_sum, _multiple, _floored, _absolute, _extreme, _negative, _hashed, _either, _folded, _entry)
-NUMBER_WEIGHTS = (5, 2, 5, 2, 2, 1, 1, 1, 0.6, 1.2)
+NUMBER_WEIGHTS = (5, 2, 5, 2, 2, 1, 1, 1, 0.6, 1.6)
 
 
 def comparison(s: Scope, depth: int = 2) -> Text:

@@ -29,6 +29,8 @@ from attnc.compiler.ir import (
 )
 
 from . import scalar
+from .fuzz_masks import bound
+from .generate import generate
 
 QUERY, PER_HEAD, BLOCK = Dimension("query"), Dimension("head"), Dimension("free", name="block")
 
@@ -292,8 +294,22 @@ def test_random_expressions_agree_with_one_pair_at_a_time() -> None:
     assert (agreed > 100, refused > 50) == (True, True), (agreed, refused)
 
 
+def test_random_programs_agree_with_one_pair_at_a_time() -> None:
+    looked_at = 0
+    for seed in range(100):
+        subject = bound(generate(seed, largest=9))
+        mask, extent = subject.dense(), subject.program.sizes.extent
+        places = list(np.ndindex(mask.shape))
+        for place in random.Random(seed).sample(places, min(100, len(places))):
+            pair = _pair(extent, subject.attention.tables, dict(subject.contents), *place)
+            assert scalar.value(subject.attention.mask, pair) == mask[place], (seed, place)
+            looked_at += 1
+    assert looked_at > 5000
+
+
 def _pair(
     extent: Extent, tables: tuple[Table, ...], contents: dict[str, Contents], b: int, h: int, row: int, k: int
 ) -> scalar.Pair:
     assert extent.q_start is not None
-    return scalar.Pair(extent, b, h, extent.q_start[b] + row, k, {t.name: t for t in tables}, contents)
+    start = extent.q_start[b if len(extent.q_start) > 1 else 0]
+    return scalar.Pair(extent, b, h, start + row, k, {t.name: t for t in tables}, contents)
