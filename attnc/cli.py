@@ -107,7 +107,7 @@ def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
     return values
 
 
-SET = click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter: size=8, g={0,5}, …")
+SET = click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter: size=8, 'g={0,5}', …")
 LENGTH = click.IntRange(min=1)
 HEADS = click.option("--heads", type=click.IntRange(min=1), help="How many query heads.")
 LAYER = click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (0 unless given).")
@@ -241,7 +241,7 @@ def run_command(
     asked = request(sight, device, dtype, head_dim, backward)
     with progress() as at:
         measured = measure(asked, at)
-    click.echo(report(sight.title, asked, measured))
+    click.echo(report(sight.name, asked, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
 

@@ -15,7 +15,8 @@ from .compiler.extent import Contents
 from .show import Sight
 from .subject import InputError
 
-REPEATS = 5
+ROUNDS = 5
+PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs
 LIMIT_SIZE = {"cpu": 1536, "cuda": 8192}
 CHECKED_PAIRS = 2**22
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -137,18 +138,18 @@ def measure(request: Request, progress: Callable[[str], object]) -> Measured:
     first = _since(began, request.device)
     progress("checking against the reference")
     errors, rows = _check(request, q, k, v, dout)
-    progress("timing")
+    progress("timing, beside a matrix product")
     pairs = request.attention.plan(request.n, heads=request.heads, **request.tables).pairs
-    seconds = [_median(lambda: _attend(request, q, k, v), request.device)]
+    calls = {"forward": lambda: _attend(request, q, k, v)}
     if request.backward:
-        seconds.append(_median_backward(request, q, k, v, dout))
+        calls["backward"] = _backward(request, q, k, v, dout)
+    product, operations = _product(request)
+    seconds = _medians({**calls, "product": product}, request.device)
     products = 2.0 * pairs * request.head_dim  # operations of one product over the kept pairs
     passes = tuple(
-        Pass(name, taken, number * products, error)
-        for name, taken, number, error in zip(("forward", "backward"), seconds, (2, 5), errors, strict=False)
+        Pass(name, seconds[name], PRODUCTS[name] * products, error) for name, error in zip(calls, errors, strict=True)
     )
-    progress("timing a matrix product")
-    return Measured(first, passes, _limit(request), rows, TOLERANCE[request.dtype])
+    return Measured(first, passes, operations / seconds["product"], rows, TOLERANCE[request.dtype])
 
 
 def _attend(request: Request, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -213,26 +214,29 @@ def _since(began: float, device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def _median(call: Callable[[], object], device: torch.device) -> float:
-    call()
-    seconds = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
+def _medians(calls: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
+    """Seconds of each call, the median of some rounds; a round makes each call once, so that all have equal luck."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
         call()
-        seconds.append(_since(began, device))
-    return statistics.median(seconds)
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[name].append(_since(began, device))
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
-def _median_backward(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> float:
-    q, k, v = (x.clone().requires_grad_() for x in (q, k, v))
-    out = _attend(request, q, k, v)
-    return _median(lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True), request.device)
+def _backward(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> Callable[[], Tensor]:
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    out = _attend(request, *leaves)
+    return lambda: torch.autograd.grad(out, leaves, dout, retain_graph=True)[0]
 
 
-def _limit(request: Request) -> float:
-    """Operations a second of a square matrix product: in float32 on a CPU, in the input's dtype on a GPU."""
+def _product(request: Request) -> tuple[Callable[[], Tensor], float]:
+    """A square matrix product, in float32 on a CPU and in the input's dtype on a GPU, and its operations."""
     device = request.device
     size = LIMIT_SIZE.get(device.type, 1024)
     dtype = torch.float32 if device.type == "cpu" and request.dtype != torch.float64 else request.dtype
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2.0 * size**3 / _median(lambda: a @ b, device)
+    return lambda: a @ b, 2.0 * size**3

@@ -40,9 +40,12 @@ class Sight:
     target: str
 
     @property
+    def name(self) -> str:
+        return self.way.name if self.layer is None else f"{self.way.name}, layer {self.layer}"
+
+    @property
     def title(self) -> str:
-        layer = "" if self.layer is None else f", layer {self.layer}"
-        return f"{self.way.name}{layer}, head {self.head}"
+        return f"{self.name}, head {self.head}"
 
 
 @dataclass(frozen=True)
