@@ -120,8 +120,8 @@ def _judge(situation: _Situation, check: Check) -> Outcome:
             return _line(check, f"column {j}", members, None if column is None else np.flatnonzero(column) + first)
         case Pairs(n=expected_pairs):
             total = int(counts.sum())
-            lines = (str(expected_pairs),), (str(total),)
-            return _settled(check, total == expected_pairs, f"{total} pairs are kept, not {expected_pairs}", *lines)
+            message = f"{total} pairs are kept, not {expected_pairs}"
+            return _settled(check, total == expected_pairs, message, (str(expected_pairs),), (str(total),))
         case Claim():
             found = _counterexample(situation, check)
             return _settled(check, found is None, _told(check, found), counterexample=found)
@@ -202,7 +202,8 @@ def _mirrored(kept: NDArray[np.bool_], first: int) -> NDArray[np.bool_]:
     return mirrored
 
 
-def _first(wrong: NDArray[np.bool_]) -> int | None:
+def _first(wrong: Any) -> int | None:
+    """The first true place of a condition in one dimension."""
     return int(np.argmax(wrong)) if wrong.any() else None
 
 
