@@ -9,8 +9,10 @@ import pytest
 
 from attnc.compiler import fold
 from attnc.compiler import schedule as scheduling
+from attnc.compiler.arrange import arrange
 from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
+from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Attention, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
+from attnc.compiler.module import bind, load_shipped
 from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Kernel, Program, Runs, Schedule, Segment, natural
 from attnc.compiler.schedule import schedule, schedule_depends
 
@@ -175,6 +177,35 @@ def test_affine_patterns_evaluate_at_most_one_pair_in_a_hundred(name: str) -> No
     assert evaluated <= LARGE * LARGE // 100
     check_merged(plan.by_query)
     check_merged(plan.by_key)
+
+
+PRELUDE: dict[str, tuple[dict[str, int], tuple[Contents, ...]]] = {
+    "full": ({}, ()),
+    "causal": ({}, ()),
+    "window": ({"size": 512}, ()),
+    "causal_window": ({"size": 4096}, ()),
+    "band": ({"left": 1000, "right": 200}, ()),
+    "sees_all": ({}, (bitmap(LARGE, 0, 1, 40_000),)),
+    "seen_by_all": ({}, (bitmap(LARGE, 0, 1, 40_000),)),
+    "global_tokens": ({}, (bitmap(LARGE, 0, 1, 40_000),)),
+    "first": ({"count": 4}, ()),
+    "prefix": ({}, (Contents(np.array(1234)),)),
+    "blocks": ({"size": 500}, ()),
+    "block_band": ({"size": 128, "left": 3, "right": 0}, ()),
+    "chunked": ({"size": 8192}, ()),
+    "documents": ({}, (documents(LARGE, 24),)),
+    "padded": ({}, (Contents(np.array(60_001)),)),
+    "random_blocks": ({"size": 64, "percent": 2}, ()),
+}
+
+
+@pytest.mark.parametrize("name", PRELUDE)
+def test_the_prelude_evaluates_at_most_one_pair_in_a_hundred(name: str) -> None:
+    constants, contents = PRELUDE[name]
+    subject = bind(load_shipped("std"), name, constants)
+    assert isinstance(subject, Attention)
+    plan = schedule(arrange(subject, 64, 64), Extent(LARGE, LARGE), contents)
+    assert plan.partial * plan.query_tile * plan.key_tile <= LARGE * LARGE // 100
 
 
 @pytest.mark.parametrize(
