@@ -24,9 +24,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compiler.source",
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
-    "text to module": (
+    "text to tree": (
         "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow", "compiler.parse",
-        "compiler.types", "compiler.values", "compiler.context", "compiler.scope", "compiler.module",
+    ),
+    "tree to module": (
+        "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
+        "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.expressions", "compiler.attentions",
+        "compiler.models", "compiler.check", "compiler.fill", "compiler.fill_tests", "compiler.imports",
+        "compiler.module",
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
@@ -35,18 +40,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.render_cpp", "compiler.emit_triton",
-        "compiler.triton_sites", "compiler.triton_body", "compiler.render_triton",
+        "compiler.triton_sites", "compiler.triton_body", "compiler.render_triton", "compiler.triton_steps",
     ),
-    "the way through": ("compiler.driver",),
+    "the way through": ("compiler.stages", "compiler.driver"),
     "settings, launches and what is kept": (
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
         "runtime.cache", "runtime.build", "runtime.triton_modules",
     ),
-    "one call": ("runtime.arguments", "runtime.tables", "runtime.call", "runtime.planning"),
+    "one call": ("runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
         "runtime.arrays", "runtime.reference", "runtime.blocked", "runtime.cpu", "runtime.gpu", "runtime.aot",
     ),
-    "the operator": ("runtime.op",),
+    "the operator": ("runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
         "attnc.stage", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.claim",
