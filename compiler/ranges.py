@@ -17,7 +17,7 @@ from .boxes import Space, slots, split
 from .classify import Boxes, Classifier, DigitRange, TableContents, numbered
 from .diagnostics import Span
 from .extent import Contents, Extent
-from .ir import FALSE, HEADS, TRUE, Const, Entry, Expr, K, Logit, Member, N, Q, walk
+from .ir import FALSE, HEADS, TRUE, Apply, Const, Entry, Expr, K, Logit, Member, N, Q, walk
 from .plan import FULL, PARTIAL, Program
 from .reach import Linear, Read, certain, difference, implied, kept, linear, reads
 
@@ -51,6 +51,7 @@ def index_width(program: Program, extent: Extent, contents: Sequence[Contents]) 
     if any(_is_wide(tables[node.table]) for node in nodes if isinstance(node, Entry | Member)):
         return 64
     integers = [Q, K, N, *(node for node in nodes if node.type == "int" and node not in (Q, K, N))]
+    integers += [partial for node in nodes for partial in _partial_results(node)]
     if extent.q_start is None:
         if Q in nodes:
             return 64
@@ -92,6 +93,13 @@ def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]
 def _roots(program: Program) -> list[Expr]:
     conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
     return [program.mask, *conditions, program.score, *([] if program.sink is None else [program.sink])]
+
+
+def _partial_results(node: Expr) -> Iterator[Expr]:
+    """What a sum or a product of more than two comes by on its way, from left to right."""
+    if isinstance(node, Apply) and node.op in ("add", "mul") and node.type == "int":
+        for count in range(2, len(node.args)):
+            yield Apply(node.op, node.args[:count], "int")
 
 
 def _is_wide(held: TableContents) -> bool:

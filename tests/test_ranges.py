@@ -72,6 +72,8 @@ def plus_bias(index: Expr) -> Expr:
         (fold.less(fold.mul(Q, fold.mul(K, HEADS)), Const(0)), Extent(1000, 1000, heads=2048), 32),
         (fold.less(fold.mul(Q, fold.mul(K, HEADS)), Const(0)), Extent(1000, 1000, heads=2100), 64),
         (fold.less(Q, Const(2**31)), Extent(8, 8), 64),
+        (fold.less(fold.add(Q, fold.mul(Const(-(2**20)), K), fold.mul(Const(2**20), K)), N), Extent(1024, 8), 32),
+        (fold.less(fold.add(fold.mul(Q, Const(2**30)), K, fold.mul(Const(-(2**30)), Q)), N), Extent(8, 8), 64),
         (fold.equal(fold.mod(fold.sub(fold.mul(Q, Const(2**28)), K), 7), Const(0)), Extent(8, 8), 64),
         (fold.less(fold.hashed(Q, K), Const(2**30)), Extent(8, 8), 32),
         (fold.less(fold.add(fold.hashed(Q, K), Const(1)), Const(2**30)), Extent(8, 8), 64),
