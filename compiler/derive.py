@@ -20,7 +20,7 @@ def reads(expr: Expr, table: str | None = None) -> tuple[Entry, ...]:
 def derivative(expr: Expr, variable: Expr) -> Expr:
     """d ``expr`` / d ``variable``, both float; the variable is the logit or one entry of a table.
 
-    At the kinks of ``abs``, ``min`` and ``max`` the slope is what PyTorch's own operators use: 0 at ``abs(0)``; a tie of
+    At the kinks of ``abs``, ``min`` and ``max`` the slope is that of PyTorch's own operators: 0 at ``abs(0)``; a tie of
     ``min`` or ``max`` is shared equally between two arguments. A condition is constant: only the chosen branch counts.
     """
     slopes: dict[Expr, Expr] = {}

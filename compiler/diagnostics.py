@@ -53,7 +53,7 @@ class Diagnostic:
 class AttnError(Exception):
     """Every fault of a text, all independent ones at once."""
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]):
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
         super().__init__("\n\n".join(map(render, self.diagnostics)))
 

@@ -280,7 +280,7 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
 
 
 def transform(expr: Expr, replace: Callable[[Expr], Expr]) -> Expr:
-    """Rebuild an expression from its parts up, each rebuilt node passed through ``replace``; shared parts stay shared."""
+    """Rebuild an expression from its parts up, each new node passed through ``replace``; shared parts stay shared."""
     done: dict[Expr, Expr] = {}
     for node in walk(expr):
         parts = children(node)

@@ -28,7 +28,11 @@ def _finalize(value: Any) -> Any:
 
 
 class _Templates(jinja2.BaseLoader):
-    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, None]:
+    def get_source(
+        self,
+        environment: jinja2.Environment,  # noqa: ARG002 - the base class names it
+        template: str,
+    ) -> tuple[str, str, None]:
         return read_template(template), template, None
 
 
