@@ -207,10 +207,13 @@ INLINE Real power_of_two(Real x) { return library_exp2(x); }
 INLINE Real exponential(Real x) { return library_exp(x); }
 INLINE Reals exponential(Reals x) {
     if constexpr (sizeof(Real) == 8) return lane_by_lane(x, library_exp);
-    x = at_most(at_least(x, LEAST_EXPONENT * LN2), Real(128.0001) * LN2);
-    Reals shifted = x * LOG2E + ROUNDER, n = shifted - ROUNDER;
-    Reals rest = (x - n * Real(0.693359375)) - n * Real(-2.12194440e-4);
-    return scaled_power(rest * LOG2E, shifted);
+    Reals inside = at_most(at_least(x, LEAST_EXPONENT * LN2), -LEAST_EXPONENT * LN2);
+    Reals shifted = inside * LOG2E + ROUNDER, n = shifted - ROUNDER;
+    Reals rest = (inside - n * Real(0.693359375)) - n * Real(-2.12194440e-4);
+    Reals power = scaled_power(rest * LOG2E, shifted);
+    // At either end the exponent has no room for what the fraction adds to it.
+    power = x < (LEAST_EXPONENT + Real(0.5)) * LN2 ? Reals{} : power;
+    return x > -LEAST_EXPONENT * LN2 ? each_lane(INFINITE) : power;
 }
 
 INLINE Real logarithm(Real x) { return library_log(x); }
