@@ -72,8 +72,7 @@ def test_compiles_for_sm_90(file: str) -> None:
     check(file, "sm_90", KERNELS if file == "alibi" else WALKS)
 
 
-@pytest.mark.parametrize("target", ["sm_80", "gfx942"])
-@pytest.mark.parametrize("file", ["longformer", "alibi"])
+@pytest.mark.parametrize(("file", "target"), [("longformer", "sm_80"), ("alibi", "gfx942")])
 def test_compiles_for_other_targets(file: str, target: str) -> None:
     check(file, target, WALKS)
 

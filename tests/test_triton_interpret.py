@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .triton_patterns import cases
+from .triton_shipped import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 Report = dict[str, dict[str, tuple[float, float]]]
@@ -31,6 +32,17 @@ def report() -> Report:
 def test_equals_the_dense_formula(name: str, report: Report) -> None:
     wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("name", [f"{shipped.file}.{shipped.name}" for shipped in SHIPPED])
+def test_keeps_exactly_the_keys_of_a_shipped_pattern(name: str, report: Report) -> None:
+    wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
+    assert not wrong, wrong
+
+
+def test_every_shipped_file_is_there() -> None:
+    files = {path.stem for path in (ROOT / "patterns").glob("*.attn")} - {"std"}
+    assert {shipped.file for shipped in SHIPPED} == files
 
 
 def test_the_comparison_sees_a_single_pair(report: Report) -> None:

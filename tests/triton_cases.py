@@ -27,6 +27,8 @@ from attnc.runtime.launch import Launch, TableArgument
 
 from .triton_case import Case, Positions, murmur, numbers
 from .triton_patterns import cases
+from .triton_shipped import SHIPPED
+from .triton_shipped import support as shipped_support
 
 
 def brute_schedule(counts: Tensor, tiles: tuple[int, int]) -> Schedule:
@@ -206,7 +208,8 @@ def support(case: Case) -> dict[str, tuple[float, float]]:
 
 
 def exactly_countable(case: Case) -> bool:
-    return case.score == LOGIT and case.sink is None and not case.dropout and case.dtype != torch.float16
+    plain = case.score == LOGIT and case.sink is None and not case.dropout
+    return plain and case.dtype == torch.float32 and not case.wide and case.layout == "plain"
 
 
 def main(names: Sequence[str]) -> None:
@@ -217,6 +220,9 @@ def main(names: Sequence[str]) -> None:
             report[case.name] = compare(case)
             if exactly_countable(case):
                 report[case.name] |= support(case)
+    for shipped in SHIPPED:
+        if not names:
+            report[f"{shipped.file}.{shipped.name}"] = shipped_support(shipped)
     print(json.dumps(report))
 
 
