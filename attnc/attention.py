@@ -214,7 +214,7 @@ def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., A
     """The function that takes a declaration's constants, by position or by name."""
     constants = [parameter for parameter in declaration.parameters if parameter.compile_time]
     names = [parameter.name for parameter in constants]
-    late = {parameter.name for parameter in declaration.parameters if not parameter.compile_time}
+    late = {parameter.name for parameter in declaration.parameters if parameter.run_time}
 
     def bound(*positional: Any, **given: Any) -> Attention | Model:
         from .compiler.module import bind
