@@ -74,7 +74,10 @@ def compiler() -> Compiler:
     """
     named = settings.cxx
     if named is not None:
-        command = tuple(shlex.split(named))
+        try:
+            command = tuple(shlex.split(named))
+        except ValueError as error:
+            raise NoCompilerError(f"the setting cxx is {named!r}: {error}") from None
         path = shutil.which(command[0]) if command else None
         if path is None:
             raise NoCompilerError(f"the C++ compiler {named!r}, named by the setting cxx, is not on PATH")
