@@ -158,6 +158,8 @@ def _bent(scope: Scope, inner: str) -> str:
         f"({inner} if q - k < {scope.constant(scope.small())} else {inner} - 1.5)",
         f"max(-8.0, min({inner}, 8.0))",
         f"({inner}) - log(1 + abs(q - k))",
+        f"({inner}) - log(2 + max(q, k)) * 0.25",
+        f"2 * tanh({inner})",
         f"({inner}) * sigmoid(({inner}) / 2)",
         f"({inner}) - sigmoid(-({inner}))",
         f"({inner}) + sqrt(abs(q - k) + 1) * 0.25",
