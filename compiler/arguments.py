@@ -9,7 +9,7 @@ from typing import Any
 from . import limits
 from . import tree as t
 from .context import CONSTANT, Environment, literal_table
-from .ir import Const, Dimension, Entry, Literal_
+from .ir import Const, Dimension, Entry
 from .operators import as_float
 from .reports import at, counted, words
 from .scope import Definition
@@ -102,16 +102,17 @@ def default_value(
     evaluate: Evaluate,
 ) -> Value | None:
     """What a parameter is that was not given; its default may use the earlier parameters."""
-    assert formal.default is not None and formal.type is not None
+    assert formal.default is not None
+    assert formal.type is not None
     if env.session.generic:  # the default is checked where it stands
-        return stand_in(formal, env, values)
+        return stand_in(formal, values)
     local: dict[str, Any] = dict(values)
     inner = Environment(definition.scope, env.session, CONSTANT, local, {})
     value = evaluate(formal.default, inner)
     return taken_as(formal, value, formal.default, inner, values, sizes)
 
 
-def stand_in(formal: Formal, env: Environment, values: dict[str, Value]) -> Value | None:
+def stand_in(formal: Formal, values: dict[str, Value]) -> Value | None:
     """A parameter of which only the type is known."""
     kind = formal.type
     if kind is None:
@@ -146,6 +147,20 @@ def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
     raise AssertionError(kind)
 
 
+def dimensions_of(formal: Formal, env: Environment, values: dict[str, Value]) -> tuple[Dimension, ...] | None:
+    """The dimensions of a run-time parameter; None after reporting that one comes to nothing."""
+    assert formal.type is not None
+    found = []
+    for kind in formal.type.dimensions or ():
+        found.append(dimension(kind, values))
+        size = found[-1].size
+        if size is not None and size < 1:
+            message = f"a dimension has at least one entry, but `{kind.name}` is {size}"
+            env.fault("bad-size", message, formal.span)
+            return None
+    return tuple(found)
+
+
 def taken_as(
     formal: Formal,
     value: Value | None,
@@ -159,7 +174,9 @@ def taken_as(
         return None
     if formal.type.dimensions is None:
         return _constant(formal, formal.type, value, node, env)
-    wanted = tuple(dimension(d, values) for d in formal.type.dimensions)
+    wanted = dimensions_of(formal, env, values)
+    if wanted is None:
+        return None
     match value:
         case TableValue():
             return _table(formal, value, wanted, node, env, sizes)
@@ -261,7 +278,8 @@ def _literal(
     sizes: dict[str, Dimension],
 ) -> Value | None:  # fmt: skip
     """A list as the contents of a table."""
-    assert formal.type is not None and formal.type.element != "index"
+    assert formal.type is not None
+    assert formal.type.element != "index"
     shape: list[int] = []
     contents = _contents(formal, value, wanted, 0, node, env, shape)
     if contents is None:
@@ -291,7 +309,7 @@ def _contents(
     formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: Environment,
     shape: list[int],
 ) -> Any:  # fmt: skip
-    """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known yet."""
+    """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known."""
     assert formal.type is not None
     if axis == len(wanted):
         return _leaf(formal, value, node, env)
@@ -322,19 +340,15 @@ def _contents(
     return tuple(parts)
 
 
-def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) -> Literal_ | None:
+def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) -> Any:
     assert formal.type is not None
     element = formal.type.element
     if element == "set" and isinstance(value, ConstantSet):
-        if value.runs is None:
-            unknown: Literal_ = _UNKNOWN
-            return unknown
-        return members_of(value, node, env)
+        return _UNKNOWN if value.runs is None else members_of(value, node, env)
     kinds = {"float": ("int", "float"), "bool": ("bool",)}.get(element, ("int",))
     if isinstance(value, Scalar) and value.kind in kinds:
         if not isinstance(value.expr, Const):
-            unknown = _UNKNOWN
-            return unknown
+            return _UNKNOWN
         return float(value.expr.value) if element == "float" else value.expr.value
     if isinstance(value, ListValue):
         message = f"{words(node.span)} has more dimensions than `{formal.name}`, which is `{formal.type}`"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from . import tree as t
 from .arguments import constants_first, stand_in
-from .context import MASK, SCALE, SCORE, SINK, Environment, Place, Session
+from .context import MASK, SCALE, SCORE, SINK, Environment, Local, Place, Session
 from .diagnostics import Span
 from .expressions import body_positions, pattern, read_locals, scalar
 from .ir import DEFAULT_SCALE, LOGIT, Const, Expr
@@ -20,14 +20,11 @@ _PLACES: dict[str, Place] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink
 
 
 def check_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
-    """Report the faults of local names that nothing uses."""
-    unused = tuple(b for b in bindings if b.name.name not in env.session.used)
-    local = dict(env.local)
-    inner = Environment(env.scope, env.session, env.place, local, env.positions)
-    read_locals(bindings, inner)
-    for binding in unused:
-        value = local.get(binding.name.name)
-        env.session.reports.extend(getattr(value, "faults", ()))
+    """Report the faults of local names that nothing has used."""
+    for binding in bindings:
+        value = env.local.get(binding.name.name)
+        if isinstance(value, Local) and binding.name.name not in env.session.used:
+            env.session.reports.extend(value.faults)
 
 
 def attention_of(
@@ -50,7 +47,11 @@ def attention_of(
         else:
             parts[name] = _float(fields[name].value, env)
     if session.generic:
-        check_locals(node.locals, Environment(scope, session, SCORE, dict(values), positions))
+        used = set(session.used)
+        env = Environment(scope, session, SCORE, dict(values), positions)
+        read_locals(node.locals, env)
+        session.used = used
+        check_locals(node.locals, env)
     if "mask" not in parts or None in parts.values():
         return None
     exprs: dict[str, Expr] = {name: value.expr for name, value in parts.items() if value is not None}
@@ -103,12 +104,11 @@ def applied(
     return found
 
 
-def unknowns(formals: tuple[Formal, ...], session: Session, scope: Scope) -> dict[str, Value | None]:
+def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
     """Every parameter with only its type known."""
-    env = Environment(scope, session, MASK, {}, {})
     values: dict[str, Value] = {}
     for formal in constants_first(formals):
-        value = stand_in(formal, env, values)
+        value = stand_in(formal, values)
         if value is not None:
             values[formal.name] = value
     return {formal.name: values.get(formal.name) for formal in formals}

@@ -1,4 +1,4 @@
-"""Each declaration checked by itself, its parameters unknown but for their types: what is wrong, and what others may use."""
+"""Each declaration by itself, its parameters unknown but for their types: what is wrong, and what others may use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .values import Scalar, Value
 
 def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
     """Check one declaration, after all that it uses."""
-    own = Reports()
+    own = Reports(reports)
     session = Session(own, generic=True)
     formals: tuple[Formal, ...] = ()
     kind: Type | None = None
@@ -32,8 +32,8 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
         own.add(stopped.diagnostic)
     reports.extend(own.found)
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
-    if isinstance(node, t.Constant) and value is None or isinstance(node, t.Pattern) and kind is None:
-        faulty = True
+    if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
+        faulty = True  # for want of something whose fault is reported elsewhere
     return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
 
 
@@ -69,7 +69,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
         if formal.default is not None:
             value = evaluate(formal.default, env)
             taken_as(formal, value, formal.default, env, values, {})
-        known = stand_in(formal, env, values)
+        known = stand_in(formal, values)
         env.local[formal.name] = known
         if known is not None:
             values[formal.name] = known
@@ -109,14 +109,14 @@ def _body(
     node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, session: Session
 ) -> Type | None:
     """Check what a declaration says; the kind that a pattern is of."""
-    values = unknowns(formals, session, scope)
+    values = unknowns(formals)
     positions = layer_positions(session, None, None)
     match node:
         case t.Pattern():
             env = Environment(scope, session, MASK, dict(values), positions)
             read_locals(node.locals, env)
             result = pattern(node.body, env, "a pattern is a condition")
-            check_locals(node.locals, Environment(scope, session, MASK, dict(values), positions))
+            check_locals(node.locals, env)
             return None if result is None else result.kind
         case t.Attention():
             attention_of(node, scope, session, values, positions)

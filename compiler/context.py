@@ -1,4 +1,4 @@
-"""Where an expression stands while it is worked out, and the account of that work: faults, limits, what is known already."""
+"""Where an expression stands while it is worked out, and the account of that work: faults, limits, what is known."""
 
 from __future__ import annotations
 
@@ -102,23 +102,31 @@ class Session:
         found = self._measures.get(id(expr))
         if found is not None:
             return found[1], found[2]
+        parts = expr.args if isinstance(expr, Apply) else children(expr)
+        if not parts:
+            return 1, 1
         size, depth = 1, 0
-        for part in children(expr):
+        for part in parts:
             part_size, part_depth = self.measure(part)
-            size, depth = size + part_size, max(depth, part_depth)
+            size += part_size
+            depth = max(depth, part_depth)
         self._measures[id(expr)] = (expr, size, depth + 1)
         return size, depth + 1
 
     def build(self, constructor: Callable[..., Expr], parts: tuple[Expr, ...], span: Span) -> Expr:
         """A node, refused before it is built where it would be past a limit."""
-        if 1 + sum(self.measure(part)[0] for part in parts) > limits.NODES:
+        size = 1
+        for part in parts:
+            size += 1 if isinstance(part, Const) else self.measure(part)[0]
+        if size > limits.NODES:
             self.overflow(span)
         result = constructor(*parts, span=span)
-        self.work += len(children(result))
-        if self.work > _WORK:
-            self.overflow(span)
-        if self.measure(result)[1] > limits.FILLED_NESTING:
-            self.too_deep(span)
+        if isinstance(result, Apply):
+            self.work += len(result.args)
+            if self.work > _WORK:
+                self.overflow(span)
+            if self.measure(result)[1] > limits.FILLED_NESTING:
+                self.too_deep(span)
         return result
 
 
@@ -166,7 +174,7 @@ class Environment:
 def _fits(value: bool | int | float) -> bool:
     if isinstance(value, float):
         return abs(value) < float("inf")
-    return -limits.LARGEST <= value <= limits.LARGEST
+    return abs(int(value)) <= limits.LARGEST
 
 
 def literal_table(

@@ -120,10 +120,18 @@ def _excerpt(source: Source, marks: list[_Mark], arrow: str, gutter: int) -> Ite
         here = sorted((mark for mark in marks if mark.line == number), key=lambda mark: mark.glyph == "-")
         text, skipped = _cropped(_numbered_line(source.text, number), here[0])
         yield f"{number:>{gutter}} | {text}".rstrip()
-        for mark in here:
+        row = ""
+        for mark in sorted(here, key=lambda mark: (mark.glyph == "-", mark.column)):
             column = max(mark.column - skipped, 1)
-            width = max(min(mark.width, len(text) + 1 - column), 1)
-            yield f"{' ' * gutter} | {' ' * (column - 1)}{mark.glyph * width} {mark.text}".rstrip()
+            if row and (len(row) >= column or mark.glyph == "^"):
+                yield f"{' ' * gutter} | {row}".rstrip()
+                row = ""
+            row = row.ljust(column - 1) + mark.glyph * max(min(mark.width, len(text) + 1 - column), 1)
+            if mark.text:
+                yield f"{' ' * gutter} | {row} {mark.text}".rstrip()
+                row = ""
+        if row:
+            yield f"{' ' * gutter} | {row}".rstrip()
         last = number
 
 

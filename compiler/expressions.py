@@ -13,8 +13,9 @@ from . import fold, limits
 from . import tree as t
 from .arguments import bind_arguments
 from .context import CONSTANT, MASK, Environment, Local, Session, position
-from .diagnostics import Diagnostic
-from .ir import FALSE, LOGIT, TRUE, Const, Entry, Expr, Q, Type
+from .entries import chosen_entry, item, number_of
+from .ir import FALSE, LOGIT, TRUE, Const
+from .names import definition_of
 from .operators import (
     PATTERNS,
     called,
@@ -30,10 +31,10 @@ from .operators import (
     power,
     summed,
 )
-from .reports import Reports, at, counted, words
+from .reports import Reports, words
 from .scope import Definition
 from .sets import domain, gathered, interval, members, membership
-from .values import ConstantSet, ListValue, Scalar, TableSet, TableValue, Value, described
+from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 
 def evaluate(node: t.Expression, env: Environment) -> Value | None:
@@ -41,7 +42,7 @@ def evaluate(node: t.Expression, env: Environment) -> Value | None:
     session = env.session
     session.visit(node.span)
     session.depth += 1
-    value: Value | None = _HANDLERS[type(node)](node, env)
+    value = _HANDLERS[type(node)](node, env)
     session.depth -= 1
     return value
 
@@ -52,7 +53,7 @@ def scalar(node: t.Expression, env: Environment) -> Scalar | None:
     if value is None or isinstance(value, Scalar):
         return value
     if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
-        return _entry(env, value, (), node)
+        return number_of(env, value, node)
     helps: tuple[str, ...] = ()
     if isinstance(value, TableValue) and value.dimensions:
         helps = (f"choose an entry: `{value.name}[{', '.join('…' for _ in value.dimensions)}]`",)
@@ -68,11 +69,10 @@ def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
     value = scalar(node, env)
     if value is None or value.kind in PATTERNS:
         return value
-    helps = ()
-    if value.kind == "int":
-        helps = (f"to keep a band, bound it: `abs({words(node.span)[1:-1]}) <= 128`",)
-        if "…" in helps[0]:
-            helps = ("to keep a band, bound it: `abs(q - k) <= 128`",)
+    helps: tuple[str, ...] = ()
+    if value.kind == "int" and isinstance(node, t.Arithmetic):
+        difference = words(node.span)[1:-1]
+        helps = (f"to keep a band, bound it: `abs({'q - k' if '…' in difference else difference}) <= 128`",)
     message = f"{wanted}, but {words(node.span)} is a number"
     env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps)
     return None
@@ -107,7 +107,7 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
                 "hidden-name", message, name.span, notes=("a local name may hide a declaration, never another one",)
             )
             continue
-        env.session.reports = Reports()
+        env.session.reports = Reports(outside)
         value = evaluate(binding.value, env)
         faults = tuple(env.session.reports.found)
         env.session.reports = outside
@@ -117,11 +117,11 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
 # Leaves and names
 
 
-def _number(node: t.Number, env: Environment) -> Value:
+def _number(node: t.Number, _: Environment) -> Value:
     return Scalar("float" if isinstance(node.value, float) else "int", Const(node.value), True)
 
 
-def _truth(node: t.Truth, env: Environment) -> Value:
+def _truth(node: t.Truth, _: Environment) -> Value:
     return Scalar("bool", Const(node.value), True)
 
 
@@ -153,7 +153,8 @@ _MISSING: Any = object()
 def _local(name: str, env: Environment) -> Value | None:
     """The value of a local name, or ``_MISSING``."""
     if name not in env.local:
-        return _MISSING
+        missing: Value | None = _MISSING
+        return missing
     value = env.local[name]
     if isinstance(value, Local):
         env.session.used.add(name)
@@ -238,7 +239,7 @@ def _as_scalar(value: Value, node: t.Expression, env: Environment) -> Scalar | N
     if isinstance(value, Scalar):
         return value
     if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
-        return _entry(env, value, (), node)
+        return number_of(env, value, node)
     message = f"a choice is between two numbers or two patterns, but {words(node.span)} is {described(value)}"
     env.fault("mixed-choice", message, node.span)
     return None
@@ -374,91 +375,20 @@ def _indexed(node: t.Indexed, env: Environment) -> Value | None:
     name = node.name.name
     found = _local(name, env)
     if found is _MISSING:
-        definition = env.scope.find(name)
-        if definition is None and env.scope.excused(name):
-            found = None
-        elif definition is None or definition.value is None:
-            message = f"`{name}` is not a table" if definition is None else f"`{name}` is not a table, but a pattern"
-            helps = () if definition is not None else env.session.reports.meant(name, [*env.local, *env.scope.names()])
-            env.fault("unknown-name" if definition is None else "not-a-table", message, node.name.span, helps=helps)
-            found = None
-        else:
-            found = definition.value
+        definition = definition_of(node.name, env, "a table, a parameter or a list")
+        found = None if definition is None else definition.value
+        if definition is not None and not definition.faulty and found is None:
+            env.fault("not-a-table", f"`{name}` is a pattern, and has no entries to choose from", node.name.span)
     indices = _several(node.indices, env)
     if found is None:
         return None
     if isinstance(found, ListValue):
-        return _item(env, node, found, indices)
+        return item(env, node, found, indices)
     if not isinstance(found, TableValue) or (not found.dimensions):
         message = f"`{name}` is {described(found)}, and has no entries to choose from"
         env.fault("not-a-table", message, node.name.span)
         return None
-    return _chosen_entry(env, node, found, indices)
-
-
-def _item(env: Environment, node: t.Indexed, found: ListValue, indices: list[Scalar | None]) -> Value | None:
-    """An entry of a list of constants."""
-    value: Value = found
-    for part, index in zip(node.indices, indices, strict=True):
-        if not is_integer(env, part, index, "an int as an index"):
-            return None
-        assert index is not None
-        if not index.constant:
-            message = f"a list of constants is indexed by constants, but {words(part.span)} is known only at run time"
-            helps = ("pass the list to a parameter that is a table: `int[8]`",)
-            env.fault("not-constant", message, part.span, helps=helps)
-            return None
-        if not isinstance(value, ListValue):
-            env.fault("wrong-arguments", f"{words(node.span)} has more indices than the list has dimensions", node.span)
-            return None
-        if not isinstance(index.expr, Const):
-            if not value.items:
-                return None
-            value = value.items[0]
-            value = env.session.unknown(value.kind, constant=True) if isinstance(value, Scalar) else value
-            continue
-        place = int(index.expr.value)
-        if not 0 <= place < len(value.items):
-            message = f"index {place} is outside of a list of {counted(len(value.items), 'entry').replace('entrys', 'entries')}"
-            env.fault("index-range", message, part.span, notes=("entries count from 0",))
-            return None
-        value = value.items[place]
-    return value
-
-
-def _chosen_entry(env: Environment, node: t.Indexed, found: TableValue, indices: list[Scalar | None]) -> Value | None:
-    """An entry of a run-time table."""
-    if len(indices) != len(found.dimensions):
-        message = f"`{node.name.name}` has {counted(len(found.dimensions), 'dimension')}, but "
-        message += f"{counted(len(indices), 'index').replace('indexs', 'indices')} here"
-        env.fault("wrong-arguments", message, node.span)
-        return None
-    exprs: list[Expr] = []
-    for part, index, dimension in zip(node.indices, indices, found.dimensions, strict=True):
-        if not is_integer(env, part, index, "an int as an index"):
-            continue
-        assert index is not None
-        exprs.append(index.expr)
-        hidden = env.session.generic and isinstance(index.expr, Entry)
-        if dimension.kind == "query" and index.expr != Q and not hidden:
-            message = f"a `query` dimension is indexed by `q` itself, but {words(part.span)} is something else"
-            notes = ("the table has a row for each query of the call, wherever the first one stands",)
-            env.fault("not-q", message, part.span, notes=notes)
-            exprs.pop()
-    return _entry(env, found, tuple(exprs), node) if len(exprs) == len(indices) else None
-
-
-def _entry(env: Environment, found: TableValue, indices: tuple[Expr, ...], node: t.Expression) -> Any:
-    if not env.place.tables:
-        message = f"{env.place.phrase} cannot look at {words(node.span)}, which is known only at run time"
-        env.fault("not-constant", message, node.span)
-        return None
-    if found.element == "set":
-        return TableSet(found.name, indices)
-    kind: Type = "int" if found.element == "order" else found.element
-    entry = Entry(found.name, indices, kind, span=node.span)
-    env.session.measure(entry)
-    return Scalar(kind, entry)
+    return chosen_entry(env, node, found, indices)
 
 
 # Applications
@@ -469,7 +399,9 @@ def _application(node: t.Application, env: Environment) -> Value | None:
     if name in env.local:
         for argument in node.arguments:
             evaluate(argument.value, env)
-        env.fault("not-a-pattern", f"`{name}` is not a pattern, and cannot be applied", node.name.span)
+        table = isinstance(env.local[name], TableValue)
+        helps = (f"an entry is chosen in brackets: `{name}[…]`",) if table else ()
+        env.fault("not-a-pattern", f"`{name}` is not a pattern, and cannot be applied", node.name.span, helps=helps)
         return None
     return apply(node.name, node.arguments, node, env)
 
@@ -499,16 +431,6 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
     if values is None:
         return env.session.unknown(definition.kind or "bool") if env.session.generic else None
     return expand(definition, values, node, env)
-
-
-def definition_of(name: t.Identifier, env: Environment, wanted: str) -> Definition | None:
-    """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
-    definition = env.scope.find(name.name)
-    if definition is None and not env.scope.excused(name.name):
-        helps = env.session.reports.meant(name.name, [*env.local, *env.scope.names()])
-        message = f"`{name.name}` is not {wanted}"
-        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps)
-    return definition
 
 
 def argument_values(

@@ -8,7 +8,7 @@ from operator import index
 
 from . import limits
 from . import tree as t
-from .arguments import constants_first, default_value, dimension
+from .arguments import constants_first, default_value, dimensions_of
 from .attentions import attention_of, layer_positions
 from .context import MASK, Environment, Session
 from .diagnostics import ArgumentError, Diagnostic, Label, nearest
@@ -126,8 +126,8 @@ def parameter_values(definition: Definition, given: Mapping[str, Value], session
         elif formal.type.element == "index":
             raise ArgumentError([_index_parameter(definition, formal)])
         elif formal.type.dimensions is not None:
-            kinds = tuple(dimension(d, values) for d in formal.type.dimensions)
-            value = TableValue(formal.name, formal.type.element, kinds)
+            kinds = dimensions_of(formal, env, values)
+            value = None if kinds is None else TableValue(formal.name, formal.type.element, kinds)
         elif formal.default is not None:
             value = default_value(formal, definition, env, values, {}, evaluate)
         else:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from . import limits
 from . import tree as t
-from .arguments import constants_first, default_value, dimension, match_arguments, members_of, taken_as
+from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, taken_as
 from .attentions import layer_positions
 from .context import CONSTANT, MASK, SETTING, TEST, Environment, Session, Stopped
-from .expressions import constant_integer, definition_of, evaluate, pattern
+from .expressions import constant_integer, evaluate, pattern
 from .extent import Extent
 from .fill import assembled, attention_value, parameter_tables
-from .ir import Const, Expr
+from .ir import Const, Dimension, Expr
 from .models import fill_model, model_sizes
+from .names import definition_of
 from .reports import Reports, at, listed, words
 from .scan import shortened
 from .scope import Definition, Scope
@@ -27,7 +28,7 @@ _TITLE = 100
 
 def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
     """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
-    own = Reports()
+    own = Reports(reports)
     try:
         found = tuple(_fill(node, scope, own))
     except Stopped as stopped:
@@ -212,18 +213,17 @@ def _values(
         return None
     env.session.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}
-    sizes: dict[str, object] = {}
+    sizes: dict[str, Dimension] = {}
     for formal in constants_first(definition.formals):
         assert formal.type is not None
         value: Value | None
         if formal.name in matched:
             argument, found = matched[formal.name]
-            value = taken_as(formal, found, argument.value, here, values, sizes)  # type: ignore[arg-type]
+            value = taken_as(formal, found, argument.value, here, values, sizes)
         elif formal.type.dimensions is not None and not bounded:
             assert formal.type.element != "index"
-            value = TableValue(
-                formal.name, formal.type.element, tuple(dimension(d, values) for d in formal.type.dimensions)
-            )
+            kinds = dimensions_of(formal, here, values)
+            value = None if kinds is None else TableValue(formal.name, formal.type.element, kinds)
         else:
             value = default_value(formal, definition, here, values, {}, evaluate)
         if value is not None:

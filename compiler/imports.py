@@ -10,7 +10,7 @@ from . import limits
 from . import tree as t
 from .diagnostics import AttnError, Diagnostic, Source
 from .reports import Reports, at
-from .scan import decode
+from .scan import decode, shortened
 
 SHIPPED = Path(__file__).parent.parent / "patterns"
 
@@ -68,14 +68,10 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -
             reports.add(Diagnostic("import-outside", message, at(span)))
             return None
         return Place(path, relative.as_posix(), of_ours)
-    message = f"there is no module `{'.'.join(parts)}`"
-    looked = (
-        f"looked for {relative.as_posix()} beside the file"
-        if folder is not None
-        else "a text without a file has no neighbours"
-    )
-    notes = (f"{looked}, then among the shipped patterns",)
-    helps = reports.meant(".".join(parts), shipped_names())
+    message = f"there is no module `{shortened('.'.join(parts))}`"
+    beside = "beside the file, then " if folder is not None else ""
+    notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
+    helps = () if reports.full else reports.meant(".".join(parts), shipped_names())
     reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps))
     return None
 

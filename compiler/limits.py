@@ -12,4 +12,4 @@ FILLED_NESTING = 128  # the same, of operators inside operators
 FAULTS = 100  # shown for one file
 PAIRS = 1 << 24  # looked at by one test
 
-LARGEST = 10**DIGITS - 1
+LARGEST: int = 10**DIGITS - 1

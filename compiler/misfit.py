@@ -1,4 +1,4 @@
-"""What the grammar does not take, said in the user's words: what stands there, what would fit, what was likely meant."""
+"""What the grammar does not take, in the user's words: what stands there, what would fit, what was likely meant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 5  # alternatives that a label lists
 def misfit(error: UnexpectedInput, segment: Segment, source: Source) -> Diagnostic:
     """The fault of a declaration that Lark refused; its positions count from the segment's start."""
     words = segment.words
-    place = words[0].start + int(error.pos_in_stream or 0)
+    place = words[0].start + int(getattr(error, "pos_in_stream", None) or 0)
     ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
     index = len(words) if ended else bisect_left([word.end for word in words], place + 1)
     found = words[index] if index < len(words) else None
@@ -73,16 +73,16 @@ def _phrase(expected: frozenset[str]) -> str:
     if {"INT", "LPAR", "NAME"} <= rest:
         phrases.append("an expression")
         rest -= {
-            "INT", "FLOAT", "NAME", "LPAR", "LBRACE", "LSQB", "TRUE", "FALSE", "Q", "K", "N", "S", "HEAD", "HEADS", "LAYER",
-            "LAYERS", "FOLD", "ALL", "FUNCTION", "MINUS", "NOT",
+            "INT", "FLOAT", "NAME", "LPAR", "LBRACE", "LSQB", "TRUE", "FALSE", "Q", "K", "N", "S", "HEAD", "HEADS",
+            "LAYER", "LAYERS", "FOLD", "ALL", "FUNCTION", "MINUS", "NOT",
         }  # fmt: skip
     elif {"PLUS", "STAR"} & rest and {"MINUS", "IN", "AND", "OR", "RANGE"} & rest:
         phrases.append("an operator")
         rest -= {
-            "PLUS", "STAR", "MINUS", "IN", "AND", "OR", "NOT_IN", "RANGE", "IF", "LPAR", "LSQB", "NOT", "SLASH", "PERCENT",
-            "LESSTHAN", "MORETHAN", *(name for name in rest if name.startswith("__ANON")),
+            "PLUS", "STAR", "MINUS", "IN", "AND", "OR", "NOT_IN", "RANGE", "IF", "LPAR", "LSQB", "NOT", "SLASH",
+            "PERCENT", "LESSTHAN", "MORETHAN", *(name for name in rest if name.startswith("__ANON")),
         }  # fmt: skip
-    if _CLAIMS <= rest:
+    if rest >= _CLAIMS:
         phrases.append("a check")
         rest -= _CLAIMS | {"ROW", "COLUMN", "PAIRS", "NOT"}
     if "NAME" in rest:
@@ -100,6 +100,8 @@ def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[s
     """What was likely meant."""
     starter = words[0].text
     match before.text if before else "", found.text:
+        case (_, "==") if starter == "const":
+            return ("a constant is given by `=`",)
         case ("=", "="):
             return ("write `==` without a space",)
         case (_, "=") if starter != "model":
@@ -110,14 +112,9 @@ def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[s
             return ("what a pattern is stands after `=`",)
         case (_, "if"):
             return ("a choice within an expression stands in parentheses: `(a if c else b)`",)
-    if (
-        before is not None
-        and before.kind == "word"
-        and found.text in (",", ")", "=")
-        and "{" not in _texts(words, found)
-    ):
-        if starter in ("pattern", "attention", "model"):
-            return ("every parameter has a type: `size: int`, `g: tokens`",)
+    typed = starter in ("pattern", "attention", "model") and found.text in (",", ")", "=")
+    if typed and before is not None and before.kind == "word" and "{" not in _texts(words, found):
+        return ("every parameter has a type: `size: int`, `g: tokens`",)
     if before is not None and before.kind in ("word", "number") and found.kind == "word":
         return ("between two clauses stands `and`, `or` or `+`",) if starter == "pattern" else ()
     return ()

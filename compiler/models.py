@@ -10,8 +10,9 @@ from . import tree as t
 from .attentions import applied, layer_positions
 from .context import CONSTANT, RULE, Environment, Session
 from .diagnostics import Span
-from .expressions import argument_values, constant_integer, definition_of, expand, scalar
+from .expressions import argument_values, constant_integer, expand, scalar
 from .ir import HEAD, Const, Expr
+from .names import definition_of
 from .operators import is_condition
 from .reports import at, words
 from .scope import Definition
@@ -95,8 +96,8 @@ Rule = t.LayerRule | t.HeadRule
 def owners(
     rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: Environment, block: Span
 ) -> list[int] | None:
-    """For each layer or head, the rule of the block that names it. None after reporting a gap, an overlap, or one there is not, and
-    where the count is not known yet.
+    """For each layer or head, the rule of the block that names it. None after reporting a gap, an overlap, or one that
+    there is not, and where the count is not known yet.
     """
     owner: dict[int, tuple[int, Span]] = {}
     rest: int | None = None
@@ -273,7 +274,8 @@ def _heads(
     rule: t.LayerRule, block: list[int] | None, layer: int, sizes: Sizes, env: Environment
 ) -> Iterator[AttentionValue | None]:
     """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
-    assert sizes.layers is not None and sizes.heads is not None
+    assert sizes.layers is not None
+    assert sizes.heads is not None
     positions = layer_positions(env.session, layer, sizes.layers)
     positions["heads"] = Scalar("int", Const(sizes.heads), True)
     once: dict[int, AttentionValue | None] = {}

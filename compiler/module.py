@@ -1,4 +1,4 @@
-"""The language's face to the rest of the compiler: a text, checked; a declaration, filled in; the tests, ready to run."""
+"""The language's face to the rest of the compiler: a text, checked; a declaration, filled in; tests, ready to run."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ class _Loader:
                     message = f"`{alias.name}` is imported twice"
                 first = scope.nodes.get(alias.name)
                 related = () if first is None else (at(first.name.span, "declared here"),)
-                helps = (f"give one of them another name: `import {imported.name.name} as other`",)
-                reports.add(Diagnostic("duplicate-name", message, at(alias.span), related, helps=helps))
+                another = (f"give one of them another name: `import {imported.name.name} as other`",)
+                reports.add(Diagnostic("duplicate-name", message, at(alias.span), related, helps=another))
                 continue
             found = None if module is None else module.definitions.get(imported.name.name)
             if module is not None and found is None:
@@ -223,14 +223,14 @@ def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...
 
 
 def _try_defaults(scope: Scope, reports: Reports) -> None:
-    """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file: what
-    is not reached is tried when it is used.
+    """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
+    what is not reached is tried when it is used.
     """
     left = limits.NODES
     for definition in scope.definitions.values():
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
-        own = Reports()
+        own = Reports(reports)
         session = Session(own, generic=False)
         try:
             values = parameter_values(definition, {}, session)
@@ -238,6 +238,7 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
                 filled(definition, values, session)
         except Stopped as stopped:
             own.add(stopped.diagnostic)
+            left = 0  # whatever uses it would be past the limit too
         reports.extend(own.found)
         left -= session.visits
 

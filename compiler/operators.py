@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeGuard
 
 from . import fold, limits
@@ -230,7 +231,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
             return None
         operation = fold.floordiv if sign == "//" else fold.mod
-        expr = env.build(lambda x, span: operation(x, divisor, span=span), first.expr, span=node.span)
+        expr = env.build(partial(operation, divisor=divisor), first.expr, span=node.span)
         return None if expr is None else Scalar("int", expr, first.constant)
 
     return divide
@@ -256,7 +257,8 @@ def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar
     good = is_number(env, node.base, base, "a number before `**`")
     if not is_number(env, node.exponent, exponent, "a number after `**`") or not good:
         return None
-    assert base is not None and exponent is not None
+    assert base is not None
+    assert exponent is not None
     for value, part in ((base, node.base), (exponent, node.exponent)):
         if not value.constant:
             message = f"both sides of `**` are constants, but {words(part.span)} is known only at run time"
@@ -265,11 +267,10 @@ def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar
     kind: Type = "int" if base.kind == exponent.kind == "int" else "float"
     if not isinstance(base.expr, Const) or not isinstance(exponent.expr, Const):
         return env.session.unknown(kind, constant=True)
-    if kind == "int" and exponent.expr.value < 0 and env.place.floats:
-        kind = "float"
-        base = as_float(env, base, node.span)
-        assert isinstance(base.expr, Const)
-    known = _power(base.expr.value, exponent.expr.value)
+    left, right = base.expr.value, exponent.expr.value
+    if kind == "int" and right < 0 and env.place.floats:
+        kind, left = "float", float(left)
+    known = _power(left, right)
     if isinstance(known, str):
         env.fault("bad-power", f"{words(node.span)} {known}", node.span)
         return None
@@ -447,13 +448,10 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
         wanted = counted(least, "argument") if most else f"at least {counted(least, 'argument')}"
         env.fault("wrong-arguments", f"`{name}` takes {wanted}, but has {len(values)} here", node.span)
         return None
-    if not all(
-        [is_number(env, part, value, f"numbers in `{name}`") for part, value in zip(nodes, values, strict=True)]
-    ):
+    if not _each(is_number, env, nodes, values, f"numbers in `{name}`") or not whole(values):
         return None
-    assert whole(values)
     if name == "hash":
-        if not all([is_integer(env, p, v, "ints in `hash`") for p, v in zip(nodes, values, strict=True)]):
+        if not _each(is_integer, env, nodes, values, "ints in `hash`"):
             return None
         return made(env, "int", fold.hashed, values, node.span)
     if name in ("abs", "min", "max"):
@@ -467,15 +465,23 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
     if isinstance(argument.expr, Const) and not _in_domain(name, float(argument.expr.value)):
         env.fault("bad-argument", f"`{name}` of {argument.expr.value} is no number", nodes[0].span)
         return None
-    return made(env, "float", lambda x, span: fold.function(operation, x, span=span), (argument,), node.span)
+    return made(env, "float", partial(fold.function, operation), (argument,), node.span)
+
+
+def _each(
+    test: Callable[[Environment, t.Expression, Scalar | None, str], bool], env: Environment,
+    nodes: Sequence[t.Expression], values: Operands, wanted: str,
+) -> bool:  # fmt: skip
+    """Whether all values pass; every one that does not is reported."""
+    return False not in [test(env, node, value, wanted) for node, value in zip(nodes, values, strict=True)]
 
 
 def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
-    constructor = {"abs": fold.absolute, "min": fold.minimum, "max": fold.maximum}[node.function.name]
+    constructors: dict[str, Callable[..., Expr]] = {"abs": fold.absolute, "min": fold.minimum, "max": fold.maximum}
     kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.arguments):
         return None
-    return made(env, kind, constructor, one_kind(env, values, node.span), node.span)
+    return made(env, kind, constructors[node.function.name], one_kind(env, values, node.span), node.span)
 
 
 def _in_domain(name: str, value: float) -> bool:

@@ -9,12 +9,14 @@ import lark
 from lark.exceptions import UnexpectedInput
 
 from . import tree as t
-from .diagnostics import Diagnostic, Source, Span
+from .diagnostics import Diagnostic, Source, Span, nearest
 from .grow import Grower
 from .limits import NESTING
 from .misfit import misfit
 from .reports import Reports, at
-from .scan import Segment, segments
+from .scan import STARTERS, Segment, segments
+
+_LOOKED_AT = 500  # words of a broken declaration, for what it would have declared
 
 
 @lru_cache(maxsize=1)
@@ -37,12 +39,25 @@ def parse(source: Source, reports: Reports) -> t.Tree:
     Raises AttnError where the text is past a limit.
     """
     grower = Grower(source)
-    found = []
+    found: list[t.Declaration] = []
+    broken: set[str] = set()
     for segment in segments(source, reports.add):
         declaration = _declaration(segment, source, grower, reports) if segment.whole else None
-        if declaration is not None:
+        if declaration is None:
+            broken |= _names(segment)
+        else:
             found.append(declaration)
-    return t.Tree(source, tuple(found))
+    return t.Tree(source, tuple(found), frozenset(broken))
+
+
+def _names(segment: Segment) -> set[str]:
+    """The names that a declaration, which could not be read, would have declared."""
+    words = segment.words
+    if words[0].text == "from":
+        return {word.text for word in words if word.kind == "word"}
+    near = words[:_LOOKED_AT]
+    starts = [i for i, word in enumerate(near) if i == 0 or (word.kind == "word" and nearest(word.text, STARTERS))]
+    return {words[i + 1].text for i in starts if i + 1 < len(words) and words[i + 1].kind == "word"}
 
 
 def _declaration(segment: Segment, source: Source, grower: Grower, reports: Reports) -> t.Declaration | None:

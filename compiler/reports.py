@@ -10,16 +10,17 @@ from .scan import shortened
 
 
 class Reports:
-    """Collects faults: each once, and no more than people read."""
+    """Collects faults: each once, and no more than people read. ``outer`` is where these will go in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Reports | None = None) -> None:
+        self.outer = outer
         self.found: list[Diagnostic] = []
         self.more = 0
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
     def full(self) -> bool:
-        return len(self.found) >= limits.FAULTS
+        return len(self.found) >= limits.FAULTS or (self.outer is not None and self.outer.full)
 
     def add(self, diagnostic: Diagnostic) -> None:
         place = diagnostic.primary.span if diagnostic.primary else None
@@ -79,6 +80,6 @@ def listed(items: Iterable[str], last: str = "or") -> str:
     return several[0] if len(several) == 1 else f"{', '.join(several[:-1])} {last} {several[-1]}"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, several: str = "") -> str:
     """``1 argument``, ``3 arguments``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {several or noun + 's'}"

@@ -15,10 +15,11 @@ from . import limits
 from .diagnostics import AttnError, Diagnostic, Label, Source, Span
 
 STARTERS = frozenset({"const", "pattern", "attention", "model", "test", "from"})
-RESERVED = frozenset(
-    "and or not in if else for where true false any all sum abs min max hash exp log tanh sqrt sigmoid q k n s head heads "
-    "layer layers const pattern attention model test from import as at".split()
-)
+RESERVED = frozenset({
+    "and", "or", "not", "in", "if", "else", "for", "where", "true", "false", "any", "all", "sum", "abs", "min", "max",
+    "hash", "exp", "log", "tanh", "sqrt", "sigmoid", "q", "k", "n", "s", "head", "heads", "layer", "layers", "const",
+    "pattern", "attention", "model", "test", "from", "import", "as", "at",
+})  # fmt: skip
 PYTHON_WORDS = frozenset(keyword.kwlist) - RESERVED
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
 _WORD = re.compile(
@@ -28,7 +29,8 @@ _WORD = re.compile(
     r"|(?P<sign>\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.])|(?P<other>[^\x00-\x7f]+|\"+|[\s\S])"
 )
 _INSTEAD = {
-    "&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=`", "~": "write `not`", "^": "write `**` for a power",
+    "&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=`", "~": "write `not`",
+    "^": "write `**` for a power",
     ";": "nothing stands between declarations, a line's end carries no meaning", "'": "a picture stands in `\"\"\"`",
     '"': 'a picture stands between `"""` and `"""`', "@": "a comment starts with `#`", "?": "write `a if c else b`",
 }  # fmt: skip

@@ -42,6 +42,7 @@ class Scope:
     definitions: dict[str, Definition] = field(default_factory=dict)
     imported: dict[str, Definition | None] = field(default_factory=dict)  # None: the import has a fault
     prelude: Mapping[str, Definition] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()  # names whose declarations could not be read
 
     def find(self, name: str) -> Definition | None:
         """The declaration that a name means, or None: there is none, or :meth:`excused` says why not."""
@@ -49,11 +50,11 @@ class Scope:
             return self.definitions.get(name)
         if name in self.imported:
             return self.imported[name]
-        return self.prelude.get(name)
+        return None if name in self.broken else self.prelude.get(name)
 
     def excused(self, name: str) -> bool:
         """Whether the name is declared, but its fault was reported elsewhere."""
-        return self.find(name) is None and (name in self.nodes or name in self.imported)
+        return self.find(name) is None and (name in self.nodes or name in self.imported or name in self.broken)
 
     def names(self) -> Iterator[str]:
         yield from self.nodes
@@ -73,6 +74,7 @@ def collect(tree: t.Tree, scope: Scope, reports: Reports) -> None:
             reports.add(Diagnostic("duplicate-name", message, at(node.name.span), (at(first, "first here"),)))
         else:
             scope.nodes[name] = node
+    scope.broken = tree.broken - scope.nodes.keys()
 
 
 def ordered(scope: Scope, reports: Reports) -> list[t.Named]:

@@ -22,7 +22,8 @@ def interval(env: Environment, node: t.Range, low: Scalar | None, high: Scalar |
     good = is_integer(env, node.low, low, "an int before `..`")
     if not is_integer(env, node.high, high, "an int after `..`") or not good:
         return None
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     if not node.closed:
         last = env.build(fold.sub, high.expr, Const(1), span=node.high.span)
         if last is None:
@@ -107,12 +108,12 @@ def domain(env: Environment, node: t.Comprehension, container: Value | None) -> 
     if container is None or isinstance(container, ConstantSet):
         return container
     run_time = isinstance(container, OpenSet | TableSet | TableValue)
-    message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {described(container)}"
+    told = "known only at run time" if run_time else described(container)
+    message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {told}"
     helps: tuple[str, ...] = ()
     if isinstance(container, TableValue) and container.element == "set" and not container.dimensions:
         helps = (f"declare `{container.name}: set`, a constant",)
-    notes = ("it is known only at run time",) if run_time else ()
-    env.fault("not-constant", message, node.domain.span, notes=notes, helps=helps)
+    env.fault("not-constant", message, node.domain.span, helps=helps)
     return None
 
 

@@ -169,8 +169,8 @@ class FunctionCall:
 
 
 Expression = (
-    Number | Truth | Builtin | Name | Application | Indexed | SetLiteral | ListLiteral | Range | Junction | Not | Comparison
-    | Arithmetic | Negative | Power | Conditional | Comprehension | FunctionCall
+    Number | Truth | Builtin | Name | Application | Indexed | SetLiteral | ListLiteral | Range | Junction | Not
+    | Comparison | Arithmetic | Negative | Power | Conditional | Comprehension | FunctionCall
 )  # fmt: skip
 
 
@@ -348,10 +348,11 @@ Declaration = Constant | Pattern | Attention | Model | Test | Import
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One file."""
+    """One file. ``broken``: names whose declarations could not be read, so that nobody calls them unknown."""
 
     source: Source
     declarations: tuple[Declaration, ...]
+    broken: frozenset[str] = frozenset()
 
 
 def parts(node: Expression) -> tuple[Expression, ...]:

@@ -47,7 +47,8 @@ class ParameterType:
             return self.element
         if self.element == "set" and not self.dimensions:
             return "tokens"
-        return f"{self.element}[{', '.join(str(d.size) if d.kind == 'fixed' else d.name or d.kind for d in self.dimensions)}]"
+        sizes = (str(d.size) if d.kind == "fixed" else d.name or d.kind for d in self.dimensions)
+        return f"{self.element}[{', '.join(sizes)}]"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def parameter_type(
     constant: Callable[[t.Dimension], int | str | None],
     reports: Reports,
 ) -> ParameterType | None:
-    """The type that the text names. ``integers``: the int parameters; ``constant``: the size that a name stands for, the
-    name itself where it is free, or None after a fault of its own.
+    """The type that the text names; None after reporting a fault. ``integers``: the int parameters; ``constant``: the
+    size that a name stands for, the name itself where it is free, or None after a fault of its own.
     """
     name = node.element.name
     if name not in _PLAIN and name not in ("tokens", "order"):

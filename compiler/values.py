@@ -46,7 +46,7 @@ class ConstantSet:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """Members that depend on positions or tables: closed ranges of expressions, a single member from itself to itself."""
+    """Members that depend on positions or tables: closed ranges; a single member is one from itself to itself."""
 
     ranges: tuple[tuple[Expr, Expr], ...]
 
