@@ -112,7 +112,14 @@ def stored_site(site: Site, slope: str, dialect: TritonDialect) -> SiteLines:
 
 
 def written(statements: Iterable[Statement]) -> tuple[Code, ...]:
-    return tuple(Code(f"{statement.name} = {statement.text}") for statement in statements)
+    return tuple(Code(f"{statement.name} = {_right_side(statement)}") for statement in statements)
+
+
+def _right_side(statement: Statement) -> str:
+    """A condition on scalars is joined to a true constant: Triton's interpreter gives a comparison the type of what it
+    compares, and would make numbers of it where it meets a block of conditions. A compiler folds this away."""
+    scalar = statement.type == "bool" and not statement.depends
+    return f"True & ({statement.text})" if scalar else statement.text
 
 
 def _split(

@@ -108,6 +108,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
     """The gradients of q, k, v and of every float table, from what forward returned and the gradients of both."""
     kernels = _prepared(launch)
+    grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()

@@ -136,6 +136,12 @@ def table_cases() -> list[Case]:
         entry("flag", HEAD, fold.sub(K, Q), kind="bool"), fold.less(entry("weight", K), Const(0.5))
     )
     limits = fold.less(K, entry("limit", Q, kind=INT))
+    scalar = fold.disjunction(
+        fold.conjunction(fold.less(entry("level"), Const(0.25)), CAUSAL),
+        fold.conjunction(
+            fold.negation(entry("on", kind="bool")), fold.less(K, constant(7)), fold.less(HEAD, constant(1))
+        ),
+    )
     far = entry("doc", fold.add(K, constant(7)), kind=INT)
 
     def dense_documents(p: Positions) -> Tensor:
@@ -164,6 +170,13 @@ def table_cases() -> list[Case]:
         Case(
             "outside_reads_zero", fold.equal(far, constant(0)), lambda p: looked_up(p.tables["doc"], p.k + 7) == 0,
             tables=document.tables, values={"doc": (labels[0], False)},
+        ),
+        Case(
+            "scalars", scalar,
+            lambda p: ((p.tables["level"] < 0.25)[:, None, None, None] & (p.k <= p.q))
+            | ((p.tables["on"] == 0)[:, None, None, None] & (p.k < 7) & (p.head < 1)),
+            tables=(table("level", "float"), table("on", "bool")), batch=2,
+            values={"level": (torch.tensor([0.125, 0.5]), True), "on": (torch.tensor([1, 0], dtype=torch.uint8), True)},
         ),
         Case(
             "prefix", prefix, lambda p: (p.k <= p.q) | (p.k < p.tables["length"][:, None, None, None]),
