@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from attnc.compiler.arrange import arrange
-from attnc.compiler.ir import Attention
+from attnc.compiler.ir import DEFAULT_SCALE, Attention
 from attnc.compiler.module import bind, load_shipped
 from attnc.compiler.plan import Program
 from attnc.compiler.render_triton import KERNELS, Variant, render_triton
 from attnc.compiler.source import KernelSource
 from attnc.compiler.triton_steps import KEY_TILE, QUERY_TILE, make_variant
+
+from .triton_patterns import cases
 
 ROOT = Path(__file__).resolve().parent.parent
 # One declaration of each shipped file, with what its parameters need.
@@ -75,6 +77,27 @@ def test_compiles_for_sm_90(file: str) -> None:
 @pytest.mark.parametrize(("file", "target"), [("longformer", "sm_80"), ("alibi", "gfx942")])
 def test_compiles_for_other_targets(file: str, target: str) -> None:
     check(file, target, WALKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("bias_batched", ("backward_queries",)),  # atomic additions
+        ("rows_and_columns_wide", ("backward_keys", "backward_queries")),  # stored sums, 64 bits
+        ("sink_rows", ("forward", "delta")),
+        ("alibi_dropout", ("forward", "backward_keys")),
+        ("scalars", ("forward",)),  # conditions that no position changes
+    ],
+)
+def test_what_shipped_files_do_not_use_compiles(name: str, kernels: tuple[str, ...]) -> None:
+    from attnc.runtime.aot import compile_for
+
+    (case,) = (case for case in cases() if case.name == name)
+    attention = Attention(name, case.mask, case.score, DEFAULT_SCALE, case.sink, case.tables)
+    program = arrange(attention, QUERY_TILE, KEY_TILE)
+    tables = tuple(ELEMENTS[table.element] for table in program.tables)
+    variant = make_variant("bf16", 64, 64, tables, wide=case.wide, dropout=case.dropout > 0)
+    assert all(kernel.binary for kernel in compile_for(program, variant, "sm_90", kernels))
 
 
 def test_a_target_of_another_form_is_refused() -> None:

@@ -122,20 +122,10 @@ def arithmetic_cases() -> list[Case]:
 
 
 def table_cases() -> list[Case]:
-    """Masks that read tables: labels, lengths, sets, flags, limits of queries."""
+    """Masks that read labels and scalars."""
     documents = fold.equal(entry("doc", Q, kind=INT), entry("doc", K, kind=INT))
     labels = integers(3, 2, 40).sort(-1).values
     prefix = fold.disjunction(CAUSAL, fold.less(K, entry("length", kind=INT)))
-    members = fold.disjunction(window(6), Member(Q, "g", ()), Member(K, "g", ()))
-    bitmap = torch.zeros(2, 35, dtype=torch.uint8)
-    bitmap[0, [0, 7, 34]] = 1
-    bitmap[1, [3]] = 1
-    blocks = fold.conjunction(CAUSAL, Member(fold.floordiv(K, 8), "chosen", (HEAD, fold.floordiv(Q, 8))))
-    chosen = (integers(2, 2, 5, 5) > 0).to(torch.uint8)
-    flags = fold.conjunction(
-        entry("flag", HEAD, fold.sub(K, Q), kind="bool"), fold.less(entry("weight", K), Const(0.5))
-    )
-    limits = fold.less(K, entry("limit", Q, kind=INT))
     scalar = fold.disjunction(
         fold.conjunction(fold.less(entry("level"), Const(0.25)), CAUSAL),
         fold.conjunction(
@@ -147,17 +137,6 @@ def table_cases() -> list[Case]:
     def dense_documents(p: Positions) -> Tensor:
         doc = p.tables["doc"]
         return looked_up(doc, p.q) == looked_up(doc, p.k)
-
-    def dense_members(p: Positions) -> Tensor:
-        g = p.tables["g"]
-        return dense_window(6)(p) | (looked_up(g, p.q) != 0) | (looked_up(g, p.k) != 0)
-
-    def dense_flags(p: Positions) -> Tensor:
-        keep = looked_up(p.tables["flag"], p.head, p.k - p.q) != 0
-        return keep & (looked_up(p.tables["weight"], p.k) < 0.5)
-
-    def dense_limits(p: Positions) -> Tensor:
-        return p.k < looked_up(p.tables["limit"], p.q - p.q[:, :, :1])
 
     document = Case(
         "documents", documents, dense_documents, tables=(table("doc", "int", "token"),), values={"doc": (labels, True)},
@@ -183,6 +162,34 @@ def table_cases() -> list[Case]:
             tables=(table("length", "int"),), batch=2,
             values={"length": (torch.tensor([5, 30], dtype=torch.int32), True)},
         ),
+    ]  # fmt: skip
+
+
+def set_cases() -> list[Case]:
+    """Masks that read sets, flags and limits of queries."""
+    members = fold.disjunction(window(6), Member(Q, "g", ()), Member(K, "g", ()))
+    bitmap = torch.zeros(2, 35, dtype=torch.uint8)
+    bitmap[0, [0, 7, 34]] = 1
+    bitmap[1, [3]] = 1
+    blocks = fold.conjunction(CAUSAL, Member(fold.floordiv(K, 8), "chosen", (HEAD, fold.floordiv(Q, 8))))
+    chosen = (integers(2, 2, 5, 5) > 0).to(torch.uint8)
+    flags = fold.conjunction(
+        entry("flag", HEAD, fold.sub(K, Q), kind="bool"), fold.less(entry("weight", K), Const(0.5))
+    )
+    limits = fold.less(K, entry("limit", Q, kind=INT))
+
+    def dense_members(p: Positions) -> Tensor:
+        g = p.tables["g"]
+        return dense_window(6)(p) | (looked_up(g, p.q) != 0) | (looked_up(g, p.k) != 0)
+
+    def dense_flags(p: Positions) -> Tensor:
+        keep = looked_up(p.tables["flag"], p.head, p.k - p.q) != 0
+        return keep & (looked_up(p.tables["weight"], p.k) < 0.5)
+
+    def dense_limits(p: Positions) -> Tensor:
+        return p.k < looked_up(p.tables["limit"], p.q - p.q[:, :, :1])
+
+    return [
         Case(
             "members", members, dense_members, tables=(table("g", "set"),), values={"g": (bitmap, True)}, batch=2,
             kv_heads=2,
@@ -317,4 +324,4 @@ def operation_cases() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    return [*plain_cases(), *arithmetic_cases(), *table_cases(), *score_cases()]
+    return [*plain_cases(), *arithmetic_cases(), *table_cases(), *set_cases(), *score_cases()]
