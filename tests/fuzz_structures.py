@@ -88,6 +88,9 @@ def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
     for axis, dimension in enumerate(table.dimensions, start=int(held.batched)):
         if dimension.kind in lengths:
             values = values.take(range(lengths[dimension.kind]), axis)
+    if table.element == "float":
+        # Exact in every dtype, and equal to no literal of a text: whether a pair is kept is no matter of rounding.
+        values = ((values * 64).round() / 64 + 1 / 256).astype(values.dtype)
     return Contents(values, held.batched)
 
 
