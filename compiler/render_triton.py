@@ -19,6 +19,8 @@ from .triton_body import make_body, stored_site, written
 from .triton_sites import Site, gradient_sites, used_tables
 
 DType = Literal["fp16", "bf16", "fp32", "fp64"]
+# What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
+_PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
 _ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", "fp64": "tl.float64"}
 KERNELS = ("forward", "delta", "backward_keys", "backward_queries")
 LEAST_LANES = 16  # what a matrix product takes at least
@@ -95,7 +97,7 @@ def render_triton(program: Program, variant: Variant) -> KernelSource:
         element=Code(_ELEMENTS[variant.dtype]),
         compute=Code(dialect.compute),
         integer=Code(dialect.integer),
-        precision=Code(', input_precision="ieee"' if variant.dtype == "fp32" else ""),
+        precision=Code(_PRODUCTS.get(variant.dtype, "")),
         wide=variant.wide,
         dropout=variant.dropout,
         tables=used_tables(program),
