@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..compiler.evaluate import NumpyArrays, environment, interpret
 from ..compiler.extent import Extent
-from ..compiler.ir import Attention
+from ..compiler.ir import Attention, Expr
 from .tables import INTEGERS, Sizes, check
 
 _ZERO = np.zeros(1, dtype=np.int64)
@@ -148,7 +149,7 @@ def check_starts(q_starts: Tensor, batch: int) -> None:
 def positions_of(call: Call) -> Tensor:
     """Where the query rows start: int64 [1] or [batch], on the device of q."""
     if call.q_starts is None:
-        return torch.tensor([call.q_start], dtype=torch.int64, device=call.q.device)
+        return torch.full((1,), call.q_start, dtype=torch.int64, device=call.q.device)
     return call.q_starts.to(call.q.device, torch.int64).reshape(-1).contiguous()
 
 
@@ -158,9 +159,18 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
     if call.scale is not None:
         scale = call.scale.detach().to(call.q.device, call.compute_dtype)
         return scale.expand(heads).contiguous()
+    values = _scales(attention.scale, heads, head_dim)
+    if len(set(values)) == 1:  # filled there: a copy from the host would have to wait
+        return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
+    return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
+
+
+@lru_cache(maxsize=512)
+def _scales(scale: Expr, heads: int, head_dim: int) -> tuple[float, ...]:
+    """The text's scale for each head."""
     bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
-    values = interpret(attention.scale, bound).reshape(-1)
-    return torch.from_numpy(values).to(call.q.device, call.compute_dtype).expand(heads).contiguous()
+    values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
+    return tuple(values.tolist())
 
 
 def check_dropout(dropout: object) -> float:

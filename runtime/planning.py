@@ -28,6 +28,7 @@ from .identity import identity
 from .launch import Gradients, Launch
 from .settings import settings
 from .tables import bind, widened
+from .verify import verify_schedule
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -67,6 +68,14 @@ class Kept(Generic[K, V]):
 
 
 @dataclass(frozen=True)
+class _Arranged:
+    """A Program, and for each of its tables whether the plan depends on what it holds."""
+
+    program: Program
+    matters: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is decided for calls of equal sizes and contents."""
 
@@ -75,7 +84,7 @@ class Plan:
     wide: bool
 
 
-_programs: Kept[tuple[str, int, int], Program] = Kept(512)
+_programs: Kept[tuple[str, int, int], _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
 _warned: set[str] = set()
 
@@ -113,12 +122,17 @@ def plan_of(
 ) -> Plan:
     """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table."""
     name = identity(attention)
-    program = _programs.get((name, query_tile, key_tile), lambda: arrange(attention, query_tile, key_tile))
-    decisive = schedule_depends(program)
-    matters = [number in decisive or table.element != "float" for number, table in enumerate(attention.tables)]
-    known = tuple(held if read else _sizes_only(held) for held, read in zip(contents, matters, strict=True))
+    arranged = _programs.get((name, query_tile, key_tile), lambda: _arranged(attention, query_tile, key_tile))
+    known = tuple(held if read else _sizes_only(held) for held, read in zip(contents, arranged.matters, strict=True))
     key = (name, query_tile, key_tile, extent, tuple(map(_contents_key, known)))
-    return _plans.get(key, lambda: _plan(attention, program, extent, known))
+    return _plans.get(key, lambda: _plan(attention, arranged.program, extent, known))
+
+
+def _arranged(attention: Attention, query_tile: int, key_tile: int) -> _Arranged:
+    program = arrange(attention, query_tile, key_tile)
+    decisive = schedule_depends(program)
+    matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
+    return _Arranged(program, tuple(matters))
 
 
 def _plan(attention: Attention, program: Program, extent: Extent, contents: tuple[Contents, ...]) -> Plan:
@@ -126,7 +140,10 @@ def _plan(attention: Attention, program: Program, extent: Extent, contents: tupl
     if outside is not None:
         raise ValueError(_outside_message(attention, outside))
     wide = index_width(program, extent, contents) == 64
-    return Plan(program, schedule(program, extent, contents), wide)
+    bounds = schedule(program, extent, contents)
+    if settings.verify:
+        verify_schedule(program, bounds, extent, contents)
+    return Plan(program, bounds, wide)
 
 
 def _outside_message(attention: Attention, outside: OutOfRange) -> str:

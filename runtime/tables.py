@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..compiler.contents import from_literal
 from ..compiler.extent import Contents, Extent
-from ..compiler.ir import Attention, Expr, Member, Position, Table, walk
+from ..compiler.ir import Apply, Attention, Const, Expr, Member, Position, Table, walk
 from .arguments import described
 from .launch import TableArgument
 
@@ -194,28 +195,64 @@ def _bitmap(attention: Attention, table: Table, tensor: Tensor, extent: Extent) 
 
 def universe_bound(attention: Attention, table: Table, extent: Extent) -> int | None:
     """One more than the largest element that the pattern looks for in a set; None where sizes alone do not tell."""
-    roots: list[Expr] = [attention.mask, attention.score]
-    if attention.sink is not None:
-        roots.append(attention.sink)
     bound = 1
-    for root in roots:
-        for node in walk(root):
-            if isinstance(node, Member) and node.table == table.name:
-                high = _upper_bound(node.element, extent)
-                if high is None:
-                    return None
-                bound = max(bound, high + 1)
+    for element in _elements(attention, table.name):
+        found = integer_bounds(element, extent)
+        if found is None:
+            return None
+        bound = max(bound, found[1] + 1)
     return bound
 
 
-def _upper_bound(element: Expr, extent: Extent) -> int | None:
-    match element:
-        case Position(name="k"):
-            return extent.n - 1
-        case Position(name="q") if extent.q_start is not None:
-            return max(extent.q_start, default=0) + extent.m - 1
+@lru_cache(maxsize=512)
+def _elements(attention: Attention, table: str) -> tuple[Expr, ...]:
+    """What is looked for in a set, all over an attention."""
+    roots = (attention.mask, attention.score, *(() if attention.sink is None else (attention.sink,)))
+    nodes = (node for root in roots for node in walk(root))
+    return tuple(node.element for node in nodes if isinstance(node, Member) and node.table == table)
+
+
+def integer_bounds(expr: Expr, extent: Extent) -> tuple[int, int] | None:
+    """The least and the greatest value that sizes and positions alone allow; None where they do not tell."""
+    match expr:
+        case Const(value=int() as value):
+            return value, value
+        case Position(name=("k" | "n" | "head" | "heads") as name):
+            size = extent.n if name in ("k", "n") else extent.heads
+            return (0, max(0, size - 1)) if name in ("k", "head") else (size, size)
+        case Position(name="q") if extent.q_start:
+            return min(extent.q_start), max(extent.q_start) + max(0, extent.m - 1)
+        case Apply(op=("add" | "sub" | "mul" | "neg" | "min" | "max" | "floordiv" | "mod") as op, args=args):
+            parts = [integer_bounds(part, extent) for part in args]
+            known = [part for part in parts if part is not None]
+            return _combined(op, known) if len(known) == len(parts) else None
         case _:
             return None
+
+
+def _combined(op: str, parts: list[tuple[int, int]]) -> tuple[int, int]:
+    lows, highs = [part[0] for part in parts], [part[1] for part in parts]
+    match op:
+        case "add":
+            return sum(lows), sum(highs)
+        case "sub":
+            return lows[0] - highs[1], highs[0] - lows[1]
+        case "neg":
+            return -highs[0], -lows[0]
+        case "min" | "max":
+            choose = min if op == "min" else max
+            return choose(lows), choose(highs)
+        case "floordiv":
+            return lows[0] // lows[1], highs[0] // lows[1]  # by a positive constant
+        case "mod":
+            return (lows[0], highs[0]) if lows[0] >= 0 and highs[0] < lows[1] else (0, lows[1] - 1)
+        case _:  # mul
+            return reduce(_product, parts)
+
+
+def _product(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    corners = [x * y for x in a for y in b]
+    return min(corners), max(corners)
 
 
 def _on_host(table: Table, form: Tensor) -> np.ndarray | None:
@@ -236,4 +273,6 @@ def _fits_32_bits(held: Contents, form: Tensor) -> bool:
 def _argument(form: Tensor, wide: bool, device: torch.device) -> Tensor:
     if form.dtype in (torch.int32, torch.int64):
         form = form.to(torch.int64 if wide else torch.int32)
+    if form.device != device and form.numel() == 1:  # filled there: a copy from here would have to wait
+        return torch.full(form.shape, form.item(), dtype=form.dtype, device=device)
     return form.to(device)

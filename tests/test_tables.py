@@ -7,10 +7,26 @@ import pytest
 import torch
 
 from attnc.compiler import fold
+from attnc.compiler.evaluate import NumpyArrays, environment, interpret
 from attnc.compiler.extent import Extent
-from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Dimension, Entry, Expr, K, Member, Q, Table
+from attnc.compiler.ir import (
+    DEFAULT_SCALE,
+    HEAD,
+    LOGIT,
+    Attention,
+    Const,
+    Dimension,
+    Entry,
+    Expr,
+    K,
+    Member,
+    N,
+    Q,
+    Table,
+)
+from attnc.compiler.ir import HEADS as HEADS_POSITION
 from attnc.runtime.arguments import collect
-from attnc.runtime.tables import Bound, Sizes, bind, check
+from attnc.runtime.tables import Bound, Sizes, bind, check, integer_bounds
 
 CPU = torch.device("cpu")
 TOKEN, QUERY, HEADS = Dimension("token"), Dimension("query"), Dimension("head")
@@ -214,3 +230,42 @@ def test_the_sink_counts_for_the_universe() -> None:
     made = Attention("p", fold.less_equal(K, Q), LOGIT, DEFAULT_SCALE, sink, (Table("g", "set", ()),))
     tensors = collect(made, {"g": {5, 8}}, CPU)
     assert members(bind(made, tensors, EXTENT, CPU, torch.float32).arguments[0].tensor) == [5], "rows are 0 to 5"
+
+
+ELEMENTS = (
+    K,
+    Q,
+    HEAD,
+    fold.floordiv(K, 3),
+    fold.sub(K, Q),
+    fold.add(fold.floordiv(Q, 4), Const(2)),
+    fold.mod(fold.sub(K, Q), 7),
+    fold.mod(K, 50),
+    fold.mul(fold.sub(Q, Const(9)), fold.sub(K, Const(4))),
+    fold.neg(K),
+    fold.minimum(K, Const(5)),
+    fold.maximum(fold.neg(Q), fold.floordiv(fold.sub(K, Const(20)), 6)),
+    fold.mul(Const(-3), HEAD),
+    fold.sub(N, K),
+    HEADS_POSITION,
+)
+
+
+@pytest.mark.parametrize("extent", [EXTENT, Extent(n=1, m=1), Extent(n=30, m=4, heads=3, q_start=(2, 26))], ids=str)
+def test_bounds_of_elements_hold(extent: Extent) -> None:
+    starts = np.asarray(extent.q_start)
+    bound = environment(NumpyArrays(), extent.n, extent.m, extent.heads, starts, {})
+    for element in ELEMENTS:
+        bounds = integer_bounds(element, extent)
+        values = interpret(element, bound)
+        assert bounds is not None
+        assert bounds[0] <= values.min() <= values.max() <= bounds[1], element
+        assert bounds[1] - bounds[0] <= 4 * (values.max() - values.min()) + 60, "and are of some use"
+
+
+def test_what_sizes_do_not_bound() -> None:
+    unknown = Extent(n=10, m=6, q_start=None)
+    assert integer_bounds(Q, unknown) is None
+    assert integer_bounds(fold.add(Q, K), unknown) is None
+    assert integer_bounds(Entry("bucket", (K,), "int"), EXTENT) is None
+    assert integer_bounds(fold.hashed(K), EXTENT) is None
