@@ -137,11 +137,7 @@ def build(source: KernelSource, using: Compiler) -> bytes:
 def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -> bool:
     """Compiles and links ``kernel.cpp``; whether that worked. BuildError instead of False with ``check``."""
     compiling = [*using.command, *flags, "-c", "kernel.cpp", "-o", "kernel.o"]
-    # PyTorch's own OpenMP is in the process: a second one beside it would bring a second set of threads.
-    linked = [] if _process_has_openmp() and "__GNUC__" in using.identity and "__clang__" not in using.identity else [
-        flag for flag in flags if flag == _OPENMP
-    ]  # fmt: skip
-    linking = [*using.command, "-shared", *linked, "kernel.o", "-o", "kernel.so"]
+    linking = [*using.command, "-shared", *_linked(using, flags), "kernel.o", "-o", "kernel.so"]
     for command in (compiling, linking):
         result = _run(command, folder)
         if result.returncode != 0:
@@ -149,6 +145,16 @@ def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -
                 raise BuildError(f"{shlex.join(command)} failed:\n{_shown(result.stderr)}")
             return False
     return True
+
+
+def _linked(using: Compiler, flags: Sequence[str]) -> tuple[str, ...]:
+    """What a library is linked with for OpenMP."""
+    if _OPENMP not in flags:
+        return ()
+    if "__clang__" not in using.identity and _process_has_openmp():
+        return ()  # GNU's is in the process, from PyTorch: another beside it would bring a second set of threads
+    # Nothing may stay open, so that a compiler without its OpenMP library is seen here and not when loading.
+    return (_OPENMP, "-Wl,-z,defs") if sys.platform == "linux" else (_OPENMP,)
 
 
 def _run(command: Sequence[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -152,7 +152,8 @@ def _arguments(
     """The structure that a kernel reads, and what must live as long as it does."""
     q, k, v = launch.q, launch.k, launch.v
     plan, runs = launch.schedule, launch.schedule.by_query
-    keep: list[object] = []
+    scale, q_start = launch.scale.contiguous(), launch.q_start.contiguous()
+    keep: list[object] = [scale, q_start]
 
     def array(values: Any, dtype: type) -> int:
         held: np.ndarray[Any, Any] = np.ascontiguousarray(values, dtype=dtype)
@@ -162,8 +163,8 @@ def _arguments(
     call = _Launch(
         batch=q.shape[0], heads=q.shape[1], kv_heads=max(1, k.shape[1]), m=q.shape[2], n=k.shape[2],
         threads=1 if _forked else torch.get_num_threads(), q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(),
-        q_step=_steps(q), k_step=_steps(k), v_step=_steps(v), scale=launch.scale.data_ptr(),
-        q_start=launch.q_start.data_ptr(), q_start_step=1 if launch.q_start.numel() > 1 else 0,
+        q_step=_steps(q), k_step=_steps(k), v_step=_steps(v), scale=scale.data_ptr(),
+        q_start=q_start.data_ptr(), q_start_step=1 if q_start.numel() > 1 else 0,
         run_pointer=array(runs.pointer, np.int64), run_start=array(runs.start, np.int32),
         run_length=array(runs.length, np.int32), run_kind=array(runs.kind, np.uint8), batch_slots=plan.batch_slots,
         head_slots=plan.head_slots, seed=launch.seed, drop_below=round(launch.dropout * 2**31),
