@@ -26,7 +26,7 @@ def test_random_structures(part: int) -> None:
         assert found is None, f"seed {seed}: {found}\n{program.text}\n{program.sizes}"
 
 
-@pytest.mark.parametrize(("name", "program"), fuzz_structures.pinned())
+@pytest.mark.parametrize(("name", "program"), list(fuzz_structures.pinned()))
 def test_structures_that_failed_once(name: str, program: Program) -> None:
     assert fuzz_structures.fault(program) is None
 
