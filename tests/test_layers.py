@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "text to tree": (
         "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow", "compiler.parse",
     ),
+    "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
         "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
         "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.expressions", "compiler.attentions",
