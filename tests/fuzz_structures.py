@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,7 +91,7 @@ def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
             values = values.take(range(lengths[dimension.kind]), axis)
     if table.element == "float":
         # Exact in every dtype, and equal to no literal of a text: whether a pair is kept is no matter of rounding.
-        values = ((values * 64).round() / 64 + 1 / 256).astype(values.dtype)
+        values = np.asarray((values * 64).round() / 64 + 1 / 256, values.dtype)
     return Contents(values, held.batched)
 
 
