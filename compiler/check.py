@@ -30,7 +30,7 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
             kind = _body(node, formals, scope, session)
     except Stopped as stopped:
         own.add(stopped.diagnostic)
-    reports.extend(own.found)
+    reports.absorb(own)
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
         faulty = True  # for want of something whose fault is reported elsewhere

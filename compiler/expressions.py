@@ -429,7 +429,7 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
         return None
     values = argument_values(definition, name, arguments, env)
     if values is None:
-        return env.session.unknown(definition.kind or "bool") if env.session.generic else None
+        return None
     return expand(definition, values, node, env)
 
 

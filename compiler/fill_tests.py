@@ -34,7 +34,7 @@ def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, 
     except Stopped as stopped:
         own.add(stopped.diagnostic)
         found = ()
-    reports.extend(own.found)
+    reports.absorb(own)
     return () if own.found else found
 
 

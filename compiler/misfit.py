@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
@@ -10,16 +11,22 @@ from .diagnostics import Diagnostic, Source, Span, nearest
 from .reports import at, listed
 from .scan import RESERVED, STARTERS, Segment, Word
 
-_SIGNS = {
-    "LBRACE": "{", "RBRACE": "}", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "COMMA": ",", "EQUAL": "=",
-    "COLON": ":", "DOT": ".", "STAR": "*", "PLUS": "+", "MINUS": "-", "RANGE": "..", "__ANON_0": "",
+_STARTS = {
+    "INT", "FLOAT", "NAME", "LPAR", "LBRACE", "LSQB", "TRUE", "FALSE", "Q", "K", "N", "S", "HEAD", "HEADS", "LAYER",
+    "LAYERS", "FOLD", "ALL", "FUNCTION", "MINUS", "NOT",
+}  # fmt: skip
+_OPERATORS = {
+    "+", "-", "*", "/", "//", "%", "**", "..", "<", "<=", ">", ">=", "==", "!=", "in", "not in", "not", "and", "or",
+    "if", "(", "[",
 }  # fmt: skip
 _CLAIMS = {"CAUSAL", "SYMMETRIC", "DIAGONAL", "ROWS", "COLUMNS", "WITHIN", "CONTAINS", "EQUALS", "DISJOINT", "PICTURE"}
 _MOST = 5  # alternatives that a label lists
 
 
-def misfit(error: UnexpectedInput, segment: Segment, source: Source) -> Diagnostic:
-    """The fault of a declaration that Lark refused; its positions count from the segment's start."""
+def misfit(error: UnexpectedInput, segment: Segment, source: Source, spelling: Mapping[str, str]) -> Diagnostic:
+    """The fault of a declaration that Lark refused; its positions count from the segment's start. ``spelling``: what
+    each terminal is in the text.
+    """
     words = segment.words
     place = words[0].start + int(getattr(error, "pos_in_stream", None) or 0)
     ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
@@ -31,7 +38,7 @@ def misfit(error: UnexpectedInput, segment: Segment, source: Source) -> Diagnost
         last = words[-1]
         message = f"{_subject(words)} ends too early"
         span = Span(source, last.end - 1, last.end)
-        return Diagnostic("syntax", message, at(span, f"after this, expected {_phrase(expected)}"), helps=())
+        return Diagnostic("syntax", message, at(span, f"after this, expected {_phrase(expected, spelling)}"), helps=())
     span = Span(source, found.start, found.end)
     if index == 0 or (found.kind == "word" and nearest(found.text, STARTERS) and found.text not in RESERVED):
         return _no_declaration(found, span)
@@ -39,7 +46,9 @@ def misfit(error: UnexpectedInput, segment: Segment, source: Source) -> Diagnost
         message = f"`{found.text}` is a reserved word and cannot be a name"
         return Diagnostic("reserved-word", message, at(span, "choose another name"))
     message = f"`{_shown(found)}` does not fit here"
-    return Diagnostic("syntax", message, at(span, f"expected {_phrase(expected)}"), helps=_helps(found, before, words))
+    return Diagnostic(
+        "syntax", message, at(span, f"expected {_phrase(expected, spelling)}"), helps=_helps(found, before, words)
+    )
 
 
 def _shown(word: Word) -> str:
@@ -66,31 +75,22 @@ def _expected(error: UnexpectedInput) -> frozenset[str]:
     return frozenset()
 
 
-def _phrase(expected: frozenset[str]) -> str:
-    """What would fit, without a terminal's name."""
+def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
+    """What would fit, in the language's own words."""
     rest = set(expected) - {"$END"}
     phrases = []
     if {"INT", "LPAR", "NAME"} <= rest:
         phrases.append("an expression")
-        rest -= {
-            "INT", "FLOAT", "NAME", "LPAR", "LBRACE", "LSQB", "TRUE", "FALSE", "Q", "K", "N", "S", "HEAD", "HEADS",
-            "LAYER", "LAYERS", "FOLD", "ALL", "FUNCTION", "MINUS", "NOT",
-        }  # fmt: skip
-    elif {"PLUS", "STAR"} & rest and {"MINUS", "IN", "AND", "OR", "RANGE"} & rest:
-        phrases.append("an operator")
-        rest -= {
-            "PLUS", "STAR", "MINUS", "IN", "AND", "OR", "NOT_IN", "RANGE", "IF", "LPAR", "LSQB", "NOT", "SLASH",
-            "PERCENT", "LESSTHAN", "MORETHAN", *(name for name in rest if name.startswith("__ANON")),
-        }  # fmt: skip
+        rest -= _STARTS
     if rest >= _CLAIMS:
         phrases.append("a check")
         rest -= _CLAIMS | {"ROW", "COLUMN", "PAIRS", "NOT"}
-    if "NAME" in rest:
-        phrases.append("a name")
-    if "INT" in rest:
-        phrases.append("a number")
-    signs = sorted(_SIGNS.get(name, name.lower()) for name in rest - {"NAME", "INT"} if not name.startswith("__ANON"))
-    phrases.extend(f"`{sign}`" for sign in signs if sign)
+    phrases += [phrase for name, phrase in (("NAME", "a name"), ("INT", "a number")) if name in rest]
+    signs = {spelling.get(name, name.lower()) for name in rest - {"NAME", "INT"}}
+    if {"and", "or", "<"} <= signs:
+        phrases.append("an operator")
+        signs -= _OPERATORS
+    phrases += [f"`{sign}`" for sign in sorted(signs)]
     if not phrases:
         return "the end of the declaration"
     return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"

@@ -59,7 +59,8 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
     }
     for name, number in known.items():
         if number is not None and number < 1:
-            env.fault("bad-size", f"a model has at least one of its {name}, but not {number}", first[name].value.span)
+            message = f"a model has at least one {name.removesuffix('s')}, but {number} here"
+            env.fault("bad-size", message, first[name].value.span)
             return None
     if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
         env.session.overflow(first["layers"].span)

@@ -239,7 +239,7 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
         except Stopped as stopped:
             own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
-        reports.extend(own.found)
+        reports.absorb(own)
         left -= session.visits
 
 

@@ -33,6 +33,13 @@ def grammar() -> lark.Lark:
     )
 
 
+@lru_cache(maxsize=1)
+def _spelling() -> dict[str, str]:
+    """What each terminal is in the text, where it is one word or sign."""
+    found = {terminal.name: terminal.pattern.value.removesuffix(r"\b") for terminal in grammar().terminals}
+    return found | {"RANGE": "..", "NOT_IN": "not in", "TEXT": '"""'}
+
+
 def parse(source: Source, reports: Reports) -> t.Tree:
     """The declarations that the text holds; each that has a fault is left out, and the fault is in ``reports``.
 
@@ -65,7 +72,7 @@ def _declaration(segment: Segment, source: Source, grower: Grower, reports: Repo
     try:
         raw = grammar().parse(source.text[start:end])
     except UnexpectedInput as error:
-        reports.add(misfit(error, segment, source))
+        reports.add(misfit(error, segment, source, _spelling()))
         return None
     assert isinstance(raw, lark.Tree)
     declaration: t.Declaration = grower.grow(raw, start, segment.documentation)

@@ -37,6 +37,11 @@ class Reports:
         for diagnostic in diagnostics:
             self.add(diagnostic)
 
+    def absorb(self, other: Reports) -> None:
+        """Take over what was collected apart."""
+        self.extend(other.found)
+        self.more += other.more
+
     def meant(self, word: str, known: Iterable[str]) -> tuple[str, ...]:
         """A help that names the nearest known name, if there is one."""
         found = None if self.full else nearest(word, known)

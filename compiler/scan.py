@@ -26,7 +26,7 @@ _WORD = re.compile(
     r"(?P<space>[ \t\r\n\f]+)|(?P<comment>#[^\n]*)|(?P<text>\"\"\"[^\"]*\"\"\")"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<number>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|[0-9]+)"
-    r"|(?P<sign>\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.])|(?P<other>[^\x00-\x7f]+|\"+|[\s\S])"
+    r"|(?P<sign>\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.])|(?P<other>[^\x00-\x7f]+|\"+|&+|\|+|[\s\S])"
 )
 _INSTEAD = {
     "&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=`", "~": "write `not`",
@@ -206,6 +206,7 @@ class _Scanner:
         character = word.text[0]
         if word.text.startswith('"""'):
             self.fault("bracket", '`"""` is never closed', word.start, word.start + 3)
+            self.open.clear()  # whatever closes them would be inside the picture
             return
         name = f"`{word.text}`" if word.text.isprintable() and character != "`" else f"U+{ord(character):04X}"
         message = f"{shortened(name)} is no part of the language"

@@ -30,9 +30,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
         "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
-        "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.expressions", "compiler.attentions",
-        "compiler.models", "compiler.check", "compiler.fill", "compiler.fill_tests", "compiler.imports",
-        "compiler.module",
+        "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.names", "compiler.entries",
+        "compiler.expressions", "compiler.attentions", "compiler.models", "compiler.check", "compiler.fill",
+        "compiler.fill_tests", "compiler.imports", "compiler.module",
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
@@ -52,11 +52,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "executors": (
         "runtime.arrays", "runtime.reference", "runtime.blocked", "runtime.cpu", "runtime.gpu", "runtime.aot",
     ),
-    "the operator": ("runtime.planning", "runtime.op"),
+    "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.claim",
-        "attnc.measure", "attnc.cli",
+        "attnc.stage", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.contrast",
+        "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli", "attnc.pytest_plugin",
     ),
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 THIRD_PARTY = {
     "compiler": {"numpy", "lark", "jinja2", "islpy"},
     "runtime": {"numpy", "torch", "triton", "platformdirs"},
-    "attnc": {"numpy", "torch", "click", "rich", "PIL", "transformers"},
+    "attnc": {"numpy", "torch", "click", "rich", "PIL", "transformers", "pytest"},
 }
 # Of the top-level folders, which may be imported from which.
 FOLDERS_BELOW = {
