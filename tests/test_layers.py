@@ -56,7 +56,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
         "attnc.stage", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.contrast",
-        "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli", "attnc.pytest_plugin",
+        "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli",
+        "attnc.pytest_plugin",
     ),
 }  # fmt: skip
 
