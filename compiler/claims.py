@@ -6,7 +6,7 @@ finds, or stays undecided: looking at some lengths proves nothing about the rest
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,13 +30,20 @@ Counts = NDArray[np.int64]  # [m, n], of the one head that a test looks at
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A pair, row (``k`` None) or column (``q`` None) that contradicts a claim, at one length."""
+    """A pair, row (``k`` None) or column (``q`` None) that contradicts a claim, at one length.
+
+    For those who draw it: ``counts`` is the mask, ``other`` that of the claim's operand, and ``wrong`` every pair that
+    contradicts the claim, all ``[m, n]``.
+    """
 
     n: int
     q: int | None
     k: int | None
     heads: int = 1
     head: int = 0
+    counts: Counts | None = field(default=None, compare=False, repr=False)
+    other: Counts | None = field(default=None, compare=False, repr=False)
+    wrong: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Outcome:
 
     ``message`` says why it did not pass, or what it was checked on. ``expected`` and ``got`` are the lines of a picture
     that failed, or one line each for a row, a column or a number of pairs. ``checked_to``: for all n, every length up
-    to it was looked at.
+    to it was looked at. ``counts``: the mask of a check that failed at a given n.
     """
 
     check: Check
@@ -55,6 +62,7 @@ class Outcome:
     got: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
     checked_to: int | None = None
+    counts: Counts | None = field(default=None, compare=False, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -67,7 +75,8 @@ def run_test(test: BoundTest) -> tuple[Outcome, ...]:
         return tuple(_for_all(test, check) for check in test.checks)
     try:
         situation = _situation(test, test.extent)
-        return tuple(_judge(situation, check) for check in test.checks)
+        outcomes = (_judge(situation, check) for check in test.checks)
+        return tuple(found if found.passed else replace(found, counts=situation.counts) for found in outcomes)
     except (OutOfTableError, ContentsError) as error:
         return tuple(Outcome(check, "failed", str(error)) for check in test.checks)
 
@@ -169,26 +178,27 @@ def _counterexample(situation: _Situation, claim: Claim) -> Counterexample | Non
         case "symmetric":
             return _pair(situation, kept & ~_mirrored(kept, first))
         case "diagonal":
-            seen = (kept & (k == q)).any(axis=1)
-            row = _first(~seen)
-            return None if row is None else _place(situation, first + row, first + row)
+            row = _first(~(kept & (k == q)).any(axis=1))
+            return None if row is None else _place(situation, first + row, first + row, (k == q) & ~kept)
         case "rows nonempty":
-            row = _first(~kept.any(axis=1))
-            return None if row is None else _place(situation, first + row, None)
+            empty = np.asarray(~kept.any(axis=1))
+            row = _first(empty)
+            return None if row is None else _place(situation, first + row, None, empty[:, None])
         case "columns nonempty":
-            column = _first(~kept.any(axis=0))
-            return None if column is None else _place(situation, None, column)
+            empty = np.asarray(~kept.any(axis=0))
+            column = _first(empty)
+            return None if column is None else _place(situation, None, column, empty[None, :])
     assert claim.operand is not None
     other = situation.operand(claim.operand)
     match claim.kind:
         case "within":
-            return _pair(situation, kept & (other == 0))
+            return _pair(situation, kept & (other == 0), other)
         case "contains":
-            return _pair(situation, ~kept & (other > 0))
+            return _pair(situation, ~kept & (other > 0), other)
         case "equals":
-            return _pair(situation, counts != other)
+            return _pair(situation, counts != other, other)
         case "disjoint":
-            return _pair(situation, kept & (other > 0))
+            return _pair(situation, kept & (other > 0), other)
 
 
 def _mirrored(kept: NDArray[np.bool_], first: int) -> NDArray[np.bool_]:
@@ -207,17 +217,20 @@ def _first(wrong: Any) -> int | None:
     return int(np.argmax(wrong)) if wrong.any() else None
 
 
-def _pair(situation: _Situation, wrong: NDArray[np.bool_]) -> Counterexample | None:
+def _pair(situation: _Situation, wrong: NDArray[np.bool_], other: Counts | None = None) -> Counterexample | None:
     place = _first(wrong.ravel())
     if place is None:
         return None
     row, column = divmod(place, wrong.shape[1])
-    return _place(situation, situation.q_start + row, column)
+    return _place(situation, situation.q_start + row, column, wrong, other)
 
 
-def _place(situation: _Situation, q: int | None, k: int | None) -> Counterexample:
-    extent = situation.sample.extent
-    return Counterexample(extent.n, q, k, extent.heads, situation.head)
+def _place(
+    situation: _Situation, q: int | None, k: int | None, wrong: NDArray[np.bool_], other: Counts | None = None
+) -> Counterexample:
+    extent, counts = situation.sample.extent, situation.counts
+    everywhere = np.broadcast_to(wrong, counts.shape)
+    return Counterexample(extent.n, q, k, extent.heads, situation.head, counts, other, everywhere)
 
 
 def _told(claim: Claim, found: Counterexample | None) -> str:

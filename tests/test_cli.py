@@ -210,7 +210,7 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
     (folder / "wrong.attn").write_text('test causal at n = 2 { picture """\n#.\n#.\n""" }\n')
     ended = Ended(capsys, "test", "wrong.attn", "local.attn")
     assert (ended.code, ended.out.splitlines()[-1]) == (1, "2 passed, 1 failed, 0 undecided")
-    assert "wrong.attn:1:" in ended.out
+    assert "wrong.attn:3:1" in ended.out
     assert "##" in ended.out
 
 

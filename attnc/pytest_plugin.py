@@ -1,0 +1,112 @@
+"""pytest collects `.attn` files: one item for each check of their `test` blocks.
+
+It is loaded in every pytest run of its environment, so it imports nothing but pytest: the compiler comes with the first
+`.attn` file, and torch not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .claim import NamedCheck
+
+IGNORE = "attnc_ignore"
+# Where each file was met first: links and overlapping arguments lead to some of them more than once.
+_MET = pytest.StashKey[dict[Path, Path]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option of the configuration file."""
+    parser.addini(
+        IGNORE,
+        "`.attn` files and folders that are not collected unless named: globs, relative to the configuration file's "
+        "folder; one without a slash is compared with every part of a path",
+        type="args",
+        default=[],
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> AttnFile | None:
+    """An `.attn` file, unless it is ignored or was met already by another path."""
+    if file_path.suffix != ".attn":
+        return None
+    session = parent.session
+    if not session.isinitpath(file_path) and _ignored(file_path, parent.config):
+        return None
+    met = session.stash.setdefault(_MET, {})
+    if met.setdefault(file_path.resolve(), file_path) != file_path:
+        return None
+    return AttnFile.from_parent(parent, path=file_path)
+
+
+def _ignored(path: Path, config: pytest.Config) -> bool:
+    patterns = config.getini(IGNORE)
+    if not patterns:
+        return False
+    from .files import ignored
+
+    base = config.inipath.parent if config.inipath else config.rootpath
+    return any(
+        ignored(file.relative_to(base), patterns) for file in (path, path.resolve()) if file.is_relative_to(base)
+    )
+
+
+class AttnFile(pytest.File):
+    """One text; a fault in it is an error of collection."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Each check of each `test` block. Raises CollectError with every fault of the text."""
+        from .claim import named_checks
+        from .compiler.diagnostics import AttnError
+        from .compiler.module import load_file
+
+        try:
+            module = load_file(_shortest(self.path))
+        except AttnError as error:
+            raise self.CollectError(str(error)) from None
+        for named in named_checks(module):
+            yield AttnCheck.from_parent(self, name=named.name, named=named)
+
+
+def _shortest(path: Path) -> Path:
+    """The path as excerpts name it: relative to where pytest runs, if it lies there."""
+    here = Path.cwd()
+    return Path(os.path.relpath(path, here)) if path.is_relative_to(here) else path
+
+
+class FailedCheckError(Exception):
+    """A check of a `.attn` file that did not hold; the text says all there is to say."""
+
+
+class AttnCheck(pytest.Item):
+    """One check of one `test` block."""
+
+    def __init__(self, *, named: NamedCheck, **others: object) -> None:
+        super().__init__(**others)  # type: ignore[arg-type]
+        self.named = named
+
+    def runtest(self) -> None:
+        """Judge it. A claim for all n that is not decided is an expected failure: only what is proved passes."""
+        from .claim import judge, told, undecided
+
+        outcome = judge(self.named)
+        if outcome.verdict == "undecided":
+            pytest.xfail(undecided(outcome))
+        if not outcome.passed:
+            raise FailedCheckError(told(self.named, outcome))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The pictures instead of a traceback."""
+        if isinstance(excinfo.value, FailedCheckError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """The line of the check."""
+        return self.path, self.named.line - 1, self.name
