@@ -205,7 +205,7 @@ def _values(
 ) -> dict[str, Value] | None:
     """The subject's parameters: given, by default, or for all n standing for themselves."""
     positions = layer_positions(env.session, settings.get("layer", 0), settings.get("layers", 1))
-    here = Environment(env.scope, env.session, TEST, {}, {} if isinstance(definition.node, t.Model) else positions)
+    here = Environment(env.scope, env.session, TEST, {}, positions)
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
