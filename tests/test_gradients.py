@@ -69,8 +69,10 @@ GALLERY: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {
 
 
 @pytest.fixture(autouse=True)
-def quick_builds() -> Iterator[None]:
-    with settings.override(backend="auto", optimisation=0):
+def quick(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Builds that take little time, and none for the prelude, most of which the other files repeat."""
+    prelude = "std." in request.node.name
+    with settings.override(backend="blocked" if prelude else "auto", optimisation=0):
         yield
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import attnc
+from attnc.runtime import cache, planning
 from attnc.runtime.build import NoCompilerError, compiler
 from attnc.runtime.settings import settings
 
@@ -97,18 +98,24 @@ def test_the_interpreter_runs_cpu_tensors() -> None:
     succeeds(code, **{**AS_USUAL, "ATTNC_INTERPRET": "1"})
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"PATH": "", "CXX": None, "ATTNC_CXX": None}, {"CXX": "no-such-compiler", "ATTNC_CXX": None}],
-    ids=["empty PATH", "CXX"],
-)
-def test_without_a_compiler(environment: dict[str, str | None]) -> None:
+def test_with_an_empty_path() -> None:
     after = """
 assert kinds == ["blocked.backward", "blocked.forward"], kinds
 assert len(messages) == 1, messages
 assert "compiler" in messages[0] and "blocked" in messages[0], messages
 """
-    succeeds(CALL.format(before="", after=after), **AS_USUAL, **environment)
+    succeeds(CALL.format(before="", after=after), **AS_USUAL, PATH="", CXX=None, ATTNC_CXX=None)
+
+
+def test_with_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_warned", set())
+    q = torch.randn(1, 1, 4, 8)
+    attend = attnc.loads("pattern near = abs(q - k) <= 5").near()
+    with settings.override(backend="auto", interpret=False, cxx="no-such-compiler"):
+        with pytest.warns(RuntimeWarning, match="no-such-compiler.*blocked") as caught:
+            out = [attend(q, q, q) for _ in range(2)]
+        assert len(caught) == 1
+    torch.testing.assert_close(out, [attend.reference(q, q, q)] * 2)
 
 
 def test_insisting_on_a_compiler_that_is_not_there() -> None:
@@ -122,11 +129,14 @@ def test_insisting_on_a_compiler_that_is_not_there() -> None:
 
 
 @needs_compiler
-def test_without_a_home() -> None:
-    after = """
-assert kinds == ["cpp.backward", "cpp.forward"], kinds
-assert len(messages) == 1, messages
-assert "cannot be used" in messages[0], messages
-"""
-    nowhere: dict[str, str | None] = {"ATTNC_CACHE_DIR": None, "XDG_CACHE_HOME": None, "HOME": "/dev/null"}
-    succeeds(CALL.format(before="", after=after), **AS_USUAL, **nowhere)
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_warned", set())
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    q = torch.randn(1, 1, 4, 8)
+    attend = attnc.loads("pattern homeless = k <= q and (q - k) % 5 != 3").homeless()
+    with settings.override(backend="cpp", optimisation=0, cache=True, cache_dir=None):
+        with pytest.warns(RuntimeWarning, match="cannot be used") as caught:
+            out = [attend(q, q, q) for _ in range(2)]
+        assert len(caught) == 1
+    torch.testing.assert_close(out, [attend.reference(q, q, q)] * 2)
