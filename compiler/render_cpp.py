@@ -186,18 +186,20 @@ def _backward(program: Program) -> dict[str, object]:
     for source, expr in (("score", program.score), ("sink", program.sink)):
         for number, place in enumerate(reads(expr) if expr is not None else ()):
             assert expr is not None
+            slope = derivative(expr, place)
+            if slope == Const(0.0):  # read by a condition, say
+                continue
             name = f"{source} {number}"
             places[name] = place
-            roots[name] = derivative(expr, place)
+            roots[name] = slope
             roots |= {f"{name} index {i}": index for i, index in enumerate(place.indices)}
     stages, results = _lowered(program, roots)
-    slope = roots["slope"]
     scatters = {source: _scatters(program, stages, results, places, source) for source in ("score", "sink")}
     texts = [text for name, text in results.items() if name.startswith(("score", "slope"))]
     return _stage_holes(stages, results) | {
         "pair": stages.pair(*texts),
         "slope": stages.spelled(results["slope"]),
-        "sloped": slope != Const(1.0),
+        "sloped": roots["slope"] != Const(1.0),
         "score_scatters": scatters["score"],
         "sink_scatters": scatters["sink"],
         "learned": tuple(

@@ -82,11 +82,6 @@ def test_no_word_of_the_text_reaches_a_kernel(called: str) -> None:
             assert text(name, variant, called=called) == text(name, variant)
 
 
-def test_plain_patterns_fold_the_base_of_the_exponential_into_the_scale() -> None:
-    assert "head.scale * LOG2E" in text("window")
-    assert "head.scale * LOG2E" not in text("alibi")
-
-
 def test_the_key_holds_all_that_the_bytes_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     source, using = render_cpp(program("window"), VARIANT), build.compiler()
     keys = {

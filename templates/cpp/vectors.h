@@ -159,11 +159,12 @@ INLINE Reals at_most(Reals x, Real high) { Reals y = each_lane(high); return y <
 
 // The C library's functions, for single values and for double. <cmath> would take longer to read than all else here.
 #define LIBRARY(name) \
-    INLINE Real library_##name(Real x) { return sizeof(Real) == 4 ? Real(__builtin_##name##f(x)) : Real(__builtin_##name(x)); }
+    INLINE Real library_##name(Real x) { \
+        return sizeof(Real) == 4 ? Real(__builtin_##name##f(x)) : Real(__builtin_##name(x)); \
+    }
 LIBRARY(exp)
 LIBRARY(exp2)
 LIBRARY(log)
-LIBRARY(log2)
 LIBRARY(tanh)
 LIBRARY(sqrt)
 #undef LIBRARY
