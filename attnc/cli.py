@@ -6,7 +6,6 @@ Exit codes: 0, 1 for a fault in the input, 2 for a wrong use of the command, 3 f
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import traceback
@@ -129,6 +128,7 @@ def check(files: tuple[Path, ...], form: str) -> int:
     """Check .attn files: every fault, with its place. Exit code 1 if there is any."""
     from .compiler.diagnostics import AttnError
     from .compiler.module import load_file
+    from .machine_readable import document
 
     faults: list[Diagnostic] = []
     for file in files:
@@ -142,30 +142,43 @@ def check(files: tuple[Path, ...], form: str) -> int:
             if form == "text":
                 click.echo(f"{file}: no faults")
     if form == "json":
-        click.echo(json.dumps([_described(fault) for fault in faults], indent=2, ensure_ascii=False))
+        click.echo(document(faults))
     return FAULT if faults else 0
 
 
-def _described(diagnostic: Diagnostic) -> dict[str, object]:
-    """A diagnostic for editors: lines and columns from 1, the end behind the last character."""
-    place: dict[str, object] = {}
-    if diagnostic.primary is not None:
-        span = diagnostic.primary.span
-        (line, column), (end_line, end_column) = span.position(span.start), span.position(span.end)
-        place = {
-            "file": span.source.name,
-            "line": line,
-            "column": column,
-            "end_line": end_line,
-            "end_column": end_column,
-        }
-    return {
-        "slug": diagnostic.slug,
-        "message": diagnostic.message,
-        **place,
-        "notes": list(diagnostic.notes),
-        "helps": list(diagnostic.helps),
-    }
+@commands.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--check", "only_look", is_flag=True, help="Write nothing; name the files that would change.")
+def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
+    """Lay out .attn files, and those in folders. `-` is standard input, laid out to standard output.
+
+    Exit code 1 if a file cannot be read, and with --check if one would change.
+    """
+    from .compiler.diagnostics import AttnError
+    from .files import files
+    from .fmt import STDIN, laid_out_file, laid_out_input
+    from .subject import InputError
+
+    found = files(paths)
+    if not found:
+        raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
+    wrong = False
+    for file in found:
+        try:
+            if file == STDIN:
+                text, changed = laid_out_input()
+                if not only_look:
+                    click.echo(text, nl=False)
+            else:
+                changed = laid_out_file(file, only_look)
+        except AttnError as error:
+            wrong = True
+            say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+            continue
+        if changed and (only_look or file != STDIN):
+            click.echo(f"{file}: {'would change' if only_look else 'laid out'}")
+        wrong = wrong or (changed and only_look)
+    return FAULT if wrong else 0
 
 
 @commands.command()

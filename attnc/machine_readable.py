@@ -14,8 +14,8 @@ PLACE = ("file", "line", "column", "end_line", "end_column", "start", "end")
 
 
 def document(diagnostics: Iterable[Diagnostic]) -> str:
-    """One JSON document: a list of diagnostics in the order in which they were found."""
-    return json.dumps([described(diagnostic) for diagnostic in diagnostics], indent=2, ensure_ascii=False)
+    """One JSON document, in ASCII for whatever reads it: a list of diagnostics, in the order of the files."""
+    return json.dumps([described(diagnostic) for diagnostic in diagnostics], indent=2)
 
 
 def described(diagnostic: Diagnostic) -> dict[str, object]:

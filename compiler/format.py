@@ -113,7 +113,7 @@ def _surroundings(source: Source, words: list[Word]) -> _Found:
     apart = frozenset(
         word.start for word, end in zip(words, done, strict=False) if text.count("\n", end, word.start) > 1
     )
-    lines = zip(words, [*starts[1:], len(text)], strict=True)
+    lines = zip(words, [*starts, len(text)][1:], strict=False)
     last = frozenset(word.end for word, following in lines if "\n" in text[word.end : following])
     below = tuple(above.pop(len(words), ()))
     around = Surroundings({starts[i]: tuple(comments) for i, comments in above.items()}, apart, behind, last)
