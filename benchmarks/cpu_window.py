@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 import torch
 from _timing import Contestant, Times, fastest, interleave, write
 from _window import BlockedSDPA, DenseSDPA, Flex, HuggingFace
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -98,9 +99,7 @@ def rows(n: int, times: dict[str, Times]) -> list[Row]:
 
 
 def show(measured: list[Row]) -> None:
-    table = Table("n", "pass", "", "median", "of limit", "times attnc's")
-    for column in table.columns:
-        column.no_wrap = True
+    table = Table("n", "pass", "", "median", "of limit", "times attnc", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in measured:
         figures = (f"{1e3 * row.median:.1f} ms", f"{row.share:.2f}", f"{row.slower:.2f}")
         table.add_row(f"{row.n:,}", row.direction, row.name, *figures)
