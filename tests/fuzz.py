@@ -100,7 +100,7 @@ def report(name: str, path: Path, progress: Progress, program: Program, found: s
     kept.write_text(fuzz_masks.to_json(program) + "\n", encoding="utf-8")
     print(f"\n{name}: seed {program.seed} fails\n\n{program.text}\n{program.sizes}\n\n{found}\n")
     print(f"again: python -m tests.fuzz {name} --seed {program.seed} --count 1")
-    print(f"pinned: move {kept} to tests/pinned/")
+    print(f"pinned: move {kept} to tests/pinned/, or tests/pinned_structures/ for kernels")
     return False
 
 

@@ -44,10 +44,9 @@ def interpreted_fault(program: Program) -> str | None:
     return found
 
 
-def pinned() -> Iterator[tuple[str, Program]]:
+def pinned() -> list[tuple[str, Program]]:
     """The programs that failed once, by name."""
-    for path in sorted(PINNED.glob("*.json")):
-        yield path.stem, from_json(path.read_text(encoding="utf-8"))
+    return [(path.stem, from_json(path.read_text(encoding="utf-8"))) for path in sorted(PINNED.glob("*.json"))]
 
 
 @dataclass(frozen=True)
