@@ -259,14 +259,36 @@ def run_command(
         raise RuntimeError("the result differs from the dense definition")
 
 
+@commands.command()
+@click.argument("slug", required=False)
+def explain(slug: str | None) -> None:
+    """What an error means, with an example, by the SLUG in its brackets; without one, all of them."""
+    from .explain import explained, listed
+
+    click.echo(listed() if slug is None else explained(slug).rstrip())
+
+
 @commands.command("test")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-def test_command(paths: tuple[Path, ...]) -> int:
-    """Run the test blocks of .attn files, and of those in folders. Exit code 1 if a check fails."""
+@click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
+def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
+    """Run the test blocks of .attn files, and of those in folders. Exit code 1 if a check or a file is wrong."""
     from .claim import run_file
+    from .compiler.diagnostics import AttnError
+    from .files import files
+    from .subject import InputError
 
-    files = [file for path in paths for file in (sorted(path.rglob("*.attn")) if path.is_dir() else [path])]
-    tallies = [run_file(file, click.echo) for file in files]
-    passed, failed, undecided = (sum(column) for column in zip(*tallies, strict=True)) if tallies else (0, 0, 0)
-    click.echo(f"{passed} passed, {failed} failed, {undecided} undecided")
-    return FAULT if failed else 0
+    found = files(paths, patterns)
+    if not found:
+        raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
+    tallies, broken = [(0, 0, 0)], 0
+    for file in found:
+        try:
+            tallies.append(run_file(file, click.echo))
+        except AttnError as error:
+            broken += 1
+            say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+    passed, failed, undecided = (sum(column) for column in zip(*tallies, strict=True))
+    faults = f", {broken} with faults" if broken else ""
+    click.echo(f"{passed} passed, {failed} failed, {undecided} undecided{faults}")
+    return FAULT if failed or broken else 0

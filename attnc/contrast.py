@@ -18,7 +18,10 @@ class Panel:
 
 
 def differences(expected: Sequence[str], got: Sequence[str]) -> tuple[str, ...]:
-    """A mark for each cell: ``-`` missing, ``+`` too much, ``!`` otherwise unlike, ``.`` as expected."""
+    """A mark for each cell: ``-`` missing, ``+`` too much, ``!`` another count, ``.`` as expected.
+
+    Where one picture is smaller, what it lacks is taken for not kept.
+    """
     rows = max(len(expected), len(got))
     return tuple(_line_marks(_at(expected, row), _at(got, row)) for row in range(rows))
 
@@ -33,11 +36,10 @@ def _line_marks(expected: str, got: str) -> str:
 
 
 def _mark(expected: str, got: str) -> str:
-    if expected == got:
-        return "."
-    if got in ". " and expected not in ". ":
-        return "-"
-    return "+" if expected in ". " and got not in ". " else "!"
+    wanted, kept = expected not in ". ", got not in ". "
+    if wanted != kept:
+        return "-" if wanted else "+"
+    return "!" if wanted and expected != got else "."
 
 
 def contrast(expected: Sequence[str], got: Sequence[str], first_row: int = 0) -> list[str]:

@@ -33,16 +33,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> AttnFile | None:
-    """An `.attn` file, unless it is ignored or was met already by another path."""
+    """An `.attn` file, unless it is ignored or was met already by another path; then it is empty if it was named."""
     if file_path.suffix != ".attn":
         return None
     session = parent.session
-    if not session.isinitpath(file_path) and _ignored(file_path, parent.config):
+    named = session.isinitpath(file_path)
+    if not named and _ignored(file_path, parent.config):
         return None
     met = session.stash.setdefault(_MET, {})
-    if met.setdefault(file_path.resolve(), file_path) != file_path:
+    again = met.setdefault(file_path.resolve(), file_path) != file_path
+    if again and not named:
         return None
-    return AttnFile.from_parent(parent, path=file_path)
+    return AttnFile.from_parent(parent, path=file_path, again=again)
 
 
 def _ignored(path: Path, config: pytest.Config) -> bool:
@@ -58,10 +60,16 @@ def _ignored(path: Path, config: pytest.Config) -> bool:
 
 
 class AttnFile(pytest.File):
-    """One text; a fault in it is an error of collection."""
+    """One text; a fault in it is an error of collection. ``again``: another path led to it before."""
+
+    def __init__(self, *, again: bool = False, **others: Any) -> None:
+        super().__init__(**others)
+        self.again = again
 
     def collect(self) -> Iterator[pytest.Item]:
         """Each check of each `test` block. Raises CollectError with every fault of the text."""
+        if self.again:
+            return
         from .claim import named_checks
         from .compiler.diagnostics import AttnError
         from .compiler.module import load_file
@@ -87,8 +95,8 @@ class FailedCheckError(Exception):
 class AttnCheck(pytest.Item):
     """One check of one `test` block."""
 
-    def __init__(self, *, named: NamedCheck, **others: object) -> None:
-        super().__init__(**others)  # type: ignore[arg-type]
+    def __init__(self, *, named: NamedCheck, **others: Any) -> None:
+        super().__init__(**others)
         self.named = named
 
     def runtest(self) -> None:
@@ -108,5 +116,5 @@ class AttnCheck(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """The line of the check."""
-        return self.path, self.named.line - 1, self.name
+        """The line of the check, and a failure's headline; not the bare name, whose dots pytest would replace."""
+        return self.path, self.named.line - 1, f"{self.path.name}: {self.name}"

@@ -120,7 +120,7 @@ def _judge(situation: _Situation, check: Check) -> Outcome:
         case Picture(lines=lines):
             expected, got = picture_lines(lines), picture(counts)
             same = expected == got
-            return _settled(check, same, "the mask looks otherwise", expected, got)
+            return _settled(check, same, _unlike(expected, got), expected, got)
         case Row(i=i, members=members):
             row = counts[i - first] if first <= i < first + len(counts) else None
             return _line(check, f"row {i}", members, None if row is None else np.flatnonzero(row))
@@ -134,6 +134,15 @@ def _judge(situation: _Situation, check: Check) -> Outcome:
         case Claim():
             found = _counterexample(situation, check)
             return _settled(check, found is None, _told(check, found), counterexample=found)
+
+
+def _unlike(expected: tuple[str, ...], got: tuple[str, ...]) -> str:
+    """How a mask differs from a picture: in size, or else in how many pairs."""
+    if [*map(len, expected)] != [*map(len, got)]:
+        keys = len(got[0]) if got else 0
+        return f"the mask has another size: {len(got)} rows of {keys} keys"
+    wrong = sum(a != b for rows in zip(expected, got, strict=True) for a, b in zip(*rows, strict=True))
+    return f"the mask differs in {wrong} of {sum(map(len, got))} pairs"
 
 
 def _settled(

@@ -20,7 +20,7 @@ LINKED = ("compiler", "runtime", "templates", "patterns")
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "what everything speaks of": (
-        "compiler", "compiler.diagnostics", "compiler.limits", "compiler.ir", "compiler.extent", "compiler.plan",
+        "compiler", "compiler.catalogue", "compiler.diagnostics", "compiler.limits", "compiler.ir", "compiler.extent", "compiler.plan",
         "compiler.source",
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
@@ -55,17 +55,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.contrast",
+        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.contrast",
         "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli",
         "attnc.pytest_plugin",
     ),
+    "for tests": ("attnc.shape", "attnc.masks", "attnc.agreement", "attnc.strategies", "attnc.testing"),
 }  # fmt: skip
 
 # Beside the standard library. What another line of this table allows, the folder's own modules may still not need.
 THIRD_PARTY = {
     "compiler": {"numpy", "lark", "jinja2", "islpy"},
     "runtime": {"numpy", "torch", "triton", "platformdirs"},
-    "attnc": {"numpy", "torch", "click", "rich", "PIL", "transformers", "pytest"},
+    "attnc": {"numpy", "torch", "click", "rich", "PIL", "transformers", "pytest", "hypothesis"},
 }
 # Of the top-level folders, which may be imported from which.
 FOLDERS_BELOW = {
