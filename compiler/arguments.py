@@ -87,10 +87,16 @@ def match_arguments(
     missing = [f"`{formal.name}`" for formal in needed if formal.default is None and formal.name not in matched]
     if missing and good:
         message = f"`{name.name}` needs {', '.join(missing)}"
-        signature = ", ".join(f"{formal.name}: {formal.type or '…'}" for formal in definition.formals)
+        signature = ", ".join(map(_declared, definition.formals))
         env.fault("missing-argument", message, name.span, notes=(f"it is declared as `{name.name}({signature})`",))
         good = False
     return matched if good else None
+
+
+def _declared(formal: Formal) -> str:
+    """A parameter as it stands in the text."""
+    default = "" if formal.default is None else f" = {words(formal.default.span)[1:-1]}"
+    return f"{formal.name}: {formal.type or '…'}{default}"
 
 
 def default_value(
@@ -226,7 +232,9 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
     helps = ()
-    if kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
+    if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
+        pass
+    elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
         helps = (f"declare `{formal.name}: tokens`, a set given at run time",)
     elif kind.element in ("int", "float") and isinstance(value, TableValue):
         helps = (f"declare `{formal.name}: {kind.element}[]`, a number given at run time",)

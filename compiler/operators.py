@@ -131,6 +131,8 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
         message += f"{words(second.span)} is {described(values[pattern])}"
         related = (at(first.span), at(second.span))
         helps = ("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",)
+        if isinstance(first, t.Number):
+            helps = ("`full` counts every pair once: `causal + full`",)
         env.fault("mixed-sum", message, node.span, related=related, helps=helps)
         return None
     if pattern is None:
@@ -463,7 +465,8 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
     operation = next(op for op in FLOAT_FUNCTIONS if op == name)
     argument = as_float(env, values[0], node.span)
     if isinstance(argument.expr, Const) and not _in_domain(name, float(argument.expr.value)):
-        env.fault("bad-argument", f"`{name}` of {argument.expr.value} is no number", nodes[0].span)
+        notes = (_DOMAINS[name],)
+        env.fault("bad-argument", f"`{name}` of {words(nodes[0].span)} is no number", nodes[0].span, notes=notes)
         return None
     return made(env, "float", partial(fold.function, operation), (argument,), node.span)
 
@@ -482,6 +485,12 @@ def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -
     if kind == "float" and not floats_allowed(env, node, values, node.arguments):
         return None
     return made(env, kind, constructors[node.function.name], one_kind(env, values, node.span), node.span)
+
+
+_DOMAINS = {
+    "log": "`log` takes a number above 0", "sqrt": "`sqrt` takes a number that is not negative",
+    "exp": "`exp` takes a number of at most 709: beyond it is no float",
+}  # fmt: skip
 
 
 def _in_domain(name: str, value: float) -> bool:

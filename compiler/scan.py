@@ -37,7 +37,6 @@ _INSTEAD = {
 _PYTHON_INSTEAD = {
     "True": "write `true`", "False": "write `false`", "elif": "write `else …`: a choice is `a if c else b if d else e`",
     "def": "a pattern is declared by `pattern NAME(…) = …`", "return": "a pattern is one expression, after `=`",
-    "lambda": "declare a pattern, and apply it by its name",
 }  # fmt: skip
 
 
@@ -98,6 +97,7 @@ class _Scanner:
         self.segments: list[Segment] = []
         self.words: list[Word] = []
         self.open: list[Word] = []
+        self.taken: set[str] = set()  # Python's words in this declaration: a name is chosen once, however often used
         self.whole = True
         self.tokens = 0
         self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last word
@@ -167,10 +167,12 @@ class _Scanner:
         if len(word.text) > limits.NAME:
             message = f"a name of {len(word.text)} characters; the most that one may have is {limits.NAME}"
             self.fault("name-too-long", message, word.start, word.end)
-        elif word.text in PYTHON_WORDS:
+        elif word.text in PYTHON_WORDS and word.text not in self.taken:
+            self.taken.add(word.text)
             helps = (_PYTHON_INSTEAD[word.text],) if word.text in _PYTHON_INSTEAD else ()
             message = f"`{word.text}` is a word of Python and cannot be a name"
-            self.fault("reserved-word", message, word.start, word.end, helps=helps)
+            label = "" if helps else "choose another name"
+            self.fault("reserved-word", message, word.start, word.end, label, helps)
         before = self.words[-1] if self.words else None
         if before is not None and before.kind == "number" and before.end == word.start:
             message = f"`{shortened(before.text + word.text)}` is neither a number nor a name"
@@ -222,6 +224,7 @@ class _Scanner:
         if self.words:
             self.segments.append(Segment(tuple(self.words), self.documentation, self.whole))
         self.words, self.open, self.whole, self.documentation = [], [], True, ""
+        self.taken = set()
 
 
 def shortened(text: str, most: int = 40) -> str:

@@ -83,9 +83,11 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
         case TableSet(table=table, indices=indices):
             return Scalar("bool", Member(x, table, indices, span=span))
     right = node.operands[1].span
-    helps = ()
+    helps: tuple[str, ...] = ()
     if isinstance(container, TableValue) and container.element == "set":
         helps = (f"choose one of its sets: `{container.name}[…]`",)
+    elif isinstance(container, Scalar) and container.kind == "int":
+        helps = ("a set of one number stands in braces: `k in {4}`", "a range is a set: `k in 0..3`")
     message = f"after `{node.signs[0]}` stands a set, but {words(right)} is {described(container)}"
     env.fault("not-a-set", message, right, helps=helps)
     return None

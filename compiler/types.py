@@ -15,6 +15,10 @@ _PLAIN: dict[str, Element] = {"int": "int", "float": "float", "bool": "bool", "s
 _TABLES: dict[str, Literal["int", "float", "bool", "set", "order"]] = {
     "int": "int", "float": "float", "bool": "bool", "set": "set", "order": "order",
 }  # fmt: skip
+_MEANT = {
+    "integer": "int", "int32": "int", "int64": "int", "long": "int", "number": "int", "boolean": "bool",
+    "double": "float", "float32": "float", "real": "float", "positions": "tokens",
+}  # fmt: skip
 FORBIDDEN = ("v", "m", "scale", "q_start", "return_lse")
 
 
@@ -73,7 +77,7 @@ def parameter_type(
     name = node.element.name
     if name not in _PLAIN and name not in ("tokens", "order"):
         message = f"`{name}` is not a type"
-        helps = reports.meant(name, [*_PLAIN, "tokens", "order"])
+        helps = reports.meant(_MEANT.get(name.lower(), name), [*_PLAIN, "tokens", "order"])
         label = at(node.element.span, "expected int, float, bool, set, tokens, index or order")
         reports.add(Diagnostic("unknown-type", message, label, helps=helps))
         return None
