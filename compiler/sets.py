@@ -72,7 +72,9 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
                 return Scalar("bool", Const(any(low <= x.value <= high for low, high in runs)), True)
             size = len(runs) * (_NODES_OF_A_RUN + 2 * env.session.measure(x)[0])
             if size > limits.NODES:
-                helps = (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
+                helps: tuple[str, ...] = (
+                    (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
+                )
                 env.session.overflow(span, helps)
             ranges = [(Const(low), Const(high)) for low, high in runs]
             return Scalar("bool", _within(env, x, ranges, span), element.constant)
@@ -83,7 +85,7 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
         case TableSet(table=table, indices=indices):
             return Scalar("bool", Member(x, table, indices, span=span))
     right = node.operands[1].span
-    helps: tuple[str, ...] = ()
+    helps = ()
     if isinstance(container, TableValue) and container.element == "set":
         helps = (f"choose one of its sets: `{container.name}[…]`",)
     elif isinstance(container, Scalar) and container.kind == "int":
