@@ -20,7 +20,8 @@ LINKED = ("compiler", "runtime", "templates", "patterns")
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "what everything speaks of": (
-        "compiler", "compiler.catalogue", "compiler.diagnostics", "compiler.limits", "compiler.ir", "compiler.extent", "compiler.plan",
+        "compiler", "compiler.catalogue", "compiler.diagnostics", "compiler.limits", "compiler.ir",
+        "compiler.extent", "compiler.plan",
         "compiler.source",
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
@@ -55,7 +56,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject", "attnc.show", "attnc.contrast",
+        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
+        "attnc.show", "attnc.contrast",
         "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli",
         "attnc.pytest_plugin",
     ),
