@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit package fuzz bench wheel clean distclean
+.PHONY: help demo test lint format unit docs package fuzz bench wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -29,6 +29,10 @@ format: $(STAMP)  ## lay out the code as lint wants it
 
 unit: $(STAMP)  ## the tests alone, WORKERS=2 at a time
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+docs: $(STAMP)  ## renew what is generated in docs/, and try every sample and link there
+	$(BIN)/python -m docs.build
+	$(BIN)/python -m pytest -q tests/test_docs.py
 
 package: $(STAMP)  ## build wheel and sdist, install each, and use them from an empty folder
 	$(BIN)/python -m pytest -q tests/test_package.py
