@@ -8,10 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit docs package fuzz bench wheel clean distclean
+.PHONY: help demo test lint format unit docs package fuzz fuzz-text bench wheel clean distclean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 demo: $(STAMP)  ## a pattern in a real model on a real document: equal to the model's own attention, and faster
 	$(BIN)/python examples/longformer_document.py
@@ -39,6 +39,10 @@ package: $(STAMP)  ## build wheel and sdist, install each, and use them from an 
 
 fuzz: $(STAMP)  ## random programs, for long: resumable, prints its seed; FUZZ="..." passes options
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hostile names: resumable, prints its seeds
+	$(BIN)/python -m tests.fuzz text $(FUZZ)
+	$(BIN)/python -m tests.fuzz names $(FUZZ)
 
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

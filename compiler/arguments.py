@@ -8,7 +8,8 @@ from typing import Any
 
 from . import limits
 from . import tree as t
-from .context import CONSTANT, Environment, literal_table
+from .context import CONSTANT, Environment, Stopped, literal_table
+from .diagnostics import Diagnostic
 from .ir import Const, Dimension, Entry
 from .operators import as_float
 from .reports import at, counted, words
@@ -367,7 +368,10 @@ def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) ->
 
 
 def members_of(value: ConstantSet, node: t.Expression, env: Environment) -> frozenset[int]:
-    """A known set, member by member."""
+    """A known set, member by member. Raises Stopped where that is past a limit."""
     if value.size > limits.NODES:
         env.session.overflow(node.span)
+    if not env.session.reports.may_keep(value.size):
+        message = f"the sets of this text come to more than {limits.MEMBERS:,} members, the most that there may be"
+        raise Stopped(Diagnostic("too-large", message, at(node.span), env.session.led_here(node.span)))
     return frozenset(members(value.runs or ()))

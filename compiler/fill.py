@@ -8,7 +8,7 @@ from operator import index
 
 from . import limits
 from . import tree as t
-from .arguments import constants_first, default_value, dimensions_of
+from .arguments import constants_first, default_value, dimensions_of, members_of
 from .attentions import attention_of, layer_positions
 from .context import MASK, Environment, Session
 from .diagnostics import ArgumentError, Diagnostic, Label, nearest
@@ -36,7 +36,7 @@ def bind_definition(definition: Definition, constants: Mapping[str, object]) -> 
 
 def filled(definition: Definition, values: Mapping[str, Value], session: Session) -> Attention | Model | None:
     """The attention or model of a declaration, every parameter given a value; None after reporting a fault."""
-    parameters = parameter_tables(definition, values)
+    parameters = parameter_tables(definition, values, session)
     node = definition.node
     if isinstance(node, t.Model):
         layers = fill_model(definition, values, session)
@@ -76,24 +76,26 @@ def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Se
 
 
 def parameter_tables(
-    definition: Definition, values: Mapping[str, Value], given: Collection[str] = ()
+    definition: Definition, values: Mapping[str, Value], session: Session, given: Collection[str] = ()
 ) -> tuple[Table, ...]:
     """The tables that a call gives by name: every run-time parameter but those that the text has ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
         if isinstance(value, TableValue) and formal.name not in given and formal.type and formal.type.run_time:
-            default = None if formal.default is None else _default(formal, definition, values)
+            default = None if formal.default is None else _default(formal, definition, values, session.reports)
             tables.append(Table(value.name, value.element, value.dimensions, default=default, span=formal.span))
     return tuple(tables)
 
 
-def _default(formal: Formal, definition: Definition, values: Mapping[str, Value]) -> Literal_ | None:
-    session = Session(Reports(), generic=False)
+def _default(formal: Formal, definition: Definition, values: Mapping[str, Value], reports: Reports) -> Literal_ | None:
+    session = Session(Reports(reports), generic=False)
     env = Environment(definition.scope, session, MASK, {}, {})
     value = default_value(formal, definition, env, dict(values), {}, evaluate)
     if isinstance(value, TableValue):
         return next((table.value for table in session.tables.values() if table.name == value.name), None)
+    if isinstance(value, ConstantSet) and formal.default is not None:
+        return members_of(value, formal.default, env)
     return None if value is None else literal(value)
 
 

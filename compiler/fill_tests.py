@@ -57,7 +57,7 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
         if reports.found or value is None:
             return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
-        tables = () if setting.extent else parameter_tables(definition, values, _given(node, definition))
+        tables = () if setting.extent else parameter_tables(definition, values, session, _given(node, definition))
         subject = assembled(definition.name, value, tables, session, operands)
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads

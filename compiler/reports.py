@@ -16,6 +16,7 @@ class Reports:
         self.outer = outer
         self.found: list[Diagnostic] = []
         self.more = 0
+        self.members = 0  # of the sets that are kept member by member
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
@@ -32,6 +33,11 @@ class Reports:
             self.more += 1
         else:
             self.found.append(diagnostic)
+
+    def may_keep(self, members: int) -> bool:
+        """Count the members of a set that is kept one by one; whether the text is still within its limit."""
+        self.members += members
+        return (self.outer is None or self.outer.may_keep(members)) and self.members <= limits.MEMBERS
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         for diagnostic in diagnostics:

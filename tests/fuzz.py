@@ -16,27 +16,44 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from . import fuzz_masks, fuzz_structures
+from . import fuzz_masks, fuzz_names, fuzz_structures, fuzz_text
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
 SAVED_EVERY = 200
 
 
+def _program_text(program: Program) -> str:
+    return f"{program.text}\n{program.sizes}"
+
+
+def _program_kept(program: Program) -> bytes:
+    return (fuzz_masks.to_json(program) + "\n").encode()
+
+
 @dataclass(frozen=True)
 class Campaign:
-    """``fault`` says what is wrong with a program, or None; whatever it raises is a fault too."""
+    """``fault`` says what is wrong with a program, or None; whatever it raises is a fault too.
+
+    A program has a ``seed``; it is shown as ``told`` says, and ``kept`` in a file that ends in ``suffix``.
+    """
 
     count: int
-    generate: Callable[[int], Program]
-    fault: Callable[[Program], str | None]
+    generate: Callable[[int], Any]
+    fault: Callable[[Any], str | None]
+    told: Callable[[Any], str] = _program_text
+    kept: Callable[[Any], bytes] = _program_kept
+    suffix: str = "json"
 
 
 CAMPAIGNS = {
     "masks": Campaign(100_000, generate, fuzz_masks.fault),
     "structures": Campaign(2_000, generate, fuzz_structures.fault),
     "interpreted": Campaign(200, fuzz_structures.small, fuzz_structures.interpreted_fault),
+    "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
+    "names": Campaign(10_000, generate, fuzz_names.fault),
 }
 
 
@@ -66,7 +83,7 @@ def resumed(path: Path, campaign: Campaign, count: int | None, seed: int | None)
     return Progress(secrets.randbits(40) if seed is None else seed, count or campaign.count)
 
 
-def judged(campaign: Campaign, seed: int) -> tuple[Program, str | None]:
+def judged(campaign: Campaign, seed: int) -> tuple[Any, str | None]:
     program = campaign.generate(seed)
     try:
         return program, campaign.fault(program)
@@ -81,10 +98,11 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
     print(f"{name}: seed {progress.seed}, {progress.count:,} programs, {progress.done:,} done before", flush=True)
     while progress.done < progress.count:
         started = time.perf_counter()
-        for number in range(progress.done, min(progress.done + SAVED_EVERY, progress.count)):
+        several = max(SAVED_EVERY, progress.count // 1000)
+        for number in range(progress.done, min(progress.done + several, progress.count)):
             program, found = judged(campaign, progress.seed + number)
             if found is not None:
-                return report(name, path, progress, program, found)
+                return report(name, campaign, path, progress, program, found)
             progress.done = number + 1
         progress.seconds += time.perf_counter() - started
         progress.save(path)
@@ -93,12 +111,12 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
     return True
 
 
-def report(name: str, path: Path, progress: Progress, program: Program, found: str) -> bool:
+def report(name: str, campaign: Campaign, path: Path, progress: Progress, program: Any, found: str) -> bool:
     """Tell a failure, and keep the program: by its seed while the generator stays, by its text for good."""
     progress.save(path)
-    kept = FOLDER / f"{name}-{program.seed}.json"
-    kept.write_text(fuzz_masks.to_json(program) + "\n", encoding="utf-8")
-    print(f"\n{name}: seed {program.seed} fails\n\n{program.text}\n{program.sizes}\n\n{found}\n")
+    kept = FOLDER / f"{name}-{program.seed}.{campaign.suffix}"
+    kept.write_bytes(campaign.kept(program))
+    print(f"\n{name}: seed {program.seed} fails\n\n{campaign.told(program)}\n\n{found}\n")
     print(f"again: python -m tests.fuzz {name} --seed {program.seed} --count 1")
     print(f"pinned: move {kept} to tests/pinned/, or tests/pinned_structures/ for kernels")
     return False
