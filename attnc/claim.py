@@ -10,8 +10,9 @@ import numpy as np
 
 from .compiler.claims import Counts, Outcome, picture, run_test
 from .compiler.diagnostics import Diagnostic, Label, Span, render
-from .compiler.module import BoundTest, Check, Claim, Column, Module, Picture, Row, bound_tests, load_file
+from .compiler.module import BoundTest, Check, Claim, Column, Module, Picture, Row, bound_tests
 from .contrast import Panel, contrast, side_by_side
+from .standard_input import load, shown_name
 
 Tally = tuple[int, int, int]  # passed, failed, undecided
 LONGEST_NAME = 72
@@ -152,13 +153,13 @@ def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
 def run_file(path: Path, say: Callable[[str], object]) -> Tally:
     """Judge every check of a file; what did not pass is said, then a line for the file. Raises AttnError."""
     tally = [0, 0, 0]
-    for named in named_checks(load_file(path)):
+    for named in named_checks(load(path)):
         outcome = judge(named)
         tally[("passed", "failed", "undecided").index(outcome.verdict)] += 1
         if outcome.verdict == "failed":
             say(told(named, outcome) + "\n")
         elif outcome.verdict == "undecided":
-            say(f"{path}:{named.line}: {named.name}: {undecided(outcome)}")
+            say(f"{shown_name(path)}:{named.line}: {named.name}: {undecided(outcome)}")
     passed, failed, left = tally
-    say(f"{path}: {passed} passed, {failed} failed, {left} undecided")
+    say(f"{shown_name(path)}: {passed} passed, {failed} failed, {left} undecided")
     return passed, failed, left

@@ -20,10 +20,13 @@ from . import __version__
 from .compiler.stages import STAGES
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from .compiler.diagnostics import Diagnostic
     from .compiler.ir import Literal_
 
 FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
+SHELLS = ("bash", "zsh", "fish")
 TARGETS = ("cpu", "sm_80", "sm_90", "gfx942")
 RUN_HEADS = 8
 REPORT = "please report it, with the input and what `attnc --version` prints"
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code."""
     from .compiler.diagnostics import AttnError
+    from .runtime.settings import SettingError
     from .stage import begin, current_stage
     from .subject import InputError
 
@@ -54,7 +58,7 @@ def run(arguments: list[str] | None = None) -> int:
     except AttnError as error:
         say("\n\n".join(coloured(diagnostic) for diagnostic in error.diagnostics))
         return FAULT
-    except (InputError, OSError) as error:
+    except (InputError, SettingError, OSError) as error:
         say(f"{click.style('error', fg='red', bold=True)}: {error}")
         return FAULT
     except Exception:  # noqa: BLE001 - whatever it is, it is ours, and says so
@@ -106,10 +110,37 @@ def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
     return values
 
 
+def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell offers for NAME."""
+    from .completion import names
+
+    return names(begun)
+
+
+def _slugs(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell offers for SLUG."""
+    from .completion import slugs
+
+    return slugs(begun)
+
+
+NAME = click.argument("name", shell_complete=_names)
 SET = click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A parameter: size=8, 'g={0,5}', …")
+FORM = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="json is for programs."
+)
 LENGTH = click.IntRange(min=1)
 HEADS = click.option("--heads", type=click.IntRange(min=1), help="How many query heads.")
 LAYER = click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (0 unless given).")
+
+
+class OfOneName(click.Command):
+    """A command of NAME: ``-:pattern``, a declaration of standard input, is no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = [word for word in args if word.startswith("-:")]
+        rest = [word for word in args if not word.startswith("-:")]
+        return super().parse_args(ctx, [*rest, "--", *given] if given and "--" not in rest else args)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -117,7 +148,8 @@ LAYER = click.option("--layer", type=click.IntRange(min=0), help="Which layer of
 def commands() -> None:
     """A compiler for attention patterns.
 
-    NAME is a shipped pattern (longformer), a file (mine.attn), or one declaration of either (mine.attn:local).
+    NAME is a shipped pattern (longformer), a file (mine.attn), or one declaration of either (mine.attn:local); - is
+    standard input, and -:local one declaration of it.
     """
 
 
@@ -125,22 +157,22 @@ def commands() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="json is for editors.")
 def check(files: tuple[Path, ...], form: str) -> int:
-    """Check .attn files: every fault, with its place. Exit code 1 if there is any."""
+    """Check .attn files: every fault, with its place. `-` is standard input. Exit code 1 if there is any."""
     from .compiler.diagnostics import AttnError
-    from .compiler.module import load_file
     from .machine_readable import document
+    from .standard_input import load, shown_name
 
     faults: list[Diagnostic] = []
     for file in files:
         try:
-            load_file(file)
+            load(file)
         except AttnError as error:
             faults += error.diagnostics
             if form == "text":
                 say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
         else:
             if form == "text":
-                click.echo(f"{file}: no faults")
+                click.echo(f"{shown_name(file)}: no faults")
     if form == "json":
         click.echo(document(faults))
     return FAULT if faults else 0
@@ -155,8 +187,8 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
     Exit code 1 if a file cannot be read, and with --check if one would change.
     """
     from .compiler.diagnostics import AttnError
-    from .files import files
-    from .fmt import STDIN, laid_out_file, laid_out_input
+    from .files import STDIN, files
+    from .fmt import laid_out_file, laid_out_input
     from .subject import InputError
 
     found = files(paths)
@@ -181,8 +213,8 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
     return FAULT if wrong else 0
 
 
-@commands.command()
-@click.argument("name")
+@commands.command(cls=OfOneName)
+@NAME
 @click.option("--n", "keys", type=LENGTH, default=64, show_default=True, help="How many keys.")
 @click.option("--m", "queries", type=LENGTH, help="How many query rows (n - q_start unless given).")
 @click.option("--q-start", type=click.IntRange(min=0), default=0, help="Position of the first query row.")
@@ -223,8 +255,8 @@ def show(
         say(f"{output}: {picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles")
 
 
-@commands.command("run")
-@click.argument("name")
+@commands.command("run", cls=OfOneName)
+@NAME
 @click.option("--n", "keys", type=LENGTH, default=4096, show_default=True, help="How many keys and queries.")
 @SET
 @LAYER
@@ -260,7 +292,7 @@ def run_command(
 
 
 @commands.command()
-@click.argument("slug", required=False)
+@click.argument("slug", required=False, shell_complete=_slugs)
 def explain(slug: str | None) -> None:
     """What an error means, with an example, by the SLUG in its brackets; without one, all of them."""
     from .explain import explained, listed
@@ -269,10 +301,13 @@ def explain(slug: str | None) -> None:
 
 
 @commands.command("test")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, allow_dash=True))
 @click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
 def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
-    """Run the test blocks of .attn files, and of those in folders. Exit code 1 if a check or a file is wrong."""
+    """Run the test blocks of .attn files, and of those in folders. `-` is standard input.
+
+    Exit code 1 if a check or a file is wrong.
+    """
     from .claim import run_file
     from .compiler.diagnostics import AttnError
     from .files import files
@@ -292,3 +327,45 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
     faults = f", {broken} with faults" if broken else ""
     click.echo(f"{passed} passed, {failed} failed, {undecided} undecided{faults}")
     return FAULT if failed or broken else 0
+
+
+@commands.command("settings")
+@FORM
+def settings_command(form: str) -> int:
+    """Every setting: the variable that sets it, its value, what it does. Exit code 1 if one cannot be read."""
+    from .upkeep import lines, settings_document, settings_table
+
+    found = lines()
+    click.echo(
+        settings_document(found) if form == "json" else settings_table(found, shutil.get_terminal_size().columns)
+    )
+    return FAULT if any(line.fault for line in found) else 0
+
+
+@commands.command("cache")
+@click.option("--clear", is_flag=True, help="Remove every kernel that is kept.")
+@FORM
+def cache_command(clear: bool, form: str) -> None:
+    """Where built kernels are kept, how many there are, and how large they are."""
+    from .upkeep import cache_document, cache_text, cache_usage, clear_cache
+
+    if clear:
+        removed = clear_cache()
+        say(f"removed {removed:,} entr{'y' if removed == 1 else 'ies'}")
+    usage = cache_usage()
+    click.echo(cache_document(usage) if form == "json" else cache_text(usage))
+
+
+@commands.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print what SHELL reads to complete attnc: commands, options, shipped names, stages, errors.
+
+    \b
+    bash, in ~/.bashrc:       eval "$(attnc completion bash)"
+    zsh, in ~/.zshrc:         eval "$(attnc completion zsh)"
+    fish, once:               attnc completion fish > ~/.config/fish/completions/attnc.fish
+    """
+    from .completion import script
+
+    click.echo(script(commands, shell))

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+STDIN = Path("-")
+
 
 def ignored(path: PurePath, patterns: Iterable[str]) -> bool:
     """Whether a path, relative to what the patterns are relative to, or a folder above it matches one of them.
@@ -28,7 +30,7 @@ def files(paths: Iterable[Path], patterns: Iterable[str] = ()) -> list[Path]:
     given = tuple(patterns)
     found: dict[Path, Path] = {}
     for path in paths:
-        if not path.is_dir():
+        if path == STDIN or not path.is_dir():
             found.setdefault(path.resolve(), path)
             continue
         for file in sorted(path.rglob("*.attn")):

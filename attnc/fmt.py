@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from .compiler import limits
 from .compiler.format import formatted
 from .compiler.imports import read
 from .compiler.scan import decode
-
-STDIN = Path("-")
+from .standard_input import INPUT_NAME, standard_input
 
 
 def laid_out_file(path: Path, only_look: bool) -> bool:
@@ -30,8 +27,8 @@ def laid_out_file(path: Path, only_look: bool) -> bool:
 
 def laid_out_input() -> tuple[bytes, bool]:
     """Standard input laid out, and whether that changed it. AttnError for what cannot be read."""
-    before = sys.stdin.buffer.read(limits.BYTES + 1)
-    after = formatted(decode(before, "<stdin>"), "<stdin>").encode()
+    before = standard_input()
+    after = formatted(decode(before, INPUT_NAME), INPUT_NAME).encode()
     return after, after != before
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attention import Module
 from .compiler.extent import Contents
 from .show import Sight
 from .subject import InputError
@@ -64,15 +65,13 @@ class Measured:
 
 def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool) -> Request:
     """The measurement of what :mod:`attnc.show` prepared. Raises InputError for a device that is not there."""
-    from . import load
-
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:  # torch's own words for a device it does not have
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
     way = sight.way
-    found = load(sight.origin)[way.name](**sight.constants)
+    found = Module(way.module)[way.name](**sight.constants)
     parameters = {table.name: table for table in way.attention.parameters}
     given = {name: held for name, held in way.contents.items() if name in parameters}
     axes = {

@@ -10,6 +10,8 @@ from .compiler.diagnostics import nearest
 from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
+from .files import STDIN
+from .standard_input import INPUT_NAME, load
 
 APPLICABLE = ("pattern", "attention", "model")
 
@@ -20,7 +22,7 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """One declaration, and where it stands: ``origin`` is what :func:`attnc.load` takes."""
+    """One declaration, and where it stands: ``origin`` is what messages call that."""
 
     origin: str
     module: Module
@@ -34,7 +36,9 @@ class Subject:
 def find(name: str) -> Subject:
     """The declaration that NAME stands for; AttnError for a broken text, :class:`InputError` where there is none."""
     origin, declaration = split(name)
-    if origin.endswith(".attn"):
+    if origin == str(STDIN):
+        module, origin = load(STDIN), INPUT_NAME
+    elif origin.endswith(".attn"):
         if not Path(origin).is_file():
             raise InputError(f"there is no file {origin}")
         module = load_file(Path(origin))
@@ -64,13 +68,14 @@ def _chosen(module: Module, origin: str, name: str) -> str:
             raise InputError(f"{origin} declares no {name}{_meant(name, candidates)}; it has {', '.join(candidates)}")
         return name
     stem = Path(origin).stem
+    given = STDIN if origin == INPUT_NAME else origin
     if stem in candidates:
         return stem
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
         raise InputError(f"{origin} declares no pattern, attention or model")
-    raise InputError(f"{origin} declares {', '.join(candidates)}: say which, as {origin}:{candidates[0]}")
+    raise InputError(f"{origin} declares {', '.join(candidates)}: say which, as {given}:{candidates[0]}")
 
 
 def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -48,6 +48,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+class SettingError(ValueError):
+    """A variable that does not parse."""
+
+
 class Setting(Generic[T]):
     """One setting. ``variables`` are tried in order, and an empty variable counts as unset."""
 
@@ -78,14 +82,14 @@ class Setting(Generic[T]):
         raise AttributeError(f"setting {self.name} is changed by `with settings.override({self.name}=…)`")
 
     def read(self) -> T:
-        """The value that the environment gives, or the default. ValueError for a variable that does not parse."""
+        """The value that the environment gives, or the default. SettingError for a variable that does not parse."""
         for variable in self.variables:
             text = os.environ.get(variable, "").strip()
             if text:
                 try:
                     return self.parse(text)
                 except ValueError as error:
-                    raise ValueError(f"{variable} is {text!r}: {error}") from None
+                    raise SettingError(f"{variable} is {text!r}: {error}") from None
         return self.default
 
 

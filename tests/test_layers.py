@@ -58,7 +58,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the command line": (
         "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
         "attnc.show", "attnc.contrast",
-        "attnc.claim", "attnc.files", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.cli",
+        "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.measure", "attnc.fmt", "attnc.machine_readable",
+        "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",
     ),
     "for tests": ("attnc.shape", "attnc.masks", "attnc.agreement", "attnc.strategies", "attnc.testing"),

@@ -1,0 +1,27 @@
+"""Standard input in the place of a file, for commands that are given `-`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from .compiler import limits
+from .compiler.module import Module, load_file, load_text
+from .files import STDIN
+
+INPUT_NAME = "<stdin>"
+
+
+def standard_input() -> bytes:
+    """What stands there, as far as a text may be long and one byte more, by which a longer one is known."""
+    return sys.stdin.buffer.read(limits.BYTES + 1)
+
+
+def load(path: Path) -> Module:
+    """A file, or standard input for `-`, which imports from the folder it is read in. Raises AttnError."""
+    return load_text(standard_input(), INPUT_NAME, Path()) if path == STDIN else load_file(path)
+
+
+def shown_name(path: Path) -> str:
+    """What messages call a file."""
+    return INPUT_NAME if path == STDIN else str(path)
