@@ -217,7 +217,7 @@ def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...
     _try_defaults(scope, reports)
     tests: list[BoundTest] = []
     for node in tree.declarations:
-        if isinstance(node, t.Test):
+        if isinstance(node, t.Test) and reports.members <= limits.MEMBERS:  # past it, one fault says so
             tests.extend(fill_test(node, scope, reports))
     return tuple(tests)
 
