@@ -4,8 +4,8 @@
 
 12 heads of 64, a window of 513 keys, n = 4,096 and 16,384. All contestants of one length run in turn, and figures are
 medians. Useful flops are what the window's pairs need: 4 per pair and channel forward, 10 backward; the limit is the
-matrix product of two 2048 x 2048 matrices, timed in the same rounds. Prints a table, and writes
-benchmarks/results/cpu_window.json.
+matrix product of two 2048 x 2048 matrices, timed in the same rounds. A number
+behind a name is its block size. Prints a table, and writes benchmarks/results/cpu_window.json.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def contestants(n: int, q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> li
     def of(name: str, attend: Callable[..., Tensor], differentiable: bool = True) -> Contestant:
         return Contestant(name, lambda: attend(q, k, v), (q, k, v) if differentiable else ())
 
-    blocked = [of(f"blocked SDPA, blocks of {b}", BlockedSDPA(n, SIZE, b)) for b in (128, 256, 512)]
-    flex = [of(f"FlexAttention, blocks of {b}", Flex(n, SIZE, b), differentiable=False) for b in (64, 128, 256)]
+    blocked = [of(f"blocked SDPA, {b}", BlockedSDPA(n, SIZE, b)) for b in (128, 256, 512)]
+    flex = [of(f"FlexAttention, {b}", Flex(n, SIZE, b), differentiable=False) for b in (64, 128, 256)]
     chosen = [
         of(ATTNC, attnc.load("window").window(size=SIZE)),
         fastest(blocked, gradient, f"n = {n}: block size of blocked SDPA"),
