@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
     from .compiler.diagnostics import Diagnostic
     from .compiler.ir import Literal_
+    from .show import Sizes
+    from .subject import Subject
 
 FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
 SHELLS = ("bash", "zsh", "fish")
 TARGETS = ("cpu", "sm_80", "sm_90", "gfx942")
+DRAWINGS = (".png", ".svg", ".html")
 RUN_HEADS = 8
+LONG = 4096  # keys from which on a mask takes its time
 REPORT = "please report it, with the input and what `attnc --version` prints"
 
 
@@ -74,8 +78,11 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], object]]:
-    """What says where long work is: a spinner on a terminal, lines elsewhere."""
+def progress(keys: int = LONG) -> Iterator[Callable[[str], object]]:
+    """What says where long work is: a spinner on a terminal, lines elsewhere; nothing for few keys."""
+    if keys < LONG:
+        yield lambda _: None
+        return
     if not sys.stderr.isatty():
         yield say
         return
@@ -219,12 +226,14 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
 @click.option("--m", "queries", type=LENGTH, help="How many query rows (n - q_start unless given).")
 @click.option("--q-start", type=click.IntRange(min=0), default=0, help="Position of the first query row.")
 @SET
-@LAYER
-@click.option("--head", type=click.IntRange(min=0), default=0, show_default=True, help="Which head.")
+@click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
+@click.option("--head", type=click.IntRange(min=0), help="Which head (0, and of a whole model all, unless given).")
 @HEADS
 @click.option("--stage", type=click.Choice(list(STAGES)), default="mask", show_default=True, help="What to show.")
 @click.option("--target", type=click.Choice(TARGETS), default="cpu", show_default=True, help="For --stage source.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png or FILE.svg.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png, FILE.svg or FILE.html."
+)
 def show(
     name: str,
     keys: int,
@@ -232,27 +241,64 @@ def show(
     q_start: int,
     settings: tuple[str, ...],
     layer: int | None,
-    head: int,
+    head: int | None,
     heads: int | None,
     stage: str,
     target: str,
     output: Path | None,
 ) -> None:
-    """Show the mask of NAME as blocks, or what another stage of the compiler makes of it."""
+    """Show the mask of NAME as blocks, or what another stage of the compiler makes of it.
+
+    Of a model, without --layer, all layers: a picture for each group of heads that keep the same pairs. On a terminal,
+    green lies in tiles that are kept whole, yellow in tiles that are kept in part.
+    """
     from .show import Sizes, draw, prepare, shown
     from .subject import find
 
     if output is not None and stage != "mask":
         raise click.UsageError("-o draws the mask: it goes with --stage mask")
-    if output is not None and output.suffix.lower() not in (".png", ".svg"):
-        raise click.UsageError(f"-o takes FILE.png or FILE.svg, not {output}")
+    if output is not None and output.suffix.lower() not in DRAWINGS:
+        raise click.UsageError(f"-o takes FILE.png, FILE.svg or FILE.html, not {output}")
+    subject, values = find(name), _values(settings)
     sizes = Sizes(keys, queries, q_start, layer, head, heads)
-    sight = prepare(find(name), _values(settings), sizes, target, say)
-    if output is None:
-        click.echo(shown(stage, sight, shutil.get_terminal_size().columns))
-    else:
-        picture = draw(sight, output)
+    if subject.declaration.kind == "model" and layer is None and stage == "mask":
+        _show_model(subject, values, sizes, target, output)
+        return
+    sight = prepare(subject, values, sizes, target, say)
+    with progress(keys) as at:
+        at(f"{sight.title}: {stage}")
+        if output is not None:
+            picture = draw(sight, output)
+        else:
+            text = shown(stage, sight, shutil.get_terminal_size().columns, _coloured_output())
+    if output is not None:
         say(f"{output}: {picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles")
+    else:
+        click.echo(text)
+
+
+def _show_model(
+    subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, output: Path | None
+) -> None:
+    """A model's pictures, on the terminal or into a file."""
+    from .grid import TERMINAL_PANEL, grid_blocks, panel_side, write_grid
+    from .overview import overview
+
+    tinted = output is None and _coloured_output()
+    cells = panel_side if output is not None else lambda _: TERMINAL_PANEL
+    with progress(sizes.n) as at:
+        grid = overview(subject, values, sizes, target, cells, tinted or output is not None, say, at)
+        if output is not None:
+            write_grid(grid, output)
+    if output is None:
+        click.echo(grid_blocks(grid, shutil.get_terminal_size().columns, tinted))
+    else:
+        say(f"{output}: {grid.title}, {sum(len(row.panels) for row in grid.rows)} pictures")
+
+
+def _coloured_output() -> bool:
+    """Whether results may have colours: on a terminal only."""
+    return sys.stdout.isatty()
 
 
 @commands.command("run", cls=OfOneName)

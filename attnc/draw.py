@@ -25,6 +25,7 @@ FULL_TILE = (34, 139, 84)
 PARTIAL_TILE = (222, 120, 24)
 SHADES = " ░▒▓█"
 SVG_LEVELS = 8
+TINTS, PLAIN = ("", "\x1b[33m", "\x1b[32m"), "\x1b[0m"  # of characters in no tile, a partial one, a full one
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,46 @@ def bins(length: int, limit: int) -> NDArray[np.int64]:
     return np.append(np.arange(0, length, step), length)
 
 
-def blocks(picture: Picture) -> str:
+def blocks(picture: Picture, tinted: bool = False) -> str:
     """The picture in characters, two rows of cells to a line, without a line break at the end.
 
     Half blocks where every cell is one pair; shades by density where cells hold many; for a multiset digits, a line
-    for each row.
+    for each row. ``tinted`` colours for a terminal: what lies in full tiles green, in partial ones yellow.
     """
+    return _tinted(_blocks(picture), picture) if tinted else _blocks(picture)
+
+
+def _tinted(text: str, picture: Picture) -> str:
+    """The characters in the colour of the tile that holds the middle of each."""
+    if not picture.density.size:
+        return text
+    lines = text.split("\n")
+    tops, lefts = bins(picture.queries, picture.density.shape[0]), bins(picture.keys, picture.density.shape[1])
+    starts = tops[:-1]
+    rows = starts if picture.counts is not None else np.append(starts[1::2], starts[len(starts) // 2 * 2 :])
+    columns = (lefts[:-1] + lefts[1:]) // 2
+    kinds = np.zeros((len(lines), len(columns)), np.int64)
+    for tile in picture.tiles:
+        down = slice(*np.searchsorted(rows, (tile.top, tile.bottom)).tolist())
+        across = slice(*np.searchsorted(columns, (tile.left, tile.right)).tolist())
+        kinds[down, across] = 2 if tile.full else 1
+    return "\n".join(_coloured(line, row) for line, row in zip(lines, kinds, strict=True))
+
+
+def tile_counts(picture: Picture) -> str:
+    """How many tiles there are of each kind, each in its colour for a terminal."""
+    full = sum(tile.full for tile in picture.tiles)
+    counts = ((TINTS[2], full, "full"), (TINTS[1], len(picture.tiles) - full, "partial"))
+    return ", ".join(f"{tint}{count:,} {kind} tile{'s' * (count != 1)}{PLAIN}" for tint, count, kind in counts)
+
+
+def _coloured(line: str, kinds: NDArray[np.int64]) -> str:
+    edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(line)]
+    parts = ((line[left:right], TINTS[kinds[left]]) for left, right in pairwise(edges) if left < right)
+    return "".join(f"{tint}{part}{PLAIN}" if tint else part for part, tint in parts)
+
+
+def _blocks(picture: Picture) -> str:
     if picture.counts is not None:
         return "\n".join("".join(_count(int(value)) for value in row) for row in picture.counts)
     cells = picture.density
@@ -99,14 +134,18 @@ def _shade(upper: float, lower: float) -> str:
 
 
 def write(picture: Picture, path: Path) -> None:
-    """The picture as ``.png`` or ``.svg``, as the name says; ValueError for another ending."""
+    """The picture as ``.png``, ``.svg`` or ``.html``, as the name says; ValueError for another ending."""
     match path.suffix.lower():
         case ".png":
             image(picture).save(path, format="PNG")
         case ".svg":
             path.write_text(svg(picture), encoding="utf-8")
+        case ".html":
+            path.write_text(html(picture.title, svg(picture)), encoding="utf-8")
         case ending:
-            raise ValueError(f"a picture is written as .png or .svg, not {ending or 'a file without an ending'!r}")
+            raise ValueError(
+                f"a picture is written as .png, .svg or .html, not {ending or 'a file without an ending'!r}"
+            )
 
 
 def _side(picture: Picture) -> int:
@@ -118,22 +157,33 @@ def image(picture: Picture) -> Image.Image:
     """The picture for a screen: cells, a frame, the tiles, and a line of legend below."""
     from PIL import Image, ImageDraw  # only a picture needs it
 
-    side, margin, foot = _side(picture), 8, 28
+    margin, foot = 8, 28
+    cells = painted(picture, _side(picture))
+    width, height = cells.width - 2, cells.height - 2
+    canvas = Image.new("RGB", (max(width + 2 * margin, 420), height + 2 * margin + foot), PAPER)
+    canvas.paste(cells, (margin - 1, margin - 1))
+    _legend(ImageDraw.Draw(canvas), picture, margin, height + 2 * margin)
+    return canvas
+
+
+def painted(picture: Picture, side: int) -> Image.Image:
+    """Cells of ``side`` pixels and the tiles over them, in a frame of one pixel."""
+    from PIL import Image, ImageDraw
+
     share = picture.density[:, :, None]
     colours = np.rint(np.array(PAPER) * (1 - share) + np.array(INK) * share).astype(np.uint8)
     pixels = np.repeat(np.repeat(colours, side, axis=0), side, axis=1)
     height, width = pixels.shape[:2]
-    canvas = Image.new("RGB", (max(width + 2 * margin, 420), height + 2 * margin + foot), PAPER)
+    canvas = Image.new("RGB", (width + 2, height + 2), PAPER)
     if pixels.size:
-        canvas.paste(Image.fromarray(pixels), (margin, margin))
+        canvas.paste(Image.fromarray(pixels), (1, 1))
     draw = ImageDraw.Draw(canvas)
-    draw.rectangle((margin - 1, margin - 1, margin + width, margin + height), outline=FRAME)
+    draw.rectangle((0, 0, width + 1, height + 1), outline=FRAME)
     for box, full in _boxes(picture, width, height):
-        left, top, right, bottom = (value + margin for value in box)
+        left, top, right, bottom = (value + 1 for value in box)
         draw.rectangle(
             (left, top, max(left, right - 1), max(top, bottom - 1)), outline=FULL_TILE if full else PARTIAL_TILE
         )
-    _legend(draw, picture, margin, height + 2 * margin)
     return canvas
 
 
@@ -168,24 +218,40 @@ def svg(picture: Picture) -> str:
     rows, columns = picture.density.shape
     width, height = columns * side, rows * side
     whole = (width + 2 * margin, height + 2 * margin + foot)
+    words = "".join(
+        f'<tspan fill="{hexadecimal(colour)}" dx="8">{escape(text)}</tspan>' for text, colour in legend(picture)
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{whole[0]}" height="{whole[1]}" '
         f'viewBox="{-margin} {-margin} {whole[0]} {whole[1]}" shape-rendering="crispEdges">',
         f"<title>{escape(picture.title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="{_hex(PAPER)}" stroke="{_hex(FRAME)}"/>',
+        *rectangles(picture, side, FRAME),
+        f'<text x="-8" y="{height + 20}" font-family="sans-serif" font-size="12">{words}</text>',
     ]
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def rectangles(picture: Picture, side: int, frame: tuple[int, int, int]) -> Iterator[str]:
+    """Elements of an SVG document: a frame, the cells, each ``side`` wide, and the tiles over them."""
+    rows, columns = picture.density.shape
+    width, height = columns * side, rows * side
+    yield f'<rect width="{width}" height="{height}" fill="{hexadecimal(PAPER)}" stroke="{hexadecimal(frame)}"/>'
     levels = np.ceil(picture.density * SVG_LEVELS).astype(np.int64)
     for y, row in enumerate(levels):
         for left, right, level in _equal(row):
             opacity = "" if level == SVG_LEVELS else f' fill-opacity="{level / SVG_LEVELS:g}"'
             place = f'x="{left * side}" y="{y * side}" width="{(right - left) * side}" height="{side}"'
-            parts.append(f'<rect {place} fill="{_hex(INK)}"{opacity}/>')
+            yield f'<rect {place} fill="{hexadecimal(INK)}"{opacity}/>'
     for (left, top, right, bottom), full in _boxes(picture, width, height):
         place = f'x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"'
-        parts.append(f'<rect {place} fill="none" stroke="{_hex(FULL_TILE if full else PARTIAL_TILE)}"/>')
-    words = "".join(f'<tspan fill="{_hex(colour)}" dx="8">{escape(text)}</tspan>' for text, colour in legend(picture))
-    parts.append(f'<text x="-8" y="{height + 20}" font-family="sans-serif" font-size="12">{words}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+        yield f'<rect {place} fill="none" stroke="{hexadecimal(FULL_TILE if full else PARTIAL_TILE)}"/>'
+
+
+def html(title: str, drawing: str) -> str:
+    """A page that holds one SVG document."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n{drawing}</html>\n'
+    )
 
 
 def _equal(row: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
@@ -196,5 +262,6 @@ def _equal(row: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
             yield left, right, int(row[left])
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
+def hexadecimal(colour: tuple[int, int, int]) -> str:
+    """A colour as SVG writes it."""
     return "#" + "".join(f"{part:02x}" for part in colour)

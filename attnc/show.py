@@ -15,7 +15,7 @@ from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
 from .compiler.plan import FULL, Runs, Schedule
-from .draw import Picture, blocks, write
+from .draw import Picture, blocks, tile_counts, write
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, InputError, Subject, apply
@@ -32,7 +32,6 @@ WIDTH = 128  # characters of a line that are used at most
 class Sight:
     """What there is to see: an attention on its way, and one head of it."""
 
-    origin: str
     way: Way
     constants: Mapping[str, Literal_]
     layer: int | None
@@ -56,7 +55,7 @@ class Sizes:
     m: int | None = None
     q_start: int = 0
     layer: int | None = None
-    head: int = 0
+    head: int | None = None
     heads: int | None = None
     usual_heads: int = 1
 
@@ -67,9 +66,15 @@ def prepare(
     """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
     with stage("check"):
         applied = apply(subject, values, sizes.layer)
+    return see(applied, sizes, target, say)
+
+
+def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None]) -> Sight:
+    """As :func:`prepare`, for what is bound already."""
+    subject, head = applied.subject, sizes.head or 0
     heads = heads_of(applied, sizes)
-    if sizes.head >= heads:
-        raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {sizes.head} is none of them")
+    if head >= heads:
+        raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
     m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
     if m < 1:
         raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
@@ -82,7 +87,7 @@ def prepare(
         say(line)
     tile = TILES["cpu" if target == "cpu" else "gpu"]
     way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tile)
-    return Sight(subject.origin, way, applied.constants, applied.layer, sizes.head, target)
+    return Sight(way, applied.constants, applied.layer, head, target)
 
 
 def heads_of(applied: Applied, sizes: Sizes) -> int:
@@ -100,17 +105,17 @@ def heads_of(applied: Applied, sizes: Sizes) -> int:
                 if dimension.kind == "head":
                     return len(given)
                 given = given[0] if given else None
-    return max(sizes.head + 1, sizes.usual_heads)
+    return max((sizes.head or 0) + 1, sizes.usual_heads)
 
 
-def shown(name: str, sight: Sight, columns: int) -> str:
-    """One of the compiler's stages as text, at most ``columns`` wide where it is a picture."""
+def shown(name: str, sight: Sight, columns: int, tinted: bool = False) -> str:
+    """One of the compiler's stages as text; a picture is at most ``columns`` wide, and coloured if ``tinted``."""
     with stage(name):
         match name:
             case "tree":
                 return "\n".join(outline(sight.way.tree))
             case "mask":
-                return mask(sight, columns)
+                return mask(sight, columns, tinted)
             case "program":
                 return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
             case "schedule":
@@ -122,10 +127,10 @@ def shown(name: str, sight: Sight, columns: int) -> str:
     raise ValueError(f"{name} is no stage")
 
 
-def mask(sight: Sight, columns: int) -> str:
-    """The picture in characters, and a line that counts."""
+def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
+    """The picture in characters, and a line that counts; if ``tinted``, in the colours of its tiles."""
     limit = max(2, min(columns, WIDTH))
-    picture, pairs = _look(sight, limit, None)
+    picture, pairs = sampled(sight, limit, sight.way.schedule if tinted else None)
     m, n = sight.way.extent.m, sight.way.extent.n
     number = f"about {float(picture.density.mean()):.2%} of all pairs"
     if pairs is not None:
@@ -134,7 +139,8 @@ def mask(sight: Sight, columns: int) -> str:
             f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
         )
     scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
-    return f"{blocks(picture)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}"
+    tiles = f"\n{tile_counts(picture)}" if tinted else ""
+    return f"{blocks(picture, tinted)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}{tiles}"
 
 
 def draw(sight: Sight, path: Path) -> Picture:
@@ -142,13 +148,14 @@ def draw(sight: Sight, path: Path) -> Picture:
     with stage("schedule"):
         planned = sight.way.schedule
     with stage("mask"):
-        picture, _ = _look(sight, CELLS, planned)
+        picture, _ = sampled(sight, CELLS, planned)
     picture = replace(picture, title=sight.title)
     write(picture, path)
     return picture
 
 
-def _look(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside."""
     way = sight.way
     try:
         return look(way.attention, way.extent, way.contents, sight.head, (limit, limit), planned)

@@ -97,18 +97,35 @@ class Applied:
 
 def apply(subject: Subject, values: Mapping[str, Literal_], layer: int | None) -> Applied:
     """Bind ``values`` as constants and contents of tables; InputError for a name that is no parameter."""
+    bound, constants, tables = _bound(subject, values)
+    if isinstance(bound, Attention):
+        if layer is not None:
+            raise InputError(f"{subject.name} is no model: it has no layers")
+        return Applied(subject, bound, constants, tables, None, None)
+    return Applied(subject, _layer(bound, layer or 0), constants, tables, layer or 0, bound.heads)
+
+
+def apply_all(subject: Subject, values: Mapping[str, Literal_]) -> tuple[Applied, ...]:
+    """Every layer of a model; of what is none, itself. InputError as in :func:`apply`."""
+    bound, constants, tables = _bound(subject, values)
+    if isinstance(bound, Attention):
+        return (Applied(subject, bound, constants, tables, None, None),)
+    return tuple(
+        Applied(subject, layer, constants, tables, number, bound.heads) for number, layer in enumerate(bound.layers)
+    )
+
+
+def _bound(
+    subject: Subject, values: Mapping[str, Literal_]
+) -> tuple[Attention | Model, dict[str, Literal_], dict[str, Literal_]]:
+    """The declaration filled in; of the values those that are constants, and those that are contents of tables."""
     parameters = {parameter.name: parameter for parameter in subject.declaration.parameters}
     unknown = [name for name in values if name not in parameters]
     if unknown:
         raise InputError(f"{subject.name} has no parameter {unknown[0]}{_meant(unknown[0], list(parameters))}")
     constants = {name: value for name, value in values.items() if parameters[name].compile_time}
     tables = {name: value for name, value in values.items() if name not in constants}
-    bound = bind(subject.module, subject.name, constants)
-    if isinstance(bound, Attention):
-        if layer is not None:
-            raise InputError(f"{subject.name} is no model: it has no layers")
-        return Applied(subject, bound, constants, tables, None, None)
-    return Applied(subject, _layer(bound, layer or 0), constants, tables, layer or 0, bound.heads)
+    return bind(subject.module, subject.name, constants), constants, tables
 
 
 def _layer(model: Model, layer: int) -> Attention:

@@ -77,7 +77,7 @@ def test_a_missing_file_is_a_fault_of_the_input(folder: Path, capsys: pytest.Cap
         (["show"], "Missing argument"),
         (["show", "causal", "--n", "0"], "--n"),
         (["show", "causal", "--stage", "nonsense"], "--stage"),
-        (["show", "causal", "-o", "mask.gif"], "FILE.png or FILE.svg"),
+        (["show", "causal", "-o", "mask.gif"], "FILE.png, FILE.svg or FILE.html"),
         (["show", "causal", "-o", "mask.png", "--stage", "program"], "--stage mask"),
         (["show", "window", "--set", "size"], "NAME=VALUE"),
         (["nonsense"], "No such command"),

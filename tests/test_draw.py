@@ -152,6 +152,6 @@ def test_a_title_cannot_break_a_drawing() -> None:
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.png or \.svg, not '\.gif'"):
+    with pytest.raises(ValueError, match=r"\.png, \.svg or \.html, not '\.gif'"):
         write(picture(["#"]), tmp_path / "mask.gif")
     assert image(picture(["#"])).width > 0

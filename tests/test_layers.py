@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
         "attnc.show", "attnc.contrast",
         "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.measure", "attnc.fmt", "attnc.machine_readable",
-        "attnc.upkeep", "attnc.completion", "attnc.cli",
+        "attnc.grid", "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",
     ),
     "for tests": ("attnc.shape", "attnc.masks", "attnc.agreement", "attnc.strategies", "attnc.testing"),
