@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import lark
 from lark.exceptions import UnexpectedInput
@@ -13,6 +12,7 @@ from .diagnostics import Diagnostic, Source, Span, nearest
 from .grow import Grower
 from .limits import NESTING
 from .misfit import misfit
+from .parser_tables import parser
 from .reports import Reports, at
 from .scan import STARTERS, Segment, segments
 
@@ -21,16 +21,8 @@ _LOOKED_AT = 500  # words of a broken declaration, for what it would have declar
 
 @lru_cache(maxsize=1)
 def grammar() -> lark.Lark:
-    """The parser's tables, built once for each process, at the first text."""
-    text = (Path(__file__).parent / "grammar.lark").read_text(encoding="utf-8")
-    return lark.Lark(
-        text,
-        parser="lalr",
-        lexer="contextual",
-        start="declaration",
-        keep_all_tokens=True,
-        maybe_placeholders=False,
-    )
+    """The parser's tables, made ready once for each process, at the first text."""
+    return parser()
 
 
 @lru_cache(maxsize=1)

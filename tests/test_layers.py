@@ -26,7 +26,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
     "text to tree": (
-        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow", "compiler.parse",
+        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow",
+        "compiler.parser_tables", "compiler.parse",
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINKED = ("compiler", "runtime", "templates", "patterns")
 PARTS = (*LINKED, "attnc", "pyproject.toml", "hatch_build.py", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore")
-DATA = {".py", ".lark", ".attn", ".jinja", ".h", ".typed", ".md"}
+DATA = {".py", ".lark", ".json", ".attn", ".jinja", ".h", ".typed", ".md"}
 # A call on CPU tensors, far from the sources; prints where attnc came from.
 CALL = """
 import attnc, torch
