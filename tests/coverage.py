@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import lark
 
 from attnc.compiler.diagnostics import Source
 from attnc.compiler.parse import grammar
+from attnc.compiler.parser_tables import GRAMMAR, built
 from attnc.compiler.scan import segments
 
 TYPES = ("int", "float", "bool", "set", "index")
@@ -21,10 +23,16 @@ TABLE_KINDS = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
+def _whole() -> lark.Lark:
+    """The grammar with all that Lark knows of it: tables that were kept leave out what a parse does not need."""
+    return built(GRAMMAR.read_text(encoding="utf-8"))
+
+
 def rules() -> frozenset[str]:
     """Every rule of the grammar that shows in a parse, by its name or alias."""
     found = set()
-    for rule in grammar().rules:
+    for rule in _whole().rules:
         name = rule.alias or rule.origin.name
         collapses = rule.options.expand1 and rule.alias is None and len(rule.expansion) == 1
         if not collapses and not name.startswith("_"):
@@ -34,9 +42,8 @@ def rules() -> frozenset[str]:
 
 def words() -> frozenset[str]:
     """Every word and sign of the grammar, each function by its name."""
-    found = {
-        f"word {terminal.name}" for terminal in grammar().terminals if terminal.name not in grammar().ignore_tokens
-    }
+    whole = _whole()
+    found = {f"word {terminal.name}" for terminal in whole.terminals if terminal.name not in whole.ignore_tokens}
     functions = ("abs", "min", "max", "hash", "exp", "log", "tanh", "sqrt", "sigmoid")
     return frozenset(found | {f"function {name}" for name in (*functions, "any", "sum")})
 
