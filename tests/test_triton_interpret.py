@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .shipped_support import SHIPPED
 from .triton_patterns import cases
-from .triton_shipped import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
 Report = dict[str, dict[str, tuple[float, float]]]

@@ -25,10 +25,10 @@ from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, Attention
 from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
 from attnc.runtime.launch import Launch, TableArgument
 
+from .shipped_support import SHIPPED
+from .shipped_support import support as shipped_support
 from .triton_case import Case, Positions, murmur, numbers
 from .triton_patterns import cases
-from .triton_shipped import SHIPPED
-from .triton_shipped import support as shipped_support
 
 
 def brute_schedule(counts: Tensor, tiles: tuple[int, int]) -> Schedule:
@@ -222,7 +222,7 @@ def main(names: Sequence[str]) -> None:
                 report[case.name] |= support(case)
     for shipped in SHIPPED:
         if not names:
-            report[f"{shipped.file}.{shipped.name}"] = shipped_support(shipped)
+            report[f"{shipped.file}.{shipped.name}"] = shipped_support(shipped, "triton")
     print(json.dumps(report))
 
 

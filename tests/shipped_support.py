@@ -1,4 +1,4 @@
-"""The support test on every shipped pattern, through the operator and its own plans, in Triton's interpreter.
+"""The support test on every shipped pattern, through the operator and its own plans, on any executor.
 
 q is 0, so that each kept key weighs its count over its row's; values and gradients are 0 or 1. Then outputs times the
 row's count are whole numbers, and one key more or less shows, which no tolerance could see.
@@ -47,8 +47,8 @@ SHIPPED: tuple[Shipped, ...] = (
 )
 
 
-def support(shipped: Shipped) -> dict[str, tuple[float, float]]:
-    """What was compared, each error and its bound."""
+def support(shipped: Shipped, executor: str) -> dict[str, tuple[float, float]]:
+    """What was compared, each error and its bound; ``executor`` is ``"cpp"`` or ``"triton"``, which must have run."""
     import attnc
     from attnc.runtime import launches
 
@@ -62,7 +62,7 @@ def support(shipped: Shipped) -> dict[str, tuple[float, float]]:
     out = attend(q, k, v, **shipped.tables)
     (got,) = torch.autograd.grad(out, v, grad)
     after = launches.launches()
-    missing = sum(after.get(kind, 0) == before.get(kind, 0) for kind in ("triton.forward", "triton.backward"))
+    missing = sum(after.get(kind, 0) == before.get(kind, 0) for kind in (f"{executor}.forward", f"{executor}.backward"))
     counts = attend.mask(KEYS, heads=HEADS, **shipped.tables).double()  # type: ignore[attr-defined]
     counts = counts.reshape(-1, counts.shape[-2], KEYS).expand(HEADS, -1, -1)
     total = counts.sum(-1, keepdim=True)
