@@ -7,50 +7,129 @@ contents, which key tiles each query tile visits. Nouns only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from math import prod
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import Expr, Table
+from .ir import TRUE, Entry, Expr, Table
 
 
 @dataclass(frozen=True)
-class Digit:
-    """One mixed-radix digit of a token position: ``stride`` tokens apart; ``extent`` None is as many as n needs."""
+class Axis:
+    """One coordinate of a token: neighbours are ``stride`` tokens apart; ``tile`` coordinates lie in one tile.
+
+    ``length`` is the number of coordinates; None is as many as the tokens need. A bounded axis need not be a multiple
+    of its tile: the lanes past its end hold no token.
+    """
 
     stride: int
-    extent: int | None
+    length: int | None = None
+    tile: int = 1
+
+    @property
+    def tiles(self) -> int:
+        """Tiles along a bounded axis."""
+        assert self.length is not None
+        return -(-self.length // self.tile)
+
+
+class TileCount(NamedTuple):
+    """The tiles of an order: so many classes, each of ``per_class`` tiles. Tile ``c * per_class + u`` is in class c."""
+
+    classes: int
+    per_class: int
+
+    @property
+    def total(self) -> int:
+        return self.classes * self.per_class
 
 
 @dataclass(frozen=True)
 class View:
-    """A token order that is an affine shuffle of digits: the outer digits name the tile, the inner ones the lane."""
+    """Tokens ``offset + sum(stride * coordinate)``: strided views of a tensor, no copy.
 
-    outer: tuple[Digit, ...]
-    inner: tuple[Digit, ...]
+    Tiles are numbered by their coordinates, the last axis fastest, and so are the lanes of a tile. Just one axis is
+    unbounded, the main one. The axes before it tell the classes of tokens apart (the residues of a dilated window, one
+    coordinate to a tile); those after it lie within a class (the columns of a grid). Lanes whose token is beyond the
+    last one, or whose coordinate is beyond its axis, hold none.
+
+    - natural order: ``(Axis(1, None, 64),)``;
+    - residues modulo 4: ``(Axis(1, 4), Axis(4, None, 64))``, and one of them alone: ``(Axis(4, None, 64),)``;
+    - blocks of 64, every third: ``(Axis(64, 3), Axis(192), Axis(1, 64, 64))``;
+    - a grid 256 wide, in tiles of 8 by 8: ``(Axis(256, None, 8), Axis(1, 256, 8))``;
+    - the last 8 of every 256: ``(Axis(256, None, 8), Axis(1, 8, 8))`` from 248 on.
+    """
+
+    axes: tuple[Axis, ...]
+    offset: int = 0
+
+    @property
+    def main(self) -> int:
+        """The place of the unbounded axis."""
+        return next(place for place, axis in enumerate(self.axes) if axis.length is None)
 
     @property
     def tile(self) -> int:
-        """Tokens in one tile."""
-        size = 1
-        for digit in self.inner:
-            assert digit.extent is not None
-            size *= digit.extent
-        return size
+        """Lanes in one tile."""
+        return prod(axis.tile for axis in self.axes)
+
+    @property
+    def classes(self) -> int:
+        return prod(axis.tiles for axis in self.axes[: self.main])
+
+    @property
+    def minor_tiles(self) -> int:
+        """Tiles beside one another for each tile of the main axis."""
+        return prod(axis.tiles for axis in self.axes[self.main + 1 :])
+
+    def main_tiles(self, tokens: int) -> int:
+        """Tiles along the main axis, for so many tokens in all."""
+        main = self.axes[self.main]
+        return -(-max(tokens - self.offset, 0) // (main.stride * main.tile))
+
+    def tiles(self, tokens: int) -> TileCount:
+        return TileCount(self.classes, self.main_tiles(tokens) * self.minor_tiles)
 
 
 def natural(tile: int) -> View:
     """Tokens in the order in which they stand, ``tile`` at a time."""
-    return View(outer=(Digit(tile, None),), inner=(Digit(1, tile),))
+    return View((Axis(1, None, tile),))
 
 
-Order = View
+@dataclass(frozen=True)
+class Gathered:
+    """The tokens of which a condition holds, in rising order: one class, listed at each launch.
+
+    ``condition`` speaks of ``k`` where keys are walked, of ``q`` where rows are.
+    """
+
+    condition: Expr
+    tile: int
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """All tokens, in the rising order of their entries in an ``order`` table: one class, listed at each launch.
+
+    ``rank`` is the entry of ``k`` where keys are walked, of ``q`` where rows are.
+    """
+
+    rank: Entry
+    tile: int
+
+
+Order = View | Gathered | Sorted
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need none."""
+    """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need none.
+
+    It holds only of pairs that no earlier segment or kernel of the same part has; where the keys are gathered, what
+    gathers them is left out of it.
+    """
 
     keys: Order
     condition: Expr
@@ -58,11 +137,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch: query rows walked in one order, over segments of keys under one online softmax."""
+    """One launch: query rows walked in one order, over segments of keys under one online softmax.
+
+    ``where`` (bool over ``q``, ``n``, heads and tables) says which of the rows it walks it speaks for: in the others it
+    keeps nothing. ``output``: the first kernel stores all rows, sink included; the others merge theirs into what is
+    there, by log-sum-exp. ``heads``: the query heads it runs for; None for all.
+    """
 
     rows: Order
     segments: tuple[Segment, ...]
     output: Literal["store", "merge"]
+    where: Expr = TRUE
+    heads: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +156,7 @@ class Program:
     """Everything that decides the text of the kernels, and nothing else.
 
     Expressions name tables by their position in ``tables``: the table of ``Entry.table == "3"`` is ``tables[3]``, so
-    that no name of the user's reaches a template.
+    that no name of the user's reaches a template. For each head, the first of its kernels walks every row and stores.
     """
 
     kernels: tuple[Kernel, ...]
@@ -78,11 +164,6 @@ class Program:
     score: Expr
     sink: Expr | None
     tables: tuple[Table, ...]
-
-    @property
-    def counted(self) -> bool:
-        """Whether a pair may count more than once."""
-        return self.mask.type == "count"
 
 
 EMPTY, PARTIAL, FULL = 0, 1, 2
@@ -93,7 +174,6 @@ class Runs:
     """Rows of runs: row ``r`` visits the tiles of runs ``pointer[r] .. pointer[r + 1] - 1``, in rising order.
 
     Run ``i`` covers the tiles ``start[i] .. start[i] + length[i] - 1`` and is PARTIAL or FULL as ``kind[i]`` says.
-    Rows are numbered ``(batch slot * head slots + head slot) * tiles + tile``.
     """
 
     pointer: NDArray[np.int64]  # [rows + 1]
@@ -102,30 +182,81 @@ class Runs:
     kind: NDArray[np.uint8]  # [runs]
 
 
+HORIZON = 2**30
+"""Tiles: a relative run that reaches so far from its row goes on for ever, whatever n is."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which tiles of the other side each tile of one side visits.
+
+    One period of rows of runs serves all: tile ``u`` of a class visits what row ``u % period`` says, moved on by
+    ``(u // period) * shift`` tiles and clipped to the tiles that there are. ``aligned``: tiles of class c visit tiles
+    of class c of the other side, counted within it; else ``u`` counts through all classes, and so do the tiles visited.
+
+    Row ``(batch slot * head_slots + head slot) * period + u % period`` of ``runs`` is meant: ``batch_slots`` is the
+    batch size where the bounds differ from one batch entry to another, else 1; ``head_slots`` likewise, with the place
+    of a head among the kernel's heads.
+
+    With ``period`` 1 the bounds are a closed form; with as many rows as there are tiles (and ``shift`` 0) a list of
+    runs for each; a period in between is a template. The first and the last hold for one launch only where tables or
+    lengths are read; a tile called FULL may hang over the last token: lanes without a token count nothing.
+    """
+
+    period: int
+    shift: int
+    aligned: bool
+    batch_slots: int
+    head_slots: int
+    runs: Runs
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The tokens of a gathered or sorted order: rows of the query (less ``q_start``) or key positions, -1 past the end.
+
+    ``batch_slots`` and ``head_slots`` as in :class:`Bounds`.
+    """
+
+    tokens: NDArray[np.int32]  # [batch_slots * head_slots, length], length the longest list's
+    batch_slots: int
+    head_slots: int
+
+    def tiles(self, tile: int) -> TileCount:
+        return TileCount(1, -(-self.tokens.shape[1] // tile))
+
+
+@dataclass(frozen=True)
+class SegmentSchedule:
+    """The bounds of one segment: ``by_query`` has a row for query tiles, ``by_key`` one for key tiles (the backward's
+    order). Both visit exactly the same pairs of tiles. ``keys`` lists them where their order is no view.
+    """
+
+    by_query: Bounds
+    by_key: Bounds
+    keys: Listing | None = None
+
+
+@dataclass(frozen=True)
+class KernelSchedule:
+    """The segments' bounds in their order. ``rows`` lists the rows where their order is no view."""
+
+    segments: tuple[SegmentSchedule, ...]
+    rows: Listing | None = None
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """The bounds of one segment for one launch.
-
-    ``batch_slots`` is the batch size where the plan differs from one batch entry to another, else 1; ``head_slots``
-    likewise for heads. ``by_query`` has a row for each query tile and runs of key tiles; ``by_key`` a row for each key
-    tile and runs of query tiles (the backward's order). Both visit exactly the same pairs of tiles.
-    """
+    """The bounds of a whole program for one launch, kernel by kernel: ``m`` query rows against ``n`` keys."""
 
     n: int
     m: int
-    query_tile: int
-    key_tile: int
-    batch_slots: int
-    head_slots: int
-    by_query: Runs
-    by_key: Runs
-    full: int  # tiles, over all slots
-    partial: int  # tiles, over all slots
+    kernels: tuple[KernelSchedule, ...]
 
-    @property
-    def query_tiles(self) -> int:
-        return -(-self.m // self.query_tile)
 
-    @property
-    def key_tiles(self) -> int:
-        return -(-self.n // self.key_tile)
+def tile_count(order: Order, listing: Listing | None, tokens: int) -> TileCount:
+    """The tiles of an order, for so many tokens (rows or keys)."""
+    if isinstance(order, View):
+        return order.tiles(tokens)
+    assert listing is not None
+    return listing.tiles(order.tile)
