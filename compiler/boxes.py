@@ -78,7 +78,7 @@ class Space:
 
     @property
     def start(self) -> TileBoxes:
-        """Everything; tiles that stick out at an edge stand apart from those that do not."""
+        """Everything; a tile that hangs over an edge stands apart from those that do not."""
         queries = _whole_and_edge(self.m, self.query_tile)
         keys = _whole_and_edge(self.n, self.key_tile)
         corners = np.array([(*query, *key) for query in queries for key in keys], np.int64).reshape(-1, 4)
@@ -95,11 +95,6 @@ class Space:
             batch=boxes.slot // self.head_slots,
             head=boxes.slot % self.head_slots if self.head_slots > 1 else None,
         )
-
-    def sticks_out(self, boxes: TileBoxes) -> NDArray[np.bool_]:
-        """Whether a tile of the box reaches beyond the last row or key."""
-        beyond_rows = (boxes.query_high + 1) * self.query_tile > self.m
-        return beyond_rows | ((boxes.key_high + 1) * self.key_tile > self.n)
 
 
 def tables_read(expr: Expr) -> set[str]:

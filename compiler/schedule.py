@@ -7,15 +7,27 @@ and, with the roles exchanged, the rows of key tiles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import Space, TileBoxes, slots, split, split_count, tables_read
-from .classify import Boxes, Classifier, DigitRange, numbered
+from .classify import Boxes, Classifier, DigitRange, TableContents, numbered
 from .extent import Contents, Extent
-from .plan import EMPTY, FULL, PARTIAL, Program, Runs, Schedule
+from .plan import (
+    EMPTY,
+    FULL,
+    PARTIAL,
+    Bounds,
+    Kernel,
+    KernelSchedule,
+    Program,
+    Runs,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+)
 
 # Each side of a partial box is cut into so many.
 _BRANCHING_BITS = 2
@@ -31,26 +43,31 @@ _MOST_REFINED = 2**16
 
 
 def schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:
-    """Bounds of the program's one segment. ``contents`` stand in the order of ``program.tables``."""
-    kernel = program.kernels[0]
-    segment = kernel.segments[0]
+    """Bounds of every segment for one launch. ``contents`` stand in the order of ``program.tables``."""
     tables = numbered(program, contents)
+    return Schedule(extent.n, extent.m, tuple(_kernel_schedule(kernel, extent, tables) for kernel in program.kernels))
+
+
+def _kernel_schedule(kernel: Kernel, extent: Extent, tables: Mapping[str, TableContents]) -> KernelSchedule:
+    return KernelSchedule(tuple(_segment_schedule(kernel, segment, extent, tables) for segment in kernel.segments))
+
+
+def _segment_schedule(
+    kernel: Kernel, segment: Segment, extent: Extent, tables: Mapping[str, TableContents]
+) -> SegmentSchedule:
     batch_slots, head_slots = slots(segment.condition, extent, tables)
     space = Space(extent.m, extent.n, kernel.rows.tile, segment.keys.tile, batch_slots, head_slots)
     boxes = _descend(Classifier((segment.condition,), extent, tables), space)
-    area = boxes.area
-    return Schedule(
-        n=extent.n,
-        m=extent.m,
-        query_tile=space.query_tile,
-        key_tile=space.key_tile,
-        batch_slots=batch_slots,
-        head_slots=head_slots,
-        by_query=_runs(boxes, space.query_tiles, space),
-        by_key=_runs(boxes.transposed(), space.key_tiles, space),
-        full=int(area[boxes.kind == FULL].sum()),
-        partial=int(area[boxes.kind == PARTIAL].sum()),
+    return SegmentSchedule(
+        by_query=_bounds(boxes, space.query_tiles, space),
+        by_key=_bounds(boxes.transposed(), space.key_tiles, space),
     )
+
+
+def _bounds(boxes: TileBoxes, rows: int, space: Space) -> Bounds:
+    """A row of runs for each tile."""
+    period = max(rows, 1)
+    return Bounds(period, 0, False, space.batch_slots, space.head_slots, _runs(boxes, period, space))
 
 
 def schedule_depends(program: Program) -> frozenset[int]:
@@ -68,9 +85,7 @@ def _descend(classifier: Classifier, space: Space) -> TileBoxes:
     bits += -bits % _BRANCHING_BITS
     while len(pending):
         pending = _classified(classifier, space, pending)
-        sticks_out = space.sticks_out(pending)
-        full = pending.take(pending.kind == FULL)
-        found.append(full.of_kind(np.where(sticks_out[pending.kind == FULL], PARTIAL, FULL)))
+        found.append(pending.take(pending.kind == FULL))
         partial = pending.take(pending.kind == PARTIAL)
         single.append(partial.take(partial.area == 1))
         pending = partial.take(partial.area > 1)
@@ -117,8 +132,7 @@ def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDAr
         head=None if whole.head is None else np.tile(whole.head, 16),
     )
     kinds = classifier.classify(parts).reshape(16, -1)
-    full = (kinds == FULL).all(0) & ~space.sticks_out(tiles)
-    return np.where((kinds == EMPTY).all(0), EMPTY, np.where(full, FULL, PARTIAL)).astype(np.int8)
+    return np.where((kinds == EMPTY).all(0), EMPTY, np.where((kinds == FULL).all(0), FULL, PARTIAL)).astype(np.int8)
 
 
 def _quarter(digits: tuple[DigitRange, ...], number: NDArray[np.int64]) -> tuple[DigitRange, ...]:
