@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .extent import Contents, Extent
 from .forms import Bounds, Digits, Form, add, hashed, scale, subtract
-from .ir import Apply, Const, Entry, Expr, Logit, Member, Position, Table, children, walk
+from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
 from .lookup import RangeTable
 from .plan import EMPTY, FULL, PARTIAL, Program
 
@@ -239,7 +239,7 @@ class _Reading:
                 return Range(np.float64(value), np.float64(value))
             case Position(name=name):
                 return self._positions.get(name)
-            case Logit():
+            case Logit() | Number():
                 return None
             case Entry() | Member():
                 return self._entry(node, parts)

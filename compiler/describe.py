@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .ir import Apply, Attention, Const, Entry, Expr, Logit, Member, Position, Table
-from .plan import Digit, Kernel, Program, Schedule, View
+from .ir import TRUE, Apply, Attention, Const, Entry, Expr, Logit, Member, Number, Position, Table
+from .plan import Axis, Gathered, Kernel, Order, Program, Sorted
 
 _BINARY = {
     "or": ("or", 2), "and": ("and", 3), "lt": ("<", 5), "le": ("<=", 5), "eq": ("==", 5), "ne": ("!=", 5),
@@ -30,6 +30,8 @@ def _written(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
             return name, _ATOM
         case Logit():
             return "s", _ATOM
+        case Number(index=index):
+            return f"#{index}", _ATOM
         case Entry(table=table, indices=indices):
             return _indexed(table, indices, names), _ATOM
         case Member(element=element, table=table, indices=indices):
@@ -91,29 +93,37 @@ def attention(attention: Attention) -> str:
     return "\n".join(lines)
 
 
-def order(view: View) -> str:
-    if view == View((Digit(view.tile, None),), (Digit(1, view.tile),)):
-        return "natural"
-    digits = " ".join(f"{digit.extent or '*'}@{digit.stride}" for digit in (*view.outer, *view.inner))
-    return f"digits {digits}"
+def order(order: Order, names: Mapping[str, str] | None = None) -> str:
+    """An order as a phrase: ``natural``, ``residue(4)``, ``gathered k in g``."""
+    match order:
+        case Gathered(condition=condition):
+            return f"gathered {expression(condition, names)}"
+        case Sorted(rank=rank):
+            return f"sorted by {expression(rank, names)}"
+    start = f" from {order.offset}" if order.offset else ""
+    match order.axes:
+        case (Axis(stride=1, length=None),):
+            return f"natural{start}"
+        case (Axis(stride=1, length=classes, tile=1), Axis(stride=stride, length=None)) if classes == stride:
+            return f"residue({stride}){start}"
+        case (Axis(stride=stride, length=None),):
+            return f"every {stride}{start}"
+    axes = " ".join(f"{'*' if axis.length is None else axis.length}@{axis.stride}" for axis in order.axes)
+    return f"digits {axes}{start}"
 
 
-def program(program: Program, schedule: Schedule | None = None) -> str:
-    """The kernels of a program, and with a schedule how many tiles each visits."""
+def program(program: Program) -> str:
+    """The kernels of a program, a line for each and for each of their segments."""
     names = {str(number): table.name for number, table in enumerate(program.tables)}
-    return "\n".join(line for kernel in program.kernels for line in _kernel(kernel, names, schedule))
+    return "\n".join(line for kernel in program.kernels for line in _kernel(kernel, names))
 
 
-def _kernel(kernel: Kernel, names: Mapping[str, str], schedule: Schedule | None) -> list[str]:
-    tile = f"{kernel.rows.tile}×{kernel.segments[0].keys.tile}"
-    lines = [f"kernel rows all   order {order(kernel.rows)}   tile {tile}   {kernel.output}"]
+def _kernel(kernel: Kernel, names: Mapping[str, str]) -> list[str]:
+    rows = "all" if kernel.where == TRUE else expression(kernel.where, names)
+    lines = [f"kernel rows {rows}   order {order(kernel.rows, names)}   tile {kernel.rows.tile}   {kernel.output}"]
+    if kernel.heads is not None:
+        lines[0] += f"   heads {', '.join(map(str, kernel.heads))}"
     for segment in kernel.segments:
-        lines.append(f"  segment keys {order(segment.keys)}   rows of runs")
+        lines.append(f"  segment keys {order(segment.keys, names)}   tile {segment.keys.tile}")
         lines.append(f"    partial tiles check: {expression(segment.condition, names)}")
-    if schedule is not None:
-        every = schedule.batch_slots * schedule.head_slots * schedule.query_tiles * schedule.key_tiles
-        lines.append(
-            f"  tiles: {schedule.full:,} full, {schedule.partial:,} partial, "
-            f"{every - schedule.full - schedule.partial:,} never visited; {len(schedule.by_query.start):,} runs"
-        )
     return lines

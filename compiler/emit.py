@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .ir import Apply, Const, Entry, Expr, Logit, Member, Op, Position, Type, children, walk
+from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Op, Position, Type, children, walk
 
 
 class Dialect(Protocol):
@@ -21,6 +21,10 @@ class Dialect(Protocol):
     def position(self, name: str) -> str: ...
 
     def logit(self) -> str: ...
+
+    def number(self, index: int) -> str:
+        """An integer that the launch passes."""
+        ...
 
     def entry(self, table: int, indices: tuple[str, ...], kind: Type) -> str:
         """A bounds-checked read: 0 or false outside."""
@@ -72,6 +76,9 @@ def lower(roots: Sequence[Expr], dialect: Dialect, prefix: str = "t") -> Lowered
                     continue
                 case Logit():
                     spelled[node] = dialect.logit()
+                    continue
+                case Number(index=index):
+                    spelled[node] = dialect.number(index)
                     continue
                 case Entry(table=table, type=kind):
                     text = dialect.entry(int(table), operands, kind)

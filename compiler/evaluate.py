@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .extent import Contents, Extent
-from .ir import Apply, Const, Entry, Expr, Logit, Member, Position, Table, children, walk
+from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
 
 Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at hand work with
 
@@ -256,6 +256,8 @@ def _value(node: Expr, values: Mapping[Expr, Array], environment: Environment, o
             if environment.logit is None:
                 raise ValueError("`s` has no value here: it stands in a score only")
             return environment.logit
+        case Number(index=index):
+            raise ValueError(f"number {index} of a launch has no value here: a mask and a score hold none")
         case Entry() | Member():
             return _read(node, values, environment, outside)
         case Apply(op="if"):

@@ -86,6 +86,14 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Number:
+    """An integer given at the launch, number ``index`` of its numbers; made by :mod:`compiler.structure` alone."""
+
+    index: int
+    type: Type = field(default="int", init=False)
+
+
+@dataclass(frozen=True)
 class Apply:
     op: Op
     args: tuple[Expr, ...]
@@ -100,7 +108,7 @@ class Apply:
         return int(self.__dict__["_hash"])
 
 
-Expr = Const | Position | Logit | Entry | Member | Apply
+Expr = Const | Position | Logit | Number | Entry | Member | Apply
 
 Q, K, N = Position("q"), Position("k"), Position("n")
 HEAD, HEADS, HEAD_DIM = Position("head"), Position("heads"), Position("head_dim")

@@ -93,6 +93,15 @@ class View:
         return TileCount(self.classes, self.main_tiles(tokens) * self.minor_tiles)
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """The lanes of one tile: of queries, of keys, and of gathered queries or keys."""
+
+    query: int
+    key: int
+    gathered: int = 16
+
+
 def natural(tile: int) -> View:
     """Tokens in the order in which they stand, ``tile`` at a time."""
     return View((Axis(1, None, tile),))

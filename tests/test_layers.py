@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compiler.extent", "compiler.plan",
         "compiler.source",
     ),
-    "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
+    "expressions": ("compiler.fold", "compiler.derive", "compiler.describe", "compiler.structure"),
     "text to tree": (
         "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow",
         "compiler.parser_tables", "compiler.parse",
@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
-        "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.boxes",
+        "compiler.normalise", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.boxes",
         "compiler.schedule", "compiler.reach", "compiler.ranges",
     ),
     "kernels": (
