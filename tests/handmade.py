@@ -1,0 +1,176 @@
+"""Programs made by hand: every kind of order, several segments and kernels, rows owned, heads apart, sinks, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnc.compiler import fold
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, Q, Table
+from attnc.compiler.plan import Axis, Gathered, Kernel, Program, Segment, Sorted, View, natural
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, and a launch for which it is right."""
+
+    name: str
+    program: Program
+    extent: Extent
+    contents: tuple[Contents, ...] = ()
+
+
+D = fold.sub(Q, K)
+CAUSAL = fold.less_equal(K, Q)
+GLOBALS = Table("g", "set", ())
+SCORE = fold.add(LOGIT, fold.mul(Const(0.1), fold.to_float(D)))
+
+
+def within(reach: int) -> Expr:
+    return fold.less_equal(fold.absolute(D), Const(reach))
+
+
+def divisible(x: Expr, by: int, remainder: int = 0) -> Expr:
+    return fold.equal(fold.mod(x, by), Const(remainder))
+
+
+def residues(modulus: int, tile: int) -> View:
+    return View((Axis(1, modulus), Axis(modulus, None, tile)))
+
+
+def everything(mask: Expr, *kernels: Kernel, tables: tuple[Table, ...] = (), sink: Expr | None = None) -> Program:
+    return Program(kernels, mask, SCORE, sink, tables)
+
+
+def longformer(rows: int = 8, keys: int = 4) -> Program:
+    """A band, a few gathered columns, and the rows of the same few positions in a kernel of their own."""
+    of_query, of_key, band = Member(Q, "0", ()), Member(K, "0", ()), within(5)
+    kernel = Kernel(
+        natural(rows),
+        (
+            Segment(natural(keys), band),
+            Segment(Gathered(of_key, keys), fold.negation(band)),
+        ),
+        "store",
+        fold.negation(of_query),
+    )
+    globals_ = Kernel(Gathered(of_query, 2), (Segment(natural(keys), TRUE),), "merge", of_query)
+    return everything(fold.disjunction(band, of_query, of_key), kernel, globals_, tables=(GLOBALS,))
+
+
+def strided(stride: int = 5) -> Program:
+    """A window in natural order, and what is older in the order of residues."""
+    near, older = fold.conjunction(CAUSAL, fold.less(D, Const(stride))), fold.less_equal(Const(stride), D)
+    columns = fold.conjunction(older, divisible(D, stride))
+    return everything(
+        fold.disjunction(near, columns),
+        Kernel(natural(8), (Segment(natural(4), near),), "store"),
+        Kernel(residues(stride, 2), (Segment(residues(stride, 4), columns),), "merge"),
+        sink=Const(0.25),
+    )
+
+
+def sublattice() -> Program:
+    """Rows 1, 4, 7, … against keys 1, 4, 7, …: the other rows keep nothing."""
+    here = View((Axis(3, None, 4),), 1)
+    mask = fold.conjunction(divisible(Q, 3, 1), divisible(K, 3, 1))
+    return everything(
+        mask, Kernel(natural(8), (), "store"), Kernel(here, (Segment(here, mask),), "merge", divisible(Q, 3, 1))
+    )
+
+
+def blocks() -> Program:
+    """Every third block of four keys sees every third block, causally."""
+    order = View((Axis(4, 3), Axis(12), Axis(1, 4, 4)))
+    mask = fold.conjunction(CAUSAL, divisible(fold.sub(fold.floordiv(Q, 4), fold.floordiv(K, 4)), 3))
+    return everything(mask, Kernel(order, (Segment(order, mask),), "store"))
+
+
+def grid(width: int = 7) -> Program:
+    """A neighbourhood of 3 by 3 on a grid whose width is no multiple of the tile."""
+
+    def near(a: Expr, b: Expr) -> Expr:
+        return fold.less_equal(fold.absolute(fold.sub(a, b)), Const(1))
+
+    mask = fold.conjunction(
+        near(fold.floordiv(Q, width), fold.floordiv(K, width)), near(fold.mod(Q, width), fold.mod(K, width))
+    )
+    rows, keys = (View((Axis(width, None, a), Axis(1, width, b))) for a, b in ((2, 4), (4, 2)))
+    return everything(mask, Kernel(rows, (Segment(keys, mask),), "store"))
+
+
+def buckets() -> Program:
+    """Rows and keys walked in a given order, near in it."""
+    order = Table("rank", "order", (Dimension("token"),))
+    rank = [Entry("0", (position,), "int") for position in (Q, K)]
+    mask = fold.less_equal(fold.absolute(fold.sub(*rank)), Const(3))
+    return everything(mask, Kernel(Sorted(rank[0], 4), (Segment(Sorted(rank[1], 2), mask),), "store"), tables=(order,))
+
+
+def counted() -> Program:
+    """Pairs of a window count once more where the key is even; the parts are segments of different orders."""
+    first, second = within(4), fold.conjunction(CAUSAL, divisible(K, 2))
+    kernel = Kernel(natural(4), (Segment(natural(8), first), Segment(Gathered(divisible(K, 2), 4), CAUSAL)), "store")
+    return everything(fold.plus(first, second), kernel)
+
+
+def groups() -> Program:
+    """Heads 0 and 2 dilated, head 1 not; every head has its own store."""
+    dilated, plain = fold.conjunction(within(8), divisible(D, 4)), within(3)
+    mask = fold.choose(fold.equal(HEAD, Const(1)), plain, dilated)
+    order = residues(4, 2)
+    return everything(
+        mask,
+        Kernel(order, (Segment(order, dilated),), "store", heads=(0, 2)),
+        Kernel(natural(4), (Segment(natural(4), plain),), "store", heads=(1,)),
+    )
+
+
+def by_head() -> Program:
+    """Gathered keys that differ from head to head and from one entry of the batch to another."""
+    chosen = Table("c", "set", (Dimension("head"),))
+    of_key = Member(K, "0", (HEAD,))
+    mask = fold.conjunction(of_key, CAUSAL)
+    return everything(mask, Kernel(natural(8), (Segment(Gathered(of_key, 4), CAUSAL),), "store"), tables=(chosen,))
+
+
+def nothing() -> Program:
+    return everything(FALSE, Kernel(natural(4), (), "store"), sink=Const(1.5))
+
+
+def _bits(shape: tuple[int, ...], *members: int) -> Contents:
+    held = np.zeros(shape, bool)
+    held[..., list(members)] = True
+    return Contents(held)
+
+
+def cases() -> list[Case]:
+    """All of them, each for a launch of an odd size; some at later positions."""
+    draw = np.random.default_rng(5)
+    chosen = Contents(draw.random((2, 3, 29)) < 0.2, batched=True)
+    return [
+        Case("longformer", longformer(), Extent(37, 37, 2), (_bits((30,), 0, 3, 17),)),
+        Case("longformer later", longformer(), Extent(37, 20, 2, (9, 17)), (_bits((60,), 0, 13, 36),)),
+        Case("longformer without globals", longformer(), Extent(21, 21), (_bits((1,)),)),
+        Case("longformer of many", longformer(), Extent(23, 23), (_bits((23,), *range(0, 23, 2)),)),
+        Case("strided", strided(), Extent(43, 43, 2)),
+        Case("strided later", strided(), Extent(43, 13, 1, (30,))),
+        Case("sublattice", sublattice(), Extent(20, 20)),
+        Case("blocks", blocks(), Extent(41, 41)),
+        Case("grid", grid(), Extent(7 * 6 + 3, 7 * 6 + 3, 2)),
+        Case("grid of fewer rows", grid(), Extent(45, 12, 1, (14,))),
+        Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
+        Case(
+            "buckets of each entry",
+            buckets(),
+            Extent(19, 19),
+            (Contents(np.stack([draw.permutation(19) for _ in range(3)]), batched=True),),
+        ),
+        Case("counted", counted(), Extent(31, 31)),
+        Case("groups", groups(), Extent(33, 33, 3)),
+        Case("by head", by_head(), Extent(29, 29, 3), (chosen,)),
+        Case("nothing", nothing(), Extent(9, 9, 2)),
+        Case("one token", strided(), Extent(1, 1)),
+    ]
