@@ -28,9 +28,9 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
 
 def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
     from .compiler.render_cpp import CppVariant, render_cpp
-    from .runtime.cpu import KEY_TILE, QUERY_TILE
+    from .runtime.cpu import TILES
 
-    program = arrange(attention, QUERY_TILE, KEY_TILE)
+    program = arrange(attention, TILES)
     compute = "float64" if dtype == "fp64" else "float32"
     elements = {"float": compute, "int": "int32", "order": "int32", "bool": "uint8", "set": "uint8"}
     made: dict[str, Any] = {
@@ -48,9 +48,9 @@ def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
 
 def _triton(attention: Attention, head_dim: int, dtype: str) -> str:
     from .compiler.render_triton import render_triton
-    from .runtime.gpu import KEY_TILE, QUERY_TILE, make_variant
+    from .runtime.gpu import TILES, make_variant
 
-    program = arrange(attention, QUERY_TILE, KEY_TILE)
+    program = arrange(attention, TILES)
     elements = {"float": "fp64" if dtype == "fp64" else "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
     tables = tuple(elements[table.element] for table in program.tables)
     return render_triton(program, make_variant(cast(Any, dtype), head_dim, head_dim, tables)).text

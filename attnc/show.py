@@ -14,15 +14,15 @@ from .compiler.driver import Way
 from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
-from .compiler.plan import FULL, Runs, Schedule
+from .compiler.plan import FULL, Runs, Schedule, Tiles
 from .draw import Picture, blocks, tile_counts, write
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, InputError, Subject, apply
 from .view import look
 
-# (queries, keys) of a tile, as the executors have them: asking them would import torch.
-TILES = {"cpu": (64, 64), "gpu": (64, 64)}
+# As the executors have them: asking them would import torch.
+TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
 HEAD_DIM = 64  # of the source that is shown
 CELLS = 960  # along a side of a picture in a file
 WIDTH = 128  # characters of a line that are used at most
@@ -85,8 +85,8 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
         raise InputError(str(error)) from None
     for line in found.made_up:
         say(line)
-    tile = TILES["cpu" if target == "cpu" else "gpu"]
-    way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tile)
+    tiles = TILES["cpu" if target == "cpu" else "gpu"]
+    way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tiles)
     return Sight(way, applied.constants, applied.layer, head, target)
 
 

@@ -19,7 +19,7 @@ from .evaluate import evaluate
 from .extent import Contents, Extent
 from .ir import Attention
 from .module import Module
-from .plan import Program, Schedule
+from .plan import Program, Schedule, Tiles
 from .render_cpp import CppVariant, render_cpp
 from .render_triton import Variant, render_triton
 from .schedule import schedule
@@ -33,7 +33,7 @@ from .tree import Pattern as PatternTree
 class Way:
     """One attention on its way to kernels: declaration ``name`` of a module, bound.
 
-    ``contents``: of every table, by name; ``tile``: queries and keys of one. A stage
+    ``contents``: of every table, by name; ``tiles``: their lanes. A stage
     of :mod:`compiler.stages` is made when it is first asked for, from the one before.
     """
 
@@ -42,7 +42,7 @@ class Way:
     attention: Attention
     extent: Extent
     contents: Mapping[str, Contents]
-    tile: tuple[int, int]
+    tiles: Tiles
 
     @cached_property
     def tree(self) -> PatternTree | AttentionTree | ModelTree:
@@ -56,7 +56,7 @@ class Way:
 
     @cached_property
     def program(self) -> Program:
-        return arrange(self.attention, *self.tile)
+        return arrange(self.attention, self.tiles, self.extent.heads)
 
     @cached_property
     def schedule(self) -> Schedule:

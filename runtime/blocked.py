@@ -1,71 +1,112 @@
 """The same Program and Schedule, tile by tile in plain PyTorch: what CPU tensors run without a compiler.
 
-Walks the schedule's rows of query tiles; each run of key tiles is one block of matrix products. Partial runs evaluate
-the condition, full ones do not. Slower than the kernels, faster than the dense definition, and right on any device.
+Walks the query tiles of every kernel; each run of key tiles is one block of matrix products, gathered where its keys
+are no neighbours. Partial runs evaluate the condition, full ones do not. Slower than the kernels, faster than the dense
+definition, and right on any device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..compiler.derive import derivative, reads
 from ..compiler.evaluate import Environment, interpret
 from ..compiler.ir import LOGIT, Const, Entry, Expr
-from ..compiler.plan import FULL
+from ..compiler.plan import FULL, Kernel, KernelSchedule, Tiles
+from ..compiler.visits import Slot, Walked, slots, visits
 from .arrays import TorchArrays, table_values
 from .dropout import kept
 from .launch import Gradients, Launch
 from .launches import count
 
-QUERY_TILE, KEY_TILE = 64, 64
+TILES = Tiles(64, 64)
 _KEYS_AT_ONCE = 2048
+
+_Places = slice | Tensor  # positions along one dimension: a slice where they are neighbours
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Keys of one visit, and the condition that says which pairs are kept; None where every one is, once."""
+
+    keys: _Places
+    condition: Expr | None
+
+
+class _Group(NamedTuple):
+    """Batch entries and heads that share their tiles: those of the slot of their first."""
+
+    slot: Slot
+    batch: slice
+    heads: slice
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """One query tile of some batch entries and heads, and the blocks of keys that it visits."""
+    """One query tile of a kernel, for some batch entries and heads, and the blocks of keys that it visits."""
 
+    kernel: Kernel
     batch: slice
     heads: slice
-    rows: slice
-    blocks: tuple[tuple[slice, bool], ...]  # keys, and whether every pair is kept once
+    rows: _Places
+    blocks: tuple[_Block, ...]
+
+    def of(self, x: Tensor) -> Tensor:
+        """Its rows of a tensor ``[batch, heads, m, …]``."""
+        return x[self.batch, self.heads][:, :, self.rows]
+
+    def put(self, x: Tensor, rows: Tensor) -> None:
+        x[self.batch, self.heads][:, :, self.rows] = rows
+
+    def add(self, x: Tensor, rows: Tensor) -> None:
+        x[self.batch, self.heads][:, :, self.rows] += rows
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype."""
     count("blocked.forward")
     dtype = launch.compute_dtype
-    out = launch.q.new_zeros(*launch.q.shape[:3], launch.v.shape[3])
+    out = launch.q.new_zeros(*launch.q.shape[:3], launch.v.shape[3], dtype=dtype)
     lse = launch.q.new_full(launch.q.shape[:3], -torch.inf, dtype=dtype)
     for place in _places(launch):
-        where = place.batch, place.heads, place.rows
-        total, running = _online(launch, place)
-        alive = (running > -torch.inf) | running.isnan()
-        whole = running
-        if launch.program.sink is not None:
-            bound = _environment(launch, place, slice(0, 0))
-            sink = _value(launch.program.sink, bound, (*running.shape, 1))[..., 0]
-            whole = torch.where(alive, torch.logaddexp(running, sink), sink)
-        out[where] = torch.where(alive[..., None], total * (running - whole).exp()[..., None], 0.0).to(out.dtype)
-        lse[where] = whole
-    return out, lse
+        mean, own = _online(launch, place)
+        if place.kernel.output == "merge":
+            before = place.of(out), place.of(lse)
+        elif launch.program.sink is not None:  # a key without a value
+            sink = _value(launch.program.sink, _environment(launch, place, slice(0, 0)), (*own.shape, 1))[..., 0]
+            before = torch.zeros_like(mean), sink
+        else:
+            before = torch.zeros_like(mean), torch.full_like(own, -torch.inf)
+        mean, own = _merged(before, (mean, own))
+        place.put(out, mean)
+        place.put(lse, own)
+    return out.to(launch.q.dtype), lse
+
+
+def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The weighted means and log-sum-exps of two sets of keys as those of both, either of which may be empty."""
+    lse = torch.logaddexp(first[1], second[1])
+    parts = (torch.where(own == -torch.inf, 0.0, (own - lse).exp())[..., None] * mean for mean, own in (first, second))
+    return sum(parts, start=torch.zeros_like(first[0])), lse
 
 
 def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
-    """The weighted mean of the values and the log-sum-exp of a tile's rows, without the sink."""
-    q = launch.q[place.batch, place.heads, place.rows].to(launch.compute_dtype)
+    """The weighted mean of the values and the log-sum-exp of a tile's rows; 0 and -inf for rows that are not owned."""
+    q = place.of(launch.q).to(launch.compute_dtype)
     greatest = q.new_full(q.shape[:3], -torch.inf)
     weight = torch.zeros_like(greatest)
     total = q.new_zeros(*q.shape[:3], launch.v.shape[3])
-    for keys, full in place.blocks:
-        bound = _environment(launch, place, keys)
-        logit = _logit(launch, place, keys, q)
-        score = _score(launch, bound, logit, full)
+    for block in place.blocks:
+        bound = _environment(launch, place, block.keys)
+        logit = _logit(launch, place, block.keys, q)
+        score = _score(launch, bound, logit, block.condition)
         new = torch.maximum(greatest, score.amax(-1))
         base = torch.where(new == -torch.inf, 0.0, new)
         p = (score - base[..., None]).exp()
@@ -73,9 +114,9 @@ def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
         weight = weight * shrink + p.sum(-1)
         if launch.dropout:
             p = p * _kept(launch, bound)
-        total = total * shrink[..., None] + p @ _heads_of(launch, launch.v, place, keys)
+        total = total * shrink[..., None] + p @ _heads_of(launch, launch.v, place, block.keys)
         greatest = new
-    alive = weight != 0
+    alive = (weight != 0) & _owned(launch, place)
     mean = torch.where(alive[..., None], total / torch.where(alive, weight, 1.0)[..., None], 0.0)
     return mean, torch.where(alive, greatest + weight.log(), -torch.inf)
 
@@ -91,29 +132,29 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     )
     slope = derivative(launch.program.score, LOGIT)
     entries = tuple((entry, derivative(launch.program.score, entry)) for entry in reads(launch.program.score))
+    deltas = (grad_out.to(dtype) * out.to(dtype)).sum(-1)
+    if grad_lse is not None:
+        deltas = deltas - grad_lse
     for place in _places(launch):
-        where = place.batch, place.heads, place.rows
-        q, dO = (x[where].to(dtype) for x in (launch.q, grad_out))
-        delta = (dO * out[where].to(dtype)).sum(-1)
-        if grad_lse is not None:
-            delta = delta - grad_lse[where]
-        negative = torch.where(lse[where] == -torch.inf, torch.inf, lse[where])
-        for keys, full in place.blocks:
-            bound = _environment(launch, place, keys)
-            logit = _logit(launch, place, keys, q)
-            p = (_score(launch, bound, logit, full) - negative[..., None]).exp()
+        q, dO = (place.of(x).to(dtype) for x in (launch.q, grad_out))
+        its, delta = place.of(lse), place.of(deltas)
+        negative = torch.where((its == -torch.inf) | ~_owned(launch, place), torch.inf, its)
+        for block in place.blocks:
+            bound = _environment(launch, place, block.keys)
+            logit = _logit(launch, place, block.keys, q)
+            p = (_score(launch, bound, logit, block.condition) - negative[..., None]).exp()
             stay = _kept(launch, bound) if launch.dropout else 1.0
-            dP = dO @ _heads_of(launch, launch.v, place, keys).transpose(-1, -2) * stay
+            dP = dO @ _heads_of(launch, launch.v, place, block.keys).transpose(-1, -2) * stay
             dS = torch.where(p == 0, 0.0, p * (dP - delta[..., None]))
             with_logit = _with_logit(bound, logit)
-            for entry, its in entries:
-                _accumulate(tables, entry, _product(dS, its, with_logit), with_logit)
+            for entry, change in entries:
+                _accumulate(tables, entry, _product(dS, change, with_logit), with_logit)
             dL = _product(dS, slope, with_logit) * launch.scale[place.heads, None, None]
-            dq[where] += dL @ _heads_of(launch, launch.k, place, keys)
-            _add_heads(launch, dk, place, keys, dL.transpose(-1, -2) @ q)
-            _add_heads(launch, dv, place, keys, (p * stay).transpose(-1, -2) @ dO)
-        if launch.program.sink is not None:
-            _sink_gradients(launch, tables, place, lse[where], delta)
+            place.add(dq, dL @ _heads_of(launch, launch.k, place, block.keys))
+            _add_heads(launch, dk, place, block.keys, dL.transpose(-1, -2) @ q)
+            _add_heads(launch, dv, place, block.keys, (p * stay).transpose(-1, -2) @ dO)
+        if launch.program.sink is not None and place.kernel.output == "store":
+            _sink_gradients(launch, tables, place, its, delta)
     dtypes = (launch.q.dtype, launch.k.dtype, launch.v.dtype)
     dq, dk, dv = (x.to(kind) for x, kind in zip((dq, dk, dv), dtypes, strict=True))
     return Gradients(dq, dk, dv, tables)
@@ -132,47 +173,76 @@ def _sink_gradients(
 
 
 def _places(launch: Launch) -> Iterator[_Rows]:
-    """Every query tile that has rows, with its runs as slices of at most so many keys."""
-    plan = launch.schedule
-    batch, heads = launch.q.shape[:2]
-    if not batch or not heads:
+    """Every query tile that has rows, kernel by kernel, with the keys that it visits."""
+    batch = launch.q.shape[0]
+    if not batch or not launch.q.shape[1]:
         return
-    runs = plan.by_query
-    row = 0
-    for batch_slot in range(plan.batch_slots):
-        entries = slice(batch_slot, batch_slot + 1) if plan.batch_slots > 1 else slice(0, batch)
-        for head_slot in range(plan.head_slots):
-            group = slice(head_slot, head_slot + 1) if plan.head_slots > 1 else slice(0, heads)
-            for tile in range(plan.query_tiles):
-                rows = slice(tile * plan.query_tile, min(plan.m, (tile + 1) * plan.query_tile))
-                blocks = tuple(
-                    block
-                    for run in range(runs.pointer[row], runs.pointer[row + 1])
-                    for block in _blocks(launch, int(runs.start[run]), int(runs.length[run]), int(runs.kind[run]))
-                )
-                yield _Rows(entries, group, rows, blocks)
-                row += 1
+    for kernel, its in zip(launch.program.kernels, launch.schedule.kernels, strict=True):
+        batch_slots, head_slots = slots(its)
+        entries = [slice(entry, entry + 1) for entry in range(batch)] if batch_slots > 1 else [slice(0, batch)]
+        for part in entries:
+            for place, heads in _head_groups(launch, kernel, head_slots > 1):
+                yield from _tiles(launch, kernel, its, _Group(Slot(part.start, place), part, heads))
 
 
-def _blocks(launch: Launch, start: int, length: int, kind: int) -> Iterator[tuple[slice, bool]]:
-    tile = launch.schedule.key_tile
-    end = min(launch.schedule.n, (start + length) * tile)
-    for first in range(start * tile, end, _KEYS_AT_ONCE):
-        yield slice(first, min(end, first + _KEYS_AT_ONCE)), kind == FULL
+def _head_groups(launch: Launch, kernel: Kernel, apart: bool) -> list[tuple[int, slice]]:
+    """Heads that share their tiles, as many as stand together, and the place of their first among the kernel's."""
+    heads = tuple(range(launch.q.shape[1])) if kernel.heads is None else kernel.heads
+    if heads and not apart and heads == tuple(range(heads[0], heads[0] + len(heads))):
+        return [(0, slice(heads[0], heads[0] + len(heads)))]
+    return [(place, slice(head, head + 1)) for place, head in enumerate(heads)]
 
 
-def _environment(launch: Launch, place: _Rows, keys: slice) -> Environment:
+def _tiles(launch: Launch, kernel: Kernel, its: KernelSchedule, group: _Group) -> Iterator[_Rows]:
+    """The query tiles of a group that hold rows."""
+    device = launch.q.device
+    rows = Walked(kernel.rows, its.rows, launch.schedule.m)
+    for tile in range(rows.tiles.total):
+        tokens = rows.held(tile, tile + 1, group.slot)
+        if not len(tokens):
+            continue
+        blocks: list[_Block] = []
+        for segment, bounds in zip(kernel.segments, its.segments, strict=True):
+            keys = Walked(segment.keys, bounds.keys, launch.schedule.n)
+            for first, last, kind in visits(bounds.by_query, group.slot, tile, rows.tiles, keys.tiles):
+                condition = None if kind == FULL else segment.condition
+                step = max(1, _KEYS_AT_ONCE // segment.keys.tile)
+                for start in range(first, last, step):
+                    held = keys.held(start, min(start + step, last), group.slot)
+                    if len(held):
+                        blocks.append(_Block(_positions(held, device), condition))
+        yield _Rows(kernel, group.batch, group.heads, _positions(tokens, device), tuple(blocks))
+
+
+def _positions(tokens: NDArray[np.int64], device: torch.device) -> _Places:
+    first, last = int(tokens[0]), int(tokens[-1])
+    if last - first + 1 == len(tokens) and bool((np.diff(tokens) == 1).all()):
+        return slice(first, last + 1)
+    return torch.from_numpy(tokens).to(device)
+
+
+def _numbers(places: _Places, device: torch.device) -> Tensor:
+    return torch.arange(places.start, places.stop, device=device) if isinstance(places, slice) else places
+
+
+def _owned(launch: Launch, place: _Rows) -> Tensor:
+    """Which of a tile's rows the kernel speaks for: bool, broadcasts to ``[batch, heads, rows]``."""
+    bound = _environment(launch, place, slice(0, 0))
+    owned: Tensor = interpret(place.kernel.where, bound)[..., 0]
+    return owned
+
+
+def _environment(launch: Launch, place: _Rows, keys: _Places) -> Environment:
     """Positions and tables of one block. Nothing counts as reached, so a read outside its table is 0, not an error."""
     device = launch.q.device
     arrays = TorchArrays(launch.compute_dtype, device)
     batch = torch.arange(launch.q.shape[0], device=device)[place.batch].reshape(-1, 1, 1, 1)
     heads = torch.arange(launch.q.shape[1], device=device)[place.heads].reshape(1, -1, 1, 1)
-    rows = torch.arange(place.rows.start, place.rows.stop, device=device).reshape(1, 1, -1, 1)
     q_start = launch.q_start if len(launch.q_start) == 1 else launch.q_start[place.batch]
     q_start = q_start.reshape(-1, 1, 1, 1)
     positions = {
-        "q": q_start + rows,
-        "k": torch.arange(keys.start, keys.stop, device=device).reshape(1, 1, 1, -1),
+        "q": q_start + _numbers(place.rows, device).reshape(1, 1, -1, 1),
+        "k": _numbers(keys, device).reshape(1, 1, 1, -1),
         "head": heads,
         "n": arrays.constant(launch.schedule.n),
         "heads": arrays.constant(launch.q.shape[1]),
@@ -194,21 +264,20 @@ def _value(expr: Expr, bound: Environment, shape: tuple[int, ...]) -> Tensor:
     return value.expand(shape)
 
 
-def _logit(launch: Launch, place: _Rows, keys: slice, q: Tensor) -> Tensor:
+def _logit(launch: Launch, place: _Rows, keys: _Places, q: Tensor) -> Tensor:
     k = _heads_of(launch, launch.k, place, keys)
     return q @ k.transpose(-1, -2) * launch.scale[place.heads, None, None]
 
 
-def _score(launch: Launch, bound: Environment, logit: Tensor, full: bool) -> Tensor:
+def _score(launch: Launch, bound: Environment, logit: Tensor, condition: Expr | None) -> Tensor:
     """The score and the logarithm of the count; -inf for pairs that are not kept."""
     score = logit
     if launch.program.score != LOGIT:
         score = _value(launch.program.score, _with_logit(bound, logit), logit.shape)
-    if full:
+    if condition is None:
         return score
-    condition = launch.program.kernels[0].segments[0].condition
     keep = _value(condition, bound, logit.shape)
-    if launch.program.counted:
+    if condition.type == "count":
         score = score + keep.clamp(min=1).to(score.dtype).log()
         keep = keep > 0
     return torch.where(keep, score, -torch.inf)
@@ -227,16 +296,17 @@ def _key_heads(launch: Launch, place: _Rows) -> Tensor:
     return torch.arange(launch.q.shape[1], device=launch.q.device)[place.heads] // group
 
 
-def _heads_of(launch: Launch, x: Tensor, place: _Rows, keys: slice) -> Tensor:
+def _heads_of(launch: Launch, x: Tensor, place: _Rows, keys: _Places) -> Tensor:
     """Keys or values of a block as each query head reads them, in the compute dtype."""
-    part = x[place.batch, :, keys].to(launch.compute_dtype)
-    plain = place.heads.stop - place.heads.start == x.shape[1]  # every head, each with keys of its own
-    return part if plain else part[:, _key_heads(launch, place)]
+    if launch.q.shape[1] == x.shape[1]:
+        return x[place.batch, place.heads][:, :, keys].to(launch.compute_dtype)
+    return x[place.batch][:, :, keys].to(launch.compute_dtype)[:, _key_heads(launch, place)]
 
 
-def _add_heads(launch: Launch, total: Tensor, place: _Rows, keys: slice, part: Tensor) -> None:
+def _add_heads(launch: Launch, total: Tensor, place: _Rows, keys: _Places, part: Tensor) -> None:
     """Adds what each query head contributes to its key head."""
-    total[place.batch, :, keys].index_add_(1, _key_heads(launch, place), part)
+    sums = part.new_zeros(part.shape[0], total.shape[1], *part.shape[2:])
+    total[place.batch][:, :, keys] += sums.index_add_(1, _key_heads(launch, place), part)
 
 
 def _product(gradient: Tensor, slope: Expr, bound: Environment) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..compiler.arrange import arrange
 from ..compiler.extent import Contents, Extent
-from ..compiler.ir import Attention
-from ..compiler.plan import Program, Schedule
+from ..compiler.ir import HEAD, HEADS, Attention, walk
+from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.ranges import OutOfRange, check_indices, index_width
 from ..compiler.schedule import schedule, schedule_depends
 from .build import NoCompilerError, compiler
@@ -37,8 +37,7 @@ V = TypeVar("V")
 class Executor(Protocol):
     """What runs a launch: :mod:`runtime.cpu`, :mod:`runtime.gpu` or :mod:`runtime.blocked`."""
 
-    QUERY_TILE: int
-    KEY_TILE: int
+    TILES: Tiles
 
     def forward(self, launch: Launch) -> tuple[Tensor, Tensor]: ...
     def backward(
@@ -84,7 +83,7 @@ class Plan:
     wide: bool
 
 
-_programs: Kept[tuple[str, int, int], _Arranged] = Kept(512)
+_programs: Kept[Hashable, _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
 _warned: set[str] = set()
 
@@ -96,7 +95,7 @@ def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
     check_call(attention, call)
     extent = extent_of(call)
     bound = bind(attention, call.tables, extent, call.q.device, call.compute_dtype)
-    plan = plan_of(attention, extent, bound.contents, executor.QUERY_TILE, executor.KEY_TILE)
+    plan = plan_of(attention, extent, bound.contents, executor.TILES)
     wide = bound.wide or plan.wide
     return Launch(
         program=plan.program,
@@ -117,19 +116,27 @@ def _last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def plan_of(
-    attention: Attention, extent: Extent, contents: tuple[Contents, ...], query_tile: int, key_tile: int
-) -> Plan:
-    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table."""
-    name = identity(attention)
-    arranged = _programs.get((name, query_tile, key_tile), lambda: _arranged(attention, query_tile, key_tile))
-    known = tuple(held if read else _sizes_only(held) for held, read in zip(contents, arranged.matters, strict=True))
-    key = (name, query_tile, key_tile, extent, tuple(map(_contents_key, known)))
-    return _plans.get(key, lambda: _plan(attention, arranged.program, extent, known))
+def plan_of(attention: Attention, extent: Extent, contents: tuple[Contents, ...], tiles: Tiles) -> Plan:
+    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table.
+
+    The program is the same for every length: a call of another one makes only a schedule.
+    """
+    known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
+    form = identity(attention), tiles, extent.heads if _heads_differ(attention) else None, known
+    arranged = _programs.get(form, lambda: _arranged(attention, *form[1:]))
+    held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
+    key = (*form, extent, tuple(map(_contents_key, held)))
+    return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
 
 
-def _arranged(attention: Attention, query_tile: int, key_tile: int) -> _Arranged:
-    program = arrange(attention, query_tile, key_tile)
+@lru_cache(maxsize=512)
+def _heads_differ(attention: Attention) -> bool:
+    """Whether heads may be walked in orders of their own, so that their number decides the program."""
+    return not {HEAD, HEADS}.isdisjoint(walk(attention.mask))
+
+
+def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int]) -> _Arranged:
+    program = arrange(attention, tiles, heads, known)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
     return _Arranged(program, tuple(matters))

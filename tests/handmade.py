@@ -25,7 +25,7 @@ class Case:
 D = fold.sub(Q, K)
 CAUSAL = fold.less_equal(K, Q)
 GLOBALS = Table("g", "set", ())
-SCORE = fold.add(LOGIT, fold.mul(Const(0.1), fold.to_float(D)))
+WEIGHT = Table("weight", "float", (Dimension("token"),))  # the last table of each program
 
 
 def within(reach: int) -> Expr:
@@ -40,8 +40,12 @@ def residues(modulus: int, tile: int) -> View:
     return View((Axis(1, modulus), Axis(modulus, None, tile)))
 
 
-def everything(mask: Expr, *kernels: Kernel, tables: tuple[Table, ...] = (), sink: Expr | None = None) -> Program:
-    return Program(kernels, mask, SCORE, sink, tables)
+def everything(mask: Expr, *kernels: Kernel, tables: tuple[Table, ...] = (), sink: bool = False) -> Program:
+    """The score is the logit, a tenth of the distance and the key's weight; the sink a quarter and the query's."""
+    number = str(len(tables))
+    of_query, of_key = (Entry(number, (position,), "float") for position in (Q, K))
+    score = fold.add(LOGIT, fold.mul(Const(0.1), fold.to_float(D)), of_key)
+    return Program(kernels, mask, score, fold.add(Const(0.25), of_query) if sink else None, (*tables, WEIGHT))
 
 
 def longformer(rows: int = 8, keys: int = 4) -> Program:
@@ -68,7 +72,7 @@ def strided(stride: int = 5) -> Program:
         fold.disjunction(near, columns),
         Kernel(natural(8), (Segment(natural(4), near),), "store"),
         Kernel(residues(stride, 2), (Segment(residues(stride, 4), columns),), "merge"),
-        sink=Const(0.25),
+        sink=True,
     )
 
 
@@ -137,7 +141,7 @@ def by_head() -> Program:
 
 
 def nothing() -> Program:
-    return everything(FALSE, Kernel(natural(4), (), "store"), sink=Const(1.5))
+    return everything(FALSE, Kernel(natural(4), (), "store"), sink=True)
 
 
 def _bits(shape: tuple[int, ...], *members: int) -> Contents:
@@ -150,7 +154,7 @@ def cases() -> list[Case]:
     """All of them, each for a launch of an odd size; some at later positions."""
     draw = np.random.default_rng(5)
     chosen = Contents(draw.random((2, 3, 29)) < 0.2, batched=True)
-    return [
+    made = [
         Case("longformer", longformer(), Extent(37, 37, 2), (_bits((30,), 0, 3, 17),)),
         Case("longformer later", longformer(), Extent(37, 20, 2, (9, 17)), (_bits((60,), 0, 13, 36),)),
         Case("longformer without globals", longformer(), Extent(21, 21), (_bits((1,)),)),
@@ -173,4 +177,8 @@ def cases() -> list[Case]:
         Case("by head", by_head(), Extent(29, 29, 3), (chosen,)),
         Case("nothing", nothing(), Extent(9, 9, 2)),
         Case("one token", strided(), Extent(1, 1)),
+    ]
+    return [
+        Case(case.name, case.program, case.extent, (*case.contents, Contents(draw.normal(size=case.extent.n))))
+        for case in made
     ]

@@ -279,4 +279,4 @@ def test_the_tiles_are_those_of_the_executors() -> None:
     from attnc.runtime import cpu, gpu
     from attnc.show import TILES
 
-    assert TILES == {"cpu": (cpu.QUERY_TILE, cpu.KEY_TILE), "gpu": (gpu.QUERY_TILE, gpu.KEY_TILE)}
+    assert TILES == {"cpu": cpu.TILES, "gpu": gpu.TILES}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler.execute import Inputs, ScheduleFaultError, execute, mask, tile_tokens, visits
-from attnc.compiler.extent import Extent
+from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.plan import (
     FULL,
     HORIZON,
@@ -61,10 +61,13 @@ def dense(case: Case, given: Inputs) -> tuple[np.ndarray, np.ndarray]:
     k, v = given.k.repeat(group, 1), given.v.repeat(group, 1)
     start = np.array(case.extent.q_start)[:, None, None, None]
     distance = start + np.arange(case.extent.m)[:, None] - np.arange(case.extent.n)
-    score = given.q @ k.swapaxes(-1, -2) * given.scale[:, None, None] + 0.1 * distance
+    of_key = case.contents[-1].values
+    assert of_key is not None
+    score = given.q @ k.swapaxes(-1, -2) * given.scale[:, None, None] + 0.1 * distance + of_key
     weight = counts * np.exp(score)
-    sink = case.program.sink
-    total = weight.sum(-1) + (0.0 if sink is None else np.exp(sink.value))  # type: ignore[union-attr]
+    total = weight.sum(-1)
+    if case.program.sink is not None:
+        total += np.exp(0.25 + of_key[start[..., 0] + np.arange(case.extent.m)])
     with np.errstate(divide="ignore"):
         return weight @ v / np.where(total == 0, 1, total)[..., None], np.log(total)
 
@@ -101,8 +104,9 @@ def one_segment(program: Program, extent: Extent, by_query: Bounds, by_key: Boun
 
 def right(program: Program, extent: Extent, schedule: Schedule) -> bool:
     """Whether both walks visit what the mask keeps."""
-    expected = mask(program, extent, ())
-    return all((visits(program, schedule, extent, (), by_key=way) == expected).all() for way in (False, True))
+    held = (Contents(np.zeros(extent.n)),)
+    expected = mask(program, extent, held)
+    return all((visits(program, schedule, extent, held, by_key=way) == expected).all() for way in (False, True))
 
 
 @pytest.mark.parametrize("n", [1, 4, 31, 64])
@@ -136,6 +140,7 @@ CAUSAL = Case(
     "causal",
     handmade.everything(handmade.CAUSAL, Kernel(natural(4), (Segment(natural(4), handmade.CAUSAL),), "store")),
     Extent(16, 16),
+    (Contents(np.zeros(16)),),
 )
 
 
@@ -145,7 +150,7 @@ CAUSAL = Case(
 def test_a_false_kind_is_a_fault(run: tuple[int, int, int], fault: str) -> None:
     schedule = one_segment(CAUSAL.program, CAUSAL.extent, bounds([run]), bounds([run]))
     with pytest.raises(ScheduleFaultError, match=fault):
-        visits(CAUSAL.program, schedule, CAUSAL.extent, ())
+        visits(CAUSAL.program, schedule, CAUSAL.extent, CAUSAL.contents)
 
 
 def test_a_lost_tile_and_one_visited_twice_are_seen() -> None:
@@ -172,9 +177,9 @@ def test_a_lost_tile_and_one_visited_twice_are_seen() -> None:
 )
 def test_rows_that_are_stored_wrongly(change: Callable[[Kernel], tuple[Kernel, ...]], fault: str) -> None:
     program = replace(CAUSAL.program, kernels=change(CAUSAL.program.kernels[0]))
-    schedule = brute_schedule(program, CAUSAL.extent, ())
+    schedule = brute_schedule(program, CAUSAL.extent, CAUSAL.contents)
     with pytest.raises(ScheduleFaultError, match=fault):
-        visits(program, schedule, CAUSAL.extent, ())
+        visits(program, schedule, CAUSAL.extent, CAUSAL.contents)
 
 
 def test_a_listed_token_that_does_not_exist() -> None:

@@ -38,8 +38,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
-        "compiler.normalise", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.boxes",
-        "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute",
+        "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
+        "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.boxes",
+        "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits",
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.render_cpp", "compiler.emit_triton",

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs
+from attnc.compiler.execute import ScheduleFaultError
+from attnc.compiler.extent import Extent
+from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Bounds
 from attnc.runtime import planning, verify
 from attnc.runtime.settings import settings
 
@@ -39,37 +41,36 @@ def test_right_schedules_pass() -> None:
         MODULE.near().plan(0, 0)
 
 
-def _changed(runs: Runs, was: int, becomes: int) -> Runs:
-    """The same runs, the first of one kind made another."""
-    kind = runs.kind.copy()
-    kind[np.flatnonzero(kind == was)[0]] = becomes
-    return replace(runs, kind=kind)
+def _changed(bounds: Bounds, was: int, becomes: int) -> Bounds:
+    """The same runs, the first of one kind made another, or shorter by a tile where it becomes EMPTY."""
+    runs = bounds.runs
+    kind, length = runs.kind.copy(), runs.length.copy()
+    place = np.flatnonzero(kind == was)[0]
+    if becomes == EMPTY:
+        length[place] -= 1
+    else:
+        kind[place] = becomes
+    return replace(bounds, runs=replace(runs, kind=kind, length=length))
 
 
+@pytest.mark.parametrize("way", ["by_query", "by_key"])
 @pytest.mark.parametrize(
     ("name", "was", "becomes", "message"),
     [
         ("near", PARTIAL, FULL, "called full lacks a pair"),
-        ("near", PARTIAL, EMPTY, "called empty holds a pair"),
-        ("near", FULL, EMPTY, "called empty holds a pair"),
+        ("near", PARTIAL, EMPTY, "ward counts [0-9]+ pairs wrongly; the first, .*, 0 times, not 1"),
+        ("near", FULL, EMPTY, "ward counts [0-9]+ pairs wrongly; the first, .*, 0 times, not 1"),
         ("twice", PARTIAL, FULL, "called full lacks a pair or counts one twice"),
     ],
 )
-def test_wrong_schedules_are_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, was: int, becomes: int, message: str
-) -> None:
-    right = MODULE[name]().plan(64 if name == "twice" else 300).schedule
-    by_query = _changed(right.by_query, was, becomes)
-    wrong = replace(right, by_query=by_query)
-    extent = attnc.compiler.extent.Extent(n=right.n, m=right.m)
-    program = MODULE[name]().plan(right.n).program
-    with pytest.raises(verify.ScheduleFaultError, match="forward and backward visit different tiles"):
-        verify.verify_schedule(program, wrong, extent, ())
-    monkeypatch.setattr(verify, "_kinds", lambda s, runs, forth, kinds=verify._kinds: (
-        kinds(wrong, wrong.by_query, True) if forth else kinds(wrong, wrong.by_query, True).swapaxes(-1, -2)
-    ))  # fmt: skip
-    with pytest.raises(verify.ScheduleFaultError, match=message):
-        verify.verify_schedule(program, wrong, extent, ())
+def test_wrong_schedules_are_found(name: str, was: int, becomes: int, message: str, way: str) -> None:
+    planned = MODULE[name]().plan(300)
+    first, *rest = planned.schedule.kernels
+    segment = replace(first.segments[0], **{way: _changed(getattr(first.segments[0], way), was, becomes)})
+    first = replace(first, segments=(segment, *first.segments[1:]))
+    wrong = replace(planned.schedule, kernels=(first, *rest))
+    with pytest.raises(ScheduleFaultError, match=message):
+        verify.verify_schedule(planned.program, wrong, Extent(n=300, m=300), ())
 
 
 def test_a_call_verifies_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
