@@ -7,7 +7,7 @@ contents, which key tiles each query tile visits. Nouns only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -132,6 +132,23 @@ class Sorted:
 Order = View | Gathered | Sorted
 
 
+def cycle(order: Order) -> int:
+    """A shift of all positions by a multiple of it leaves an order's tiles what they are."""
+    return order.axes[order.main].stride if isinstance(order, View) else 1
+
+
+def covers(order: Order) -> bool:
+    """Whether an order has every token."""
+    if not isinstance(order, View):
+        return isinstance(order, Sorted)
+    reach = 1
+    for axis in sorted(order.axes, key=lambda axis: axis.stride):
+        if axis.stride != reach:
+            return False
+        reach = axis.stride * (axis.length or 0)
+    return not order.offset
+
+
 @dataclass(frozen=True)
 class Segment:
     """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need none.
@@ -173,6 +190,11 @@ class Program:
     score: Expr
     sink: Expr | None
     tables: tuple[Table, ...]
+
+
+def row_cycle(program: Program) -> int:
+    """The first row of a launch must stand at a multiple of it; elsewhere a program is arranged as ``shifted``."""
+    return lcm(*(cycle(kernel.rows) for kernel in program.kernels))
 
 
 EMPTY, PARTIAL, FULL = 0, 1, 2

@@ -1,0 +1,251 @@
+"""Orders in which the pairs of a term may lie close together, read off the constants of its conditions.
+
+Nothing is tried here: :mod:`compiler.arrange` does, and takes what costs least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fold
+from .evaluate import evaluate
+from .extent import Extent
+from .ir import Apply, Const, Entry, Expr, K, Member, Position, Q, Table, walk
+from .normalise import Term, positions
+from .plan import Axis, Gathered, Order, Sorted, Tiles, View, cycle, natural
+
+# Classes of tokens beyond it would each be a tile of their own.
+_MOST_CLASSES = 4096
+# A constant list of tokens is gathered up to so many.
+_MOST_LISTED = 1024
+# Where constant lists of tokens are looked for.
+_LISTED_BELOW = 2**16
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A row order and a key order that go together."""
+
+    rows: Order
+    keys: Order
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the search for orders may know: the sizes of tiles, the tables, and which of them the host can read."""
+
+    tiles: Tiles
+    tables: Sequence[Table]
+    readable: frozenset[str]
+
+
+def walks(term: Term, known: Known, shifted: bool) -> tuple[Walk, ...]:
+    """The walks that suit a term, natural order first. ``shifted``: rows may start at any position, which leaves only
+    natural, gathered and sorted ones.
+    """
+    rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
+    keys = [*_side(term.columns, K, known, known.tiles.key)]
+    pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
+    plain = Walk(natural(known.tiles.query), natural(known.tiles.key))
+    sides = product([plain.rows, *rows], [plain.keys, *keys])
+    listed = [Walk(*both) for both in sides]
+    listed += [Walk(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
+    usable = dict.fromkeys(walk for walk in listed if not shifted or cycle(walk.rows) == 1)
+    return tuple(usable)
+
+
+def _side(conjuncts: tuple[Expr, ...], position: Position, known: Known, tile: int) -> Iterator[Order]:
+    """Orders of just those tokens of which conditions over one position hold."""
+    repeating = [part for part in conjuncts if _period(part, position)]
+    if repeating:
+        yield from _window_of_period(fold.conjunction(*repeating), position, tile)
+    listed = [part for part in conjuncts if _listed(part, known)]
+    if listed:
+        yield Gathered(fold.conjunction(*listed), known.tiles.gathered)
+
+
+def _listed(conjunct: Expr, known: Known) -> bool:
+    """Whether few tokens are expected to meet a condition over one position, and the host can list them."""
+    if isinstance(conjunct, Member):
+        return all(node.table in known.readable for node in walk(conjunct) if isinstance(node, Entry | Member))
+    return _few(conjunct)
+
+
+def _few(conjunct: Expr) -> bool:
+    """Whether a condition without tables holds of a few of the first tokens only: those of the last quarter, none."""
+    names = positions(conjunct)
+    if len(names) != 1 or any(isinstance(node, Entry | Member) for node in walk(conjunct)):
+        return False
+    holds = _along(conjunct, _LISTED_BELOW)
+    return 0 < holds.sum() <= _MOST_LISTED and not holds[_LISTED_BELOW // 4 :].any()
+
+
+def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
+    """A condition over one position alone, at ``0 .. length - 1``."""
+    extent = Extent(length, 1) if positions(condition) <= {"k"} else Extent(1, length)
+    return np.asarray(evaluate(condition, (), extent, {}), dtype=bool).reshape(-1)
+
+
+def _period(conjunct: Expr, position: Position) -> int:
+    """The period of a condition that reads one position through remainders alone, else 0."""
+    period = 1
+    stack = [conjunct]
+    while stack:
+        match stack.pop():
+            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if _shape(x) == (1, position):
+                period = lcm(period, divisor)
+            case Apply(op="hash" | "float"):
+                return 0
+            case Apply(args=args):
+                stack.extend(args)
+            case Const():
+                continue
+            case _:
+                return 0
+    return period if 1 < period <= _MOST_CLASSES else 0
+
+
+def _shape(x: Expr) -> tuple[int, Position] | None:
+    """``(divisor, position)`` of ``position + constant``, or of its quotient by a divisor; else None."""
+    match x:
+        case Position(name="q" | "k"):
+            return 1, x
+        case Apply(op="add", args=(inner, Const())):
+            return _shape(inner)
+        case Apply(op="floordiv", args=(inner, Const(value=int(divisor)))):
+            shape = _shape(inner)
+            return None if shape is None else (shape[0] * divisor, shape[1])
+    return None
+
+
+def _window_of_period(condition: Expr, position: Position, tile: int) -> Iterator[View]:
+    """The tokens of which a periodic condition holds, where they are neighbours in each period."""
+    period = 1
+    for conjunct in condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,):
+        period = lcm(period, _period(conjunct, position))
+    if not 1 < period <= _MOST_CLASSES:
+        return
+    holds = np.flatnonzero(_along(condition, period))
+    width = len(holds)
+    if not width or width == period or holds[-1] - holds[0] >= width:
+        return
+    offset = int(holds[0])
+    if width == 1:
+        yield View((Axis(period, None, tile),), offset)
+        return
+    for size in (tile, tile // 2):
+        minor = min(size, _power(width))
+        yield View((Axis(period, None, size // minor), Axis(1, width, minor)), offset)
+
+
+def _power(width: int) -> int:
+    """The least power of two that is no less."""
+    return 1 << (width - 1).bit_length()
+
+
+def _block_rows(term: Term, known: Known) -> Iterator[View]:
+    """Natural order in smaller tiles, where rows are told apart by blocks smaller than a tile."""
+    sizes: set[int] = set()
+    for node in walk(term.condition):
+        if isinstance(node, Apply) and node.op == "floordiv":
+            shape = _shape(node)
+            if shape is not None and shape[1] == Q:
+                sizes.add(shape[0])
+        if isinstance(node, Apply) and node.op in ("lt", "le") and positions(node) == {"q"}:
+            sizes |= {int(part.value) for part in node.args if isinstance(part, Const)}
+    for size in sorted(sizes, reverse=True):
+        if 16 <= size < known.tiles.query and known.tiles.query % size == 0:
+            yield natural(size)
+
+
+def _cyclic(term: Term, known: Known) -> Iterator[Walk]:
+    """The classes of rows and keys whose remainders a relation compares: of tokens, or of blocks of tokens."""
+    found: dict[tuple[int, int], None] = {}
+    for conjunct in term.relation:
+        for node in _arithmetic(conjunct):
+            if isinstance(node, Apply) and node.op == "mod":
+                found.update(dict.fromkeys(_classes(node)))
+    for block, count in found:
+        if 2 <= count <= _MOST_CLASSES:
+            yield Walk(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
+
+
+def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
+    """The parts of a condition, but for those inside of what has no structure: hashes and tables."""
+    stack = [conjunct]
+    while stack:
+        node = stack.pop()
+        yield node
+        if isinstance(node, Apply) and node.op != "hash":
+            stack.extend(node.args)
+
+
+def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
+    """``(block, classes)`` of each position that a remainder reads."""
+    x, divisor = remainder.args
+    assert isinstance(divisor, Const)
+    stack = [x]
+    while stack:
+        node = stack.pop()
+        shape = _shape(node)
+        if shape is not None:
+            yield shape[0], int(divisor.value)
+        elif isinstance(node, Apply) and node.op in ("add", "sub", "neg"):
+            stack.extend(node.args)
+
+
+def _classed(block: int, count: int, tile: int) -> View:
+    """The tokens of blocks ``0, count, 2 * count, …``, then those of blocks ``1, count + 1, …``, and so on."""
+    if block == 1:
+        return View((Axis(1, count), Axis(count, None, tile)))
+    minor = min(tile, _power(block))
+    return View((Axis(block, count), Axis(block * count, None, tile // minor), Axis(1, block, minor)))
+
+
+def _grids(term: Term, known: Known) -> Iterator[Walk]:
+    """Tiles of several lines by several columns, where a relation reads both the line and the column of a token."""
+    divided = _widths(term, "floordiv")
+    for width in sorted(divided & _widths(term, "mod")):
+        if width < 8:
+            continue
+        for rows, keys in product(_squares(width, known.tiles.query), _squares(width, known.tiles.key)):
+            yield Walk(rows, keys)
+
+
+def _widths(term: Term, op: str) -> set[int]:
+    nodes = (node for conjunct in term.relation for node in walk(conjunct))
+    return {
+        int(node.args[1].value)
+        for node in nodes
+        if isinstance(node, Apply)
+        and node.op == op
+        and isinstance(node.args[1], Const)
+        and _shape(node.args[0]) in ((1, Q), (1, K))
+    }
+
+
+def _squares(width: int, tile: int) -> Iterator[View]:
+    """Tiles as square as can be, wider than high where they cannot."""
+    high = 1 << (tile.bit_length() - 1) // 2
+    yield View((Axis(width, None, high), Axis(1, width, tile // high)))
+
+
+def _sorted(term: Term, known: Known) -> Iterator[Walk]:
+    """The order of a table of ranks, where a relation compares the ranks of a row and of a key."""
+    ranks: dict[str, dict[str, Entry]] = {}
+    for conjunct in term.relation:
+        for node in walk(conjunct):
+            if isinstance(node, Entry) and known.tables[int(node.table)].element == "order" and node.indices:
+                last = node.indices[-1]
+                others = frozenset().union(*(positions(index) for index in node.indices[:-1]))
+                if last in (Q, K) and others <= {"head"} and node.table in known.readable:
+                    ranks.setdefault(node.table, {})["q" if last == Q else "k"] = node
+    for sides in ranks.values():
+        if len(sides) == 2 and fold.substitute(sides["q"], {Q: K}) == sides["k"]:
+            yield Walk(Sorted(sides["q"], known.tiles.query), Sorted(sides["k"], known.tiles.key))

@@ -1,0 +1,216 @@
+"""What it costs to run kernels, in keys computed for each query of a natural tile: tiles counted at a stand-in length.
+
+Tiles are classified as they stand, without descent: exactly where the mask is arithmetic; tables are replaced by what
+they are likely to hold, or may hold anything. The constants are measured; docs/decisions says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fold
+from .classify import Boxes, Classifier, DigitRange, TableContents
+from .evaluate import evaluate
+from .extent import Contents, Extent
+from .ir import Apply, Const, Entry, Expr, K, Member, Number, Position, Q, Table, walk
+from .normalise import positions
+from .plan import EMPTY, PARTIAL, Axis, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
+
+GATHER = 1.05
+"""A key that a list names, beside one that strides lead to."""
+PARTIAL_TILE = 1.1
+"""A key of a tile on which the condition is evaluated, beside one of a full tile."""
+MERGE = 256.0
+"""Keys: one more partial result for a row, read and written by a later kernel."""
+SMALL_ROWS = 0.15
+"""What each halving of the row tile adds to the cost of a key: it is loaded for fewer rows."""
+SMALL_KEYS = 1.0
+"""Keys: what a key tile costs beside its keys."""
+
+SHORTEST, LONGEST = 2**12, 2**16
+_BOXES = 2**15
+_SETS = 16  # tokens that a gathered list of unknown length stands for
+_LABELS = 32  # documents, say, in one sequence
+
+
+def stand_in_length(mask: Expr, tiles: Tiles) -> int:
+    """A length at which the orders of a mask are told apart: several times its largest constant."""
+    largest = 1
+    for node in walk(mask):
+        if isinstance(node, Apply):
+            numbers = [abs(int(part.value)) for part in node.args if isinstance(part, Const) and part.type == "int"]
+            largest = max(largest, *(number * (tiles.query if node.op == "mod" else 1) for number in numbers), 1)
+    return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST), LONGEST)
+
+
+def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
+    """Of all kernels together, for each of n queries against n keys."""
+    total = 0.0
+    for place, kernel in enumerate(kernels):
+        total += MERGE * _share(kernel.rows, n) if place else 0.0
+        total += sum(_segment(segment, kernel.rows, n, tiles, tables) for segment in kernel.segments)
+    return total
+
+
+def area(kernels: Sequence[Kernel], n: int, tables: tuple[Table, ...]) -> float:
+    """Keys computed for each of n queries, as :func:`cost` counts them."""
+    return sum(counted(segment, kernel.rows, n, tables).area for kernel in kernels for segment in kernel.segments)
+
+
+def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
+    found = counted(segment, rows, n, tables)
+    keys = found.area + (PARTIAL_TILE - 1) * found.partial
+    keys *= 1 if isinstance(segment.keys, View) else GATHER
+    keys *= 1 + SMALL_KEYS / segment.keys.tile
+    return keys * (1 + SMALL_ROWS * max(np.log2(tiles.query / rows.tile), 0.0))
+
+
+def _share(rows: Order, n: int) -> float:
+    """The rows of an order, as a share of all."""
+    if isinstance(rows, View):
+        return min(1.0, rows.tiles(n).total * rows.tile / n)
+    return 1.0 if isinstance(rows, Sorted) else len(_listed(rows.condition, n)) / n
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Keys for each of n queries, on all tiles and on partial ones."""
+
+    area: float
+    partial: float
+
+
+@lru_cache(maxsize=4096)
+def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
+    """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
+    condition = _stand_in(segment.condition, rows, segment.keys, n)
+    keys = _tile_digits(segment.keys, n, 1)
+    pieces = _pieces(condition, rows)
+    row_digits = _tile_digits(rows, n, pieces)
+    row_count, key_count = len(row_digits[0].low) // pieces, len(keys[0].low)
+    if not row_count or not key_count:
+        return Counted(0.0, 0.0)
+    sampled = _sample(row_count, max(_BOXES // (key_count * pieces), 16))
+    pieces_taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
+    boxes = Boxes(
+        query=tuple(_taken(digit, np.repeat(pieces_taken, key_count)) for digit in row_digits),
+        key=tuple(_taken(digit, np.tile(np.arange(key_count), len(pieces_taken))) for digit in keys),
+        batch=np.zeros(len(pieces_taken) * key_count, np.int64),
+        head=np.zeros(len(pieces_taken) * key_count, np.int64),
+    )
+    unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
+    kinds = Classifier((condition,), Extent(n, n, 8), unread).classify(boxes)
+    kinds = kinds.reshape(len(sampled), pieces, key_count)
+    visited = (kinds != EMPTY).any(1)
+    partial = visited & ((kinds == PARTIAL) | (kinds == EMPTY)).any(1)
+    each = row_count / len(sampled) * rows.tile * segment.keys.tile / n
+    return Counted(float(visited.sum() * each), float(partial.sum() * each))
+
+
+def _taken(digit: DigitRange, chosen: NDArray[np.int64]) -> DigitRange:
+    return DigitRange(digit.stride, digit.low[chosen], digit.high[chosen])
+
+
+def _sample(count: int, most: int) -> NDArray[np.int64]:
+    """Numbers below ``count``, one at random from each of equal stretches: the same for the same arguments."""
+    if count <= most:
+        return np.arange(count)
+    offsets = np.random.default_rng(count).random(most)
+    return np.asarray((np.arange(most) + offsets) * count / most, np.int64)
+
+
+def _tile_digits(order: Order, n: int, pieces: int) -> list[DigitRange]:
+    """The tokens of each tile of an order, or of each of so many pieces of it."""
+    if isinstance(order, Gathered):
+        tokens = _listed(order.condition, n)
+        first = tokens[:: order.tile]
+        last = tokens[np.minimum(np.arange(order.tile - 1, len(first) * order.tile, order.tile), len(tokens) - 1)]
+        return [DigitRange(1, first, last)]
+    view = order if isinstance(order, View) else View((_natural_axis(order.tile),))
+    if pieces > 1:
+        view = View((_natural_axis(order.tile // pieces),), view.offset)
+    number = np.arange(view.tiles(n).total)
+    digits: list[DigitRange] = []
+    for place in range(len(view.axes) - 1, -1, -1):
+        axis = view.axes[place]
+        count = view.main_tiles(n) if axis.length is None else axis.tiles
+        length = -(-(n - view.offset) // axis.stride) if axis.length is None else axis.length
+        low = number % max(count, 1) * axis.tile
+        digits.append(DigitRange(axis.stride, low, np.minimum(low + axis.tile, length) - 1))
+        number = number // max(count, 1)
+    start = np.full(len(number), view.offset)
+    return [*digits, DigitRange(1, start, start)]
+
+
+def _natural_axis(tile: int) -> Axis:
+    return Axis(1, None, tile)
+
+
+@lru_cache(maxsize=256)
+def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
+    """The tokens that a gathering condition lists; some at even distances, where tables say it."""
+    if any(isinstance(node, Entry | Member) for node in walk(condition)):
+        return np.arange(_SETS) * (n // _SETS)
+    keys = positions(condition) <= {"k", "n"}
+    holds = evaluate(condition, (), Extent(n, 1) if keys else Extent(n, n), {})[0, 0]
+    return np.flatnonzero(holds[0] if keys else holds[:, 0])
+
+
+def _pieces(condition: Expr, rows: Order) -> int:
+    """Into how many pieces a row tile is cut, where hashes read it by smaller blocks."""
+    if not isinstance(rows, View) or len(rows.axes) > 1 or rows.axes[0].stride > 1:
+        return 1
+    inside = {part for node in walk(condition) if isinstance(node, Apply) and node.op == "hash" for part in walk(node)}
+    blocks = [
+        int(node.args[1].value)
+        for node in inside
+        if isinstance(node, Apply) and node.op == "floordiv" and isinstance(node.args[1], Const) and Q in walk(node)
+    ]
+    return min([rows.tile // block for block in blocks if block < rows.tile and rows.tile % block == 0], default=1)
+
+
+_RANKS = Number(-1), Number(-2)
+
+
+def _stand_in(condition: Expr, rows: Order, keys: Order, n: int) -> Expr:
+    """The condition with positions counted as the orders walk them, and tables replaced by what they may hold."""
+    sides: list[tuple[Order, Position, Number]] = [(rows, Q, _RANKS[0]), (keys, K, _RANKS[1])]
+    ranked = {order.rank: rank for order, _, rank in sides if isinstance(order, Sorted)}
+    if ranked:
+        condition = fold.substitute(condition, ranked)
+        hidden = {position: Number(-3) for order, position, _ in sides if isinstance(order, Sorted)}
+        condition = fold.substitute(condition, hidden)
+        condition = fold.substitute(condition, {rank: position for _, position, rank in sides})
+    return fold.substitute(condition, dict(_contents(condition, n)))
+
+
+def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
+    """Entries that are compared with a block's number, as random ones; labels of tokens, as neighbours' that agree."""
+    for node in walk(condition):
+        match node:
+            case (
+                Apply(op="eq" | "ne", args=(Entry() as entry, other))
+                | Apply(op="eq" | "ne", args=(other, Entry() as entry))
+            ):
+                if isinstance(other, Entry):
+                    for each in (entry, other):
+                        if each.indices in ((Q,), (K,)):
+                            yield each, fold.floordiv(each.indices[0], n // _LABELS)
+                elif entry.type == "int" and (span := _span(other, n)):
+                    yield entry, fold.mod(fold.hashed(Const(0), *entry.indices), span)
+
+
+def _span(x: Expr, n: int) -> int:
+    """How many values a block's number has."""
+    match x:
+        case Position(name="q" | "k"):
+            return n
+        case Apply(op="floordiv", args=(inner, Const(value=int(divisor)))):
+            return _span(inner, n) // divisor
+        case _:
+            return 0
