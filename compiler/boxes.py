@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .classify import Boxes, DigitRange, TableContents
+from .classify import Boxes, TableContents
 from .extent import Extent
-from .ir import Entry, Expr, Member, Position, walk
+from .ir import HEAD, Entry, Expr, Member, Q, walk
+from .orders import Numbers, Open, Side
 from .plan import PARTIAL
 
 
@@ -22,79 +23,86 @@ class TileBoxes:
     Slots are numbered ``batch slot * head slots + head slot``. All arrays are ``[boxes]``.
     """
 
-    slot: NDArray[np.int64]
-    query_low: NDArray[np.int64]
-    query_high: NDArray[np.int64]
-    key_low: NDArray[np.int64]
-    key_high: NDArray[np.int64]
+    slot: Numbers
+    query_low: Numbers
+    query_high: Numbers
+    key_low: Numbers
+    key_high: Numbers
     kind: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.slot)
 
     @property
-    def area(self) -> NDArray[np.int64]:
-        """Tiles in each box."""
-        return (self.query_high - self.query_low + 1) * (self.key_high - self.key_low + 1)
+    def single(self) -> NDArray[np.bool_]:
+        """Whether a box is one tile."""
+        return np.asarray((self.query_low == self.query_high) & (self.key_low == self.key_high))
 
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64] | slice) -> TileBoxes:
+    def take(self, chosen: NDArray[np.bool_] | Numbers | slice) -> TileBoxes:
         return TileBoxes(*(values[chosen] for values in self._columns()))
 
     def of_kind(self, kind: NDArray[Any]) -> TileBoxes:
         """The same boxes, of other kinds."""
         return replace(self, kind=kind.astype(np.uint8))
 
-    def transposed(self) -> TileBoxes:
-        """The same boxes with the roles of queries and keys exchanged."""
-        return TileBoxes(self.slot, self.key_low, self.key_high, self.query_low, self.query_high, self.kind)
-
     @staticmethod
     def joined(parts: Sequence[TileBoxes]) -> TileBoxes:
         columns = [np.concatenate(column) for column in zip(*(part._columns() for part in parts), strict=True)]
         return TileBoxes(*columns)
+
+    @staticmethod
+    def product(slots: int, queries: Sequence[tuple[int, int]], keys: Sequence[tuple[int, int]]) -> TileBoxes:
+        """Every range of query tiles with every range of key tiles, in every slot."""
+        corners = np.array([(*query, *key) for query in queries for key in keys], np.int64).reshape(-1, 4)
+        slot = np.repeat(np.arange(slots, dtype=np.int64), len(corners))
+        low, high, key_low, key_high = np.tile(corners, (slots, 1)).T
+        return TileBoxes(slot, low, high, key_low, key_high, np.full(len(slot), PARTIAL, np.uint8))
 
     def _columns(self) -> tuple[NDArray[Any], ...]:
         return self.slot, self.query_low, self.query_high, self.key_low, self.key_high, self.kind
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Batch entries and heads that are looked at apart. ``heads``: the head of each head slot; None for any head."""
+
+    batch: int
+    heads: tuple[int, ...] | None
+
+    @property
+    def head_slots(self) -> int:
+        return 1 if self.heads is None else len(self.heads)
+
+    @property
+    def count(self) -> int:
+        return self.batch * self.head_slots
+
+    def with_(self, other: Slots) -> Slots:
+        """Fine enough for both."""
+        return Slots(max(self.batch, other.batch), other.heads if self.heads is None else self.heads)
+
+
+@dataclass(frozen=True)
 class Space:
-    """All tiles of one launch, and how a box of them reads as digits."""
+    """The tiles of both sides, and how a box of them reads as digits."""
 
-    m: int
-    n: int
-    query_tile: int
-    key_tile: int
-    batch_slots: int
-    head_slots: int
-
-    @property
-    def query_tiles(self) -> int:
-        return -(-self.m // self.query_tile)
-
-    @property
-    def key_tiles(self) -> int:
-        return -(-self.n // self.key_tile)
+    query: Side
+    key: Side
+    slots: Slots
 
     @property
     def start(self) -> TileBoxes:
-        """Everything; a tile that hangs over an edge stands apart from those that do not."""
-        queries = _whole_and_edge(self.m, self.query_tile)
-        keys = _whole_and_edge(self.n, self.key_tile)
-        corners = np.array([(*query, *key) for query in queries for key in keys], np.int64).reshape(-1, 4)
-        slots = self.batch_slots * self.head_slots
-        slot = np.repeat(np.arange(slots, dtype=np.int64), len(corners))
-        columns = np.tile(corners, (slots, 1)).T
-        return TileBoxes(slot, columns[0], columns[1], columns[2], columns[3], np.full(len(slot), PARTIAL, np.uint8))
+        """Everything."""
+        return TileBoxes.product(self.slots.count, self.query.start, self.key.start)
 
-    def read(self, boxes: TileBoxes) -> Boxes:
-        """The positions of a box: its tiles, and the lanes of a tile that lie inside the extent."""
-        return Boxes(
-            query=_digits(boxes.query_low, boxes.query_high, self.query_tile, self.m),
-            key=_digits(boxes.key_low, boxes.key_high, self.key_tile, self.n),
-            batch=boxes.slot // self.head_slots,
-            head=boxes.slot % self.head_slots if self.head_slots > 1 else None,
-        )
+    def read(self, boxes: TileBoxes) -> tuple[Boxes, NDArray[np.bool_]]:
+        """The positions of each box, and whether it has any."""
+        query = self.query.read(boxes.query_low, boxes.query_high, boxes.slot)
+        key = self.key.read(boxes.key_low, boxes.key_high, boxes.slot)
+        heads = self.slots.heads
+        head = None if heads is None else np.array(heads, np.int64)[boxes.slot % len(heads)]
+        found = Boxes(query.digits, key.digits, boxes.slot // self.slots.head_slots, head)
+        return found, query.present & key.present
 
 
 def tables_read(expr: Expr) -> set[str]:
@@ -102,56 +110,67 @@ def tables_read(expr: Expr) -> set[str]:
     return {node.table for node in walk(expr) if isinstance(node, Entry | Member)}
 
 
-def slots(condition: Expr, extent: Extent, tables: Mapping[str, TableContents]) -> tuple[int, int]:
-    """How many entries of the batch, and how many heads, need a plan of their own."""
+def slots(
+    condition: Expr, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None = None
+) -> Slots:
+    """The entries of the batch and the heads for which a condition may differ. ``heads``: those of the kernel."""
     nodes = set(walk(condition))
     batch = 1
     for name in tables_read(condition):
         contents = tables[name].contents
         if contents.batched and contents.values is not None:
             batch = max(batch, len(contents.values))
-    if extent.q_start is not None and len(set(extent.q_start)) > 1 and Position("q") in nodes:
+    if extent.q_start is not None and len(set(extent.q_start)) > 1 and Q in nodes:
         batch = max(batch, len(extent.q_start))
-    return batch, extent.heads if Position("head") in nodes else 1
+    if HEAD not in nodes:
+        return Slots(batch, None)
+    return Slots(batch, tuple(range(extent.heads)) if heads is None else heads)
 
 
-def _whole_and_edge(length: int, tile: int) -> list[tuple[int, int]]:
-    """The tiles that lie inside the length, and the one that sticks out, as ranges; only those that exist."""
-    whole = length // tile
-    ranges = [(0, whole - 1)] if whole else []
-    return [*ranges, (whole, whole)] if length % tile else ranges
+def split(space: Space, boxes: TileBoxes) -> TileBoxes:
+    """Cut each box that is more than a tile: both sides in about four, or one side alone, much the longer, in more."""
+    query, key = space.query.open(boxes.query_low, boxes.query_high), space.key.open(boxes.key_low, boxes.key_high)
+    query_span = query.length * query.unit * space.query.tile
+    key_span = key.length * key.unit * space.key.tile
+    by_query = (query.length > 1) & ((query_span * 4 >= key_span) | (key.length == 1))
+    by_key = (key.length > 1) & ((key_span * 4 >= query_span) | (query.length == 1))
+    both = by_query & by_key
+    query_bits, query_count = _pieces(query, by_query, both)
+    key_bits, key_count = _pieces(key, by_key, both)
+    source = np.repeat(np.arange(len(boxes)), query_count * key_count)
+    ends = np.cumsum(query_count * key_count)
+    piece = np.arange(len(source)) - (ends - query_count * key_count)[source]
+    whole = boxes.take(source)
+    width = key_count[source]
+    queries = _cut(whole.query_low, whole.query_high, query, query_bits, by_query, source, piece // width)
+    keys = _cut(whole.key_low, whole.key_high, key, key_bits, by_key, source, piece % width)
+    return TileBoxes(whole.slot, *queries, *keys, whole.kind)
 
 
-def _digits(low: NDArray[np.int64], high: NDArray[np.int64], tile: int, length: int) -> tuple[DigitRange, ...]:
-    last_lane = np.minimum(tile - 1, length - 1 - low * tile)
-    return DigitRange(tile, low, high), DigitRange(1, np.zeros_like(low), last_lane)
+def _pieces(axis: Open, chosen: NDArray[np.bool_], both: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+    """The bits of a coordinate that a piece keeps open, and how many pieces of the axis there are."""
+    length_bits = np.frexp((axis.length - 1).astype(np.float64))[1].astype(np.int64)
+    bits = np.maximum(length_bits - np.where(both, 2, 4), 0)
+    count = ((axis.first + axis.length - 1) >> bits) - (axis.first >> bits) + 1
+    return bits, np.where(chosen, count, 1)
 
 
-def _pieces(boxes: TileBoxes, bits: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    queries = (boxes.query_high >> bits) - (boxes.query_low >> bits) + 1
-    return queries, (boxes.key_high >> bits) - (boxes.key_low >> bits) + 1
-
-
-def split_count(boxes: TileBoxes, bits: int) -> NDArray[np.int64]:
-    """Into how many :func:`split` would cut each box."""
-    queries, keys = _pieces(boxes, bits)
-    return queries * keys
-
-
-def split(boxes: TileBoxes, bits: int) -> TileBoxes:
-    """Cut along multiples of ``2**bits`` tiles on both sides."""
-    _, keys = _pieces(boxes, bits)
-    count = split_count(boxes, bits)
-    source = np.repeat(np.arange(len(boxes)), count)
-    offset = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-    parents = boxes.take(source)
-    query = (parents.query_low >> bits) + offset // keys[source]
-    key = (parents.key_low >> bits) + offset % keys[source]
-    return TileBoxes(
-        parents.slot,
-        np.maximum(parents.query_low, query << bits),
-        np.minimum(parents.query_high, (query + 1 << bits) - 1),
-        np.maximum(parents.key_low, key << bits),
-        np.minimum(parents.key_high, (key + 1 << bits) - 1),
-        parents.kind,
+def _cut(
+    low: Numbers,
+    high: Numbers,
+    axis: Open,
+    bits: Numbers,
+    chosen: NDArray[np.bool_],
+    source: Numbers,
+    piece: Numbers,
+) -> tuple[Numbers, Numbers]:
+    """The piece so numbered of each range, along multiples of ``2**bits`` coordinates; all of it where not chosen."""
+    first, unit, bits = axis.first[source], axis.unit[source], bits[source]
+    last = first + axis.length[source] - 1
+    number = (first >> bits) + piece
+    begin, end = np.maximum(first, number << bits), np.minimum(last, (number + 1 << bits) - 1)
+    chosen = chosen[source]
+    return (
+        np.where(chosen, low + (begin - first) * unit, low),
+        np.where(chosen, low + (end - first + 1) * unit - 1, high),
     )

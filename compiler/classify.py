@@ -23,7 +23,10 @@ from .plan import EMPTY, FULL, PARTIAL, Program
 
 
 class DigitRange(NamedTuple):
-    """One digit of a token position: ``stride`` tokens apart, with values ``low .. high`` in each box."""
+    """One digit of a token position: ``stride`` tokens apart, with values ``low .. high`` in each box.
+
+    Where both are the same array, the digit is a constant of each box, and is added up with the others of its kind.
+    """
 
     stride: int
     low: NDArray[np.int64]  # [boxes]
@@ -81,6 +84,7 @@ class Classifier:
     """Prepared to look at boxes for some expressions, one extent and the tables' contents.
 
     Integers that only the device knows may be anything, or are taken to be at most ``largest_unknown`` in magnitude.
+    ``reach``: rows and keys of the boxes are at most so large, where they may pass the extent's.
     """
 
     def __init__(
@@ -89,7 +93,9 @@ class Classifier:
         extent: Extent,
         tables: Mapping[str, TableContents],
         largest_unknown: int | None = None,
+        reach: int = 0,
     ) -> None:
+        self._reach = reach
         self._roots = tuple(roots)
         self._extent = extent
         self._largest_unknown = largest_unknown
@@ -160,8 +166,8 @@ class Classifier:
         extent = self._extent
         if name == "q":
             start = _LARGEST_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
-            return start + extent.m + 2**20
-        return {"k": extent.n + 2**20, "n": extent.n, "head": extent.heads, "heads": extent.heads}.get(name, 0)
+            return start + max(extent.m + 2**20, self._reach)
+        return {"k": max(extent.n + 2**20, self._reach), "n": extent.n, "head": extent.heads, "heads": extent.heads}.get(name, 0)
 
 
 def _lookup(held: TableContents) -> RangeTable | None:
@@ -226,8 +232,13 @@ class _Reading:
         return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
 
     def _position(self, digits: Sequence[DigitRange]) -> Form:
-        terms = {self._digits.digit(self._digits.exact(d.low), self._digits.exact(d.high)): d.stride for d in digits}
-        return Form(0, terms)
+        exact, constant, terms = self._digits.exact, 0, {}
+        for stride, low, high in digits:
+            if low is high:
+                constant = constant + stride * exact(low)
+            else:
+                terms[self._digits.digit(exact(low), exact(high))] = stride
+        return Form(constant, terms)
 
     def _value(self, node: Expr, parts: list[Value]) -> Value:
         match node:

@@ -18,13 +18,13 @@ from .classify import Boxes, Classifier, DigitRange, TableContents, numbered
 from .diagnostics import Span
 from .extent import Contents, Extent
 from .ir import FALSE, HEADS, TRUE, Apply, Const, Entry, Expr, K, Logit, Member, N, Q, walk
-from .plan import FULL, PARTIAL, Program
+from .orders import ViewSide
+from .plan import FULL, PARTIAL, Program, natural
 from .reach import Linear, Read, certain, difference, implied, kept, linear, reads
 
 _LARGEST_INT32 = 2**31 - 1
 # Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
 _MOST_PENDING = 2**11
-_BRANCHING_BITS = 2
 
 
 @dataclass(frozen=True)
@@ -220,17 +220,16 @@ def _happens(condition: Expr, keys: int, extent: Extent, tables: Mapping[str, Ta
     """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
     if condition == FALSE:
         return False
-    space = Space(extent.m, keys, 1, 1, *slots(condition, extent, tables))
+    rows, columns = (ViewSide.whole(natural(1), length) for length in (extent.m, keys))
+    space = Space(rows, columns, slots(condition, extent, tables))
     classifier = Classifier((condition,), extent, tables)
     pending = space.start
-    bits = max(space.query_tiles, space.key_tiles).bit_length()
     while len(pending):
-        kinds = classifier.classify(space.read(pending))
+        kinds = classifier.classify(space.read(pending)[0])
         if (kinds == FULL).any():
             return True
-        pending = pending.take((kinds == PARTIAL) & (pending.area > 1))
+        pending = pending.take((kinds == PARTIAL) & ~pending.single)
         if len(pending) > _MOST_PENDING:
             pending = pending.take(np.linspace(0, len(pending) - 1, _MOST_PENDING).astype(np.int64))
-        bits = max(bits - _BRANCHING_BITS, 0)
-        pending = split(pending, bits)
+        pending = split(space, pending)
     return False
