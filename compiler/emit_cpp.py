@@ -51,6 +51,9 @@ class CppDialect:
             f"{index} - head.start" if kind == "query" else index for index, kind in zip(indices, kinds, strict=False)
         )
 
+    def number(self, index: int) -> str:
+        return f"head.number{index}"
+
     def entry(self, table: int, indices: tuple[str, ...], kind: Type) -> str:  # noqa: ARG002 - C++ deduces the type
         return f"entry({', '.join((f'head.table{table}', *self.indices(table, indices)))})"
 

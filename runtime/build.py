@@ -23,7 +23,7 @@ from .. import templates
 from ..compiler.source import KernelSource
 from .settings import settings
 
-HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h")
+HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h")
 _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
-import math
 import os
-from ctypes import c_double, c_int, c_int64, c_void_p
+from ctypes import c_int, c_void_p
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiler.plan import Program
+from ..compiler.plan import Program, Tiles
 from ..compiler.render_cpp import CppVariant, Element, Pass, Storage, render_cpp
+from ..compiler.structure import Lifted, lift
 from .build import build, cache_key, compiler, load
 from .cache import get
-from .launch import Gradients, Launch, TableArgument
+from .cpu_arguments import Arguments
+from .launch import Gradients, Launch
 from .launches import count
 
-QUERY_TILE, KEY_TILE = 64, 64
+TILES = Tiles(64, 64)
 
 # Bytes that the backward's private sums may take at once; what does not fit is done in turns.
 ROOM = 64 * 2**20
@@ -37,42 +37,38 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
-class _Table(ctypes.Structure):
-    """``TableArgument`` of templates/cpp/launch.h."""
-
-    _fields_ = (
-        ("data", c_void_p), ("batch_step", c_int64), ("sizes", c_void_p), ("size", c_int64), ("gradient", c_void_p),
-    )  # fmt: skip
-
-
-_Steps = c_int64 * 3
-
-
-class _Launch(ctypes.Structure):
-    """``Launch`` of templates/cpp/launch.h."""
-
-    _fields_ = (
-        ("batch", c_int64), ("heads", c_int64), ("kv_heads", c_int64), ("m", c_int64), ("n", c_int64),
-        ("threads", c_int64), ("q", c_void_p), ("k", c_void_p), ("v", c_void_p), ("q_step", _Steps), ("k_step", _Steps),
-        ("v_step", _Steps), ("scale", c_void_p), ("q_start", c_void_p), ("q_start_step", c_int64), ("out", c_void_p),
-        ("lse", c_void_p), ("run_pointer", c_void_p), ("run_start", c_void_p), ("run_length", c_void_p),
-        ("run_kind", c_void_p), ("batch_slots", c_int64), ("head_slots", c_int64), ("tables", c_void_p),
-        ("seed", c_int64), ("drop_below", c_int64), ("keep_scale", c_double), ("grad_out", c_void_p),
-        ("grad_out_step", _Steps), ("grad_lse", c_void_p), ("grad_q", c_void_p), ("grad_k", c_void_p),
-        ("grad_v", c_void_p), ("room", c_int64),
-    )  # fmt: skip
-
-
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     """Output ``[batch, heads, m, value_dim]`` in q's dtype and natural log-sum-exp ``[batch, heads, m]``, contiguous.
 
     Raises what :func:`runtime.build.build` raises at the first use of a structure, MemoryError without memory.
     """
-    batch, heads, m, _ = launch.q.shape
-    out = launch.q.new_empty(batch, heads, m, launch.v.shape[-1])
-    lse = launch.q.new_empty(batch, heads, m, dtype=launch.compute_dtype)
+    out, lse = _results(launch)
     _call("forward", launch, {"out": out, "lse": lse})
-    return out, lse
+    return out.to(launch.q.dtype), lse
+
+
+class Columns(NamedTuple):
+    """Pairs of a query and a key. ``visited``: in the tiles that the bounds name; ``multiplied``: those of them whose
+    logit was computed (a partial tile is cut down to groups of keys that some query of a group of queries keeps)."""
+
+    visited: int
+    multiplied: int
+
+
+def columns(launch: Launch) -> Columns:
+    """How much work a forward pass over this launch is, counted by kernels that are built to count."""
+    out, lse = _results(launch)
+    found = torch.zeros(2, dtype=torch.int64)
+    _call("forward", launch, {"out": out, "lse": lse, "columns": found}, counting=True)
+    return Columns(*found.tolist())
+
+
+def _results(launch: Launch) -> tuple[Tensor, Tensor]:
+    """Memory for output and log-sum-exp. Several kernels add to one another's output, in the dtype of sums."""
+    batch, heads, m, _ = launch.q.shape
+    dtype = launch.q.dtype if len(launch.program.kernels) == 1 else launch.compute_dtype
+    out = launch.q.new_empty(batch, heads, m, launch.v.shape[-1], dtype=dtype)
+    return out, launch.q.new_empty(batch, heads, m, dtype=launch.compute_dtype)
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
@@ -84,7 +80,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     compute = launch.compute_dtype
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
-    grad_q = q.new_empty(q.shape)
+    several = len(launch.program.kernels) > 1
+    grad_q = q.new_zeros(q.shape, dtype=compute) if several else q.new_empty(q.shape)
     grad_k, grad_v = k.new_zeros(k.shape, dtype=compute), v.new_zeros(v.shape, dtype=compute)
     tables = tuple(
         torch.zeros_like(argument.tensor) if table.element == "float" else None
@@ -96,7 +93,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v,
     }  # fmt: skip
     _call("backward", launch, given, tables)
-    return Gradients(grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), tables)
+    return Gradients(grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype), tables)
 
 
 def source_variant(direction: Pass, launch: Launch) -> CppVariant:
@@ -118,6 +115,11 @@ def _name(dtype: torch.dtype) -> str:
 
 
 @lru_cache(maxsize=4096)
+def _lifted(program: Program) -> Lifted:
+    return lift(program)
+
+
+@lru_cache(maxsize=4096)
 def _source(program: Program, variant: CppVariant) -> Any:
     return render_cpp(program, variant)
 
@@ -135,67 +137,17 @@ def _entry(source: Any, using: Any) -> Any:
 
 
 def _call(
-    direction: Pass, launch: Launch, tensors: dict[str, Tensor | None], gradients: tuple[Tensor | None, ...] = ()
+    direction: Pass,
+    launch: Launch,
+    tensors: dict[str, Tensor | None],
+    gradients: tuple[Tensor | None, ...] = (),
+    counting: bool = False,
 ) -> None:
-    function = _entry(_source(launch.program, source_variant(direction, launch)), compiler())
-    call, keep = _arguments(launch, tensors, gradients)
-    failed = function(ctypes.addressof(call))
-    del keep
-    if failed:
+    program, numbers = _lifted(launch.program)
+    variant = replace(source_variant(direction, launch), counting=counting)
+    function = _entry(_source(program, variant), compiler())
+    threads = 1 if _forked else torch.get_num_threads()
+    arguments = Arguments(launch, numbers, tensors, gradients, threads, ROOM)
+    if function(arguments.address):
         raise MemoryError(f"no memory for the {direction} pass of attention")
     count(f"cpp.{direction}")
-
-
-def _arguments(
-    launch: Launch, tensors: dict[str, Tensor | None], gradients: tuple[Tensor | None, ...]
-) -> tuple[_Launch, list[object]]:
-    """The structure that a kernel reads, and what must live as long as it does."""
-    q, k, v = launch.q, launch.k, launch.v
-    plan, runs = launch.schedule, launch.schedule.by_query
-    scale, q_start = launch.scale.contiguous(), launch.q_start.contiguous()
-    keep: list[object] = [scale, q_start]
-
-    def array(values: Any, dtype: type) -> int:
-        held: np.ndarray[Any, Any] = np.ascontiguousarray(values, dtype=dtype)
-        keep.append(held)
-        return int(held.ctypes.data)
-
-    call = _Launch(
-        batch=q.shape[0], heads=q.shape[1], kv_heads=max(1, k.shape[1]), m=q.shape[2], n=k.shape[2],
-        threads=1 if _forked else torch.get_num_threads(), q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(),
-        q_step=_steps(q), k_step=_steps(k), v_step=_steps(v), scale=scale.data_ptr(),
-        q_start=q_start.data_ptr(), q_start_step=1 if q_start.numel() > 1 else 0,
-        run_pointer=array(runs.pointer, np.int64), run_start=array(runs.start, np.int32),
-        run_length=array(runs.length, np.int32), run_kind=array(runs.kind, np.uint8), batch_slots=plan.batch_slots,
-        head_slots=plan.head_slots, seed=launch.seed, drop_below=round(launch.dropout * 2**31),
-        keep_scale=1 / (1 - launch.dropout) if launch.dropout < 1 else 0.0, room=ROOM,
-    )  # fmt: skip
-    for name, tensor in tensors.items():
-        setattr(call, name, None if tensor is None else tensor.data_ptr())
-    grad_out = tensors.get("grad_out")
-    if grad_out is not None:
-        call.grad_out_step = _steps(grad_out)
-    tables = (_Table * max(1, len(launch.tables)))()
-    for number, argument in enumerate(launch.tables):
-        gradient = gradients[number] if gradients else None
-        tables[number] = _table(argument, array(argument.sizes, np.int64), gradient)
-    call.tables = ctypes.addressof(tables)
-    keep += [tables, tensors, gradients]
-    return call, keep
-
-
-def _table(argument: TableArgument, sizes: int, gradient: Tensor | None) -> _Table:
-    size = math.prod(argument.sizes)
-    shared = not argument.batched or argument.tensor.shape[0] == 1
-    return _Table(
-        data=argument.tensor.data_ptr(),
-        batch_step=0 if shared else size,
-        sizes=sizes,
-        size=size,
-        gradient=None if gradient is None else gradient.data_ptr(),
-    )
-
-
-def _steps(tensor: Tensor) -> Any:
-    """Strides of batch, head and row; 0 where a dimension has one place, whatever its stride claims."""
-    return _Steps(*(0 if size == 1 else step for size, step in zip(tensor.shape[:3], tensor.stride()[:3], strict=True)))

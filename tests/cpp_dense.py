@@ -9,11 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.fold import murmur
-from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Expr, Table
-from attnc.compiler.plan import FULL, PARTIAL, Runs, Schedule
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.fold import murmur, rename_tables
+from attnc.compiler.ir import LOGIT, Expr, Table
+from attnc.compiler.plan import (
+    FULL,
+    PARTIAL,
+    Bounds,
+    Kernel,
+    KernelSchedule,
+    Program,
+    Runs,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+    natural,
+)
 from attnc.runtime.launch import Launch, TableArgument
+
+from .brute import brute_schedule
 
 
 @dataclass(frozen=True)
@@ -173,21 +187,50 @@ def planned(count: Tensor, query_tile: int, key_tile: int, all_partial: bool = F
     kinds = kinds[:batch_slots, :head_slots]
     by_query = kinds.reshape(-1, key_tiles) if key_tiles else np.zeros((batch_slots * head_slots * query_tiles, 0))
     by_key = kinds.swapaxes(-1, -2).reshape(-1, query_tiles) if query_tiles else np.zeros((0, 0))
-    return Schedule(
-        n, m, query_tile, key_tile, batch_slots, head_slots, runs(by_query), runs(by_key),
-        int((kinds == FULL).sum()), int((kinds == PARTIAL).sum()),
-    )  # fmt: skip
+    bounds = (
+        Bounds(max(1, tiles), 0, False, batch_slots, head_slots, runs(rows))
+        for tiles, rows in ((query_tiles, by_query), (key_tiles, by_key))
+    )
+    return Schedule(n, m, (KernelSchedule((SegmentSchedule(*bounds),)),))
+
+
+def natural_program(pattern: Pattern, tiles: tuple[int, int]) -> Program:
+    """One kernel in natural order, the whole mask its condition."""
+    mask, score, sink = named(pattern)
+    segment = Segment(natural(tiles[1]), mask)
+    return Program((Kernel(natural(tiles[0]), (segment,), "store"),), mask, score, sink, pattern.tables)
+
+
+def named(pattern: Pattern) -> tuple[Expr, Expr, Expr | None]:
+    """Mask, score and sink with tables named by their places."""
+    numbers = {table.name: str(number) for number, table in enumerate(pattern.tables)}
+    sink = None if pattern.sink is None else rename_tables(pattern.sink, numbers)
+    return rename_tables(pattern.mask, numbers), rename_tables(pattern.score, numbers), sink
+
+
+def forced(program: Program, pattern: Pattern, shape: Shape, tables: Tables) -> Schedule:
+    """The schedule of a program in any orders, by looking at every pair."""
+    contents = []
+    for table in pattern.tables:
+        batched = tables[table.name].shape[0] > 1
+        contents.append(Contents(tables[table.name][slice(None) if batched else 0].numpy(), batched=batched))
+    return brute_schedule(program, Extent(shape.n, shape.m, shape.heads, shape.starts), contents)
 
 
 def launch(
     pattern: Pattern, shape: Shape, qkv: Sequence[Tensor], tables: Tables, scale: Tensor, *,
     tiles: tuple[int, int] = (16, 16), dropout: float = 0.0, seed: int = 0, wide: bool = False,
-    all_partial: bool = False,
+    all_partial: bool = False, program: Program | None = None,
 ) -> Launch:  # fmt: skip
-    """The checked call that the kernels take. Tables are given as ``[batch or 1, dimensions…]``; 1 is no batch."""
-    program = arrange(
-        Attention("test", pattern.mask, pattern.score, DEFAULT_SCALE, pattern.sink, pattern.tables), *tiles
-    )
+    """The checked call that the kernels take. Tables are given as ``[batch or 1, dimensions…]``; 1 is no batch.
+
+    ``program``: in other orders than the natural one.
+    """
+    if program is None:
+        program = natural_program(pattern, tiles)
+        schedule = planned(counts(pattern, shape, tables), *tiles, all_partial=all_partial)
+    else:
+        schedule = forced(program, pattern, shape, tables)
     compute = torch.float64 if qkv[0].dtype == torch.float64 else torch.float32
     positions = torch.int64 if wide else torch.int32
     arguments = []
@@ -197,7 +240,6 @@ def launch(
         batched = held.shape[0] > 1
         arguments.append(TableArgument((held if batched else held[0]).to(dtype).contiguous(), batched))
     return Launch(
-        program=program, schedule=planned(counts(pattern, shape, tables), *tiles, all_partial=all_partial), q=qkv[0],
-        k=qkv[1], v=qkv[2], tables=tuple(arguments), scale=scale.to(compute), q_start=torch.tensor(shape.starts),
-        wide=wide, dropout=dropout, seed=seed,
+        program=program, schedule=schedule, q=qkv[0], k=qkv[1], v=qkv[2], tables=tuple(arguments),
+        scale=scale.to(compute), q_start=torch.tensor(shape.starts), wide=wide, dropout=dropout, seed=seed,
     )  # fmt: skip

@@ -59,11 +59,14 @@ def test_support(name: str) -> None:
 
 def planted(call: Launch) -> Launch:
     """The same call whose schedule has lost one tile."""
-    runs = call.schedule.by_query
+    [kernel] = call.schedule.kernels
+    [segment] = kernel.segments
+    runs = segment.by_query.runs
     pointer = runs.pointer.copy()
     pointer[1:] -= 1
     lost = replace(runs, pointer=pointer, start=runs.start[1:], length=runs.length[1:], kind=runs.kind[1:])
-    return replace(call, schedule=replace(call.schedule, by_query=lost))
+    segment = replace(segment, by_query=replace(segment.by_query, runs=lost))
+    return replace(call, schedule=replace(call.schedule, kernels=(replace(kernel, segments=(segment,)),)))
 
 
 def test_the_support_test_sees_a_lost_tile() -> None:

@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits",
     ),
     "kernels": (
-        "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.render_cpp", "compiler.emit_triton",
+        "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp", "compiler.emit_triton",
         "compiler.triton_sites", "compiler.triton_body", "compiler.render_triton", "compiler.triton_steps",
     ),
     "the way through": ("compiler.stages", "compiler.driver"),
@@ -53,7 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "one call": ("runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
-        "runtime.arrays", "runtime.reference", "runtime.blocked", "runtime.cpu", "runtime.gpu", "runtime.aot",
+        "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked", "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu", "runtime.aot",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),

@@ -14,6 +14,32 @@ struct TableArgument {
     Real *gradient;        // [batch or 1, sizes]; zero before; null where none is wanted
 };
 
+// Which tiles of keys each tile of queries visits: a row of runs for each tile of one period.
+struct Bounds {
+    int64_t period, shift, aligned, batch_slots, head_slots;
+    const int64_t *pointer;  // [batch_slots * head_slots * period + 1]
+    const int32_t *start, *length;
+    const uint8_t *kind;
+};
+
+// The tokens of an order that constants do not tell, -1 past the end of a list.
+struct Listing {
+    const int32_t *tokens;  // [batch_slots * head_slots, length]
+    int64_t length, batch_slots, head_slots;
+};
+
+struct SegmentArgument {
+    Bounds bounds;
+    Listing keys;
+};
+
+struct KernelArgument {
+    const SegmentArgument *segments;
+    Listing rows;
+    const int32_t *heads;  // the query heads that it runs for; null for all
+    int64_t head_count;
+};
+
 struct Launch {
     int64_t batch, heads, kv_heads, m, n;
     int64_t threads;
@@ -23,13 +49,10 @@ struct Launch {
     const Real *scale;  // [heads]
     const int64_t *q_start;
     int64_t q_start_step;  // 0 where the batch shares one
-    void *out;             // [batch, heads, m, value_dim]
+    void *out;             // [batch, heads, m, value_dim]; reals in the forward pass of several kernels
     Real *lse;             // [batch, heads, m]
-    // The tiles that each tile of queries visits: see `Runs` below.
-    const int64_t *run_pointer;
-    const int32_t *run_start, *run_length;
-    const uint8_t *run_kind;
-    int64_t batch_slots, head_slots;
+    const KernelArgument *kernels;
+    const int64_t *numbers;
     const TableArgument *tables;
     int64_t seed, drop_below;  // a probability is dropped where its hash is below
     double keep_scale;
@@ -37,9 +60,10 @@ struct Launch {
     const void *grad_out;
     int64_t grad_out_step[3];
     const Real *grad_lse;  // [batch, heads, m], or null
-    void *grad_q;          // [batch, heads, m, head_dim]
+    void *grad_q;          // [batch, heads, m, head_dim]; of several kernels reals, zero before
     Real *grad_k, *grad_v; // [batch, kv_heads, n, head_dim or value_dim]; zero before
     int64_t room;          // bytes that private sums may take
+    int64_t *columns;      // of kernels that count: pairs in the tiles visited, and pairs multiplied
 };
 
 enum { PARTIAL = 1, FULL = 2 };
@@ -92,23 +116,4 @@ template <class Worker> static void share(int64_t threads, int64_t items, Worker
     if (threads <= 1) return worker(take);
 #pragma omp parallel num_threads(int(threads))
     worker(take);
-}
-
-// Rows of keys or values as reals: where they lie, or gathered into `room` where they are of another type or far apart.
-struct Rows {
-    const Real *data;
-    int64_t pitch;
-};
-template <int DEPTH, class Storage> INLINE Rows rows_of(const Storage *from, int64_t step, int count, Real *room) {
-    if constexpr (std::is_same_v<Storage, Real>)
-        if (step == DEPTH) return {from, DEPTH};
-    for (int i = 0; i < count; i++)
-        for (int d = 0; d < DEPTH; d++) room[i * DEPTH + d] = to_real(from[i * step + d]);
-    return {room, DEPTH};
-}
-
-// The row of runs of one tile of queries.
-INLINE int64_t run_row(const Launch &launch, int64_t batch, int64_t head, int64_t tile, int64_t row_tiles) {
-    const int64_t batch_slot = launch.batch_slots > 1 ? batch : 0, head_slot = launch.head_slots > 1 ? head : 0;
-    return (batch_slot * launch.head_slots + head_slot) * row_tiles + tile;
 }

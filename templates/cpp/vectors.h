@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64

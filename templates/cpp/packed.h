@@ -1,0 +1,66 @@
+// Tiles of keys and values as rows of reals.
+#pragma once
+
+// Rows of keys or values as reals.
+struct Rows {
+    const Real *data;
+    int64_t pitch;
+    Rows from(int row) const { return {data + row * pitch, pitch}; }
+};
+
+// One tile of keys, their values and their positions.
+struct Keys {
+    Rows keys, values;
+    const Int *position;
+    int count;
+};
+
+// Tiles of keys as reals, packed where they do not lie so. Each stays until another wants its place: tiles of rows that
+// follow one another meet the same tiles of keys.
+template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
+    static constexpr int64_t BYTES = TILE * (KEY + VALUE) * sizeof(Real);
+    static constexpr int PLACES = BYTES * 16 <= 1 << 20 ? 16 : BYTES * 4 <= 1 << 20 ? 4 : 1;
+    struct Place {
+        alignas(64) Real keys[TILE * KEY + 1], values[TILE * VALUE + 1];
+        Int position[TILE];
+        int count;
+    };
+    int64_t owner[PLACES], tile[PLACES];
+    Int direct[TILE];  // positions of a tile that is read where it lies
+    Place place[PLACES];
+
+    void clear() {
+        for (int i = 0; i < PLACES; i++) owner[i] = -1;
+    }
+
+    template <int DEPTH> static void pack(const Storage *from, int64_t step, const Int *row, int count, Real *to) {
+        for (int i = 0; i < count; i++)
+            for (int d = 0; d < DEPTH; d++) to[i * DEPTH + d] = to_real(from[row[i] * step + d]);
+    }
+
+    template <int SEGMENTS>
+    Keys tile_of(const Launch &launch, const Walk<SEGMENTS> &walk, int segment, int64_t batch, int64_t place_of_head, int64_t index) {
+        const int64_t kv_head = walk.head(place_of_head) / (launch.heads / launch.kv_heads);
+        const Storage *keys = advance<const Storage>(launch.k, launch.k_step, batch, kv_head, 0);
+        const Storage *values = advance<const Storage>(launch.v, launch.v_step, batch, kv_head, 0);
+        const Order &order = walk.keys[segment];
+        if constexpr (std::is_same_v<Storage, Real>)
+            if (order.count == 1 && order.axes->stride == 1 && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
+                const int count = walk.key_tokens(launch, segment, batch, place_of_head, index, direct);
+                const int64_t first = order.offset + index * order.tile;
+                return {{keys + first * KEY, KEY}, {values + first * VALUE, VALUE}, direct, count};
+            }
+        const bool by_head = walk.argument.segments[segment].keys.head_slots > 1;
+        const int64_t whose = by_head ? launch.kv_heads + place_of_head : kv_head;
+        const int64_t wanted = (segment * launch.batch + batch) * (launch.kv_heads + walk.heads) + whose;
+        const int at = int((index + segment * 5) % PLACES);
+        Place &z = place[at];
+        if (owner[at] != wanted || tile[at] != index) {
+            z.count = walk.key_tokens(launch, segment, batch, place_of_head, index, z.position);
+            pack<KEY>(keys, launch.k_step[2], z.position, z.count, z.keys);
+            pack<VALUE>(values, launch.v_step[2], z.position, z.count, z.values);
+            owner[at] = wanted, tile[at] = index;
+        }
+        return {{z.keys, KEY}, {z.values, VALUE}, z.position, z.count};
+    }
+};
