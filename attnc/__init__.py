@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from .attention import Attention, Model, Module
     from .compiler.diagnostics import AttnError
     from .runtime.launches import launches
+    from .runtime.merge import merge
     from .runtime.settings import settings
 
 __version__ = "0.1.0"
-__all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "settings"]
+__all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "merge", "settings"]
 _HOMES = {
     "Attention": ".attention",
     "AttnError": ".compiler.diagnostics",
     "Model": ".attention",
     "Module": ".attention",
     "launches": ".runtime.launches",
+    "merge": ".runtime.merge",
     "settings": ".runtime.settings",
 }
 
