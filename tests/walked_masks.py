@@ -1,0 +1,140 @@
+"""Masks for which orders are found, each term walked as drawn: programs whose pairs a test can count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnc.compiler import fold
+from attnc.compiler.assemble import Placed, assemble
+from attnc.compiler.candidates import Known, walks
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Member, Position, Q, Table
+from attnc.compiler.normalise import normalise, parts
+from attnc.compiler.plan import Axis, Gathered, Kernel, Order, Program, Sorted, Tiles, View
+
+from .random_expressions import Case, dense
+
+TILES = Tiles(8, 4, 2)
+DISTANCE = fold.sub(Q, K)
+TABLES = (
+    Table("globals", "set", ()),
+    Table("rank", "order", (Dimension("token"),)),
+    Table("label", "int", (Dimension("token"),)),
+)
+
+
+def drawn_case(seed: int) -> Case:
+    """A mask of bands, blocks, remainders, constant lists, sets and ranks; m = n, so that rows have ranks."""
+    draw = Random(seed)
+    random = np.random.default_rng(seed)
+    n = draw.randint(1, 64)
+    contents = (
+        Contents(random.random(draw.randint(1, n)) < 0.1),
+        Contents(random.permutation(n)),
+        Contents(np.sort(random.integers(0, 4, n))),
+    )
+    made = [_condition(draw, draw.randint(1, 3)) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
+    return Case(fold.plus(*made), TABLES, contents, Extent(n, n))
+
+
+def _condition(draw: Random, depth: int) -> Expr:
+    choice = draw.random()
+    if depth and choice < 0.8:
+        join = fold.disjunction if choice < 0.45 else fold.conjunction
+        return join(*(_condition(draw, depth - 1) for _ in range(draw.randint(2, 3))))
+    return fold.negation(_test(draw)) if draw.random() < 0.1 else _test(draw)
+
+
+def _test(draw: Random) -> Expr:
+    size = draw.choice((2, 3, 4, 5, 8, 12))
+    position = draw.choice((Q, K))
+    match draw.randrange(13):
+        case 0:
+            return fold.less_equal(K, Q)
+        case 1:
+            return fold.less_equal(fold.absolute(DISTANCE), Const(size))
+        case 2:
+            return fold.equal(fold.mod(DISTANCE, size), Const(draw.choice((0, 0, 1))))
+        case 3:
+            return fold.equal(fold.mod(Q, size), fold.mod(K, size))
+        case 4:
+            blocks = fold.sub(fold.floordiv(Q, size), fold.floordiv(K, size))
+            return fold.equal(fold.mod(blocks, draw.choice((2, 3))), Const(0))
+        case 5:
+            return fold.equal(fold.mod(position, size), Const(draw.randrange(size)))
+        case 6:
+            return fold.less_equal(Const(draw.randrange(size)), fold.mod(position, size))
+        case 7:
+            return fold.equal(fold.floordiv(Q, size), fold.floordiv(K, size))
+        case 8:
+            return Member(position, "0", ())
+        case 9:
+            return fold.less(position, Const(size))
+        case 10:
+            ranks = (fold.floordiv(Entry("1", (side,), "int"), size) for side in (Q, K))
+            return fold.equal(*ranks)
+        case 11:
+            lines = fold.absolute(fold.sub(fold.floordiv(Q, 8), fold.floordiv(K, 8)))
+            columns = fold.absolute(fold.sub(fold.mod(Q, 8), fold.mod(K, 8)))
+            return fold.conjunction(*(fold.less_equal(x, Const(draw.randrange(3))) for x in (lines, columns)))
+        case _:
+            labels = (Entry("2", (side,), "int") for side in (Q, K))
+            return fold.equal(*labels)
+
+
+def forced(mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, shifted: bool = False) -> Program:
+    """A program of the mask, each of its terms in one of the walks that suit it, at random."""
+    known = Known(tiles, tables, frozenset(str(number) for number in range(len(tables))))
+    placed = tuple(
+        Placed(number, term, draw.choice(walks(term, known, shifted)))
+        for number, part in enumerate(normalise(mask))
+        for term in part
+    )
+    kernels = assemble(placed, parts(mask), tiles, tables)
+    return Program(kernels, mask, LOGIT, None, tuple(tables))
+
+
+def counted(kernels: Sequence[Kernel], case: Case) -> NDArray[np.int64]:
+    """How often the kernels keep each pair, [batch, heads, m, n]."""
+    extent = case.extent
+    total = np.zeros((1, extent.heads, extent.m, extent.n), np.int64)
+    for kernel in kernels:
+        heads = np.ones(extent.heads, bool) if kernel.heads is None else np.isin(np.arange(extent.heads), kernel.heads)
+        rows = walked(kernel.rows, Q, case) & dense(kernel.where, case.tables, case.contents, extent)
+        for segment in kernel.segments:
+            kept = dense(segment.condition, case.tables, case.contents, extent).astype(np.int64)
+            total = total + kept * (rows & walked(segment.keys, K, case)) * heads[:, np.newaxis, np.newaxis]
+    return total
+
+
+def walked(order: Order, side: Position, case: Case) -> NDArray[np.bool_]:
+    """Which tokens an order has, along the axis of its side."""
+    match order:
+        case Gathered(condition=condition):
+            return dense(condition, case.tables, case.contents, case.extent)
+        case Sorted():
+            return np.ones((1, 1, 1, 1), bool)
+    count = case.extent.m if side == Q else case.extent.n
+    there = np.zeros(count, bool)
+    tokens = all_tokens(order, count)
+    there[tokens] = True
+    return there.reshape((1, 1, count, 1) if side == Q else (1, 1, 1, count))
+
+
+def all_tokens(view: View, count: int) -> NDArray[np.int64]:
+    """The tokens of a view, tile by tile and lane by lane, without the lanes that hold none."""
+    tokens = np.full(1, view.offset)
+    for axis in view.axes:
+        tiles = view.main_tiles(count) if axis.length is None else axis.tiles
+        along = np.arange(tiles * axis.tile)
+        along = along[along < _length(axis, count)] * axis.stride
+        tokens = (tokens[:, np.newaxis] + along).reshape(-1)
+    return tokens[tokens < count]
+
+
+def _length(axis: Axis, count: int) -> int:
+    return count if axis.length is None else axis.length
