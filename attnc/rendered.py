@@ -48,9 +48,10 @@ def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
 
 def _triton(attention: Attention, head_dim: int, dtype: str) -> str:
     from .compiler.render_triton import render_triton
+    from .compiler.structure import lift
     from .runtime.gpu import TILES, make_variant
 
-    program = arrange(attention, TILES)
+    program = lift(arrange(attention, TILES)).program
     elements = {"float": "fp64" if dtype == "fp64" else "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
     tables = tuple(elements[table.element] for table in program.tables)
     return render_triton(program, make_variant(cast(Any, dtype), head_dim, head_dim, tables)).text

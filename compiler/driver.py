@@ -21,12 +21,14 @@ from .ir import Attention
 from .module import Module
 from .plan import Program, Schedule, Tiles
 from .render_cpp import CppVariant, render_cpp
-from .render_triton import Variant, render_triton
+from .render_triton import render_triton
 from .schedule import schedule
 from .source import KernelSource
+from .structure import lift
 from .tree import Attention as AttentionTree
 from .tree import Model as ModelTree
 from .tree import Pattern as PatternTree
+from .triton_variant import Variant
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Way:
 
     def source(self, variant: CppVariant | Variant) -> KernelSource:
         """For one target, head dimension and dtype, as the variant says."""
+        program = lift(self.program).program
         if isinstance(variant, CppVariant):
-            return render_cpp(self.program, variant)
-        return render_triton(self.program, variant)
+            return render_cpp(program, variant)
+        return render_triton(program, variant)

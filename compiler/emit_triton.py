@@ -68,6 +68,9 @@ class TritonDialect:
     def logit(self) -> str:
         return "s"
 
+    def number(self, index: int) -> str:
+        return f"number{index}"
+
     def entry(self, table: int, indices: tuple[str, ...], kind: Type) -> str:
         read = self._load(table, self.place(table, indices))
         match kind:

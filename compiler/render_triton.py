@@ -1,4 +1,4 @@
-"""Program to Triton source: one Python module with the forward kernel and the three of the backward.
+"""Program to Triton source: one Python module with functions for each kernel, forward and backward.
 
 The module is plain Triton: it imports nothing but triton and triton.language. Whatever differs between two structures
 is written out in it, so its kernels have no compile-time parameters.
@@ -6,214 +6,216 @@ is written out in it, so its kernels have no compile-time parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from .emit import lower
 from .emit_triton import TritonDialect
-from .plan import Program
+from .ir import LOGIT, Expr
+from .plan import Kernel, Program, natural
 from .render import Code, render
 from .source import KernelSource
-from .triton_body import make_body, stored_site, written
-from .triton_sites import Site, gradient_sites, used_tables
+from .triton_body import Body, SiteLines, make_body, make_condition, stored_site, written
+from .triton_kernels import direct_keys, direct_output, direct_queries, is_split
+from .triton_orders import Walk, make_walk
+from .triton_signature import (
+    MOST_NUMBERS,
+    Parameters,
+    column_walks,
+    expressions,
+    listed_numbers,
+    parameters,
+    row_walk,
+    with_sink,
+)
+from .triton_sites import Site, gradient_sites, pair_tables, used_tables
+from .triton_variant import Variant, lanes
 
-DType = Literal["fp16", "bf16", "fp32", "fp64"]
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
 _PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
 _ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", "fp64": "tl.float64"}
-KERNELS = ("forward", "delta", "backward_keys", "backward_queries")
-LEAST_LANES = 16  # what a matrix product takes at least
 
 
 @dataclass(frozen=True)
-class Step:
-    """How many queries and keys a kernel takes at a time: powers of two."""
+class SegmentText:
+    """A segment as the templates take it: its number, how its keys are walked, and what happens to each pair."""
 
-    queries: int
-    keys: int
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What decides the text beside the Program.
-
-    - ``query_tile`` and ``key_tile`` are the schedule's; ``forward``, ``backward_keys`` and ``backward_queries`` say
-      how much of them one step of that kernel takes;
-    - ``wide``: positions, integer tables and offsets need 64 bits;
-    - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``.
-    """
-
-    head_dim: int
-    value_dim: int
-    dtype: DType
-    wide: bool
-    dropout: bool
-    query_tile: int
-    key_tile: int
-    forward: Step
-    backward_keys: Step
-    backward_queries: Step
-    tables: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for step in (self.forward, self.backward_keys, self.backward_queries):
-            for tile, size in ((self.query_tile, step.queries), (self.key_tile, step.keys)):
-                if size < 1 or size & (size - 1) or tile % size:
-                    raise ValueError(f"step is {size}, expected a power of two that divides the tile, {tile}")
-
-    @property
-    def compute(self) -> Literal["fp32", "fp64"]:
-        return "fp64" if self.dtype == "fp64" else "fp32"
+    suffix: Code
+    columns: Walk
+    body: Body
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """``type`` as Triton writes it: ``*bf16``, ``i32``. ``aligned`` ones are worth a kernel of their own when they are
-    multiples of 16 (pointers and strides); other numbers never are."""
+class Function:
+    """What the templates of all functions need. ``where`` None: the kernel speaks for each row that it walks."""
 
-    name: str
-    type: str
-    aligned: bool = False
-
-
-def lanes(dim: int) -> int:
-    """The power of two that holds a head dimension inside a kernel."""
-    return max(LEAST_LANES, 1 << (dim - 1).bit_length())
+    name: Code
+    parameters: tuple[Code, ...]
+    plain: tuple[Code, ...]  # the integers that must not be specialised, quoted
+    numbers: tuple[int, ...]
+    numbers_listed: bool
+    rows: Walk | None = None
+    columns: Walk | None = None
+    segments: tuple[SegmentText, ...] = ()
+    body: Body | None = None
+    store: bool = True
+    split: bool = False
+    all_heads: bool = False
+    where_statements: tuple[Code, ...] = ()
+    where: Code | None = None
 
 
 def render_triton(program: Program, variant: Variant) -> KernelSource:
-    """The module of a Program with one kernel of one segment in natural order."""
-    sites = gradient_sites(program)
-    dialect = TritonDialect(program.tables, variant.wide, variant.dtype == "fp64")
-    by_name = parameters(program, variant)
-    text = render(
-        "triton/module.py.jinja",
-        variant=variant,
-        head_lanes=lanes(variant.head_dim),
-        value_lanes=lanes(variant.value_dim),
-        pad_head=lanes(variant.head_dim) != variant.head_dim,
-        pad_value=lanes(variant.value_dim) != variant.value_dim,
-        element=Code(_ELEMENTS[variant.dtype]),
-        compute=Code(dialect.compute),
-        integer=Code(dialect.integer),
-        precision=Code(_PRODUCTS.get(variant.dtype, "")),
-        wide=variant.wide,
-        dropout=variant.dropout,
-        tables=used_tables(program),
-        pair_tables=_pair_tables(sites),
-        parameters={name: tuple(Code(p.name) for p in ps) for name, ps in by_name.items()},
-        plain_numbers={name: _plain_numbers(ps) for name, ps in by_name.items()},
-        forward_body=make_body(program, dialect, "q", sites, slopes=False),
-        rows_body=make_body(program, dialect, "q", [s for s in sites if s.level != "column"], slopes=True),
-        columns_body=make_body(program, dialect, "k", [s for s in sites if s.level == "column"], slopes=True),
-        **_stored_sites(program, variant, sites),
-    )
-    return KernelSource("triton", text)
+    """The module of a lifted Program (:func:`compiler.structure.lift`)."""
+    made = _Renderer(program, variant)
+    holes = made.holes()
+    parts = [render("triton/module.py.jinja", **holes)]
+    for template, function in made.functions():
+        parts.append(render(f"triton/{template}.py.jinja", **holes, function=function))
+    return KernelSource("triton", "\n\n".join(parts))
 
 
-def _stored_sites(program: Program, variant: Variant, sites: tuple[Site, ...]) -> dict[str, Any]:
-    """The holes of the sites whose sums are stored, and of the sink."""
-    double = variant.dtype == "fp64"
-    by_row = TritonDialect(program.tables, variant.wide, double, {"q": "q_rows"})
-    by_column = TritonDialect(program.tables, variant.wide, double, {"k": "k_rows"})
-    holes: dict[str, Any] = {
-        "row_sites": tuple(stored_site(s, "", by_row) for s in sites if not s.sink and s.level in ("block", "row")),
-        "column_sites": tuple(stored_site(s, "", by_column) for s in sites if not s.sink and s.level == "column"),
-        "sink": None,
-        "sink_statements": (),
-        "sink_slope_statements": (),
-        "sink_sites": (),
-    }
-    if program.sink is not None:
-        of_sink = [site for site in sites if site.sink]
-        alone = lower([program.sink], by_row, prefix="z")
-        lowered = lower([program.sink, *(site.slope for site in of_sink)], by_row, prefix="z")
-        holes["sink"] = Code(alone.results[0])
-        holes["sink_statements"] = written(alone.statements)
-        holes["sink_slope_statements"] = written(lowered.statements[len(alone.statements) :])
-        holes["sink_sites"] = tuple(
-            stored_site(site, text, by_row) for site, text in zip(of_sink, lowered.results[1:], strict=True)
+class _Renderer:
+    """One module in the making."""
+
+    def __init__(self, program: Program, variant: Variant) -> None:
+        double = variant.dtype == "fp64"
+        self.program, self.variant = program, variant
+        self.sites = gradient_sites(program)
+        self.parameters = parameters(program, variant)
+        self.dialect = TritonDialect(program.tables, variant.wide, double)
+        self.by_row = TritonDialect(program.tables, variant.wide, double, {"q": "q_rows"})
+        self.by_column = TritonDialect(program.tables, variant.wide, double, {"k": "k_rows"})
+
+    def holes(self) -> dict[str, Any]:
+        """What is the same in all functions."""
+        program, variant, head, value = self.program, self.variant, self.variant.head_dim, self.variant.value_dim
+        return {
+            "no_suffix": Code(""),
+            "head_dim": head,
+            "value_dim": value,
+            "head_lanes": lanes(head),
+            "value_lanes": lanes(value),
+            "pad_head": lanes(head) != head,
+            "pad_value": lanes(value) != value,
+            "element": Code(_ELEMENTS[variant.dtype]),
+            "compute": Code(self.dialect.compute),
+            "integer": Code(self.dialect.integer),
+            "precision": Code(_PRODUCTS.get(variant.dtype, "")),
+            "wide": variant.wide,
+            "dropout": variant.dropout,
+            "plain": program.score == LOGIT,
+            "tables": used_tables(program),
+            "pair_tables": pair_tables(self.sites),
+            "direct_output": direct_output(program),
+            "direct_queries": direct_queries(program),
+            "direct_keys": direct_keys(program),
+            **self._stored_sites(),
+        }
+
+    def functions(self) -> list[tuple[str, Function]]:
+        """Each function with its template, in the order in which they stand in the module."""
+        kernels = list(enumerate(self.program.kernels))
+        found = [("forward", self._by_rows("forward", number, kernel)) for number, kernel in kernels]
+        found += [("merge", self._parts("merge", number, kernel)) for number, kernel in kernels if is_split(kernel)]
+        found.append(("delta", self._delta()))
+        for number, kernel in kernels:
+            found += [
+                ("backward_keys", self._by_columns(number, kernel, segment)) for segment in range(len(kernel.segments))
+            ]
+        found += [("backward_queries", self._by_rows("backward_queries", number, kernel)) for number, kernel in kernels]
+        found += [("collect", self._parts("collect", number, kernel)) for number, kernel in kernels if is_split(kernel)]
+        return found
+
+    def _function(self, name: str, exprs: tuple[Expr, ...], **rest: Any) -> Function:
+        names: Parameters = self.parameters[name]
+        numbers = listed_numbers(exprs)
+        return Function(
+            Code(name),
+            tuple(Code(p.name) for p in names),
+            tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
+            numbers,
+            len(numbers) > MOST_NUMBERS,
+            **rest,
         )
-    return holes
 
+    def _by_rows(self, kind: str, number: int, kernel: Kernel) -> Function:
+        """A function whose programs stay with their rows."""
+        backward = kind == "backward_queries"
+        step = self.variant.backward_queries if backward else self.variant.forward
+        sites = [site for site in self.sites if site.level != "column"] if backward else list(self.sites)
+        exprs = expressions(self.program, kernel)
+        if not backward and kernel.output == "store":
+            exprs = with_sink(self.program, exprs)
+        segments = tuple(
+            SegmentText(
+                Code(str(place)),
+                columns,
+                make_body(
+                    self.program.score, segment.condition, self.dialect, "q", sites, slopes=backward,
+                    prefix=f"t{place}_" if place else "t",
+                ),
+            )
+            for place, (segment, columns) in enumerate(
+                zip(kernel.segments, column_walks(kernel, step.keys), strict=True)
+            )
+        )  # fmt: skip
+        return self._function(
+            f"{kind}_{number}", exprs, rows=row_walk(kernel, step.queries), segments=segments,
+            store=kernel.output == "store", split=is_split(kernel), **self._where(kernel),
+        )  # fmt: skip
 
-def _pair_tables(sites: tuple[Site, ...]) -> tuple[int, ...]:
-    return tuple(sorted({site.table for site in sites if site.level == "pair"}))
+    def _by_columns(self, number: int, kernel: Kernel, place: int) -> Function:
+        """A function whose programs stay with their keys."""
+        step, segment = self.variant.backward_keys, kernel.segments[place]
+        exprs = (segment.condition, kernel.where, self.program.score)
+        sites = [site for site in self.sites if site.level == "column"]
+        return self._function(
+            f"backward_keys_{number}_{place}", exprs, rows=row_walk(kernel, step.queries, fixed=False),
+            columns=make_walk(segment.keys, "column", step.keys, True),
+            body=make_body(self.program.score, segment.condition, self.dialect, "k", sites, slopes=True),
+            **self._where(kernel),
+        )  # fmt: skip
 
+    def _parts(self, kind: str, number: int, kernel: Kernel) -> Function:
+        """A function that puts the parts of a split kernel together."""
+        step = self.variant.forward if kind == "merge" else self.variant.backward_queries
+        return self._function(f"{kind}_{number}", (), rows=row_walk(kernel, step.queries))
 
-def _plain_numbers(parameters: tuple[Parameter, ...]) -> tuple[Code, ...]:
-    return tuple(Code(f'"{p.name}"') for p in parameters if not p.type.startswith("*") and not p.aligned)
+    def _delta(self) -> Function:
+        of_sink = any(site.sink for site in self.sites)
+        step = self.variant.backward_queries.queries
+        exprs = with_sink(self.program, ()) if of_sink else ()
+        return self._function("delta", exprs, rows=make_walk(natural(step), "row", step, True), all_heads=True)
 
+    def _where(self, kernel: Kernel) -> dict[str, Any]:
+        statements, where = make_condition(kernel.where, self.by_row)
+        return {"where_statements": statements, "where": where}
 
-def parameters(program: Program, variant: Variant) -> Mapping[str, tuple[Parameter, ...]]:
-    """The parameters of each kernel, in order."""
-    element, compute = f"*{variant.dtype}", f"*{variant.compute}"
-    sites = gradient_sites(program)
-    common, schedule, dropout = _common(program, variant), _SCHEDULE, _DROPOUT if variant.dropout else ()
-    q, k, v = (_tensor(name, element) for name in ("query", "key", "value"))
-    given = _tensor("grad_output", element)
-    lse, row_delta = (Parameter(name, compute, True) for name in ("lse", "row_delta"))
-    output, grad_query, grad_key, grad_value = (
-        Parameter(name, element, True) for name in ("output", "grad_query", "grad_key", "grad_value")
-    )
-    walk = (*common, *schedule, *dropout)
-    backward = (*q, *k, *v, *given, lse, row_delta)
-    columns = _sums([site for site in sites if site.level == "column"], compute)
-    rows = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], compute)
-    of_sink = _sums([site for site in sites if site.sink], compute)
-    pairs = (Parameter(f"grad_table{table}", compute, True) for table in _pair_tables(sites))
-    grad_lse = Parameter("grad_lse", compute, True)
-    return {
-        "forward": (*q, *k, *v, output, lse, *walk),
-        "delta": (output, *given, lse, row_delta, grad_lse, *common, *of_sink),
-        "backward_keys": (*backward, grad_key, grad_value, *walk, *columns),
-        "backward_queries": (*backward, grad_query, *walk, *rows, *pairs),
-    }
+    def _stored_sites(self) -> dict[str, Any]:
+        """The holes of the sites whose sums are stored, and of the sink."""
+        of_score = [site for site in self.sites if not site.sink]
+        found: dict[str, Any] = {
+            "row_sites": self._stored([site for site in of_score if site.level in ("block", "row")], self.by_row),
+            "column_sites": self._stored([site for site in of_score if site.level == "column"], self.by_column),
+            "sink": None,
+            "sink_statements": (),
+            "sink_slope_statements": (),
+            "sink_sites": (),
+        }
+        sink = self.program.sink
+        if sink is None:
+            return found
+        of_sink = [site for site in self.sites if site.sink]
+        alone = lower([sink], self.by_row, prefix="z")
+        lowered = lower([sink, *(site.slope for site in of_sink)], self.by_row, prefix="z")
+        sites = zip(of_sink, lowered.results[1:], strict=True)
+        return found | {
+            "sink": Code(alone.results[0]),
+            "sink_statements": written(alone.statements),
+            "sink_slope_statements": written(lowered.statements[len(alone.statements) :]),
+            "sink_sites": tuple(stored_site(site, text, self.by_row) for site, text in sites),
+        }
 
-
-_SCHEDULE = (
-    Parameter("run_pointer", "*i64", True),
-    Parameter("run_start", "*i32", True),
-    Parameter("run_length", "*i32", True),
-    Parameter("run_kind", "*u8", True),
-    Parameter("schedule_batch", "i32"),
-    Parameter("schedule_head", "i32"),
-)
-_DROPOUT = (
-    Parameter("seed_low", "i32"),
-    Parameter("seed_high", "i32"),
-    Parameter("drop_last", "i32"),
-    Parameter("drop_scale", "fp32"),
-)
-
-
-def _common(program: Program, variant: Variant) -> tuple[Parameter, ...]:
-    found = [Parameter(name, "i32") for name in ("m", "n", "heads", "group")]
-    found += [Parameter("q_start", "*i64", True), Parameter("q_start_step", "i32")]
-    found += [Parameter("scale", f"*{variant.compute}", True)]
-    for number in used_tables(program):
-        table = program.tables[number]
-        found += [
-            Parameter(f"table{number}", f"*{variant.tables[number]}", True),
-            Parameter(f"table{number}_batch", "i64"),
-        ]
-        axes = len(table.dimensions) + (table.element == "set")
-        found += [Parameter(f"table{number}_size{axis}", "i32") for axis in range(axes)]
-    return tuple(found)
-
-
-def _tensor(name: str, element: str) -> tuple[Parameter, ...]:
-    strides = (Parameter(f"{name}_{axis}", "i32", True) for axis in ("batch", "head", "row"))
-    return (Parameter(name, element, True), *strides)
-
-
-def _sums(sites: list[Site], compute: str) -> tuple[Parameter, ...]:
-    return tuple(
-        parameter
-        for site in sites
-        for parameter in (
-            Parameter(f"site{site.number}", compute, True),
-            Parameter(f"site{site.number}_place", "*i64", True),
-        )
-    )
+    def _stored(self, sites: list[Site], dialect: TritonDialect) -> tuple[SiteLines, ...]:
+        return tuple(stored_site(site, "", dialect) for site in sites)

@@ -10,7 +10,6 @@ from .derive import ONE, derivative
 from .emit import Statement, lower
 from .emit_triton import Place, TritonDialect
 from .ir import LOGIT, TRUE, Apply, Const, Expr, Logit, walk
-from .plan import Program
 from .render import Code
 from .triton_sites import Site
 
@@ -53,18 +52,23 @@ class Body:
 
 
 def make_body(
-    program: Program, dialect: TritonDialect, outer: Literal["q", "k"], sites: Sequence[Site], slopes: bool
+    score: Expr,
+    condition: Expr,
+    dialect: TritonDialect,
+    outer: Literal["q", "k"],
+    sites: Sequence[Site],
+    slopes: bool,
+    prefix: str = "t",
 ) -> Body:
     """The lines for a loop whose ``outer`` position is fixed; with ``slopes`` the derivatives that a backward needs."""
-    condition = program.kernels[0].segments[0].condition
     sites = [site for site in sites if not site.sink]
     pairs = [site for site in sites if site.level == "pair"]
-    slope = derivative(program.score, LOGIT)
-    roots = [program.score]
+    slope = derivative(score, LOGIT)
+    roots = [score]
     if slopes:
         roots += [slope, *(site.slope for site in sites), *(index for site in pairs for index in site.indices)]
-    always = lower(roots, dialect)
-    everything = lower([*roots, condition], dialect)
+    always = lower(roots, dialect, prefix)
+    everything = lower([*roots, condition], dialect, prefix)
     hoisted, inner, mask = _split(everything.statements, len(always.statements), outer)
     lines: list[SiteLines] = []
     if slopes:
@@ -80,14 +84,22 @@ def make_body(
         inner,
         mask,
         Code(always.results[0]),
-        program.score == LOGIT,
-        not any(isinstance(node, Logit) for node in walk(program.score)),
+        score == LOGIT,
+        not any(isinstance(node, Logit) for node in walk(score)),
         keep,
         count,
         None if not slopes or slope == ONE else Code(always.results[1]),
         isinstance(slope, Const),
         tuple(lines),
     )
+
+
+def make_condition(where: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...], Code | None]:
+    """What tells the rows that a kernel speaks for, in one dimension: statements and a condition, None for all."""
+    if where == TRUE:
+        return (), None
+    lowered = lower([where], dialect, prefix="w")
+    return written(lowered.statements), Code(lowered.results[0])
 
 
 def site_lines(site: Site, slope: str, place: Place | None, statements: Iterable[Statement] = ()) -> SiteLines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,8 +30,10 @@ class Site:
 
 
 def used_tables(program: Program) -> tuple[int, ...]:
-    """The numbers of the tables that any of the program's expressions reads."""
-    roots = [program.mask, program.score] + ([program.sink] if program.sink is not None else [])
+    """The numbers of the tables that any of the expressions reads that kernels are made of."""
+    roots = [program.score] + ([program.sink] if program.sink is not None else [])
+    for kernel in program.kernels:
+        roots += [kernel.where, *(segment.condition for segment in kernel.segments)]
     found = {int(node.table) for root in roots for node in walk(root) if isinstance(node, (Entry, Member))}
     return tuple(sorted(found))
 
@@ -47,6 +49,11 @@ def gradient_sites(program: Program) -> tuple[Site, ...]:
                 level = _level(entry.indices)
                 found.append(Site(len(found), int(entry.table), entry.indices, slope, level, sink))
     return tuple(found)
+
+
+def pair_tables(sites: Iterable[Site]) -> tuple[int, ...]:
+    """The numbers of the tables whose gradients are added atomically."""
+    return tuple(sorted({site.table for site in sites if site.level == "pair"}))
 
 
 def _level(indices: Sequence[Expr]) -> Level:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .render_triton import DType, Step, Variant
+from .plan import Tiles
+from .triton_kernels import Kind
+from .triton_variant import DType, Step, Variant
 
-QUERY_TILE = 64
-KEY_TILE = 64
+TILES = Tiles(query=64, key=64, gathered=16)
 
 
 @dataclass(frozen=True)
@@ -30,27 +31,26 @@ class Options:
         return found | {"maxnreg": 255} if nvidia else found
 
 
-def step(kernel: str, dtype: DType, dim: int, query_tile: int, key_tile: int) -> Step:
-    """What a kernel takes at a time, for the larger of the head dimensions: so much that its registers suffice."""
+def step(kernel: str, dtype: DType, dim: int) -> Step:
+    """What a kernel takes at a time at most, for the larger of the head dimensions: so that its registers suffice."""
     wide = dim > 128
     if dtype in ("fp32", "fp64"):
-        queries = keys = 32 if dim <= 64 else 16
-    elif kernel == "forward":
-        queries, keys = 64, 64 if dim <= 64 else 32
-    elif kernel == "backward_keys":
-        queries, keys = 32, 32 if wide else 64
-    else:
-        queries, keys = 32 if wide else 64, 32
-    return Step(min(queries, query_tile & -query_tile), min(keys, key_tile & -key_tile))
+        size = 32 if dim <= 64 else 16
+        return Step(size, size)
+    if kernel == "forward":
+        return Step(64, 64 if dim <= 64 else 32)
+    if kernel == "backward_keys":
+        return Step(32, 32 if wide else 64)
+    return Step(32 if wide else 64, 32)
 
 
-def options(kernel: str, variant: Variant) -> Options:
+def options(kind: Kind, variant: Variant) -> Options:
     """Warps and pipeline stages of one kernel, such that nothing spills on the devices that are compiled for."""
     dim = max(variant.head_dim, variant.value_dim)
-    if kernel == "delta" or variant.dtype in ("fp32", "fp64"):
+    if kind in ("delta", "merge", "collect") or variant.dtype in ("fp32", "fp64"):
         return Options(num_warps=4, num_stages=1)
-    few = dim <= 64 or (dim <= 128 and kernel == "forward")
-    staged = kernel == "forward" or (kernel == "backward_queries" and dim <= 128)
+    few = dim <= 64 or (dim <= 128 and kind == "forward")
+    staged = kind == "forward" or (kind == "backward_queries" and dim <= 128)
     return Options(num_warps=4 if few else 8, num_stages=2 if staged else 1)
 
 
@@ -62,11 +62,8 @@ def make_variant(
     *,
     wide: bool = False,
     dropout: bool = False,
-    tiles: tuple[int, int] = (QUERY_TILE, KEY_TILE),
 ) -> Variant:
     """A variant with the steps that this executor chooses. ``tables``: the element types in memory."""
     dim = max(head_dim, value_dim)
-    forward, keys, queries = (
-        step(name, dtype, dim, *tiles) for name in ("forward", "backward_keys", "backward_queries")
-    )
-    return Variant(head_dim, value_dim, dtype, wide, dropout, *tiles, forward, keys, queries, tables)
+    forward, keys, queries = (step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
+    return Variant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables)

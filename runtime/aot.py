@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.plan import Program
-from ..compiler.render_triton import KERNELS, Parameter, Variant, parameters, render_triton
+from ..compiler.render_triton import render_triton
+from ..compiler.structure import lift
+from ..compiler.triton_kernels import function_names, kind_of
+from ..compiler.triton_signature import Parameter, parameters
 from ..compiler.triton_steps import options
+from ..compiler.triton_variant import Variant
 from .triton_modules import interpreting, load_module, require_triton
 
 _CUDA = re.compile(r"sm_([1-9]\d{1,2})")
@@ -46,21 +50,24 @@ class CompiledKernel:
 
 
 def compile_for(
-    program: Program, variant: Variant, target: str, kernels: Sequence[str] = KERNELS
+    program: Program, variant: Variant, target: str, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
-    """Some kernels of a Program's Triton source, compiled for ``sm_80``, ``sm_90``, ``gfx942`` and so on.
+    """The functions of a Program's Triton source, compiled for ``sm_80``, ``sm_90``, ``gfx942`` and so on.
 
-    Pointers and strides are taken to be multiples of 16, as they usually are. ValueError for a target of another form;
-    TritonUnavailable without triton; RuntimeError in a process that runs Triton's interpreter; triton's own errors
-    where its compiler does not know the target or fails.
+    ``kinds`` chooses among them: ``forward``, ``merge``, ``delta``, ``backward_keys``, ``backward_queries``,
+    ``collect``. Pointers and strides are taken to be multiples of 16, as they usually are. ValueError for a target of
+    another form; TritonUnavailable without triton; RuntimeError in a process that runs Triton's interpreter; triton's
+    own errors where its compiler does not know the target or fails.
     """
     require_triton()
     gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
+    program = lift(program).program
     module = load_module(render_triton(program, variant))
     signatures = parameters(program, variant)
-    return tuple(_compiled(getattr(module, name), name, signatures[name], variant, target, gpu) for name in kernels)
+    names = (name for name in function_names(program) if kinds is None or kind_of(name) in kinds)
+    return tuple(_compiled(getattr(module, name), name, signatures[name], variant, target, gpu) for name in names)
 
 
 def _target(target: str) -> Any:
@@ -83,7 +90,9 @@ def _compiled(
     types = {parameter.name: parameter.type for parameter in signature}
     aligned = {(i,): [["tt.divisibility", 16]] for i, parameter in enumerate(signature) if parameter.aligned}
     source = ASTSource(fn=function, signature=types, constexprs={}, attrs=aligned)
-    kernel = triton.compile(source, target=gpu, options=options(name, variant).arguments(nvidia=gpu.backend == "cuda"))
+    kernel = triton.compile(
+        source, target=gpu, options=options(kind_of(name), variant).arguments(nvidia=gpu.backend == "cuda")
+    )
     if gpu.backend == "cuda":
         binary = kernel.asm["cubin"]
         return CompiledKernel(name, target, binary, kernel.asm["ptx"], _cubin_resources(binary, kernel.metadata.shared))

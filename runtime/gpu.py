@@ -8,7 +8,6 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,17 +18,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler.plan import Program, Runs
-from ..compiler.render_triton import DType, Step, Variant, parameters, render_triton
+from ..compiler.plan import Kernel, KernelSchedule, Program, tile_count
+from ..compiler.render_triton import render_triton
+from ..compiler.structure import lift
+from ..compiler.triton_kernels import direct_keys, direct_output, direct_queries, is_split, kind_of
+from ..compiler.triton_orders import span
+from ..compiler.triton_signature import parameters
 from ..compiler.triton_sites import Site, gradient_sites
-from ..compiler.triton_steps import KEY_TILE, QUERY_TILE, make_variant, options
+from ..compiler.triton_steps import TILES, make_variant, options
+from ..compiler.triton_variant import DType, Variant, fitted
+from .gpu_arguments import (
+    bounds_arguments,
+    call_arguments,
+    head_arguments,
+    number_arguments,
+    order_arguments,
+    strided,
+)
 from .launch import Gradients, Launch
 from .launches import count
 from .triton_modules import interpreting, load_module, require_triton
 
 require_triton()
 
-__all__ = ["KEY_TILE", "QUERY_TILE", "backward", "forward", "make_variant", "variant_of"]
+__all__ = ["TILES", "backward", "forward", "make_variant", "variant_of"]
 
 _DTYPES: Mapping[torch.dtype, DType] = {
     torch.float16: "fp16",
@@ -46,15 +58,17 @@ _ELEMENTS = {
     torch.bool: "u8",
 }
 _LARGEST_OFFSET = 2**31
+# Where a kernel would have fewer programs than this, because its rows are few, their keys are cut into parts, of so
+# many tiles at least and so many parts at most. All the same on every device, so that results are too.
+_PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
 def variant_of(launch: Launch) -> Variant:
     """The text's variant for a launch."""
-    schedule = launch.schedule
-    tensors = (launch.q, launch.k, launch.v)
-    farthest = max(schedule.query_tile, schedule.key_tile) * max(
-        (abs(x) for t in tensors for x in t.stride()), default=0
-    )
+    orders = [kernel.rows for kernel in launch.program.kernels]
+    orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
+    strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())
+    farthest = (1 + max(map(span, orders))) * max(strides, default=0)
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
         _DTYPES[launch.q.dtype],
@@ -63,12 +77,14 @@ def variant_of(launch: Launch) -> Variant:
         tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
         wide=launch.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=launch.dropout > 0,
-        tiles=(schedule.query_tile, schedule.key_tile),
     )
 
 
 @dataclass(frozen=True)
 class _Kernels:
+    """The functions of one module. ``program`` is lifted."""
+
+    program: Program
     module: ModuleType
     variant: Variant
     parameters: Mapping[str, tuple[str, ...]]
@@ -77,83 +93,39 @@ class _Kernels:
 
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: Variant) -> _Kernels:
-    names = {kernel: tuple(p.name for p in ps) for kernel, ps in parameters(program, variant).items()}
+    names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
     module = load_module(render_triton(program, variant))
-    return _Kernels(module, variant, names, gradient_sites(program))
+    return _Kernels(program, module, variant, names, gradient_sites(program))
 
 
-def forward(launch: Launch) -> tuple[Tensor, Tensor]:
-    """The output ``[batch, heads, m, value_dim]`` and the log-sum-exp ``[batch, heads, m]``.
-
-    ValueError for CPU tensors outside the interpreter.
-    """
-    kernels = _prepared(launch)
-    batch, heads, m, _ = launch.q.shape
-    output = launch.q.new_empty((batch, heads, m, launch.v.shape[-1]))
-    lse = torch.empty((batch, heads, m), dtype=launch.compute_dtype, device=launch.q.device)
-    arguments = (
-        _common(launch) | _inputs(launch) | _schedule(launch, launch.schedule.by_query, launch.schedule.query_tiles)
-    )
-    _run(
-        launch,
-        kernels,
-        "forward",
-        _query_programs(launch, kernels.variant.forward),
-        arguments | {"output": output, "lse": lse},
-    )
-    count("triton.forward")
-    return output, lse
+_lifted = lru_cache(maxsize=256)(lift)
 
 
-def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and of every float table, from what forward returned and the gradients of both."""
-    kernels = _prepared(launch)
-    grad_out = grad_out.to(launch.q.dtype)
-    if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
-        grad_out = grad_out.contiguous()
-    grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
-    row_delta = torch.empty_like(lse, memory_format=torch.contiguous_format)
-    q, k, v = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (launch.q, launch.k, launch.v))
-    tables = _table_gradients(launch)
-    schedule, programs = launch.schedule, _query_programs(launch, kernels.variant.backward_queries)
-    arguments = _common(launch) | _inputs(launch) | _strided("grad_output", grad_out)
-    arguments |= {"output": out.contiguous(), "lse": lse.contiguous(), "row_delta": row_delta, "grad_lse": grad_lse}
-    arguments |= {"grad_query": q, "grad_key": k, "grad_value": v}
-    arguments |= {f"grad_table{number}": table for number, table in enumerate(tables)}
-    sums = {site.number: _Sums(launch, site, kernels.variant) for site in kernels.sites if site.level != "pair"}
-    for part in sums.values():
-        arguments |= part.arguments
-    _run(launch, kernels, "delta", programs, arguments)
-    by_key = arguments | _schedule(launch, schedule.by_key, schedule.key_tiles)
-    kv_programs = k.shape[0] * k.shape[1] * -(-schedule.n // kernels.variant.backward_keys.keys)
-    _run(launch, kernels, "backward_keys", kv_programs, by_key)
-    by_query = arguments | _schedule(launch, schedule.by_query, schedule.query_tiles)
-    _run(launch, kernels, "backward_queries", programs, by_query)
-    for part in sums.values():
-        part.add_to(tables[part.site.table])
-    count("triton.backward")
-    return Gradients(q, k, v, tables)
+@dataclass(frozen=True)
+class _Call:
+    """A launch with the functions that run it, and the arguments that all of them share."""
 
+    launch: Launch
+    kernels: _Kernels
+    arguments: Mapping[str, Any]
 
-def _prepared(launch: Launch) -> _Kernels:
-    if launch.q.device.type == "cpu" and not interpreting():
-        raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
-    return _kernels(launch.program, variant_of(launch))
+    def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
+        return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
 
+    def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
+        """One launch. The grid lies in one axis: the others are short."""
+        if programs:
+            given = {**self.arguments, **arguments}
+            values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
+            chosen = options(kind_of(name), self.kernels.variant).arguments(nvidia=torch.version.hip is None)
+            with _device(self.launch.q.device):
+                getattr(self.kernels.module, name)[(programs,)](**values, **chosen)
 
-def _query_programs(launch: Launch, step: Step) -> int:
-    batch, heads, m, _ = launch.q.shape
-    return batch * heads * -(-m // step.queries)
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
 
-
-def _run(launch: Launch, kernels: _Kernels, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
-    """One launch. The grid lies in one axis: the others are short."""
-    if not programs:
-        return
-    values = {parameter: arguments[parameter] for parameter in kernels.parameters[name]}
-    chosen = options(name, kernels.variant).arguments(nvidia=torch.version.hip is None)
-    with _device(launch.q.device):
-        getattr(kernels.module, name)[(programs,)](**values, **chosen)
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
 
 
 @contextmanager
@@ -168,95 +140,194 @@ def _device(device: torch.device) -> Iterator[None]:
             yield
 
 
-def _strided(name: str, tensor: Tensor) -> dict[str, Any]:
-    batch, head, row = tensor.stride()[:3]
-    return {name: tensor, f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
+def _prepared(launch: Launch) -> _Call:
+    if launch.q.device.type == "cpu" and not interpreting():
+        raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
+    lifted = _lifted(launch.program)
+    kernels = _kernels(lifted.program, variant_of(launch))
+    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, launch.q.device))
 
 
-def _inputs(launch: Launch) -> dict[str, Any]:
-    return _strided("query", launch.q) | _strided("key", launch.k) | _strided("value", launch.v)
+@dataclass(frozen=True)
+class _Rows:
+    """The programs of a function that stays with its rows: ``slots`` batch entries and heads, ``parts`` of the keys,
+    ``blocks`` of ``step`` rows."""
+
+    heads: int
+    slots: int
+    parts: int
+    blocks: int
+    step: int
+
+    @property
+    def programs(self) -> int:
+        return self.slots * self.parts * self.blocks
+
+    @property
+    def listed(self) -> tuple[int, int, int]:
+        """The shape of what is kept apart for each part, row by row."""
+        return self.slots, self.parts, self.blocks * self.step
 
 
-def _common(launch: Launch) -> dict[str, Any]:
-    heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
-    found: dict[str, Any] = {
-        "m": launch.schedule.m,
-        "n": launch.schedule.n,
-        "heads": heads,
-        "group": heads // kv_heads if kv_heads else 1,
-        "q_start": launch.q_start,
-        "q_start_step": int(launch.q_start.numel() > 1),
-        "scale": launch.scale.contiguous(),
-    }
-    for number, table in enumerate(launch.tables):
-        found[f"table{number}"] = table.tensor
-        found[f"table{number}_batch"] = table.tensor.stride(0) if table.batched and table.tensor.shape[0] > 1 else 0
-        found |= {f"table{number}_size{axis}": size for axis, size in enumerate(table.sizes)}
-    if launch.dropout > 0:
-        last = round(launch.dropout * 2**31) - 1
-        found |= {"seed_low": _signed(launch.seed), "seed_high": _signed(launch.seed >> 32), "drop_last": last}
-        found["drop_scale"] = 1 / (1 - launch.dropout) if launch.dropout < 1 else 0.0
+def _rows(call: _Call, number: int, most: int) -> _Rows:
+    kernel, plan = call.kernel(number)
+    batch, heads, m, _ = call.launch.q.shape
+    heads = heads if kernel.heads is None else len(kernel.heads)
+    step = fitted(most, kernel.rows.tile)
+    blocks = tile_count(kernel.rows, plan.rows, m).total * (kernel.rows.tile // step)
+    parts = 1
+    if is_split(kernel) and batch * heads * blocks:
+        n = call.launch.schedule.n
+        tiles = [
+            tile_count(part.keys, its.keys, n).total for part, its in zip(kernel.segments, plan.segments, strict=True)
+        ]
+        wanted = -(-_PROGRAMS // (batch * heads * blocks))
+        parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
+    return _Rows(heads, batch * heads, parts, blocks, step)
+
+
+def _by_query(call: _Call, number: int) -> dict[str, Any]:
+    """The arguments of one kernel's functions that stay with their rows."""
+    kernel, plan = call.kernel(number)
+    n, m = call.launch.schedule.n, call.launch.schedule.m
+    rows = tile_count(kernel.rows, plan.rows, m)
+    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device)
+    found |= head_arguments(kernel.heads, call.launch.q)
+    for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
+        found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
+        columns = tile_count(part.keys, its.keys, n)
+        found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
     return found
 
 
-def _signed(number: int) -> int:
-    """The low 32 bits as a 32-bit integer with a sign."""
-    low = number & 0xFFFFFFFF
-    return low - 2**32 if low >= 2**31 else low
+def forward(launch: Launch) -> tuple[Tensor, Tensor]:
+    """The output ``[batch, heads, m, value_dim]`` and the log-sum-exp ``[batch, heads, m]``.
+
+    ValueError for CPU tensors outside the interpreter.
+    """
+    call = _prepared(launch)
+    batch, heads, m, _ = launch.q.shape
+    value_dim = launch.v.shape[-1]
+    direct = direct_output(launch.program)
+    shape = (batch, heads, m, value_dim)
+    output = launch.q.new_empty(shape) if direct else call.empty(*shape)
+    lse = call.empty(batch, heads, m)
+    for number, kernel in enumerate(launch.program.kernels):
+        rows = _rows(call, number, call.kernels.variant.forward.queries)
+        arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
+        if not is_split(kernel):
+            call.run(f"forward_{number}", rows.programs, arguments)
+            continue
+        arguments["part_output"] = call.empty(*rows.listed, value_dim)
+        arguments["part_lse"] = call.empty(*rows.listed)
+        call.run(f"forward_{number}", rows.programs, arguments)
+        call.run(f"merge_{number}", rows.slots * rows.blocks, arguments)
+    count("triton.forward")
+    return output.to(launch.q.dtype), lse
 
 
-def _schedule(launch: Launch, runs: Runs, tiles: int) -> dict[str, Any]:
-    schedule = launch.schedule
-    pointer, start, length, kind = _runs_on(runs, launch.q.device)
-    return {
-        "run_pointer": pointer,
-        "run_start": start,
-        "run_length": length,
-        "run_kind": kind,
-        "schedule_batch": schedule.head_slots * tiles if schedule.batch_slots > 1 else 0,
-        "schedule_head": tiles if schedule.head_slots > 1 else 0,
-    }
-
-
-_on_device: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
-
-
-def _runs_on(runs: Runs, device: torch.device) -> tuple[Tensor, ...]:
-    """The runs as tensors on a device, kept as long as the runs themselves are."""
-    key = (id(runs), device)
-    found = _on_device.get(key)
-    if found is None:
-        arrays = (runs.pointer, runs.start, runs.length, runs.kind)
-        found = _on_device[key] = tuple(torch.from_numpy(array).to(device) for array in arrays)
-        weakref.finalize(runs, _on_device.pop, key, None)
-    return found
-
-
-def _table_gradients(launch: Launch) -> tuple[Tensor | None, ...]:
-    return tuple(
-        torch.zeros(argument.tensor.shape, dtype=launch.compute_dtype, device=launch.q.device)
-        if table.element == "float"
-        else None
-        for table, argument in zip(launch.program.tables, launch.tables, strict=True)
+def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
+    """The gradients of q, k, v and of every float table, from what forward returned and the gradients of both."""
+    call = _prepared(launch)
+    grad_out = grad_out.to(launch.q.dtype)
+    if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
+        grad_out = grad_out.contiguous()
+    grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
+    program = launch.program
+    by_query, by_key = direct_queries(program), direct_keys(program)
+    q = _gradient(call, launch.q, by_query)
+    k, v = (_gradient(call, t, by_key) for t in (launch.k, launch.v))
+    tables = tuple(
+        call.zeros(*argument.tensor.shape) if table.element == "float" else None
+        for table, argument in zip(program.tables, launch.tables, strict=True)
     )
+    given = strided("grad_output", grad_out)
+    given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
+    given |= {"row_delta": call.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
+    given |= {f"grad_table{number}": table for number, table in enumerate(tables)}
+    call = _Call(launch, call.kernels, {**call.arguments, **given})
+    _run_delta(call, tables)
+    for number, kernel in enumerate(program.kernels):
+        for place in range(len(kernel.segments)):
+            _run_keys(call, number, place, tables)
+        if kernel.segments:
+            _run_queries(call, number, tables)
+    count("triton.backward")
+    q, k, v = (x.to(its.dtype) for x, its in ((q, launch.q), (k, launch.k), (v, launch.v)))
+    return Gradients(q, k, v, tables)
+
+
+def _gradient(call: _Call, like: Tensor, direct: bool) -> Tensor:
+    """Room for a gradient: stored as it is, or a sum that begins at zero."""
+    if direct:
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return call.zeros(*like.shape)
+
+
+def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
+    batch, heads, m, _ = call.launch.q.shape
+    step = call.kernels.variant.backward_queries.queries
+    rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
+    sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
+    call.run("delta", rows.programs, _joined(sums))
+    _add(sums, tables)
+
+
+def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None, ...]) -> None:
+    """The gradients of keys and values through one segment. Where each query head has a list of keys of its own, those
+    that share a key head go one after the other."""
+    kernel, plan = call.kernel(number)
+    launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
+    n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
+    batch, kv_heads = launch.k.shape[:2]
+    group = launch.q.shape[1] // kv_heads if kv_heads else 1
+    rows, columns = tile_count(kernel.rows, plan.rows, m), tile_count(part.keys, its.keys, n)
+    arguments = order_arguments("row", kernel.rows, plan.rows, m, device)
+    arguments |= order_arguments("column", part.keys, its.keys, n, device)
+    arguments |= bounds_arguments("", its.by_key, columns, rows, kernel.rows, m, device)
+    arguments |= head_arguments(kernel.heads, launch.q)
+    step = fitted(call.kernels.variant.backward_keys.keys, part.keys.tile)
+    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
+    shape = (batch, launch.q.shape[1], n)
+    sums = [_Sums(call, site, shape, shape) for site in sites]
+    programs = batch * kv_heads * columns.total * (part.keys.tile // step)
+    apart = its.keys is not None and its.keys.head_slots > 1
+    for member in range(group) if apart else range(1):
+        chosen = {"first_member": member, "members": 1 if apart else group}
+        call.run(f"backward_keys_{number}_{place}", programs, arguments | _joined(sums) | chosen)
+    _add(sums, tables)
+
+
+def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
+    kernel = call.launch.program.kernels[number]
+    rows = _rows(call, number, call.kernels.variant.backward_queries.queries)
+    arguments = _by_query(call, number) | {"parts": rows.parts}
+    split = is_split(kernel)
+    if split:
+        arguments["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
+    sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]
+    sums = [_Sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
+    call.run(f"backward_queries_{number}", rows.programs, arguments | _joined(sums))
+    if split:
+        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments)
+    _add(sums, tables)
+
+
+def _shape(call: _Call, site: Site, rows: _Rows, split: bool) -> tuple[int, ...]:
+    """Of a site's sums: one for each block, or for each row."""
+    if site.level == "block":
+        return rows.slots, rows.parts * rows.blocks
+    return rows.listed if split else tuple(call.launch.q.shape[:3])
 
 
 class _Sums:
     """What the kernels store for one site: sums, and the place in the table that each belongs to."""
 
-    def __init__(self, launch: Launch, site: Site, variant: Variant) -> None:
-        batch, heads, m, _ = launch.q.shape
-        steps = -(-m // variant.backward_queries.queries)
-        shape = {
-            "block": (batch, heads, steps),
-            "row": (batch, heads, m),
-            "column": (batch, heads, launch.schedule.n),
-        }
+    def __init__(self, call: _Call, site: Site, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
         self.site = site
-        device = launch.q.device
-        self.values = torch.zeros(shape[site.level], dtype=launch.compute_dtype, device=device)
-        places = (batch, heads) if site.level == "block" else shape[site.level]
-        self.places = torch.zeros(places, dtype=torch.int64, device=device)
+        self.values = call.zeros(*shape)
+        places = slots if site.level == "block" else shape
+        self.places = torch.zeros(places, dtype=torch.int64, device=self.values.device)
 
     @property
     def arguments(self) -> dict[str, Tensor]:
@@ -268,3 +339,15 @@ class _Sums:
         values = self.values.sum(-1) if self.site.level == "block" else self.values
         if table.numel() and values.numel():
             table.view(-1).index_put_((self.places.view(-1),), values.reshape(-1), accumulate=True)
+
+
+def _joined(sums: list[_Sums]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in sums:
+        found |= part.arguments
+    return found
+
+
+def _add(sums: list[_Sums], tables: tuple[Tensor | None, ...]) -> None:
+    for part in sums:
+        part.add_to(tables[part.site.table])
