@@ -13,9 +13,10 @@ from .assemble import Placed, assemble
 from .candidates import Known, Walk, walks
 from .cost import cost, stand_in_length
 from .fold import rename_tables
+from .groups import groups
 from .ir import Attention, Expr
 from .normalise import normalise, parts
-from .plan import Kernel, Program, Segment, Tiles, covers, natural
+from .plan import Kernel, Order, Program, Segment, Tiles, covers, natural
 
 # Natural order is left for what costs at most this share of it.
 _WORTHWHILE = 0.98
@@ -37,10 +38,9 @@ def arrange(
 
     ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
     the tables whose contents the host will know when a schedule is made; None for all. ``shifted``: the first row may
-    stand at any position; else only at multiples of :func:`compiler.plan.row_cycle`. Tables are numbered in the attention's order;
-    nothing of the text's names is left.
+    stand at any position; else only at multiples of :func:`compiler.plan.row_cycle`. Tables are numbered in the
+    attention's order; nothing of the text's names is left.
     """
-    del heads
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask = rename_tables(attention.mask, numbers)
     readable = frozenset(numbers.values()) if known is None else frozenset(map(str, known))
@@ -48,7 +48,7 @@ def arrange(
         # Natural order until the schedule knows the others.
         kernels=_natural(parts(mask), tiles)
         if NATURAL_ONLY
-        else _kernels(mask, Known(tiles, attention.tables, readable), shifted),
+        else _arranged(mask, heads, Known(tiles, attention.tables, readable), shifted),
         mask=mask,
         score=rename_tables(attention.score, numbers),
         sink=None if attention.sink is None else rename_tables(attention.sink, numbers),
@@ -56,16 +56,45 @@ def arrange(
     )
 
 
+def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tuple[Kernel, ...]:
+    """The kernels of each group of heads. Groups in natural order share theirs, which branch on the head."""
+    apart = groups(mask, heads) if heads is not None else ()
+    if len(apart) < 2:
+        return _kernels(apart[0].mask if apart else mask, known, shifted)
+    plain: list[int] = []
+    kernels: list[Kernel] = []
+    for group in apart:
+        own = _kernels(group.mask, known, shifted)
+        if own == _natural(_conditions(group.mask), known.tiles):
+            plain.extend(group.heads)
+        else:
+            kernels += [replace(kernel, heads=group.heads) for kernel in own]
+    if not plain:
+        return tuple(kernels)
+    if not kernels:
+        return _natural(_conditions(mask), known.tiles)
+    shared = [group for group in apart if set(group.heads) <= set(plain)]
+    together = shared[0].mask if len(shared) == 1 else mask
+    natural_ones = _natural(_conditions(together), known.tiles)
+    return (*(replace(kernel, heads=tuple(sorted(plain))) for kernel in natural_ones), *kernels)
+
+
 def _kernels(mask: Expr, known: Known, shifted: bool) -> tuple[Kernel, ...]:
-    pieces = parts(mask)
-    if len(pieces) > _MOST_PARTS:
-        return _natural((mask,), known.tiles)
+    pieces = _conditions(mask)
+    if pieces != parts(mask):
+        return _natural(pieces, known.tiles)
     subjects = [(number, term) for number, part in enumerate(normalise(mask)) for term in part]
     options = [walks(term, known, shifted) for _, term in subjects]
     if all(len(each) == 1 for each in options):
         return _natural(pieces, known.tiles)
     placed = tuple(Placed(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
     return _Search(pieces, known, tuple(options), stand_in_length(mask, known.tiles)).best(placed)
+
+
+def _conditions(mask: Expr) -> tuple[Expr, ...]:
+    """The conditions of the segments in natural order: the parts of a mask, or the whole count where they are many."""
+    pieces = parts(mask)
+    return pieces if len(pieces) <= _MOST_PARTS else (mask,)
 
 
 def _natural(conditions: Sequence[Expr], tiles: Tiles) -> tuple[Kernel, ...]:
@@ -95,7 +124,7 @@ class _Search:
     def best(self, start: tuple[Placed, ...]) -> tuple[Kernel, ...]:
         plain = self._try(start)
         own = self._try(tuple(map(self._cheapest_alone, start, self.options)))
-        found = min((self._descend(plain), self._descend(own)), key=lambda tried: tried.cost)
+        found = self._descend(min((plain, own), key=lambda tried: tried.cost))
         return found.kernels if found.cost < _WORTHWHILE * plain.cost else _natural(self.parts, self.known.tiles)
 
     def _try(self, placed: tuple[Placed, ...]) -> _Tried:
@@ -140,7 +169,7 @@ class _Search:
                         for each, own in zip(placed, self.options, strict=True)
                     )
 
-    def _onto(self, placed: Placed, options: Sequence[Walk], rows: object) -> Walk:
+    def _onto(self, placed: Placed, options: Sequence[Walk], rows: Order) -> Walk:
         """The walk of a term on other rows: its own there, or else the same keys."""
         own = [walk for walk in options if walk.rows == rows]
         same = [walk for walk in own if walk.keys == placed.walk.keys]

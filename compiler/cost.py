@@ -7,8 +7,9 @@ they are likely to hold, or may hold anything. The constants are measured; docs/
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,7 @@ from .classify import Boxes, Classifier, DigitRange, TableContents
 from .evaluate import evaluate
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, K, Member, Number, Position, Q, Table, walk
-from .normalise import positions
-from .plan import EMPTY, PARTIAL, Axis, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
+from .plan import EMPTY, FULL, PARTIAL, Axis, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
 
 GATHER = 1.05
 """A key that a list names, beside one that strides lead to."""
@@ -33,7 +33,8 @@ SMALL_KEYS = 1.0
 """Keys: what a key tile costs beside its keys."""
 
 SHORTEST, LONGEST = 2**12, 2**16
-_BOXES = 2**15
+# Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first.
+_BOXES, _FEWEST, _TOGETHER = 2**15, 24, 16
 _SETS = 16  # tokens that a gathered list of unknown length stands for
 _LABELS = 32  # documents, say, in one sequence
 
@@ -67,7 +68,7 @@ def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[
     keys = found.area + (PARTIAL_TILE - 1) * found.partial
     keys *= 1 if isinstance(segment.keys, View) else GATHER
     keys *= 1 + SMALL_KEYS / segment.keys.tile
-    return keys * (1 + SMALL_ROWS * max(np.log2(tiles.query / rows.tile), 0.0))
+    return keys * (1 + SMALL_ROWS * max(log2(tiles.query / rows.tile), 0.0))
 
 
 def _share(rows: Order, n: int) -> float:
@@ -89,27 +90,57 @@ class Counted:
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
     """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
     condition = _stand_in(segment.condition, rows, segment.keys, n)
-    keys = _tile_digits(segment.keys, n, 1)
     pieces = _pieces(condition, rows)
     row_digits = _tile_digits(rows, n, pieces)
+    keys = _tile_digits(segment.keys, n, 1)
     row_count, key_count = len(row_digits[0].low) // pieces, len(keys[0].low)
     if not row_count or not key_count:
         return Counted(0.0, 0.0)
-    sampled = _sample(row_count, max(_BOXES // (key_count * pieces), 16))
-    pieces_taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
-    boxes = Boxes(
-        query=tuple(_taken(digit, np.repeat(pieces_taken, key_count)) for digit in row_digits),
-        key=tuple(_taken(digit, np.tile(np.arange(key_count), len(pieces_taken))) for digit in keys),
-        batch=np.zeros(len(pieces_taken) * key_count, np.int64),
-        head=np.zeros(len(pieces_taken) * key_count, np.int64),
-    )
-    unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
-    kinds = Classifier((condition,), Extent(n, n, 8), unread).classify(boxes)
-    kinds = kinds.reshape(len(sampled), pieces, key_count)
+    sampled = _sample(row_count, max(_BOXES // (key_count * pieces), _FEWEST))
+    taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
+    asked = _Asked(condition, tables, [_taken(digit, taken) for digit in row_digits], n)
+    kinds = asked.kinds(segment.keys, keys).reshape(len(sampled), pieces, key_count)
     visited = (kinds != EMPTY).any(1)
-    partial = visited & ((kinds == PARTIAL) | (kinds == EMPTY)).any(1)
+    partial = visited & (kinds != FULL).any(1)
     each = row_count / len(sampled) * rows.tile * segment.keys.tile / n
     return Counted(float(visited.sum() * each), float(partial.sum() * each))
+
+
+class _Asked:
+    """A condition about some row tiles."""
+
+    def __init__(self, condition: Expr, tables: Sequence[Table], rows: Sequence[DigitRange], n: int) -> None:
+        unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
+        self._classifier = Classifier((condition,), Extent(n, n, 8), unread)
+        self._rows, self._n = rows, n
+
+    def kinds(self, order: Order, keys: Sequence[DigitRange]) -> NDArray[np.int8]:
+        """[rows, keys]: many key tiles together first, and one by one where that leaves them undecided."""
+        if not isinstance(order, View):
+            return self._each(keys)
+        axes = list(order.axes)
+        axes[order.main] = replace(axes[order.main], tile=axes[order.main].tile * _TOGETHER)
+        wide = _tile_digits(View(tuple(axes), order.offset), self._n, 1)
+        along, beside = order.main_tiles(self._n), order.minor_tiles
+        number = np.arange(len(keys[0].low))
+        main = number // beside % along
+        place = (number // (along * beside) * -(-along // _TOGETHER) + main // _TOGETHER) * beside + number % beside
+        kinds = self._each(wide)[:, place]
+        row, key = np.nonzero(kinds == PARTIAL)
+        kinds[row, key] = self._classified(keys, row, key)
+        return kinds
+
+    def _each(self, keys: Sequence[DigitRange]) -> NDArray[np.int8]:
+        shape = len(self._rows[0].low), len(keys[0].low)
+        row, key = np.indices(shape).reshape(2, -1)
+        return self._classified(keys, row, key).reshape(shape)
+
+    def _classified(
+        self, keys: Sequence[DigitRange], row: NDArray[np.int64], key: NDArray[np.int64]
+    ) -> NDArray[np.int8]:
+        nought = np.zeros(len(row), np.int64)
+        query = tuple(_taken(digit, row) for digit in self._rows)
+        return self._classifier.classify(Boxes(query, tuple(_taken(digit, key) for digit in keys), nought, nought))
 
 
 def _taken(digit: DigitRange, chosen: NDArray[np.int64]) -> DigitRange:
@@ -156,9 +187,8 @@ def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
     """The tokens that a gathering condition lists; some at even distances, where tables say it."""
     if any(isinstance(node, Entry | Member) for node in walk(condition)):
         return np.arange(_SETS) * (n // _SETS)
-    keys = positions(condition) <= {"k", "n"}
-    holds = evaluate(condition, (), Extent(n, 1) if keys else Extent(n, n), {})[0, 0]
-    return np.flatnonzero(holds[0] if keys else holds[:, 0])
+    holds = evaluate(fold.substitute(condition, {Q: K}), (), Extent(n, 1), {})
+    return np.flatnonzero(holds[0, 0, 0])
 
 
 def _pieces(condition: Expr, rows: Order) -> int:
@@ -180,10 +210,10 @@ _RANKS = Number(-1), Number(-2)
 def _stand_in(condition: Expr, rows: Order, keys: Order, n: int) -> Expr:
     """The condition with positions counted as the orders walk them, and tables replaced by what they may hold."""
     sides: list[tuple[Order, Position, Number]] = [(rows, Q, _RANKS[0]), (keys, K, _RANKS[1])]
-    ranked = {order.rank: rank for order, _, rank in sides if isinstance(order, Sorted)}
+    ranked: dict[Expr, Expr] = {order.rank: rank for order, _, rank in sides if isinstance(order, Sorted)}
     if ranked:
         condition = fold.substitute(condition, ranked)
-        hidden = {position: Number(-3) for order, position, _ in sides if isinstance(order, Sorted)}
+        hidden: dict[Expr, Expr] = {side: Number(-3) for order, side, _ in sides if isinstance(order, Sorted)}
         condition = fold.substitute(condition, hidden)
         condition = fold.substitute(condition, {rank: position for _, position, rank in sides})
     return fold.substitute(condition, dict(_contents(condition, n)))

@@ -5,9 +5,9 @@ The terms of a part may overlap; :func:`guards` says what keeps a later one away
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 
 from . import fold
@@ -97,7 +97,7 @@ def _either(test: Expr, holds: dict[Expr, Expr], fails: dict[Expr, Expr], then: 
 
 
 # Of integers: a float that is no number is neither less nor not.
-_OPPOSITES = {
+_OPPOSITES: Mapping[str, Callable[[Expr, Expr], Expr]] = {
     "lt": lambda a, b: fold.less_equal(b, a),
     "le": lambda a, b: fold.less(b, a),
     "eq": fold.not_equal,
@@ -105,6 +105,7 @@ _OPPOSITES = {
 }
 
 
+@lru_cache(maxsize=1024)
 def opposite(condition: Expr) -> Expr:
     """The negation in negation normal form."""
     return negation_normal(fold.negation(condition))

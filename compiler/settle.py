@@ -13,7 +13,7 @@ from . import fold
 from .classify import Boxes, Classifier, DigitRange, TableContents
 from .extent import Contents, Extent
 from .ir import FALSE, HEADS, TRUE, Apply, Expr, N, Number, Table, walk
-from .plan import EMPTY, FULL, Gathered, Order, View
+from .plan import EMPTY, FULL, Gathered, Order, View, covers
 
 # No token's position is larger; twice as many still add up in 64 bits.
 _FURTHEST = 2**45
@@ -29,6 +29,8 @@ def settled(condition: Expr, rows: Order, keys: Order, tables: Sequence[Table]) 
     multiple of their cycle.
     """
     condition = fold.substitute(condition, {**_gathering(rows), **_gathering(keys)})
+    if _is_plain(rows) and _is_plain(keys):
+        return condition
     asked = [node for node in walk(condition) if _may_be_decided(node)]
     if not asked:
         return condition
@@ -42,6 +44,11 @@ def settled(condition: Expr, rows: Order, keys: Order, tables: Sequence[Table]) 
         if isinstance(kind, np.ndarray) and kind[0] in (EMPTY, FULL)
     }
     return fold.substitute(condition, decided) if decided else condition
+
+
+def _is_plain(order: Order) -> bool:
+    """Whether an order says nothing of its tokens that arithmetic could tell."""
+    return covers(order) or isinstance(order, Gathered)
 
 
 def _may_be_decided(node: Expr) -> bool:
