@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from .compiler.counts import Totals, totals
 from .compiler.describe import order
-from .compiler.evaluate import Environment, NumpyArrays, TableValues, evaluate, interpret
+from .compiler.evaluate import evaluate
 from .compiler.extent import Contents, Extent
 from .compiler.ir import Attention
-from .compiler.plan import FULL, Kernel, Program, Schedule
+from .compiler.pairs import pairs
+from .compiler.plan import Kernel, Program, Schedule
+from .compiler.schedule import schedule_depends
 from .runtime.arguments import collect
-from .runtime.blocked import KEY_TILE, QUERY_TILE
+from .runtime.blocked import TILES
 from .runtime.call import checked_start, positions
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
-_KEYS_AT_ONCE = 4096
 _CPU = torch.device("cpu")
 
 
@@ -36,7 +37,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class Planned:
-    """Which tiles a call visits. Tiles are counted over all entries of the batch and heads whose plans differ."""
+    """Which tiles a call visits. Tiles are counted over all kernels, and over the batch entries and heads that differ."""
 
     program: Program
     schedule: Schedule
@@ -44,22 +45,24 @@ class Planned:
     batch: int
     contents: tuple[Contents, ...]
 
+    @cached_property
+    def _totals(self) -> Totals:
+        return totals(self.program, self.schedule, self.extent)
+
     @property
     def full(self) -> int:
         """Tiles whose every pair is kept, once: no condition is evaluated there."""
-        return self.schedule.full
+        return self._totals.full
 
     @property
     def partial(self) -> int:
         """Tiles on which the condition is evaluated pair by pair."""
-        return self.schedule.partial
+        return self._totals.partial
 
     @property
     def area(self) -> float:
         """Keys computed for each query, on average."""
-        slots = self.schedule.batch_slots * self.schedule.head_slots
-        rows = self.schedule.query_tiles * slots
-        return (self.full + self.partial) * self.schedule.key_tile / rows if rows else 0.0
+        return self._totals.area
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -68,28 +71,20 @@ class Planned:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """In which order each kernel walks its rows."""
-        return tuple(order(kernel.rows) for kernel in self.program.kernels)
+        """In which order each kernel walks its rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
+        names = {str(number): table.name for number, table in enumerate(self.program.tables)}
+        return tuple(order(kernel.rows, names) for kernel in self.program.kernels)
 
     @cached_property
     def pairs(self) -> int:
-        """Pairs that are kept, with their counts, over the whole batch and all heads. Counted: slow for a large n."""
-        runs, row, total = self.schedule.by_query, 0, 0
-        for batch, heads in self._slots():
-            for tile in range(self.schedule.query_tiles):
-                rows = range(
-                    tile * self.schedule.query_tile, min((tile + 1) * self.schedule.query_tile, self.schedule.m)
-                )
-                for run in range(runs.pointer[row], runs.pointer[row + 1]):
-                    first = int(runs.start[run]) * self.schedule.key_tile
-                    last = min(first + int(runs.length[run]) * self.schedule.key_tile, self.schedule.n)
-                    full = runs.kind[run] == FULL
-                    kept = len(rows) * (last - first) * len(batch) * len(heads) if full else 0
-                    for start in range(first, first if full else last, _KEYS_AT_ONCE):
-                        kept += self._count(batch, heads, rows, range(start, min(start + _KEYS_AT_ONCE, last)))
-                    total += kept
-                row += 1
-        return total
+        """Pairs that are kept, with their counts, over the whole batch and all heads.
+
+        Partial tiles are looked at: slow for a large n where no two are alike. ValueError where the contents of a table
+        that decides are on a device.
+        """
+        if any(self.contents[number].values is None for number in schedule_depends(self.program)):
+            raise ValueError("the pairs cannot be counted: the contents of a table are on a device")
+        return pairs(self.program, self.schedule, self.extent, self.contents, self.batch)
 
     def flops(self, d: int) -> int:
         """Floating-point operations of a forward pass over the kept pairs, for heads of ``d`` features."""
@@ -99,44 +94,6 @@ class Planned:
         """Bytes of q, k, v and out, each moved once, where every query head has keys of its own."""
         rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.extent.n)
         return rows * d * torch.empty((), dtype=dtype).element_size()
-
-    def _slots(self) -> list[tuple[range, range]]:
-        """The batch entries and the heads of each plan."""
-        batches, heads = self.schedule.batch_slots, self.schedule.head_slots
-        each = [range(b, b + 1) for b in range(batches)] if batches > 1 else [range(self.batch)]
-        groups = [range(h, h + 1) for h in range(heads)] if heads > 1 else [range(self.extent.heads)]
-        return [(b, h) for b in each for h in groups]
-
-    def _count(self, batch: range, heads: range, rows: range, keys: range) -> int:
-        """Kept pairs of one block."""
-        if any(held.values is None for held in self.contents):
-            raise ValueError("the pairs cannot be counted: the contents of a table are on a device")
-        arrays = NumpyArrays()
-
-        def axis(values: range, place: int) -> np.ndarray:
-            shape = [1, 1, 1, 1]
-            shape[place] = len(values)
-            return np.arange(values.start, values.stop, dtype=np.int64).reshape(shape)
-
-        starts = np.asarray(self.extent.q_start, dtype=np.int64)
-        q_start = (starts if len(starts) == 1 else starts[batch.start : batch.stop]).reshape(-1, 1, 1, 1)
-        at = {
-            "q": q_start + axis(rows, 2),
-            "k": axis(keys, 3),
-            "head": axis(heads, 1),
-            "n": arrays.constant(self.extent.n),
-            "heads": arrays.constant(self.extent.heads),
-        }
-        tables = {
-            str(number): TableValues(table, held.values, held.batched)
-            for number, (table, held) in enumerate(zip(self.program.tables, self.contents, strict=True))
-        }
-        nowhere = arrays.constant(False)
-        bound = Environment(arrays, at, q_start, axis(batch, 0), tables, reached=nowhere)
-        with np.errstate(all="ignore"):
-            kept = interpret(self.program.mask, bound)
-        everything = len(batch) * len(heads) * len(rows) * len(keys)
-        return int(kept.sum()) * (everything // int(kept.size))
 
 
 def planned(
@@ -149,7 +106,7 @@ def planned(
 ) -> Planned:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
     asked = _asked(attention, n, m, heads, q_start, tables)
-    plan = plan_of(attention, asked.extent, asked.contents, QUERY_TILE, KEY_TILE)
+    plan = plan_of(attention, asked.extent, asked.contents, TILES)
     return Planned(plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents)
 
 

@@ -173,6 +173,20 @@ def evaluate(
     return np.broadcast_to(result, (batch, extent.heads, extent.m, extent.n)).copy()
 
 
+def numbered_values(
+    tables: Sequence[Table], contents: Sequence[Contents]
+) -> tuple[dict[str, TableValues], NumpyArrays]:
+    """What a Program's tables hold, under the names that its expressions give them, and arrays that compare floats in
+    the tables' dtype. Zeros stand for what only a device knows.
+    """
+    values = {}
+    for number, (table, held) in enumerate(zip(tables, contents, strict=True)):
+        known = np.zeros(held.shape or ()) if held.values is None else held.values
+        values[str(number)] = TableValues(table, known, held.batched)
+    floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
+    return values, NumpyArrays(np.result_type(*floats) if floats else np.float64)
+
+
 def environment(
     arrays: Arrays,
     n: int,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluate import Environment, NumpyArrays, TableValues, environment, interpret
+from .evaluate import Environment, NumpyArrays, environment, interpret, numbered_values
 from .extent import Contents, Extent
 from .ir import Expr
 from .plan import (
@@ -118,12 +118,8 @@ class _Dense:
         self, program: Program, extent: Extent, contents: Sequence[Contents], logit: Floats | None = None
     ) -> None:
         self.program, self.extent = program, extent
-        tables = {}
-        for number, (table, held) in enumerate(zip(program.tables, contents, strict=True)):
-            known = np.zeros(held.shape or ()) if held.values is None else held.values
-            tables[str(number)] = TableValues(table, known, held.batched)
-        floats = [held.values.dtype for held in tables.values() if held.table.element == "float"]
-        arrays = NumpyArrays(np.result_type(*floats) if floats and logit is None else np.float64)
+        tables, arrays = numbered_values(program.tables, contents)
+        arrays = arrays if logit is None else NumpyArrays()
         start = np.asarray(extent.q_start, dtype=np.int64)
         nowhere = arrays.constant(False)
         self._bound: Environment = environment(

@@ -42,7 +42,7 @@ _SMALL = 2**10
 
 
 @lru_cache(maxsize=4096)
-def _shift_divisor(condition: Expr) -> int | None:
+def shift_divisor(condition: Expr) -> int | None:
     """The condition stays the same when q and k grow by the same multiple of this; None where by no number known."""
     drifts: dict[Expr, Fraction | None] = {}
     divisor = 1
@@ -145,7 +145,7 @@ def question(
     heads: tuple[int, ...] | None,
 ) -> Question | None:
     """What to ask for a condition in these orders; None where it has no template."""
-    divisor = _shift_divisor(condition)
+    divisor = shift_divisor(condition)
     if divisor is None or extent.q_start is None or _classes(rows) != _classes(keys):
         return None
     period = lcm(divisor, _step(rows), _step(keys))

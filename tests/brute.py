@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, interpret
+from attnc.compiler.evaluate import environment, interpret, numbered_values
 from attnc.compiler.execute import tile_tokens
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import Expr
@@ -36,12 +36,7 @@ def brute_schedule(program: Program, extent: Extent, contents: Sequence[Contents
 
 class _Looker:
     def __init__(self, program: Program, extent: Extent, contents: Sequence[Contents]) -> None:
-        values = {}
-        for number, (table, held) in enumerate(zip(program.tables, contents, strict=True)):
-            known = np.zeros(held.shape or ()) if held.values is None else held.values
-            values[str(number)] = TableValues(table, known, held.batched)
-        floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
-        arrays = NumpyArrays(np.result_type(*floats) if floats else np.float64)
+        values, arrays = numbered_values(program.tables, contents)
         start = np.asarray(extent.q_start, np.int64)
         nowhere = arrays.constant(False)
         self._bound = environment(arrays, extent.n, extent.m, extent.heads, start, values, reached=nowhere)
