@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .plan import Gathered, Kernel, Program
-from .triton_orders import covers
+from .plan import Gathered, Kernel, Program, View, covers
 
 Kind = Literal["forward", "merge", "delta", "backward_keys", "backward_queries", "collect"]
 
@@ -48,4 +47,7 @@ def direct_queries(program: Program) -> bool:
 def direct_keys(program: Program) -> bool:
     """Whether each key's gradients come from one launch, which stores them as they are wanted."""
     segments = [segment for kernel in program.kernels for segment in kernel.segments]
-    return len(program.kernels) == 1 and len(segments) == 1 and covers(segments[0].keys)
+    if len(program.kernels) != 1 or len(segments) != 1:
+        return False
+    keys = segments[0].keys
+    return isinstance(keys, View) and covers(keys)

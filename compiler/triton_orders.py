@@ -61,18 +61,6 @@ def is_natural(order: Order) -> bool:
     return isinstance(order, View) and order.offset == 0 and len(order.axes) == 1 and order.axes[0].stride == 1
 
 
-def covers(order: Order) -> bool:
-    """Whether each token is sure to lie in some tile of an order."""
-    if not isinstance(order, View):
-        return False
-    stride = 1
-    for axis in sorted(order.axes, key=lambda axis: (axis.stride, axis.length is None)):
-        if axis.stride != stride:
-            return False
-        stride *= axis.length or 1
-    return order.offset == 0
-
-
 def uneven(order: Order) -> bool:
     """Whether tiles before the last ones may have lanes without a token."""
     if not isinstance(order, View):

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler.plan import Kernel, KernelSchedule, Program, tile_count
+from ..compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, tile_count
 from ..compiler.render_triton import render_triton
 from ..compiler.structure import lift
 from ..compiler.triton_kernels import direct_keys, direct_output, direct_queries, is_split, kind_of
-from ..compiler.triton_orders import span
+from ..compiler.triton_orders import is_natural, span
 from ..compiler.triton_signature import parameters
 from ..compiler.triton_sites import Site, gradient_sites
 from ..compiler.triton_steps import TILES, make_variant, options
@@ -169,12 +169,19 @@ class _Rows:
         return self.slots, self.parts, self.blocks * self.step
 
 
+def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int:
+    """How many steps walk an order, as :attr:`compiler.triton_orders.Walk.blocks` counts them."""
+    if is_natural(order):
+        return -(-tokens // step)
+    return tile_count(order, listing, tokens).total * (order.tile // step)
+
+
 def _rows(call: _Call, number: int, most: int) -> _Rows:
     kernel, plan = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
     step = fitted(most, kernel.rows.tile)
-    blocks = tile_count(kernel.rows, plan.rows, m).total * (kernel.rows.tile // step)
+    blocks = _steps(kernel.rows, plan.rows, m, step)
     parts = 1
     if is_split(kernel) and batch * heads * blocks:
         n = call.launch.schedule.n
@@ -290,7 +297,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], n)
     sums = [_Sums(call, site, shape, shape) for site in sites]
-    programs = batch * kv_heads * columns.total * (part.keys.tile // step)
+    programs = batch * kv_heads * _steps(part.keys, its.keys, n, step)
     apart = its.keys is not None and its.keys.head_slots > 1
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}

@@ -14,9 +14,10 @@ from attnc.compiler.arrange import arrange
 from attnc.compiler.ir import DEFAULT_SCALE, Attention
 from attnc.compiler.module import bind, load_shipped
 from attnc.compiler.plan import Program
-from attnc.compiler.render_triton import KERNELS, Variant, render_triton
+from attnc.compiler.render_triton import render_triton
+from attnc.compiler.triton_variant import Variant
 from attnc.compiler.source import KernelSource
-from attnc.compiler.triton_steps import KEY_TILE, QUERY_TILE, make_variant
+from attnc.compiler.triton_steps import TILES, make_variant
 
 from .triton_patterns import cases
 
@@ -38,7 +39,7 @@ SHIPPED: dict[str, tuple[str, dict[str, object]]] = {
 ELEMENTS = {"float": "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
 SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}  # bytes that one block may have
 TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "gfx942": "v_mfma"}
-WALKS = tuple(name for name in KERNELS if name != "delta")
+WALKS = ("forward", "backward_keys", "backward_queries")
 
 
 def shipped(file: str, dtype: str = "bf16", dim: int = 64) -> tuple[Program, Variant]:

@@ -10,57 +10,24 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 if __name__ == "__main__":
     os.environ["ATTNC_INTERPRET"] = "1"
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, Attention
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.fold import rename_tables
+from attnc.compiler.ir import LOGIT
+from attnc.compiler.plan import Kernel, Program, Segment, natural
 from attnc.runtime.launch import Launch, TableArgument
 
+from .brute import brute_schedule
 from .shipped_support import SHIPPED
 from .shipped_support import support as shipped_support
 from .triton_case import Case, Positions, murmur, numbers
 from .triton_patterns import cases
-
-
-def brute_schedule(counts: Tensor, tiles: tuple[int, int]) -> Schedule:
-    """The schedule of dense counts ``[batch, heads, m, n]``, by looking at every pair."""
-    array = counts.numpy()
-    *slots, m, n = array.shape
-    rows, columns = -(-m // tiles[0]), -(-n // tiles[1])
-    kinds = np.zeros((*slots, rows, columns), dtype=np.uint8)
-    for row in range(rows):
-        for column in range(columns):
-            tile = array[:, :, row * tiles[0] :, column * tiles[1] :][:, :, : tiles[0], : tiles[1]]
-            whole = tile.shape[2:] == tiles
-            full = (tile == 1).all((2, 3)) & whole
-            kinds[:, :, row, column] = np.where(full, FULL, np.where(tile.any((2, 3)), PARTIAL, EMPTY))
-    by_query, by_key = brute_runs(kinds), brute_runs(kinds.swapaxes(2, 3))
-    amounts = int((kinds == FULL).sum()), int((kinds == PARTIAL).sum())
-    return Schedule(n, m, *tiles, slots[0], slots[1], by_query, by_key, *amounts)
-
-
-def brute_runs(kinds: NDArray[Any]) -> Runs:
-    pointer, runs = [0], []
-    for row in kinds.reshape(-1, kinds.shape[-1]):
-        last = EMPTY
-        for tile, kind in enumerate(row):
-            if kind != EMPTY and kind == last:
-                runs[-1][1] += 1
-            elif kind != EMPTY:
-                runs.append([tile, 1, kind])
-            last = kind
-        pointer.append(len(runs))
-    start, length, kind = np.array(runs, dtype=np.int32).reshape(-1, 3).T.copy()
-    return Runs(np.array(pointer, dtype=np.int64), start, length, kind.astype(np.uint8))
 
 
 def laid_out(values: Tensor, layout: str) -> Tensor:
@@ -82,8 +49,23 @@ def positions(case: Case, tables: Mapping[str, Tensor]) -> Positions:
     return Positions(q, torch.arange(case.n), torch.arange(case.heads)[:, None, None], case.n, batched)
 
 
-def launch_of(case: Case, q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Launch:
-    attention = Attention(case.name, case.mask, case.score, DEFAULT_SCALE, case.sink, case.tables)
+def natural_program(case: Case, tiles: tuple[int, int]) -> Program:
+    """One kernel in natural order, the whole mask its condition."""
+    numbered = {table.name: str(number) for number, table in enumerate(case.tables)}
+    mask, score = rename_tables(case.mask, numbered), rename_tables(case.score, numbered)
+    sink = None if case.sink is None else rename_tables(case.sink, numbered)
+    kernel = Kernel(natural(tiles[0]), (Segment(natural(tiles[1]), mask),), "store")
+    return Program((kernel,), mask, score, sink, case.tables)
+
+
+def launch_of(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Launch:
+    program = natural_program(case, case.tiles)
+    extent = Extent(case.n, case.m, case.heads, case.q_start * (case.batch // len(case.q_start)))
+    contents = [Contents(values.numpy(), batched) for values, batched in (case.values[t.name] for t in case.tables)]
+    as_bool = [
+        held if t.element not in ("bool", "set") else Contents(held.values.astype(bool), held.batched)
+        for t, held in zip(case.tables, contents, strict=True)
+    ]
     double = case.dtype == torch.float64
     scale = torch.linspace(0.8, 1.2, case.heads, dtype=torch.float64 if double else torch.float32) / case.head_dim**0.5
     arguments = tuple(
@@ -91,7 +73,7 @@ def launch_of(case: Case, q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> La
         for values, batched in (case.values[table.name] for table in case.tables)
     )
     return Launch(
-        arrange(attention, *case.tiles), brute_schedule(counts, case.tiles), q, k, v, arguments, scale,
+        program, brute_schedule(program, extent, as_bool), q, k, v, arguments, scale,
         torch.tensor(case.q_start), case.wide, case.dropout, case.seed,
     )  # fmt: skip
 
@@ -167,7 +149,7 @@ def compare(case: Case) -> dict[str, tuple[float, float]]:
 
     q, k, v, grad_out, grad_lse = inputs(case)
     counts = kept_counts(case)
-    launch = launch_of(case, q, k, v, counts)
+    launch = launch_of(case, q, k, v)
     leaves, out, lse = dense(case, launch, counts)
     got_out, got_lse = gpu.forward(launch)
     grad_lse = grad_lse.to(got_lse.dtype)
@@ -195,7 +177,7 @@ def support(case: Case) -> dict[str, tuple[float, float]]:
     q, k, v, grad_out, _ = inputs(case)
     q, v, grad_out = torch.zeros_like(q), (v > 0).to(v.dtype), (grad_out > 0).to(v.dtype)
     counts = kept_counts(case)
-    launch = launch_of(case, q, k, v, counts)
+    launch = launch_of(case, q, k, v)
     out, lse = gpu.forward(launch)
     gradient = gpu.backward(launch, out, lse, grad_out, None).v
     group = case.heads // case.kv_heads
