@@ -27,8 +27,8 @@ class _Bounds(ctypes.Structure):
     """``Bounds`` of templates/cpp/launch.h."""
 
     _fields_ = (
-        ("period", c_int64), ("shift", c_int64), ("aligned", c_int64), ("batch_slots", c_int64), ("head_slots", c_int64),
-        ("pointer", c_void_p), ("start", c_void_p), ("length", c_void_p), ("kind", c_void_p),
+        ("period", c_int64), ("shift", c_int64), ("aligned", c_int64), ("batch_slots", c_int64),
+        ("head_slots", c_int64), ("pointer", c_void_p), ("start", c_void_p), ("length", c_void_p), ("kind", c_void_p),
     )  # fmt: skip
 
 

@@ -75,7 +75,8 @@ class _Looker:
             found = np.asarray(interpret(rule, self._bound), np.int64)
         tokens = self._extent.m if side == "q" else self._extent.n
         shape = (tokens, 1) if side == "q" else (1, tokens)
-        values = np.broadcast_to(found, (self._batch, self._extent.heads, *shape)).reshape(self._batch, self._extent.heads, tokens)
+        heads_of_batch = self._batch, self._extent.heads
+        values = np.broadcast_to(found, (*heads_of_batch, *shape)).reshape(*heads_of_batch, tokens)
         picked = [
             np.flatnonzero(values[batch, head])
             if isinstance(order, Gathered)

@@ -81,7 +81,9 @@ def kernels(how: str, mask: Expr) -> tuple[Kernel, ...]:
             return (
                 Kernel(order, segments((natural(16), mask)), "store", heads=(1, 2)),
                 Kernel(RESIDUES, segments((order, only(behind, mask))), "store", heads=(3, 0)),
-                Kernel(order, segments((OFFSET, FALSE), (order, only(f.negation(behind), mask))), "merge", heads=(0, 3)),
+                Kernel(
+                    order, segments((OFFSET, FALSE), (order, only(f.negation(behind), mask))), "merge", heads=(0, 3)
+                ),
             )
     raise AssertionError(how)
 
@@ -126,7 +128,9 @@ def test_orders(name: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["blocks by gathered keys", "keys shared out, some parts empty", "heads apart"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float16, 3e-3), (torch.float64, 1e-12)]
+)
 def test_types(how: str, dtype: torch.dtype, tolerance: float) -> None:
     check(PATTERNS["alibi"], how, dtype=dtype, tolerance=tolerance)
 
