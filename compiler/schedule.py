@@ -7,20 +7,28 @@ same tiles by key are those turned round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import template
-from .boxes import Slots, Space, slots, tables_read
-from .classify import Classifier, TableContents, numbered
-from .descend import descend
+from . import ways
+from .boxes import tables_read
+from .classify import TableContents, numbered
 from .extent import Contents, Extent
-from .ir import Expr
-from .orders import ViewSide
-from .plan import Bounds, Kernel, KernelSchedule, Program, Schedule, Segment, SegmentSchedule, View
-from .runs import Rows, Steps, of_boxes, packed, turned
-
-# Where a level of the descent would have more boxes, its boxes are called partial as they stand.
-_MOST_BOXES = 2**20
+from .fold import rebuild
+from .ir import Entry, Expr, K, Position, Q, Table, children
+from .listing import Listed, gathered, is_whole, ordered_by
+from .plan import (
+    Gathered,
+    Kernel,
+    KernelSchedule,
+    Order,
+    Program,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+    Sorted,
+    View,
+    natural,
+)
 
 
 @dataclass(frozen=True)
@@ -44,37 +52,76 @@ def schedule_depends(program: Program) -> frozenset[int]:
 
 
 def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:
-    return KernelSchedule(tuple(_segment_schedule(kernel, segment, launch) for segment in kernel.segments))
+    rows = _listed(kernel.rows, kernel, launch, by_query=True)
+    segments = tuple(_segment_schedule(kernel, rows, segment, launch) for segment in kernel.segments)
+    return KernelSchedule(segments, None if rows is None else rows.listing)
 
 
-def _segment_schedule(kernel: Kernel, segment: Segment, launch: Launch) -> SegmentSchedule:
-    rows, keys, condition = kernel.rows, segment.keys, segment.condition
-    assert isinstance(rows, View)
-    assert isinstance(keys, View)
-    asked = template.question(condition, rows, keys, launch.extent, launch.tables, kernel.heads)
-    found = None if asked is None else template.bounds(asked, launch.extent, launch.tables)
-    if found is None:
-        found = _descended(condition, rows, keys, launch, kernel.heads)
-    return SegmentSchedule(*found)
+def _listed(order: Order, kernel: Kernel, launch: Launch, *, by_query: bool) -> Listed | None:
+    match order:
+        case Gathered():
+            return gathered(order, by_query, launch.extent, launch.tables, kernel.heads)
+        case Sorted():
+            return ordered_by(order, by_query, launch.extent, launch.tables, kernel.heads)
+    return None
 
 
-def _descended(
-    condition: Expr, rows: View, keys: View, launch: Launch, heads: tuple[int, ...] | None
-) -> tuple[Bounds, Bounds]:
-    """A row of runs for each tile, by classification."""
-    apart = slots(condition, launch.extent, launch.tables, heads)
-    space = Space(ViewSide.whole(rows, launch.extent.m), ViewSide.whole(keys, launch.extent.n), apart)
-    classifier = Classifier((condition,), launch.extent, launch.tables)
-    boxes, _ = descend(classifier, space, space.start, _MOST_BOXES)
-    count = max(rows.tiles(launch.extent.m).total, 1)
-    return _row_by_row(of_boxes(boxes, count, apart.count), count, keys.tiles(launch.extent.n).total, apart)
-
-
-def _row_by_row(rows: Rows, count: int, columns: int, apart: Slots) -> tuple[Bounds, Bounds]:
-    columns = max(columns, 1)
-    by_key = turned(rows, Steps(count, 0), columns)
-    assert by_key is not None
-    return (
-        Bounds(count, 0, False, apart.batch, apart.head_slots, packed(rows)),
-        Bounds(columns, 0, False, apart.batch, apart.head_slots, packed(by_key)),
+def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, launch: Launch) -> SegmentSchedule:
+    keys = _listed(segment.keys, kernel, launch, by_query=False)
+    condition, extent = _in_ranks(segment.condition, kernel.rows, segment.keys, launch.extent)
+    problem = ways.Problem(
+        condition,
+        _axis(kernel.rows, rows, extent.m),
+        _axis(segment.keys, keys, extent.n),
+        extent,
+        {**launch.tables, **_NOTHING_KNOWN},
+        kernel.heads,
     )
+    return SegmentSchedule(*ways.bounds(problem), None if keys is None else keys.listing)
+
+
+def _axis(order: Order, listed: Listed | None, tokens: int) -> ways.Axis:
+    if isinstance(order, View):
+        return ways.Axis(order, order.tile, tokens)
+    assert listed is not None
+    if isinstance(order, Sorted) and is_whole(listed):
+        return ways.Axis(natural(order.tile), order.tile, tokens)
+    return ways.Axis(listed, order.tile, tokens)
+
+
+def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: Extent) -> tuple[Expr, Extent]:
+    """The condition as one of the ranks by which rows or keys are sorted, and the extent that goes with it.
+
+    What else is said of a sorted position is unknown, and so is all that is said of a position that only the device
+    knows.
+    """
+    replaced: dict[Expr, Expr] = {}
+    if isinstance(rows, Sorted):
+        replaced |= {rows.rank: Q, Q: _unknown(Q)}
+        extent = replace(extent, q_start=(0,))
+    elif extent.q_start is None:
+        replaced[Q] = _unknown(Q)
+    if isinstance(keys, Sorted):
+        replaced |= {keys.rank: K, K: _unknown(K)}
+    return (_replaced(condition, replaced, {}) if replaced else condition), extent
+
+
+def _replaced(node: Expr, replaced: Mapping[Expr, Expr], done: dict[Expr, Expr]) -> Expr:
+    """From the whole to its parts: what is put in place of a whole is looked at no more."""
+    if node in replaced:
+        return replaced[node]
+    if node not in done:
+        parts = children(node)
+        done[node] = rebuild(node, tuple(_replaced(part, replaced, done) for part in parts)) if parts else node
+    return done[node]
+
+
+def _unknown(position: Position) -> Expr:
+    """A number of which nothing is known, one for each position: two of the same are equal."""
+    return Entry(position.name, (), "int")
+
+
+# Programs number their tables, so these names are free.
+_NOTHING_KNOWN: dict[str, TableContents] = {
+    position.name: TableContents(Table(position.name, "int", ()), Contents(None, shape=())) for position in (Q, K)
+}

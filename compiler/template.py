@@ -91,10 +91,10 @@ def _drift(node: Expr, parts: list[Fraction | None]) -> tuple[Fraction | None, i
 
 @dataclass(frozen=True)
 class Held:
-    """The contents of a small table, as part of a question."""
+    """The contents of a small table, or that they are unknown, as part of a question."""
 
     table: Table
-    data: bytes
+    data: bytes | None
     dtype: str
     shape: tuple[int, ...]
     batched: bool
@@ -102,12 +102,16 @@ class Held:
     @staticmethod
     def of(held: TableContents) -> Held | None:
         values = held.contents.values
-        if values is None or values.nbytes > _SMALL:
+        if values is None:
+            return Held(held.table, None, "", held.contents.shape or (), held.contents.batched)
+        if values.nbytes > _SMALL:
             return None
         return Held(held.table, values.tobytes(), values.dtype.str, values.shape, held.contents.batched)
 
     @property
     def contents(self) -> TableContents:
+        if self.data is None:
+            return TableContents(self.table, Contents(None, self.batched, self.shape))
         values = np.frombuffer(self.data, self.dtype).reshape(self.shape)
         return TableContents(self.table, Contents(values, self.batched))
 

@@ -40,7 +40,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "program and schedule": (
         "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
         "compiler.groups", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.orders",
-        "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.pairs",
+        "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.listing",
+        "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.pairs",
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp", "compiler.emit_triton",
