@@ -37,7 +37,7 @@ class _Question:
 
 @dataclass(frozen=True)
 class Planned:
-    """Which tiles a call visits. Tiles are counted over all kernels, and over the batch entries and heads that differ."""
+    """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
 
     program: Program
     schedule: Schedule

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from .assemble import Placed, assemble
 from .candidates import Known, Walk, walks
 from .cost import cost, stand_in_length
+from .extent import Extent
 from .fold import rename_tables
 from .groups import groups
 from .ir import Attention, Expr
 from .normalise import normalise, parts
-from .plan import Kernel, Order, Program, Segment, Tiles, covers, natural
+from .plan import Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
 
 # Natural order is left for what costs at most this share of it.
 _WORTHWHILE = 0.98
@@ -54,6 +55,12 @@ def arrange(
         sink=None if attention.sink is None else rename_tables(attention.sink, numbers),
         tables=attention.tables,
     )
+
+
+def serves(program: Program, extent: Extent) -> bool:
+    """Whether the rows of a launch begin where the program may be used; elsewhere one is arranged as ``shifted``."""
+    period = row_cycle(program)
+    return period == 1 or (extent.q_start is not None and not any(start % period for start in extent.q_start))
 
 
 def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tuple[Kernel, ...]:

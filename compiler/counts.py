@@ -45,7 +45,8 @@ def _clipped_sum(first: Numbers, step: int, count: Numbers, limit: int) -> Numbe
     rises = np.clip(-(first // step), 0, count)  # the first that is no longer clipped to 0
     stays = np.clip(-((first - limit) // step), rises, count)  # and the first that is clipped to the limit
     between = stays - rises
-    return first * between + step * (between * (rises + stays - 1) // 2) + limit * (count - stays)
+    found: Numbers = first * between + step * (between * (rises + stays - 1) // 2) + limit * (count - stays)
+    return found
 
 
 class Totals(NamedTuple):

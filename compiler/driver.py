@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .arrange import arrange
+from .arrange import arrange, serves
 from .evaluate import evaluate
 from .extent import Contents, Extent
 from .ir import Attention
@@ -58,7 +58,10 @@ class Way:
 
     @cached_property
     def program(self) -> Program:
-        return arrange(self.attention, self.tiles, self.extent.heads)
+        plain = arrange(self.attention, self.tiles, self.extent.heads)
+        if serves(plain, self.extent):
+            return plain
+        return arrange(self.attention, self.tiles, self.extent.heads, shifted=True)
 
     @cached_property
     def schedule(self) -> Schedule:

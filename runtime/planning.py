@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiler.arrange import arrange
+from ..compiler.arrange import arrange, serves
 from ..compiler.extent import Contents, Extent
 from ..compiler.ir import HEAD, HEADS, Attention, walk
 from ..compiler.plan import Program, Schedule, Tiles
@@ -122,8 +122,12 @@ def plan_of(attention: Attention, extent: Extent, contents: tuple[Contents, ...]
     The program is the same for every length: a call of another one makes only a schedule.
     """
     known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
-    form = identity(attention), tiles, extent.heads if _heads_differ(attention) else None, known
-    arranged = _programs.get(form, lambda: _arranged(attention, *form[1:]))
+    heads = extent.heads if _heads_differ(attention) else None
+    for shifted in (False, True):
+        form = identity(attention), tiles, heads, known, shifted
+        arranged = _programs.get(form, lambda form=form: _arranged(attention, *form[1:]))
+        if serves(arranged.program, extent):
+            break
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
     key = (*form, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
@@ -135,8 +139,10 @@ def _heads_differ(attention: Attention) -> bool:
     return not {HEAD, HEADS}.isdisjoint(walk(attention.mask))
 
 
-def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int]) -> _Arranged:
-    program = arrange(attention, tiles, heads, known)
+def _arranged(
+    attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
+) -> _Arranged:
+    program = arrange(attention, tiles, heads, known, shifted)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
     return _Arranged(program, tuple(matters))
