@@ -139,9 +139,7 @@ def _heads_differ(attention: Attention) -> bool:
     return not {HEAD, HEADS}.isdisjoint(walk(attention.mask))
 
 
-def _arranged(
-    attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
-) -> _Arranged:
+def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool) -> _Arranged:
     program = arrange(attention, tiles, heads, known, shifted)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
