@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnc.compiler.arrange import arrange
 from attnc.compiler.fold import rename_tables
-from attnc.compiler.ir import DEFAULT_SCALE, Attention
 from attnc.compiler.plan import Program
 from attnc.compiler.render_cpp import CppVariant, Element, Pass, render_cpp
 from attnc.compiler.source import KernelSource
+from attnc.compiler.structure import lift
 from attnc.runtime import build, cpu
 from attnc.runtime.settings import settings
 
-from .cpp_dense import Shape, launch
+from .cpp_dense import Shape, launch, natural_program
 from .cpp_patterns import PATTERNS
 
 VARIANT = CppVariant("forward", 8, 8, "float32", "float32", False, False, ())
@@ -34,15 +33,14 @@ def program(name: str, tile: int = 16, called: str = "") -> Program:
     """The program of a pattern, its tables called something else in the text if wanted."""
     pattern = PATTERNS[name]
     names = {table.name: f"{called}{table.name}" for table in pattern.tables}
-    whole = Attention(
-        "test",
-        rename_tables(pattern.mask, names),
-        rename_tables(pattern.score, names),
-        DEFAULT_SCALE,
-        None if pattern.sink is None else rename_tables(pattern.sink, names),
-        tuple(replace(table, name=names[table.name]) for table in pattern.tables),
+    renamed = replace(
+        pattern,
+        mask=rename_tables(pattern.mask, names),
+        score=rename_tables(pattern.score, names),
+        sink=None if pattern.sink is None else rename_tables(pattern.sink, names),
+        tables=tuple(replace(table, name=names[table.name]) for table in pattern.tables),
     )
-    return arrange(whole, tile, tile)
+    return lift(natural_program(renamed, (tile, tile))).program
 
 
 def text(name: str, variant: CppVariant = VARIANT, tile: int = 16, called: str = "") -> str:
@@ -70,6 +68,7 @@ def test_same_structure_same_text_and_different_structures_differ() -> None:
     variants = [
         VARIANT, replace(VARIANT, direction="backward"), replace(VARIANT, head_dim=9), replace(VARIANT, value_dim=9),
         replace(VARIANT, storage="bfloat16"), replace(VARIANT, wide=True), replace(VARIANT, dropout=True),
+        replace(VARIANT, counting=True),
     ]  # fmt: skip
     assert len({text("window", variant) for variant in variants} | {text("window", tile=32)}) == len(variants) + 1
 
