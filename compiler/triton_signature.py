@@ -14,7 +14,7 @@ from .triton_orders import Walk, make_walk
 from .triton_sites import Site, gradient_sites, pair_tables, used_tables
 from .triton_variant import Variant
 
-MOST_NUMBERS = 64  # of one function's arguments: where there are more, they are read from memory
+MOST_NUMBERS = 256  # of one function's arguments: where there are more, they are read from memory
 
 
 @dataclass(frozen=True)
