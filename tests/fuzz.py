@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_masks, fuzz_names, fuzz_structures, fuzz_text
+from . import fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
@@ -51,6 +51,9 @@ class Campaign:
 CAMPAIGNS = {
     "masks": Campaign(100_000, generate, fuzz_masks.fault),
     "structures": Campaign(2_000, generate, fuzz_structures.fault),
+    "programs": Campaign(10_000, fuzz_programs.generate_any, fuzz_programs.fault),
+    "programs-cpp": Campaign(500, fuzz_programs.generate_any, fuzz_programs.compiled_fault),
+    "programs-interpreted": Campaign(100, fuzz_programs.small, fuzz_programs.interpreted_fault),
     "interpreted": Campaign(200, fuzz_structures.small, fuzz_structures.interpreted_fault),
     "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
     "names": Campaign(10_000, generate, fuzz_names.fault),

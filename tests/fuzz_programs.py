@@ -1,0 +1,212 @@
+"""One random mask as programs in many orders: carried out by the judge of schedules, and by the kernels.
+
+Each program is arranged as the compiler chooses, and again with a walk drawn at random for each term, heads together or
+apart, as for a launch of which the host does not know everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import torch
+
+from attnc.compiler import ir
+from attnc.compiler.arrange import arrange, serves
+from attnc.compiler.assemble import Placed, assemble
+from attnc.compiler.candidates import Known, walks
+from attnc.compiler.describe import program as described
+from attnc.compiler.evaluate import OutOfTableError
+from attnc.compiler.execute import Inputs, execute, mask, visits
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.fold import rename_tables
+from attnc.compiler.groups import groups
+from attnc.compiler.ir import Expr
+from attnc.compiler.normalise import normalise, parts
+from attnc.compiler.plan import Kernel, Program, Tiles
+from attnc.compiler.schedule import schedule
+from attnc.runtime import planning
+from attnc.runtime.call import Call
+from attnc.runtime.reference import reference
+
+from . import fuzz_structures
+from .fuzz_masks import Bound, bound
+from .generate import Program as Text
+from .generate import generate
+from .generate_walked import generate_walked
+
+TILES = (Tiles(8, 4, 2), Tiles(4, 8, 4), Tiles(16, 16, 16), Tiles(5, 3, 2), Tiles(32, 8, 4))
+FORCED = 2
+TOLERANCE = 1e-9
+
+
+def generate_any(seed: int, *, largest: int = 64) -> Text:
+    """Of three programs one as anyone might write it, and two for whose masks orders are found."""
+    return generate(seed, largest=largest) if seed % 3 == 0 else generate_walked(seed, largest=largest)
+
+
+def small(seed: int) -> Text:
+    """The program of a seed, for a call that the interpreter can bear."""
+    return generate_any(seed, largest=40)
+
+
+def forced(
+    attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
+) -> Program:
+    """A program of the attention, each of its terms in one of the walks that suit it, drawn at random."""
+    plain = arrange(attention, tiles, None, frozenset())
+    may_know = Known(tiles, plain.tables, frozenset(map(str, known)))
+    apart = groups(plain.mask, heads) if heads is not None and draw.random() < 0.7 else ()
+    if len(apart) < 2:
+        return replace(plain, kernels=_drawn(plain.mask, may_know, shifted, draw))
+    kernels = (
+        replace(kernel, heads=group.heads) for group in apart for kernel in _drawn(group.mask, may_know, shifted, draw)
+    )
+    return replace(plain, kernels=tuple(kernels))
+
+
+def _drawn(condition: Expr, known: Known, shifted: bool, draw: Random) -> tuple[Kernel, ...]:
+    placed = tuple(
+        Placed(number, term, draw.choice(walks(term, known, shifted)))
+        for number, part in enumerate(normalise(condition))
+        for term in part
+    )
+    return assemble(placed, parts(condition), known.tiles, known.tables)
+
+
+def fault(program: Text) -> str | None:
+    """What is wrong with a program's mask in any of its orders: the pairs visited, or the result; None if nothing."""
+    subject, draw = bound(program), Random(program.seed)
+    judge = _Judge(subject, draw)
+    for attempt in range(1 + FORCED):
+        tiles = draw.choice(TILES)
+        known, extent = judge.all_known, subject.program.sizes.extent
+        if attempt and draw.random() < 0.3:  # what the host does not know, the schedule must do without
+            known = frozenset(number for number in known if draw.random() < 0.5)
+            extent = replace(extent, q_start=None) if draw.random() < 0.3 else extent
+        made = None
+        for shifted in (False, True):
+            if attempt:
+                made = forced(subject.attention, tiles, extent.heads, known, shifted, draw)
+            else:
+                made = arrange(subject.attention, tiles, extent.heads, known, shifted)
+            if serves(made, extent):
+                break
+        assert made is not None
+        told = f"{tiles}, {'drawn' if attempt else 'chosen'}, known {sorted(known)}, rows from {extent.q_start}"
+        try:
+            found = judge.fault(made, extent, known)
+        except Exception as error:
+            error.add_note(f"{told}\n{described(made)}")
+            raise
+        if found is not None:
+            return f"{told}: {found}\n{described(made)}"
+    return None
+
+
+class _Judge:
+    """Holds programs of one mask against the dense definition."""
+
+    def __init__(self, subject: Bound, draw: Random) -> None:
+        self.subject, self.extent = subject, subject.program.sizes.extent
+        self.contents = tuple(subject.contents.values())
+        self.all_known = frozenset(range(len(self.contents)))
+        self.inputs, self.expected = _reference(subject, draw.getrandbits(31))
+
+    def fault(self, program: Program, extent: Extent, known: frozenset[int]) -> str | None:
+        """``extent`` and ``known``: as far as the host knows them."""
+        held = tuple(own if number in known else _hidden(own) for number, own in enumerate(self.contents))
+        plan = schedule(program, extent, held)
+        kept = mask(program, self.extent, self.contents)
+        for by_key in (False, True):
+            found = visits(program, plan, self.extent, self.contents, by_key=by_key)
+            wrong = np.argwhere(found != kept)
+            if len(wrong):
+                place = tuple(wrong[0].tolist())
+                way = "by key" if by_key else "by query"
+                return f"{len(wrong)} pairs counted wrongly {way}; {place} {found[place]} times, not {kept[place]}"
+        if self.expected is None:
+            return None
+        result = execute(program, plan, self.extent, self.contents, self.inputs)
+        for name, own, right in (("out", result.out, self.expected[0]), ("lse", result.lse, self.expected[1])):
+            error = _error(own, right)
+            if not error <= TOLERANCE:
+                return f"{name} differs by {error:.3g}"
+        return None
+
+
+def _hidden(held: Contents) -> Contents:
+    assert held.values is not None
+    wide = held.values.dtype == np.int64
+    return Contents(None, held.batched, held.values.shape, wide)
+
+
+def _reference(subject: Bound, seed: int) -> tuple[Inputs, tuple[np.ndarray, np.ndarray] | None]:
+    """Inputs in float64 and what they give by the definition; None where that refuses an index."""
+    sizes, generator = subject.program.sizes, torch.Generator().manual_seed(seed)
+    batch = max([sizes.batch, *(len(x.values) for x in subject.contents.values() if x.batched)])
+    q, k, v = (
+        torch.randn(batch, sizes.heads, tokens, 4, generator=generator, dtype=torch.float64)
+        for tokens in (sizes.m, sizes.n, sizes.n)
+    )
+    scale = torch.full((), 0.5, dtype=torch.float64)
+    tables = {
+        table.name: torch.from_numpy(subject.contents[table.name].values) for table in subject.attention.parameters
+    }
+    starts = torch.tensor(sizes.q_start) if len(sizes.q_start) > 1 else None
+    call = Call(q, k, v, tables, scale, sizes.q_start[0], starts, 0.0, 0)
+    inputs = Inputs(q.numpy(), k.numpy(), v.numpy(), np.full(sizes.heads, 0.5))
+    try:
+        out, lse = reference(subject.attention, call)
+    except OutOfTableError:
+        return inputs, None
+    return inputs, (out.numpy(), lse.numpy())
+
+
+def _error(own: np.ndarray, right: np.ndarray) -> float:
+    same = own == right  # infinities included
+    if same.all():
+        return 0.0
+    if not np.isfinite(own[~same]).all():
+        return float("inf")
+    finite = right[np.isfinite(right)]
+    return float(np.abs(own - right)[~same].max() / max(1.0, np.abs(finite).max(initial=0.0)))
+
+
+@contextmanager
+def drawn_orders(seed: int) -> Iterator[None]:
+    """Calls within it are arranged with walks drawn at random in place of the compiler's choice."""
+
+    def drawn(
+        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
+    ) -> Program:
+        return forced(attention, tiles, heads, known, shifted, Random(seed))
+
+    before: Sequence[object] = planning.arrange, planning._programs, planning._plans
+    planning.arrange, planning._programs, planning._plans = drawn, planning.Kept(8), planning.Kept(8)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        planning.arrange, planning._programs, planning._plans = before  # type: ignore[assignment]
+
+
+def _kernels(judge: Callable[[Text], str | None], program: Text) -> str | None:
+    """Forward and backward of two orders on an executor: the one chosen, or else drawn as the seed says."""
+    if program.seed % 4 == 0:
+        return judge(program)
+    with drawn_orders(program.seed):
+        found = judge(program)
+    return None if found is None else f"in drawn orders: {found}"
+
+
+def compiled_fault(program: Text) -> str | None:
+    """What is wrong with the kernels of the executor at hand, in one order."""
+    return _kernels(fuzz_structures.fault, program)
+
+
+def interpreted_fault(program: Text) -> str | None:
+    """The same with the Triton kernels in the interpreter."""
+    return _kernels(fuzz_structures.interpreted_fault, program)
