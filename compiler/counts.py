@@ -69,7 +69,9 @@ def totals(program: Program, schedule: Schedule, extent: Extent) -> Totals:
         for segment, held in zip(kernel.segments, its.segments, strict=True):
             found = visited(held.by_query, rows, tile_count(segment.keys, held.keys, schedule.n))
             full, partial = full + int(found.full.sum()), partial + int(found.partial.sum())
-            of_slot = (found.full + found.partial).mean()  # every slot is of as many batch entries and heads
+            of_slot = (found.full + found.partial).sum() / max(
+                len(found.full), 1
+            )  # every slot is of as many batch entries and heads
             lanes += float(of_slot) * kernel.rows.tile * segment.keys.tile * heads
     queries = extent.heads * _lanes(program.kernels[0], schedule.m) if program.kernels else 0
     return Totals(full, partial, lanes / queries if queries else 0.0)

@@ -246,6 +246,11 @@ def _step(view: View) -> int:
     return main.stride * main.tile
 
 
+def _far(view: View) -> int:
+    """Tiles along the main axis that no call has."""
+    return min(_FAR // _step(view), HORIZON // 2 // view.minor_tiles)
+
+
 def _endless(view: View) -> ViewSide:
     """The tiles of the first class, on both sides of the first."""
     inner = view.axes[view.main :]
@@ -262,7 +267,7 @@ def _classifier(asked: Question, tables: Mapping[str, TableContents]) -> Classif
 def _derived(asked: Question, reach: int | None, tables: Mapping[str, TableContents]) -> Template | None:
     """Classify one period. ``reach``: key tiles to look at on either side; None for all."""
     count, unit = asked.steps.period, asked.keys.minor_tiles
-    far = _FAR // _step(asked.keys) if reach is None else -(-reach // unit)
+    far = _far(asked.keys) if reach is None else -(-reach // unit)
     if reach is not None and count * 2 * far * unit > _MOST_TILES:
         return None
     space = Space(_endless(asked.rows), _endless(asked.keys), asked.slots)
@@ -309,7 +314,7 @@ def _remembered_apart(asked: Question) -> bool:
 
 def _found_apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
     keys, classes = asked.keys, _classes(asked.keys)
-    far = _FAR // _step(keys)
+    far = _far(keys)
     lengths = [2 * axis.tiles - 1 for axis in classes]
     differences = [Counted(Axis(axis.stride, length), length) for axis, length in zip(classes, lengths, strict=True)]
     inner = [Counted(axis, 2 * far if axis.length is None else axis.tiles) for axis in keys.axes[keys.main :]]

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler import schedule as scheduling
+from attnc.compiler import fold, ways
 from attnc.compiler.arrange import arrange
+from attnc.compiler.counts import Totals, totals
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Attention, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
 from attnc.compiler.module import bind, load_shipped
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Kernel, Program, Runs, Schedule, Segment, natural
+from attnc.compiler.plan import EMPTY, FULL, Bounds, Kernel, Program, Segment, TileCount, Tiles, natural
 from attnc.compiler.schedule import schedule, schedule_depends
+from attnc.compiler.visits import Slot, visits
 
 from . import tiles
 from .random_expressions import Generator, dense
@@ -57,32 +58,31 @@ def documents(n: int, count: int, seed: int = 0) -> Contents:
     return Contents(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32))
 
 
-def check_merged(runs: Runs) -> None:
-    """Neighbouring runs of one row and one kind are one run."""
-    row = np.repeat(np.arange(len(runs.pointer) - 1), np.diff(runs.pointer))
-    touching = (row[1:] == row[:-1]) & (runs.start[1:] == (runs.start + runs.length)[:-1])
-    assert not (touching & (runs.kind[1:] == runs.kind[:-1])).any()
+def check(program: Program, extent: Extent, contents: tuple[Contents, ...] = ()) -> Totals:
+    plan = schedule(program, extent, contents)
+    assert tiles.fault(program, plan, extent, contents) is None
+    return totals(program, plan, extent)
 
 
-def check(plan: Schedule, mask: np.ndarray[Any, Any]) -> None:
-    assert tiles.fault(mask, plan) is None
-    check_merged(plan.by_query)
-    check_merged(plan.by_key)
+@pytest.fixture(params=["all ways", "few tiles descended"])
+def however_few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way is taken even where there are so few tiles that a descent is cheaper, or not."""
+    if request.param == "all ways":
+        monkeypatch.setattr(ways, "_FEW_TILES", 0)
 
 
+@pytest.mark.usefixtures("however_few")
 @pytest.mark.parametrize("block", range(10))
 def test_random_masks_are_planned_soundly(block: int) -> None:
-    for seed in range(block * 300, block * 300 + 300):
+    for seed in range(block * 200, block * 200 + 200):
         case = Generator(seed).case()
-        query_tile, key_tile = TILES[seed % len(TILES)]
-        plan = schedule(case.program(query_tile, key_tile), case.extent, case.contents)
-        mask = case.dense()
-        fault = tiles.fault(mask, plan)
+        planned = case.program(*TILES[seed % len(TILES)])
+        plan = schedule(planned, case.extent, case.contents)
+        fault = tiles.fault(planned, plan, case.extent, case.contents)
         assert fault is None, f"seed {seed}: {fault}: {case.mask}"
-        check_merged(plan.by_query)
-        check_merged(plan.by_key)
-        assert plan.batch_slots in (1, mask.shape[0])
-        assert plan.head_slots in (1, mask.shape[1])
+        bounds = plan.kernels[0].segments[0].by_query
+        assert bounds.batch_slots in (1, case.dense().shape[0])
+        assert bounds.head_slots in (1, case.extent.heads)
 
 
 PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
@@ -129,13 +129,26 @@ PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
 }
 
 
+@pytest.mark.usefixtures("however_few")
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("extent", [Extent(128, 128), Extent(130, 130), Extent(130, 31, q_start=(99,)), Extent(130, 1)])
 def test_published_patterns_are_planned_soundly(name: str, extent: Extent) -> None:
     mask, tables, contents = PATTERNS[name]
     for tile in (1, 8, 16, 64):
-        plan = schedule(program(mask, *tables, tile=tile), extent, contents)
-        check(plan, dense(mask, tables, contents, extent))
+        check(program(mask, *tables, tile=tile), extent, contents)
+
+
+def planned_totals(program: Program, extent: Extent, contents: tuple[Contents, ...] = ()) -> Totals:
+    """Of a launch too large to be looked at pair by pair."""
+    return totals(program, schedule(program, extent, contents), extent)
+
+
+def row_kinds(bounds: Bounds, tile: int, own: TileCount, other: TileCount) -> np.ndarray[Any, Any]:
+    """The kind of every tile that one tile may visit, in the first slot."""
+    found = np.full(other.total, EMPTY, np.uint8)
+    for first, last, kind in visits(bounds, Slot(0, 0), tile, own, other):
+        found[first:last] = kind
+    return found
 
 
 LARGE = 65_536
@@ -172,11 +185,9 @@ AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
 @pytest.mark.parametrize("name", AFFINE)
 def test_affine_patterns_evaluate_at_most_one_pair_in_a_hundred(name: str) -> None:
     mask, tables, contents = AFFINE[name]
-    plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
-    evaluated = plan.partial * plan.query_tile * plan.key_tile
-    assert evaluated <= LARGE * LARGE // 100
-    check_merged(plan.by_query)
-    check_merged(plan.by_key)
+    assert (
+        planned_totals(program(mask, *tables), Extent(LARGE, LARGE), contents).partial * 64 * 64 <= LARGE * LARGE // 100
+    )
 
 
 PRELUDE: dict[str, tuple[dict[str, int], tuple[Contents, ...]]] = {
@@ -204,8 +215,8 @@ def test_the_prelude_evaluates_at_most_one_pair_in_a_hundred(name: str) -> None:
     constants, contents = PRELUDE[name]
     subject = bind(load_shipped("std"), name, constants)
     assert isinstance(subject, Attention)
-    plan = schedule(arrange(subject, 64, 64), Extent(LARGE, LARGE), contents)
-    assert plan.partial * plan.query_tile * plan.key_tile <= LARGE * LARGE // 100
+    found = planned_totals(arrange(subject, Tiles(64, 64)), Extent(LARGE, LARGE), contents)
+    assert found.partial * 64 * 64 <= LARGE * LARGE // 100
 
 
 @pytest.mark.parametrize(
@@ -222,43 +233,36 @@ def test_the_prelude_evaluates_at_most_one_pair_in_a_hundred(name: str) -> None:
 def test_affine_patterns_are_planned_exactly(name: str, full: int, partial: int) -> None:
     """Tiles are partial only where the pattern's boundary passes through them."""
     mask, tables, contents = AFFINE[name]
-    plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
-    assert (plan.full, plan.partial) == (full, partial)
+    assert planned_totals(program(mask, *tables), Extent(LARGE, LARGE), contents)[:2] == (full, partial)
 
 
 def test_large_plans_are_sound_at_sampled_pairs() -> None:
     """Where the dense mask would be too large, tiles drawn at random are compared pair by pair."""
     draw = np.random.default_rng(0)
     for mask, tables, contents in AFFINE.values():
-        plan = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents)
-        for row in draw.integers(0, plan.query_tiles, 6):
-            first, last = plan.by_query.pointer[row : row + 2]
-            kinds = np.zeros(plan.key_tiles, np.uint8)
-            for run in range(first, last):
-                start = plan.by_query.start[run]
-                kinds[start : start + plan.by_query.length[run]] = plan.by_query.kind[run]
+        bounds = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents).kernels[0].segments[0].by_query
+        count = natural(64).tiles(LARGE)
+        for row in draw.integers(0, count.total, 6):
+            kinds = row_kinds(bounds, int(row), count, count)
             rows = dense(mask, tables, contents, Extent(LARGE, 64, q_start=(int(row) * 64,)))[0, 0]
-            by_tile = rows.reshape(64, plan.key_tiles, 64)
+            by_tile = rows.reshape(64, count.total, 64)
             assert not by_tile.any((0, 2))[kinds == EMPTY].any()
             assert by_tile.all((0, 2))[kinds == FULL].all()
 
 
-def test_a_tile_that_sticks_out_is_never_full() -> None:
-    plan = schedule(program(TRUE, tile=16), Extent(40, 24), ())
-    kinds, _ = tiles.kinds(plan)
-    assert kinds[0, 0].tolist() == [[FULL, FULL, PARTIAL], [PARTIAL, PARTIAL, PARTIAL]]
+def test_a_full_tile_may_hang_over_the_end() -> None:
+    assert check(program(TRUE, tile=16), Extent(40, 24))[:2] == (6, 0)
     beyond = fold.less_equal(Const(40), K)  # true only past the last key
-    assert schedule(program(beyond, tile=16), Extent(40, 24), ()).partial == 0
+    assert check(program(beyond, tile=16), Extent(40, 24))[:2] == (0, 0)
 
 
 def test_nothing_to_plan() -> None:
     for extent in (Extent(0, 5), Extent(5, 0), Extent(0, 0), Extent(5, 5, heads=0)):
-        plan = schedule(program(fold.less(HEAD, K)), extent, ())
-        assert plan.full == plan.partial == 0
-        assert len(plan.by_query.pointer) == plan.head_slots * plan.query_tiles + 1
-        assert len(plan.by_key.pointer) == plan.head_slots * plan.key_tiles + 1
+        for mask in (fold.less(HEAD, K), CAUSAL, TRUE, fold.conjunction(CAUSAL, fold.less(HEAD, K))):
+            assert planned_totals(program(mask), extent)[:2] == (0, 0) or extent.n * extent.m
     nobody = Contents(np.zeros((0, 8), np.int32), batched=True)
-    assert schedule(program(SAME_DOCUMENT, DOCUMENTS), Extent(8, 8), (nobody,)).batch_slots == 1
+    plan = schedule(program(SAME_DOCUMENT, DOCUMENTS), Extent(8, 8), (nobody,))
+    assert plan.kernels[0].segments[0].by_query.batch_slots == 1
 
 
 def test_slots_stand_only_where_plans_differ() -> None:
@@ -267,9 +271,10 @@ def test_slots_stand_only_where_plans_differ() -> None:
 
     def slots(mask: Expr, contents: tuple[Contents, ...] = (), extent: Extent = extent) -> tuple[int, int]:
         tables = (DOCUMENTS,) if contents else ()
-        plan = schedule(program(mask, *tables, tile=2), extent, contents)
-        check(plan, dense(mask, tables, contents, extent))
-        return plan.batch_slots, plan.head_slots
+        planned = program(mask, *tables, tile=2)
+        check(planned, extent, contents)
+        bounds = schedule(planned, extent, contents).kernels[0].segments[0].by_query
+        return bounds.batch_slots, bounds.head_slots
 
     assert slots(CAUSAL) == (1, 1)
     assert slots(fold.less(K, HEAD)) == (1, 2)
@@ -284,12 +289,12 @@ def test_slots_stand_only_where_plans_differ() -> None:
 
 def test_what_only_the_device_knows_is_partial() -> None:
     unknown = (Contents(None, batched=True, shape=(3, 64)),)
-    plan = schedule(program(fold.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16), Extent(64, 64), unknown)
-    assert (plan.batch_slots, plan.full, plan.partial) == (1, 0, 10)
-    rows = schedule(program(CAUSAL, tile=16), Extent(64, 16, q_start=None), ())
-    assert (rows.full, rows.partial) == (0, 4)
-    known = schedule(program(fold.less(K, Const(32)), tile=16), Extent(64, 16, q_start=None), ())
-    assert (known.full, known.partial) == (2, 0)
+    documents = program(fold.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16)
+    assert schedule(documents, Extent(64, 64), unknown).kernels[0].segments[0].by_query.batch_slots == 1
+    assert planned_totals(documents, Extent(64, 64), unknown)[:2] == (0, 10)
+    later = Extent(64, 16, q_start=None)
+    assert planned_totals(program(CAUSAL, tile=16), later)[:2] == (0, 4)
+    assert planned_totals(program(fold.less(K, Const(32)), tile=16), later)[:2] == (2, 0)
 
 
 def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
@@ -297,32 +302,27 @@ def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
     mask, _, _ = PATTERNS["grid"]
     wide = fold.substitute(mask, {Const(13): Const(200)})
     extent = Extent(2400, 2400)
-    plan = schedule(program(wide), extent, ())
     holds = dense(wide, (), (), extent)[0, 0]
     padded = np.zeros((2432, 2432), bool)
     padded[:2400, :2400] = holds
     needed = int(padded.reshape(38, 64, 38, 64).any((1, 3)).sum())
-    assert tiles.fault(holds[None, None], plan) is None
-    assert plan.partial <= 1.25 * needed
+    assert check(program(wide), extent).partial <= 1.25 * needed
 
 
-def test_a_finer_look_calls_no_tile_full_that_sticks_out() -> None:
+def test_a_finer_look_calls_a_tile_full_by_its_parts() -> None:
     low = fold.less(fold.mod(K, 16), Const(8))
     high = fold.less_equal(Const(8), fold.mod(fold.add(K, Const(8)), 16))
-    plan = schedule(program(fold.iff(low, high), tile=32), Extent(72, 72), ())
-    assert (plan.full, plan.partial) == (4, 5)
-    check(plan, np.ones((1, 1, 72, 72), bool))
+    assert check(program(fold.iff(low, high), tile=32), Extent(72, 72))[:2] == (9, 0)
 
 
 def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = fold.conjunction(CAUSAL, fold.equal(fold.mod(D, 4), Const(0)))
+    odd = fold.equal(fold.mod(fold.hashed(Q, K), 4), Const(0))  # no other way than to descend
+    mask = fold.conjunction(CAUSAL, odd)
     extent = Extent(256, 256)
-    exact = schedule(program(mask, tile=2), extent, ())
-    monkeypatch.setattr(scheduling, "_MOST_BOXES", 700)
-    coarse = schedule(program(mask, tile=2), extent, ())
-    check(coarse, dense(mask, (), (), extent))
+    exact = check(program(mask, tile=2), extent)
+    monkeypatch.setattr(ways, "_MOST_BOXES", 700)
+    coarse = check(program(mask, tile=2), extent)
     assert exact.partial < coarse.partial < 128 * 128
-    assert len(coarse.by_query.start) < 700
 
 
 def test_which_tables_decide_a_schedule() -> None:

@@ -2,69 +2,143 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Runs, Schedule
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.orders import tokens_of
+from attnc.compiler.plan import (
+    EMPTY,
+    FULL,
+    PARTIAL,
+    Bounds,
+    Kernel,
+    KernelSchedule,
+    Listing,
+    Order,
+    Program,
+    Runs,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+    TileCount,
+    tile_count,
+)
+
+from .random_expressions import dense
 
 Kinds = NDArray[np.uint8]  # [batch slots, head slots, query tiles, key tiles]
 
 
-def kinds(schedule: Schedule) -> tuple[Kinds, Kinds]:
-    """The kind of every tile, as the query-major rows and as the key-major rows have it, both query-major here.
+def kinds(bounds: Bounds, own: TileCount, other: TileCount) -> Kinds:
+    """The kind of every tile, a row for each tile of the side that the bounds are of.
 
-    Raises AssertionError where runs overlap, go backwards or leave the tiles.
+    Raises AssertionError where runs overlap, go backwards, are not joined or leave the int32 tiles.
     """
-    slots = schedule.batch_slots * schedule.head_slots
-    shape = schedule.batch_slots, schedule.head_slots, schedule.query_tiles, schedule.key_tiles
-    by_query = _spread(schedule.by_query, slots * schedule.query_tiles, schedule.key_tiles).reshape(shape)
-    by_key = _spread(schedule.by_key, slots * schedule.key_tiles, schedule.query_tiles)
-    by_key = by_key.reshape(*shape[:2], schedule.key_tiles, schedule.query_tiles).swapaxes(2, 3)
-    return by_query, by_key
+    _check_runs(bounds.runs, bounds.batch_slots * bounds.head_slots * bounds.period)
+    slots = bounds.batch_slots * bounds.head_slots
+    found = np.full((slots, own.total, other.total), EMPTY, np.uint8)
+    pointer, start, length, kind = (values.tolist() for values in vars(bounds.runs).values())
+    for tile in range(own.total):
+        of_class, along = divmod(tile, own.per_class) if bounds.aligned else (0, tile)
+        limit = other.per_class if bounds.aligned else other.total
+        move, base = along // bounds.period * bounds.shift, of_class * limit
+        for slot in range(slots):
+            row = slot * bounds.period + along % bounds.period
+            for run in range(pointer[row], pointer[row + 1]):
+                low, high = max(start[run] + move, 0), min(start[run] + length[run] + move, limit)
+                found[slot, tile, base + low : base + max(low, high)] = kind[run]
+    return found.reshape(bounds.batch_slots, bounds.head_slots, own.total, other.total)
 
 
-def _spread(runs: Runs, rows: int, columns: int) -> Kinds:
+def _check_runs(runs: Runs, rows: int) -> None:
+    assert [values.dtype for values in vars(runs).values()] == [np.int64, np.int32, np.int32, np.uint8]
     assert len(runs.pointer) == rows + 1
     assert runs.pointer[0] == 0
     assert runs.pointer[-1] == len(runs.start) == len(runs.length) == len(runs.kind)
-    kinds = np.full((rows, columns), EMPTY, np.uint8)
+    assert (np.diff(runs.pointer) >= 0).all()
     if not len(runs.start):
-        return kinds
+        return
     assert runs.length.min() > 0
     assert np.isin(runs.kind, (PARTIAL, FULL)).all()
     row = np.repeat(np.arange(rows), np.diff(runs.pointer))
-    start, length = runs.start.astype(np.int64), runs.length.astype(np.int64)
-    assert start.min() >= 0
-    assert (start + length).max() <= columns
+    start, end = runs.start.astype(np.int64), runs.start.astype(np.int64) + runs.length
     same_row = row[1:] == row[:-1]
-    assert (start[1:] >= (start + length)[:-1])[same_row].all(), "runs of one row overlap or go backwards"
-    offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    kinds[np.repeat(row, length), np.repeat(start, length) + offset] = np.repeat(runs.kind, length)
-    return kinds
+    assert (start[1:] >= end[:-1])[same_row].all(), "runs of one row overlap or go backwards"
+    joined = (start[1:] == end[:-1]) & (runs.kind[1:] == runs.kind[:-1])
+    assert not joined[same_row].any(), "neighbouring runs of one kind are two"
 
 
-def fault(mask: NDArray[Any], schedule: Schedule) -> str | None:
-    """What is wrong with the schedule of a dense mask ``[batch, heads, m, n]``, bool or counts, or None."""
-    by_query, by_key = kinds(schedule)
-    if (by_query != by_key).any():
-        return "the backward order visits other tiles than the forward order"
-    full, partial = int((by_query == FULL).sum()), int((by_query == PARTIAL).sum())
-    if (full, partial) != (schedule.full, schedule.partial):
-        return f"{full} full and {partial} partial tiles, but the schedule says {schedule.full} and {schedule.partial}"
-    rows = np.arange(0, mask.shape[2], schedule.query_tile)
-    columns = np.arange(0, mask.shape[3], schedule.key_tile)
-    if not len(rows) or not len(columns):
-        return None
-    holds = np.maximum.reduceat(np.maximum.reduceat(mask != 0, rows, axis=2), columns, axis=3)
-    lacks = np.maximum.reduceat(np.maximum.reduceat(mask != 1, rows, axis=2), columns, axis=3)
-    for kind, wrong, word in (
-        (EMPTY, holds, "empty holds a pair"),
-        (FULL, lacks, "full lacks a pair or counts one twice"),
-    ):
-        found = np.argwhere((by_query == kind) & wrong)
-        if len(found):
-            first = found[0].tolist()
-            return f"{len(found)} tiles called {word}; the first at [batch, head, query tile, key tile] = {first}"
+def fault(program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents]) -> str | None:
+    """What is wrong with a schedule, by every pair of every segment; or None."""
+    for number, (kernel, its) in enumerate(zip(program.kernels, schedule.kernels, strict=True)):
+        for place, (segment, bounds) in enumerate(zip(kernel.segments, its.segments, strict=True)):
+            found = segment_fault(kernel, its, segment, bounds, program, extent, contents)[0]
+            if found is not None:
+                return f"kernel {number}, segment {place}: {found}"
     return None
+
+
+def segment_fault(
+    kernel: Kernel,
+    its: KernelSchedule,
+    segment: Segment,
+    bounds: SegmentSchedule,
+    program: Program,
+    extent: Extent,
+    contents: Sequence[Contents],
+) -> tuple[str | None, int]:
+    """The same of one segment, and how many tiles were looked at."""
+    rows, keys = (
+        tile_count(kernel.rows, its.rows, extent.m),
+        tile_count(segment.keys, bounds.keys, extent.n),
+    )
+    by_query, by_key = kinds(bounds.by_query, rows, keys), kinds(bounds.by_key, keys, rows).swapaxes(2, 3)
+    if by_query.shape != by_key.shape or (by_query != by_key).any():
+        return "the backward order visits other tiles than the forward order", 0
+    mask = dense(segment.condition, program.tables, tuple(contents), extent)
+    heads = list(range(extent.heads) if kernel.heads is None else kernel.heads)
+    tiles = 0
+    for batch in range(len(mask)):
+        for place, head in enumerate(heads):
+            own = _tokens(kernel.rows, its.rows, rows.total, extent.m, batch, place)
+            other = _tokens(segment.keys, bounds.keys, keys.total, extent.n, batch, place)
+            called = by_query[batch if len(by_query) > 1 else 0, place if by_query.shape[1] > 1 else 0]
+            holds, lacks = tile_truth(mask[batch, head], own, other)
+            tiles += called.size
+            for kind, wrong, word in (
+                (EMPTY, holds, "empty holds a pair"),
+                (FULL, lacks, "full lacks a pair or counts one twice"),
+            ):
+                found = np.argwhere((called == kind) & wrong)
+                if len(found):
+                    where = [batch, head, *found[0].tolist()]
+                    text = f"{len(found)} tiles called {word}; the first at [batch, head, row tile, key tile] = {where}"
+                    return text, tiles
+    return None, tiles
+
+
+def tile_truth(
+    mask: NDArray[Any], rows: NDArray[np.int64], keys: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether some pair of each tile counts, and whether some counts not just once, ``[row tiles, key tiles]``."""
+    padded = np.ones((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
+    padded[:-1, :-1] = mask
+    present = np.ones_like(padded, bool)
+    present[-1], present[:, -1] = False, False
+    pairs = np.ix_(rows.ravel(), keys.ravel())
+    shape = rows.shape[0], rows.shape[1], keys.shape[0], keys.shape[1]
+    its, there = padded[pairs].reshape(shape), present[pairs].reshape(shape)
+    return ((its != 0) & there).any((1, 3)), ((its != 1) & there).any((1, 3))
+
+
+def _tokens(
+    order: Order, listing: Listing | None, tiles: int, tokens: int, batch: int, place: int
+) -> NDArray[np.int64]:
+    if listing is None:
+        return tokens_of(order, None, np.arange(tiles), tokens)
+    slot = (batch if listing.batch_slots > 1 else 0) * listing.head_slots + (place if listing.head_slots > 1 else 0)
+    return tokens_of(order, listing.tokens[slot], np.arange(tiles), tokens)
