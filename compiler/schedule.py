@@ -6,7 +6,7 @@ same tiles by key are those turned round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from . import ways
@@ -47,8 +47,19 @@ def schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> 
 
 def schedule_depends(program: Program) -> frozenset[int]:
     """The positions in ``program.tables`` of the tables whose contents decide a schedule."""
-    conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
-    return frozenset(int(name) for condition in conditions for name in tables_read(condition))
+    return frozenset(int(name) for condition in _decisive(program) for name in tables_read(condition))
+
+
+def _decisive(program: Program) -> Iterator[Expr]:
+    """What is looked at: conditions, and what lists the tokens of orders."""
+    for kernel in program.kernels:
+        yield from (segment.condition for segment in kernel.segments)
+        for order in (kernel.rows, *(segment.keys for segment in kernel.segments)):
+            match order:
+                case Gathered(condition=condition):
+                    yield condition
+                case Sorted(rank=rank):
+                    yield rank
 
 
 def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:

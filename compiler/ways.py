@@ -300,7 +300,8 @@ def _by_lanes(problem: Problem, apart: Slots) -> Rows | None:
     space = Space(rows, problem.keys.side(apart), apart)
     boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
     count, columns = max(problem.rows.count.total, 1), max(problem.keys.count.total, 1)
-    held = turned(of_boxes(boxes, rows.values.shape[1], apart.count), Steps(rows.values.shape[1], 0), columns)
+    lanes = max(rows.values.shape[1], 1)
+    held = turned(of_boxes(boxes, lanes, apart.count), Steps(lanes, 0), columns)
     assert held is not None
     return turned(_of_lanes(held, columns, problem.rows.tile, rows), Steps(columns, 0), count)
 
