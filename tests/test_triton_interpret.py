@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .shipped_support import SHIPPED
+from .triton_cases import FORCED
 from .triton_patterns import cases
+from .triton_programs import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 Report = dict[str, dict[str, tuple[float, float]]]
@@ -20,15 +23,31 @@ Report = dict[str, dict[str, tuple[float, float]]]
 @pytest.fixture(scope="module")
 def report() -> Report:
     """Every case, run in one process, because the interpreter is chosen once for a process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.triton_cases"], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: Report = json.loads(done.stdout)
+    found: Report = run("tests.triton_cases")
     return found
 
 
-@pytest.mark.parametrize("name", [case.name for case in cases()])
+def run(module: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, str]:
+    """What is wrong with each program made by hand."""
+    found: dict[str, str] = run("tests.triton_programs")
+    return found
+
+
+@pytest.mark.parametrize("name", checks())
+def test_executes_any_program(name: str, programs: dict[str, str]) -> None:
+    assert not programs[name]
+
+
+@pytest.mark.parametrize("name", [*(case.name for case in cases()), *(f"{name} in parts" for name in FORCED)])
 def test_equals_the_dense_formula(name: str, report: Report) -> None:
     wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
     assert not wrong, wrong

@@ -1,6 +1,6 @@
 """Programs made by hand on the Triton kernels, in Triton's interpreter, against the definition in fp64.
 
-`python -m tests.triton_programs` prints one line of JSON: for each program what was compared, each error and its bound.
+`python -m tests.triton_programs` prints one line of JSON: for each program what is wrong with it, or nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 if __name__ == "__main__":
@@ -16,120 +16,136 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from attnc.compiler.evaluate import Environment, TableValues, environment, interpret
-from attnc.compiler.plan import Program
-from attnc.runtime.arrays import TorchArrays
-from attnc.runtime.launch import Launch, TableArgument
+from attnc.compiler import fold
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import HEAD, TRUE, Const, K, Q
+from attnc.compiler.plan import Gathered, Kernel, Program, Segment, natural
+from attnc.compiler.schedule import schedule
 
 from .brute import brute_schedule
-from .handmade import Case, cases
-from .triton_case import murmur, numbers
-from .triton_cases import BOUNDS, error, laid_out
-
-HEAD_DIM, VALUE_DIM = 20, 16
+from .executors import check, launch_of
+from .handmade import CAUSAL, Case, by_head, cases, divisible, everything, longformer, residues, strided, within
 
 
-def table_arguments(case: Case) -> tuple[TableArgument, ...]:
-    kinds = {"int": np.int32, "order": np.int32, "float": np.float32, "bool": np.uint8, "set": np.uint8}
-    found = []
-    for table, held in zip(case.program.tables, case.contents, strict=True):
-        assert held.values is not None
-        found.append(TableArgument(torch.from_numpy(held.values.astype(kinds[table.element])), held.batched))
-    return tuple(found)
+def owned() -> Program:
+    """One kernel that stores rows of which it speaks for some only: the others get the sink alone."""
+    where = divisible(Q, 3, 1)
+    kernel = Kernel(natural(8), (Segment(natural(4), CAUSAL),), "store", where)
+    return everything(fold.conjunction(where, CAUSAL), kernel, sink=True)
 
 
-def launch_of(case: Case, dtype: torch.dtype, group: int = 1, dropout: float = 0.0, layout: str = "plain") -> Launch:
-    extent = case.extent
-    assert extent.q_start is not None
-    tables = table_arguments(case)
-    batch = max([len(extent.q_start), *(table.tensor.shape[0] for table in tables if table.batched)])
-    kv_heads = extent.heads // group
-    shapes = (
-        (batch, extent.heads, extent.m, HEAD_DIM),
-        (batch, kv_heads, extent.n, HEAD_DIM),
-        (batch, kv_heads, extent.n, VALUE_DIM),
+def shared_keys() -> Program:
+    """Groups of heads that cut across those that share keys."""
+    dilated, plain = fold.conjunction(within(8), divisible(fold.sub(Q, K), 4)), within(3)
+    inner = fold.less(fold.mod(fold.add(HEAD, Const(1)), 4), Const(2))
+    order = residues(4, 2)
+    return everything(
+        fold.choose(inner, dilated, plain),
+        Kernel(order, (Segment(order, dilated),), "store", heads=(3, 0)),
+        Kernel(natural(4), (Segment(natural(4), plain),), "store", heads=(1, 2)),
     )
-    q, k, v = (laid_out(numbers(*shape, seed=seed).to(dtype), layout) for seed, shape in enumerate(shapes))
-    return Launch(
-        case.program, brute_schedule(case.program, extent, case.contents), q, k, v, tables,
-        torch.linspace(0.8, 1.2, extent.heads) / HEAD_DIM**0.5, torch.tensor(extent.q_start), False, dropout, 12345,
-    )  # fmt: skip
 
 
-def bound_of(launch: Launch, tables: Sequence[Tensor]) -> Environment:
-    schedule, heads = launch.schedule, launch.q.shape[1]
-    arrays = TorchArrays(torch.float64, launch.q.device)
-    values = {
-        str(number): TableValues(table, tensor.bool() if table.element in ("set", "bool") else tensor, argument.batched)
-        for number, (table, argument, tensor) in enumerate(
-            zip(launch.program.tables, launch.tables, tables, strict=True)
-        )
-    }
-    return environment(arrays, schedule.n, schedule.m, heads, launch.q_start, values, reached=arrays.constant(False))
+def numerous() -> Program:
+    """More numbers than a function has arguments."""
+    among = fold.disjunction(*(fold.equal(K, Const(i * i)) for i in range(300)))
+    return everything(among, Kernel(natural(8), (Segment(natural(8), among),), "store"))
 
 
-def dense(launch: Launch) -> tuple[list[Tensor], Tensor, Tensor]:
-    """The leaves (q, k, v, float tables), the output and the log-sum-exp, by the definition, in fp64."""
-    q, k, v = (x.detach().double().clone().requires_grad_() for x in (launch.q, launch.k, launch.v))
-    program: Program = launch.program
-    tables = [
-        argument.tensor.double().requires_grad_() if table.element == "float" else argument.tensor
-        for table, argument in zip(program.tables, launch.tables, strict=True)
-    ]
-    group = q.shape[1] // k.shape[1]
-    logits = q @ k.repeat_interleave(group, 1).mT * launch.scale.double()[:, None, None]
-    bound = bound_of(launch, tables)
-    counts = interpret(program.mask, bound).int().expand_as(logits)
-    score = interpret(program.score, replace(bound, logit=logits)).expand_as(logits)
-    score = torch.where(counts > 0, score + counts.clamp(min=1).double().log(), -torch.inf)
-    if program.sink is not None:
-        score = torch.cat([score, interpret(program.sink, bound).expand(*score.shape[:3], 1)], -1)
-    empty = (score == -torch.inf).all(-1, keepdim=True)
-    safe = torch.where(empty, 0.0, score)
-    lse = torch.where(empty[..., 0], -torch.inf, safe.logsumexp(-1))
-    p = torch.where(empty, 0.0, safe.softmax(-1))[..., : launch.schedule.n]
-    if launch.dropout:
-        batch = torch.arange(q.shape[0])[:, None, None, None]
-        place = bound.positions
-        chance = murmur(launch.seed, 0, batch, place["head"], place["q"], place["k"])
-        p = torch.where(chance >= round(launch.dropout * 2**31), p / (1 - launch.dropout), 0.0)
-    leaves = [q, k, v, *(t for t in tables if t.requires_grad)]
-    return leaves, p @ v.repeat_interleave(group, 1), lse
+def whole_rows() -> Program:
+    """Few rows that see all keys, which are cut into parts."""
+    few = divisible(Q, 50)
+    kernels = (
+        Kernel(natural(16), (Segment(natural(16), within(3)),), "store", fold.negation(few)),
+        Kernel(Gathered(few, 2), (Segment(natural(4), TRUE),), "merge", few),
+    )
+    return everything(fold.disjunction(within(3), few), *kernels, sink=True)
 
 
-def compare(launch: Launch) -> dict[str, tuple[float, float]]:
+def more_cases() -> Iterator[Case]:
+    draw = np.random.default_rng(11)
+    chosen = Contents(draw.random((2, 4, 21)) < 0.3, batched=True)
+    for case in (
+        Case("rows owned", owned(), Extent(19, 19, 2)),
+        Case("heads share keys", shared_keys(), Extent(21, 21, 4)),
+        Case("lists of heads that share keys", by_head(), Extent(21, 21, 4), (chosen,)),
+        Case("many numbers", numerous(), Extent(17, 17)),
+        Case("keys in parts", whole_rows(), Extent(110, 110)),
+    ):
+        yield replace(case, contents=(*case.contents, Contents(draw.normal(size=case.extent.n))))
+
+
+def scheduled(case: Case, tolerance: float = 1e-9, dtype: torch.dtype = torch.float64) -> None:
+    """By the bounds that the compiler gives it: closed forms, templates and runs."""
     from attnc.runtime import gpu
 
-    leaves, out, lse = dense(launch)
-    got_out, got_lse = gpu.forward(launch)
-    grad_out, grad_lse = numbers(*out.shape, seed=7).to(got_out.dtype), numbers(*lse.shape, seed=8)
-    got = gpu.backward(launch, got_out, got_lse, grad_out, grad_lse)
-    loss = (out * grad_out.double()).sum() + (torch.where(lse.isfinite(), lse, 0.0) * grad_lse.double()).sum()
-    expected = torch.autograd.grad(loss, leaves, allow_unused=True)
-    bound = BOUNDS[launch.q.dtype]
-    found = {"out": error(got_out, out, bound), "lse": error(got_lse, lse, bound)}
-    gradients = [got.q, got.k, got.v, *(g for g in got.tables if g is not None)]
-    names = ("grad q", "grad k", "grad v", *(f"grad table {i}" for i in range(len(gradients) - 3)))
-    for name, gradient, leaf, wanted in zip(names, gradients, leaves, expected, strict=True):
-        wanted = torch.zeros_like(leaf) if wanted is None else wanted
-        found[name] = error(gradient, wanted.double(), 4 * bound)
-    again = gpu.forward(launch), gpu.backward(launch, got_out, got_lse, grad_out, grad_lse)
-    same = all(torch.equal(a, b) for a, b in zip(again[0], (got_out, got_lse), strict=True))
-    same = same and all(
-        torch.equal(a, b) for a, b in zip((again[1].q, again[1].k, again[1].v), gradients, strict=False)
-    )
-    found["differs from run to run"] = (float(not same), 0.0)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    launch = launch_of(case, schedule(case.program, case.extent, case.contents), wide)
+    inputs = {name: getattr(launch, name).to(dtype) for name in ("q", "k", "v")}
+    check(gpu, case, replace(launch, **inputs), tolerance)
+
+
+def looked_at(case: Case) -> None:
+    """By a row of runs for each tile."""
+    from attnc.runtime import gpu
+
+    check(gpu, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
+
+
+def parted(case: Case) -> None:
+    """The program has split visits: some kernel's keys are in several parts."""
+    from attnc.runtime import gpu
+
+    launch = launch_of(case)
+    call = gpu._prepared(launch)
+    assert max(gpu._rows(call, number, 64).parts for number in range(len(launch.program.kernels))) > 3
+    scheduled(case)
+
+
+def same_in_any_order(case: Case) -> None:
+    """The same probabilities are dropped whatever the order, and results are equal from run to run."""
+    from attnc.runtime import gpu
+
+    mask = case.program.mask
+    plain = replace(case.program, kernels=(Kernel(natural(16), (Segment(natural(16), mask),), "store"),))
+    found = []
+    for program in (case.program, case.program, plain):
+        launch = replace(launch_of(replace(case, program=program)), dropout=0.4, seed=77)
+        out, lse = gpu.forward(launch)
+        gradients = gpu.backward(launch, out, lse, torch.ones_like(out), None)
+        found.append((out, lse, gradients.q, gradients.k, gradients.v))
+    for first, again, other in zip(*found, strict=True):
+        assert torch.equal(first, again)
+        torch.testing.assert_close(first, other, rtol=1e-10, atol=1e-10)
+
+
+def checks() -> dict[str, Callable[[], None]]:
+    """Every comparison by its name."""
+    made = {case.name: case for case in (*cases(), *more_cases())}
+    found: dict[str, Callable[[], None]] = {name: lambda case=case: scheduled(case) for name, case in made.items()}  # type: ignore[misc]
+    for name in ("strided", "blocks", "grid", "counted"):
+        found[f"{name}, runs for each tile"] = lambda case=made[name]: looked_at(case)  # type: ignore[misc]
+    found["keys in parts"] = lambda: parted(made["keys in parts"])
+    half = Case("half", strided(), Extent(37, 37, 2), (Contents(np.linspace(-1, 1, 37)),))
+    found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
+    found["single precision"] = lambda: scheduled(half, 2e-5, torch.float32)
+    dropped = replace(made["longformer"], program=longformer(), extent=Extent(37, 37, 2))
+    found["dropout"] = lambda: same_in_any_order(dropped)
     return found
 
 
 def main(names: Sequence[str]) -> None:
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     report = {}
-    for case in cases():
-        if not names or case.name in names:
-            report[case.name] = compare(launch_of(case, torch.float32))
+    for name, comparison in checks().items():
+        if not names or name in names:
+            try:
+                comparison()
+                report[name] = ""
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong is told
+                report[name] = f"{type(error).__name__}: {error}"
     print(json.dumps(report))
 
 
