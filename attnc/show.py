@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from .compiler.describe import attention as described
 from .compiler.describe import program as described_program
+from .compiler.describe_stages import schedule as described_schedule
+from .compiler.describe_stages import terms as described_terms
 from .compiler.driver import Way
 from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
-from .compiler.plan import FULL, Runs, Schedule, Tiles
+from .compiler.plan import Schedule, Tiles
 from .draw import Picture, blocks, tile_counts, write
 from .inputs import inputs
 from .stage import stage
@@ -116,6 +116,8 @@ def shown(name: str, sight: Sight, columns: int, tinted: bool = False) -> str:
                 return "\n".join(outline(sight.way.tree))
             case "mask":
                 return mask(sight, columns, tinted)
+            case "terms":
+                return described_terms(sight.way.attention)
             case "program":
                 return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
             case "schedule":
@@ -164,27 +166,10 @@ def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture
 
 
 def bounds(sight: Sight) -> str:
-    """The key tiles that each query tile of the chosen head visits."""
+    """The kernels, and which key tiles each of their row tiles visits."""
     way = sight.way
-    lines = [f"{sight.title}: {way.extent.m:,} queries × {way.extent.n:,} keys"]
-    lines += [described_program(way.program, way.schedule), *_rows(way.schedule, sight.head)]
-    return "\n".join(lines)
-
-
-def _rows(planned: Schedule, head: int) -> Iterator[str]:
-    """One line for each query tile: ``rows 64..127: keys 0..63 full, keys 64..127 partial``."""
-    first = min(head, planned.head_slots - 1) * planned.query_tiles
-    for tile in range(planned.query_tiles):
-        top = tile * planned.query_tile
-        visits = ", ".join(_visits(planned.by_query, first + tile, planned))
-        yield f"  rows {top}..{min(top + planned.query_tile, planned.m) - 1}: {visits or 'no keys'}"
-
-
-def _visits(runs: Runs, row: int, planned: Schedule) -> Iterator[str]:
-    for run in np.arange(runs.pointer[row], runs.pointer[row + 1]).tolist():
-        left = int(runs.start[run]) * planned.key_tile
-        right = min(left + int(runs.length[run]) * planned.key_tile, planned.n) - 1
-        yield f"keys {left}..{right} {'full' if runs.kind[run] == FULL else 'partial'}"
+    sizes = f"{sight.name}: {way.extent.m:,} queries × {way.extent.n:,} keys"
+    return f"{sizes}\n{described_schedule(way.program, way.schedule, way.extent)}"
 
 
 def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:

@@ -25,7 +25,6 @@ _WORTHWHILE = 0.98
 _STEP = 0.995
 _MOST_PARTS = 16
 _MOST_TRIED = 96
-NATURAL_ONLY = True
 
 
 def arrange(
@@ -46,10 +45,7 @@ def arrange(
     mask = rename_tables(attention.mask, numbers)
     readable = frozenset(numbers.values()) if known is None else frozenset(map(str, known))
     return Program(
-        # Natural order until the schedule knows the others.
-        kernels=_natural(parts(mask), tiles)
-        if NATURAL_ONLY
-        else _arranged(mask, heads, Known(tiles, attention.tables, readable), shifted),
+        kernels=_arranged(mask, heads, Known(tiles, attention.tables, readable), shifted),
         mask=mask,
         score=rename_tables(attention.score, numbers),
         sink=None if attention.sink is None else rename_tables(attention.sink, numbers),

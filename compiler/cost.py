@@ -32,7 +32,10 @@ SMALL_ROWS = 0.15
 SMALL_KEYS = 1.0
 """Keys: what a key tile costs beside its keys."""
 
-SHORTEST, LONGEST = 2**12, 2**16
+RUN = 4.0
+"""Keys: what a run of tiles costs beside its tiles, where it is planned and where it is begun."""
+
+SHORTEST, LONGEST = 2**14, 2**16
 # Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first.
 _BOXES, _FEWEST, _TOGETHER = 2**15, 24, 16
 _SETS = 16  # tokens that a gathered list of unknown length stands for
@@ -67,7 +70,7 @@ def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[
     found = counted(segment, rows, n, tables)
     keys = found.area + (PARTIAL_TILE - 1) * found.partial
     keys *= 1 if isinstance(segment.keys, View) else GATHER
-    keys *= 1 + SMALL_KEYS / segment.keys.tile
+    keys = keys * (1 + SMALL_KEYS / segment.keys.tile) + RUN * found.runs
     return keys * (1 + SMALL_ROWS * max(log2(tiles.query / rows.tile), 0.0))
 
 
@@ -80,10 +83,11 @@ def _share(rows: Order, n: int) -> float:
 
 @dataclass(frozen=True)
 class Counted:
-    """Keys for each of n queries, on all tiles and on partial ones."""
+    """For each of n queries: keys on all tiles, keys on partial ones, and runs of tiles of one kind."""
 
     area: float
     partial: float
+    runs: float
 
 
 @lru_cache(maxsize=4096)
@@ -95,15 +99,18 @@ def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) ->
     keys = _tile_digits(segment.keys, n, 1)
     row_count, key_count = len(row_digits[0].low) // pieces, len(keys[0].low)
     if not row_count or not key_count:
-        return Counted(0.0, 0.0)
+        return Counted(0.0, 0.0, 0.0)
     sampled = _sample(row_count, max(_BOXES // (key_count * pieces), _FEWEST))
     taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
     asked = _Asked(condition, tables, [_taken(digit, taken) for digit in row_digits], n)
     kinds = asked.kinds(segment.keys, keys).reshape(len(sampled), pieces, key_count)
     visited = (kinds != EMPTY).any(1)
-    partial = visited & (kinds != FULL).any(1)
-    each = row_count / len(sampled) * rows.tile * segment.keys.tile / n
-    return Counted(float(visited.sum() * each), float(partial.sum() * each))
+    tiles = np.where(visited, np.where((kinds == FULL).all(1), FULL, PARTIAL), EMPTY)
+    begins = visited.copy()
+    begins[:, 1:] &= tiles[:, 1:] != tiles[:, :-1]
+    each = row_count / len(sampled) * rows.tile / n
+    keys_each = each * segment.keys.tile
+    return Counted(visited.sum() * keys_each, (tiles == PARTIAL).sum() * keys_each, begins.sum() * each)
 
 
 class _Asked:

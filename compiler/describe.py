@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .ir import TRUE, Apply, Attention, Const, Entry, Expr, Logit, Member, Number, Position, Table
-from .plan import Axis, Gathered, Kernel, Order, Program, Sorted
+from .plan import Axis, Gathered, Kernel, Order, Program, Sorted, View
 
 _BINARY = {
     "or": ("or", 2), "and": ("and", 3), "lt": ("<", 5), "le": ("<=", 5), "eq": ("==", 5), "ne": ("!=", 5),
@@ -46,6 +46,9 @@ def _operation(op: str, args: tuple[Expr, ...], names: Mapping[str, str]) -> tup
         # Comparisons stand alone, and whatever follows `-`, `//`, `%` or `/` binds more tightly than they do.
         first = binds + 1 if binds == _COMPARISON else binds
         rest = binds if op in ("or", "and", "add", "plus", "mul") else binds + 1
+        if op == "add" and isinstance(last := args[-1], Const) and last.type == "int" and last.value < 0:
+            rest_of_sum = args[0] if len(args) == 2 else Apply("add", args[:-1], "int")
+            return _operation("sub", (rest_of_sum, Const(-last.value)), names)
         parts = [_bound(x, rest if i else first, names) for i, x in enumerate(args)]
         return f" {sign} ".join(parts), binds
     match op, args:
@@ -100,16 +103,31 @@ def order(order: Order, names: Mapping[str, str] | None = None) -> str:
             return f"gathered {expression(condition, names)}"
         case Sorted(rank=rank):
             return f"sorted by {expression(rank, names)}"
-    start = f" from {order.offset}" if order.offset else ""
-    match order.axes:
+        case View(axes=axes, offset=offset):
+            return _view(axes, offset)
+
+
+def _view(axes: tuple[Axis, ...], offset: int) -> str:
+    start = f" from {offset}" if offset else ""
+    match axes:
         case (Axis(stride=1, length=None),):
             return f"natural{start}"
-        case (Axis(stride=1, length=classes, tile=1), Axis(stride=stride, length=None)) if classes == stride:
-            return f"residue({stride}){start}"
         case (Axis(stride=stride, length=None),):
             return f"every {stride}{start}"
-    axes = " ".join(f"{'*' if axis.length is None else axis.length}@{axis.stride}" for axis in order.axes)
-    return f"digits {axes}{start}"
+        case (Axis(stride=1, length=count, tile=1), Axis(stride=stride, length=None)) if count == stride:
+            return f"residue({stride}){start}"
+        case (
+            Axis(stride=block, length=count, tile=1),
+            Axis(stride=stride, length=None),
+            Axis(stride=1, length=width),
+        ) if width == block and count is not None and stride == block * count:
+            return f"residue({count}) of blocks of {block}{start}"
+        case (Axis(stride=period, length=None, tile=high), Axis(stride=1, length=width, tile=wide)):
+            if width == period:
+                return f"grid {period} wide in {high}×{wide}{start}"
+            return f"{width} of every {period}{start}"
+    digits = (f"{axis.length or '*'}@{axis.stride}" for axis in axes)
+    return f"digits {' '.join(digits)}{start}"
 
 
 def program(program: Program) -> str:

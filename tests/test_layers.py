@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
         "compiler.groups", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.orders",
         "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.listing",
-        "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.pairs",
+        "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.describe_stages", "compiler.pairs",
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp", "compiler.emit_triton",
