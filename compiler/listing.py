@@ -93,9 +93,7 @@ def ordered_by(
     total = extent.m if by_query else extent.n
     values = held.contents.values if held.contents.batched else held.contents.values[np.newaxis]
     batch = np.arange(apart.batch) if len(values) > 1 else np.zeros(apart.batch, np.int64)
-    start = np.asarray(extent.q_start or (0,), np.int64)
-    if len(start) < apart.batch:
-        start = np.broadcast_to(start[:1], apart.batch)
+    start = np.resize(np.asarray(extent.q_start or (0,), np.int64), apart.batch)
     inside = np.ones((1, 1, 1), bool)
     index: list[Numbers] = [batch[:, None, None]]
     for place, (part, size) in enumerate(zip(order.rank.indices, values.shape[1:], strict=True)):

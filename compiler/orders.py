@@ -207,6 +207,7 @@ def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.
         coordinate = (number % radix)[:, None] * axis.tile + np.arange(axis.tile)
         number = number // radix
         beyond = coordinate >= axis.length if axis.length is not None else np.zeros_like(coordinate, bool)
-        found = (axis.stride * coordinate[:, :, None] + found[:, None, :]).reshape(len(number), -1)
-        absent = (beyond[:, :, None] | absent[:, None, :]).reshape(len(number), -1)
+        lanes = axis.tile * found.shape[1]
+        found = (axis.stride * coordinate[:, :, None] + found[:, None, :]).reshape(len(number), lanes)
+        absent = (beyond[:, :, None] | absent[:, None, :]).reshape(len(number), lanes)
     return np.where(absent | (found >= tokens), -1, found)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text
+from . import fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
@@ -51,6 +51,7 @@ class Campaign:
 CAMPAIGNS = {
     "masks": Campaign(100_000, generate, fuzz_masks.fault),
     "structures": Campaign(2_000, generate, fuzz_structures.fault),
+    "tiles": Campaign(1_000, fuzz_tiles.Batch, fuzz_tiles.fault, fuzz_tiles.told, fuzz_tiles.kept, "txt"),
     "programs": Campaign(10_000, fuzz_programs.generate_any, fuzz_programs.fault),
     "programs-cpp": Campaign(500, fuzz_programs.generate_any, fuzz_programs.compiled_fault),
     "programs-interpreted": Campaign(100, fuzz_programs.small, fuzz_programs.interpreted_fault),
