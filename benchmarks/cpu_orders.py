@@ -1,11 +1,11 @@
-"""Patterns that natural order serves badly, on the CPU in fp32, beside an undilated window and what their area predicts.
+"""Patterns that natural order serves badly, on the CPU in fp32, beside a plain window and what their area predicts.
 
     python benchmarks/cpu_orders.py
 
-12 heads of 64, n = 16,384. The measure is a window of 513 keys in natural order: what it takes for each key of its area
-(keys computed for each query) times another pattern's area is what that is predicted to take. The dilated window keeps
-as many keys. All patterns run in turn, and figures are medians of as many ratios within one round. Prints a table, and
-writes benchmarks/results/cpu_orders.json.
+12 heads of 64, n = 16,384. The measure is an undilated window of 513 keys in natural order: what it takes for each key
+of its area (keys computed for each query) times another pattern's area is what that is predicted to take. The dilated
+window keeps as many keys. All patterns run in turn, and figures are medians of as many ratios within one round. Prints
+a table, and writes benchmarks/results/cpu_orders.json.
 """
 
 from __future__ import annotations
