@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from .assemble import Placed, assemble
 from .candidates import Known, Walk, walks
@@ -24,7 +25,9 @@ _WORTHWHILE = 0.98
 # A step that saves less is none.
 _STEP = 0.995
 _MOST_PARTS = 16
-_MOST_TRIED = 96
+# Of one search: walks tried alone, and programs tried, each a share for every term; walks of one term that are tried in
+# programs, once it is known what each costs the term alone.
+_ALONE, _TOGETHER, _MOST_OPTIONS = 64, 128, 4
 
 
 def arrange(
@@ -91,7 +94,7 @@ def _kernels(mask: Expr, known: Known, shifted: bool) -> tuple[Kernel, ...]:
     if all(len(each) == 1 for each in options):
         return _natural(pieces, known.tiles)
     placed = tuple(Placed(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
-    return _Search(pieces, known, tuple(options), stand_in_length(mask, known.tiles)).best(placed)
+    return _Search(pieces, known, options, stand_in_length(mask, known.tiles)).best(placed)
 
 
 def _conditions(mask: Expr) -> tuple[Expr, ...]:
@@ -112,70 +115,69 @@ class _Tried:
     cost: float
 
 
-@dataclass
 class _Search:
     """Over the walks of all terms at once; ``options`` are those of each term, natural order first."""
 
-    parts: tuple[Expr, ...]
-    known: Known
-    options: tuple[tuple[Walk, ...], ...]
-    n: int
-
-    def __post_init__(self) -> None:
+    def __init__(self, conditions: tuple[Expr, ...], known: Known, options: Sequence[tuple[Walk, ...]], n: int) -> None:
+        self._conditions, self._known, self._options, self._n = conditions, known, options, n
         self._tried: dict[tuple[Placed, ...], _Tried] = {}
 
     def best(self, start: tuple[Placed, ...]) -> tuple[Kernel, ...]:
         plain = self._try(start)
-        own = self._try(tuple(map(self._cheapest_alone, start, self.options)))
+        ranked = [self._ranked(*each) for each in zip(start, self._options, strict=True)]
+        own = self._try(tuple(replace(each, walk=its[0]) for each, its in zip(start, ranked, strict=True)))
+        self._options = [(each.walk, *its[:_MOST_OPTIONS]) for each, its in zip(start, ranked, strict=True)]
         found = self._descend(min((plain, own), key=lambda tried: tried.cost))
-        return found.kernels if found.cost < _WORTHWHILE * plain.cost else _natural(self.parts, self.known.tiles)
+        return found.kernels if found.cost < _WORTHWHILE * plain.cost else _natural(self._conditions, self._known.tiles)
 
     def _try(self, placed: tuple[Placed, ...]) -> _Tried:
         if placed not in self._tried:
-            kernels = assemble(placed, self.parts, self.known.tiles, self.known.tables)
-            price = cost(kernels, self.n, self.known.tiles, tuple(self.known.tables))
-            self._tried[placed] = _Tried(placed, kernels, price)
+            kernels = assemble(placed, self._conditions, self._known.tiles, self._known.tables)
+            self._tried[placed] = _Tried(placed, kernels, self._cost(kernels))
         return self._tried[placed]
 
-    def _cheapest_alone(self, placed: Placed, options: Sequence[Walk]) -> Placed:
-        def alone(walk: Walk) -> float:
-            kernels = assemble(
-                (Placed(0, placed.term, walk),), (placed.term.condition,), self.known.tiles, self.known.tables
-            )
-            return cost(kernels, self.n, self.known.tiles, tuple(self.known.tables))
+    def _cost(self, kernels: tuple[Kernel, ...]) -> float:
+        return cost(kernels, self._n, self._known.tiles, self._known.tables)
 
-        return placed if len(options) == 1 else replace(placed, walk=min(options, key=alone))
+    def _ranked(self, placed: Placed, options: tuple[Walk, ...]) -> list[Walk]:
+        """A term's walks, the cheapest for it alone first; the one that it has wins ties."""
+
+        def alone(walk: Walk) -> float:
+            only = (Placed(0, placed.term, walk),)
+            return self._cost(assemble(only, (placed.term.condition,), self._known.tiles, self._known.tables))
+
+        share = max(_ALONE // len(self._options), 2)
+        return list(options) if len(options) == 1 else sorted(options[:share], key=alone)
 
     def _descend(self, tried: _Tried) -> _Tried:
-        while len(self._tried) < _MOST_TRIED:
-            better = min(map(self._try, self._moves(tried.placed)), key=lambda other: other.cost, default=tried)
+        most = _TOGETHER // len(self._options) + 2
+        while True:
+            left = most - len(self._tried)
+            others = map(self._try, islice(self._moves(tried.placed), max(left, 0)))
+            better = min(others, key=lambda other: other.cost, default=tried)
             if better.cost > _STEP * tried.cost:
-                break
+                return tried
             tried = better
-        return tried
 
     def _moves(self, placed: tuple[Placed, ...]) -> Iterator[tuple[Placed, ...]]:
-        """The terms that have the same choice move together; so do those that share a row order, to another one."""
-        for options in dict.fromkeys(self.options):
-            for walk in options if len(options) > 1 else ():
-                yield tuple(
-                    replace(each, walk=walk) if own == options else each
-                    for each, own in zip(placed, self.options, strict=True)
-                )
-        rows = dict.fromkeys(each.walk.rows for each in placed)
-        every = dict.fromkeys(walk.rows for options in self.options for walk in options if covers(walk.rows))
-        for old in rows:
+        """The terms that share a row order move together, to another one; so do those that have the same choice."""
+        every = {walk.rows: None for options in self._options for walk in options if covers(walk.rows)}
+        for old in dict.fromkeys(each.walk.rows for each in placed):
             for new in every:
                 if new != old:
                     yield tuple(
-                        replace(each, walk=self._onto(each, own, new)) if each.walk.rows == old else each
-                        for each, own in zip(placed, self.options, strict=True)
+                        replace(each, walk=_onto(each.walk, own, new)) if each.walk.rows == old else each
+                        for each, own in zip(placed, self._options, strict=True)
                     )
+        for options in dict.fromkeys(map(frozenset, self._options)):
+            for walk in sorted(options, key=repr) if len(options) > 1 else ():
+                yield tuple(
+                    replace(each, walk=walk) if frozenset(own) == options else each
+                    for each, own in zip(placed, self._options, strict=True)
+                )
 
-    def _onto(self, placed: Placed, options: Sequence[Walk], rows: Order) -> Walk:
-        """The walk of a term on other rows: its own there, or else the same keys."""
-        own = [walk for walk in options if walk.rows == rows]
-        same = [walk for walk in own if walk.keys == placed.walk.keys]
-        if same or own:
-            return (same or own)[0]
-        return replace(placed.walk, rows=rows)
+
+def _onto(walk: Walk, options: Sequence[Walk], rows: Order) -> Walk:
+    """The walk of a term on other rows: its own there, the one with the same keys first, or else just the same keys."""
+    own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
+    return own[0] if own else replace(walk, rows=rows)

@@ -45,7 +45,7 @@ class _Draft:
 
 
 def assemble(
-    placed: Sequence[Placed], parts: Sequence[Expr], tiles: Tiles, tables: Sequence[Table]
+    placed: Sequence[Placed], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
 ) -> tuple[Kernel, ...]:
     """The kernels that keep each pair of each part once. The first walks every row, with no segment if need be."""
     orders = _row_orders(placed, tiles)

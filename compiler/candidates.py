@@ -5,7 +5,7 @@ Nothing is tried here: :mod:`compiler.arrange` does, and takes what costs least.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import lcm
@@ -41,7 +41,7 @@ class Known:
     """What the search for orders may know: the sizes of tiles, the tables, and which of them the host can read."""
 
     tiles: Tiles
-    tables: Sequence[Table]
+    tables: tuple[Table, ...]
     readable: frozenset[str]
 
 

@@ -35,7 +35,7 @@ SMALL_KEYS = 1.0
 RUN = 4.0
 """Keys: what a run of tiles costs beside its tiles, where it is planned and where it is begun."""
 
-SHORTEST, LONGEST = 2**14, 2**16
+SHORTEST, LONGEST = 2**8, 2**10  # key tiles at the stand-in length
 # Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first.
 _BOXES, _FEWEST, _TOGETHER = 2**15, 24, 16
 _SETS = 16  # tokens that a gathered list of unknown length stands for
@@ -49,7 +49,7 @@ def stand_in_length(mask: Expr, tiles: Tiles) -> int:
         if isinstance(node, Apply):
             numbers = [abs(int(part.value)) for part in node.args if isinstance(part, Const) and part.type == "int"]
             largest = max(largest, *(number * (tiles.query if node.op == "mod" else 1) for number in numbers), 1)
-    return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST), LONGEST)
+    return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST * tiles.key), LONGEST * tiles.key)
 
 
 def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:

@@ -161,6 +161,7 @@ def _term(conjuncts: tuple[Expr, ...]) -> Term:
     return Term(*(tuple(split[place]) for place in ("rows", "columns", "relation")))
 
 
+@lru_cache(maxsize=4096)
 def positions(expr: Expr) -> frozenset[str]:
     """The names of the positions that an expression reads."""
     return frozenset(node.name for node in walk(expr) if isinstance(node, Position))
@@ -171,14 +172,14 @@ def guards(term: Term, earlier: Iterable[Term]) -> tuple[Expr, ...] | None:
 
     What both demand is left out of the guard, and a guard that is proved idle is left out altogether.
     """
-    found: dict[Expr, None] = {}
-    for other in earlier:
-        rest = tuple(x for x in other.conjuncts if x not in term.conjuncts)
-        if not rest:
-            return None
-        if not apart(term.conjuncts, rest):
-            found[opposite(fold.conjunction(*rest))] = None
-    return tuple(found)
+    found = dict.fromkeys(_guard(term, other) for other in earlier)
+    return None if FALSE in found else tuple(guard for guard in found if guard != TRUE)
+
+
+@lru_cache(maxsize=4096)
+def _guard(term: Term, other: Term) -> Expr:
+    rest = tuple(x for x in other.conjuncts if x not in term.conjuncts)
+    return TRUE if rest and apart(term.conjuncts, rest) else opposite(fold.conjunction(*rest))
 
 
 def guarded(term: Term, earlier: Iterable[Term]) -> Expr:

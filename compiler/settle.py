@@ -5,7 +5,8 @@ A conjunct that gathers the keys holds of all of them; ``k % 4 == 0`` holds all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,7 +23,8 @@ _ANY = Extent(_FURTHEST, _FURTHEST, 2**20)
 _UNKNOWN: Mapping[Expr, Expr] = {N: Number(0), HEADS: Number(1)}
 
 
-def settled(condition: Expr, rows: Order, keys: Order, tables: Sequence[Table]) -> Expr:
+@lru_cache(maxsize=1024)
+def settled(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]) -> Expr:
     """The condition, as it need be asked of rows and keys walked in these orders: what they decide is folded in.
 
     A row's position is taken for its index: the orders of rows are those of launches whose first position is a
