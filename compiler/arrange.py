@@ -155,7 +155,7 @@ class _Search:
             left = most - len(self._tried)
             others = map(self._try, islice(self._moves(tried.placed), max(left, 0)))
             better = min(others, key=lambda other: other.cost, default=tried)
-            if better.cost > _STEP * tried.cost:
+            if better.cost >= _STEP * tried.cost:
                 return tried
             tried = better
 

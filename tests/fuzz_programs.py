@@ -22,7 +22,6 @@ from attnc.compiler.describe import program as described
 from attnc.compiler.evaluate import OutOfTableError
 from attnc.compiler.execute import Inputs, execute, mask, visits
 from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.fold import rename_tables
 from attnc.compiler.groups import groups
 from attnc.compiler.ir import Expr
 from attnc.compiler.normalise import normalise, parts
@@ -173,7 +172,7 @@ def _error(own: np.ndarray, right: np.ndarray) -> float:
     if not np.isfinite(own[~same]).all():
         return float("inf")
     finite = right[np.isfinite(right)]
-    return float(np.abs(own - right)[~same].max() / max(1.0, np.abs(finite).max(initial=0.0)))
+    return float(np.abs(own[~same] - right[~same]).max() / max(1.0, np.abs(finite).max(initial=0.0)))
 
 
 @contextmanager
