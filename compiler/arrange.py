@@ -41,8 +41,9 @@ def arrange(
 
     ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
     the tables whose contents the host will know when a schedule is made; None for all. ``shifted``: the first row may
-    stand at any position; else only at multiples of :func:`compiler.plan.row_cycle`. Tables are numbered in the
-    attention's order; nothing of the text's names is left.
+    stand at a position that only the device knows, and rows are walked in natural order; else it stands at a multiple
+    of :func:`compiler.plan.row_cycle`. Tables are numbered in the attention's order; nothing of the text's names is
+    left.
     """
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask = rename_tables(attention.mask, numbers)
@@ -58,8 +59,9 @@ def arrange(
 
 def serves(program: Program, extent: Extent) -> bool:
     """Whether the rows of a launch begin where the program may be used; elsewhere one is arranged as ``shifted``."""
-    period = row_cycle(program)
-    return period == 1 or (extent.q_start is not None and not any(start % period for start in extent.q_start))
+    if extent.q_start is None:
+        return all(kernel.rows == natural(kernel.rows.tile) for kernel in program.kernels)
+    return not any(start % row_cycle(program) for start in extent.q_start)
 
 
 def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tuple[Kernel, ...]:

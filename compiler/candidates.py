@@ -18,7 +18,7 @@ from .evaluate import evaluate
 from .extent import Extent
 from .ir import Apply, Const, Entry, Expr, K, Member, Position, Q, Table, walk
 from .normalise import Term, positions
-from .plan import Axis, Gathered, Order, Sorted, Tiles, View, cycle, natural
+from .plan import Axis, Gathered, Order, Sorted, Tiles, View, natural
 
 # Classes of tokens beyond it would each be a tile of their own.
 _MOST_CLASSES = 4096
@@ -46,9 +46,7 @@ class Known:
 
 
 def walks(term: Term, known: Known, shifted: bool) -> tuple[Walk, ...]:
-    """The walks that suit a term, natural order first. ``shifted``: rows may start at any position, which leaves only
-    natural, gathered and sorted ones.
-    """
+    """The walks that suit a term, natural order first. ``shifted``: of rows, natural order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
     pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
@@ -56,7 +54,7 @@ def walks(term: Term, known: Known, shifted: bool) -> tuple[Walk, ...]:
     sides = product([plain.rows, *rows], [plain.keys, *keys])
     listed = [Walk(*both) for both in sides]
     listed += [Walk(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
-    usable = dict.fromkeys(walk for walk in listed if not shifted or cycle(walk.rows) == 1)
+    usable = dict.fromkeys(walk for walk in listed if not shifted or walk.rows == natural(walk.rows.tile))
     return tuple(usable)
 
 
