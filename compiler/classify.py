@@ -83,8 +83,9 @@ _LARGEST_POSITION = 2**48
 class Classifier:
     """Prepared to look at boxes for some expressions, one extent and the tables' contents.
 
-    Integers that only the device knows may be anything, or are taken to be at most ``largest_unknown`` in magnitude.
-    ``reach``: rows and keys of the boxes are at most so large, where they may pass the extent's.
+    Integers that only the device knows may be anything. ``reach``: rows and keys of the boxes are at most so large,
+    where they may pass the extent's. ``between``: what the unknown integers of a table lie between all the same, and
+    ``"n"`` where it is any of several.
     """
 
     def __init__(
@@ -92,13 +93,12 @@ class Classifier:
         roots: Sequence[Expr],
         extent: Extent,
         tables: Mapping[str, TableContents],
-        largest_unknown: int | None = None,
         reach: int = 0,
+        between: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
-        self._reach = reach
+        self._reach, self._between = reach, between or {}
         self._roots = tuple(roots)
         self._extent = extent
-        self._largest_unknown = largest_unknown
         self._tables = tables
         self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
         self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
@@ -112,7 +112,7 @@ class Classifier:
 
     def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
-        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._largest_unknown)
+        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._between)
         values = reading.read(self._order)
         found: list[Trits | Bounds | None] = []
         for root in self._roots:
@@ -159,7 +159,7 @@ class Classifier:
     def _largest_entry(self, table: str) -> int:
         values = self._tables[table].contents.values
         if values is None:
-            return self._largest_unknown or 0
+            return max(map(abs, self._between.get(table, (0,))))
         return max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
 
     def _position_magnitude(self, name: str) -> int:
@@ -167,7 +167,12 @@ class Classifier:
         if name == "q":
             start = _LARGEST_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
             return start + max(extent.m + 2**20, self._reach)
-        return {"k": max(extent.n + 2**20, self._reach), "n": extent.n, "head": extent.heads, "heads": extent.heads}.get(name, 0)
+        return {
+            "k": max(extent.n + 2**20, self._reach),
+            "n": extent.n,
+            "head": extent.heads,
+            "heads": extent.heads,
+        }.get(name, 0)
 
 
 def _lookup(held: TableContents) -> RangeTable | None:
@@ -190,16 +195,16 @@ class _Reading:
         lookups: Mapping[str, RangeTable | None],
         boxes: Boxes,
         dtype: np.dtype[Any],
-        largest_unknown: int | None,
+        between: Mapping[str, tuple[int, int]],
     ) -> None:
         self._extent, self._tables, self._lookups = extent, tables, lookups
-        self._boxes, self._dtype, self._largest_unknown = boxes, dtype, largest_unknown
+        self._boxes, self._dtype, self._between = boxes, dtype, between
         self._digits = Digits(dtype)
         self._start = self._query_start()
         self._positions = {
             "q": add(self._start, self._position(boxes.query)),
             "k": self._position(boxes.key),
-            "n": Form(extent.n),
+            "n": self._digits.covering(*between["n"]) if "n" in between else Form(extent.n),
             "heads": Form(extent.heads),
             "head": self._digits.covering(0, max(extent.heads - 1, 0))
             if boxes.head is None
@@ -290,8 +295,8 @@ class _Reading:
     def _unknown(self, node: Entry | Member) -> Value:
         if node.type == "bool":
             return np.full(len(self._boxes), PARTIAL, np.int8)
-        largest = self._largest_unknown
-        return None if largest is None or node.type != "int" else self._digits.covering(-largest, largest)
+        known = node.type == "int" and node.table in self._between
+        return self._digits.covering(*self._between[node.table]) if known else None
 
     def _compared(self, node: Apply, parts: list[Value]) -> Value:
         left, right = parts

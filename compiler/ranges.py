@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from . import fold
 from .boxes import Space, slots, split
-from .classify import Boxes, Classifier, DigitRange, TableContents, numbered
+from .classify import Boxes, Classifier, DigitRange, TableContents, Trits, numbered
 from .diagnostics import Span
 from .extent import Contents, Extent
+from .forms import Bounds
 from .ir import FALSE, HEADS, TRUE, Apply, Const, Entry, Expr, K, Logit, Member, N, Q, walk
 from .orders import ViewSide
-from .plan import FULL, PARTIAL, Program, natural
+from .plan import FULL, PARTIAL, Order, Program, View, natural
 from .reach import Linear, Read, certain, difference, implied, kept, linear, reads
 
 _LARGEST_INT32 = 2**31 - 1
@@ -40,30 +42,90 @@ class OutOfRange:
 
 
 def index_width(program: Program, extent: Extent, contents: Sequence[Contents]) -> Literal[32, 64]:
-    """32 where every integer of the mask, the score and the sink is proved to fit int32 for this call, else 64.
+    """32 where every integer of the conditions, the score and the sink is proved to fit int32 for this call, else 64.
 
     Positions count to the end of the last tile. Entries that only the device knows count as below 2**31 in magnitude,
-    or as anything where :attr:`Contents.wide` says so; positions that only it knows need 64.
+    or as anything where :attr:`Contents.wide` says so; positions that only it knows need 64. What is proved for a
+    length is proved for all shorter ones, and remembered for them.
     """
-    roots = _roots(program)
     tables = numbered(program, contents)
-    nodes = {node for root in roots for node in walk(root)}
-    if any(_is_wide(tables[node.table]) for node in nodes if isinstance(node, Entry | Member)):
+    if any(_is_wide(tables[name]) for name in _tables_read(program)):
         return 64
+    entries = tuple((name, _entries(tables[name])) for name in _tables_read(program))
+    start = None if extent.q_start is None else max(extent.q_start, default=0)
+    sizes = _Sizes(extent.n, extent.m, extent.heads, start)
+    return 32 if _fits(program, sizes.rounded, entries) or _fits(program, sizes, entries) else 64
+
+
+class _Sizes(NamedTuple):
+    """Of all calls that are no larger. ``start``: the first row's position; None where only the device knows it."""
+
+    n: int
+    m: int
+    heads: int
+    start: int | None
+
+    @property
+    def rounded(self) -> _Sizes:
+        """Up to powers of two."""
+        start = None if self.start is None else _power(max(self.start, self.m))
+        return _Sizes(_power(self.n), _power(self.m), self.heads, start)
+
+
+def _power(size: int) -> int:
+    return 1 << (size - 1).bit_length() if size else 0
+
+
+@lru_cache(maxsize=1024)
+def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, int]], ...]) -> bool:
+    """``entries``: what those of each table lie between."""
+    nodes = _nodes(program)
     integers = [Q, K, N, *(node for node in nodes if node.type == "int" and node not in (Q, K, N))]
     integers += [partial for node in nodes for partial in _partial_results(node)]
-    if extent.q_start is None:
+    if sizes.start is None:
         if Q in nodes:
-            return 64
+            return False
         integers.remove(Q)
-    kernel = program.kernels[0]
-    space = _everything(extent, kernel.rows.tile, kernel.segments[0].keys.tile, tables)
-    for bounds in Classifier(integers, extent, tables, largest_unknown=_LARGEST_INT32).look(space):
+    rows = [kernel.rows for kernel in program.kernels]
+    keys = [segment.keys for kernel in program.kernels for segment in kernel.segments]
+    last_row = (sizes.start or 0) + max((_last(order, sizes.m) for order in rows), default=0)
+    last_key = max((_last(order, sizes.n) for order in keys), default=0)
+    extent = Extent(sizes.n, last_row + 1, sizes.heads)
+    contents = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(program.tables)}
+    between = {**dict(entries), N.name: (0, sizes.n)}
+    classifier = Classifier(integers, extent, contents, max(last_row, last_key), between)
+    for bounds in classifier.look(_box(last_row, last_key)):
         assert isinstance(bounds, tuple)
         low, high = bounds
         if low.min() < -_LARGEST_INT32 or high.max() > _LARGEST_INT32:
-            return 64
-    return 32
+            return False
+    return True
+
+
+def _last(order: Order, tokens: int) -> int:
+    """The last position of the last tile, with the lanes that hold no token."""
+    if not isinstance(order, View):
+        return max(tokens - 1, 0)
+    lanes = (max(order.main_tiles(tokens), 1) if axis.length is None else axis.tiles for axis in order.axes)
+    return order.offset + sum(
+        axis.stride * (tiles * axis.tile - 1) for axis, tiles in zip(order.axes, lanes, strict=True)
+    )
+
+
+def _box(last_row: int, last_key: int) -> Boxes:
+    """All pairs, as one box."""
+    rows, keys = ((DigitRange(1, np.zeros(1, np.int64), np.full(1, last)),) for last in (last_row, last_key))
+    return Boxes(rows, keys, np.zeros(1, np.int64))
+
+
+def _entries(held: TableContents) -> tuple[int, int]:
+    """What a table's integers lie between, 0 for a read outside of it included."""
+    values = held.contents.values
+    if held.table.element not in ("int", "order"):
+        return 0, 0
+    if values is None:
+        return -_LARGEST_INT32, _LARGEST_INT32
+    return (min(int(values.min()), 0), max(int(values.max()), 0)) if values.size else (0, 0)
 
 
 def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]) -> OutOfRange | None:
@@ -90,9 +152,16 @@ def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]
     return None
 
 
-def _roots(program: Program) -> list[Expr]:
-    conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
-    return [program.mask, *conditions, program.score, *([] if program.sink is None else [program.sink])]
+@lru_cache(maxsize=256)
+def _nodes(program: Program) -> frozenset[Expr]:
+    """The parts of all that kernels evaluate."""
+    roots = [segment.condition for kernel in program.kernels for segment in kernel.segments]
+    roots += [*(kernel.where for kernel in program.kernels), program.mask, program.score]
+    return frozenset(node for root in [*roots, *([program.sink] if program.sink else [])] for node in walk(root))
+
+
+def _tables_read(program: Program) -> list[str]:
+    return sorted({node.table for node in _nodes(program) if isinstance(node, Entry | Member)})
 
 
 def _partial_results(node: Expr) -> Iterator[Expr]:
@@ -108,18 +177,6 @@ def _is_wide(held: TableContents) -> bool:
     if values is None:
         return held.contents.wide or prod(held.contents.shape or ()) > _LARGEST_INT32
     return values.size > _LARGEST_INT32
-
-
-def _everything(extent: Extent, query_tile: int, key_tile: int, tables: Mapping[str, TableContents]) -> Boxes:
-    """One box of all pairs for each entry of the batch, to the end of the last tile."""
-    held = [table.contents.values for table in tables.values() if table.contents.batched]
-    batch = max([1, len(extent.q_start or ()), *(len(values) for values in held if values is not None)])
-
-    def whole(length: int, tile: int) -> tuple[DigitRange, ...]:
-        last = max(-(-length // tile) * tile - 1, 0)
-        return (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, last)),)
-
-    return Boxes(whole(extent.m, query_tile), whole(extent.n, key_tile), np.arange(batch))
 
 
 @dataclass(frozen=True)
@@ -199,12 +256,21 @@ def _negative(form: Linear) -> Linear:
 def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int]]:
     """Bounds of those parts that read no table."""
     plain = [part for part in parts if not any(isinstance(node, Entry | Member) for node in walk(part))]
-    looks = Classifier(plain, extent, {}).look(_everything(extent, 1, 1, {})) if plain else []
+    looks = _everywhere(plain, extent) if plain else []
     bounds = {}
     for part, look in zip(plain, looks, strict=True):
         assert isinstance(look, tuple)
         bounds[part] = (int(look[0].min()), int(look[1].max()))
     return bounds
+
+
+def _everywhere(roots: Sequence[Expr], extent: Extent) -> list[Trits | Bounds | None]:
+    """Over all pairs of each entry of the batch, of functions that read no table."""
+    batch = len(extent.q_start or (0,))
+    rows, keys = (
+        (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, max(size - 1, 0))),) for size in (extent.m, extent.n)
+    )
+    return Classifier(roots, extent, {}).look(Boxes(rows, keys, np.arange(batch)))
 
 
 def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler import fold
+from attnc.compiler.classify import Classifier
 from attnc.compiler.evaluate import NumpyArrays, OutOfTableError, TableValues, environment, interpret
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import (
@@ -27,7 +28,7 @@ from attnc.compiler.ir import (
     Table,
     walk,
 )
-from attnc.compiler.plan import Kernel, Program, Segment, natural
+from attnc.compiler.plan import Axis, Kernel, Program, Segment, View, natural
 from attnc.compiler.ranges import OutOfRange, check_indices, index_width
 from tests.random_expressions import Case, Generator, dense
 
@@ -112,6 +113,30 @@ def test_width_of_entries_that_only_the_device_knows() -> None:
     assert index_width(plan, Extent(64, 64), (Contents(None),)) == 32
     assert index_width(plan, Extent(64, 64), (Contents(None, wide=True),)) == 64
     assert index_width(plan, Extent(64, 64), (Contents(None, shape=(2**20, 2**12)),)) == 64
+
+
+def test_width_counts_to_the_end_of_the_last_tile_of_any_order() -> None:
+    """Residues modulo 256: the last lanes of a tile of 64 are up to 16,384 tokens beyond."""
+    order = View((Axis(1, 256), Axis(256, None, 64)), offset=1)
+    for length, width in ((2**31 - 2**14 + 1, 32), (2**31 - 2**14 + 2, 64)):
+        for rows, keys, extent in ((natural(1), order, Extent(length, 1)), (order, natural(1), Extent(1, length))):
+            plan = Program((Kernel(rows, (Segment(keys, CAUSAL),), "store"),), CAUSAL, LOGIT, None, ())
+            assert index_width(plan, extent, ()) == width
+
+
+def test_a_width_is_found_once_for_all_lengths_up_to_a_power_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    usual = Classifier.look
+    monkeypatch.setattr(Classifier, "look", lambda self, boxes: looks.append(1) or usual(self, boxes))
+    plan = program(fold.less(fold.mul(Q, Const(7)), fold.add(K, Entry("0", (), "int"))), Table("length", "int", ()))
+    held = (Contents(np.array(5)),)
+    assert index_width(plan, Extent(1000, 1000), held) == 32
+    assert looks
+    looks.clear()
+    for n in (900, 1024, 513):
+        assert index_width(plan, Extent(n, n, q_start=(n % 2,)), held) == 32
+    assert not looks
+    assert index_width(plan, Extent(2**29, 2**29), held) == 64
 
 
 def integers(expr: Expr, case: Case) -> list[np.ndarray[Any, Any]]:
