@@ -32,7 +32,7 @@ pattern packed(doc: int[token]) = causal and documents(doc)
 
 def _few(n: int) -> tuple[Contents, ...]:
     flags = np.zeros(n, bool)
-    flags[[0, n // 3, n // 2]] = True
+    flags[[0, 7, 100]] = True
     return (Contents(flags),)
 
 
@@ -43,9 +43,10 @@ def _drawn(n: int) -> tuple[Contents, ...]:
 
 def _packed(n: int) -> tuple[Contents, ...]:
     """About 24 documents of lognormal lengths."""
-    lengths = np.random.default_rng(0).lognormal(0, 1, 24)
-    cuts = np.cumsum(lengths / lengths.sum() * n).astype(np.int64)[:-1]
-    return (Contents(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32)),)
+    mean = max(64, n // 24)
+    drawn = np.random.default_rng(0).lognormal(np.log(mean), 0.8, 4 * n // mean + 8)
+    ends = np.cumsum(np.maximum(drawn.astype(np.int64), 16))
+    return (Contents(np.searchsorted(ends, np.arange(n), side="right").astype(np.int32)),)
 
 
 @dataclass(frozen=True)
