@@ -56,7 +56,7 @@ class Published:
     title: str
     name: str
     constants: Callable[[int], dict[str, int]]
-    contents: Callable[[int], tuple[Contents, ...]] = lambda n: ()
+    contents: Callable[[int], tuple[Contents, ...]] = lambda _: ()
 
     def attention(self, n: int) -> Attention:
         subject = bind(load_text(TEXT, "published.attn", Path()), self.name, self.constants(n))
@@ -65,17 +65,17 @@ class Published:
 
 
 PUBLISHED = (
-    Published("causal", "before", lambda n: {}),
-    Published("window of 1,025", "dilated", lambda n: {"reach": 512, "every": 1}),
-    Published("Longformer, 512, three global positions", "longformer", lambda n: {"size": 512}, _few),
-    Published("window, dilation 4", "dilated", lambda n: {"reach": 1024, "every": 4}),
-    Published("window, dilation 2", "dilated", lambda n: {"reach": 512, "every": 2}),
-    Published("BigBird, blocks of 64", "bigbird", lambda n: {}, _drawn),
-    Published("every third block, causal", "thirds", lambda n: {"block": 64}),
-    Published("13 by 13 on a grid 256 wide", "neighbours", lambda n: {"width": 256, "rows": 6, "cols": 6}),
+    Published("causal", "before", lambda _: {}),
+    Published("window of 1,025", "dilated", lambda _: {"reach": 512, "every": 1}),
+    Published("Longformer, 512, three global positions", "longformer", lambda _: {"size": 512}, _few),
+    Published("window, dilation 4", "dilated", lambda _: {"reach": 1024, "every": 4}),
+    Published("window, dilation 2", "dilated", lambda _: {"reach": 512, "every": 2}),
+    Published("BigBird, blocks of 64", "bigbird", lambda _: {}, _drawn),
+    Published("every third block, causal", "thirds", lambda _: {"block": 64}),
+    Published("13 by 13 on a grid 256 wide", "neighbours", lambda _: {"width": 256, "rows": 6, "cols": 6}),
     Published("LongNet", "longnet", lambda n: {"size": n}),
-    Published("fixed(256, 8)", "summaries", lambda n: {"stride": 256, "summary": 8}),
-    Published("strided(256)", "columns", lambda n: {"stride": 256}),
-    Published("causal window of 1,024, four sinks", "sinks", lambda n: {"size": 1024, "count": 4}),
-    Published("packed documents, causal", "packed", lambda n: {}, _packed),
+    Published("fixed(256, 8)", "summaries", lambda _: {"stride": 256, "summary": 8}),
+    Published("strided(256)", "columns", lambda _: {"stride": 256}),
+    Published("causal window of 1,024, four sinks", "sinks", lambda _: {"size": 1024, "count": 4}),
+    Published("packed documents, causal", "packed", lambda _: {}, _packed),
 )

@@ -23,6 +23,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from attnc.compiler.arrange import arrange
@@ -71,7 +72,11 @@ def flex(attention: Attention, published: Published, n: int) -> float:
     """Keys for each query in the blocks that FlexAttention would compute."""
     held = dict(zip((table.name for table in attention.tables), published.contents(n), strict=True))
     kept = torch.from_numpy(evaluate(attention.mask, attention.tables, Extent(n, n), held)[0, 0])
-    made = create_block_mask(lambda b, h, q, k: kept[q, k], None, None, n, n, device="cpu", BLOCK_SIZE=BLOCK)
+
+    def keeps(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return kept[q, k]
+
+    made = create_block_mask(keeps, None, None, n, n, device="cpu", BLOCK_SIZE=BLOCK)
     blocks = int(made.kv_num_blocks.sum()) + int(made.full_kv_num_blocks.sum())
     return blocks * BLOCK * BLOCK / n
 

@@ -1,4 +1,4 @@
-"""What the orders are worth: keys computed for each query at n = 65,536, at most, and never more than natural order's."""
+"""What the orders are worth: keys computed for each query at n = 65,536, never more than in natural order."""
 
 from __future__ import annotations
 
