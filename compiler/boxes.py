@@ -128,12 +128,9 @@ def slots(
 
 
 def split(space: Space, boxes: TileBoxes) -> TileBoxes:
-    """Cut each box that is more than a tile: both sides in about four, or one side alone, much the longer, in more."""
+    """Cut each box that is more than a tile: both sides in about four, or the one side that is open in more."""
     query, key = space.query.open(boxes.query_low, boxes.query_high), space.key.open(boxes.key_low, boxes.key_high)
-    query_span = query.length * query.unit * space.query.tile
-    key_span = key.length * key.unit * space.key.tile
-    by_query = (query.length > 1) & ((query_span * 4 >= key_span) | (key.length == 1))
-    by_key = (key.length > 1) & ((key_span * 4 >= query_span) | (query.length == 1))
+    by_query, by_key = query.length > 1, key.length > 1
     both = by_query & by_key
     query_bits, query_count = _pieces(query, by_query, both)
     key_bits, key_count = _pieces(key, by_key, both)

@@ -17,7 +17,7 @@ from .orders import ListSide, Numbers, ViewSide
 from .plan import FULL, Gathered, Listing, Sorted, natural
 
 # Tokens looked at together: bounds the memory.
-_BATCH = 2**16
+_BATCH = 2**17
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ _ROOM = 4 * HORIZON
 def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers]) -> tuple[Numbers, ...]:
     """The places where something begins or ends, in order, and the sum of each weight from there on."""
     places = np.concatenate([row * _ROOM + (start + HORIZON), row * _ROOM + (end + HORIZON)])
-    order = np.argsort(places)
+    order = np.argsort(places, kind="stable")  # of a few sorted parts: they are merged
     places = places[order]
     last = np.ones(len(places), bool)
     last[:-1] = places[1:] != places[:-1]

@@ -181,8 +181,8 @@ def bounds(asked: Question, extent: Extent, tables: Mapping[str, TableContents])
     steps = asked.steps
     moves = tuple(start // asked.period for start in extent.q_start)
     moves = moves if len(set(moves)) > 1 or asked.slots.batch > 1 else moves[:1]
-    periods = -(-asked.rows.tiles(extent.m).per_class // steps.period) + max(moves, default=0) + 1
-    reach = max(asked.keys.tiles(extent.n).per_class, periods * steps.shift, 1)
+    last_period = (asked.rows.tiles(extent.m).per_class - 1) // steps.period + max(moves, default=0)
+    reach = max(asked.keys.tiles(extent.n).per_class, last_period * steps.shift, 1)
     reach = 1 << (reach - 1).bit_length()
     if asked.held is not None:
         return _remembered_bounds(asked, moves, reach)
