@@ -16,8 +16,15 @@ struct TileCount {
 };
 constexpr int MOST_AXES = 16;
 
-INLINE int64_t slot_of(int64_t batch_slots, int64_t head_slots, int64_t batch, int64_t place) {
-    return (batch_slots > 1 ? batch : 0) * head_slots + (head_slots > 1 ? place : 0);
+// One tile, of rows or of keys, as one head of one batch entry has it; the head by its place among the kernel's.
+struct Unit {
+    int64_t batch, place, tile;
+};
+
+// The slot of bounds or of a listing.
+template <class Slots> INLINE int64_t slot_of(const Slots &slots, const Unit &unit) {
+    const int64_t batch = slots.batch_slots > 1 ? unit.batch : 0, place = slots.head_slots > 1 ? unit.place : 0;
+    return batch * slots.head_slots + place;
 }
 
 // Tiles along the one axis without a length.
@@ -76,24 +83,27 @@ static int tokens_of_axes(const Order &order, int64_t tile, int64_t tokens, Int 
 }
 
 // Writes the tokens of one tile to `to`, in the order of its lanes, and leaves out lanes that hold none; how many.
-static int tokens_of(const Order &order, const Listing &listing, int64_t slot, int64_t tile, int64_t tokens, Int *to) {
-    const int64_t first = tile * order.tile;
-    if (!order.axes)
-        return tokens_listed(listing.tokens + slot * listing.length + first,
-                             least<int64_t>(order.tile, listing.length - first), to);
-    if (order.count > 1) return tokens_of_axes(order, tile, tokens, to);
+static int tokens_of(const Order &order, const Listing &listing, const Unit &unit, int64_t tokens, Int *to) {
+    const int64_t first = unit.tile * order.tile;
+    if (!order.axes) {
+        const int32_t *listed = listing.tokens + slot_of(listing, unit) * listing.length + first;
+        return tokens_listed(listed, least<int64_t>(order.tile, listing.length - first), to);
+    }
+    if (order.count > 1) return tokens_of_axes(order, unit.tile, tokens, to);
     const int64_t stride = order.axes->stride;
     return tokens_along(order.offset + first * stride, stride, order.tile, tokens, to);
 }
 
-// Calls `visit(tile of keys, whether it is full)` for each that tile `tile` of the rows meets, run by run.
+// Calls `visit(tile of keys, whether it is full)` for each that a tile of rows meets, run by run.
 template <class Visit>
-INLINE void visits(const Bounds &bounds, int64_t slot, int64_t tile, TileCount rows, TileCount keys, Visit visit) {
-    int64_t unit = tile, limit = keys.total(), base = 0;
+INLINE void visits(const Bounds &bounds, const Unit &unit, TileCount rows, TileCount keys, Visit visit) {
+    int64_t along = unit.tile, limit = keys.total(), base = 0;
     if (bounds.aligned) {
-        base = tile / rows.per_class * keys.per_class, unit = tile % rows.per_class, limit = keys.per_class;
+        base = unit.tile / rows.per_class * keys.per_class;
+        along = unit.tile % rows.per_class, limit = keys.per_class;
     }
-    const int64_t row = slot * bounds.period + unit % bounds.period, move = unit / bounds.period * bounds.shift;
+    const int64_t row = slot_of(bounds, unit) * bounds.period + along % bounds.period;
+    const int64_t move = along / bounds.period * bounds.shift;
     for (int64_t run = bounds.pointer[row]; run < bounds.pointer[row + 1]; run++) {
         const int64_t start = bounds.start[run] + move, end = least(start + bounds.length[run], limit);
         for (int64_t t = start > 0 ? start : 0; t < end; t++) visit(base + t, bounds.kind[run] == FULL);
@@ -102,54 +112,51 @@ INLINE void visits(const Bounds &bounds, int64_t slot, int64_t tile, TileCount r
 
 // One kernel of a call: its orders, and how many tiles they have.
 template <int SEGMENTS> struct Walk {
+    const Launch &launch;
     const KernelArgument &argument;
     const Order &rows, *keys;
     int64_t heads;
     TileCount row_tiles, key_tiles[SEGMENTS ? SEGMENTS : 1];
 
     Walk(const Launch &launch, const KernelArgument &argument, const Order &rows, const Order *keys)
-        : argument(argument), rows(rows), keys(keys), heads(argument.heads ? argument.head_count : launch.heads) {
+        : launch(launch), argument(argument), rows(rows), keys(keys) {
+        heads = argument.heads ? argument.head_count : launch.heads;
         row_tiles = tile_count(rows, argument.rows, launch.m);
         for (int s = 0; s < SEGMENTS; s++) key_tiles[s] = tile_count(keys[s], argument.segments[s].keys, launch.n);
     }
-    int64_t head(int64_t place) const { return argument.heads ? argument.heads[place] : place; }
-    int64_t units(const Launch &launch) const { return launch.batch * heads * row_tiles.total(); }
+    int64_t head(const Unit &unit) const { return argument.heads ? argument.heads[unit.place] : unit.place; }
+    int64_t units() const { return launch.batch * heads * row_tiles.total(); }
+    Unit unit(int64_t number) const {
+        const int64_t head = number / row_tiles.total();
+        return {head / heads, head % heads, number % row_tiles.total()};
+    }
     int64_t all_key_tiles() const {
         int64_t sum = 0;
         for (int s = 0; s < SEGMENTS; s++) sum += key_tiles[s].total();
         return sum;
     }
-    int row_tokens(const Launch &launch, int64_t batch, int64_t place, int64_t tile, Int *to) const {
-        const Listing &listing = argument.rows;
-        const int64_t slot = slot_of(listing.batch_slots, listing.head_slots, batch, place);
-        return tokens_of(rows, listing, slot, tile, launch.m, to);
+    int row_tokens(const Unit &unit, Int *to) const { return tokens_of(rows, argument.rows, unit, launch.m, to); }
+    int key_tokens(int segment, const Unit &unit, Int *to) const {
+        return tokens_of(keys[segment], argument.segments[segment].keys, unit, launch.n, to);
     }
-    int key_tokens(const Launch &launch, int segment, int64_t batch, int64_t place, int64_t tile, Int *to) const {
-        const Listing &listing = argument.segments[segment].keys;
-        const int64_t slot = slot_of(listing.batch_slots, listing.head_slots, batch, place);
-        return tokens_of(keys[segment], listing, slot, tile, launch.n, to);
+    template <class Visit> INLINE_MEMBER void visit(int segment, const Unit &unit, Visit visit) const {
+        visits(argument.segments[segment].bounds, unit, row_tiles, key_tiles[segment], visit);
     }
-    template <class Visit> INLINE_MEMBER void visit(int segment, int64_t batch, int64_t place, int64_t tile, Visit visit) const {
-        const Bounds &bounds = argument.segments[segment].bounds;
-        const int64_t slot = slot_of(bounds.batch_slots, bounds.head_slots, batch, place);
-        visits(bounds, slot, tile, row_tiles, key_tiles[segment], visit);
-    }
-    int64_t visit_count(int64_t batch, int64_t place, int64_t tile) const {
+    int64_t visit_count(const Unit &unit) const {
         int64_t count = 0;
-        for (int s = 0; s < SEGMENTS; s++) visit(s, batch, place, tile, [&](int64_t, bool) { count++; });
+        for (int s = 0; s < SEGMENTS; s++) visit(s, unit, [&](int64_t, bool) { count++; });
         return count;
     }
 
     // Into how many shares the visits of each tile of rows are split where there are too few tiles to go round. How
     // sums round depends on it, so it depends on sizes and bounds only, never on threads.
-    int64_t shares(const Launch &launch) const {
+    int64_t shares() const {
         constexpr int64_t ENOUGH = 128, LEAST_VISITS = 16;
-        const int64_t here = units(launch);
+        const int64_t here = units();
         if (!here || here >= ENOUGH || all_key_tiles() < 2 * LEAST_VISITS) return 1;
         int64_t most = 1;
-        for (int64_t unit = 0; unit < here; unit++) {
-            const int64_t head = unit / row_tiles.total();
-            const int64_t count = visit_count(head / heads, head % heads, unit % row_tiles.total());
+        for (int64_t number = 0; number < here; number++) {
+            const int64_t count = visit_count(unit(number));
             if (count > most) most = count;
         }
         return least(tiles(ENOUGH, here), tiles(most, LEAST_VISITS));

@@ -38,28 +38,29 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
             for (int d = 0; d < DEPTH; d++) to[i * DEPTH + d] = to_real(from[row[i] * step + d]);
     }
 
-    template <int SEGMENTS>
-    Keys tile_of(const Launch &launch, const Walk<SEGMENTS> &walk, int segment, int64_t batch, int64_t place_of_head, int64_t index) {
-        const int64_t kv_head = walk.head(place_of_head) / (launch.heads / launch.kv_heads);
-        const Storage *keys = advance<const Storage>(launch.k, launch.k_step, batch, kv_head, 0);
-        const Storage *values = advance<const Storage>(launch.v, launch.v_step, batch, kv_head, 0);
+    // `unit`: the tile of keys of one segment.
+    template <int SEGMENTS> Keys tile_of(const Walk<SEGMENTS> &walk, int segment, const Unit &unit) {
+        const Launch &launch = walk.launch;
+        const int64_t kv_head = walk.head(unit) / (launch.heads / launch.kv_heads);
+        const Storage *keys = advance<const Storage>(launch.k, launch.k_step, unit.batch, kv_head, 0);
+        const Storage *values = advance<const Storage>(launch.v, launch.v_step, unit.batch, kv_head, 0);
         const Order &order = walk.keys[segment];
         if constexpr (std::is_same_v<Storage, Real>)
             if (order.count == 1 && order.axes->stride == 1 && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
-                const int count = walk.key_tokens(launch, segment, batch, place_of_head, index, direct);
-                const int64_t first = order.offset + index * order.tile;
+                const int count = walk.key_tokens(segment, unit, direct);
+                const int64_t first = order.offset + unit.tile * order.tile;
                 return {{keys + first * KEY, KEY}, {values + first * VALUE, VALUE}, direct, count};
             }
         const bool by_head = walk.argument.segments[segment].keys.head_slots > 1;
-        const int64_t whose = by_head ? launch.kv_heads + place_of_head : kv_head;
-        const int64_t wanted = (segment * launch.batch + batch) * (launch.kv_heads + walk.heads) + whose;
-        const int at = int((index + segment * 5) % PLACES);
+        const int64_t whose = by_head ? launch.kv_heads + unit.place : kv_head;
+        const int64_t wanted = (segment * launch.batch + unit.batch) * (launch.kv_heads + walk.heads) + whose;
+        const int at = int((unit.tile + segment * 5) % PLACES);
         Place &z = place[at];
-        if (owner[at] != wanted || tile[at] != index) {
-            z.count = walk.key_tokens(launch, segment, batch, place_of_head, index, z.position);
+        if (owner[at] != wanted || tile[at] != unit.tile) {
+            z.count = walk.key_tokens(segment, unit, z.position);
             pack<KEY>(keys, launch.k_step[2], z.position, z.count, z.keys);
             pack<VALUE>(values, launch.v_step[2], z.position, z.count, z.values);
-            owner[at] = wanted, tile[at] = index;
+            owner[at] = wanted, tile[at] = unit.tile;
         }
         return {{z.keys, KEY}, {z.values, VALUE}, z.position, z.count};
     }
