@@ -29,7 +29,7 @@ def report() -> Report:
 
 def run(module: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
+        [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
