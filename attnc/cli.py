@@ -250,9 +250,11 @@ def show(
     """Show the mask of NAME as blocks, or what another stage of the compiler makes of it.
 
     Of a model, without --layer, all layers: a picture for each group of heads that keep the same pairs. On a terminal,
-    green lies in tiles that are kept whole, yellow in tiles that are kept in part.
+    green lies in tiles that are kept whole, yellow in tiles that are kept in part. A drawing shows the orders that the
+    compiler chose, each with its tiles, beside natural order.
     """
-    from .show import Sizes, draw, prepare, shown
+    from .drawing import draw
+    from .show import Sizes, prepare, shown
     from .subject import find
 
     if output is not None and stage != "mask":
@@ -268,11 +270,11 @@ def show(
     with progress(keys) as at:
         at(f"{sight.title}: {stage}")
         if output is not None:
-            picture = draw(sight, output)
+            drawn = draw(sight, output)
         else:
             text = shown(stage, sight, shutil.get_terminal_size().columns, _coloured_output())
     if output is not None:
-        say(f"{output}: {picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles")
+        say(f"{output}: {drawn}")
     else:
         click.echo(text)
 

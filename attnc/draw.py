@@ -40,6 +40,17 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Visits:
+    """``kinds`` ``[rows, columns]``: EMPTY, PARTIAL or FULL, as the tile is that visits the middle of each cell;
+    ``full`` and ``partial``: how many tiles there are.
+    """
+
+    kinds: NDArray[np.uint8]
+    full: int
+    partial: int
+
+
+@dataclass(frozen=True)
 class Picture:
     """``density``: the kept share of each cell's pairs, 0 to 1, ``[rows, columns]``; a cell is a pair where all fit.
 
@@ -52,6 +63,7 @@ class Picture:
     density: NDArray[np.float32]
     counts: NDArray[np.int64] | None = None
     tiles: tuple[Tile, ...] = ()
+    visits: Visits | None = None
 
 
 def bins(length: int, limit: int) -> NDArray[np.int64]:
@@ -70,30 +82,22 @@ def blocks(picture: Picture, tinted: bool = False) -> str:
 
 
 def _tinted(text: str, picture: Picture) -> str:
-    """The characters in the colour of the tile that holds the middle of each."""
-    if not picture.density.size:
+    """The characters in the colour of the tile that visits the middle of each."""
+    if picture.visits is None or not picture.density.size:
         return text
-    lines = text.split("\n")
-    tops, lefts = bins(picture.queries, picture.density.shape[0]), bins(picture.keys, picture.density.shape[1])
-    starts = tops[:-1]
-    rows = starts if picture.counts is not None else np.append(starts[1::2], starts[len(starts) // 2 * 2 :])
-    columns = (lefts[:-1] + lefts[1:]) // 2
-    kinds = np.zeros((len(lines), len(columns)), np.int64)
-    for tile in picture.tiles:
-        down = slice(*np.searchsorted(rows, (tile.top, tile.bottom)).tolist())
-        across = slice(*np.searchsorted(columns, (tile.left, tile.right)).tolist())
-        kinds[down, across] = 2 if tile.full else 1
-    return "\n".join(_coloured(line, row) for line, row in zip(lines, kinds, strict=True))
+    kinds = picture.visits.kinds
+    if picture.counts is None:  # two rows to a line
+        kinds = np.concatenate([kinds[1::2], kinds[len(kinds) // 2 * 2 :]])
+    return "\n".join(_coloured(line, row) for line, row in zip(text.split("\n"), kinds, strict=True))
 
 
-def tile_counts(picture: Picture) -> str:
+def tile_counts(visits: Visits) -> str:
     """How many tiles there are of each kind, each in its colour for a terminal."""
-    full = sum(tile.full for tile in picture.tiles)
-    counts = ((TINTS[2], full, "full"), (TINTS[1], len(picture.tiles) - full, "partial"))
+    counts = ((TINTS[2], visits.full, "full"), (TINTS[1], visits.partial, "partial"))
     return ", ".join(f"{tint}{count:,} {kind} tile{'s' * (count != 1)}{PLAIN}" for tint, count, kind in counts)
 
 
-def _coloured(line: str, kinds: NDArray[np.int64]) -> str:
+def _coloured(line: str, kinds: NDArray[np.uint8]) -> str:
     edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(line)]
     parts = ((line[left:right], TINTS[kinds[left]]) for left, right in pairwise(edges) if left < right)
     return "".join(f"{tint}{part}{PLAIN}" if tint else part for part, tint in parts)

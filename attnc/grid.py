@@ -1,4 +1,5 @@
-"""Many pictures as one: a model's layers below each other, and in each the heads that differ side by side.
+"""Many pictures as one: a model's layers below each other, and in each the heads that differ side by side; or one
+head in several orders.
 
 Every function takes a :class:`Grid`; none evaluates a pattern.
 """
@@ -25,7 +26,7 @@ TERMINAL_PANEL, TERMINAL_GAP = 24, 3  # characters
 
 @dataclass(frozen=True)
 class Panel:
-    """Heads that keep the same pairs, and which pairs these are."""
+    """Heads that keep the same pairs, or a segment that keeps some, and which pairs these are."""
 
     label: str
     picture: Picture
@@ -33,7 +34,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Layers, one after another, that keep the same pairs."""
+    """Layers, one after another, that keep the same pairs; or the segments of a kernel."""
 
     label: str
     panels: tuple[Panel, ...]
@@ -41,15 +42,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole model."""
+    """A whole model, or one head in several orders. ``largest``: pixels along a panel in a file, at most."""
 
     title: str
     rows: tuple[Row, ...]
+    largest: int = LARGEST
 
 
-def panel_side(across: int) -> int:
+def panel_side(across: int, largest: int = LARGEST) -> int:
     """Pixels along a panel in a file, where so many stand side by side."""
-    return max(SMALLEST, min(LARGEST, WIDE // max(across, 1)))
+    return max(SMALLEST, min(largest, WIDE // max(across, 1)))
 
 
 def grid_blocks(grid: Grid, columns: int, tinted: bool = False) -> str:
@@ -103,7 +105,7 @@ def _layout(grid: Grid) -> tuple[list[tuple[int, int, Picture, int]], list[_Word
     """Where everything stands: pictures (left, top, picture, pixels of a cell), words, and the size of the whole."""
     places: list[tuple[int, int, Picture, int]] = []
     words: list[_Words] = []
-    side = panel_side(max((len(row.panels) for row in grid.rows), default=1))
+    side = panel_side(max((len(row.panels) for row in grid.rows), default=1), grid.largest)
     top, right = GAP, LETTER * len(grid.title) + 2 * GAP
     for row in grid.rows:
         words.append(_Words(GAP, top, row.label))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from pathlib import Path
 
 from .compiler.describe import attention as described
 from .compiler.describe import program as described_program
@@ -15,16 +14,16 @@ from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
 from .compiler.plan import Schedule, Tiles
-from .draw import Picture, blocks, tile_counts, write
+from .draw import Picture, bins, blocks, tile_counts
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, InputError, Subject, apply
 from .view import look
+from .walks import as_they_stand, visits_of_cells, walks
 
 # As the executors have them: asking them would import torch.
 TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
 HEAD_DIM = 64  # of the source that is shown
-CELLS = 960  # along a side of a picture in a file
 WIDTH = 128  # characters of a line that are used at most
 
 
@@ -141,28 +140,26 @@ def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
             f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
         )
     scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
-    tiles = f"\n{tile_counts(picture)}" if tinted else ""
+    tiles = "" if picture.visits is None else f"\n{tile_counts(picture.visits)}"
     return f"{blocks(picture, tinted)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}{tiles}"
 
 
-def draw(sight: Sight, path: Path) -> Picture:
-    """The mask, with its tiles, as a file."""
-    with stage("schedule"):
-        planned = sight.way.schedule
-    with stage("mask"):
-        picture, _ = sampled(sight, CELLS, planned)
-    picture = replace(picture, title=sight.title)
-    write(picture, path)
-    return picture
-
-
 def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
-    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside."""
+    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside.
+
+    With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
+    """
     way = sight.way
     try:
-        return look(way.attention, way.extent, way.contents, sight.head, (limit, limit), planned)
+        picture, pairs = look(way.attention, way.extent, way.contents, sight.head, (limit, limit))
     except OutOfTableError as error:
         raise InputError(str(error)) from None
+    if planned is not None:
+        found = walks(way.program, planned, sight.head)
+        visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))
+        tiles = tuple(tile for walk in found for tile in walk.tiles()) if as_they_stand(found) else ()
+        picture = replace(picture, visits=visits, tiles=tiles)
+    return picture, pairs
 
 
 def bounds(sight: Sight) -> str:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiler.evaluate import evaluate
+from .compiler import reach
+from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
-from .compiler.fold import substitute
+from .compiler.fold import conjunction, substitute
 from .compiler.ir import HEAD, HEADS, Attention, Const, Table
-from .compiler.plan import FULL, Runs, Schedule
-from .draw import Picture, Tile, bins
+from .compiler.plan import Program
+from .draw import Picture, bins
+from .walks import Walk
 
 EXACT_PAIRS = 2**26
 STRIP_PAIRS = 2**22
 
 
 def look(
-    attention: Attention,
-    extent: Extent,
-    contents: Mapping[str, Contents],
-    head: int,
-    limit: tuple[int, int],
-    schedule: Schedule | None = None,
+    attention: Attention, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
 ) -> tuple[Picture, int | None]:
     """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
 
@@ -33,34 +31,78 @@ def look(
     """
     mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
     (start,) = extent.q_start or (0,)
-    tops, lefts = bins(extent.m, limit[0]), bins(extent.n, limit[1])
-    exact = extent.m * extent.n <= EXACT_PAIRS
-    rows, cells = _sample(tops, extent, exact)
+
+    def strip(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        single = Extent(extent.n, 1, 1, tuple((start + rows).tolist()))
+        dense = evaluate(mask, attention.tables, single, _sliced(attention.tables, contents, rows))
+        values: NDArray[np.int64] = np.broadcast_to(dense.astype(np.int64), (len(rows), 1, 1, extent.n))[:, 0, 0]
+        return values
+
+    return _pictured(attention.name, (extent.m, extent.n), limit, strip, mask.type == "count")
+
+
+def look_along(
+    walk: Walk, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
+) -> Picture:
+    """What one segment keeps, its rows and keys in the order in which it walks them, with its tiles.
+
+    As in :func:`look`; a read outside its table gives nothing, as in the kernels.
+    """
+    rows, keys = walk.order()
+    held = [contents[table.name] for table in program.tables]
+    tables, arrays = numbered_values(program.tables, held)
+    start = np.array(extent.q_start or (0,), np.int64)
+    nowhere = arrays.constant(False)
+    bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
+    condition = conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
+
+    def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        at = {
+            **bound.positions,
+            "q": start.reshape(1, 1, 1, 1) + rows[places].reshape(1, 1, -1, 1),
+            "k": keys.reshape(1, 1, 1, -1),
+            "head": np.full((1, 1, 1, 1), head),
+        }
+        with np.errstate(all="ignore"):
+            kept = interpret(condition, replace(bound, positions=at))
+        values: NDArray[np.int64] = np.broadcast_to(kept, (1, 1, len(places), len(keys)))[0, 0].astype(np.int64)
+        return values
+
+    picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
+    return replace(picture, tiles=tuple(walk.tiles()))
+
+
+def _pictured(
+    title: str,
+    shape: tuple[int, int],
+    limit: tuple[int, int],
+    strip: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    counted: bool,
+) -> tuple[Picture, int | None]:
+    """``strip`` tells how often some of the rows keep each key, ``[rows, keys]``."""
+    tops, lefts = bins(shape[0], limit[0]), bins(shape[1], limit[1])
+    exact = shape[0] * shape[1] <= EXACT_PAIRS
+    rows, cells = _sample(tops, shape[1], exact)
     density = np.zeros((len(tops) - 1, len(lefts) - 1), np.float32)
-    counts = (
-        np.zeros(density.shape, np.int64) if mask.type == "count" and density.shape == (extent.m, extent.n) else None
-    )
-    pairs, most = 0, max(1, STRIP_PAIRS // max(extent.n, 1))
-    for first in range(0, len(rows) if extent.n else 0, most):
-        strip, cell = rows[first : first + most], cells[first : first + most]
-        single = Extent(extent.n, 1, 1, tuple((start + strip).tolist()))
-        dense = evaluate(mask, attention.tables, single, _sliced(attention.tables, contents, strip))
-        values = np.broadcast_to(dense.astype(np.int64), (len(strip), 1, 1, extent.n))[:, 0, 0]
+    counts = np.zeros(density.shape, np.int64) if counted and density.shape == shape else None
+    pairs, most = 0, max(1, STRIP_PAIRS // max(shape[1], 1))
+    for first in range(0, len(rows) if shape[1] else 0, most):
+        cell = cells[first : first + most]
+        values = strip(rows[first : first + most])
         pairs += int(values.sum())
         np.add.at(density, cell, np.add.reduceat((values > 0).astype(np.int64), lefts[:-1], axis=1) / np.diff(lefts))
         if counts is not None:
             counts[cell] = values
     density /= np.maximum(np.bincount(cells, minlength=len(density)), 1)[:, None]
-    tiles = () if schedule is None else tuple(tiles_of(schedule, head))
-    return Picture(attention.name, extent.m, extent.n, density, counts, tiles), pairs if exact else None
+    return Picture(title, *shape, density, counts), pairs if exact else None
 
 
-def _sample(tops: NDArray[np.int64], extent: Extent, exact: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _sample(tops: NDArray[np.int64], keys: int, exact: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows to evaluate, and for each the row of cells that it belongs to.
 
     All rows, or of each row of cells as many, evenly spaced, as EXACT_PAIRS allows: at least one.
     """
-    share = EXACT_PAIRS // max(extent.n * (len(tops) - 1), 1)
+    share = EXACT_PAIRS // max(keys * (len(tops) - 1), 1)
     heights = np.diff(tops)
     taken = heights if exact else np.clip(heights, 1, max(1, share))
     cells = np.repeat(np.arange(len(heights)), taken)
@@ -83,17 +125,3 @@ def _sliced(
         ]
         sliced[table.name] = Contents(np.stack(cuts), batched=True)
     return sliced
-
-
-def tiles_of(schedule: Schedule, head: int) -> Iterator[Tile]:
-    """The tiles that a schedule visits for one head of the first batch entry, clipped to the lengths."""
-    runs: Runs = schedule.by_query
-    first = min(head, schedule.head_slots - 1) * schedule.query_tiles
-    for tile in range(schedule.query_tiles):
-        top = tile * schedule.query_tile
-        bottom = min(top + schedule.query_tile, schedule.m)
-        for run in range(int(runs.pointer[first + tile]), int(runs.pointer[first + tile + 1])):
-            for column in range(int(runs.start[run]), int(runs.start[run]) + int(runs.length[run])):
-                left = column * schedule.key_tile
-                right = min(left + schedule.key_tile, schedule.n)
-                yield Tile(top, left, bottom, right, int(runs.kind[run]) == FULL)

@@ -123,13 +123,18 @@ def plan_of(attention: Attention, extent: Extent, contents: tuple[Contents, ...]
     """
     known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
     heads = extent.heads if _heads_differ(attention) else None
-    for shifted in (False, True):
-        form = identity(attention), tiles, heads, known, shifted
-        arranged = _programs.get(form, lambda form=form: _arranged(attention, *form[1:]))
-        if serves(arranged.program, extent):
-            break
+    name = identity(attention)
+
+    def arranged_as(shifted: bool) -> _Arranged:
+        key = name, tiles, heads, known, shifted
+        return _programs.get(key, lambda: _arranged(attention, tiles, heads, known, shifted))
+
+    arranged = arranged_as(shifted=False)
+    shifted = not serves(arranged.program, extent)
+    if shifted:
+        arranged = arranged_as(shifted=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
-    key = (*form, extent, tuple(map(_contents_key, held)))
+    key = (name, tiles, heads, known, shifted, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from attnc import cli
-from attnc.draw import FULL_TILE, INK, PARTIAL_TILE, PLAIN, TINTS, Picture, Tile, blocks, painted, tile_counts
+from attnc.draw import FULL_TILE, INK, PARTIAL_TILE, PLAIN, TINTS, Picture, Tile, Visits, blocks, painted, tile_counts
 from attnc.grid import LARGEST, SMALLEST, Grid, Panel, Row, grid_blocks, grid_image, grid_svg, panel_side
 from attnc.overview import ranges
 
@@ -50,23 +51,31 @@ def picture(rows: list[str], *tiles: Tile) -> Picture:
     return Picture("sample", *cells.shape, cells, tiles=tiles)
 
 
+def visited(found: Picture, *rows: str) -> Picture:
+    """Cells in full tiles (F), in partial ones (P), in none."""
+    kinds = np.array([[".PF".index(cell) for cell in row] for row in rows], np.uint8)
+    return replace(found, visits=Visits(kinds, 0, 0))
+
+
 def test_characters_take_the_colour_of_their_tile() -> None:
-    found = picture(["##..", "##..", "####", "#.##"], Tile(0, 0, 2, 2, True), Tile(2, 0, 4, 4, False))
+    found = visited(picture(["##..", "##..", "####", "#.##"]), "FF..", "FF..", "PPPP", "PPPP")
     yellow, green = TINTS[1:]
     assert blocks(found, tinted=True) == f"{green}██{PLAIN}  \n{yellow}█▀██{PLAIN}"
     assert COLOUR.sub("", blocks(found, tinted=True)) == blocks(found)
-    assert COLOUR.sub("", tile_counts(found)) == "1 full tile, 1 partial tile"
+    assert COLOUR.sub("", tile_counts(Visits(np.zeros((1, 1)), 1, 2))) == "1 full tile, 2 partial tiles"
 
 
 def test_rows_of_a_multiset_and_an_odd_last_row_are_coloured() -> None:
     counts = np.array([[2, 0], [0, 1], [1, 1]])
-    tiles = (Tile(0, 0, 2, 2, False), Tile(2, 0, 3, 2, True))
-    found = Picture("sample", 3, 2, (counts > 0).astype(np.float32), counts, tiles)
+    found = visited(Picture("sample", 3, 2, (counts > 0).astype(np.float32), counts), "PP", "PP", "FF")
     yellow, green = TINTS[1:]
     assert blocks(found, tinted=True).splitlines() == [
         f"{yellow}2.{PLAIN}", f"{yellow}.#{PLAIN}", f"{green}##{PLAIN}",
     ]  # fmt: skip
-    assert blocks(picture(["##", "##", "##"], *tiles), tinted=True).splitlines()[-1] == f"{green}▀▀{PLAIN}"
+    assert (
+        blocks(visited(picture(["##", "##", "##"]), "PP", "PP", "FF"), tinted=True).splitlines()[-1]
+        == f"{green}▀▀{PLAIN}"
+    )
 
 
 def test_colours_on_a_terminal_only(
@@ -165,3 +174,41 @@ def test_outlines_that_would_hide_the_mask_are_left_out() -> None:
 @pytest.mark.parametrize(("across", "side"), [(0, LARGEST), (1, LARGEST), (12, 120), (1000, SMALLEST)])
 def test_panels_shrink_where_many_stand_side_by_side(across: int, side: int) -> None:
     assert panel_side(across) == side
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_orders_are_drawn_beside_the_natural_one(ending: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "dilated.attn").write_text("pattern dilated = abs(q - k) <= 512 and (q - k) % 4 == 0\n")
+    code, out, err = ended(capsys, "show", "dilated.attn", "--n", "1024", "-o", f"mask.{ending}")
+    title = "dilated, head 0: 1,024 queries × 1,024 keys, "
+    assert (code, out) == (0, "")
+    assert err.startswith(f"mask.{ending}: {title}")
+    if ending == "png":
+        with Image.open("mask.png") as opened:
+            colours = {colour for _, colour in opened.convert("RGB").getcolors(1 << 20) or []}
+        assert {INK, FULL_TILE, PARTIAL_TILE} <= colours
+        return
+    text = (folder / f"mask.{ending}").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    words = [element.text or "" for element in root.iter(f"{SVG}text")]
+    assert words[0] == "natural order"
+    assert words[1].startswith("0 full and ")
+    assert words[2] == "kernel 0: rows residue(4)"
+    assert words[3].startswith("keys residue(4), ")
+    assert words[4].startswith(title)
+    keys = [int(word.split(", ")[-1].split()[0].replace(",", "")) for word in (words[1], words[4])]
+    assert keys[1] < keys[0] / 2, "fewer keys a query in the order chosen"
+
+
+def test_an_order_of_its_own_is_coloured_in_the_mask_as_it_stands(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "dilated.attn").write_text("pattern dilated = abs(q - k) <= 512 and (q - k) % 4 == 0\n")
+    _, plain, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
+    monkeypatch.setattr(cli, "_coloured_output", lambda: True)
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
+    _, tinted, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
+    assert set(TINTS[1:]) <= set(COLOUR.findall(tinted))
+    *rows, counts = COLOUR.sub("", tinted).splitlines()
+    assert rows == plain.splitlines()
+    assert re.fullmatch(r"[1-9]\d* full tiles, [1-9]\d* partial tiles", counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,11 +13,17 @@ from PIL import Image
 from attnc.compiler import fold
 from attnc.compiler.arrange import arrange
 from attnc.compiler.evaluate import evaluate
+from attnc.compiler.execute import mask
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Dimension, Entry, Expr, K, Q, Table
+from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Tiles
 from attnc.compiler.schedule import schedule
 from attnc.draw import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
-from attnc.view import look, tiles_of
+from attnc.view import look, look_along
+from attnc.walks import Walk, visits_of_cells, walks
+
+from . import handmade
+from .brute import brute_schedule
 
 
 def attention(mask: Expr, *tables: Table) -> Attention:
@@ -105,10 +112,16 @@ def test_a_multiset_keeps_its_counts() -> None:
     assert found.counts.tolist() == [[2, 0, 0], [2, 1, 0], [2, 1, 1]]
 
 
+def walk_of(subject: Attention, extent: Extent, tiles: Tiles) -> Walk:
+    """The one segment of a program without tables."""
+    program = arrange(subject, tiles)
+    (walk,) = walks(program, schedule(program, extent, ()), 0)
+    return walk
+
+
 def test_tiles_are_those_of_the_schedule() -> None:
     extent = Extent(40, 40)
-    planned = schedule(arrange(CAUSAL, 16, 8), extent, ())
-    tiles = list(tiles_of(planned, 0))
+    tiles = list(walk_of(CAUSAL, extent, Tiles(16, 8)).tiles())
     dense = evaluate(CAUSAL.mask, (), extent, {})[0, 0]
     for tile in tiles:
         part = dense[tile.top : tile.bottom, tile.left : tile.right]
@@ -119,7 +132,8 @@ def test_tiles_are_those_of_the_schedule() -> None:
 
 
 def test_a_png_shows_pairs_and_tiles(tmp_path: Path) -> None:
-    found, _ = look(CAUSAL, Extent(32, 32), {}, 0, (64, 64), schedule(arrange(CAUSAL, 8, 8), Extent(32, 32), ()))
+    found, _ = look(CAUSAL, Extent(32, 32), {}, 0, (64, 64))
+    found = replace(found, tiles=tuple(walk_of(CAUSAL, Extent(32, 32), Tiles(8, 8)).tiles()))
     write(found, tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as opened:
         pixels = opened.convert("RGB")
@@ -155,3 +169,31 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.png, \.svg or \.html, not '\.gif'"):
         write(picture(["#"]), tmp_path / "mask.gif")
     assert image(picture(["#"])).width > 0
+
+
+def test_cells_take_the_kind_of_the_tile_that_visits_them() -> None:
+    found = visits_of_cells([walk_of(CAUSAL, Extent(16, 16), Tiles(4, 4))], bins(16, 8), bins(16, 8))
+    assert (found.full, found.partial) == (6, 4)
+    tile = np.arange(8) // 2
+    expected = np.select([tile[:, None] > tile, tile[:, None] == tile], [FULL, PARTIAL], EMPTY)
+    assert (found.kinds == expected).all()
+
+
+def test_every_pair_is_in_the_picture_of_one_walk() -> None:
+    """And in one of its tiles: longformer's band, its columns and its rows, in the orders in which they are walked."""
+    case = handmade.cases()[0]
+    plan = brute_schedule(case.program, case.extent, case.contents)
+    contents = {table.name: held for table, held in zip(case.program.tables, case.contents, strict=True)}
+    expected = mask(case.program, case.extent, case.contents)[0, 1]
+    kept = np.zeros_like(expected)
+    for walk in walks(case.program, plan, 1):
+        found = look_along(walk, case.program, case.extent, contents, 1, (64, 64))
+        inside = np.zeros(found.density.shape, bool)
+        for tile in found.tiles:
+            inside[tile.top : tile.bottom, tile.left : tile.right] = True
+        rows, keys = walk.order()
+        assert not found.density[~inside].any()
+        kept[np.ix_(rows, keys)] += found.density.astype(np.int64)
+        kinds = walk.kinds(np.arange(case.extent.m), np.arange(case.extent.n))[np.ix_(rows, keys)]
+        assert ((kinds > EMPTY) == inside).all()
+    assert (kept == expected).all()

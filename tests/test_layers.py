@@ -60,10 +60,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
-        "attnc.show", "attnc.contrast",
+        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view", "attnc.grid", "attnc.inputs", "attnc.subject",
+        "attnc.show", "attnc.drawing", "attnc.contrast",
         "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.measure", "attnc.fmt", "attnc.machine_readable",
-        "attnc.grid", "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
+        "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",
     ),
     "for tests": ("attnc.shape", "attnc.masks", "attnc.agreement", "attnc.strategies", "attnc.testing"),
