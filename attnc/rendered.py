@@ -28,9 +28,10 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
 
 def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
     from .compiler.render_cpp import CppVariant, render_cpp
+    from .compiler.structure import lift
     from .runtime.cpu import TILES
 
-    program = arrange(attention, TILES)
+    program = lift(arrange(attention, TILES)).program
     compute = "float64" if dtype == "fp64" else "float32"
     elements = {"float": compute, "int": "int32", "order": "int32", "bool": "uint8", "set": "uint8"}
     made: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import Literal
 from .cpp_stages import Stage, Stages, Straight
 from .derive import depends_on, derivative, reads
 from .describe import expression
+from .describe import order as described
 from .emit import lower
 from .emit_cpp import CppDialect
 from .ir import HEAD, LOGIT, TRUE, Const, Entry, Expr, children, walk
@@ -56,9 +57,10 @@ class CppVariant:
 
 @dataclass(frozen=True)
 class Walked:
-    """An order as the templates write it: ``axes`` are initializers, none where the launch lists the tokens."""
+    """An order as the templates write it: ``name`` of its axes and their initializers, ``nullptr`` and none where the
+    launch lists the tokens."""
 
-    listed: bool
+    name: Code
     axes: Code
     count: int
     offset: int
@@ -128,14 +130,16 @@ def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, o
     counted = any(segment.condition.type == "count" for segment in kernel.segments)
     texts = [text for name, text in results.items() if name.startswith(("score", "slope"))]
     return {
-        "rows": _walked(kernel.rows),
+        "rows": _walked(kernel.rows, "ROW_AXES"),
         "segments": tuple(
             WalkedSegment(
-                _walked(segment.keys), stages.straight(results[f"mask {place}"]), segment.condition.type == "bool"
+                _walked(segment.keys, f"KEY_AXES{place}"),
+                stages.straight(results[f"mask {place}"]),
+                segment.condition.type == "bool",
             )
             for place, segment in enumerate(kernel.segments)
         ),
-        "key_tile": max((_walked(segment.keys).tile for segment in kernel.segments), default=1),
+        "key_tile": max((segment.keys.tile for segment in kernel.segments), default=1),
         "stores": kernel.output == "store",
         "counted": counted,
         "fields": {stage: stages.fields(stage) for stage in named},
@@ -175,11 +179,11 @@ def _slopes(program: Program, kernel: Kernel) -> Iterator[tuple[str, Entry, Expr
                 yield f"{source} {number}", place, slope
 
 
-def _walked(order: Order) -> Walked:
+def _walked(order: Order, name: str) -> Walked:
     if not isinstance(order, View):
-        return Walked(True, Code(""), 0, 0, order.tile)
+        return Walked(Code("nullptr"), Code(""), 0, 0, order.tile)
     axes = ", ".join(f"{{{axis.stride}, {axis.length or 0}, {axis.tile}}}" for axis in order.axes)
-    return Walked(False, Code(axes), len(order.axes), order.offset, order.tile)
+    return Walked(Code(name), Code(axes), len(order.axes), order.offset, order.tile)
 
 
 def _scatters(
@@ -239,7 +243,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
     ]
     for place, kernel in enumerate(program.kernels):
         owned = "" if kernel.where == TRUE else f", where {_readable(kernel.where, names)}"
-        lines.append(f"  kernel {place}: rows {_order(kernel.rows)}{owned}")
+        lines.append(f"  kernel {place}, rows {_order(kernel.rows)}{owned}")
         for segment in kernel.segments:
             lines.append(f"    keys {_order(segment.keys)}: {_readable(segment.condition, names)}")
     lines.append(f"  score: {_readable(program.score, names)}")
@@ -252,14 +256,8 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
 
 
 def _order(order: Order) -> str:
-    if not isinstance(order, View):
-        return f"listed, {order.tile} a tile"
-    axes = ", ".join(
-        f"{'any number' if axis.length is None else axis.length} by {axis.stride}"
-        + (f", {axis.tile} a tile" if axis.tile > 1 else "")
-        for axis in order.axes
-    )
-    return f"({axes})" + (f" from {order.offset}" if order.offset else "")
+    """What it is and how many tokens a tile has. What lists are made by is no part of the kernels."""
+    return f"{described(order) if isinstance(order, View) else 'as listed'}, {order.tile} a tile"
 
 
 def _readable(expr: Expr, names: Mapping[str, str]) -> str:
