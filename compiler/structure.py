@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from .fold import substitute
-from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Number, walk
+from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Number, Table, walk
 from .plan import Gathered, Kernel, Order, Program, Segment, Sorted
 
 
 class Lifted(NamedTuple):
     """A Program with its integers taken out: each :class:`Number` stands for the entry of ``numbers`` at its index.
 
-    What no kernel reads is the same in all lifted programs: the mask, what gathers or sorts an order, the heads.
+    What no kernel reads is the same in all lifted programs: the mask, what gathers or sorts an order, the heads, what
+    tables are called and what the text says of their contents.
     """
 
     program: Program
@@ -33,7 +34,8 @@ def lift(program: Program) -> Lifted:
     kernels = tuple(_kernel(kernel, lifting) for kernel in program.kernels)
     score = lifting.lift(program.score)
     sink = None if program.sink is None else lifting.lift(program.sink)
-    lifted = Program(kernels=kernels, mask=TRUE, score=score, sink=sink, tables=program.tables)
+    tables = tuple(_nameless(table, number) for number, table in enumerate(program.tables))
+    lifted = Program(kernels=kernels, mask=TRUE, score=score, sink=sink, tables=tables)
     return Lifted(lifted, tuple(lifting.numbers))
 
 
@@ -46,6 +48,11 @@ def _kernel(kernel: Kernel, lifting: _Lifting) -> Kernel:
     segments = tuple(Segment(_order(part.keys), lifting.lift(part.condition)) for part in kernel.segments)
     where = lifting.lift(kernel.where)
     return replace(kernel, rows=_order(kernel.rows), segments=segments, where=where, heads=None)
+
+
+def _nameless(table: Table, number: int) -> Table:
+    dimensions = tuple(replace(dimension, name="") for dimension in table.dimensions)
+    return Table(str(number), table.element, dimensions)
 
 
 def _order(order: Order) -> Order:
