@@ -224,6 +224,12 @@ def _bounds(
     )
 
 
+def forget() -> None:
+    """All templates: what the next schedule takes is what a first one does."""
+    for function in (_remembered_bounds, _remembered, _remembered_apart, shift_divisor):
+        function.cache_clear()
+
+
 def _placed(asked: Question, rows: Rows, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
     """The rows of every slot, where the first query is so many periods on; ``each``: tiles to a period."""
     batch = max(len(moves), asked.slots.batch)

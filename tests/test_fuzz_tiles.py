@@ -64,11 +64,8 @@ def test_a_wrong_kind_is_noticed(kind: int, monkeypatch: pytest.MonkeyPatch) -> 
         return kinds
 
     monkeypatch.setattr(Classifier, "classify", wrong)
-    remembered = (template._remembered_bounds, template._remembered, template._remembered_apart)
-    for function in remembered:
-        function.cache_clear()
+    template.forget()
     try:
         assert any(fuzz_tiles.fault(Batch(seed)) for seed in range(SAMPLE, SAMPLE + 4))
     finally:
-        for function in remembered:
-            function.cache_clear()
+        template.forget()

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold, template
+from attnc.compiler import fold
 from attnc.compiler.classify import Classifier
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import HEAD, LOGIT, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
 from attnc.compiler.plan import HORIZON, Axis, Bounds, Kernel, Program, Segment, View, natural
 from attnc.compiler.schedule import schedule
-from attnc.compiler.template import shift_divisor
+from attnc.compiler.template import forget, shift_divisor
 
 from . import tiles
 from .random_expressions import Generator, dense
@@ -98,11 +98,6 @@ def _nothing_remembered() -> Iterator[None]:
     forget()
     yield
     forget()
-
-
-def forget() -> None:
-    for function in (template._remembered_bounds, template._remembered, template._remembered_apart):
-        function.cache_clear()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,277 @@
+"""The ways of scheduling that are not a plain descent: what they visit, and what they look at for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnc.compiler import fold, ways
+from attnc.compiler.classify import Classifier
+from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir import HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, Q, Table
+from attnc.compiler.plan import FULL, HORIZON, Bounds, Gathered, Kernel, Order, Program, Segment, Sorted, natural
+from attnc.compiler.schedule import schedule, schedule_depends
+
+from . import tiles
+
+D = fold.sub(Q, K)
+CAUSAL = fold.less_equal(K, Q)
+CHOSEN = Table("chosen", "int", (Dimension("free", name="rows"), Dimension("free", name="draws")))
+SETS = Table("sets", "set", (Dimension("free", name="rows"),))
+TOKENS = Table("g", "set", ())
+DOCUMENTS = Table("doc", "int", (Dimension("token"),))
+RANK = Table("rank", "order", (Dimension("token"),))
+MILLION = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _however_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "_FEW_TILES", 0)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many boxes each look was at."""
+    found: list[int] = []
+    usual = Classifier.look
+
+    def look(self: Classifier, boxes: Any) -> Any:
+        found.append(len(boxes))
+        return usual(self, boxes)
+
+    monkeypatch.setattr(Classifier, "look", look)
+    return found
+
+
+def program(condition: Expr, *tables: Table, rows: Order | None = None, keys: Order | None = None) -> Program:
+    segment = Segment(natural(4) if keys is None else keys, condition)
+    kernel = Kernel(natural(4) if rows is None else rows, (segment,), "store")
+    return Program((kernel,), condition, LOGIT, None, tables)
+
+
+def wide(condition: Expr, *tables: Table) -> Program:
+    return program(condition, *tables, rows=natural(64), keys=natural(64))
+
+
+def planned(program: Program, extent: Extent, *contents: Contents) -> Bounds:
+    """The bounds by query, once they have been held against every pair."""
+    plan = schedule(program, extent, contents)
+    assert tiles.fault(program, plan, extent, contents) is None
+    return plan.kernels[0].segments[0].by_query
+
+
+def visited(bounds: Bounds) -> int:
+    return int(bounds.runs.length.sum())
+
+
+def drawn(block: int, places: int = 3) -> Expr:
+    """Blocks of keys that a table lists for each block of rows."""
+    rows, column = fold.floordiv(Q, block), fold.floordiv(K, block)
+    return fold.disjunction(*(fold.equal(column, Entry("0", (rows, Const(t)), "int")) for t in range(places)))
+
+
+def numbers(*shape: int, below: int, seed: int = 0) -> Contents:
+    return Contents(np.random.default_rng(seed).integers(0, below, shape, np.int32))
+
+
+@pytest.mark.parametrize("block", [4, 8, 3, 1])
+def test_tiles_that_a_table_lists(block: int) -> None:
+    for condition in (drawn(block), fold.conjunction(drawn(block), CAUSAL)):
+        planned(program(condition, CHOSEN), Extent(60, 60), numbers(60 // block, 3, below=60 // block))
+        planned(program(condition, CHOSEN), Extent(60, 21, q_start=(37,)), numbers(60 // block, 3, below=70 // block))
+
+
+def test_listing_looks_at_what_is_listed_alone(looks: list[int]) -> None:
+    held = numbers(MILLION // 64, 3, below=MILLION // 64)
+    plan = schedule(wide(drawn(64), CHOSEN), Extent(MILLION, MILLION), (held,))
+    bounds = plan.kernels[0].segments[0].by_query
+    distinct = sum(len(set(row)) for row in held.values.tolist())
+    assert visited(bounds) == distinct
+    assert (bounds.runs.kind == FULL).all()
+    assert sum(looks) < 20 * distinct
+
+
+def test_sets_list_tiles_too(looks: list[int]) -> None:
+    condition = Member(fold.floordiv(K, 4), "0", (fold.floordiv(Q, 8),))
+    bitmap = np.zeros((8, 12), bool)
+    bitmap[np.arange(8), np.arange(8) * 5 % 12] = True
+    assert visited(planned(program(condition, SETS), Extent(48, 48), Contents(bitmap))) == 12
+    many = np.zeros((1024, 1024), bool)
+    many[np.arange(1024), np.arange(1024) * 7 % 1024] = True
+    looks.clear()
+    large = fold.substitute(
+        condition, {fold.floordiv(K, 4): fold.floordiv(K, 64), fold.floordiv(Q, 8): fold.floordiv(Q, 64)}
+    )
+    plan = schedule(wide(large, SETS), Extent(65_536, 65_536), (Contents(many),))
+    assert visited(plan.kernels[0].segments[0].by_query) == 1024
+    assert sum(looks) < 20_000
+
+
+def test_keys_that_are_functions_of_the_query(looks: list[int]) -> None:
+    """Not a table at all: the one key of each row is found by value."""
+    condition = fold.equal(K, fold.hashed(fold.mod(Q, 50)))
+    near = fold.equal(K, fold.mod(fold.mul(Q, Const(7)), 40))
+    planned(program(condition), Extent(40, 40))
+    assert visited(planned(program(near), Extent(40, 40))) <= 40
+    looks.clear()
+    schedule(wide(fold.equal(K, fold.mod(fold.mul(Q, Const(7)), 65_536))), Extent(65_536, 65_536), ())
+    assert sum(looks) < 65_536 * 8
+
+
+def labels(n: int, *cuts: int) -> Contents:
+    return Contents(np.searchsorted(np.array(cuts), np.arange(n), side="right").astype(np.int32))
+
+
+SAME = fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
+
+
+def test_labels_that_rise_are_searched(looks: list[int]) -> None:
+    bounds = planned(program(SAME, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
+    assert bounds.period == 15
+    for condition in (SAME, fold.conjunction(CAUSAL, SAME), fold.conjunction(SAME, fold.less(D, Const(9)))):
+        planned(program(condition, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
+        planned(program(condition, DOCUMENTS), Extent(61, 22, q_start=(38,)), labels(61, 5, 24, 30, 55))
+        planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(np.arange(20) * 7 % 5))  # that do not rise
+        batch = np.stack([labels(20, 3, 9).values, labels(20, 11).values])
+        assert planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(batch, batched=True)).batch_slots == 2
+    looks.clear()
+    cuts = np.sort(np.random.default_rng(0).integers(0, MILLION, 2000))
+    schedule(wide(fold.conjunction(CAUSAL, SAME), DOCUMENTS), Extent(MILLION, MILLION), (labels(MILLION, *cuts),))
+    assert sum(looks) < 3 * MILLION // 64
+
+
+@pytest.mark.parametrize("compare", [fold.less_equal, fold.less])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_comparisons_that_rise_are_searched(compare: Any, swapped: bool) -> None:
+    sides = Entry("0", (Q,), "int"), Entry("0", (K,), "int")
+    condition = compare(*(sides[::-1] if swapped else sides))
+    bounds = planned(program(condition, DOCUMENTS), Extent(50, 50), labels(50, 8, 9, 24, 30))
+    assert visited(bounds) < 13 * 13
+    planned(program(condition, DOCUMENTS), Extent(50, 9, q_start=(30,)), labels(50, 8, 9, 24, 30))
+
+
+def bits(n: int, *members: int) -> Contents:
+    held = np.zeros(n, bool)
+    held[list(members)] = True
+    return Contents(held)
+
+
+def test_a_union_of_unlike_members() -> None:
+    """A band, rows, columns and a table's blocks, each in its own way, under a guard that all share."""
+    band = fold.less_equal(fold.absolute(D), Const(6))
+    mask = fold.disjunction(band, Member(Q, "1", ()), Member(K, "1", ()), drawn(4))
+    held = numbers(15, 3, below=15), bits(60, 3, 40)
+    guarded = fold.conjunction(mask, fold.negation(fold.equal(fold.mod(D, 5), Const(0))))
+    for condition in (mask, guarded):
+        bounds = planned(program(condition, CHOSEN, TOKENS), Extent(60, 60), *held)
+        assert visited(bounds) < 15 * 15
+    rows = planned(program(mask, CHOSEN, TOKENS), Extent(60, 60), *held)
+    assert (rows.runs.kind == FULL).any()
+
+
+def test_rows_alone_and_keys_alone_are_looked_at_once(looks: list[int]) -> None:
+    held = (bits(MILLION, 0, 70_000),)
+    columns = schedule(wide(Member(K, "0", ()), TOKENS), Extent(MILLION, MILLION), held).kernels[0].segments[0]
+    assert (columns.by_query.period, columns.by_query.runs.start.tolist()) == (1, [0, 1093])
+    assert columns.by_key.runs.length.tolist() == [2 * HORIZON - 1] * 2
+    rows = schedule(wide(Member(Q, "0", ()), TOKENS), Extent(MILLION, MILLION), held).kernels[0].segments[0]
+    assert (rows.by_key.period, rows.by_key.runs.start.tolist()) == (1, [0, 1093])
+    assert sum(looks) < 2000
+    small = bits(40, 0, 17)
+    planned(program(Member(K, "0", ()), TOKENS), Extent(40, 40), small)
+    planned(program(Member(Q, "0", ()), TOKENS), Extent(40, 40), small)
+
+
+def test_what_does_not_depend_on_the_pair_is_all_or_nothing(looks: list[int]) -> None:
+    for condition, runs in ((TRUE, 1), (fold.less(HEAD, Const(1)), 1)):
+        bounds = planned(program(condition), Extent(50, 50, 2))
+        assert (bounds.period, bounds.shift, len(bounds.runs.start)) == (1, 0, runs)
+    assert sum(looks) < 20
+
+
+def gathered(position: Expr, tile: int = 4) -> Gathered:
+    return Gathered(Member(position, "0", ()), tile)
+
+
+NEAR = fold.less_equal(fold.absolute(D), Const(5))
+
+
+@pytest.mark.parametrize("members", [(), (0,), (3, 4, 5, 33), tuple(range(0, 60, 2)), tuple(range(60))])
+@pytest.mark.parametrize("condition", [TRUE, CAUSAL, NEAR, fold.negation(NEAR), fold.equal(fold.mod(D, 3), Const(0))])
+def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monkeypatch: pytest.MonkeyPatch) -> None:
+    for short in (64, 0):
+        monkeypatch.setattr(ways, "_SHORT", short)
+        for extent in (Extent(60, 60), Extent(60, 25, q_start=(30,))):
+            held = bits(60, *members)
+            planned(program(condition, TOKENS, keys=gathered(K)), extent, held)
+            planned(program(condition, TOKENS, rows=gathered(Q)), extent, held)
+            planned(program(condition, TOKENS, rows=gathered(Q), keys=gathered(K, 8)), extent, held)
+
+
+def test_a_few_gathered_keys_are_full_away_from_the_band() -> None:
+    """Keys far from one another in one tile: the tile is partial near each of them alone."""
+    planned_program = program(fold.negation(NEAR), TOKENS, keys=gathered(K, 16))
+    bounds = planned(planned_program, Extent(200, 200), bits(200, 2, 100, 180))
+    assert (bounds.runs.kind == FULL).sum() >= 50 - 3 * 4
+
+
+def test_gathering_is_refused_where_it_cannot_be_decided() -> None:
+    unknown = Contents(None, shape=(60,))
+    with pytest.raises(ValueError, match="the host cannot decide"):
+        schedule(program(CAUSAL, TOKENS, keys=gathered(K)), Extent(60, 60), (unknown,))
+    later = program(CAUSAL, rows=Gathered(fold.less(Q, Const(4)), 4))
+    with pytest.raises(ValueError, match="the host cannot decide"):
+        schedule(later, Extent(60, 60, q_start=None), ())
+
+
+def sorted_(position: Expr, tile: int = 4) -> Sorted:
+    return Sorted(Entry("0", (position,), "int"), tile)
+
+
+def near_in_rank(size: int) -> Expr:
+    apart = fold.sub(*(fold.floordiv(Entry("0", (x,), "int"), size) for x in (Q, K)))
+    return fold.less_equal(fold.absolute(apart), Const(1))
+
+
+def test_sorted_rows_and_keys_are_planned_by_rank() -> None:
+    order = Contents(np.random.default_rng(0).permutation(60).astype(np.int32))
+    condition = near_in_rank(4)
+    rows, keys = sorted_(Q), sorted_(K)
+    bounds = planned(program(condition, RANK, rows=rows, keys=keys), Extent(60, 60), order)
+    assert (bounds.period, bounds.shift, visited(bounds)) == (1, 1, 3)
+    assert (bounds.runs.kind == FULL).all()
+    causal = planned(program(fold.conjunction(condition, CAUSAL), RANK, rows=rows, keys=keys), Extent(60, 60), order)
+    assert (visited(causal), (causal.runs.kind == FULL).any()) == (3, False)
+    planned(program(condition, RANK, keys=keys), Extent(60, 60), order)
+    planned(program(condition, RANK, rows=rows), Extent(60, 60), order)
+    later = planned(program(condition, RANK, rows=rows, keys=keys), Extent(60, 20, q_start=(25,)), order)
+    assert later.period == 5  # its rows have not all ranks
+
+
+def test_sorting_is_refused_where_the_ranks_are_unknown() -> None:
+    unknown = Contents(None, shape=(60,))
+    with pytest.raises(ValueError, match="the host does not know"):
+        schedule(program(near_in_rank(4), RANK, rows=sorted_(Q), keys=sorted_(K)), Extent(60, 60), (unknown,))
+
+
+def test_ranks_of_each_head_and_entry_share_their_bounds() -> None:
+    held = np.stack([[np.random.default_rng(a + 9 * b).permutation(30) for a in range(3)] for b in range(2)])
+    table = Table("rank", "order", (Dimension("head"), Dimension("token")))
+    rank = [Entry("0", (HEAD, x), "int") for x in (Q, K)]
+    condition = fold.less_equal(fold.absolute(fold.sub(*rank)), Const(3))
+    both = program(condition, table, rows=Sorted(rank[0], 4), keys=Sorted(rank[1], 2))
+    plan = schedule(both, Extent(30, 30, 3), (Contents(held, batched=True),))
+    bounds = plan.kernels[0].segments[0].by_query
+    assert (bounds.batch_slots, bounds.head_slots, bounds.period) == (1, 1, 1)
+    rows = plan.kernels[0].rows
+    assert rows is not None
+    assert (rows.batch_slots, rows.head_slots, rows.tokens.dtype) == (2, 3, np.int32)
+    planned(both, Extent(30, 30, 3), Contents(held, batched=True))
+
+
+def test_a_schedule_depends_on_what_lists_its_tokens() -> None:
+    assert schedule_depends(program(CAUSAL, TOKENS, keys=gathered(K))) == {0}
+    assert schedule_depends(program(CAUSAL, RANK, rows=sorted_(Q))) == {0}
+    assert schedule_depends(program(CAUSAL, RANK)) == frozenset()
