@@ -20,8 +20,10 @@ from attnc.compiler.assemble import Placed, assemble
 from attnc.compiler.candidates import Known, walks
 from attnc.compiler.describe import program as described
 from attnc.compiler.evaluate import OutOfTableError
-from attnc.compiler.execute import Inputs, execute, mask, visits
+from attnc.compiler.execute import Inputs, execute, visits
+from attnc.compiler.execute import mask as kept_pairs
 from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.fold import rename_tables
 from attnc.compiler.groups import groups
 from attnc.compiler.ir import Expr
 from attnc.compiler.normalise import normalise, parts
@@ -56,7 +58,10 @@ def forced(
     attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
 ) -> Program:
     """A program of the attention, each of its terms in one of the walks that suit it, drawn at random."""
-    plain = arrange(attention, tiles, None, frozenset())
+    numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
+    mask, score = (rename_tables(part, numbers) for part in (attention.mask, attention.score))
+    sink = None if attention.sink is None else rename_tables(attention.sink, numbers)
+    plain = Program((), mask, score, sink, attention.tables)
     may_know = Known(tiles, plain.tables, frozenset(map(str, known)))
     apart = groups(plain.mask, heads) if heads is not None and draw.random() < 0.7 else ()
     if len(apart) < 2:
@@ -119,7 +124,7 @@ class _Judge:
         """``extent`` and ``known``: as far as the host knows them."""
         held = tuple(own if number in known else _hidden(own) for number, own in enumerate(self.contents))
         plan = schedule(program, extent, held)
-        kept = mask(program, self.extent, self.contents)
+        kept = kept_pairs(program, self.extent, self.contents)
         for by_key in (False, True):
             found = visits(program, plan, self.extent, self.contents, by_key=by_key)
             wrong = np.argwhere(found != kept)
