@@ -127,47 +127,62 @@ def slots(
     return Slots(batch, tuple(range(extent.heads)) if heads is None else heads)
 
 
-def split(space: Space, boxes: TileBoxes) -> TileBoxes:
-    """Cut each box that is more than a tile: both sides in about four, or the one side that is open in more."""
+@dataclass(frozen=True)
+class Cut:
+    """How boxes are cut that are more than a tile: both sides in about four, or the one side that is open in more."""
+
+    boxes: TileBoxes
+    query: Open
+    key: Open
+    query_bits: Numbers
+    key_bits: Numbers
+    query_count: Numbers
+    key_count: Numbers
+
+    @property
+    def count(self) -> int:
+        """Pieces in all."""
+        return int((self.query_count * self.key_count).sum())
+
+    @property
+    def pieces(self) -> TileBoxes:
+        count = self.query_count * self.key_count
+        source = np.repeat(np.arange(len(self.boxes)), count)
+        piece = np.arange(len(source)) - (np.cumsum(count) - count)[source]
+        whole, width = self.boxes.take(source), self.key_count[source]
+        queries = _cut(whole.query_low, whole.query_high, self.query, self.query_bits, source, piece // width)
+        keys = _cut(whole.key_low, whole.key_high, self.key, self.key_bits, source, piece % width)
+        return TileBoxes(whole.slot, *queries, *keys, whole.kind)
+
+
+def cut(space: Space, boxes: TileBoxes) -> Cut:
     query, key = space.query.open(boxes.query_low, boxes.query_high), space.key.open(boxes.key_low, boxes.key_high)
-    by_query, by_key = query.length > 1, key.length > 1
-    both = by_query & by_key
-    query_bits, query_count = _pieces(query, by_query, both)
-    key_bits, key_count = _pieces(key, by_key, both)
-    source = np.repeat(np.arange(len(boxes)), query_count * key_count)
-    ends = np.cumsum(query_count * key_count)
-    piece = np.arange(len(source)) - (ends - query_count * key_count)[source]
-    whole = boxes.take(source)
-    width = key_count[source]
-    queries = _cut(whole.query_low, whole.query_high, query, query_bits, by_query, source, piece // width)
-    keys = _cut(whole.key_low, whole.key_high, key, key_bits, by_key, source, piece % width)
-    return TileBoxes(whole.slot, *queries, *keys, whole.kind)
+    both = (query.length > 1) & (key.length > 1)
+    (query_bits, query_count), (key_bits, key_count) = _pieces(query, both), _pieces(key, both)
+    return Cut(boxes, query, key, query_bits, key_bits, query_count, key_count)
 
 
-def _pieces(axis: Open, chosen: NDArray[np.bool_], both: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+def split(space: Space, boxes: TileBoxes) -> TileBoxes:
+    return cut(space, boxes).pieces
+
+
+def _pieces(axis: Open, both: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
     """The bits of a coordinate that a piece keeps open, and how many pieces of the axis there are."""
     length_bits = np.frexp((axis.length - 1).astype(np.float64))[1].astype(np.int64)
     bits = np.maximum(length_bits - np.where(both, 2, 4), 0)
-    count = ((axis.first + axis.length - 1) >> bits) - (axis.first >> bits) + 1
-    return bits, np.where(chosen, count, 1)
+    return bits, ((axis.first + axis.length - 1) >> bits) - (axis.first >> bits) + 1
 
 
 def _cut(
-    low: Numbers,
-    high: Numbers,
-    axis: Open,
-    bits: Numbers,
-    chosen: NDArray[np.bool_],
-    source: Numbers,
-    piece: Numbers,
+    low: Numbers, high: Numbers, axis: Open, bits: Numbers, source: Numbers, piece: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """The piece so numbered of each range, along multiples of ``2**bits`` coordinates; all of it where not chosen."""
-    first, unit, bits = axis.first[source], axis.unit[source], bits[source]
-    last = first + axis.length[source] - 1
+    """The piece so numbered of each range, along multiples of ``2**bits`` coordinates; all of it where it is closed."""
+    first, unit, bits, length = axis.first[source], axis.unit[source], bits[source], axis.length[source]
+    last = first + length - 1
     number = (first >> bits) + piece
     begin, end = np.maximum(first, number << bits), np.minimum(last, (number + 1 << bits) - 1)
-    chosen = chosen[source]
+    opened = length > 1
     return (
-        np.where(chosen, low + (begin - first) * unit, low),
-        np.where(chosen, low + (end - first + 1) * unit - 1, high),
+        np.where(opened, low + (begin - first) * unit, low),
+        np.where(opened, low + (end - first + 1) * unit - 1, high),
     )

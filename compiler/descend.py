@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .boxes import Space, TileBoxes, split
+from .boxes import Space, TileBoxes, cut
 from .classify import Boxes, Classifier, DigitRange
 from .orders import Numbers
 from .plan import EMPTY, FULL, PARTIAL
@@ -37,12 +37,12 @@ def descend(classifier: Classifier, space: Space, start: TileBoxes, most: int) -
         partial = pending.take(pending.kind == PARTIAL)
         single.append(partial.take(partial.single))
         pending = partial.take(~partial.single)
-        cut = split(space, pending)
-        if len(cut) > most:
+        pieces = cut(space, pending)
+        if pieces.count > most:
             found.append(pending)
             exact = False
             break
-        pending = cut
+        pending = pieces.pieces
     return TileBoxes.joined([*found, _refined(classifier, space, TileBoxes.joined(single))]), exact
 
 
