@@ -16,7 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 
 import torch
-from _timing import Contestant, interleave, write
+from _timing import Contestant, Times, interleave, write
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +35,7 @@ pattern both(stride: int) = strided(stride)
 
 @dataclass(frozen=True)
 class Row:
-    """One pattern's pass. ``predicted``: times what its area predicts; ``slower``: times the measure's median."""
+    """One pattern's pass. ``predicted``: times what its area predicts; ``slower``: times the measure's."""
 
     name: str
     area: float
@@ -63,7 +63,10 @@ def measure(n: int, rounds: int) -> list[Row]:
     named = attentions(n)
     areas = {name: float(attend.plan(n).area) for name, attend in named.items()}
     entered = [Contestant(name, lambda attend=attend: attend(q, k, v), (q, k, v)) for name, attend in named.items()]
-    times = interleave(entered, gradient, rounds, f"n = {n}: all in turn")
+    return rows(areas, interleave(entered, gradient, rounds, f"n = {n}: all in turn"))
+
+
+def rows(areas: dict[str, float], times: dict[str, Times]) -> list[Row]:
     made = []
     for direction in ("forward", "backward"):
         base = getattr(times[MEASURE], direction)

@@ -139,6 +139,7 @@ def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, o
             )
             for place, segment in enumerate(kernel.segments)
         ),
+        "most_axes": max(_walked(order, "").count for order in (kernel.rows, *(x.keys for x in kernel.segments))),
         "key_tile": max((segment.keys.tile for segment in kernel.segments), default=1),
         "stores": kernel.output == "store",
         "counted": counted,

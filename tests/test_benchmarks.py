@@ -99,3 +99,22 @@ def test_contestants_take_turns() -> None:
     assert calls == ["slow", "quick"] * 3
     assert [len(times["slow"].forward), len(times["slow"].backward), len(times["quick"].backward)] == [2, 2, 0]
     assert fastest(both, torch.ones(3), "turns").name == "quick"
+
+
+def test_orders_are_measured_by_their_area() -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import cpu_orders
+        from _timing import Times
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    times = {cpu_orders.MEASURE: Times([0.1, 0.2], [1.0, 1.0]), "other": Times([0.2, 0.2], [3.0, 3.0])}
+    made = cpu_orders.rows({cpu_orders.MEASURE: 500.0, "other": 1000.0}, times)
+    assert [(row.name, row.slower, row.predicted) for row in made if row.direction == "forward"] == [
+        (cpu_orders.MEASURE, 1.0, 1.0),
+        ("other", pytest.approx(1.5), pytest.approx(0.75)),
+    ]
+    assert made[-1].predicted == pytest.approx(1.5)
+    named = cpu_orders.attentions(4096)
+    counted = [int(attend.mask(4096)[0, 2048].sum()) for attend in named.values()]
+    assert counted[0] == counted[1] == 513, "the dilated window keeps as many keys"

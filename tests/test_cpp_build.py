@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import attnc
 from attnc.compiler.fold import rename_tables
 from attnc.compiler.plan import Program
 from attnc.compiler.render_cpp import CppVariant, Element, Pass, render_cpp
 from attnc.compiler.source import KernelSource
 from attnc.compiler.structure import lift
-from attnc.runtime import build, cpu
+from attnc.runtime import build, cache, cpu
 from attnc.runtime.settings import settings
 
 from .cpp_dense import Shape, launch, natural_program
@@ -197,3 +198,16 @@ def test_no_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_entry", lambda *_: lambda _: 1)
     with pytest.raises(MemoryError, match="forward"):
         run_once()
+
+
+def test_twelve_layers_with_twelve_windows_are_two_entries_on_disk() -> None:
+    """Windows, and the tokens that are global, are arguments of one forward and one backward kernel."""
+    module = attnc.load("longformer")
+    q = torch.randn(1, 2, 80, 8, requires_grad=True)
+    cpu._entry.cache_clear()
+    for layer in range(12):
+        attend, g = module.longformer(size=2 * layer + 8), torch.tensor([0, layer])
+        out = attend(q, q, q, g=g)
+        torch.testing.assert_close(out, attend.reference(q, q, q, g=g), atol=1e-5, rtol=0)
+        out.sum().backward()
+    assert cache.usage().entries == 2
