@@ -19,6 +19,7 @@ from .descend import descend
 from .extent import Extent
 from .ir import Apply, Expr, K, Q, walk
 from .listing import Listed
+from .normalise import negation_normal
 from .orders import Counted, ListSide, Side, ViewSide
 from .plan import FULL, HORIZON, PARTIAL, Bounds, TileCount, View, natural
 from .runs import Rows, Steps, met, of_boxes, ordered, packed, repeated, spread, turned, united
@@ -169,7 +170,9 @@ def _row_by_row(rows: Rows, count: int, columns: int, apart: Slots) -> tuple[Bou
 def visited(problem: Problem, apart: Slots) -> Rows:
     """A row of runs for every query tile of every slot, by the cheapest of all ways."""
     few = problem.rows.count.total * problem.keys.count.total <= _FEW_TILES
-    found = None if few else _cheap(problem, apart)
+    found = None
+    if not few and problem.condition.type == "bool":
+        found = _cheap(problem.of(negation_normal(problem.condition)), apart)
     return _descended(problem, apart, None) if found is None else found
 
 
@@ -283,7 +286,13 @@ def _descended(problem: Problem, apart: Slots, start: TileBoxes | None) -> Rows:
     if lanes is not None:
         return lanes
     space = Space(problem.rows.side(apart), problem.keys.side(apart), apart)
-    boxes, _ = descend(problem.classifier(), space, space.start if start is None else start, _MOST_BOXES)
+    start = space.start if start is None else start
+    classifier = problem.classifier()
+    boxes, exact = descend(classifier, space, start, _MOST_BOXES)
+    if not exact and problem.rows.count.total * problem.keys.count.total <= _MOST_BOXES:
+        # All slots together have too many tiles, but one alone has not.
+        each = (start.take(start.slot == slot) for slot in range(apart.count))
+        boxes = TileBoxes.joined([descend(classifier, space, its, _MOST_BOXES)[0] for its in each])
     return of_boxes(boxes, max(problem.rows.count.total, 1), apart.count)
 
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from attnc.compiler import fold, ways
+from attnc.compiler.arrange import arrange
 from attnc.compiler.classify import Classifier
+from attnc.compiler.counts import totals
 from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, Q, Table
-from attnc.compiler.plan import FULL, HORIZON, Bounds, Gathered, Kernel, Order, Program, Segment, Sorted, natural
+from attnc.compiler.ir import HEAD, LOGIT, TRUE, Attention, Const, Dimension, Entry, Expr, K, Member, Q, Table
+from attnc.compiler.module import bind, load_shipped
+from attnc.compiler.plan import FULL, HORIZON, Bounds, Gathered, Kernel, Order, Program, Segment, Sorted, Tiles, natural
 from attnc.compiler.schedule import schedule, schedule_depends
 
 from . import tiles
@@ -275,3 +278,26 @@ def test_a_schedule_depends_on_what_lists_its_tokens() -> None:
     assert schedule_depends(program(CAUSAL, TOKENS, keys=gathered(K))) == {0}
     assert schedule_depends(program(CAUSAL, RANK, rows=sorted_(Q))) == {0}
     assert schedule_depends(program(CAUSAL, RANK)) == frozenset()
+
+
+def test_bigbird_as_published_looks_at_what_is_drawn_alone(looks: list[int]) -> None:
+    """Its parts are `if`s of three kinds of conditions, and each head has draws of its own."""
+    n, heads = 16_384, 12
+    subject = bind(load_shipped("bigbird"), "bigbird", {})
+    assert isinstance(subject, Attention)
+    drawn = arrange(subject, Tiles(64, 64))
+    held = (numbers(heads, n // 64 - 2, 3, below=n // 64),)
+    extent = Extent(n, n, heads)
+    found = totals(drawn, schedule(drawn, extent, held), extent)
+    assert found.area < 1100
+    assert sum(looks) < 20 * heads * 3 * n // 64
+
+
+def test_many_heads_are_descended_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks drawn for each head: all heads together have more tiles than are looked at at once."""
+    blocks = fold.hashed(HEAD, fold.floordiv(Q, 4), fold.floordiv(K, 4))
+    condition = fold.less(fold.mod(blocks, 10), Const(2))
+    exact = planned(program(condition), Extent(60, 60, 5))
+    assert visited(exact) < 0.3 * 5 * 225
+    monkeypatch.setattr(ways, "_MOST_BOXES", 300)
+    assert visited(planned(program(condition), Extent(60, 60, 5))) == visited(exact)
