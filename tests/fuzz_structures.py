@@ -34,11 +34,11 @@ def small(seed: int) -> Program:
     return generate(seed, largest=40)
 
 
-def interpreted_fault(program: Program) -> str | None:
+def interpreted_fault(program: Program, count: int = SHAPES) -> str | None:
     """As :func:`fault`, and that the Triton kernels have run. Raises where the process has no interpreter."""
     if not settings.interpret:
         raise RuntimeError("set ATTNC_INTERPRET=1 before the campaign starts")
-    found = fault(program)
+    found = fault(program, count)
     if found is None and not any("triton" in kind for kind in launches()):
         return f"no Triton kernel was launched: {launches()}"
     return found
@@ -94,8 +94,8 @@ def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
     return Contents(values, held.batched)
 
 
-def fault(program: Program) -> str | None:
-    """What is wrong with the kernels of a program, at one of its shapes; None when nothing is."""
+def fault(program: Program, count: int = SHAPES) -> str | None:
+    """What is wrong with the kernels of a program, at one of ``count`` shapes; None when nothing is."""
     subject = bound(program).attention
     draw = Random(program.seed)
     dtype = draw.choice((torch.float32, torch.float32, torch.float64))
@@ -104,7 +104,7 @@ def fault(program: Program) -> str | None:
     head_dim, value_dim = draw.choice(((16, 16), (8, 24), (5, 3), (32, 16)))
     attention = Attention(subject)
     with settings.override(optimisation=1):  # quicker to build; the widest vectors have tests of their own
-        for shape in shapes(program, subject.parameters, draw):
+        for shape in shapes(program, subject.parameters, draw, count):
             found = _differs(attention, subject, shape, draw.getrandbits(31), dtype, (head_dim, value_dim))
             if found is not None:
                 return f"{shape.sizes}, {shape.kv_heads} kv heads, {shape.layout}, {dtype}: {found}"
