@@ -116,7 +116,7 @@ def shown(name: str, sight: Sight, columns: int, tinted: bool = False) -> str:
             case "mask":
                 return mask(sight, columns, tinted)
             case "terms":
-                return described_terms(sight.way.attention)
+                return described_terms(sight.way.terms)
             case "program":
                 return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
             case "schedule":

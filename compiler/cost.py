@@ -23,9 +23,9 @@ from .plan import EMPTY, FULL, PARTIAL, Axis, Gathered, Kernel, Order, Segment, 
 
 GATHER = 1.05
 """A key that a list names, beside one that strides lead to."""
-PARTIAL_TILE = 1.1
+PARTIAL_TILE = 1.35
 """A key of a tile on which the condition is evaluated, beside one of a full tile."""
-MERGE = 256.0
+MERGE = 220.0
 """Keys: one more partial result for a row, read and written by a later kernel."""
 SMALL_ROWS = 0.15
 """What each halving of the row tile adds to the cost of a key: it is loaded for fewer rows."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from .counts import totals, visited
 from .describe import expression, order
 from .extent import Extent
-from .ir import TRUE, Attention, Expr
-from .normalise import Term, normalise
+from .ir import TRUE, Expr
+from .normalise import Term
 from .plan import FULL, HORIZON, Bounds, Kernel, KernelSchedule, Program, Schedule, Segment, SegmentSchedule, tile_count
 
 # Rows of a template that are written out in full.
@@ -17,9 +17,8 @@ _MOST_ROWS = 4
 _MOST_RUNS = 6
 
 
-def terms(attention: Attention) -> str:
-    """The mask's terms, part by part: what they ask of the row, of the key and of both."""
-    made = normalise(attention.mask)
+def terms(made: tuple[tuple[Term, ...], ...]) -> str:
+    """The terms of a mask, part by part: what they ask of the row, of the key and of both."""
     lines = []
     for number, part in enumerate(made):
         if len(made) > 1:

@@ -19,6 +19,7 @@ from .evaluate import evaluate
 from .extent import Contents, Extent
 from .ir import Attention
 from .module import Module
+from .normalise import Term, normalise
 from .plan import Program, Schedule, Tiles
 from .render_cpp import CppVariant, render_cpp
 from .render_triton import render_triton
@@ -55,6 +56,10 @@ class Way:
     @cached_property
     def mask(self) -> NDArray[Any]:
         return evaluate(self.attention.mask, self.attention.tables, self.extent, self.contents)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[Term, ...], ...]:
+        return normalise(self.attention.mask)
 
     @cached_property
     def program(self) -> Program:

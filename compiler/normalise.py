@@ -170,7 +170,7 @@ def positions(expr: Expr) -> frozenset[str]:
 def guards(term: Term, earlier: Iterable[Term]) -> tuple[Expr, ...] | None:
     """Conditions that keep a term away from the pairs of earlier ones; None where they leave it nothing.
 
-    What both demand is left out of the guard, and a guard that is proved idle is left out altogether.
+    What the term demands itself is left out of the guard, and a guard that is proved idle is left out altogether.
     """
     found = dict.fromkeys(_guard(term, other) for other in earlier)
     return None if FALSE in found else tuple(guard for guard in found if guard != TRUE)
@@ -178,8 +178,9 @@ def guards(term: Term, earlier: Iterable[Term]) -> tuple[Expr, ...] | None:
 
 @lru_cache(maxsize=4096)
 def _guard(term: Term, other: Term) -> Expr:
-    rest = tuple(x for x in other.conjuncts if x not in term.conjuncts)
-    return TRUE if rest and apart(term.conjuncts, rest) else opposite(fold.conjunction(*rest))
+    asked = term.conjuncts
+    rest = tuple(x for x in other.conjuncts if x not in asked and not apart(asked, (opposite(x),)))
+    return TRUE if rest and apart(asked, rest) else opposite(fold.conjunction(*rest))
 
 
 def guarded(term: Term, earlier: Iterable[Term]) -> Expr:
