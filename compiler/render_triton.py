@@ -66,7 +66,10 @@ class Function:
 
 
 def render_triton(program: Program, variant: Variant) -> KernelSource:
-    """The module of a lifted Program (:func:`compiler.structure.lift`)."""
+    """The module of a lifted Program (:func:`compiler.structure.lift`). ValueError where gathered rows, which are not
+    all rows, are to be stored."""
+    if any(is_split(kernel) and kernel.output == "store" for kernel in program.kernels):
+        raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
     made = _Renderer(program, variant)
     holes = made.holes()
     parts = [render("triton/module.py.jinja", **holes)]

@@ -145,7 +145,8 @@ def _prepared(launch: Launch) -> _Call:
         raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
     lifted = _lifted(launch.program)
     kernels = _kernels(lifted.program, variant_of(launch))
-    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, launch.q.device))
+    listed = any("numbers" in names for names in kernels.parameters.values())
+    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device))
 
 
 @dataclass(frozen=True)

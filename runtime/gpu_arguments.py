@@ -53,10 +53,10 @@ def _signed(number: int) -> int:
     return low - 2**32 if low >= 2**31 else low
 
 
-def number_arguments(numbers: tuple[int, ...], device: torch.device) -> dict[str, Any]:
-    """The numbers of a program, one by one and, for kernels with many, in memory."""
+def number_arguments(numbers: tuple[int, ...], listed: bool, device: torch.device) -> dict[str, Any]:
+    """The numbers of a program one by one and, where some function has many (``listed``), in memory too."""
     found: dict[str, Any] = {f"number{index}": number for index, number in enumerate(numbers)}
-    return found | {"numbers": _on_device(numbers, torch.int64, device)}
+    return found | ({"numbers": _on_device(numbers, torch.int64, device)} if listed else {})
 
 
 def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:

@@ -192,6 +192,11 @@ def test_many_numbers_are_read_from_memory() -> None:
         assert ("tl.load(numbers + " in source) == listed
 
 
+def test_gathered_rows_cannot_be_all_that_is_stored() -> None:
+    with pytest.raises(ValueError, match="output: is 'store' where rows are gathered, expected 'merge'"):
+        rendered(*varied(program(Kernel(Gathered(TRUE, 16), (Segment(natural(64), TRUE),), "store"))))
+
+
 @pytest.mark.parametrize("file", SHIPPED)
 def test_kernels_import_triton_alone_and_full_tiles_have_no_mask(file: str) -> None:
     found, variant = shipped(file)

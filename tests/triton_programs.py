@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
 if __name__ == "__main__":
     os.environ["ATTNC_INTERPRET"] = "1"
@@ -22,6 +24,8 @@ from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import HEAD, TRUE, Const, K, Q
 from attnc.compiler.plan import Gathered, Kernel, Program, Segment, natural
 from attnc.compiler.schedule import schedule
+from attnc.compiler.triton_steps import make_variant
+from attnc.compiler.triton_variant import Step, Variant
 
 from .brute import brute_schedule
 from .executors import check, launch_of
@@ -93,6 +97,18 @@ def looked_at(case: Case) -> None:
     check(gpu, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
 
 
+def cut(case: Case) -> None:
+    """With steps that take a part of a tile only, of several axes too."""
+    from attnc.runtime import gpu
+
+    def small(*given: Any, **options: bool) -> Variant:
+        steps = {"forward": Step(2, 4), "backward_keys": Step(4, 2), "backward_queries": Step(4, 2)}
+        return replace(make_variant(*given, **options), **steps)
+
+    with patch.object(gpu, "make_variant", small):
+        scheduled(case)
+
+
 def parted(case: Case) -> None:
     """The program has split visits: some kernel's keys are in several parts."""
     from attnc.runtime import gpu
@@ -126,6 +142,8 @@ def checks() -> dict[str, Callable[[], None]]:
     found: dict[str, Callable[[], None]] = {name: lambda case=case: scheduled(case) for name, case in made.items()}  # type: ignore[misc]
     for name in ("grid", "counted"):
         found[f"{name}, runs for each tile"] = lambda case=made[name]: looked_at(case)  # type: ignore[misc]
+    for name in ("grid of fewer rows", "buckets of each entry", "blocks", "strided later", "by head"):
+        found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), Extent(21, 21), (Contents(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
