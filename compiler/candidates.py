@@ -22,10 +22,8 @@ from .plan import Axis, Gathered, Order, Sorted, Tiles, View, natural
 
 # Classes of tokens beyond it would each be a tile of their own.
 _MOST_CLASSES = 4096
-# A constant list of tokens is gathered up to so many.
-_MOST_LISTED = 1024
-# Where constant lists of tokens are looked for.
-_LISTED_BELOW = 2**16
+# One of so many tokens, at most, is worth listing; where that is counted.
+_SPARSE, _LISTED_BELOW = 16, 2**16
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _side(conjuncts: tuple[Expr, ...], position: Position, known: Known, tile: i
     repeating = [part for part in conjuncts if _period(part, position)]
     if repeating:
         yield from _window_of_period(fold.conjunction(*repeating), position, tile)
-    listed = [part for part in conjuncts if _listed(part, known)]
+    listed = [part for part in conjuncts if part not in repeating and _listed(part, known)]
     if listed:
         yield Gathered(fold.conjunction(*listed), known.tiles.gathered)
 
@@ -76,12 +74,12 @@ def _listed(conjunct: Expr, known: Known) -> bool:
 
 
 def _few(conjunct: Expr) -> bool:
-    """Whether a condition without tables holds of a few of the first tokens only: those of the last quarter, none."""
+    """Whether a condition without tables holds of a few tokens only, such as the first ones or a random choice."""
     names = positions(conjunct)
     if len(names) != 1 or any(isinstance(node, Entry | Member) for node in walk(conjunct)):
         return False
     holds = _along(conjunct, _LISTED_BELOW)
-    return 0 < holds.sum() <= _MOST_LISTED and not holds[_LISTED_BELOW // 4 :].any()
+    return 0 < int(holds.sum()) <= _LISTED_BELOW // _SPARSE
 
 
 def _along(condition: Expr, length: int) -> NDArray[np.bool_]:

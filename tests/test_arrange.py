@@ -66,6 +66,7 @@ CHOSEN = [
     ("fixed(256, 8)", "", [("natural", ("natural", "8 of every 256 from 248"))]),
     ("strided(256)", "", [("natural", ("natural",)), ("residue(256)", ("residue(256)",))]),
     ("causal and (q - k < 1024 or k < 4)", "", [("natural", ("natural", "gathered k < 4"))]),
+    ("window(512) or hash(7, k) % 100 < 1", "", [("natural", ("natural", "gathered hash(7, k) % 100 < 1"))]),
     (
         "causal and abs(rank[q] // 64 - rank[k] // 64) <= 1",
         "(rank: order[token])",
