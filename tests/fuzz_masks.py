@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler import ir
-from attnc.compiler.arrange import arrange
+from attnc.compiler import ir, plan
 from attnc.compiler.evaluate import evaluate
 from attnc.compiler.extent import Contents
+from attnc.compiler.fold import rename_tables
 from attnc.compiler.module import bind, load_text
 from attnc.compiler.schedule import schedule
 
@@ -57,11 +57,21 @@ def bound(program: Program) -> Bound:
 def fault(program: Program) -> str | None:
     """What is wrong with the schedules of a program's mask, at one tile size of several; None when nothing is."""
     subject = bound(program)
-    query_tile, key_tile = SMALLEST if program.sizes.n <= 16 else TILES[program.seed % len(TILES)]
-    contents = tuple(subject.contents.values())
-    plan = schedule(arrange(subject.attention, query_tile, key_tile), program.sizes.extent, contents)
-    found = tiles.fault(subject.dense(), plan)
-    return None if found is None else f"tiles of {query_tile} x {key_tile}: {found}"
+    sizes = SMALLEST if program.sizes.n <= 16 else TILES[program.seed % len(TILES)]
+    contents, extent = tuple(subject.contents.values()), program.sizes.extent
+    natural_order = natural_program(subject.attention, *sizes)
+    found = tiles.fault(natural_order, schedule(natural_order, extent, contents), extent, contents)
+    return None if found is None else f"tiles of {sizes}: {found}"
+
+
+def natural_program(attention: ir.Attention, query_tile: int, key_tile: int) -> plan.Program:
+    """The whole mask, in natural order."""
+    names = {table.name: str(number) for number, table in enumerate(attention.tables)}
+    mask, score = rename_tables(attention.mask, names), rename_tables(attention.score, names)
+    segment = plan.Segment(plan.natural(key_tile), mask)
+    return plan.Program(
+        (plan.Kernel(plan.natural(query_tile), (segment,), "store"),), mask, score, None, attention.tables
+    )
 
 
 def to_json(program: Program) -> str:
