@@ -39,7 +39,6 @@ class _Group:
 class _Draft:
     """A segment before its guards are put in their places: conditions and guards of its terms."""
 
-    walk: Walk
     terms: tuple[tuple[Term, tuple[Expr, ...]], ...]
     shared: tuple[Expr, ...]  # guards that all its terms have
 
@@ -102,7 +101,7 @@ def _guarded(groups: Sequence[_Group]) -> dict[_Group, _Draft]:
         if kept:
             shared = tuple(guard for guard in kept[0][1] if all(guard in rest for _, rest in kept))
             own = tuple((term, tuple(guard for guard in rest if guard not in shared)) for term, rest in kept)
-            drafts[group] = _Draft(group.walk, own, shared)
+            drafts[group] = _Draft(own, shared)
         before.extend(group.terms)
     return drafts
 
