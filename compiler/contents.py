@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .diagnostics import Span
+from .diagnostics import Label, with_places
 from .extent import Contents, Extent
 from .ir import Dimension, Literal_, Table
 
@@ -18,15 +18,12 @@ _INT32 = np.iinfo(np.int32)
 
 
 class ContentsError(ValueError):
-    """The contents of a table do not fit its type; ``span`` is where the table is declared."""
+    """The contents of a table do not fit its type. ``message`` is what it says without the place in the text."""
 
     def __init__(self, table: Table, message: str) -> None:
-        super().__init__(f"table `{table.name}`: {message}")
+        self.message = f"table `{table.name}`: {message}"
+        super().__init__(with_places(self.message, *(() if table.span is None else (Label(table.span),))))
         self.table = table
-
-    @property
-    def span(self) -> Span | None:
-        return self.table.span
 
 
 def literal_contents(tables: Sequence[Table], extent: Extent) -> dict[str, Contents]:

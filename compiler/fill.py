@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from operator import index
 
 from . import limits
@@ -71,7 +72,8 @@ def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Se
     made: dict[AttentionValue, Attention] = {}
     for value in layers.values:
         if value not in made:
-            made[value] = assembled(value.name, value, parameters, session)
+            layer = assembled(value.name, value, parameters, session)
+            made[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
     return Model(name, layers.heads, tuple(made[value] for value in layers.values))
 
 

@@ -170,7 +170,8 @@ class Attention:
     - ``mask``: bool or count, over positions and tables;
     - ``score``: float, over :class:`Logit`, positions and tables;
     - ``scale``: float, over ``head``, ``heads`` and ``head_dim``; by default ``1 / sqrt(head_dim)``;
-    - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None.
+    - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None;
+    - ``heads``: how many a call must have, where a model's text says so at ``heads_span``; else None.
     """
 
     name: str
@@ -179,6 +180,8 @@ class Attention:
     scale: Expr
     sink: Expr | None
     tables: tuple[Table, ...]
+    heads: int | None = None
+    heads_span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def parameters(self) -> tuple[Table, ...]:

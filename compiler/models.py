@@ -25,6 +25,7 @@ class Sizes:
 
     layers: int | None
     heads: int | None
+    heads_span: Span
 
 
 def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
@@ -64,7 +65,7 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
             return None
     if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
         env.session.overflow(first["layers"].span)
-    return Sizes(known["layers"], known["heads"])
+    return Sizes(known["layers"], known["heads"], first["heads"].span)
 
 
 def check_model(node: t.Model, env: Environment) -> None:
@@ -240,6 +241,7 @@ class Layers:
     """What each layer of a model comes to."""
 
     heads: int
+    heads_span: Span
     values: tuple[AttentionValue, ...]
 
 
@@ -268,7 +270,7 @@ def fill_model(
         if len(known) < len(per_head):
             return None
         found.append(_merged(definition.name, known, session, rule.span))
-    return Layers(sizes.heads, tuple(found))
+    return Layers(sizes.heads, sizes.heads_span, tuple(found))
 
 
 def _heads(

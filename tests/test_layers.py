@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
         "runtime.cache", "runtime.build", "runtime.triton_modules",
     ),
-    "one call": ("runtime.arguments", "runtime.tables", "runtime.call"),
+    "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
         "runtime.arrays", "runtime.reference", "runtime.blocked", "runtime.cpu", "runtime.gpu", "runtime.aot",
     ),
