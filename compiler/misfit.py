@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-
+from .automaton import Refused
 from .diagnostics import Diagnostic, Source, Span, nearest
 from .reports import at, listed
 from .scan import RESERVED, STARTERS, Segment, Word
@@ -23,17 +21,11 @@ _CLAIMS = {"CAUSAL", "SYMMETRIC", "DIAGONAL", "ROWS", "COLUMNS", "WITHIN", "CONT
 _MOST = 5  # alternatives that a label lists
 
 
-def misfit(error: UnexpectedInput, segment: Segment, source: Source, spelling: Mapping[str, str]) -> Diagnostic:
-    """The fault of a declaration that Lark refused; its positions count from the segment's start. ``spelling``: what
-    each terminal is in the text.
-    """
-    words = segment.words
-    place = words[0].start + int(getattr(error, "pos_in_stream", None) or 0)
-    ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    index = len(words) if ended else bisect_left([word.end for word in words], place + 1)
+def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping[str, Sequence[str]]) -> Diagnostic:
+    """The fault of a declaration that was refused. ``spelling``: what each terminal is in the text."""
+    words, index, expected = segment.words, refused.index, refused.expected
     found = words[index] if index < len(words) else None
     before = words[index - 1] if index else None
-    expected = _expected(error)
     if found is None:
         last = words[-1]
         message = f"{_subject(words)} ends too early"
@@ -67,15 +59,7 @@ def _no_declaration(found: Word, span: Span) -> Diagnostic:
     return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps)
 
 
-def _expected(error: UnexpectedInput) -> frozenset[str]:
-    if isinstance(error, UnexpectedToken):
-        return frozenset(error.accepts) or frozenset(error.expected)
-    if isinstance(error, UnexpectedCharacters):
-        return frozenset(error.allowed or ())
-    return frozenset()
-
-
-def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
+def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> str:
     """What would fit, in the language's own words."""
     rest = set(expected) - {"$END"}
     phrases = []
@@ -86,7 +70,7 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
         phrases.append("a check")
         rest -= _CLAIMS | {"ROW", "COLUMN", "PAIRS", "NOT"}
     phrases += [phrase for name, phrase in (("NAME", "a name"), ("INT", "a number")) if name in rest]
-    signs = {spelling.get(name, name.lower()) for name in rest - {"NAME", "INT"}}
+    signs = {spelling[name][0] for name in rest - {"NAME", "INT"} if spelling[name]}
     if {"and", "or", "<"} <= signs:
         phrases.append("an operator")
         signs -= _OPERATORS

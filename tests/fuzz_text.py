@@ -15,13 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from lark.grammar import Rule, Symbol
-
 from attnc.compiler import limits
+from attnc.compiler.automaton import Rule, tables
 from attnc.compiler.diagnostics import AttnError
 from attnc.compiler.format import formatted
 from attnc.compiler.module import Module, bind, load_text
-from attnc.compiler.parse import grammar
 
 from . import generate as programs
 
@@ -259,31 +257,26 @@ _SHAPES = {
 
 
 @lru_cache(maxsize=1)
-def _tables() -> _Grammar:
-    tables = grammar()
-    found = {t.name: (str(t.pattern.value).replace(r"\b", ""),) for t in tables.terminals}
-    terminals = found | _SHAPES
-    depths: dict[str, int] = {}
-    rules = list(tables.rules)
+def _grammar() -> _Grammar:
+    found = tables()
+    depths: dict[str, int] = {}  # of the least tree of each symbol
 
-    def depth(symbol: Symbol) -> int | None:
-        return 0 if symbol.is_term else depths.get(symbol.name)
+    def reached(rule: Rule) -> int | None:
+        below = [0 if part.isupper() else depths.get(part) for part in rule.parts]
+        return None if None in below else 1 + max(depth for depth in below if depth is not None)
 
     changed = True
     while changed:
         changed = False
-        for rule in rules:
-            below = [depth(symbol) for symbol in rule.expansion]
-            if None not in below:
-                reached = 1 + max((d for d in below if d is not None), default=0)
-                if reached < depths.get(rule.origin.name, 1000):
-                    depths[rule.origin.name] = reached
-                    changed = True
-    by_name: dict[str, list[tuple[int, Rule]]] = {}
-    for rule in rules:
-        reached = 1 + max((depth(symbol) or 0 for symbol in rule.expansion), default=0)
-        by_name.setdefault(str(rule.origin.name), []).append((reached, rule))
-    return _Grammar(by_name, terminals)
+        for rule in found.rules:
+            depth = reached(rule)
+            if depth is not None and depth < depths.get(rule.symbol, 1000):
+                depths[rule.symbol] = depth
+                changed = True
+    by_symbol: dict[str, list[tuple[int, Rule]]] = {}
+    for rule in found.rules:
+        by_symbol.setdefault(rule.symbol, []).append((reached(rule) or 0, rule))
+    return _Grammar(by_symbol, {name: words for name, words in found.spelling.items() if words} | _SHAPES)
 
 
 def grown(draw: Random) -> str:
@@ -292,20 +285,20 @@ def grown(draw: Random) -> str:
 
 
 def _derived(draw: Random, room: int) -> str:
-    tables = _tables()
+    whole = _grammar()
     words: list[str] = []
-    stack: list[tuple[str, bool, int]] = [("declaration", False, room)]
+    stack = [("declaration", room)]
     while stack:
-        name, terminal, left = stack.pop()
-        if terminal:
-            words.append(draw.choice(tables.terminals[name]))
+        name, left = stack.pop()
+        if name.isupper():
+            words.append(draw.choice(whole.terminals[name]))
             continue
-        choices = tables.rules[name]
+        choices = whole.rules[name]
         least = min(depth for depth, _ in choices)
         _, rule = draw.choice([choice for choice in choices if choice[0] <= max(left, least)])
         if len(words) + len(stack) > 200:  # enough: the shortest way out
             _, rule = min(choices, key=lambda choice: choice[0])
-        stack.extend((symbol.name, symbol.is_term, left - 1) for symbol in reversed(rule.expansion))
+        stack.extend((part, left - 1) for part in reversed(rule.parts))
     return " ".join(words)
 
 

@@ -26,8 +26,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
     "text to tree": (
-        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.misfit", "compiler.grow",
-        "compiler.parser_tables", "compiler.parse",
+        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.parser_tables", "compiler.automaton",
+        "compiler.misfit", "compiler.grow", "compiler.parse",
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
