@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import limits
+from . import advice, limits
 from . import tree as t
 from .context import CONSTANT, Environment, Stopped, literal_table
 from .diagnostics import Diagnostic
 from .ir import Const, Dimension, Entry
 from .operators import as_float
-from .reports import at, counted, words
+from .reports import Advice, at, counted, words
 from .scope import Definition
 from .sets import members
 from .types import DimensionType, Formal, ParameterType
@@ -75,8 +75,10 @@ def match_arguments(
             return None
         target = keyword.name if keyword is not None else definition.formals[place].name
         if target not in formals:
-            helps = env.session.reports.meant(target, formals)
-            env.fault("unknown-parameter", f"`{name.name}` has no parameter `{target}`", argument.span, helps=helps)
+            assert keyword is not None
+            helps, edits = env.session.reports.meant(target, formals, keyword.span)
+            message = f"`{name.name}` has no parameter `{target}`"
+            env.fault("unknown-parameter", message, argument.span, helps=helps, edits=edits)
             good = False
         elif target in matched:
             related = (at(matched[target][0].span, "first here"),)
@@ -195,18 +197,18 @@ def taken_as(
             return as_float(env, value, node.span)
         case Scalar(kind="int", constant=True) if not wanted and formal.type.element == "int":
             return value
-    helps: tuple[str, ...] = ()
-    if isinstance(value, Scalar) and not value.constant and value.kind == "int":
-        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
-    _mismatch(formal, value, node, env, helps)
+    helps = (f"declare `{formal.name}: index`, which takes any int expression",)
+    found = Advice(helps) if isinstance(value, Scalar) and not value.constant and value.kind == "int" else Advice()
+    _mismatch(formal, value, node, env, found)
     return None
 
 
-def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, helps: tuple[str, ...] = ()) -> None:
+def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, found: Advice) -> None:
     constant = not isinstance(value, Scalar) or value.constant
     what = described(value) if constant else f"{described(value)} known only at run time"
     message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but {words(node.span)} is {what}"
-    env.fault("wrong-type", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+    related = (at(formal.span, "declared here"),)
+    env.fault("wrong-type", message, node.span, related=related, helps=found.helps, edits=found.edits)
 
 
 def _article(word: str) -> str:
@@ -220,7 +222,7 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
             return Scalar("int", Entry(value.name, (), "int", span=node.span))
         if isinstance(value, Scalar) and value.kind == "int":
             return value
-        _mismatch(formal, value, node, env)
+        _mismatch(formal, value, node, env, Advice())
         return None
     if kind.element == "set" and isinstance(value, ConstantSet):
         return replace(value, parameter=formal.name)
@@ -228,11 +230,14 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         return as_float(env, value, node.span) if kind.element == "float" else value
     run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
     if not run_time:
-        helps = ("`//` divides integers, rounding down",) if _divides(node) and kind.element == "int" else ()
-        _mismatch(formal, value, node, env, helps)
+        found = Advice()
+        if isinstance(node, t.Arithmetic) and "/" in node.signs and kind.element == "int":
+            place = node.signs.index("/")
+            found = advice.whole_division(node.operands[place], node.operands[place + 1])
+        _mismatch(formal, value, node, env, found)
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
-    helps = ()
+    helps: tuple[str, ...] = ()
     if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
         pass
     elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
@@ -248,10 +253,6 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
 _FITS = {("int", "int"), ("float", "float"), ("int", "float"), ("bool", "bool")}
 
 
-def _divides(node: t.Expression) -> bool:
-    return isinstance(node, t.Arithmetic) and "/" in node.signs
-
-
 def _table(
     formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
     sizes: dict[str, Dimension],
@@ -260,7 +261,7 @@ def _table(
     assert formal.type is not None
     alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
     if not alike or len(wanted) != len(value.dimensions):
-        _mismatch(formal, value, node, env)
+        _mismatch(formal, value, node, env, Advice())
         return None
     for have, want in zip(value.dimensions, wanted, strict=True):
         if want.kind == "free":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import limits
-from .diagnostics import Diagnostic, Label, Span
+from .diagnostics import Diagnostic, Edit, Label, Span
 from .ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, children
 from .reports import Reports, at
 from .values import Scalar, TableValue, Value
@@ -149,10 +149,11 @@ class Environment:
         related: tuple[Label, ...] = (),
         notes: tuple[str, ...] = (),
         helps: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
     ) -> None:
         """Report, with the applications that led here. Returns None, the value of what has a fault."""
         related = (*related, *self.session.led_here(span))
-        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps))
+        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
 
     def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
         """A node; None after reporting a number that is too large."""

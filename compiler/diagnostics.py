@@ -39,8 +39,19 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """``text`` in the place of a span; of an empty one, before it."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
 class Diagnostic:
-    """One fault: `error[slug]: message`, the place, related places, facts (notes) and acts (helps)."""
+    """One fault: `error[slug]: message`, the place, related places, facts (notes) and acts (helps).
+
+    ``edits`` do what the first help says, where it says it to the letter. They never overlap.
+    """
 
     slug: str
     message: str
@@ -48,6 +59,7 @@ class Diagnostic:
     related: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     helps: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 class AttnError(Exception):
@@ -170,6 +182,16 @@ def _paragraph(head: str, text: str) -> str:
     return textwrap.fill(
         head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
     )
+
+
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """A text with edits of it made, those of several faults too; of edits that overlap the first."""
+    parts, place = [], 0
+    for edit in sorted(dict.fromkeys(edits), key=lambda edit: (edit.span.start, edit.span.end)):
+        if edit.span.start >= place:
+            parts += [text[place : edit.span.start], edit.text]
+            place = edit.span.end
+    return "".join([*parts, text[place:]])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

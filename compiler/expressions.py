@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .arguments import bind_arguments
 from .context import CONSTANT, MASK, Environment, Local, Session, position
@@ -31,7 +31,7 @@ from .operators import (
     power,
     summed,
 )
-from .reports import Reports, words
+from .reports import Advice, Reports, words
 from .scope import Definition
 from .sets import domain, gathered, interval, members, membership
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
@@ -69,12 +69,11 @@ def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
     value = scalar(node, env)
     if value is None or value.kind in PATTERNS:
         return value
-    helps: tuple[str, ...] = ()
+    helps, edits = Advice()
     if value.kind == "int" and isinstance(node, t.Arithmetic):
-        difference = words(node.span)[1:-1]
-        helps = (f"to keep a band, bound it: `abs({'q - k' if '…' in difference else difference}) <= 128`",)
+        helps, edits = advice.bounded(node)
     message = f"{wanted}, but {words(node.span)} is a number"
-    env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps)
+    env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps, edits=edits)
     return None
 
 

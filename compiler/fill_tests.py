@@ -93,11 +93,10 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
         name = setting.name.name
         value = constant_integer(setting.value, env.at(CONSTANT), f"a constant int as `{name}`")
         if name not in _SETTINGS:
-            helps = env.session.reports.meant(name, _SETTINGS)
+            helps, edits = env.session.reports.meant(name, _SETTINGS, setting.name.span)
             notes = (f"there are {listed([f'`{word}`' for word in _SETTINGS], 'and')}",)
-            env.fault(
-                "unknown-setting", f"`{name}` is no setting of a test", setting.name.span, notes=notes, helps=helps
-            )
+            message = f"`{name}` is no setting of a test"
+            env.fault("unknown-setting", message, setting.name.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif name in first:
             related = (at(first[name].span, "first here"),)

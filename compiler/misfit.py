@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .automaton import Refused
-from .diagnostics import Diagnostic, Source, Span, nearest
-from .reports import at, listed
+from .diagnostics import Diagnostic, Edit, Source, Span, nearest
+from .reports import Advice, at, listed
 from .scan import RESERVED, STARTERS, Segment, Word
 
 _STARTS = {
@@ -38,9 +38,9 @@ def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping
         message = f"`{found.text}` is a reserved word and cannot be a name"
         return Diagnostic("reserved-word", message, at(span, "choose another name"))
     message = f"`{_shown(found)}` does not fit here"
-    return Diagnostic(
-        "syntax", message, at(span, f"expected {_phrase(expected, spelling)}"), helps=_helps(found, before, words)
-    )
+    helps, edits = _advice(found, before, words, source)
+    label = at(span, f"expected {_phrase(expected, spelling)}")
+    return Diagnostic("syntax", message, label, helps=helps, edits=edits)
 
 
 def _shown(word: Word) -> str:
@@ -54,9 +54,9 @@ def _subject(words: tuple[Word, ...]) -> str:
 
 def _no_declaration(found: Word, span: Span) -> Diagnostic:
     meant = nearest(found.text, STARTERS) if found.kind == "word" else None
-    helps = (f"did you mean `{meant}`?",) if meant else ()
+    helps, edits = ((f"did you mean `{meant}`?",), (Edit(span, meant),)) if meant else Advice()
     label = "expected `const`, `pattern`, `attention`, `model`, `test` or `from`"
-    return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps)
+    return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps, edits=edits)
 
 
 def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> str:
@@ -80,28 +80,33 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> 
     return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"
 
 
-def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[str, ...]:
+def _advice(found: Word, before: Word | None, words: tuple[Word, ...], source: Source) -> Advice:
     """What was likely meant."""
     starter = words[0].text
+
+    def instead(text: str, first: Word = found) -> tuple[Edit, ...]:
+        return (Edit(Span(source, first.start, found.end), text),)
+
     match before.text if before else "", found.text:
         case (_, "==") if starter == "const":
-            return ("a constant is given by `=`",)
-        case ("=", "="):
-            return ("write `==` without a space",)
+            return Advice(("a constant is given by `=`",), instead("="))
+        case ("=", "=") if before is not None:
+            return Advice(("write `==` without a space",), instead("==", before))
         case (_, "=") if starter != "model":
-            return ("`==` compares two values",)
+            return Advice(("`==` compares two values",), instead("=="))
         case ("." | "..", _) | (_, "."):
-            return ("a number with a point has digits on both sides: `0.5`, `3.0`",)
+            return Advice(("a number with a point has digits on both sides: `0.5`, `3.0`",))
         case (_, ":") if starter in ("pattern", "attention", "model"):
-            return ("what a pattern is stands after `=`",)
+            return Advice(("what a pattern is stands after `=`",))
         case (_, "if"):
-            return ("a choice within an expression stands in parentheses: `(a if c else b)`",)
+            return Advice(("a choice within an expression stands in parentheses: `(a if c else b)`",))
     typed = starter in ("pattern", "attention", "model") and found.text in (",", ")", "=")
     if typed and before is not None and before.kind == "word" and "{" not in _texts(words, found):
-        return ("every parameter has a type: `size: int`, `g: tokens`",)
-    if before is not None and before.kind in ("word", "number") and found.kind == "word":
-        return ("between two clauses stands `and`, `or` or `+`",) if starter == "pattern" else ()
-    return ()
+        help_ = f"every parameter has a type: `{before.text}: int`, or `{before.text}: tokens` for a set of positions"
+        return Advice((help_,), (Edit(Span(source, before.end, before.end), ": int"),))
+    if before is not None and before.kind in ("word", "number") and found.kind == "word" and starter == "pattern":
+        return Advice(("between two clauses stands `and`, `or` or `+`",))
+    return Advice()
 
 
 def _texts(words: tuple[Word, ...], until: Word) -> set[str]:

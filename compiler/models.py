@@ -9,12 +9,12 @@ from . import fold, limits
 from . import tree as t
 from .attentions import applied, layer_positions
 from .context import CONSTANT, RULE, Environment, Session
-from .diagnostics import Span
+from .diagnostics import Edit, Span
 from .expressions import argument_values, constant_integer, expand, scalar
 from .ir import HEAD, Const, Expr
 from .names import definition_of
 from .operators import is_condition
-from .reports import at, words
+from .reports import Advice, at, words
 from .scope import Definition
 from .values import AttentionValue, Scalar, Value, runs_of
 
@@ -152,10 +152,25 @@ def _claim(
     for i in range(first, last + 1):
         if i in owner:
             related = (at(owner[i][1], "first here"),)
-            env.fault(f"{noun}s-overlap", f"{noun} {i}{whose} has two rules", item.span, "again here", related)
+            helps, edits = _unclaimed([j for j in range(first, last + 1) if j not in owner], item.span)
+            message = f"{noun} {i}{whose} has two rules"
+            env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
             return False
         owner[i] = (number, item.span)
     return True
+
+
+def _unclaimed(left: Sequence[int], span: Span) -> Advice:
+    """What an item of a selector may still name."""
+    if not left:
+        return Advice()
+    instead = _numbers(runs_of((i, i) for i in left))
+    return Advice((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
+
+
+def _numbers(runs: Sequence[tuple[int, int]]) -> str:
+    """Numbers as a selector has them: ``0, 4..7``."""
+    return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
 
 
 def _report_gap(
@@ -163,9 +178,7 @@ def _report_gap(
 ) -> None:
     missing = [i for i in range(count) if i not in owner]
     runs = runs_of((i, i) for i in missing)
-    text = ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs[:4]) + (
-        ", …" if len(runs) > 4 else ""
-    )
+    text = _numbers(runs[:4]) + (", …" if len(runs) > 4 else "")
     named = f"{noun} {text}{whose} has" if len(missing) == 1 else f"{noun}s {text}{whose} have"
     before = owner.get(missing[0] - 1)
     after = owner.get(runs[0][1] + 1)

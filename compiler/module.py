@@ -179,9 +179,9 @@ class _Loader:
                 continue
             found = None if module is None else module.definitions.get(imported.name.name)
             if module is not None and found is None:
-                helps = reports.meant(imported.name.name, module.definitions)
+                helps, edits = reports.meant(imported.name.name, module.definitions, imported.name.span)
                 message = f"`{'.'.join(part.name for part in node.module)}` has no `{imported.name.name}`"
-                reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps))
+                reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps, edits=edits))
             scope.imported[alias.name] = found
 
     def module(self, node: t.Import, place: Place, reports: Reports) -> Module | None:

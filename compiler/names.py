@@ -14,9 +14,9 @@ def definition_of(name: t.Identifier, env: Environment, wanted: str) -> Definiti
     """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
     definition = env.scope.find(name.name)
     if definition is None and not env.scope.excused(name.name):
-        helps = env.session.reports.meant(name.name, known_names(env))
+        helps, edits = env.session.reports.meant(name.name, known_names(env), name.span)
         message = f"`{name.name}` is not {wanted}"
-        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps)
+        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps, edits=edits)
     return definition
 
 

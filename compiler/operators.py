@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeGuard
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .context import Environment
 from .diagnostics import Span
 from .ir import FALSE, TRUE, Const, Expr, Op, Type
-from .reports import at, counted, words
+from .reports import Advice, at, counted, words
 from .values import Scalar, described
 
 NUMBERS = ("int", "float")
@@ -81,7 +81,7 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
         return False
     if value.kind == "bool":
         return True
-    helps: tuple[str, ...] = ()
+    helps, edits = Advice()
     if value.kind == "count":
         slug = "count-misused"
         if "`or`" in wanted or "`any`" in wanted:
@@ -89,15 +89,10 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
     else:
         slug = "not-a-condition"
         if value.kind == "int":
-            helps = (f"to make a condition of it, compare it: `{_compared(node)}`",)
-    env.fault(slug, f"{wanted}, but {words(node.span)} is {described(value)}", node.span, helps=helps)
+            helps, edits = advice.compared(node)
+    message = f"{wanted}, but {words(node.span)} is {described(value)}"
+    env.fault(slug, message, node.span, helps=helps, edits=edits)
     return False
-
-
-def _compared(node: t.Expression) -> str:
-    text = words(node.span).strip("`")
-    simple = isinstance(node, t.Name | t.Builtin | t.Number | t.Application | t.Indexed)
-    return "abs(q - k) <= 128" if "…" in text else f"{text} == 0" if simple else f"abs({text}) <= 128"
 
 
 def floats_allowed(
@@ -204,7 +199,8 @@ def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> S
     first, second = values
     if not env.place.floats and not (first.constant and second.constant):
         message = f"`/` makes floats, and {env.place.phrase} computes with integers"
-        env.fault("float-in-mask", message, node.span, helps=("`//` divides integers, rounding down",))
+        helps, edits = advice.whole_division(*nodes)
+        env.fault("float-in-mask", message, node.span, helps=helps, edits=edits)
         return None
     if second.known and isinstance(second.expr, Const) and second.expr.value == 0:
         env.fault("bad-divisor", f"{words(nodes[1].span)} is 0, and nothing can be divided by it", nodes[1].span)
@@ -325,10 +321,8 @@ def chain_fault(env: Environment, node: t.Comparison) -> bool:
         message = "comparisons in a chain point in one direction"
     else:
         message = f"a comparison by `{odd}` stands alone"
-    helps = ["join comparisons by `and`: `a < b and b > c`"]
-    if any(isinstance(part, t.Arithmetic) and set(part.signs) <= {"+", "-"} for part in node.operands):
-        helps = ["conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`"]
-    env.fault("comparison-chain", message, node.span, helps=tuple(helps))
+    helps, edits = advice.conjoined(node)
+    env.fault("comparison-chain", message, node.span, helps=helps, edits=edits)
     return True
 
 

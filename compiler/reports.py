@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from . import limits
-from .diagnostics import AttnError, Diagnostic, Label, Source, Span, nearest
+from .diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span, nearest
 from .scan import shortened
+
+
+class Advice(NamedTuple):
+    """What to do about a fault, in words, and as edits where the first of them says it to the letter."""
+
+    helps: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 class Reports:
@@ -48,10 +56,10 @@ class Reports:
         self.extend(other.found)
         self.more += other.more
 
-    def meant(self, word: str, known: Iterable[str]) -> tuple[str, ...]:
-        """A help that names the nearest known name, if there is one."""
+    def meant(self, word: str, known: Iterable[str], span: Span) -> Advice:
+        """A help that names the nearest known name, if there is one, in the place of the word at a span."""
         found = None if self.full else nearest(word, known)
-        return (f"did you mean `{found}`?",) if found else ()
+        return Advice((f"did you mean `{found}`?",), (Edit(span, found),)) if found else Advice()
 
     def error(self) -> AttnError | None:
         """All faults in the order of the text, or None."""

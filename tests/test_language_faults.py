@@ -114,6 +114,7 @@ def test_a_fault_with_related_places_as_text() -> None:
             "  |        ---- first here",
             "6 |   head 1..11 = full",
             "  |        ^^^^^ again here",
+            "  = help: write `2..11`, which no rule before names",
         )
     )
 

@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
-        "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
+        "compiler.advice", "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
         "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.names", "compiler.entries",
         "compiler.expressions", "compiler.attentions", "compiler.models", "compiler.check", "compiler.fill",
         "compiler.fill_tests", "compiler.imports", "compiler.module",
