@@ -408,7 +408,7 @@ def _application(node: t.Application, env: Environment) -> Value | None:
 def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: Environment) -> Scalar | None:
     """A pattern with its arguments."""
     definition = definition_of(name, env, "a pattern, a parameter or a position")
-    if definition is None or definition.faulty:
+    if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
         for argument in arguments:
             evaluate(argument.value, env)
         return None
@@ -427,7 +427,7 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
         env.fault("misplaced-position", message, node.span)
         return None
     values = argument_values(definition, name, arguments, env)
-    if values is None:
+    if values is None or definition.faulty:
         return None
     return expand(definition, values, node, env)
 

@@ -47,10 +47,10 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
     if definition is not None and isinstance(definition.node, t.Constant):
         env.fault("not-a-pattern", f"`{name.name}` is a constant; a test applies a pattern", name.span)
         return
-    if definition is None or definition.faulty or settings is None:
+    if definition is None or settings is None:
         return
     values = _values(node, definition, settings, env)
-    if values is None:
+    if values is None or definition.faulty:
         return
     for setting, value in _subjects(node, definition, values, settings, env):
         checks = list(_checks(node, setting, values, env))

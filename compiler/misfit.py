@@ -38,7 +38,8 @@ def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping
         message = f"`{found.text}` is a reserved word and cannot be a name"
         return Diagnostic("reserved-word", message, at(span, "choose another name"))
     message = f"`{_shown(found)}` does not fit here"
-    helps, edits = _advice(found, before, words, source)
+    advice = _misspelt(found, expected, spelling, span) or _advice(found, before, words, source)
+    helps, edits = advice
     label = at(span, f"expected {_phrase(expected, spelling)}")
     return Diagnostic("syntax", message, label, helps=helps, edits=edits)
 
@@ -78,6 +79,15 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> 
     if not phrases:
         return "the end of the declaration"
     return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"
+
+
+def _misspelt(
+    found: Word, expected: frozenset[str], spelling: Mapping[str, Sequence[str]], span: Span
+) -> Advice | None:
+    """The word of the language that would fit and is spelt alike, if there is one."""
+    fitting = [text for name in sorted(expected) for text in spelling.get(name, ()) if text.isidentifier()]
+    meant = nearest(found.text, fitting) if found.kind == "word" and found.text not in RESERVED else None
+    return None if meant is None else Advice((f"did you mean `{meant}`?",), (Edit(span, meant),))
 
 
 def _advice(found: Word, before: Word | None, words: tuple[Word, ...], source: Source) -> Advice:

@@ -240,10 +240,10 @@ def application_value(
         kind = "a constant" if isinstance(definition.node, t.Constant) else "a model"
         env.fault("not-a-pattern", f"`{name.name}` is {kind}; expected a pattern or an attention", name.span)
         definition = None
-    if definition is None or definition.faulty:
+    if definition is None:
         return None
     values = argument_values(definition, name, tuple(arguments), env)
-    if values is None or env.session.generic:
+    if values is None or definition.faulty or env.session.generic:
         return None
     mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
     return applied(definition, values, mask, env, node.span)
