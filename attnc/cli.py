@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code."""
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .runtime.settings import SettingError
     from .stage import begin, current_stage
-    from .subject import InputError
 
     begin()
     try:
@@ -102,8 +102,8 @@ def coloured(diagnostic: Diagnostic) -> str:
 
 def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
     """``--set`` options as names and values."""
+    from .faults import InputError
     from .inputs import read_literal
-    from .subject import InputError
 
     values: dict[str, Literal_] = {}
     for setting in settings:
@@ -194,9 +194,9 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
     Exit code 1 if a file cannot be read, and with --check if one would change.
     """
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .files import STDIN, files
     from .fmt import laid_out_file, laid_out_input
-    from .subject import InputError
 
     found = files(paths)
     if not found:
@@ -356,8 +356,8 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
     """
     from .claim import run_file
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .files import files
-    from .subject import InputError
 
     found = files(paths, patterns)
     if not found:

@@ -16,9 +16,10 @@ from .compiler.extent import Extent
 from .compiler.ir import Literal_
 from .compiler.plan import FULL, Runs, Schedule
 from .draw import Picture, blocks, tile_counts, write
+from .faults import InputError
 from .inputs import inputs
 from .stage import stage
-from .subject import Applied, InputError, Subject, apply
+from .subject import Applied, Subject, apply
 from .view import look
 
 # (queries, keys) of a tile, as the executors have them: asking them would import torch.

@@ -57,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
+        "attnc.stage", "attnc.faults", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
         "attnc.show", "attnc.contrast",
         "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.measure", "attnc.fmt", "attnc.machine_readable",
         "attnc.grid", "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
