@@ -349,10 +349,14 @@ def explain(slug: str | None) -> None:
 @commands.command("test")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, allow_dash=True))
 @click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
-def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
+@click.option(
+    "--undecided", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
+    help="What claims for all n count as that are neither proved nor refuted.",
+)  # fmt: skip
+def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: str) -> int:
     """Run the test blocks of .attn files, and of those in folders. `-` is standard input.
 
-    Exit code 1 if a check or a file is wrong.
+    Exit code 1 if a check or a file is wrong, or a claim undecided.
     """
     from .claim import run_file
     from .compiler.diagnostics import AttnError
@@ -369,10 +373,13 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
         except AttnError as error:
             broken += 1
             say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
-    passed, failed, undecided = (sum(column) for column in zip(*tallies, strict=True))
+    passed, failed, left = (sum(column) for column in zip(*tallies, strict=True))
     faults = f", {broken} with faults" if broken else ""
-    click.echo(f"{passed} passed, {failed} failed, {undecided} undecided{faults}")
-    return FAULT if failed or broken else 0
+    click.echo(f"{passed} passed, {failed} failed, {left} undecided{faults}")
+    wanting = left > 0 and undecided == "fail"
+    if wanting and not failed and not broken:
+        say("only what is proved passes; with `--undecided pass` so does what nothing was found against")
+    return FAULT if failed or broken or wanting else 0
 
 
 @commands.command("settings")

@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     f"attnc fmt --check {FILE}": ("-c", MAIN, "fmt", "--check", FILE),
     f"attnc check {FILE}": ("-c", MAIN, "check", FILE),
     f"attnc show {FILE}:longformer": ("-c", MAIN, "show", f"{FILE}:longformer"),
-    f"attnc test {FILE}": ("-c", MAIN, "test", FILE),
+    f"attnc test --undecided pass {FILE}": ("-c", MAIN, "test", "--undecided", "pass", FILE),
 }
 
 

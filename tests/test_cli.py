@@ -214,6 +214,17 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "##" in ended.out
 
 
+def test_only_what_is_proved_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "claim.attn").write_text("pattern odd = (q + k) % 2 == 1\ntest odd for all n { symmetric }\n")
+    ended = Ended(capsys, "test", "claim.attn")
+    assert (ended.code, ended.out.splitlines()[-1]) == (1, "0 passed, 0 failed, 1 undecided")
+    assert "`--undecided pass`" in ended.err
+    ended = Ended(capsys, "test", "claim.attn", "--undecided", "pass")
+    assert (ended.code, ended.err) == (0, "")
+    (folder / "claim.attn").write_text("test full for all n { causal }\n")
+    assert Ended(capsys, "test", "claim.attn", "--undecided", "pass").code == 1
+
+
 @pytest.mark.parametrize("more", [[], ["--backward"], ["--backward", "--dtype", "fp64", "--heads", "3"]])
 def test_run_checks_and_measures(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "longformer", "--n", "300", "--set", "size=32", "--head-dim", "16", *more]
