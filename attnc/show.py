@@ -15,6 +15,7 @@ from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
 from .compiler.plan import FULL, Runs, Schedule
+from .compiler.uses import uses
 from .draw import Picture, blocks, tile_counts, write
 from .faults import InputError
 from .inputs import inputs
@@ -81,7 +82,8 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
         raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
     extent = Extent(sizes.n, m, heads, (sizes.q_start,))
     try:
-        found = inputs(applied.attention.tables, applied.tables, extent, {})
+        use = uses(applied.attention, extent)
+        found = inputs(applied.attention.tables, applied.tables, extent, {}, use)
     except ValueError as error:
         raise InputError(str(error)) from None
     for line in found.made_up:

@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
         "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify", "compiler.boxes",
-        "compiler.schedule", "compiler.reach", "compiler.ranges",
+        "compiler.schedule", "compiler.reach", "compiler.ranges", "compiler.uses",
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.render_cpp", "compiler.emit_triton",
