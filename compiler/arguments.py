@@ -78,7 +78,8 @@ def match_arguments(
             assert keyword is not None
             helps, edits = env.session.reports.meant(target, formals, keyword.span)
             message = f"`{name.name}` has no parameter `{target}`"
-            env.fault("unknown-parameter", message, argument.span, helps=helps, edits=edits)
+            notes = () if helps else (_signature(definition, name),)
+            env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif target in matched:
             related = (at(matched[target][0].span, "first here"),)
@@ -90,10 +91,15 @@ def match_arguments(
     missing = [f"`{formal.name}`" for formal in needed if formal.default is None and formal.name not in matched]
     if missing and good:
         message = f"`{name.name}` needs {', '.join(missing)}"
-        signature = ", ".join(map(_declared, definition.formals))
-        env.fault("missing-argument", message, name.span, notes=(f"it is declared as `{name.name}({signature})`",))
+        env.fault("missing-argument", message, name.span, notes=(_signature(definition, name),))
         good = False
     return matched if good else None
+
+
+def _signature(definition: Definition, name: t.Identifier) -> str:
+    if not definition.formals:
+        return "it has no parameters"
+    return f"it is declared as `{name.name}({', '.join(map(_declared, definition.formals))})`"
 
 
 def _declared(formal: Formal) -> str:
@@ -302,7 +308,9 @@ def _literal(
         if named.kind == "fixed" and named.size not in (None, length):
             told = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
             env.fault(
-                "wrong-table", f"{words(node.span)} has {length} entries where `{formal.name}` takes {told}", node.span
+                "wrong-table",
+                f"{words(node.span)} has {counted(length, 'entry', 'entries')} where `{formal.name}` takes {told}",
+                node.span,
             )
             return None
         sized = dimension.kind in ("free", "fixed")

@@ -16,7 +16,7 @@ from .fill import assembled, attention_value, parameter_tables
 from .ir import Const, Dimension, Expr
 from .models import fill_model, model_sizes
 from .names import definition_of
-from .reports import Reports, at, listed, words
+from .reports import Reports, at, counted, listed, words
 from .scan import shortened
 from .scope import Definition, Scope
 from .trial import BoundTest, Check, Claim, Column, Pairs, Picture, Row
@@ -56,12 +56,34 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
         checks = list(_checks(node, setting, values, env))
         if reports.found or value is None:
             return
+        if setting.extent is not None and not _given_tables_fit(setting.extent, session, env):
+            return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
         tables = () if setting.extent else parameter_tables(definition, values, session, _given(node, definition))
         subject = assembled(definition.name, value, tables, session, operands)
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
         )
+
+
+def _given_tables_fit(extent: Extent, session: Session, env: Environment) -> bool:
+    """Whether the tables that a test gives are as long as its numbers say; reported if not."""
+    known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
+    good = True
+    for table in session.tables.values():
+        level = table.value
+        for dimension in table.dimensions:
+            if not isinstance(level, tuple):
+                break
+            size, what = known.get(dimension.kind, (len(level), ""))
+            if len(level) != size and table.span is not None:
+                entries = counted(len(level), "entry", "entries")
+                message = f"{words(table.span)} has {entries} where the test has {counted(size, what)}"
+                env.fault("wrong-table", message, table.span)
+                good = False
+                break
+            level = level[0] if level else None
+    return good
 
 
 @dataclass(frozen=True)
@@ -208,7 +230,7 @@ def _values(
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
-    if matched is None:
+    if matched is None or any(formal.type is None for formal in definition.formals):
         return None
     env.session.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}

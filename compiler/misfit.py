@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from .automaton import Refused
 from .diagnostics import Diagnostic, Edit, Source, Span, nearest
+from .hints import IMPORT, meant
 from .reports import Advice, at, listed
 from .scan import RESERVED, STARTERS, Segment, Word
 
@@ -25,7 +26,6 @@ def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping
     """The fault of a declaration that was refused. ``spelling``: what each terminal is in the text."""
     words, index, expected = segment.words, refused.index, refused.expected
     found = words[index] if index < len(words) else None
-    before = words[index - 1] if index else None
     if found is None:
         last = words[-1]
         message = f"{_subject(words)} ends too early"
@@ -38,8 +38,7 @@ def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping
         message = f"`{found.text}` is a reserved word and cannot be a name"
         return Diagnostic("reserved-word", message, at(span, "choose another name"))
     message = f"`{_shown(found)}` does not fit here"
-    advice = _misspelt(found, expected, spelling, span) or _advice(found, before, words, source)
-    helps, edits = advice
+    helps, edits = meant(words, index, expected, spelling, source)
     label = at(span, f"expected {_phrase(expected, spelling)}")
     return Diagnostic("syntax", message, label, helps=helps, edits=edits)
 
@@ -54,8 +53,12 @@ def _subject(words: tuple[Word, ...]) -> str:
 
 
 def _no_declaration(found: Word, span: Span) -> Diagnostic:
-    meant = nearest(found.text, STARTERS) if found.kind == "word" else None
-    helps, edits = ((f"did you mean `{meant}`?",), (Edit(span, meant),)) if meant else Advice()
+    likely = nearest(found.text, STARTERS) if found.kind == "word" else None
+    helps, edits = ((f"did you mean `{likely}`?",), (Edit(span, likely),)) if likely else Advice()
+    if found.text in ("/", "//"):
+        helps, edits = ("a comment starts with `#`",), (Edit(span, "#"),)
+    if found.text == "import":
+        helps = (IMPORT,)
     label = "expected `const`, `pattern`, `attention`, `model`, `test` or `from`"
     return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps, edits=edits)
 
@@ -79,45 +82,3 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> 
     if not phrases:
         return "the end of the declaration"
     return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"
-
-
-def _misspelt(
-    found: Word, expected: frozenset[str], spelling: Mapping[str, Sequence[str]], span: Span
-) -> Advice | None:
-    """The word of the language that would fit and is spelt alike, if there is one."""
-    fitting = [text for name in sorted(expected) for text in spelling.get(name, ()) if text.isidentifier()]
-    meant = nearest(found.text, fitting) if found.kind == "word" and found.text not in RESERVED else None
-    return None if meant is None else Advice((f"did you mean `{meant}`?",), (Edit(span, meant),))
-
-
-def _advice(found: Word, before: Word | None, words: tuple[Word, ...], source: Source) -> Advice:
-    """What was likely meant."""
-    starter = words[0].text
-
-    def instead(text: str, first: Word = found) -> tuple[Edit, ...]:
-        return (Edit(Span(source, first.start, found.end), text),)
-
-    match before.text if before else "", found.text:
-        case (_, "==") if starter == "const":
-            return Advice(("a constant is given by `=`",), instead("="))
-        case ("=", "=") if before is not None:
-            return Advice(("write `==` without a space",), instead("==", before))
-        case (_, "=") if starter != "model":
-            return Advice(("`==` compares two values",), instead("=="))
-        case ("." | "..", _) | (_, "."):
-            return Advice(("a number with a point has digits on both sides: `0.5`, `3.0`",))
-        case (_, ":") if starter in ("pattern", "attention", "model"):
-            return Advice(("what a pattern is stands after `=`",))
-        case (_, "if"):
-            return Advice(("a choice within an expression stands in parentheses: `(a if c else b)`",))
-    typed = starter in ("pattern", "attention", "model") and found.text in (",", ")", "=")
-    if typed and before is not None and before.kind == "word" and "{" not in _texts(words, found):
-        help_ = f"every parameter has a type: `{before.text}: int`, or `{before.text}: tokens` for a set of positions"
-        return Advice((help_,), (Edit(Span(source, before.end, before.end), ": int"),))
-    if before is not None and before.kind in ("word", "number") and found.kind == "word" and starter == "pattern":
-        return Advice(("between two clauses stands `and`, `or` or `+`",))
-    return Advice()
-
-
-def _texts(words: tuple[Word, ...], until: Word) -> set[str]:
-    return {word.text for word in words[: words.index(until)]}

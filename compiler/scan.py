@@ -36,7 +36,7 @@ _KINDS = {
     **dict.fromkeys(string.digits, "number"), **dict.fromkeys("-+*/%<>=(){}[],:.", "sign"), "#": "comment", '"': "text",
 }  # fmt: skip
 _INSTEAD = {
-    "&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=`", "~": "write `not`",
+    "&": "write `and`", "|": "write `or`; a distance is `abs(q - k)`", "!": "write `not`, or `!=`", "~": "write `not`",
     "^": "write `**` for a power",
     ";": "nothing stands between declarations, a line's end carries no meaning", "'": "a picture stands in `\"\"\"`",
     '"': 'a picture stands between `"""` and `"""`', "@": "a comment starts with `#`", "?": "write `a if c else b`",

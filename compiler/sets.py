@@ -114,6 +114,9 @@ def domain(env: Environment, node: t.Comprehension, container: Value | None) -> 
     run_time = isinstance(container, OpenSet | TableSet | TableValue)
     told = "known only at run time" if run_time else described(container)
     message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {told}"
+    if not run_time:
+        env.fault("not-a-set", message, node.domain.span, helps=("a range is a set: `0..3`",))
+        return None
     helps: tuple[str, ...] = ()
     if isinstance(container, TableValue) and container.element == "set" and not container.dimensions:
         helps = (f"declare `{container.name}: set`, a constant",)

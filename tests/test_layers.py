@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
     "text to tree": (
         "compiler.scan", "compiler.tree", "compiler.reports", "compiler.parser_tables", "compiler.automaton",
-        "compiler.misfit", "compiler.grow", "compiler.parse",
+        "compiler.hints", "compiler.misfit", "compiler.grow", "compiler.parse",
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
