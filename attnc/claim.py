@@ -148,10 +148,13 @@ def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
     return side_by_side([*panels, Panel("against it", marks)], first)
 
 
-def run_file(path: Path, say: Callable[[str], object]) -> Tally:
-    """Judge every check of a file; what did not pass is said, then a line for the file. Raises AttnError."""
+def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object]) -> Tally:
+    """Judge every check of a file; what did not pass is said, then a line for the file. ``at`` hears of each before it
+    is judged. Raises AttnError.
+    """
     tally = [0, 0, 0]
     for named in named_checks(load(path)):
+        at(f"{shown_name(path)}: {named.name}")
         outcome = judge(named)
         tally[("passed", "failed", "undecided").index(outcome.verdict)] += 1
         if outcome.verdict == "failed":

@@ -293,7 +293,8 @@ def _show_model(
     if output is None:
         click.echo(grid_blocks(grid, shutil.get_terminal_size().columns, tinted))
     else:
-        say(f"{output}: {grid.title}, {sum(len(row.panels) for row in grid.rows)} pictures")
+        pictures = sum(len(row.panels) for row in grid.rows)
+        say(f"{output}: {grid.title}, {pictures} picture{'' if pictures == 1 else 's'}")
 
 
 def _coloured_output() -> bool:
@@ -362,16 +363,23 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: 
     from .compiler.diagnostics import AttnError
     from .faults import InputError
     from .files import files
+    from .ticker import Ticker
 
     found = files(paths, patterns)
     if not found:
         raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
-    tallies, broken = [(0, 0, 0)], 0
+    tallies, broken, ticker = [(0, 0, 0)], 0, Ticker()
+
+    def told(text: str) -> None:
+        ticker.clear()
+        click.echo(text)
+
     for file in found:
         try:
-            tallies.append(run_file(file, click.echo))
+            tallies.append(run_file(file, told, ticker.at))
         except AttnError as error:
             broken += 1
+            ticker.clear()
             say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
     passed, failed, left = (sum(column) for column in zip(*tallies, strict=True))
     faults = f", {broken} with faults" if broken else ""

@@ -214,6 +214,21 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "##" in ended.out
 
 
+def test_long_tests_say_where_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnc.ticker.AFTER", 0.0)
+    quiet = Ended(capsys, "test", "local.attn")
+    assert quiet.err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    ended = Ended(capsys, "test", "local.attn")
+    assert ended.out == quiet.out
+    lines = ended.err.split("\r\x1b[2K")
+    assert lines[0] == lines[-1] == ""
+    assert all(line.startswith("local.attn: ") and len(line) < 80 for line in lines[1:-1])
+    assert len(lines) == 4
+
+
 def test_only_what_is_proved_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "claim.attn").write_text("pattern odd = (q + k) % 2 == 1\ntest odd for all n { symmetric }\n")
     ended = Ended(capsys, "test", "claim.attn")

@@ -59,7 +59,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the command line": (
         "attnc.stage", "attnc.faults", "attnc.explain", "attnc.draw", "attnc.view", "attnc.inputs", "attnc.subject",
         "attnc.show", "attnc.contrast",
-        "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.measure", "attnc.fmt", "attnc.machine_readable",
+        "attnc.files", "attnc.standard_input", "attnc.claim", "attnc.ticker", "attnc.measure", "attnc.fmt",
+        "attnc.machine_readable",
         "attnc.grid", "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",
     ),
