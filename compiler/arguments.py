@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from . import advice, limits
 from . import tree as t
-from .context import CONSTANT, Environment, Stopped, literal_table
+from .context import CONSTANT, Environment, Local, Stopped, literal_table
 from .diagnostics import Diagnostic
 from .ir import Const, Dimension, Entry
 from .operators import as_float
@@ -19,6 +20,7 @@ from .types import DimensionType, Formal, ParameterType
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 Evaluate = Callable[[t.Expression, Environment], Value | None]
+_MOST = 12  # parameters that a message names
 Given = Sequence[tuple[t.Argument, Value | None]]
 
 
@@ -32,9 +34,13 @@ def bind_arguments(
     values: dict[str, Value] = {}
     sizes: dict[str, Dimension] = {}
     good = True
-    if any(formal.type is None for formal in definition.formals):
+    if definition.ill_typed:
         return None
-    for formal in constants_first(definition.formals):
+    # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
+    asked = definition.formals
+    if env.session.generic:
+        asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
+    for formal in constants_first(asked):
         if formal.name in matched:
             argument, value = matched[formal.name]
             taken = taken_as(formal, value, argument.value, env, values, sizes)
@@ -58,7 +64,7 @@ def match_arguments(
     """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
     ``run_time_too``, run-time parameters may be missing.
     """
-    formals = {formal.name: formal for formal in definition.formals}
+    formals = definition.places
     matched: dict[str, tuple[t.Argument, Value | None]] = {}
     good, keyword = True, None
     for place, (argument, value) in enumerate(given):
@@ -78,7 +84,7 @@ def match_arguments(
             assert keyword is not None
             helps, edits = env.session.reports.meant(target, formals, keyword.span)
             message = f"`{name.name}` has no parameter `{target}`"
-            notes = () if helps else (_signature(definition, name),)
+            notes = () if helps or env.session.reports.full else (_signature(definition, name),)
             env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif target in matched:
@@ -87,10 +93,11 @@ def match_arguments(
             good = False
         else:
             matched[target] = (argument, value)
-    needed = (f for f in definition.formals if run_time_too or f.type is None or not f.type.run_time)
-    missing = [f"`{formal.name}`" for formal in needed if formal.default is None and formal.name not in matched]
-    if missing and good:
-        message = f"`{name.name}` needs {', '.join(missing)}"
+    needed = (f for f in definition.without_default if run_time_too or f.type is None or not f.type.run_time)
+    absent = (f"`{formal.name}`" for formal in needed if formal.name not in matched)
+    missing = list(islice(absent, _MOST + 1)) if good else []
+    if missing:
+        message = f"`{name.name}` needs {', '.join(missing[:_MOST])}{' …' if len(missing) > _MOST else ''}"
         env.fault("missing-argument", message, name.span, notes=(_signature(definition, name),))
         good = False
     return matched if good else None
@@ -99,7 +106,8 @@ def match_arguments(
 def _signature(definition: Definition, name: t.Identifier) -> str:
     if not definition.formals:
         return "it has no parameters"
-    return f"it is declared as `{name.name}({', '.join(map(_declared, definition.formals))})`"
+    several = ", ".join(map(_declared, definition.formals[:_MOST])) + (", …" if len(definition.formals) > _MOST else "")
+    return f"it is declared as `{name.name}({several})`"
 
 
 def _declared(formal: Formal) -> str:
@@ -119,10 +127,8 @@ def default_value(
     """What a parameter is that was not given; its default may use the earlier parameters."""
     assert formal.default is not None
     assert formal.type is not None
-    if env.session.generic:  # the default is checked where it stands
-        return stand_in(formal, values)
-    local: dict[str, Any] = dict(values)
-    inner = Environment(definition.scope, env.session, CONSTANT, local, {})
+    # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
+    inner = Environment(definition.scope, env.session, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
     value = evaluate(formal.default, inner)
     return taken_as(formal, value, formal.default, inner, values, sizes)
 

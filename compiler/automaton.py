@@ -31,11 +31,17 @@ _SHORTER = {"..": ".", "..<": ".", "**": "*", "==": "=", "//": "/", "<=": "<", "
 
 
 class Refused(Exception):  # noqa: N818 - never leaves the parser
-    """The word at ``index`` does not fit, or past the last word the end; ``expected`` are the terminals that would."""
+    """The word at ``index`` does not fit, or past the last word the end, after what led to ``states``."""
 
-    def __init__(self, index: int, expected: frozenset[str]) -> None:
-        super().__init__(index, expected)
-        self.index, self.expected = index, expected
+    def __init__(self, index: int, states: list[int]) -> None:
+        super().__init__(index)
+        self.index, self.states = index, states
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """The terminals that would fit: not all that a state knows, for it may reduce and refuse then."""
+        found, states = tables(), self.states
+        return frozenset(word for word in found.rows[states[-1]] if _after(found, states, word) is not None)
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ def read(words: Sequence[Word], text: str, make: Sequence[Make]) -> Piece:
         if action == _DONE:
             return values[-1]
         if action == _REFUSED:
-            raise Refused(index, _fitting(found, _shortened(found, states, words[index:])))
+            raise Refused(index, _begun(found, states, words[index : index + 1]))
         states.append(action)
         if terminal == "NOT_IN":
             index += 1
@@ -207,11 +213,6 @@ def _joined(pieces: list[Piece], rule: Rule) -> list[Piece]:
 # Where a word is refused
 
 
-def _fitting(found: Tables, states: list[int]) -> frozenset[str]:
-    """The terminals that fit: not all that a state knows, for it may reduce and refuse then."""
-    return frozenset(terminal for terminal in found.rows[states[-1]] if _after(found, states, terminal) is not None)
-
-
 def _after(found: Tables, states: list[int], terminal: str) -> list[int] | None:
     """The states after one more word; None where it is refused."""
     states = states.copy()
@@ -224,7 +225,7 @@ def _after(found: Tables, states: list[int], terminal: str) -> list[int] | None:
     return None if action == _REFUSED else [*states, action]
 
 
-def _shortened(found: Tables, states: list[int], words: Sequence[Word]) -> list[int]:
+def _begun(found: Tables, states: list[int], words: Sequence[Word]) -> list[int]:
     """The states after the part of the refused word that is a word by itself and fits, if there is one."""
     if not words:
         return states

@@ -24,24 +24,33 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
     value: Value | None = None
     try:
         if isinstance(node, t.Constant):
-            value = _constant(node, scope, own)
+            value = _constant(node, scope, own, reports)
         else:
             formals = _formals(node, scope, own)
             kind = _body(node, formals, scope, session)
     except Stopped as stopped:
         own.add(stopped.diagnostic)
     reports.absorb(own)
+    reports.steps += session.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
         faulty = True  # for want of something whose fault is reported elsewhere
     return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
 
 
-def _constant(node: t.Constant, scope: Scope, reports: Reports) -> Value | None:
+def _constant(node: t.Constant, scope: Scope, reports: Reports, file: Reports) -> Value | None:
     """A constant is known as soon as it is checked; every branch of it is looked at first."""
+    value: Value | None = None
     for generic in (True, False):
-        value = constant_value(node.value, Environment(scope, Session(reports, generic), CONSTANT, {}, {}))
-        if value is None:
+        session = Session(reports, generic)
+        try:
+            value = constant_value(node.value, Environment(scope, session, CONSTANT, {}, {}))
+        finally:
+            if generic:
+                file.steps += session.steps
+            else:
+                file.fill(session.steps, node.span)
+        if value is None or not file.may_fill:
             return None
     return value
 
@@ -64,13 +73,12 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
         seen.add(parameter.name.name)
     session = Session(reports, generic=True)
     values: dict[str, Value] = {}
+    env = Environment(scope, session, CONSTANT, values, {})  # type: ignore[arg-type]
     for formal in formals:
-        env = Environment(scope, session, CONSTANT, dict(values), {})
         if formal.default is not None:
             value = evaluate(formal.default, env)
             taken_as(formal, value, formal.default, env, values, {})
         known = stand_in(formal, values)
-        env.local[formal.name] = known
         if known is not None:
             values[formal.name] = known
     return tuple(formals)

@@ -40,7 +40,9 @@ from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 def evaluate(node: t.Expression, env: Environment) -> Value | None:
     """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
     session = env.session
-    session.visit(node.span)
+    session.visits += 1
+    if session.visits > limits.NODES or session.depth > limits.FILLED_NESTING:
+        session.past(node.span)
     session.depth += 1
     value = _HANDLERS[type(node)](node, env)
     session.depth -= 1
@@ -133,7 +135,11 @@ def _builtin(node: t.Builtin, env: Environment) -> Value | None:
         return None
     if name in env.positions:
         return env.positions[name]
-    return Scalar("float", LOGIT) if name == "s" else Scalar("int", position(name))
+    return _POSITIONS[name]
+
+
+_POSITIONS = {name: Scalar("int", position(name)) for name in ("q", "k", "n", "head", "heads")}
+_POSITIONS["s"] = Scalar("float", LOGIT)
 
 
 def _name(node: t.Name, env: Environment) -> Value | None:
@@ -166,10 +172,7 @@ def _local(name: str, env: Environment) -> Value | None:
 
 
 def _several(nodes: tuple[t.Expression, ...], env: Environment) -> list[Scalar | None]:
-    values = []
-    for node in nodes:
-        values.append(scalar(node, env))
-    return values
+    return [scalar(node, env) for node in nodes]
 
 
 def _arithmetic(node: t.Arithmetic, env: Environment) -> Value | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from operator import index
+from typing import cast
 
 from . import limits
 from . import tree as t
@@ -93,7 +94,7 @@ def parameter_tables(
 def _default(formal: Formal, definition: Definition, values: Mapping[str, Value], reports: Reports) -> Literal_ | None:
     session = Session(Reports(reports), generic=False)
     env = Environment(definition.scope, session, MASK, {}, {})
-    value = default_value(formal, definition, env, dict(values), {}, evaluate)
+    value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, evaluate)
     if isinstance(value, TableValue):
         return next((table.value for table in session.tables.values() if table.name == value.name), None)
     if isinstance(value, ConstantSet) and formal.default is not None:

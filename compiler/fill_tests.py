@@ -29,17 +29,18 @@ _TITLE = 100
 def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
     """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
     own = Reports(reports)
+    session = Session(own, generic=False)
     try:
-        found = tuple(_fill(node, scope, own))
+        found = tuple(_fill(node, scope, session))
     except Stopped as stopped:
         own.add(stopped.diagnostic)
         found = ()
     reports.absorb(own)
+    reports.fill(session.steps, node.span)
     return () if own.found else found
 
 
-def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
-    session = Session(reports, generic=False)
+def _fill(node: t.Test, scope: Scope, session: Session) -> Iterator[BoundTest]:
     env = Environment(scope, session, TEST, {}, {})
     settings = _settings(node, env)
     name = node.application.name
@@ -54,7 +55,7 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
         return
     for setting, value in _subjects(node, definition, values, settings, env):
         checks = list(_checks(node, setting, values, env))
-        if reports.found or value is None:
+        if session.reports.found or value is None:
             return
         if setting.extent is not None and not _given_tables_fit(setting.extent, session, env):
             return
@@ -230,7 +231,7 @@ def _values(
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
-    if matched is None or any(formal.type is None for formal in definition.formals):
+    if matched is None or definition.ill_typed:
         return None
     env.session.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}

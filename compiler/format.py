@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from .automaton import branches
+from .collector import paused
 from .diagnostics import AttnError, Diagnostic, Source
 from .layout import Layout, Surroundings
 from .parse import parse
@@ -35,6 +36,11 @@ def formatted(text: str, name: str = "<text>") -> str:
     Words and comments stay as they are and in their order; only a comma before a closing bracket may come or go. What
     is laid out already stays the same. Raises AttnError with every fault where the text cannot be read.
     """
+    with paused():
+        return _formatted(text, name)
+
+
+def _formatted(text: str, name: str) -> str:
     source = Source(name, text.removeprefix(_BOM))
     reports = Reports()
     parse(source, reports)

@@ -94,7 +94,13 @@ class Apply:
 
     def __post_init__(self) -> None:
         # Kept from the start: a deep expression is looked up often, and its parts have theirs already.
-        object.__setattr__(self, "_hash", hash((self.op, self.args, self.type)))
+        size, depth = 1, 0
+        for part in self.args:
+            part_size, part_depth = part.__dict__["_measure"] if isinstance(part, Apply) else measure(part)
+            size += part_size
+            depth = max(depth, part_depth)
+        self.__dict__["_measure"] = size, depth + 1
+        self.__dict__["_hash"] = hash((self.op, self.args, self.type))
 
     def __hash__(self) -> int:
         return int(self.__dict__["_hash"])
@@ -119,6 +125,17 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (*indices, element)
         case _:
             return ()
+
+
+def measure(expr: Expr) -> tuple[int, int]:
+    """How many nodes an expression has when nothing is shared, and how deep they are nested."""
+    if isinstance(expr, Apply):
+        found: tuple[int, int] = expr.__dict__["_measure"]
+        return found
+    if isinstance(expr, Const | Position | Logit):
+        return 1, 1
+    measures = [measure(part) for part in children(expr)]
+    return 1 + sum(size for size, _ in measures), 1 + max((depth for _, depth in measures), default=0)
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -30,8 +30,8 @@ def made(
     env: Environment, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
 ) -> Scalar | None:
     """A scalar of ``kind`` from others; None after reporting a number that is too large."""
-    expr = env.build(constructor, *(value.expr for value in values), span=span)
-    return None if expr is None else Scalar(kind, expr, all(value.constant for value in values))
+    expr = env.build(constructor, *[value.expr for value in values], span=span)
+    return None if expr is None else Scalar(kind, expr, False not in [value.constant for value in values])
 
 
 def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
@@ -47,7 +47,7 @@ def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
 
 def one_kind(env: Environment, values: Sequence[Scalar], span: Span) -> list[Scalar]:
     """Numbers of one type: integers beside floats become floats."""
-    if any(value.kind == "float" for value in values):
+    if "float" in [value.kind for value in values]:
         return [as_float(env, value, span) for value in values]
     return list(values)
 
@@ -118,9 +118,9 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
     """``a + b - c``: of numbers a number, of patterns a count."""
     if not whole(values):
         return None
-    number = next((i for i, value in enumerate(values) if value.kind in NUMBERS), None)
-    pattern = next((i for i, value in enumerate(values) if value.kind in PATTERNS), None)
-    if number is not None and pattern is not None:
+    kinds = [value.kind in PATTERNS for value in values]
+    if False in kinds and True in kinds:
+        number, pattern = kinds.index(False), kinds.index(True)
         first, second = node.operands[number], node.operands[pattern]
         message = f"`+` adds numbers or patterns, but {words(first.span)} is {described(values[number])} and "
         message += f"{words(second.span)} is {described(values[pattern])}"
@@ -130,7 +130,7 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
             helps = ("`full` counts every pair once: `causal + full`",)
         env.fault("mixed-sum", message, node.span, related=related, helps=helps)
         return None
-    if pattern is None:
+    if False in kinds:
         return add_numbers(env, node, values)
     if "-" in node.signs:
         taken = node.operands[node.signs.index("-") + 1]
@@ -141,10 +141,10 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
 
 
 def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
-    kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
+    kind: Type = "float" if "float" in [value.kind for value in values] else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.operands):
         return None
-    constant = all(value.constant for value in values)
+    constant = False not in [value.constant for value in values]
     terms = [value.expr for value in one_kind(env, values, node.span)]
     if kind == "float":
         signed = [terms[0]]

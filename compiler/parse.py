@@ -13,7 +13,7 @@ from .misfit import misfit
 from .reports import Reports, at
 from .scan import STARTERS, Segment, segments
 
-_LOOKED_AT = 500  # words of a broken declaration, for what it would have declared
+_LOOKED_AT = 64  # words of a broken declaration, for what it would have declared
 
 
 def parse(source: Source, reports: Reports) -> t.Tree:
@@ -28,18 +28,20 @@ def parse(source: Source, reports: Reports) -> t.Tree:
     for segment in segments(source, reports.add):
         declaration = _declaration(segment, source, grower, make, reports) if segment.whole else None
         if declaration is None:
-            broken |= _names(segment)
+            broken |= _names(segment, reports.full)
         else:
             found.append(declaration)
     return t.Tree(source, tuple(found), frozenset(broken))
 
 
-def _names(segment: Segment) -> set[str]:
-    """The names that a declaration, which could not be read, would have declared."""
+def _names(segment: Segment, starts_only: bool) -> set[str]:
+    """The names that a declaration, which could not be read, would have declared; also those after a misspelt word
+    that may have been meant to start another, unless ``starts_only``.
+    """
     words = segment.words
     if words[0].text == "from":
         return {word.text for word in words if word.kind == "word"}
-    near = words[:_LOOKED_AT]
+    near = words[: 1 if starts_only else _LOOKED_AT]
     starts = [i for i, word in enumerate(near) if i == 0 or (word.kind == "word" and nearest(word.text, STARTERS))]
     return {words[i + 1].text for i in starts if i + 1 < len(words) and words[i + 1].kind == "word"}
 
@@ -51,6 +53,10 @@ def _declaration(
     try:
         declaration: t.Declaration = read(segment.words, source.text, make)
     except Refused as refused:
+        if reports.full:  # counted, and not shown
+            word = segment.words[min(refused.index, len(segment.words) - 1)]
+            reports.add(Diagnostic("syntax", "", at(Span(source, word.start, word.end))))
+            return None
         reports.add(misfit(refused, segment, source, tables().spelling))
         return None
     deep = _too_deep(declaration)
@@ -66,5 +72,7 @@ def _too_deep(declaration: t.Declaration) -> Span | None:
     """Where an expression of the declaration is nested beyond the limit."""
     level = t.roots(declaration)
     for _ in range(NESTING):
-        level = tuple(part for node in level for part in t.parts(node))
+        level = tuple([part for node in level for part in t.parts(node)])
+        if not level:
+            return None
     return level[0].span if level else None

@@ -25,6 +25,8 @@ class Reports:
         self.found: list[Diagnostic] = []
         self.more = 0
         self.members = 0  # of the sets that are kept member by member
+        self.steps = 0  # in which declarations were checked by themselves
+        self.filled = 0  # steps in which constants and tests were filled in
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
@@ -46,6 +48,19 @@ class Reports:
         """Count the members of a set that is kept one by one; whether the text is still within its limit."""
         self.members += members
         return (self.outer is None or self.outer.may_keep(members)) and self.members <= limits.MEMBERS
+
+    @property
+    def may_fill(self) -> bool:
+        """Whether the constants and tests of the text are within their limit together."""
+        return self.filled <= limits.TOGETHER
+
+    def fill(self, steps: int, span: Span) -> None:
+        """Count the steps of a constant or a test, and report once that they are too many."""
+        before = self.may_fill
+        self.filled += steps
+        if before and not self.may_fill:
+            message = f"the constants and tests of this text come to more than {limits.TOGETHER:,} steps once they are "
+            self.add(Diagnostic("too-large", message + "filled in, the most that there may be", at(span)))
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         for diagnostic in diagnostics:

@@ -26,15 +26,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "expressions": ("compiler.fold", "compiler.derive", "compiler.describe"),
     "text to tree": (
-        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.parser_tables", "compiler.automaton",
-        "compiler.hints", "compiler.misfit", "compiler.grow", "compiler.parse",
+        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.collector", "compiler.parser_tables",
+        "compiler.automaton", "compiler.hints", "compiler.misfit", "compiler.grow", "compiler.parse",
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
         "compiler.advice", "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
         "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.names", "compiler.entries",
-        "compiler.expressions", "compiler.attentions", "compiler.models", "compiler.check", "compiler.fill",
-        "compiler.fill_tests", "compiler.imports", "compiler.module",
+        "compiler.expressions", "compiler.attentions", "compiler.owners", "compiler.models", "compiler.check",
+        "compiler.fill", "compiler.fill_tests", "compiler.imports", "compiler.module",
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
