@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 from . import tree as t
 from .diagnostics import Edit, Span
 from .reports import Advice, words
+
+
+def declared(name: str, type_: str, span: Span, why: str = "") -> Advice:
+    """Another type for a parameter, in the place of the one at a span."""
+    return Advice((f"declare `{name}: {type_}`{why}",), (Edit(span, type_),))
+
+
+def entered(text: str, node: t.Attention | t.Model) -> Advice:
+    """What a declaration in curly brackets lacks, entered behind the first of them."""
+    source = node.span.source
+    heading = node.parameters[-1].span if node.parameters else node.name.span
+    bracket = re.compile(r"(?:#.*|[^#{])*\{").match(source.text, heading.end)
+    assert bracket is not None, "the grammar has one"
+    place = Span(source, bracket.end(), bracket.end())
+    return Advice((f"write `{text}`",), (Edit(place, f" {text}"),))
 
 
 def whole_division(first: t.Expression, second: t.Expression) -> Advice:

@@ -249,16 +249,19 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         _mismatch(formal, value, node, env, found)
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
-    helps: tuple[str, ...] = ()
+    helps, edits = Advice()
     if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
         pass
     elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
-        helps = (f"declare `{formal.name}: tokens`, a set given at run time",)
+        helps, edits = advice.declared(formal.name, "tokens", formal.type_span, ", a set given at run time")
     elif kind.element in ("int", "float") and isinstance(value, TableValue):
-        helps = (f"declare `{formal.name}: {kind.element}[]`, a number given at run time",)
+        helps, edits = advice.declared(
+            formal.name, f"{kind.element}[]", formal.type_span, ", a number given at run time"
+        )
     elif kind.element == "int" and isinstance(value, Scalar) and value.kind == "int":
-        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
-    env.fault("not-constant", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+        helps, edits = advice.declared(formal.name, "index", formal.type_span, ", which takes any int expression")
+    related = (at(formal.span, "declared here"),)
+    env.fault("not-constant", message, node.span, related=related, helps=helps, edits=edits)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import advice
 from . import tree as t
 from .arguments import stand_in, taken_as
 from .attentions import attention_of, check_locals, layer_positions, unknowns
@@ -69,7 +70,9 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
     for parameter in node.parameters:
         kind = parameter_type(parameter.type, integers, size, reports)
         if parameter.name.name not in seen:
-            formals.append(Formal(parameter.name.name, kind, parameter.default, parameter.name.span))
+            formals.append(
+                Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
+            )
         seen.add(parameter.name.name)
     session = Session(reports, generic=True)
     values: dict[str, Value] = {}
@@ -94,7 +97,8 @@ def _size(
         kind = parameters[name].type
         written = kind.span.source.text[kind.span.start : kind.span.end]
         message = f"a dimension is an int, but `{name}` is `{written}`"
-        env.fault("malformed-type", message, dimension.span, helps=(f"declare `{name}: int`",))
+        helps, edits = advice.declared(name, "int", kind.span)
+        env.fault("malformed-type", message, dimension.span, helps=helps, edits=edits)
         return None
     definition = scope.find(name)
     if definition is None and scope.excused(name):

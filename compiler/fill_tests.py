@@ -10,6 +10,7 @@ from . import tree as t
 from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, taken_as
 from .attentions import layer_positions
 from .context import CONSTANT, MASK, SETTING, TEST, Environment, Session, Stopped
+from .diagnostics import Edit, Span
 from .expressions import constant_integer, evaluate, pattern
 from .extent import Extent
 from .fill import assembled, attention_value, parameter_tables
@@ -136,12 +137,10 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
                 good = False
         first.setdefault(name, setting)
     if node.settings is not None and "n" not in first:
-        env.fault(
-            "missing-setting",
-            "the test does not say how many keys there are",
-            node.settings[0].span,
-            helps=("write `at n = 8`",),
-        )
+        first_span = node.settings[0].span
+        edits = (Edit(Span(first_span.source, first_span.start, first_span.start), "n = 8, "),)
+        message = "the test does not say how many keys there are"
+        env.fault("missing-setting", message, first_span, helps=("write `at n = 8`",), edits=edits)
         good = False
     return found if good else None
 

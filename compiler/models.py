@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .attentions import applied, layer_positions
 from .context import CONSTANT, RULE, Environment, Session
@@ -50,13 +50,9 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
         found[name] = constant_integer(field.value, env.at(CONSTANT), f"a constant int as the number of {name}")
     for name in ("layers", "heads"):
         if name not in found:
-            helps = (f"write `{name} = 12`",)
-            env.fault(
-                "missing-size",
-                f"the model `{node.name.name}` does not say how many {name} it has",
-                node.name.span,
-                helps=helps,
-            )
+            message = f"the model `{node.name.name}` does not say how many {name} it has"
+            helps, edits = advice.entered(f"{name} = 12", node)
+            env.fault("missing-size", message, node.name.span, helps=helps, edits=edits)
     if len(found) < 2 or None in found.values():
         return None
     known = {

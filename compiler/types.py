@@ -63,6 +63,7 @@ class Formal:
     type: ParameterType | None
     default: t.Expression | None
     span: Span = field(compare=False)
+    type_span: Span = field(compare=False)
 
 
 def parameter_type(

@@ -244,12 +244,13 @@ def test_what_a_help_says_to_the_letter_puts_its_fault_right() -> None:
             assert fault.helps
             assert fault.primary is not None
             mended = edited(text, fault.edits)
-            left = {(other.slug, other.primary.span.start) for other in faults(mended) if other.primary}
-            assert (fault.slug, fault.primary.span.start) not in left, f"{text}\n{mended}"
+            left = {(other.message, other.primary.span.start) for other in faults(mended) if other.primary}
+            assert (fault.message, fault.primary.span.start) not in left, f"{text}\n{mended}"
             put_right[fault.slug] = put_right.get(fault.slug, 0) + 1
     assert put_right.keys() >= {
         "unknown-name", "unknown-parameter", "unknown-type", "unknown-setting", "unknown-module", "float-in-mask",
         "not-a-condition", "comparison-chain", "syntax", "heads-overlap", "layers-overlap", "wrong-type",
+        "not-constant", "malformed-type", "missing-mask", "missing-size", "missing-setting",
     }  # fmt: skip
 
 
