@@ -77,6 +77,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
     session = Session(reports, generic=True)
     values: dict[str, Value] = {}
     env = Environment(scope, session, CONSTANT, values, {})  # type: ignore[arg-type]
+    session.later = {formal.name: formal.span for formal in formals}
     for formal in formals:
         if formal.default is not None:
             value = evaluate(formal.default, env)
@@ -84,6 +85,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
         known = stand_in(formal, values)
         if known is not None:
             values[formal.name] = known
+        session.later.pop(formal.name, None)
     return tuple(formals)
 
 

@@ -69,6 +69,7 @@ class Session:
     taken: set[str] = field(default_factory=set)  # names of the run-time parameters
     memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
     used: set[str] = field(default_factory=set)  # local names that were looked at
+    later: dict[str, Span] = field(default_factory=dict)  # names of the declaration that come after this place
     _unknowns: int = 0
 
     def unknown(self, kind: Type, constant: bool = False) -> Scalar:

@@ -100,6 +100,7 @@ def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scala
 def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
     """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
     outside = env.session.reports
+    env.session.later = {binding.name.name: binding.name.span for binding in bindings}
     for binding in bindings:
         name = binding.name
         if name.name in env.local:
@@ -112,7 +113,9 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
         value = evaluate(binding.value, env)
         faults = tuple(env.session.reports.found)
         env.session.reports = outside
+        env.session.later.pop(name.name, None)
         env.local[name.name] = Local(value, faults)
+    env.session.later = {}
 
 
 # Leaves and names

@@ -119,6 +119,13 @@ def test_a_fault_with_related_places_as_text() -> None:
     )
 
 
+def test_a_name_that_comes_later() -> None:
+    where, default = faults("pattern p = a where a = b, b = k < q\npattern r(w: int = x, x: int = 3) = k < w + x")
+    assert [fault.message for fault in (where, default)] == ["`b` is not known yet", "`x` is not known yet"]
+    assert [fault.related[0].text for fault in (where, default)] == ["given here", "given here"]
+    assert [fault.related[0].span.start for fault in (where, default)] == [27, 59]
+
+
 def test_marks_side_by_side_and_another_source() -> None:
     here, there = Source("a.attn", "one two three\tfour\x07" + "x" * 200), Source("b.attn", "1\n2\n3 there\n")
     related = (Label(Span(here, 8, 13)), Label(Span(here, 0, 3)), Label(Span(there, 6, 11), "declared here"))
