@@ -74,7 +74,7 @@ RIGHT = (
     Shape("constants with comments", "", "# comment {i}\nconst c{i} = {i} # more", "\n"),
     Shape("imported names", "from std import ", "window as w{i}", ", "),
     Shape("rules for layers", "model m { layers = 50000 heads = 2 ", "layer {i} = first({i})", end=" layer * = full }"),
-    Shape("rules for heads", "model m { layers = 1 heads = 50000 layer 0 { ", "head {i} = full", end=" head * = full }}"),
+    Shape("for heads", "model m { layers = 1 heads = 50000 layer * { ", "head {i} = full", end=" head * = q == k }}"),
     Shape("models", "", "model m{i} { layers = 99999 heads = 1 layer * = window(layer + 1) }"),
     Shape("tests", "", "test causal at n = 64 { row {i} == {0..{i}} }"),
     Shape("rows of a test", "test causal at n = 4096 { ", "row {i} == {0..5}", " ", " }"),
@@ -125,7 +125,7 @@ def full(shape: Shape) -> str:
         text = shape.text(times)
         if len(text.encode()) <= limits.BYTES and words(text) < limits.TOKENS:
             return text
-        times = times * 97 // 100
+        times = times * 9 // 10
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ def bind_arguments(
     definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
 ) -> dict[str, Value] | None:
     """The value of every parameter; None after reporting a fault of the arguments."""
+    if env.session.generic and not given and not definition.without_default:
+        return {}
     matched = match_arguments(definition, name, given, env)
     if matched is None:
         return None

@@ -67,6 +67,9 @@ class Tables:
     end: int
     spelling: Mapping[str, tuple[str, ...]]  # what a terminal is in the text, where it is one of few words
     terminals: Mapping[str, str]  # and what such a word is
+    # What reducing takes, from the end as the actions count: how many pieces, the symbol, and where lists are among the
+    # pieces: None for nowhere, empty for a list that repeats itself.
+    reductions: tuple[tuple[int, str, frozenset[int] | None], ...]
     settled: dict[Key, tuple[int, int]] = field(default_factory=dict)
 
     def settle(self, key: Key) -> tuple[int, int]:
@@ -100,12 +103,17 @@ def tables() -> Tables:
         data["end"],
         words,
         {word: terminal for terminal, several in words.items() for word in several},
+        tuple((len(rule.parts), rule.symbol, _places(rule)) for rule in reversed(rules)),
     )
 
 
 def _rule(symbol: str, name: str, parts: list[str]) -> Rule:
     lists = frozenset(place for place, part in enumerate(parts) if part.startswith("__") and not part.isupper())
     return Rule(symbol, name, tuple(parts), lists, symbol.startswith("__"))
+
+
+def _places(rule: Rule) -> frozenset[int] | None:
+    return frozenset() if rule.repeats and rule.lists else rule.lists or None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -117,9 +125,10 @@ class Branch:
 
 
 def makers(make: Callable[[str], Make]) -> tuple[Make, ...]:
-    """What each rule does with its pieces: ``make`` says so by the rule's name, if it has one."""
+    """What each rule does with its pieces, the last rule first: ``make`` says so by the rule's name, if it has one."""
     return tuple(
-        _as_they_are if rule.repeats else make(rule.name) if rule.name else itemgetter(0) for rule in tables().rules
+        _as_they_are if rule.repeats else make(rule.name) if rule.name else itemgetter(0)
+        for rule in reversed(tables().rules)
     )
 
 
@@ -141,7 +150,7 @@ def branches(words: Sequence[Word], text: str) -> Branch:
 def read(words: Sequence[Word], text: str, make: Sequence[Make]) -> Piece:
     """What the rules make of a declaration, whose words stand in ``text``. Raises Refused where one does not fit."""
     found = tables()
-    rules, rows, settled, terminals = found.rules, found.rows, found.settled, found.terminals
+    rows, settled, terminals, reductions = found.rows, found.settled, found.terminals, found.reductions
     states: list[int] = [0]
     values: list[Piece] = []
     index, count = 0, len(words)
@@ -150,19 +159,19 @@ def read(words: Sequence[Word], text: str, make: Sequence[Make]) -> Piece:
         terminal = END
         if index < count:
             word = words[index]
-            terminal = terminals.get(word.text) or _class(word)
-            if terminal == "NOT" or terminal not in row:
+            kind, spelt, start, _ = word
+            terminal = terminals.get(spelt) or (_class(word) if kind != "word" else "NAME")
+            if terminal not in row or terminal == "NOT":
                 terminal = _here(row, terminal, words, index, text)
         action = row.get(terminal, _REFUSED)
         while action < 0:
-            rule = rules[-1 - action]
-            size = len(rule.parts)
+            size, symbol, lists = reductions[action]
             pieces = values[-size:]
             del values[-size:], states[-size:]
-            if rule.lists:
-                pieces = _joined(pieces, rule)
-            values.append(make[-1 - action](pieces))
-            key = states[-1], rule.symbol, terminal
+            if lists is not None:
+                pieces = _joined(pieces, lists)
+            values.append(make[action](pieces))
+            key = states[-1], symbol, terminal
             state, action = settled.get(key) or found.settle(key)
             states.append(state)
         if action == _DONE:
@@ -172,7 +181,7 @@ def read(words: Sequence[Word], text: str, make: Sequence[Make]) -> Piece:
         states.append(action)
         if terminal == "NOT_IN":
             index += 1
-            word = Word("word", "not in", word.start, words[index].end)
+            word = Word("word", "not in", start, words[index].end)
         values.append(word)
         index += 1
 
@@ -195,15 +204,15 @@ def _here(row: Mapping[str, int], terminal: str, words: Sequence[Word], index: i
     return terminal
 
 
-def _joined(pieces: list[Piece], rule: Rule) -> list[Piece]:
+def _joined(pieces: list[Piece], lists: frozenset[int]) -> list[Piece]:
     """The pieces with those of lists in their places; a list that repeats itself grows where it is."""
-    if rule.repeats:
+    if not lists:
         first: list[Piece] = pieces[0]
         first.extend(pieces[1:])
         return first
     joined: list[Piece] = []
     for place, piece in enumerate(pieces):
-        if place in rule.lists:
+        if place in lists:
             joined.extend(piece)
         else:
             joined.append(piece)

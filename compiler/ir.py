@@ -132,10 +132,11 @@ def measure(expr: Expr) -> tuple[int, int]:
     if isinstance(expr, Apply):
         found: tuple[int, int] = expr.__dict__["_measure"]
         return found
-    if isinstance(expr, Const | Position | Logit):
+    parts = children(expr) if isinstance(expr, (Entry, Member)) else ()
+    if not parts:
         return 1, 1
-    measures = [measure(part) for part in children(expr)]
-    return 1 + sum(size for size, _ in measures), 1 + max((depth for _, depth in measures), default=0)
+    measures = [measure(part) for part in parts]
+    return 1 + sum(size for size, _ in measures), 1 + max(depth for _, depth in measures)
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

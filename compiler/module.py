@@ -231,12 +231,12 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
     """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
     what is not reached is tried when it is used.
     """
-    left = limits.TOGETHER - reports.steps - reports.filled
+    left = limits.NODES - 2 * (reports.steps + reports.filled)
     for definition in scope.definitions.values():
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
         own = Reports(reports)
-        session = Session(own, generic=False, visits=max(0, limits.NODES - left))
+        session = Session(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
         started = session.steps
         try:
             values = parameter_values(definition, {}, session)
