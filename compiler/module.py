@@ -243,7 +243,7 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
             if values is not None:
                 filled(definition, values, session)
         except Stopped as stopped:
-            if started == 0:  # else it is only that no more work was left
+            if started == 0 or session.visits <= limits.NODES:  # else it is only that no more work was left
                 own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
         reports.absorb(own)
