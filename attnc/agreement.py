@@ -12,6 +12,7 @@ from torch import Tensor
 from .attention import Attention
 from .compiler.extent import Extent
 from .compiler.ir import LOGIT, Entry, Member, walk
+from .compiler.uses import uses
 from .inputs import inputs
 from .measure import TOLERANCE, tensors
 from .shape import Shape
@@ -80,7 +81,8 @@ def _tables(
     extent = Extent(shape.n, shape.rows, shape.heads, (shape.q_start,))
     positions = max(shape.n, shape.q_start + shape.rows, 1)
     free = {d.name: positions for table in missing for d in table.dimensions if d.kind == "free"}
-    rest = tensors(inputs(missing, {}, extent, free).contents, device, dtype)
+    use = uses(attention._bound, extent) if min(shape.n, shape.rows, shape.heads) > 0 else {}
+    rest = tensors(inputs(missing, {}, extent, free, use).contents, device, dtype)
     return {name: x.to(device) if isinstance(x, Tensor) else x for name, x in {**made, **rest}.items()}
 
 

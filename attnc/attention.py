@@ -59,7 +59,8 @@ class Attention:
 
         q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n, value_dim]``,
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
-        each entry of the batch. TypeError and ValueError, naming the parameter, for what does not fit.
+        each entry of the batch. TypeError and ValueError for what does not fit: they name the parameter, what it was
+        and what was expected, and for a table show the line of the text that asks for it.
         """
         from .runtime.op import attend
 

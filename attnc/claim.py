@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .compiler.claims import Counts, Outcome, picture, run_test
-from .compiler.diagnostics import Diagnostic, Label, Span, render
+from .compiler.diagnostics import Label, Span, with_places
 from .compiler.module import BoundTest, Check, Claim, Column, Module, Picture, Row, bound_tests
 from .contrast import Panel, contrast, side_by_side
 from .standard_input import load, shown_name
@@ -71,9 +71,7 @@ def told(named: NamedCheck, outcome: Outcome) -> str:
     if span is None:
         lines.append(outcome.message)
     else:
-        # The excerpt of a diagnostic, without the head that names a fault of the text: the text is right.
-        excerpt = render(Diagnostic(outcome.verdict, named.name, Label(span, outcome.message)))
-        lines += excerpt.splitlines()[1:]
+        lines = [with_places(lines[0], Label(span, outcome.message))]
     pictures = drawn(named, outcome)
     return "\n".join([*lines, "", *(f"    {line}" for line in pictures)] if pictures else lines)
 
@@ -150,10 +148,13 @@ def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
     return side_by_side([*panels, Panel("against it", marks)], first)
 
 
-def run_file(path: Path, say: Callable[[str], object]) -> Tally:
-    """Judge every check of a file; what did not pass is said, then a line for the file. Raises AttnError."""
+def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object]) -> Tally:
+    """Judge every check of a file; what did not pass is said, then a line for the file. ``at`` hears of each before it
+    is judged. Raises AttnError.
+    """
     tally = [0, 0, 0]
     for named in named_checks(load(path)):
+        at(f"{shown_name(path)}: {named.name}")
         outcome = judge(named)
         tally[("passed", "failed", "undecided").index(outcome.verdict)] += 1
         if outcome.verdict == "failed":

@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code."""
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .runtime.settings import SettingError
     from .stage import begin, current_stage
-    from .subject import InputError
 
     begin()
     try:
@@ -102,8 +102,8 @@ def coloured(diagnostic: Diagnostic) -> str:
 
 def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
     """``--set`` options as names and values."""
+    from .faults import InputError
     from .inputs import read_literal
-    from .subject import InputError
 
     values: dict[str, Literal_] = {}
     for setting in settings:
@@ -194,9 +194,9 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
     Exit code 1 if a file cannot be read, and with --check if one would change.
     """
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .files import STDIN, files
     from .fmt import laid_out_file, laid_out_input
-    from .subject import InputError
 
     found = files(paths)
     if not found:
@@ -295,7 +295,8 @@ def _show_model(
     if output is None:
         click.echo(grid_blocks(grid, shutil.get_terminal_size().columns, tinted))
     else:
-        say(f"{output}: {grid.title}, {sum(len(row.panels) for row in grid.rows)} pictures")
+        pictures = sum(len(row.panels) for row in grid.rows)
+        say(f"{output}: {grid.title}, {pictures} picture{'' if pictures == 1 else 's'}")
 
 
 def _coloured_output() -> bool:
@@ -351,30 +352,44 @@ def explain(slug: str | None) -> None:
 @commands.command("test")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, allow_dash=True))
 @click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
-def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...]) -> int:
+@click.option(
+    "--undecided", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
+    help="What claims for all n count as that are neither proved nor refuted.",
+)  # fmt: skip
+def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: str) -> int:
     """Run the test blocks of .attn files, and of those in folders. `-` is standard input.
 
-    Exit code 1 if a check or a file is wrong.
+    Exit code 1 if a check or a file is wrong, or a claim undecided.
     """
     from .claim import run_file
     from .compiler.diagnostics import AttnError
+    from .faults import InputError
     from .files import files
-    from .subject import InputError
+    from .ticker import Ticker
 
     found = files(paths, patterns)
     if not found:
         raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
-    tallies, broken = [(0, 0, 0)], 0
+    tallies, broken, ticker = [(0, 0, 0)], 0, Ticker()
+
+    def told(text: str) -> None:
+        ticker.clear()
+        click.echo(text)
+
     for file in found:
         try:
-            tallies.append(run_file(file, click.echo))
+            tallies.append(run_file(file, told, ticker.at))
         except AttnError as error:
             broken += 1
+            ticker.clear()
             say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
-    passed, failed, undecided = (sum(column) for column in zip(*tallies, strict=True))
+    passed, failed, left = (sum(column) for column in zip(*tallies, strict=True))
     faults = f", {broken} with faults" if broken else ""
-    click.echo(f"{passed} passed, {failed} failed, {undecided} undecided{faults}")
-    return FAULT if failed or broken else 0
+    click.echo(f"{passed} passed, {failed} failed, {left} undecided{faults}")
+    wanting = left > 0 and undecided == "fail"
+    if wanting and not failed and not broken:
+        say("only what is proved passes; with `--undecided pass` so does what nothing was found against")
+    return FAULT if failed or broken or wanting else 0
 
 
 @commands.command("settings")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .compiler.catalogue import CATALOGUE, page
 from .compiler.diagnostics import nearest
-from .subject import InputError
+from .faults import InputError
 
 
 def explained(slug: str) -> str:

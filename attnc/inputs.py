@@ -15,6 +15,7 @@ from .compiler.contents import from_literal
 from .compiler.describe import table_type
 from .compiler.extent import Contents, Extent
 from .compiler.ir import Literal_, Table
+from .compiler.uses import Use
 
 MOST_MEMBERS = 2**20
 DOCUMENTS = 4
@@ -126,19 +127,27 @@ class Inputs:
     made_up: tuple[str, ...]
 
 
-def inputs(tables: Sequence[Table], given: Mapping[str, Literal_], extent: Extent, sizes: Mapping[str, int]) -> Inputs:
+def inputs(
+    tables: Sequence[Table],
+    given: Mapping[str, Literal_],
+    extent: Extent,
+    sizes: Mapping[str, int],
+    uses: Mapping[str, Use],
+) -> Inputs:
     """Contents for all tables: what ``given`` says, else the text's own value or default, else something likely.
 
-    ``sizes`` gives free sizes by name where nothing else does. The same call makes up the same contents. Raises
-    ValueError where a literal does not fit its table.
+    ``sizes`` gives free sizes by name where nothing else does but ``uses``, which says what the attention does with
+    each table: made-up entries are numbers that it may compare them with. The same call makes up the same contents.
+    Raises ValueError where a literal does not fit its table.
     """
     free: dict[str, int] = {}
+    needed = _needed(tables, uses)
     contents: dict[str, Contents] = {}
     said: list[str] = []
     for table in sorted(tables, key=lambda table: _known(table, given) is None):
         literal = _known(table, given)
         if literal is None:
-            literal, words = _made_up(table, extent, {**sizes, **free})
+            literal, words = _made_up(table, extent, {**needed, **sizes, **free}, uses.get(table.name))
             said.append(f"{table.name}: {table_type(table)} was not given: {words}")
         contents[table.name] = from_literal(table, literal, extent, free)
     return Inputs(contents, tuple(said))
@@ -150,7 +159,18 @@ def _known(table: Table, given: Mapping[str, Literal_]) -> Literal_ | None:
     return given.get(table.name, table.default)
 
 
-def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int]) -> tuple[Literal_, str]:
+def _needed(tables: Sequence[Table], uses: Mapping[str, Use]) -> dict[str, int]:
+    """The free sizes that the indices of all tables ask for."""
+    needed: dict[str, int] = {}
+    for table in tables:
+        for place, size in (uses[table.name].sizes if table.name in uses else {}).items():
+            dimension = table.dimensions[place]
+            if dimension.kind == "free":
+                needed[dimension.name] = max(needed.get(dimension.name, 1), size)
+    return needed
+
+
+def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int], use: Use | None) -> tuple[Literal_, str]:
     """Likely contents and what they are, in words. Seeded by the table's name."""
     shape = tuple(
         {"token": extent.n, "query": extent.m, "head": extent.heads, "fixed": dimension.size}.get(dimension.kind)
@@ -158,6 +178,10 @@ def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int]) -> tuple[Li
         for dimension in table.dimensions
     )
     random = np.random.default_rng(zlib.crc32(table.name.encode()))
+    values = None if use is None or table.element != "int" or not table.dimensions else use.values
+    if values is not None:
+        numbers = random.integers(values[0], values[1] + 1, size=shape)
+        return _nested(numbers), f"random numbers of {values[0]}..{values[1]}, which it is compared with"
     match table.element, tuple(dimension.kind for dimension in table.dimensions):
         case "set", ():
             return frozenset({0}), "{0}"

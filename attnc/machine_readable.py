@@ -29,6 +29,7 @@ def described(diagnostic: Diagnostic) -> dict[str, object]:
         "labels": labels,
         "notes": list(diagnostic.notes),
         "helps": list(diagnostic.helps),
+        "edits": [{**_place(edit.span), "text": edit.text} for edit in diagnostic.edits],
     }
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .attention import Module
 from .compiler.extent import Contents
+from .faults import InputError
 from .show import Sight
-from .subject import InputError
 
 ROUNDS = 5
 PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs

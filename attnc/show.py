@@ -14,10 +14,12 @@ from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
 from .compiler.plan import Schedule, Tiles
+from .compiler.uses import uses
 from .draw import Picture, bins, blocks, tile_counts
+from .faults import InputError
 from .inputs import inputs
 from .stage import stage
-from .subject import Applied, InputError, Subject, apply
+from .subject import Applied, Subject, apply
 from .view import look
 from .walks import as_they_stand, visits_of_cells, walks
 
@@ -79,7 +81,8 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
         raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
     extent = Extent(sizes.n, m, heads, (sizes.q_start,))
     try:
-        found = inputs(applied.attention.tables, applied.tables, extent, {})
+        use = uses(applied.attention, extent)
+        found = inputs(applied.attention.tables, applied.tables, extent, {}, use)
     except ValueError as error:
         raise InputError(str(error)) from None
     for line in found.made_up:

@@ -10,14 +10,11 @@ from .compiler.diagnostics import nearest
 from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
+from .faults import InputError
 from .files import STDIN
 from .standard_input import INPUT_NAME, load
 
 APPLICABLE = ("pattern", "attention", "model")
-
-
-class InputError(Exception):
-    """Something in the input that the user can put right: exit code 1."""
 
 
 @dataclass(frozen=True)

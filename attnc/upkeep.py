@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .faults import InputError
 from .runtime import cache
 from .runtime.settings import Settings, settings
-from .subject import InputError
 
 HEADS = ("setting", "variable", "value")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
-from . import limits
+from . import advice, limits
 from . import tree as t
-from .context import CONSTANT, Environment, Stopped, literal_table
+from .context import CONSTANT, Environment, Local, Stopped, literal_table
 from .diagnostics import Diagnostic
 from .ir import Const, Dimension, Entry
 from .operators import as_float
-from .reports import at, counted, words
+from .reports import Advice, at, counted, words
 from .scope import Definition
 from .sets import members
 from .types import DimensionType, Formal, ParameterType
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 Evaluate = Callable[[t.Expression, Environment], Value | None]
+_MOST = 12  # parameters that a message names
 Given = Sequence[tuple[t.Argument, Value | None]]
 
 
@@ -26,15 +28,21 @@ def bind_arguments(
     definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
 ) -> dict[str, Value] | None:
     """The value of every parameter; None after reporting a fault of the arguments."""
+    if env.session.generic and not given and not definition.without_default:
+        return {}
     matched = match_arguments(definition, name, given, env)
     if matched is None:
         return None
     values: dict[str, Value] = {}
     sizes: dict[str, Dimension] = {}
     good = True
-    if any(formal.type is None for formal in definition.formals):
+    if definition.ill_typed:
         return None
-    for formal in constants_first(definition.formals):
+    # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
+    asked = definition.formals
+    if env.session.generic:
+        asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
+    for formal in constants_first(asked):
         if formal.name in matched:
             argument, value = matched[formal.name]
             taken = taken_as(formal, value, argument.value, env, values, sizes)
@@ -58,7 +66,7 @@ def match_arguments(
     """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
     ``run_time_too``, run-time parameters may be missing.
     """
-    formals = {formal.name: formal for formal in definition.formals}
+    formals = definition.places
     matched: dict[str, tuple[t.Argument, Value | None]] = {}
     good, keyword = True, None
     for place, (argument, value) in enumerate(given):
@@ -75,8 +83,11 @@ def match_arguments(
             return None
         target = keyword.name if keyword is not None else definition.formals[place].name
         if target not in formals:
-            helps = env.session.reports.meant(target, formals)
-            env.fault("unknown-parameter", f"`{name.name}` has no parameter `{target}`", argument.span, helps=helps)
+            assert keyword is not None
+            helps, edits = env.session.reports.meant(target, formals, keyword.span)
+            message = f"`{name.name}` has no parameter `{target}`"
+            notes = () if helps or env.session.reports.full else (_signature(definition, name),)
+            env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif target in matched:
             related = (at(matched[target][0].span, "first here"),)
@@ -84,14 +95,21 @@ def match_arguments(
             good = False
         else:
             matched[target] = (argument, value)
-    needed = (f for f in definition.formals if run_time_too or f.type is None or not f.type.run_time)
-    missing = [f"`{formal.name}`" for formal in needed if formal.default is None and formal.name not in matched]
-    if missing and good:
-        message = f"`{name.name}` needs {', '.join(missing)}"
-        signature = ", ".join(map(_declared, definition.formals))
-        env.fault("missing-argument", message, name.span, notes=(f"it is declared as `{name.name}({signature})`",))
+    needed = (f for f in definition.without_default if run_time_too or f.type is None or not f.type.run_time)
+    absent = (f"`{formal.name}`" for formal in needed if formal.name not in matched)
+    missing = list(islice(absent, _MOST + 1)) if good else []
+    if missing:
+        message = f"`{name.name}` needs {', '.join(missing[:_MOST])}{' …' if len(missing) > _MOST else ''}"
+        env.fault("missing-argument", message, name.span, notes=(_signature(definition, name),))
         good = False
     return matched if good else None
+
+
+def _signature(definition: Definition, name: t.Identifier) -> str:
+    if not definition.formals:
+        return "it has no parameters"
+    several = ", ".join(map(_declared, definition.formals[:_MOST])) + (", …" if len(definition.formals) > _MOST else "")
+    return f"it is declared as `{name.name}({several})`"
 
 
 def _declared(formal: Formal) -> str:
@@ -111,10 +129,8 @@ def default_value(
     """What a parameter is that was not given; its default may use the earlier parameters."""
     assert formal.default is not None
     assert formal.type is not None
-    if env.session.generic:  # the default is checked where it stands
-        return stand_in(formal, values)
-    local: dict[str, Any] = dict(values)
-    inner = Environment(definition.scope, env.session, CONSTANT, local, {})
+    # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
+    inner = Environment(definition.scope, env.session, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
     value = evaluate(formal.default, inner)
     return taken_as(formal, value, formal.default, inner, values, sizes)
 
@@ -195,18 +211,18 @@ def taken_as(
             return as_float(env, value, node.span)
         case Scalar(kind="int", constant=True) if not wanted and formal.type.element == "int":
             return value
-    helps: tuple[str, ...] = ()
-    if isinstance(value, Scalar) and not value.constant and value.kind == "int":
-        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
-    _mismatch(formal, value, node, env, helps)
+    helps = (f"declare `{formal.name}: index`, which takes any int expression",)
+    found = Advice(helps) if isinstance(value, Scalar) and not value.constant and value.kind == "int" else Advice()
+    _mismatch(formal, value, node, env, found)
     return None
 
 
-def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, helps: tuple[str, ...] = ()) -> None:
+def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, found: Advice) -> None:
     constant = not isinstance(value, Scalar) or value.constant
     what = described(value) if constant else f"{described(value)} known only at run time"
     message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but {words(node.span)} is {what}"
-    env.fault("wrong-type", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+    related = (at(formal.span, "declared here"),)
+    env.fault("wrong-type", message, node.span, related=related, helps=found.helps, edits=found.edits)
 
 
 def _article(word: str) -> str:
@@ -220,7 +236,7 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
             return Scalar("int", Entry(value.name, (), "int", span=node.span))
         if isinstance(value, Scalar) and value.kind == "int":
             return value
-        _mismatch(formal, value, node, env)
+        _mismatch(formal, value, node, env, Advice())
         return None
     if kind.element == "set" and isinstance(value, ConstantSet):
         return replace(value, parameter=formal.name)
@@ -228,28 +244,30 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         return as_float(env, value, node.span) if kind.element == "float" else value
     run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
     if not run_time:
-        helps = ("`//` divides integers, rounding down",) if _divides(node) and kind.element == "int" else ()
-        _mismatch(formal, value, node, env, helps)
+        found = Advice()
+        if isinstance(node, t.Arithmetic) and "/" in node.signs and kind.element == "int":
+            place = node.signs.index("/")
+            found = advice.whole_division(node.operands[place], node.operands[place + 1])
+        _mismatch(formal, value, node, env, found)
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
-    helps = ()
+    helps, edits = Advice()
     if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
         pass
     elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
-        helps = (f"declare `{formal.name}: tokens`, a set given at run time",)
+        helps, edits = advice.declared(formal.name, "tokens", formal.type_span, ", a set given at run time")
     elif kind.element in ("int", "float") and isinstance(value, TableValue):
-        helps = (f"declare `{formal.name}: {kind.element}[]`, a number given at run time",)
+        helps, edits = advice.declared(
+            formal.name, f"{kind.element}[]", formal.type_span, ", a number given at run time"
+        )
     elif kind.element == "int" and isinstance(value, Scalar) and value.kind == "int":
-        helps = (f"declare `{formal.name}: index`, which takes any int expression",)
-    env.fault("not-constant", message, node.span, related=(at(formal.span, "declared here"),), helps=helps)
+        helps, edits = advice.declared(formal.name, "index", formal.type_span, ", which takes any int expression")
+    related = (at(formal.span, "declared here"),)
+    env.fault("not-constant", message, node.span, related=related, helps=helps, edits=edits)
     return None
 
 
 _FITS = {("int", "int"), ("float", "float"), ("int", "float"), ("bool", "bool")}
-
-
-def _divides(node: t.Expression) -> bool:
-    return isinstance(node, t.Arithmetic) and "/" in node.signs
 
 
 def _table(
@@ -260,7 +278,7 @@ def _table(
     assert formal.type is not None
     alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
     if not alike or len(wanted) != len(value.dimensions):
-        _mismatch(formal, value, node, env)
+        _mismatch(formal, value, node, env, Advice())
         return None
     for have, want in zip(value.dimensions, wanted, strict=True):
         if want.kind == "free":
@@ -301,7 +319,9 @@ def _literal(
         if named.kind == "fixed" and named.size not in (None, length):
             told = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
             env.fault(
-                "wrong-table", f"{words(node.span)} has {length} entries where `{formal.name}` takes {told}", node.span
+                "wrong-table",
+                f"{words(node.span)} has {counted(length, 'entry', 'entries')} where `{formal.name}` takes {told}",
+                node.span,
             )
             return None
         sized = dimension.kind in ("free", "fixed")

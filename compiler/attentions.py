@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import advice
 from . import tree as t
 from .arguments import constants_first, stand_in
 from .context import MASK, SCALE, SCORE, SINK, Environment, Local, Place, Session
@@ -70,8 +71,10 @@ def _fields(node: t.Attention, session: Session) -> dict[str, t.Binding]:
             env.fault("duplicate-name", f"`{name}` is given twice", field.name.span, related=related)
         fields.setdefault(name, field)
     if "mask" not in fields:
+        _, edits = advice.entered("mask = full", node)
         helps = ("`mask = full` keeps every pair",)
-        env.fault("missing-mask", f"the attention `{node.name.name}` has no mask", node.name.span, helps=helps)
+        message = f"the attention `{node.name.name}` has no mask"
+        env.fault("missing-mask", message, node.name.span, helps=helps, edits=edits)
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import advice
 from . import tree as t
 from .arguments import stand_in, taken_as
 from .attentions import attention_of, check_locals, layer_positions, unknowns
@@ -24,24 +25,33 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
     value: Value | None = None
     try:
         if isinstance(node, t.Constant):
-            value = _constant(node, scope, own)
+            value = _constant(node, scope, own, reports)
         else:
             formals = _formals(node, scope, own)
             kind = _body(node, formals, scope, session)
     except Stopped as stopped:
         own.add(stopped.diagnostic)
     reports.absorb(own)
+    reports.steps += session.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
         faulty = True  # for want of something whose fault is reported elsewhere
     return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
 
 
-def _constant(node: t.Constant, scope: Scope, reports: Reports) -> Value | None:
+def _constant(node: t.Constant, scope: Scope, reports: Reports, file: Reports) -> Value | None:
     """A constant is known as soon as it is checked; every branch of it is looked at first."""
+    value: Value | None = None
     for generic in (True, False):
-        value = constant_value(node.value, Environment(scope, Session(reports, generic), CONSTANT, {}, {}))
-        if value is None:
+        session = Session(reports, generic)
+        try:
+            value = constant_value(node.value, Environment(scope, session, CONSTANT, {}, {}))
+        finally:
+            if generic:
+                file.steps += session.steps
+            else:
+                file.fill(session.steps, node.span)
+        if value is None or not file.may_fill:
             return None
     return value
 
@@ -60,19 +70,22 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
     for parameter in node.parameters:
         kind = parameter_type(parameter.type, integers, size, reports)
         if parameter.name.name not in seen:
-            formals.append(Formal(parameter.name.name, kind, parameter.default, parameter.name.span))
+            formals.append(
+                Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
+            )
         seen.add(parameter.name.name)
     session = Session(reports, generic=True)
     values: dict[str, Value] = {}
+    env = Environment(scope, session, CONSTANT, values, {})  # type: ignore[arg-type]
+    session.later = {formal.name: formal.span for formal in formals}
     for formal in formals:
-        env = Environment(scope, session, CONSTANT, dict(values), {})
         if formal.default is not None:
             value = evaluate(formal.default, env)
             taken_as(formal, value, formal.default, env, values, {})
         known = stand_in(formal, values)
-        env.local[formal.name] = known
         if known is not None:
             values[formal.name] = known
+        session.later.pop(formal.name, None)
     return tuple(formals)
 
 
@@ -86,7 +99,8 @@ def _size(
         kind = parameters[name].type
         written = kind.span.source.text[kind.span.start : kind.span.end]
         message = f"a dimension is an int, but `{name}` is `{written}`"
-        env.fault("malformed-type", message, dimension.span, helps=(f"declare `{name}: int`",))
+        helps, edits = advice.declared(name, "int", kind.span)
+        env.fault("malformed-type", message, dimension.span, helps=helps, edits=edits)
         return None
     definition = scope.find(name)
     if definition is None and scope.excused(name):

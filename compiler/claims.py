@@ -78,7 +78,7 @@ def run_test(test: BoundTest) -> tuple[Outcome, ...]:
         outcomes = (_judge(situation, check) for check in test.checks)
         return tuple(found if found.passed else replace(found, counts=situation.counts) for found in outcomes)
     except (OutOfTableError, ContentsError) as error:
-        return tuple(Outcome(check, "failed", str(error)) for check in test.checks)
+        return tuple(Outcome(check, "failed", error.message) for check in test.checks)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .diagnostics import Span
+from .diagnostics import Label, with_places
 from .extent import Contents, Extent
 from .ir import Dimension, Literal_, Table
 
@@ -18,15 +18,13 @@ _INT32 = np.iinfo(np.int32)
 
 
 class ContentsError(ValueError):
-    """The contents of a table do not fit its type; ``span`` is where the table is declared."""
+    """The contents of a table do not fit its type. ``message`` is what it says without the place in the text."""
 
     def __init__(self, table: Table, message: str) -> None:
-        super().__init__(f"table `{table.name}`: {message}")
+        self.message = f"table `{table.name}`: {message}"
+        label = "declared here" if table.value is None else "given here"
+        super().__init__(with_places(self.message, *(() if table.span is None else (Label(table.span, label),))))
         self.table = table
-
-    @property
-    def span(self) -> Span | None:
-        return self.table.span
 
 
 def literal_contents(tables: Sequence[Table], extent: Extent) -> dict[str, Contents]:
@@ -61,12 +59,14 @@ def _sizes(table: Table, literal: Literal_, extent: Extent, free: dict[str, int]
     sizes: list[int] = []
     for axis, dimension in enumerate(table.dimensions):
         if not isinstance(literal, tuple):
-            raise ContentsError(table, f"expected {_lists(len(table.dimensions))}, but dimension {axis} is no list")
+            raise ContentsError(table, f"expected {_lists(table)}, but dimension {axis} is no list")
         size = len(literal)
         expected = _expected(dimension, extent, free)
         if expected is not None and size != expected:
             name = dimension.name or dimension.kind
-            raise ContentsError(table, f"dimension {axis} (`{name}`) has {size} entries, expected {expected}")
+            raise ContentsError(
+                table, f"dimension {axis} (`{name}`) has {size} entr{'y' if size == 1 else 'ies'}, expected {expected}"
+            )
         if dimension.kind == "free":
             free[dimension.name] = size
         sizes.append(size)
@@ -94,19 +94,20 @@ def _expected(dimension: Dimension, extent: Extent, free: Mapping[str, int]) -> 
 def _leaves(table: Table, literal: Literal_, sizes: tuple[int, ...], axis: int = 0) -> Iterator[Any]:
     if axis == len(sizes):
         if isinstance(literal, tuple):
-            raise ContentsError(table, f"expected {_lists(len(sizes))}, but the lists are nested deeper")
+            raise ContentsError(table, f"expected {_lists(table)}, but the lists are nested deeper")
         yield literal
         return
     if not isinstance(literal, tuple):
-        raise ContentsError(table, f"expected {_lists(len(sizes))}, but dimension {axis} is no list")
+        raise ContentsError(table, f"expected {_lists(table)}, but dimension {axis} is no list")
     if len(literal) != sizes[axis]:
         raise ContentsError(table, f"the lists of dimension {axis} differ in length: {sizes[axis]} and {len(literal)}")
     for part in literal:
         yield from _leaves(table, part, sizes, axis + 1)
 
 
-def _lists(depth: int) -> str:
-    return {0: "one value", 1: "a list"}.get(depth, f"lists nested {depth} deep")
+def _lists(table: Table) -> str:
+    what, depth = "set" if table.element == "set" else "value", len(table.dimensions)
+    return {0: f"one {what}", 1: f"a list of {what}s"}.get(depth, f"{what}s in lists nested {depth} deep")
 
 
 def _number(table: Table, leaf: object) -> bool | int | float:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import limits
-from .diagnostics import Diagnostic, Label, Span
-from .ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, children
+from .diagnostics import Diagnostic, Edit, Label, Span
+from .ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, measure
 from .reports import Reports, at
 from .values import Scalar, TableValue, Value
 
@@ -69,7 +69,7 @@ class Session:
     taken: set[str] = field(default_factory=set)  # names of the run-time parameters
     memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
     used: set[str] = field(default_factory=set)  # local names that were looked at
-    _measures: dict[int, tuple[Expr, int, int]] = field(default_factory=dict)
+    later: dict[str, Span] = field(default_factory=dict)  # names of the declaration that come after this place
     _unknowns: int = 0
 
     def unknown(self, kind: Type, constant: bool = False) -> Scalar:
@@ -80,10 +80,18 @@ class Session:
     def visit(self, span: Span) -> None:
         """Count one node of the text, looked at once more."""
         self.visits += 1
+        if self.visits > limits.NODES or self.depth > limits.FILLED_NESTING:
+            self.past(span)
+
+    @property
+    def steps(self) -> int:
+        """The work so far: nodes looked at, and arguments of those that were made."""
+        return self.visits + self.work
+
+    def past(self, span: Span) -> None:
         if self.visits > limits.NODES:
             self.overflow(span)
-        if self.depth > limits.FILLED_NESTING:
-            self.too_deep(span)
+        self.too_deep(span)
 
     def overflow(self, span: Span, helps: tuple[str, ...] = ()) -> None:
         message = f"this grows beyond {limits.NODES:,} nodes, the most that a declaration may have once it is filled in"
@@ -97,35 +105,16 @@ class Session:
         outside = [place for place in self.trail if place != span]
         return tuple(at(place, "applied here") for place in outside[-1:-4:-1])
 
-    def measure(self, expr: Expr) -> tuple[int, int]:
-        """How many nodes an expression has when nothing is shared, and how deep they are nested."""
-        found = self._measures.get(id(expr))
-        if found is not None:
-            return found[1], found[2]
-        parts = expr.args if isinstance(expr, Apply) else children(expr)
-        if not parts:
-            return 1, 1
-        size, depth = 1, 0
-        for part in parts:
-            part_size, part_depth = self.measure(part)
-            size += part_size
-            depth = max(depth, part_depth)
-        self._measures[id(expr)] = (expr, size, depth + 1)
-        return size, depth + 1
-
     def build(self, constructor: Callable[..., Expr], parts: tuple[Expr, ...], span: Span) -> Expr:
         """A node, refused before it is built where it would be past a limit."""
-        size = 1
-        for part in parts:
-            size += 1 if isinstance(part, Const) else self.measure(part)[0]
-        if size > limits.NODES:
+        if 1 + sum([1 if isinstance(part, Const) else measure(part)[0] for part in parts]) > limits.NODES:
             self.overflow(span)
         result = constructor(*parts, span=span)
         if isinstance(result, Apply):
             self.work += len(result.args)
             if self.work > _WORK:
                 self.overflow(span)
-            if self.measure(result)[1] > limits.FILLED_NESTING:
+            if measure(result)[1] > limits.FILLED_NESTING:
                 self.too_deep(span)
         return result
 
@@ -149,10 +138,11 @@ class Environment:
         related: tuple[Label, ...] = (),
         notes: tuple[str, ...] = (),
         helps: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
     ) -> None:
         """Report, with the applications that led here. Returns None, the value of what has a fault."""
         related = (*related, *self.session.led_here(span))
-        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps))
+        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
 
     def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
         """A node; None after reporting a number that is too large."""

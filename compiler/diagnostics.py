@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -39,8 +39,19 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """``text`` in the place of a span; of an empty one, before it."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
 class Diagnostic:
-    """One fault: `error[slug]: message`, the place, related places, facts (notes) and acts (helps)."""
+    """One fault: `error[slug]: message`, the place, related places, facts (notes) and acts (helps).
+
+    ``edits`` do what the first help says, where it says it to the letter. They never overlap.
+    """
 
     slug: str
     message: str
@@ -48,6 +59,7 @@ class Diagnostic:
     related: tuple[Label, ...] = ()
     notes: tuple[str, ...] = ()
     helps: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 class AttnError(Exception):
@@ -81,17 +93,32 @@ def render(diagnostic: Diagnostic) -> str:
     parts = [f"error[{diagnostic.slug}]: {diagnostic.message}"]
     gutter = 1
     if diagnostic.primary is not None:
-        labels = [(diagnostic.primary, "^"), *((label, "-") for label in diagnostic.related)]
-        by_source: dict[int, list[tuple[Label, str]]] = {}
-        for label, glyph in labels:
-            by_source.setdefault(id(label.span.source), []).append((label, glyph))
-        marks = [[_mark(label, glyph) for label, glyph in group] for group in by_source.values()]
-        gutter = max(len(str(mark.line)) for group in marks for mark in group)
-        for arrow, group, found in zip(("-->", *[":::"] * len(marks)), by_source.values(), marks, strict=False):
-            parts.extend(_excerpt(group[0][0].span.source, found, arrow, gutter))
+        lines, gutter = _excerpts((diagnostic.primary, *diagnostic.related))
+        parts.extend(lines)
     for kind, items in (("note", diagnostic.notes), ("help", diagnostic.helps)):
         parts.extend(_paragraph(f"{' ' * gutter} = {kind}: ", item) for item in items)
     return "\n".join(parts)
+
+
+def with_places(message: str, *labels: Label) -> str:
+    """A message, and below it the places in the text that it speaks of, the first of them marked as a fault's is.
+
+    For what is wrong elsewhere than in the text: in a call's arguments, in what a test found.
+    """
+    return "\n".join([message, *_excerpts(labels)[0]]) if labels else message
+
+
+def _excerpts(labels: Sequence[Label]) -> tuple[list[str], int]:
+    """The lines around some places, file by file, and how wide the numbers of lines are; at least one place."""
+    by_source: dict[int, list[tuple[Label, str]]] = {}
+    for label, glyph in zip(labels, "^" + "-" * len(labels), strict=False):
+        by_source.setdefault(id(label.span.source), []).append((label, glyph))
+    marks = [[_mark(label, glyph) for label, glyph in group] for group in by_source.values()]
+    gutter = max(len(str(mark.line)) for group in marks for mark in group)
+    lines: list[str] = []
+    for arrow, group, found in zip(("-->", *[":::"] * len(marks)), by_source.values(), marks, strict=False):
+        lines.extend(_excerpt(group[0][0].span.source, found, arrow, gutter))
+    return lines, gutter
 
 
 def _mark(label: Label, glyph: str) -> _Mark:
@@ -155,6 +182,16 @@ def _paragraph(head: str, text: str) -> str:
     return textwrap.fill(
         head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
     )
+
+
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """A text with edits of it made, those of several faults too; of edits that overlap the first."""
+    parts, place = [], 0
+    for edit in sorted(dict.fromkeys(edits), key=lambda edit: (edit.span.start, edit.span.end)):
+        if edit.span.start >= place:
+            parts += [text[place : edit.span.start], edit.text]
+            place = edit.span.end
+    return "".join([*parts, text[place:]])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

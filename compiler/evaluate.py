@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .diagnostics import Label, Span, with_places
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
 
@@ -81,17 +82,37 @@ class Environment:
     reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]; None: every pair
 
 
-class OutOfTableError(ValueError):
-    """An index that is reached lies outside its table."""
+_AXES = ("batch", "head", "row", "key")
 
-    def __init__(self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...]) -> None:
+
+class OutOfTableError(ValueError):
+    """An index that is reached lies outside its table. ``message`` is what it says without the place in the text."""
+
+    def __init__(
+        self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...], span: Span | None = None
+    ) -> None:
         dimension = table.dimensions[axis]
         name = dimension.name or dimension.kind
-        super().__init__(
+        place = ", ".join(f"{what} {number}" for what, number in zip(_AXES, pair, strict=False))
+        self.message = (
             f"index {value} is outside dimension `{name}` (number {axis}) of table `{table.name}`, "
-            f"which has size {size} there; read at batch {pair[0]}, head {pair[1]}, row {pair[2]}, key {pair[3]}"
+            f"which has size {size} there; read at {place}"
         )
-        self.table, self.axis, self.value, self.size, self.pair = table, axis, value, size, pair
+        super().__init__(with_places(self.message, *read_at(table, span)))
+        self.table, self.axis, self.value, self.size, self.pair, self.span = table, axis, value, size, pair, span
+
+    def __reduce__(self) -> tuple[type[OutOfTableError], tuple[Any, ...]]:
+        return type(self), (self.table, self.axis, self.value, self.size, self.pair, self.span)
+
+    def at(self, pair: tuple[int, ...]) -> OutOfTableError:
+        """The same at another pair: for arrays whose axes were others than those of a mask."""
+        return OutOfTableError(self.table, self.axis, self.value, self.size, pair, self.span)
+
+
+def read_at(table: Table, span: Span | None) -> tuple[Label, ...]:
+    """The place where a table is read, and the one that declares it, as far as they are known."""
+    places = ((span, "read here"), (table.span, "declared here"))
+    return tuple(Label(place, text) for place, text in places if place is not None)
 
 
 class NumpyArrays:
@@ -424,4 +445,4 @@ def _refuse(outside: Sequence[_Outside], reached: Mapping[Expr, Array], environm
             pair = tuple(int(axis[0]) for axis in np.nonzero(bad))
             value = np.broadcast_to(environment.arrays.numpy(fault.index), bad.shape)[pair]
             table = environment.tables[fault.node.table].table
-            raise OutOfTableError(table, fault.axis, int(value), fault.size, pair)
+            raise OutOfTableError(table, fault.axis, int(value), fault.size, pair, fault.node.span)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .arguments import bind_arguments
 from .context import CONSTANT, MASK, Environment, Local, Session, position
@@ -31,7 +31,7 @@ from .operators import (
     power,
     summed,
 )
-from .reports import Reports, words
+from .reports import Advice, Reports, words
 from .scope import Definition
 from .sets import domain, gathered, interval, members, membership
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
@@ -40,7 +40,9 @@ from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 def evaluate(node: t.Expression, env: Environment) -> Value | None:
     """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
     session = env.session
-    session.visit(node.span)
+    session.visits += 1
+    if session.visits > limits.NODES or session.depth > limits.FILLED_NESTING:
+        session.past(node.span)
     session.depth += 1
     value = _HANDLERS[type(node)](node, env)
     session.depth -= 1
@@ -69,12 +71,11 @@ def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
     value = scalar(node, env)
     if value is None or value.kind in PATTERNS:
         return value
-    helps: tuple[str, ...] = ()
+    helps, edits = Advice()
     if value.kind == "int" and isinstance(node, t.Arithmetic):
-        difference = words(node.span)[1:-1]
-        helps = (f"to keep a band, bound it: `abs({'q - k' if '…' in difference else difference}) <= 128`",)
+        helps, edits = advice.bounded(node)
     message = f"{wanted}, but {words(node.span)} is a number"
-    env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps)
+    env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps, edits=edits)
     return None
 
 
@@ -99,6 +100,7 @@ def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scala
 def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
     """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
     outside = env.session.reports
+    env.session.later = {binding.name.name: binding.name.span for binding in bindings}
     for binding in bindings:
         name = binding.name
         if name.name in env.local:
@@ -111,7 +113,9 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
         value = evaluate(binding.value, env)
         faults = tuple(env.session.reports.found)
         env.session.reports = outside
+        env.session.later.pop(name.name, None)
         env.local[name.name] = Local(value, faults)
+    env.session.later = {}
 
 
 # Leaves and names
@@ -134,7 +138,11 @@ def _builtin(node: t.Builtin, env: Environment) -> Value | None:
         return None
     if name in env.positions:
         return env.positions[name]
-    return Scalar("float", LOGIT) if name == "s" else Scalar("int", position(name))
+    return _POSITIONS[name]
+
+
+_POSITIONS = {name: Scalar("int", position(name)) for name in ("q", "k", "n", "head", "heads")}
+_POSITIONS["s"] = Scalar("float", LOGIT)
 
 
 def _name(node: t.Name, env: Environment) -> Value | None:
@@ -167,10 +175,7 @@ def _local(name: str, env: Environment) -> Value | None:
 
 
 def _several(nodes: tuple[t.Expression, ...], env: Environment) -> list[Scalar | None]:
-    values = []
-    for node in nodes:
-        values.append(scalar(node, env))
-    return values
+    return [scalar(node, env) for node in nodes]
 
 
 def _arithmetic(node: t.Arithmetic, env: Environment) -> Value | None:
@@ -409,7 +414,7 @@ def _application(node: t.Application, env: Environment) -> Value | None:
 def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: Environment) -> Scalar | None:
     """A pattern with its arguments."""
     definition = definition_of(name, env, "a pattern, a parameter or a position")
-    if definition is None or definition.faulty:
+    if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
         for argument in arguments:
             evaluate(argument.value, env)
         return None
@@ -428,7 +433,7 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
         env.fault("misplaced-position", message, node.span)
         return None
     values = argument_values(definition, name, arguments, env)
-    if values is None:
+    if values is None or definition.faulty:
         return None
     return expand(definition, values, node, env)
 

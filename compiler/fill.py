@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from operator import index
+from typing import cast
 
 from . import limits
 from . import tree as t
@@ -71,7 +73,8 @@ def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Se
     made: dict[AttentionValue, Attention] = {}
     for value in layers.values:
         if value not in made:
-            made[value] = assembled(value.name, value, parameters, session)
+            layer = assembled(value.name, value, parameters, session)
+            made[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
     return Model(name, layers.heads, tuple(made[value] for value in layers.values))
 
 
@@ -91,7 +94,7 @@ def parameter_tables(
 def _default(formal: Formal, definition: Definition, values: Mapping[str, Value], reports: Reports) -> Literal_ | None:
     session = Session(Reports(reports), generic=False)
     env = Environment(definition.scope, session, MASK, {}, {})
-    value = default_value(formal, definition, env, dict(values), {}, evaluate)
+    value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, evaluate)
     if isinstance(value, TableValue):
         return next((table.value for table in session.tables.values() if table.name == value.name), None)
     if isinstance(value, ConstantSet) and formal.default is not None:

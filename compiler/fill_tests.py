@@ -10,13 +10,14 @@ from . import tree as t
 from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, taken_as
 from .attentions import layer_positions
 from .context import CONSTANT, MASK, SETTING, TEST, Environment, Session, Stopped
+from .diagnostics import Edit, Span
 from .expressions import constant_integer, evaluate, pattern
 from .extent import Extent
 from .fill import assembled, attention_value, parameter_tables
 from .ir import Const, Dimension, Expr
 from .models import fill_model, model_sizes
 from .names import definition_of
-from .reports import Reports, at, listed, words
+from .reports import Reports, at, counted, listed, words
 from .scan import shortened
 from .scope import Definition, Scope
 from .trial import BoundTest, Check, Claim, Column, Pairs, Picture, Row
@@ -29,17 +30,18 @@ _TITLE = 100
 def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
     """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
     own = Reports(reports)
+    session = Session(own, generic=False)
     try:
-        found = tuple(_fill(node, scope, own))
+        found = tuple(_fill(node, scope, session))
     except Stopped as stopped:
         own.add(stopped.diagnostic)
         found = ()
     reports.absorb(own)
+    reports.fill(session.steps, node.span)
     return () if own.found else found
 
 
-def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
-    session = Session(reports, generic=False)
+def _fill(node: t.Test, scope: Scope, session: Session) -> Iterator[BoundTest]:
     env = Environment(scope, session, TEST, {}, {})
     settings = _settings(node, env)
     name = node.application.name
@@ -47,14 +49,16 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
     if definition is not None and isinstance(definition.node, t.Constant):
         env.fault("not-a-pattern", f"`{name.name}` is a constant; a test applies a pattern", name.span)
         return
-    if definition is None or definition.faulty or settings is None:
+    if definition is None or settings is None:
         return
     values = _values(node, definition, settings, env)
-    if values is None:
+    if values is None or definition.faulty:
         return
     for setting, value in _subjects(node, definition, values, settings, env):
         checks = list(_checks(node, setting, values, env))
-        if reports.found or value is None:
+        if session.reports.found or value is None:
+            return
+        if setting.extent is not None and not _given_tables_fit(setting.extent, session, env):
             return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
         tables = () if setting.extent else parameter_tables(definition, values, session, _given(node, definition))
@@ -62,6 +66,26 @@ def _fill(node: t.Test, scope: Scope, reports: Reports) -> Iterator[BoundTest]:
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
         )
+
+
+def _given_tables_fit(extent: Extent, session: Session, env: Environment) -> bool:
+    """Whether the tables that a test gives are as long as its numbers say; reported if not."""
+    known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
+    good = True
+    for table in session.tables.values():
+        level = table.value
+        for dimension in table.dimensions:
+            if not isinstance(level, tuple):
+                break
+            size, what = known.get(dimension.kind, (len(level), ""))
+            if len(level) != size and table.span is not None:
+                entries = counted(len(level), "entry", "entries")
+                message = f"{words(table.span)} has {entries} where the test has {counted(size, what)}"
+                env.fault("wrong-table", message, table.span)
+                good = False
+                break
+            level = level[0] if level else None
+    return good
 
 
 @dataclass(frozen=True)
@@ -93,11 +117,10 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
         name = setting.name.name
         value = constant_integer(setting.value, env.at(CONSTANT), f"a constant int as `{name}`")
         if name not in _SETTINGS:
-            helps = env.session.reports.meant(name, _SETTINGS)
+            helps, edits = env.session.reports.meant(name, _SETTINGS, setting.name.span)
             notes = (f"there are {listed([f'`{word}`' for word in _SETTINGS], 'and')}",)
-            env.fault(
-                "unknown-setting", f"`{name}` is no setting of a test", setting.name.span, notes=notes, helps=helps
-            )
+            message = f"`{name}` is no setting of a test"
+            env.fault("unknown-setting", message, setting.name.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif name in first:
             related = (at(first[name].span, "first here"),)
@@ -114,12 +137,10 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
                 good = False
         first.setdefault(name, setting)
     if node.settings is not None and "n" not in first:
-        env.fault(
-            "missing-setting",
-            "the test does not say how many keys there are",
-            node.settings[0].span,
-            helps=("write `at n = 8`",),
-        )
+        first_span = node.settings[0].span
+        edits = (Edit(Span(first_span.source, first_span.start, first_span.start), "n = 8, "),)
+        message = "the test does not say how many keys there are"
+        env.fault("missing-setting", message, first_span, helps=("write `at n = 8`",), edits=edits)
         good = False
     return found if good else None
 
@@ -209,7 +230,7 @@ def _values(
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
-    if matched is None:
+    if matched is None or definition.ill_typed:
         return None
     env.session.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}

@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import lark
-
+from .automaton import branches
+from .collector import paused
 from .diagnostics import AttnError, Diagnostic, Source
 from .layout import Layout, Surroundings
-from .parse import grammar, parse
+from .parse import parse
 from .pretty import Comment, laid_out
 from .reports import Reports
 from .scan import Segment, Word, segments
@@ -36,6 +36,11 @@ def formatted(text: str, name: str = "<text>") -> str:
     Words and comments stay as they are and in their order; only a comma before a closing bracket may come or go. What
     is laid out already stays the same. Raises AttnError with every fault where the text cannot be read.
     """
+    with paused():
+        return _formatted(text, name)
+
+
+def _formatted(text: str, name: str) -> str:
     source = Source(name, text.removeprefix(_BOM))
     reports = Reports()
     parse(source, reports)
@@ -60,10 +65,8 @@ def _lines(source: Source, declarations: tuple[Segment, ...]) -> Iterator[str]:
     layout = Layout(found.around)
     tall_before, started = False, False
     for segment in declarations:
-        first, last = segment.words[0], segment.words[-1]
-        raw = grammar().parse(source.text[first.start : last.end])
-        assert isinstance(raw, lark.Tree)
-        lines = laid_out(layout.declaration(raw, first.start), WIDTH)
+        first = segment.words[0]
+        lines = laid_out(layout.declaration(branches(segment.words, source.text)), WIDTH)
         tall = len(lines) > 1
         comments = found.around.above.get(first.start, ())
         separate = first.start in found.around.apart

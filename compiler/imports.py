@@ -9,7 +9,7 @@ from pathlib import Path
 from . import limits
 from . import tree as t
 from .diagnostics import AttnError, Diagnostic, Source
-from .reports import Reports, at
+from .reports import Advice, Reports, at
 from .scan import decode, shortened
 
 SHIPPED = Path(__file__).parent.parent / "patterns"
@@ -71,8 +71,8 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -
     message = f"there is no module `{shortened('.'.join(parts))}`"
     beside = "beside the file, then " if folder is not None else ""
     notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
-    helps = () if reports.full else reports.meant(".".join(parts), shipped_names())
-    reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps))
+    helps, edits = Advice() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
+    reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
     return None
 
 

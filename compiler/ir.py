@@ -102,7 +102,13 @@ class Apply:
 
     def __post_init__(self) -> None:
         # Kept from the start: a deep expression is looked up often, and its parts have theirs already.
-        object.__setattr__(self, "_hash", hash((self.op, self.args, self.type)))
+        size, depth = 1, 0
+        for part in self.args:
+            part_size, part_depth = part.__dict__["_measure"] if isinstance(part, Apply) else measure(part)
+            size += part_size
+            depth = max(depth, part_depth)
+        self.__dict__["_measure"] = size, depth + 1
+        self.__dict__["_hash"] = hash((self.op, self.args, self.type))
 
     def __hash__(self) -> int:
         return int(self.__dict__["_hash"])
@@ -127,6 +133,18 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (*indices, element)
         case _:
             return ()
+
+
+def measure(expr: Expr) -> tuple[int, int]:
+    """How many nodes an expression has when nothing is shared, and how deep they are nested."""
+    if isinstance(expr, Apply):
+        found: tuple[int, int] = expr.__dict__["_measure"]
+        return found
+    parts = children(expr) if isinstance(expr, (Entry, Member)) else ()
+    if not parts:
+        return 1, 1
+    measures = [measure(part) for part in parts]
+    return 1 + sum(size for size, _ in measures), 1 + max(depth for _, depth in measures)
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
@@ -178,7 +196,8 @@ class Attention:
     - ``mask``: bool or count, over positions and tables;
     - ``score``: float, over :class:`Logit`, positions and tables;
     - ``scale``: float, over ``head``, ``heads`` and ``head_dim``; by default ``1 / sqrt(head_dim)``;
-    - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None.
+    - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None;
+    - ``heads``: how many a call must have, where a model's text says so at ``heads_span``; else None.
     """
 
     name: str
@@ -187,6 +206,8 @@ class Attention:
     scale: Expr
     sink: Expr | None
     tables: tuple[Table, ...]
+    heads: int | None = None
+    heads_span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
     def parameters(self) -> tuple[Table, ...]:

@@ -1,4 +1,4 @@
-"""How each rule of the grammar is laid out: Lark's tree, with the comments between its words, to a document."""
+"""How each rule of the grammar is laid out: the tree of the words, with the comments between them, to a document."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
-import lark
-
+from .automaton import Branch
 from .pretty import (
     HARD,
     LINE,
@@ -28,8 +27,9 @@ from .pretty import (
     row,
 )
 from .pretty import Word as Printed
+from .scan import Word
 
-Piece: TypeAlias = "lark.Tree[lark.Token] | lark.Token"
+Piece: TypeAlias = Branch | Word
 
 BETWEEN = "   "  # what parts the entries of a block on one line
 _CHAINS = frozenset({"junction", "comparison", "arithmetic", "conditional", "negation"})
@@ -55,45 +55,38 @@ class Layout:
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
-        self.offset = 0
+        self.begins = 0  # where the declaration does
         self.made: dict[int, Document] = {}
 
-    def declaration(self, raw: lark.Tree[lark.Token], offset: int) -> Document:
-        """A declaration whose text starts at ``offset``; the comments above it are left to the caller."""
-        self.offset = offset
-        order: list[lark.Tree[lark.Token]] = []
+    def declaration(self, raw: Branch) -> Document:
+        """A declaration; the comments above it are left to the caller."""
+        self.begins = self.first(raw).start
+        order: list[Branch] = []
         stack = [raw]
         while stack:
             node = stack.pop()
             order.append(node)
-            stack.extend(child for child in node.children if isinstance(child, lark.Tree))
+            stack.extend(child for child in node.pieces if isinstance(child, Branch))
         self.made = {}
         for node in reversed(order):
-            rule: Callable[[list[Piece]], Document] = getattr(self, str(node.data), self.in_a_row)
-            self.made[id(node)] = rule(node.children)
+            rule: Callable[[list[Piece]], Document] = getattr(self, node.name, self.in_a_row)
+            self.made[id(node)] = rule(node.pieces)
         return self.made[id(raw)]
 
     # Words
 
     def of(self, piece: Piece) -> Document:
         """What a piece has become."""
-        return self.word(piece) if isinstance(piece, lark.Token) else self.made[id(piece)]
+        return self.word(piece) if isinstance(piece, Word) else self.made[id(piece)]
 
-    def start(self, token: lark.Token) -> int:
-        return self.offset + int(token.start_pos or 0)
+    def word(self, word: Word) -> Printed:
+        above = self.around.above.get(word.start, ()) if word.start != self.begins else ()
+        behind = self.around.behind.get(word.end, "")
+        return Printed(word.text, above, word.start in self.around.apart, behind)
 
-    def end(self, token: lark.Token) -> int:
-        return self.offset + int(token.end_pos or 0)
-
-    def word(self, token: lark.Token) -> Printed:
-        start = self.start(token)
-        above = self.around.above.get(start, ()) if token.start_pos else ()
-        behind = self.around.behind.get(self.end(token), "")
-        return Printed(" ".join(token.split()), above, start in self.around.apart, behind)
-
-    def first(self, piece: Piece) -> lark.Token:
-        while isinstance(piece, lark.Tree):
-            piece = piece.children[0]
+    def first(self, piece: Piece) -> Word:
+        while isinstance(piece, Branch):
+            piece = piece.pieces[0]
         return piece
 
     def in_a_row(self, c: list[Piece]) -> Document:
@@ -145,7 +138,7 @@ class Layout:
 
     # Brackets
 
-    def bracketed(self, opener: lark.Token, inside: Document, closer: lark.Token) -> Document:
+    def bracketed(self, opener: Word, inside: Document, closer: Word) -> Document:
         """On one line, or the brackets on lines of their own and what is between them indented."""
         end = self.word(closer)
         nested = Nest(row(SOFT, inside, Remarks(end.before)))
@@ -154,13 +147,13 @@ class Layout:
     def listed(self, c: list[Piece], comma_may_end: bool, filled: bool = False) -> Document:
         """Items between brackets: as many on a line as fit, or each on its own, then with a comma at the end."""
         opener, *inner, closer = c
-        assert isinstance(opener, lark.Token)
-        assert isinstance(closer, lark.Token)
+        assert isinstance(opener, Word)
+        assert isinstance(closer, Word)
         if not inner:
             return self.bracketed(opener, NOTHING, closer) if self.word(closer).before else self.tight(c)
         last = inner[-1]
         comma: Document = NOTHING
-        if isinstance(last, lark.Token) and last == ",":
+        if isinstance(last, Word) and last.text == ",":
             inner.pop()
             kept = self.word(last)
             if kept.before or kept.after:
@@ -170,7 +163,7 @@ class Layout:
         remarks = start.after or opens(items[0]) or ends(items[0]) or end.before or comma is not NOTHING
         if len(items) == 1 and _kind(inner[0]) in _LITERALS and not remarks:
             return row(start, items[0], end)
-        commas = [self.word(piece) for piece in inner[1::2] if isinstance(piece, lark.Token)]
+        commas = [self.word(piece) for piece in inner[1::2] if isinstance(piece, Word)]
         if filled:
             body = _fill(items, commas)
         else:
@@ -184,7 +177,7 @@ class Layout:
     call = parameters
 
     def literal(self, c: list[Piece]) -> Document:
-        plain = all(_kind(piece) in _PLAIN for piece in c[1:-1] if isinstance(piece, lark.Tree))
+        plain = all(_kind(piece) in _PLAIN for piece in c[1:-1] if isinstance(piece, Branch))
         return self.listed(c, comma_may_end=True, filled=plain)
 
     set_literal = list_literal = literal
@@ -205,8 +198,8 @@ class Layout:
 
     def comprehension(self, c: list[Piece]) -> Document:
         fold, opener, body, for_, name, in_, domain, closer = c
-        assert isinstance(opener, lark.Token)
-        assert isinstance(closer, lark.Token)
+        assert isinstance(opener, Word)
+        assert isinstance(closer, Word)
         over = row(*_joined(map(self.of, (for_, name, in_, domain)), SPACE))
         return row(self.of(fold), self.bracketed(opener, row(self.operand(body), LINE, over), closer))
 
@@ -256,12 +249,12 @@ class Layout:
     def block(self, c: list[Piece]) -> Document:
         """Entries between braces: on one line where the text has them so and they fit, else each on its own."""
         opener, *entries, closer = c
-        assert isinstance(opener, lark.Token)
-        assert isinstance(closer, lark.Token)
+        assert isinstance(opener, Word)
+        assert isinstance(closer, Word)
         end = self.word(closer)
         if not entries and not end.before:
             return self.tight(c)
-        spread = self.end(opener) in self.around.last_on_line
+        spread = opener.end in self.around.last_on_line
         inside: list[Document] = []
         for number, (entry, made) in enumerate(zip(entries, self.aligned(entries), strict=True)):
             gap = BETWEEN if number else " "
@@ -270,8 +263,7 @@ class Layout:
         return Group(row(self.word(opener), Nest(row(*inside, Remarks(end.before))), last, replace(end, before=())))
 
     def gap(self, flat: str, entry: Piece, spread: bool) -> Gap:
-        token = self.first(entry)
-        start = self.start(token)
+        start = self.first(entry).start
         apart = start in self.around.apart and start not in self.around.above
         return Gap(flat, "always" if spread else "with its group", apart)
 
@@ -281,10 +273,10 @@ class Layout:
         section = 0
         numbered: list[tuple[int, Piece]] = []
         for entry in entries:
-            section += self.start(self.first(entry)) in self.around.apart
+            section += self.first(entry).start in self.around.apart
             numbered.append((section, entry))
         for (_, kind), run in groupby(numbered, key=lambda pair: (pair[0], _kind(pair[1]))):
-            pieces = [piece for _, piece in run if isinstance(piece, lark.Tree)]
+            pieces = [piece for _, piece in run if isinstance(piece, Branch)]
             if kind not in _ALIGNED:
                 made += map(self.of, pieces)
                 continue
@@ -293,17 +285,17 @@ class Layout:
             widest = max((width for width in widths if width is not None), default=0)
             for piece, head, width in zip(pieces, heads, widths, strict=True):
                 pad = Either(broken=" " * (widest - width)) if width is not None else NOTHING
-                made.append(row(*head, pad, SPACE, self.value(self.of(piece.children[-2]), piece.children[-1])))
+                made.append(row(*head, pad, SPACE, self.value(self.of(piece.pieces[-2]), piece.pieces[-1])))
         return made
 
-    def head(self, entry: lark.Tree[lark.Token]) -> list[Any]:
+    def head(self, entry: Branch) -> list[Any]:
         """What stands before the sign of an entry; its first part is a word."""
-        return _joined(map(self.of, entry.children[:-2]), SPACE)
+        return _joined(map(self.of, entry.pieces[:-2]), SPACE)
 
     field = size = layer_rule = head_rule = line = pairs = assigned
 
     def attention(self, c: list[Piece]) -> Document:
-        brace = next(i for i, piece in enumerate(c) if isinstance(piece, lark.Token) and piece == "{")
+        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Word) and piece.text == "{")
         name = row(self.of(c[0]), SPACE, *map(self.of, c[1:brace]))
         return row(name, SPACE, self.block(c[brace:]))
 
@@ -313,9 +305,8 @@ class Layout:
         return row(self.of(c[0]), SPACE, self.of(c[1]), SPACE, self.block(c[2:]))
 
     def test(self, c: list[Piece]) -> Document:
-        brace = next(i for i, piece in enumerate(c) if isinstance(piece, lark.Token) and piece == "{")
-        at = c[2]
-        if at == "at":
+        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Word) and piece.text == "{")
+        if isinstance(c[2], Word) and c[2].text == "at":
             header = row(*_joined(map(self.of, c[:3]), SPACE), SPACE, Nest(self.commas(c[3:brace])))
         else:
             header = row(*_joined(map(self.of, c[:brace]), SPACE))
@@ -327,11 +318,11 @@ class Layout:
     def picture(self, c: list[Piece]) -> Document:
         """The rows of a picture, indented below it. A blank line between rows stays."""
         word, text = c
-        assert isinstance(text, lark.Token)
+        assert isinstance(text, Word)
         around = self.word(text)
         rows: list[Document] = []
         apart = False
-        for line in (line.strip() for line in text[3:-3].splitlines()):
+        for line in (line.strip() for line in text.text[3:-3].splitlines()):
             if line:
                 rows += [Gap("", "always", apart and bool(rows)), Printed(line)]
             apart = not line
@@ -343,7 +334,7 @@ class Layout:
 
 
 def _kind(piece: Piece) -> str:
-    return str(piece.data) if isinstance(piece, lark.Tree) else ""
+    return piece.name if isinstance(piece, Branch) else ""
 
 
 def _joined(parts: Iterable[Document], gap: Gap) -> list[Document]:

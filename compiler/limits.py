@@ -10,6 +10,7 @@ NAME = 64  # characters of a name
 NODES = 100_000  # of a declaration with its local names, patterns, comprehensions and layers filled in
 FILLED_NESTING = 128  # the same, of operators inside operators
 MEMBERS = 1_000_000  # of all sets of one file that are kept member by member: in tests, tables and defaults
+TOGETHER = 200_000  # steps in which all constants and tests of one file are filled in
 FAULTS = 100  # shown for one file
 PAIRS = 1 << 24  # looked at by one test
 

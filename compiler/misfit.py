@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
-
-from .diagnostics import Diagnostic, Source, Span, nearest
-from .reports import at, listed
+from .automaton import Refused
+from .diagnostics import Diagnostic, Edit, Source, Span, nearest
+from .hints import IMPORT, meant
+from .reports import Advice, at, listed
 from .scan import RESERVED, STARTERS, Segment, Word
 
 _STARTS = {
@@ -23,17 +22,10 @@ _CLAIMS = {"CAUSAL", "SYMMETRIC", "DIAGONAL", "ROWS", "COLUMNS", "WITHIN", "CONT
 _MOST = 5  # alternatives that a label lists
 
 
-def misfit(error: UnexpectedInput, segment: Segment, source: Source, spelling: Mapping[str, str]) -> Diagnostic:
-    """The fault of a declaration that Lark refused; its positions count from the segment's start. ``spelling``: what
-    each terminal is in the text.
-    """
-    words = segment.words
-    place = words[0].start + int(getattr(error, "pos_in_stream", None) or 0)
-    ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    index = len(words) if ended else bisect_left([word.end for word in words], place + 1)
+def misfit(refused: Refused, segment: Segment, source: Source, spelling: Mapping[str, Sequence[str]]) -> Diagnostic:
+    """The fault of a declaration that was refused. ``spelling``: what each terminal is in the text."""
+    words, index, expected = segment.words, refused.index, refused.expected
     found = words[index] if index < len(words) else None
-    before = words[index - 1] if index else None
-    expected = _expected(error)
     if found is None:
         last = words[-1]
         message = f"{_subject(words)} ends too early"
@@ -46,9 +38,9 @@ def misfit(error: UnexpectedInput, segment: Segment, source: Source, spelling: M
         message = f"`{found.text}` is a reserved word and cannot be a name"
         return Diagnostic("reserved-word", message, at(span, "choose another name"))
     message = f"`{_shown(found)}` does not fit here"
-    return Diagnostic(
-        "syntax", message, at(span, f"expected {_phrase(expected, spelling)}"), helps=_helps(found, before, words)
-    )
+    helps, edits = meant(words, index, expected, spelling, source)
+    label = at(span, f"expected {_phrase(expected, spelling)}")
+    return Diagnostic("syntax", message, label, helps=helps, edits=edits)
 
 
 def _shown(word: Word) -> str:
@@ -61,21 +53,17 @@ def _subject(words: tuple[Word, ...]) -> str:
 
 
 def _no_declaration(found: Word, span: Span) -> Diagnostic:
-    meant = nearest(found.text, STARTERS) if found.kind == "word" else None
-    helps = (f"did you mean `{meant}`?",) if meant else ()
+    likely = nearest(found.text, STARTERS) if found.kind == "word" else None
+    helps, edits = ((f"did you mean `{likely}`?",), (Edit(span, likely),)) if likely else Advice()
+    if found.text in ("/", "//"):
+        helps, edits = ("a comment starts with `#`",), (Edit(span, "#"),)
+    if found.text == "import":
+        helps = (IMPORT,)
     label = "expected `const`, `pattern`, `attention`, `model`, `test` or `from`"
-    return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps)
+    return Diagnostic("syntax", f"`{_shown(found)}` starts no declaration", at(span, label), helps=helps, edits=edits)
 
 
-def _expected(error: UnexpectedInput) -> frozenset[str]:
-    if isinstance(error, UnexpectedToken):
-        return frozenset(error.accepts) or frozenset(error.expected)
-    if isinstance(error, UnexpectedCharacters):
-        return frozenset(error.allowed or ())
-    return frozenset()
-
-
-def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
+def _phrase(expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> str:
     """What would fit, in the language's own words."""
     rest = set(expected) - {"$END"}
     phrases = []
@@ -86,7 +74,7 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
         phrases.append("a check")
         rest -= _CLAIMS | {"ROW", "COLUMN", "PAIRS", "NOT"}
     phrases += [phrase for name, phrase in (("NAME", "a name"), ("INT", "a number")) if name in rest]
-    signs = {spelling.get(name, name.lower()) for name in rest - {"NAME", "INT"}}
+    signs = {spelling[name][0] for name in rest - {"NAME", "INT"} if spelling[name]}
     if {"and", "or", "<"} <= signs:
         phrases.append("an operator")
         signs -= _OPERATORS
@@ -94,31 +82,3 @@ def _phrase(expected: frozenset[str], spelling: Mapping[str, str]) -> str:
     if not phrases:
         return "the end of the declaration"
     return listed(phrases[:_MOST]) if len(phrases) <= _MOST else ", ".join(phrases[:_MOST]) + " …"
-
-
-def _helps(found: Word, before: Word | None, words: tuple[Word, ...]) -> tuple[str, ...]:
-    """What was likely meant."""
-    starter = words[0].text
-    match before.text if before else "", found.text:
-        case (_, "==") if starter == "const":
-            return ("a constant is given by `=`",)
-        case ("=", "="):
-            return ("write `==` without a space",)
-        case (_, "=") if starter != "model":
-            return ("`==` compares two values",)
-        case ("." | "..", _) | (_, "."):
-            return ("a number with a point has digits on both sides: `0.5`, `3.0`",)
-        case (_, ":") if starter in ("pattern", "attention", "model"):
-            return ("what a pattern is stands after `=`",)
-        case (_, "if"):
-            return ("a choice within an expression stands in parentheses: `(a if c else b)`",)
-    typed = starter in ("pattern", "attention", "model") and found.text in (",", ")", "=")
-    if typed and before is not None and before.kind == "word" and "{" not in _texts(words, found):
-        return ("every parameter has a type: `size: int`, `g: tokens`",)
-    if before is not None and before.kind in ("word", "number") and found.kind == "word":
-        return ("between two clauses stands `and`, `or` or `+`",) if starter == "pattern" else ()
-    return ()
-
-
-def _texts(words: tuple[Word, ...], until: Word) -> set[str]:
-    return {word.text for word in words[: words.index(until)]}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .attentions import applied, layer_positions
 from .context import CONSTANT, RULE, Environment, Session
-from .diagnostics import Span
+from .diagnostics import Edit, Span
 from .expressions import argument_values, constant_integer, expand, scalar
 from .ir import HEAD, Const, Expr
 from .names import definition_of
 from .operators import is_condition
-from .reports import at, words
+from .owners import Claim, Owners, Run
+from .reports import Advice, at, words
 from .scope import Definition
 from .values import AttentionValue, Scalar, Value, runs_of
+
+_MOST = 50  # runs that a help writes out
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Sizes:
 
     layers: int | None
     heads: int | None
+    heads_span: Span
 
 
 def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
@@ -45,13 +50,9 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
         found[name] = constant_integer(field.value, env.at(CONSTANT), f"a constant int as the number of {name}")
     for name in ("layers", "heads"):
         if name not in found:
-            helps = (f"write `{name} = 12`",)
-            env.fault(
-                "missing-size",
-                f"the model `{node.name.name}` does not say how many {name} it has",
-                node.name.span,
-                helps=helps,
-            )
+            message = f"the model `{node.name.name}` does not say how many {name} it has"
+            helps, edits = advice.entered(f"{name} = 12", node)
+            env.fault("missing-size", message, node.name.span, helps=helps, edits=edits)
     if len(found) < 2 or None in found.values():
         return None
     known = {
@@ -64,7 +65,7 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
             return None
     if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
         env.session.overflow(first["layers"].span)
-    return Sizes(known["layers"], known["heads"])
+    return Sizes(known["layers"], known["heads"], first["heads"].span)
 
 
 def check_model(node: t.Model, env: Environment) -> None:
@@ -96,39 +97,35 @@ Rule = t.LayerRule | t.HeadRule
 
 def owners(
     rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: Environment, block: Span
-) -> list[int] | None:
-    """For each layer or head, the rule of the block that names it. None after reporting a gap, an overlap, or one that
-    there is not, and where the count is not known yet.
+) -> Owners | None:
+    """Which rule of the block each layer or head follows. None after reporting a gap, an overlap, or one that there is
+    not, and where the count is not known yet.
     """
-    owner: dict[int, tuple[int, Span]] = {}
-    rest: int | None = None
+    found = Owners()
     good = count is not None
     for number, rule in enumerate(rules):
         if rule.selector.items is None:
-            if rest is not None:
-                related = (at(rules[rest].selector.span, "first here"),)
+            if found.rest is not None:
+                related = (at(rules[found.rest].selector.span, "first here"),)
                 message = f"two rules{whose} name every other {noun}"
                 env.fault(f"{noun}s-overlap", message, rule.selector.span, "again here", related)
                 good = False
             else:
-                rest = number
+                found.rest = number
             continue
         for item in rule.selector.items:
-            good = _claim(item, number, owner, count, noun, whose, env) and good
+            good = _claim(item, number, found, count, noun, whose, env) and good
     if count is None or not good:
         return None
-    if rest is not None:
-        return [owner[i][0] if i in owner else rest for i in range(count)]
-    if len(owner) < count:
-        _report_gap(owner, count, noun, whose, env, block)
+    if found.rest is None and found.claimed < count:
+        _report_gap(found, count, noun, whose, env, block)
         return None
-    return [owner[i][0] for i in range(count)]
+    return found
 
 
 def _claim(
-    item: t.SelectorItem, number: int, owner: dict[int, tuple[int, Span]], count: int | None, noun: str, whose: str,
-    env: Environment,
-) -> bool:  # fmt: skip
+    item: t.SelectorItem, number: int, found: Owners, count: int | None, noun: str, whose: str, env: Environment
+) -> bool:
     """Enter one item of a selector; False after reporting that it cannot stand."""
     constant = env.at(CONSTANT)
     low = constant_integer(item.low, constant, f"a constant int as the number of a {noun}")
@@ -148,39 +145,46 @@ def _claim(
         numbered = f"the {noun}s are numbered 0..{count - 1}" if count > 1 else f"the only {noun} is {noun} 0"
         env.fault(f"{noun}s-range", f"there is no {noun} {wrong}{whose}", item.span, notes=(numbered,))
         return False
-    for i in range(first, last + 1):
-        if i in owner:
-            related = (at(owner[i][1], "first here"),)
-            env.fault(f"{noun}s-overlap", f"{noun} {i}{whose} has two rules", item.span, "again here", related)
-            return False
-        owner[i] = (number, item.span)
-    return True
+    taken = found.taken(first, last)
+    if taken is not None:
+        owner = found.owner(taken)
+        assert owner is not None
+        helps, edits = Advice() if env.session.reports.full else _unclaimed(found, first, last, item.span)
+        message = f"{noun} {taken}{whose} has two rules"
+        related = (at(owner.span, "first here"),)
+        env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
+        last = taken - 1
+    if first <= last:
+        found.enter(Claim(first, last, number, item.span))
+    return taken is None
 
 
-def _report_gap(
-    owner: Mapping[int, tuple[int, Span]], count: int, noun: str, whose: str, env: Environment, block: Span
-) -> None:
-    missing = [i for i in range(count) if i not in owner]
-    runs = runs_of((i, i) for i in missing)
-    text = ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs[:4]) + (
-        ", …" if len(runs) > 4 else ""
-    )
-    named = f"{noun} {text}{whose} has" if len(missing) == 1 else f"{noun}s {text}{whose} have"
-    before = owner.get(missing[0] - 1)
-    after = owner.get(runs[0][1] + 1)
-    places = [place[1] for place in (before, after) if place is not None]
+def _unclaimed(found: Owners, first: int, last: int, span: Span) -> Advice:
+    """What an item of a selector may still name."""
+    left = list(islice(found.free(first, last), _MOST + 1))
+    if not left or len(left) > _MOST:
+        return Advice()
+    instead = _numbers(left)
+    return Advice((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
+
+
+def _numbers(runs: Sequence[Run]) -> str:
+    """Numbers as a selector has them: ``0, 4..7``."""
+    return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
+
+
+def _report_gap(found: Owners, count: int, noun: str, whose: str, env: Environment, block: Span) -> None:
+    runs = list(found.free(0, count - 1))
+    (first, last), several = runs[0], count - found.claimed > 1
+    text = _numbers(runs[:4]) + (", …" if len(runs) > 4 else "")
+    named = f"{noun}s {text}{whose} have" if several else f"{noun} {text}{whose} has"
+    before, after = found.owner(first - 1), found.owner(last + 1)
+    places = [claim.span for claim in (before, after) if claim is not None]
     where = places[0] if places else block
-    related = tuple(at(place, f"the next one is {noun} {runs[0][1] + 1}") for place in places[1:])
-    label = (
-        f"ends at {noun} {missing[0] - 1}"
-        if before is not None
-        else f"starts at {noun} {runs[0][1] + 1}"
-        if places
-        else ""
-    )
-    env.fault(
-        f"{noun}s-gap", f"{named} no rule", where, label, related, helps=(f"`{noun} * = …` names all that are left",)
-    )
+    related = tuple(at(place, f"the next one is {noun} {last + 1}") for place in places[1:])
+    label = f"ends at {noun} {first - 1}" if before else f"starts at {noun} {last + 1}" if places else ""
+    helps = (f"`{noun} * = …` names all that are left",)
+    env.fault(f"{noun}s-gap", f"{named} no rule", where, label, related, helps=helps)
 
 
 def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
@@ -226,10 +230,10 @@ def application_value(
         kind = "a constant" if isinstance(definition.node, t.Constant) else "a model"
         env.fault("not-a-pattern", f"`{name.name}` is {kind}; expected a pattern or an attention", name.span)
         definition = None
-    if definition is None or definition.faulty:
+    if definition is None:
         return None
     values = argument_values(definition, name, tuple(arguments), env)
-    if values is None or env.session.generic:
+    if values is None or definition.faulty or env.session.generic:
         return None
     mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
     return applied(definition, values, mask, env, node.span)
@@ -240,6 +244,7 @@ class Layers:
     """What each layer of a model comes to."""
 
     heads: int
+    heads_span: Span
     values: tuple[AttentionValue, ...]
 
 
@@ -254,7 +259,7 @@ def fill_model(
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return None
     owner = owners(node.rules, sizes.layers, "layer", "", env, node.name.span)
-    blocks: dict[int, list[int] | None] = {}
+    blocks: dict[int, Owners | None] = {}
     for number, rule in enumerate(node.rules):
         if isinstance(rule.value, tuple):
             blocks[number] = owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
@@ -262,17 +267,18 @@ def fill_model(
         return None
     found = []
     for layer in range(sizes.layers) if only is None else [only]:
-        rule = node.rules[owner[layer]]
-        per_head = list(_heads(rule, blocks.get(owner[layer]), layer, sizes, env))
+        number = owner.rule(layer)
+        rule = node.rules[number]
+        per_head = list(_heads(rule, blocks.get(number), layer, sizes, env))
         known = [value for value in per_head if value is not None]
         if len(known) < len(per_head):
             return None
         found.append(_merged(definition.name, known, session, rule.span))
-    return Layers(sizes.heads, tuple(found))
+    return Layers(sizes.heads, sizes.heads_span, tuple(found))
 
 
 def _heads(
-    rule: t.LayerRule, block: list[int] | None, layer: int, sizes: Sizes, env: Environment
+    rule: t.LayerRule, block: Owners | None, layer: int, sizes: Sizes, env: Environment
 ) -> Iterator[AttentionValue | None]:
     """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
     assert sizes.layers is not None
@@ -281,7 +287,7 @@ def _heads(
     positions["heads"] = Scalar("int", Const(sizes.heads), True)
     once: dict[int, AttentionValue | None] = {}
     for head in range(sizes.heads):
-        node = rule.value if block is None else rule.value[block[head]].value  # type: ignore[index]
+        node = rule.value if block is None else rule.value[block.rule(head)].value  # type: ignore[index]
         assert not isinstance(node, tuple)
         if id(node) in once:
             yield once[id(node)]

@@ -12,6 +12,7 @@ from typing import Literal
 from . import limits
 from . import tree as t
 from .check import define
+from .collector import paused
 from .context import Session, Stopped
 from .diagnostics import ArgumentError, AttnError, Diagnostic, Source, Span, nearest
 from .fill import bind_definition, bindable, filled, parameter_values
@@ -145,6 +146,10 @@ class _Loader:
 
     def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
         """Check one text. AttnError with its faults, and with those of the modules that it imports."""
+        with paused():
+            return self.checked(source, folder, shipped, path)
+
+    def checked(self, source: Source, folder: Path | None, shipped: bool, path: Path | None) -> Module:
         reports = Reports()
         if path is not None:
             self.path.append(path)
@@ -179,9 +184,9 @@ class _Loader:
                 continue
             found = None if module is None else module.definitions.get(imported.name.name)
             if module is not None and found is None:
-                helps = reports.meant(imported.name.name, module.definitions)
+                helps, edits = reports.meant(imported.name.name, module.definitions, imported.name.span)
                 message = f"`{'.'.join(part.name for part in node.module)}` has no `{imported.name.name}`"
-                reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps))
+                reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps, edits=edits))
             scope.imported[alias.name] = found
 
     def module(self, node: t.Import, place: Place, reports: Reports) -> Module | None:
@@ -214,11 +219,11 @@ def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...
     """Check the declarations of a text, each after those that it uses, then the tests."""
     for named in ordered(scope, reports):
         scope.definitions[named.name.name] = define(named, scope, reports)
-    _try_defaults(scope, reports)
     tests: list[BoundTest] = []
     for node in tree.declarations:
-        if isinstance(node, t.Test) and reports.members <= limits.MEMBERS:  # past it, one fault says so
-            tests.extend(fill_test(node, scope, reports))
+        if isinstance(node, t.Test) and reports.may_fill and reports.members <= limits.MEMBERS:
+            tests.extend(fill_test(node, scope, reports))  # past a limit of all of them, one fault says so
+    _try_defaults(scope, reports)
     return tuple(tests)
 
 
@@ -226,21 +231,23 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
     """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
     what is not reached is tried when it is used.
     """
-    left = limits.NODES
+    left = limits.NODES - 2 * (reports.steps + reports.filled)
     for definition in scope.definitions.values():
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
         own = Reports(reports)
-        session = Session(own, generic=False)
+        session = Session(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
+        started = session.steps
         try:
             values = parameter_values(definition, {}, session)
             if values is not None:
                 filled(definition, values, session)
         except Stopped as stopped:
-            own.add(stopped.diagnostic)
+            if started == 0 or session.visits <= limits.NODES:  # else it is only that no more work was left
+                own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
         reports.absorb(own)
-        left -= session.visits
+        left -= session.steps - started
 
 
 def _declaration(definition: Definition) -> Declaration:

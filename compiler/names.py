@@ -7,6 +7,7 @@ from itertools import chain
 
 from . import tree as t
 from .context import Environment
+from .reports import at
 from .scope import Definition
 
 
@@ -14,9 +15,15 @@ def definition_of(name: t.Identifier, env: Environment, wanted: str) -> Definiti
     """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
     definition = env.scope.find(name.name)
     if definition is None and not env.scope.excused(name.name):
-        helps = env.session.reports.meant(name.name, known_names(env))
+        later = env.session.later.get(name.name)
+        if later is not None:
+            notes = ("names of a `where`, and defaults, see only what stands before them",)
+            message = f"`{name.name}` is not known yet"
+            env.fault("unknown-name", message, name.span, related=(at(later, "given here"),), notes=notes)
+            return None
+        helps, edits = env.session.reports.meant(name.name, known_names(env), name.span)
         message = f"`{name.name}` is not {wanted}"
-        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps)
+        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps, edits=edits)
     return definition
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeGuard
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .context import Environment
 from .diagnostics import Span
 from .ir import FALSE, TRUE, Const, Expr, Op, Type
-from .reports import at, counted, words
+from .reports import Advice, at, counted, words
 from .values import Scalar, described
 
 NUMBERS = ("int", "float")
@@ -30,8 +30,8 @@ def made(
     env: Environment, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
 ) -> Scalar | None:
     """A scalar of ``kind`` from others; None after reporting a number that is too large."""
-    expr = env.build(constructor, *(value.expr for value in values), span=span)
-    return None if expr is None else Scalar(kind, expr, all(value.constant for value in values))
+    expr = env.build(constructor, *[value.expr for value in values], span=span)
+    return None if expr is None else Scalar(kind, expr, False not in [value.constant for value in values])
 
 
 def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
@@ -47,7 +47,7 @@ def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
 
 def one_kind(env: Environment, values: Sequence[Scalar], span: Span) -> list[Scalar]:
     """Numbers of one type: integers beside floats become floats."""
-    if any(value.kind == "float" for value in values):
+    if "float" in [value.kind for value in values]:
         return [as_float(env, value, span) for value in values]
     return list(values)
 
@@ -81,7 +81,7 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
         return False
     if value.kind == "bool":
         return True
-    helps: tuple[str, ...] = ()
+    helps, edits = Advice()
     if value.kind == "count":
         slug = "count-misused"
         if "`or`" in wanted or "`any`" in wanted:
@@ -89,15 +89,10 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
     else:
         slug = "not-a-condition"
         if value.kind == "int":
-            helps = (f"to make a condition of it, compare it: `{_compared(node)}`",)
-    env.fault(slug, f"{wanted}, but {words(node.span)} is {described(value)}", node.span, helps=helps)
+            helps, edits = advice.compared(node)
+    message = f"{wanted}, but {words(node.span)} is {described(value)}"
+    env.fault(slug, message, node.span, helps=helps, edits=edits)
     return False
-
-
-def _compared(node: t.Expression) -> str:
-    text = words(node.span).strip("`")
-    simple = isinstance(node, t.Name | t.Builtin | t.Number | t.Application | t.Indexed)
-    return "abs(q - k) <= 128" if "…" in text else f"{text} == 0" if simple else f"abs({text}) <= 128"
 
 
 def floats_allowed(
@@ -123,9 +118,9 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
     """``a + b - c``: of numbers a number, of patterns a count."""
     if not whole(values):
         return None
-    number = next((i for i, value in enumerate(values) if value.kind in NUMBERS), None)
-    pattern = next((i for i, value in enumerate(values) if value.kind in PATTERNS), None)
-    if number is not None and pattern is not None:
+    kinds = [value.kind in PATTERNS for value in values]
+    if False in kinds and True in kinds:
+        number, pattern = kinds.index(False), kinds.index(True)
         first, second = node.operands[number], node.operands[pattern]
         message = f"`+` adds numbers or patterns, but {words(first.span)} is {described(values[number])} and "
         message += f"{words(second.span)} is {described(values[pattern])}"
@@ -135,7 +130,7 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
             helps = ("`full` counts every pair once: `causal + full`",)
         env.fault("mixed-sum", message, node.span, related=related, helps=helps)
         return None
-    if pattern is None:
+    if False in kinds:
         return add_numbers(env, node, values)
     if "-" in node.signs:
         taken = node.operands[node.signs.index("-") + 1]
@@ -146,10 +141,10 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
 
 
 def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
-    kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
+    kind: Type = "float" if "float" in [value.kind for value in values] else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.operands):
         return None
-    constant = all(value.constant for value in values)
+    constant = False not in [value.constant for value in values]
     terms = [value.expr for value in one_kind(env, values, node.span)]
     if kind == "float":
         signed = [terms[0]]
@@ -204,7 +199,8 @@ def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> S
     first, second = values
     if not env.place.floats and not (first.constant and second.constant):
         message = f"`/` makes floats, and {env.place.phrase} computes with integers"
-        env.fault("float-in-mask", message, node.span, helps=("`//` divides integers, rounding down",))
+        helps, edits = advice.whole_division(*nodes)
+        env.fault("float-in-mask", message, node.span, helps=helps, edits=edits)
         return None
     if second.known and isinstance(second.expr, Const) and second.expr.value == 0:
         env.fault("bad-divisor", f"{words(nodes[1].span)} is 0, and nothing can be divided by it", nodes[1].span)
@@ -325,10 +321,8 @@ def chain_fault(env: Environment, node: t.Comparison) -> bool:
         message = "comparisons in a chain point in one direction"
     else:
         message = f"a comparison by `{odd}` stands alone"
-    helps = ["join comparisons by `and`: `a < b and b > c`"]
-    if any(isinstance(part, t.Arithmetic) and set(part.signs) <= {"+", "-"} for part in node.operands):
-        helps = ["conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`"]
-    env.fault("comparison-chain", message, node.span, helps=tuple(helps))
+    helps, edits = advice.conjoined(node)
+    env.fault("comparison-chain", message, node.span, helps=helps, edits=edits)
     return True
 
 

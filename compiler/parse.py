@@ -1,35 +1,19 @@
-"""Text to tree. Lark's tables say what fits; this module says what each piece becomes, and what a misfit is called."""
+"""Text to tree. The grammar's tables say what fits; this module says what each piece becomes, and what a misfit is."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import lark
-from lark.exceptions import UnexpectedInput
+from collections.abc import Sequence
 
 from . import tree as t
+from .automaton import Make, Refused, makers, read, tables
 from .diagnostics import Diagnostic, Source, Span, nearest
 from .grow import Grower
 from .limits import NESTING
 from .misfit import misfit
-from .parser_tables import parser
 from .reports import Reports, at
 from .scan import STARTERS, Segment, segments
 
-_LOOKED_AT = 500  # words of a broken declaration, for what it would have declared
-
-
-@lru_cache(maxsize=1)
-def grammar() -> lark.Lark:
-    """The parser's tables, made ready once for each process, at the first text."""
-    return parser()
-
-
-@lru_cache(maxsize=1)
-def _spelling() -> dict[str, str]:
-    """What each terminal is in the text, where it is one word or sign."""
-    found = {terminal.name: terminal.pattern.value.removesuffix(r"\b") for terminal in grammar().terminals}
-    return found | {"RANGE": "..", "NOT_IN": "not in", "TEXT": '"""'}
+_LOOKED_AT = 64  # words of a broken declaration, for what it would have declared
 
 
 def parse(source: Source, reports: Reports) -> t.Tree:
@@ -38,36 +22,43 @@ def parse(source: Source, reports: Reports) -> t.Tree:
     Raises AttnError where the text is past a limit.
     """
     grower = Grower(source)
+    make = makers(grower.rule)
     found: list[t.Declaration] = []
     broken: set[str] = set()
     for segment in segments(source, reports.add):
-        declaration = _declaration(segment, source, grower, reports) if segment.whole else None
+        declaration = _declaration(segment, source, grower, make, reports) if segment.whole else None
         if declaration is None:
-            broken |= _names(segment)
+            broken |= _names(segment, reports.full)
         else:
             found.append(declaration)
     return t.Tree(source, tuple(found), frozenset(broken))
 
 
-def _names(segment: Segment) -> set[str]:
-    """The names that a declaration, which could not be read, would have declared."""
+def _names(segment: Segment, starts_only: bool) -> set[str]:
+    """The names that a declaration, which could not be read, would have declared; also those after a misspelt word
+    that may have been meant to start another, unless ``starts_only``.
+    """
     words = segment.words
     if words[0].text == "from":
         return {word.text for word in words if word.kind == "word"}
-    near = words[:_LOOKED_AT]
+    near = words[: 1 if starts_only else _LOOKED_AT]
     starts = [i for i, word in enumerate(near) if i == 0 or (word.kind == "word" and nearest(word.text, STARTERS))]
     return {words[i + 1].text for i in starts if i + 1 < len(words) and words[i + 1].kind == "word"}
 
 
-def _declaration(segment: Segment, source: Source, grower: Grower, reports: Reports) -> t.Declaration | None:
-    start, end = segment.words[0].start, segment.words[-1].end
+def _declaration(
+    segment: Segment, source: Source, grower: Grower, make: Sequence[Make], reports: Reports
+) -> t.Declaration | None:
+    grower.documentation = segment.documentation
     try:
-        raw = grammar().parse(source.text[start:end])
-    except UnexpectedInput as error:
-        reports.add(misfit(error, segment, source, _spelling()))
+        declaration: t.Declaration = read(segment.words, source.text, make)
+    except Refused as refused:
+        if reports.full:  # counted, and not shown
+            word = segment.words[min(refused.index, len(segment.words) - 1)]
+            reports.add(Diagnostic("syntax", "", at(Span(source, word.start, word.end))))
+            return None
+        reports.add(misfit(refused, segment, source, tables().spelling))
         return None
-    assert isinstance(raw, lark.Tree)
-    declaration: t.Declaration = grower.grow(raw, start, segment.documentation)
     deep = _too_deep(declaration)
     if deep is not None:
         message = f"operators are nested deeper than {NESTING}, the most that a text may have"
@@ -78,11 +69,10 @@ def _declaration(segment: Segment, source: Source, grower: Grower, reports: Repo
 
 
 def _too_deep(declaration: t.Declaration) -> Span | None:
-    """Where an expression of the declaration is nested beyond the limit, found without recursion."""
-    stack: list[tuple[t.Expression, int]] = [(root, 1) for root in t.roots(declaration)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > NESTING:
-            return node.span
-        stack.extend((part, depth + 1) for part in t.parts(node))
-    return None
+    """Where an expression of the declaration is nested beyond the limit."""
+    level = t.roots(declaration)
+    for _ in range(NESTING):
+        level = tuple([part for node in level for part in t.parts(node)])
+        if not level:
+            return None
+    return level[0].span if level else None

@@ -200,7 +200,7 @@ def _loose_indices(read: Read, extent: Extent, tables: Mapping[str, TableContent
             continue
         if any(_is_unknown(node, extent) or isinstance(node, Entry | Member) for node in walk(index)):
             continue
-        low, high = _index_range(index, read.reached, extent)
+        low, high = index_range(index, read.reached, extent)
         if low < 0 or high >= size:
             yield _LooseIndex(place, index, low, high, size)
 
@@ -235,7 +235,7 @@ def _is_unread(node: Expr, tables: Mapping[str, TableContents]) -> bool:
     return isinstance(node, Entry | Member) and tables[node.table].contents.values is None
 
 
-def _index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
+def index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
     """Bounds of an index that is a function of positions: by the positions' ranges, and by what ``reached`` implies."""
     known: dict[Expr, int] = {N: extent.n, HEADS: extent.heads}
     form = linear(index, known)
@@ -251,6 +251,11 @@ def _index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
 
 def _negative(form: Linear) -> Linear:
     return difference(Linear({}, 0), form)
+
+
+def position_bounds(expr: Expr, extent: Extent) -> tuple[int, int]:
+    """Bounds of an integer expression of positions over all pairs."""
+    return _part_bounds([expr], extent)[expr]
 
 
 def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int]]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from . import limits
-from .diagnostics import AttnError, Diagnostic, Label, Source, Span, nearest
+from .diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span, nearest
 from .scan import shortened
+
+
+class Advice(NamedTuple):
+    """What to do about a fault, in words, and as edits where the first of them says it to the letter."""
+
+    helps: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 class Reports:
@@ -17,6 +25,8 @@ class Reports:
         self.found: list[Diagnostic] = []
         self.more = 0
         self.members = 0  # of the sets that are kept member by member
+        self.steps = 0  # in which declarations were checked by themselves
+        self.filled = 0  # steps in which constants and tests were filled in
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
@@ -39,6 +49,19 @@ class Reports:
         self.members += members
         return (self.outer is None or self.outer.may_keep(members)) and self.members <= limits.MEMBERS
 
+    @property
+    def may_fill(self) -> bool:
+        """Whether the constants and tests of the text are within their limit together."""
+        return self.filled <= limits.TOGETHER
+
+    def fill(self, steps: int, span: Span) -> None:
+        """Count the steps of a constant or a test, and report once that they are too many."""
+        before = self.may_fill
+        self.filled += steps
+        if before and not self.may_fill:
+            message = f"the constants and tests of this text come to more than {limits.TOGETHER:,} steps once they are "
+            self.add(Diagnostic("too-large", message + "filled in, the most that there may be", at(span)))
+
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         for diagnostic in diagnostics:
             self.add(diagnostic)
@@ -48,10 +71,10 @@ class Reports:
         self.extend(other.found)
         self.more += other.more
 
-    def meant(self, word: str, known: Iterable[str]) -> tuple[str, ...]:
-        """A help that names the nearest known name, if there is one."""
+    def meant(self, word: str, known: Iterable[str], span: Span) -> Advice:
+        """A help that names the nearest known name, if there is one, in the place of the word at a span."""
         found = None if self.full else nearest(word, known)
-        return (f"did you mean `{found}`?",) if found else ()
+        return Advice((f"did you mean `{found}`?",), (Edit(span, found),)) if found else Advice()
 
     def error(self) -> AttnError | None:
         """All faults in the order of the text, or None."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import keyword
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import limits
 from .diagnostics import AttnError, Diagnostic, Label, Source, Span
@@ -22,14 +24,19 @@ RESERVED = frozenset({
 })  # fmt: skip
 PYTHON_WORDS = frozenset(keyword.kwlist) - RESERVED
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
-_WORD = re.compile(
-    r"(?P<space>[ \t\r\n\f]+)|(?P<comment>#[^\n]*)|(?P<text>\"\"\"[^\"]*\"\"\")"
-    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
-    r"|(?P<number>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|[0-9]+)"
-    r"|(?P<sign>\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.])|(?P<other>[^\x00-\x7f]+|\"+|&+|\|+|[\s\S])"
+_BRACKETS = frozenset("()[]{}")
+_PIECE = re.compile(
+    r"[ \t\r\n\f]+|[A-Za-z_][A-Za-z0-9_]*|[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|[0-9]+"
+    r"|\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.]|#[^\n]*|\"\"\"[^\"]*\"\"\""
+    r"|[^\x00-\x7f]+|\"+|&+|\|+|[\s\S]"
 )
+# What a piece is, by the character that it starts with.
+_KINDS = {
+    **dict.fromkeys(" \t\r\n\f", "space"), **dict.fromkeys(string.ascii_letters + "_", "word"),
+    **dict.fromkeys(string.digits, "number"), **dict.fromkeys("-+*/%<>=(){}[],:.", "sign"), "#": "comment", '"': "text",
+}  # fmt: skip
 _INSTEAD = {
-    "&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=`", "~": "write `not`",
+    "&": "write `and`", "|": "write `or`; a distance is `abs(q - k)`", "!": "write `not`, or `!=`", "~": "write `not`",
     "^": "write `**` for a power",
     ";": "nothing stands between declarations, a line's end carries no meaning", "'": "a picture stands in `\"\"\"`",
     '"': 'a picture stands between `"""` and `"""`', "@": "a comment starts with `#`", "?": "write `a if c else b`",
@@ -40,15 +47,11 @@ _PYTHON_INSTEAD = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     kind: str  # word, number, sign or text
     text: str
     start: int
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.text)
+    end: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,6 @@ class _Scanner:
         self.open: list[Word] = []
         self.taken: set[str] = set()  # Python's words in this declaration: a name is chosen once, however often used
         self.whole = True
-        self.tokens = 0
         self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last word
         self.documentation = ""
 
@@ -114,43 +116,47 @@ class _Scanner:
         return AttnError([Diagnostic(slug, message, label)])
 
     def scan(self) -> None:
-        text = self.source.text
-        for found in _WORD.finditer(text):
-            kind = found.lastgroup
+        start = end = tokens = 0
+        for piece in _PIECE.findall(self.source.text):
+            start, end = end, end + len(piece)
+            kind = _KINDS.get(piece[0]) or ("sign" if piece == "!=" else "other")
             if kind == "space":
                 continue
-            start = found.start()
             if kind == "comment":
-                line = text.rfind("\n", 0, start) + 1
-                if not text[line:start].strip():
-                    self.comments.append((start, found.end()))
+                self.comment(start, end)
                 continue
-            word = Word(str(kind), found.group(), start)
-            self.tokens += 1
-            if self.tokens > limits.TOKENS:
+            if kind == "text" and len(piece) < 6:
+                kind = "other"  # quotes that nothing closes
+            word = Word(kind, piece, start, end)
+            tokens += 1
+            if tokens > limits.TOKENS:
                 message = f"the text has more than {limits.TOKENS:,} words and signs, the most that a text may have"
                 raise self.stop("too-many-tokens", message, word)
-            self.accept(word)
-            if word.kind == "other" and word.text.startswith('"""'):
-                break  # what follows would all be inside the picture
+            if kind == "word" and piece in STARTERS:
+                self.finish()
+                self.documentation = self.documented(start)
+            if self.comments:
+                self.comments = []
+            if kind == "word":
+                self.name(word)
+            elif kind == "sign":
+                if piece in _BRACKETS:
+                    self.bracket(word)
+            elif kind == "number":
+                self.number(word)
+            elif kind == "other":
+                self.stranger(word)
+                if piece.startswith('"""'):
+                    break  # what follows would all be inside the picture
+                continue
+            self.words.append(word)
         self.finish()
 
-    def accept(self, word: Word) -> None:
-        if word.kind == "word" and word.text in STARTERS:
-            self.finish()
-            self.documentation = self.documented(word.start)
-        self.comments.clear()
-        match word.kind:
-            case "word":
-                self.name(word)
-            case "number":
-                self.number(word)
-            case "sign":
-                self.bracket(word)
-            case "other":
-                self.stranger(word)
-        if word.kind != "other":
-            self.words.append(word)
+    def comment(self, start: int, end: int) -> None:
+        text = self.source.text
+        line = text.rfind("\n", 0, start) + 1
+        if not text[line:start].strip():
+            self.comments.append((start, end))
 
     def documented(self, start: int) -> str:
         """The comment lines directly above a declaration, without their `#`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from . import tree as t
 from .diagnostics import Diagnostic, Span
@@ -32,6 +33,20 @@ class Definition:
     @property
     def name(self) -> str:
         return self.node.name.name
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Of each parameter, by its name."""
+        return {formal.name: place for place, formal in enumerate(self.formals)}
+
+    @cached_property
+    def without_default(self) -> tuple[Formal, ...]:
+        return tuple(formal for formal in self.formals if formal.default is None)
+
+    @cached_property
+    def ill_typed(self) -> bool:
+        """Whether the type of a parameter has a fault."""
+        return any(formal.type is None for formal in self.formals)
 
 
 @dataclass

@@ -8,12 +8,13 @@ from . import fold, limits
 from . import tree as t
 from .context import Environment
 from .diagnostics import Span
-from .ir import Const, Expr, Member
+from .ir import Const, Expr, Member, measure
 from .operators import is_integer
 from .reports import words
 from .values import ConstantSet, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
 
 Bounds = tuple[Scalar, Scalar]
+_LOOKED_AT = 8  # runs of a set that are written out where only the type of a condition counts
 _NODES_OF_A_RUN = 5  # or, and, two comparisons, two bounds; the element comes on top, twice
 
 
@@ -70,12 +71,14 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
         case ConstantSet(runs=runs, parameter=parameter) if runs is not None:
             if isinstance(x, Const):
                 return Scalar("bool", Const(any(low <= x.value <= high for low, high in runs)), True)
-            size = len(runs) * (_NODES_OF_A_RUN + 2 * env.session.measure(x)[0])
+            size = len(runs) * (_NODES_OF_A_RUN + 2 * measure(x)[0])
             if size > limits.NODES:
                 helps: tuple[str, ...] = (
                     (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
                 )
                 env.session.overflow(span, helps)
+            if env.session.generic and len(runs) > _LOOKED_AT:
+                return env.session.unknown("bool", element.constant)
             ranges = [(Const(low), Const(high)) for low, high in runs]
             return Scalar("bool", _within(env, x, ranges, span), element.constant)
         case OpenSet(ranges=bounds):
@@ -114,6 +117,9 @@ def domain(env: Environment, node: t.Comprehension, container: Value | None) -> 
     run_time = isinstance(container, OpenSet | TableSet | TableValue)
     told = "known only at run time" if run_time else described(container)
     message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {told}"
+    if not run_time:
+        env.fault("not-a-set", message, node.domain.span, helps=("a range is a set: `0..3`",))
+        return None
     helps: tuple[str, ...] = ()
     if isinstance(container, TableValue) and container.element == "set" and not container.dimensions:
         helps = (f"declare `{container.name}: set`, a constant",)

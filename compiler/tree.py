@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 from .diagnostics import Source, Span
 
@@ -357,25 +359,19 @@ class Tree:
 
 def parts(node: Expression) -> tuple[Expression, ...]:
     """The direct parts of an expression, as they stand from left to right."""
-    match node:
-        case Application(arguments=arguments):
-            return tuple(argument.value for argument in arguments)
-        case Indexed(indices=several) | SetLiteral(members=several) | ListLiteral(items=several):
-            return several
-        case Junction(parts=several) | Comparison(operands=several) | Arithmetic(operands=several):
-            return several
-        case FunctionCall(arguments=several):
-            return several
-        case Range(low=first, high=second) | Power(base=first, exponent=second):
-            return first, second
-        case Comprehension(body=first, domain=second):
-            return first, second
-        case Not(operand=only) | Negative(operand=only):
-            return (only,)
-        case Conditional(condition=condition, then=then, otherwise=otherwise):
-            return then, condition, otherwise
-        case _:
-            return ()
+    found = _PARTS.get(type(node))
+    return () if found is None else found(node)
+
+
+# By the kind of a node, for every walk over a tree asks this of every node.
+_PARTS: dict[type, Callable[[Any], tuple[Expression, ...]]] = {
+    Application: lambda node: tuple([argument.value for argument in node.arguments]),
+    Indexed: attrgetter("indices"), SetLiteral: attrgetter("members"), ListLiteral: attrgetter("items"),
+    Junction: attrgetter("parts"), Comparison: attrgetter("operands"), Arithmetic: attrgetter("operands"),
+    FunctionCall: attrgetter("arguments"), Range: attrgetter("low", "high"), Power: attrgetter("base", "exponent"),
+    Comprehension: attrgetter("body", "domain"), Not: lambda node: (node.operand,),
+    Negative: lambda node: (node.operand,), Conditional: attrgetter("then", "condition", "otherwise"),
+}  # fmt: skip
 
 
 def roots(declaration: Declaration) -> tuple[Expression, ...]:

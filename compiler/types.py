@@ -63,6 +63,7 @@ class Formal:
     type: ParameterType | None
     default: t.Expression | None
     span: Span = field(compare=False)
+    type_span: Span = field(compare=False)
 
 
 def parameter_type(
@@ -77,9 +78,10 @@ def parameter_type(
     name = node.element.name
     if name not in _PLAIN and name not in ("tokens", "order"):
         message = f"`{name}` is not a type"
-        helps = reports.meant(_MEANT.get(name.lower(), name), [*_PLAIN, "tokens", "order"])
+        types = [*_PLAIN, "tokens", "order"]
+        helps, edits = reports.meant(_MEANT.get(name.lower(), name), types, node.element.span)
         label = at(node.element.span, "expected int, float, bool, set, tokens, index or order")
-        reports.add(Diagnostic("unknown-type", message, label, helps=helps))
+        reports.add(Diagnostic("unknown-type", message, label, helps=helps, edits=edits))
         return None
     if node.dimensions is None and name != "order":
         return ParameterType("set", ()) if name == "tokens" else ParameterType(_PLAIN[name], None)

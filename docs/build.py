@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import tempfile
@@ -19,8 +20,9 @@ from typing import Any
 import lark
 
 import attnc
+from attnc import testing
 from attnc.attention import Attention, Model, Module
-from attnc.compiler.diagnostics import AttnError, Diagnostic, Label, Source, Span
+from attnc.compiler.diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.module import Declaration, Parameter, load_shipped
 from attnc.facts import Facts
 from attnc.planned import Planned
@@ -32,7 +34,8 @@ GRAMMAR = DOCS.parent / "compiler" / "grammar.lark"
 EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
 RULE = re.compile(r"^[?!]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
-RETURNED = (Planned, Facts, Declaration, Parameter, Diagnostic, Label, Span, Source)
+RETURNED = (Planned, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
+WORDS = DOCS / "editors" / "vscode" / "words.json"
 
 
 def rules() -> Mapping[str, str]:
@@ -111,8 +114,19 @@ def api() -> str:
         *_settings(),
         "## What they return",
         *(part for kind in RETURNED for part in _class(kind, "###", "")),
+        *_testing(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _testing() -> Iterator[str]:
+    yield "## attnc.testing"
+    yield "For tests of patterns of one's own; [testing](testing.md) shows it at work."
+    functions = [getattr(testing, name) for name in testing.__all__]
+    yield from (_function(one, f"testing.{one.__name__}", "###") for one in functions if inspect.isfunction(one))
+    yield from _class(testing.Shape, "###", "testing.")
+    shapes = ", ".join(f"`{shape}`" for shape in testing.SHAPES)
+    yield f"### testing.SHAPES\n\nWhat the assertions try unless told otherwise: {shapes}."
 
 
 def _function(function: Callable[..., Any], name: str, level: str) -> str:
@@ -193,6 +207,19 @@ def printed(page: str, folder: Path) -> str:
     return page
 
 
+def words() -> str:
+    """What the editor's completion knows: the words of the language, each with a few words about it."""
+    module = load_shipped("std")
+    prelude_ = {
+        declaration.name: f"{declaration.name}({', '.join(map(_parameter, declaration.parameters))})"
+        if declaration.parameters
+        else " ".join(declaration.documentation.split())
+        for declaration in module.declarations.values()
+    }
+    known = {**json.loads(WORDS.read_text(encoding="utf-8")), "prelude": prelude_}
+    return json.dumps(known, indent=2, ensure_ascii=False) + "\n"
+
+
 def renewed(page: str) -> str:
     """A page with its generated sections as they are now."""
     for name, make in (("grammar", grammar), ("prelude", prelude)):
@@ -206,6 +233,7 @@ def renewed(page: str) -> str:
 def built() -> Iterator[tuple[Path, str]]:
     """Every page, and what it should hold."""
     yield DOCS / "api.md", api()
+    yield WORDS, words()
     for name in WRITTEN:
         with tempfile.TemporaryDirectory() as folder:
             yield DOCS / name, printed(renewed((DOCS / name).read_text(encoding="utf-8")), Path(folder))
@@ -218,7 +246,9 @@ def main(check: bool) -> int:
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale += 1
-        sys.stderr.write(f"docs/{path.name}: {'is not up to date: run `make docs`' if check else 'written'}\n")
+        sys.stderr.write(
+            f"{path.relative_to(DOCS.parent)}: {'is not up to date: run `make docs`' if check else 'written'}\n"
+        )
         if not check:
             path.write_text(text, encoding="utf-8")
     return 1 if check and stale else 0

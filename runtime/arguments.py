@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,10 +14,12 @@ import torch
 from torch import Tensor
 
 from ..compiler.ir import Attention, Table
+from .faults import asked, missing, unknown
 
 Nested: TypeAlias = Any  # an int, or a list of Nested
 
 _INT32 = 2**31 - 1
+_INT64 = 2**63 - 1
 
 
 def collect(attention: Attention, given: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
@@ -29,22 +30,20 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
     and a tensor on another device (a host tensor of one number is allowed beside any).
     """
     parameters = attention.parameters
-    names = [table.name for table in parameters]
+    known = {table.name: table for table in parameters}
     for name in given:
-        if name not in names:
-            close = get_close_matches(name, names, 1)
-            hint = f"did you mean {close[0]}?" if close else f"expected {_listed(names)}"
-            raise TypeError(f"{name}: {attention.name} has no such table; {hint}")
+        if name not in known:
+            raise TypeError(unknown(attention, name))
     tensors: dict[str, Tensor] = {}
     for table in parameters:
         value = given.get(table.name)
         if value is None:
             if table.default is None:
-                raise TypeError(f"{table.name}: missing; {attention.name} expects {described(table)}")
+                raise TypeError(missing(attention, table, described(table)))
             continue
         if isinstance(value, Tensor):
             if value.device != device and (value.ndim or value.device.type != "cpu"):
-                raise ValueError(f"{table.name}: is on {value.device}, expected {device}, where q is")
+                raise ValueError(asked(f"{table.name}: is on {value.device}, expected {device}, where q is", table))
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)
@@ -75,10 +74,6 @@ def shape_text(table: Table) -> str:
     )
 
 
-def _listed(names: list[str]) -> str:
-    return f"one of {', '.join(names)}" if names else "no tables"
-
-
 def _tensor(table: Table, value: object) -> Tensor:
     if table.element == "set":
         return _set_tensor(table, value)
@@ -88,17 +83,28 @@ def _tensor(table: Table, value: object) -> Tensor:
     numbers = (int, float) if table.element == "float" else (bool,) if table.element == "bool" else (int,)
     for leaf in leaves:
         if not isinstance(leaf, numbers) or (isinstance(leaf, bool) and table.element != "bool"):
-            raise TypeError(f"{table.name}: holds {leaf!r} of type {type(leaf).__name__}, expected {described(table)}")
+            raise TypeError(asked(_held(table, leaf), table))
     if table.element == "float":
         dtype = torch.float64
     elif table.element == "bool":
         dtype = torch.bool
     else:
+        if not all(-_INT64 <= leaf <= _INT64 for leaf in leaves):
+            message = f"{table.name}: holds an integer beyond 64 bits, expected {described(table)}"
+            raise ValueError(asked(message, table))
         dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64
     try:
         return torch.tensor(value, dtype=dtype)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists; integers beyond 64 bits
-        raise ValueError(f"{table.name}: cannot be made a tensor ({error}), expected {described(table)}") from None
+    except (ValueError, TypeError):
+        raise ValueError(asked(_ragged(table), table)) from None
+
+
+def _held(table: Table, value: object) -> str:
+    return f"{table.name}: holds {value!r} of type {type(value).__name__}, expected {described(table)}"
+
+
+def _ragged(table: Table) -> str:
+    return f"{table.name}: its lists differ in length, expected {described(table)}"
 
 
 def _leaves(value: object) -> Iterable[Any]:
@@ -113,13 +119,14 @@ def _set_tensor(table: Table, value: object) -> Tensor:
     """Sets, written as sets, ranges or lists, in lists for each dimension, as slots padded with -1."""
     nested = _nested(table, value)
     if isinstance(nested, int):
-        raise TypeError(f"{table.name}: is the number {nested}, expected a set, or {described(table)}")
+        message = f"{table.name}: is the number {nested}, expected a set, or {described(table)}"
+        raise TypeError(asked(message, table))
     depth = _depth(nested)
-    width = _widest(nested, depth)
+    padded = _padded(table, nested, depth, _widest(nested, depth))
     try:
-        return torch.tensor(_padded(table, nested, depth, width), dtype=torch.int64)
-    except (RuntimeError, OverflowError):
-        raise ValueError(f"{table.name}: holds a member beyond 64 bits") from None
+        return torch.tensor(padded, dtype=torch.int64)
+    except (RuntimeError, OverflowError, ValueError):
+        raise ValueError(asked(f"{table.name}: holds a member beyond 64 bits", table)) from None
 
 
 def _nested(table: Table, value: object) -> Nested:
@@ -129,18 +136,20 @@ def _nested(table: Table, value: object) -> Nested:
         listed = value.tolist()
         return listed if isinstance(listed, int) else _nested(table, listed)
     if isinstance(value, (bool, str, bytes)) or (isinstance(value, dict) and value):
-        raise TypeError(f"{table.name}: holds {value!r} of type {type(value).__name__}, expected {described(table)}")
+        raise TypeError(asked(_held(table, value), table))
     if isinstance(value, int):
         return value
+    if isinstance(value, Iterable):
+        members = [_member(table, part) for part in value]
+        return sorted(members) if isinstance(value, (set, frozenset)) else members
+    return _member(table, value)
+
+
+def _member(table: Table, value: object) -> int:
     try:
-        if isinstance(value, (set, frozenset)):
-            return sorted(operator.index(part) for part in value)
-        if isinstance(value, Iterable):
-            return [operator.index(part) for part in value]
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"{table.name}: holds {value!r} of type {kind}, expected {described(table)}") from None
+        raise TypeError(asked(_held(table, value), table)) from None
 
 
 def _depth(nested: Nested) -> int:
@@ -155,10 +164,10 @@ def _widest(nested: Nested, depth: int) -> int:
 
 def _padded(table: Table, nested: Nested, depth: int, width: int) -> Nested:
     if isinstance(nested, int):
-        raise ValueError(f"{table.name}: mixes numbers and sets, expected {described(table)}")
+        raise ValueError(asked(f"{table.name}: mixes numbers and sets, expected {described(table)}", table))
     if depth == 1:
         return [*nested, *([-1] * (width - len(nested)))]
     parts = [_padded(table, part, depth - 1, width) for part in nested]
     if depth > 2 and len({len(part) for part in parts}) > 1:
-        raise ValueError(f"{table.name}: its lists differ in length, expected {described(table)}")
+        raise ValueError(asked(_ragged(table), table))
     return parts

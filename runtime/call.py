@@ -14,6 +14,7 @@ from torch import Tensor
 from ..compiler.evaluate import NumpyArrays, environment, interpret
 from ..compiler.extent import Extent
 from ..compiler.ir import Attention, Expr
+from . import faults
 from .tables import INTEGERS, Sizes, check
 
 _ZERO = np.zeros(1, dtype=np.int64)
@@ -86,6 +87,8 @@ def check_call(attention: Attention, call: Call) -> None:
     _expect("k", call.k, 3, head_dim, "the features of q")
     if heads % kv_heads if kv_heads else heads:
         raise ValueError(f"q: has {heads} heads, expected a multiple of the {kv_heads} heads of k")
+    if attention.heads not in (None, heads):
+        raise ValueError(faults.other_heads(attention, heads))
     if call.scale is not None and list(call.scale.shape) not in ([], [heads]):
         raise ValueError(
             f"scale: has shape {list(call.scale.shape)}, expected a number or [{heads}], one for each head"

@@ -14,9 +14,12 @@ _ATTENTIONS: dict[str, Attention] = {}
 
 
 def register(attention: Attention) -> str:
-    """The name of an attention, under which this process finds it from now on."""
+    """The name of an attention, under which this process finds it from now on.
+
+    Of equal ones the last stands for all: they differ in their places in a text, which is best shown as it is now.
+    """
     name = identity(attention)
-    _ATTENTIONS.setdefault(name, attention)
+    _ATTENTIONS[name] = attention
     return name
 
 
@@ -43,6 +46,8 @@ def identity(attention: Attention) -> str:
                 numbers[node] = len(numbers)
         lines.append(f"root {numbers[root]}")
     lines.extend(map(_table, attention.tables))
+    if attention.heads is not None:
+        lines.append(f"heads {attention.heads}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

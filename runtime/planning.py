@@ -20,8 +20,9 @@ from ..compiler.arrange import arrange, serves
 from ..compiler.extent import Contents, Extent
 from ..compiler.ir import HEAD, HEADS, Attention, walk
 from ..compiler.plan import Program, Schedule, Tiles
-from ..compiler.ranges import OutOfRange, check_indices, index_width
+from ..compiler.ranges import check_indices, index_width
 from ..compiler.schedule import schedule, schedule_depends
+from . import faults
 from .build import NoCompilerError, compiler
 from .call import Call, check_call, extent_of, positions_of, scale_of
 from .identity import identity
@@ -154,21 +155,12 @@ def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: froz
 def _plan(attention: Attention, program: Program, extent: Extent, contents: tuple[Contents, ...]) -> Plan:
     outside = check_indices(program, extent, contents)
     if outside is not None:
-        raise ValueError(_outside_message(attention, outside))
+        raise ValueError(faults.outside(attention, outside))
     wide = index_width(program, extent, contents) == 64
     bounds = schedule(program, extent, contents)
     if settings.verify:
         verify_schedule(program, bounds, extent, contents)
     return Plan(program, bounds, wide)
-
-
-def _outside_message(attention: Attention, outside: OutOfRange) -> str:
-    table = next(table for table in attention.tables if table.name == outside.table)
-    dimension = table.dimensions[outside.dimension]
-    return (
-        f"{table.name}: the index of dimension {outside.dimension} ({dimension.name or dimension.kind}) can be "
-        f"{outside.low} to {outside.high}, expected 0 to {outside.size - 1}"
-    )
 
 
 def _sizes_only(held: Contents) -> Contents:

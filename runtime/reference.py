@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..compiler.evaluate import Environment, TableValues, evaluate, interpret
+from ..compiler.evaluate import Environment, OutOfTableError, TableValues, evaluate, interpret
 from ..compiler.fold import substitute
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
 from .arrays import TorchArrays, table_values
@@ -27,6 +27,11 @@ class _Pairs:
     k: Tensor | None
     logit: Tensor | None
 
+    def place(self, number: int) -> tuple[int, ...]:
+        """Batch, head, row and key of one pair; a whole row has no key."""
+        axes = (self.batch, self.head, self.row, self.k)
+        return tuple(int(axis[number]) for axis in axes if axis is not None)
+
     def chosen(self, where: Tensor) -> _Pairs:
         k, logit = (None if x is None else x[where] for x in (self.k, self.logit))
         return _Pairs(self.batch[where], self.head[where], self.row[where], k, logit)
@@ -35,7 +40,7 @@ class _Pairs:
 def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
 
-    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, and IndexOutOfTable for an index
+    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, and OutOfTableError for an index
     that is reached and lies outside its table.
     """
     check_call(attention, call)
@@ -145,7 +150,10 @@ def _plain(expr: Expr, pairs: _Pairs, base: Environment) -> Tensor:
         positions["k"] = column(pairs.k)
     logit = None if pairs.logit is None else column(pairs.logit)
     bound = Environment(base.arrays, positions, column(starts), column(pairs.batch), base.tables, logit)
-    value: Tensor = interpret(expr, bound)
+    try:
+        value: Tensor = interpret(expr, bound)
+    except OutOfTableError as error:
+        raise error.at(pairs.place(error.pair[0])) from None
     return value.expand(len(pairs.batch), 1, 1, 1).reshape(-1)
 
 

@@ -14,6 +14,7 @@ from ..compiler.contents import from_literal
 from ..compiler.extent import Contents, Extent
 from ..compiler.ir import Apply, Attention, Const, Expr, Member, Position, Table, walk
 from .arguments import described
+from .faults import asked, missing
 from .launch import TableArgument
 
 INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
@@ -54,12 +55,12 @@ def check(attention: Attention, tensors: Mapping[str, Tensor], sizes: Sizes) -> 
 
     TypeError for a wrong dtype and a missing table, ValueError for a wrong shape.
     """
-    free: dict[str, tuple[int, str]] = {}
+    free: dict[str, tuple[int, Table]] = {}
     for table in attention.parameters:
         tensor = tensors.get(table.name)
         if tensor is None:
             if table.default is None:
-                raise TypeError(f"{table.name}: missing; {attention.name} expects {described(table)}")
+                raise TypeError(missing(attention, table, described(table)))
             continue
         _check_dtype(table, tensor)
         _check_shape(table, tensor, sizes, free)
@@ -75,37 +76,43 @@ def _check_dtype(table: Table, tensor: Tensor) -> None:
         "set": dtype in INTEGERS or dtype == torch.bool,
     }
     if not fits[table.element]:
-        raise TypeError(f"{table.name}: has dtype {_name(dtype)}, expected {described(table)}")
+        raise TypeError(asked(f"{table.name}: has dtype {_name(dtype)}, expected {described(table)}", table))
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_shape(table: Table, tensor: Tensor, sizes: Sizes, free: dict[str, tuple[int, str]]) -> None:
+def _check_shape(table: Table, tensor: Tensor, sizes: Sizes, free: dict[str, tuple[int, Table]]) -> None:
     rank = len(table.dimensions) + (table.element == "set")
     shape = list(tensor.shape)
     if len(shape) not in (rank, rank + 1):
-        raise ValueError(f"{table.name}: has shape {shape}, expected {described(table)}")
+        raise ValueError(asked(f"{table.name}: has shape {shape}, expected {described(table)}", table))
     if is_batched(table, tensor):
         if shape[0] not in (1, sizes.batch):
-            raise ValueError(f"{table.name}: has shape {shape}, expected a batch of {sizes.batch}, as q has")
+            message = f"{table.name}: has shape {shape}, expected a batch of {sizes.batch}, as q has"
+            raise ValueError(asked(message, table))
         shape = shape[1:]
     known = {"token": (sizes.n, "n"), "query": (sizes.m, "m"), "head": (sizes.heads, "heads")}
     for axis, (dimension, size) in enumerate(zip(table.dimensions, shape, strict=False)):
+        others: tuple[tuple[Table, str], ...] = ()
         if dimension.kind == "fixed":
             assert dimension.size is not None
             expected, name = dimension.size, ""
         elif dimension.kind == "free":
-            expected, name = free.setdefault(dimension.name, (size, f"{dimension.name}, as {table.name} has"))
+            expected, first = free.setdefault(dimension.name, (size, table))
+            name = f"{dimension.name}, as {first.name} has"
+            others = ((first, f"`{dimension.name}` is {expected} here"),) if first is not table else ()
         else:
             expected, name = known[dimension.kind]
         if size != expected:
             what = f" ({name})" if name else ""
-            raise ValueError(
-                f"{table.name}: has shape {list(tensor.shape)}, expected {expected}{what} in dimension {axis}"
-                f"{' after the batch' if is_batched(table, tensor) else ''}; it takes {described(table)}"
+            after = " after the batch" if is_batched(table, tensor) else ""
+            message = (
+                f"{table.name}: has shape {list(tensor.shape)}, expected {expected}{what} in dimension {axis}{after}; "
+                f"it takes {described(table)}"
             )
+            raise ValueError(asked(message, table, *others))
 
 
 def bind(
@@ -186,7 +193,8 @@ def _bitmap(attention: Attention, table: Table, tensor: Tensor, extent: Extent) 
         largest = int(members.max()) + 1 if members.numel() else 1
         universe = max(1, largest if universe is None else min(largest, universe))
     if universe * max(1, members.shape[:-1].numel()) > LARGEST_UNIVERSE:
-        raise ValueError(f"{table.name}: holds the member {universe - 1}, too large for the bitmaps of its sets")
+        message = f"{table.name}: holds the member {universe - 1}, too large for the bitmaps of its sets"
+        raise ValueError(asked(message, table))
     rest = torch.where((members >= 0) & (members < universe), members, universe)  # one column for those left out
     bits = torch.zeros((*members.shape[:-1], universe + 1), dtype=torch.uint8, device=members.device)
     bits.scatter_(-1, rest, 1)

@@ -9,7 +9,6 @@ from functools import lru_cache
 import lark
 
 from attnc.compiler.diagnostics import Source
-from attnc.compiler.parse import grammar
 from attnc.compiler.parser_tables import GRAMMAR, built
 from attnc.compiler.scan import segments
 
@@ -25,7 +24,7 @@ TABLE_KINDS = (
 
 @lru_cache(maxsize=1)
 def _whole() -> lark.Lark:
-    """The grammar with all that Lark knows of it: tables that were kept leave out what a parse does not need."""
+    """The grammar as Lark reads it: its parse says which terminal each word was taken for."""
     return built(GRAMMAR.read_text(encoding="utf-8"))
 
 
@@ -67,7 +66,7 @@ def used(text: str) -> frozenset[str]:
 
 
 def _of_declaration(text: str) -> Iterator[str]:
-    raw = grammar().parse(text)
+    raw = _whole().parse(text)
     assert isinstance(raw, lark.Tree)
     for node in raw.iter_subtrees():
         yield f"rule {node.data}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -118,3 +119,26 @@ def test_orders_are_measured_by_their_area() -> None:
     named = cpu_orders.attentions(4096)
     counted = [int(attend.mask(4096)[0, 2048].sum()) for attend in named.values()]
     assert counted[0] == counted[1] == 513, "the dilated window keeps as many keys"
+
+
+def test_the_start_of_commands_is_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import start
+
+    chosen = {name: start.COMMANDS[name] for name in ("python, nothing", "attnc --version")}
+    monkeypatch.setattr(start, "COMMANDS", chosen)
+    start.main(["--rounds", "2", "--output", str(tmp_path / "start.json")])
+    rows = json.loads((tmp_path / "start.json").read_text())["commands"]
+    assert [(row["command"], len(row["seconds"])) for row in rows] == [(name, 2) for name in chosen]
+    assert all(min(row["seconds"]) <= row["median"] <= max(row["seconds"]) for row in rows)
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == list(chosen)
+    with pytest.raises(subprocess.CalledProcessError):
+        start.seconds(("-c", start.MAIN, "explain", "nothing-of-the-kind"))
+
+
+def test_the_figures_of_the_start_are_of_all_its_commands() -> None:
+    rows = json.loads((BENCHMARKS / "results" / "start.json").read_text())["commands"]
+    source = (BENCHMARKS / "start.py").read_text()
+    assert len(rows) == source.count('("-c", ')

@@ -15,7 +15,7 @@ import pytest
 
 import attnc
 from attnc.compiler.catalogue import CATALOGUE, PAGES, page
-from attnc.compiler.diagnostics import AttnError, Diagnostic, render
+from attnc.compiler.diagnostics import AttnError, Diagnostic, Edit, edited, render
 from attnc.compiler.module import bind, load_file, load_text
 from attnc.compiler.scan import RESERVED
 
@@ -167,10 +167,13 @@ def help_texts() -> set[str]:
             part = node.value
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if {getattr(target, "id", "") for target in targets} & {"helps", "_INSTEAD", "_PYTHON_INSTEAD", "another"}:
+            names = {getattr(name, "id", "") for target in targets for name in ast.walk(target)}
+            if names & {"helps", "_INSTEAD", "_PYTHON_INSTEAD", "another"}:
                 part = node.value
-        elif isinstance(node, ast.FunctionDef) and node.name in ("_helps", "_misshapen"):
+        elif isinstance(node, ast.FunctionDef) and node.name == "_misshapen":
             part = node
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Advice", "_instead"):
+            part = ast.Tuple([*node.args[:1]]) if node.args else None
         if part is not None:
             found |= set(_texts(part))
     return {text for text in found if "`" in text}
@@ -221,3 +224,39 @@ def test_every_snippet_of_every_help_can_be_read() -> None:
 @pytest.mark.parametrize("wrong", ["q <", "layer 0", "else 3", "near(", "a b"])
 def test_a_snippet_that_cannot_be_read_would_be_found(wrong: str) -> None:
     assert not reads(wrong)
+
+
+# Edits
+
+
+def faulty_texts() -> list[str]:
+    cases = (FOLDER.parent / "language" / "faults.txt").read_text(encoding="utf-8").split("\n---\n")
+    texts = [(FOLDER / f"{slug}.attn").read_text(encoding="utf-8") for slug in SLUGS]
+    return [*(text for text in texts if not text.startswith("#!")), *(case.partition("\n>>>\n")[0] for case in cases)]
+
+
+def test_what_a_help_says_to_the_letter_puts_its_fault_right() -> None:
+    put_right: dict[str, int] = {}
+    for text in faulty_texts():
+        for fault in faults(text):
+            if not fault.edits:
+                continue
+            assert fault.helps
+            assert fault.primary is not None
+            mended = edited(text, fault.edits)
+            left = {(other.message, other.primary.span.start) for other in faults(mended) if other.primary}
+            assert (fault.message, fault.primary.span.start) not in left, f"{text}\n{mended}"
+            put_right[fault.slug] = put_right.get(fault.slug, 0) + 1
+    assert put_right.keys() >= {
+        "unknown-name", "unknown-parameter", "unknown-type", "unknown-setting", "unknown-module", "float-in-mask",
+        "not-a-condition", "comparison-chain", "syntax", "heads-overlap", "layers-overlap", "wrong-type",
+        "not-constant", "malformed-type", "missing-mask", "missing-size", "missing-setting",
+    }  # fmt: skip
+
+
+def test_edits_that_overlap_are_made_once() -> None:
+    text = "pattern p = windw(8) and windw(8)"
+    first, second = faults(text)
+    assert edited(text, (*first.edits, *second.edits, *first.edits)) == "pattern p = window(8) and window(8)"
+    again = Edit(first.edits[0].span, "band")
+    assert edited(text, (*first.edits, again)) == "pattern p = window(8) and windw(8)"

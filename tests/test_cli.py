@@ -214,6 +214,33 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "##" in ended.out
 
 
+def test_long_tests_say_where_they_are(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attnc.ticker.AFTER", 0.0)
+    quiet = Ended(capsys, "test", "local.attn")
+    assert quiet.err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    ended = Ended(capsys, "test", "local.attn")
+    assert ended.out == quiet.out
+    lines = ended.err.split("\r\x1b[2K")
+    assert lines[0] == lines[-1] == ""
+    assert all(line.startswith("local.attn: ") and len(line) < 80 for line in lines[1:-1])
+    assert len(lines) == 4
+
+
+def test_only_what_is_proved_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "pattern odd = hash(min(q, k), max(q, k)) % 2 == 1\ntest odd for all n { symmetric }\n"
+    (folder / "claim.attn").write_text(text)
+    ended = Ended(capsys, "test", "claim.attn")
+    assert (ended.code, ended.out.splitlines()[-1]) == (1, "0 passed, 0 failed, 1 undecided")
+    assert "`--undecided pass`" in ended.err
+    ended = Ended(capsys, "test", "claim.attn", "--undecided", "pass")
+    assert (ended.code, ended.err) == (0, "")
+    (folder / "claim.attn").write_text("test full for all n { causal }\n")
+    assert Ended(capsys, "test", "claim.attn", "--undecided", "pass").code == 1
+
+
 @pytest.mark.parametrize("more", [[], ["--backward"], ["--backward", "--dtype", "fp64", "--heads", "3"]])
 def test_run_checks_and_measures(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "longformer", "--n", "300", "--set", "size=32", "--head-dim", "16", *more]
@@ -256,23 +283,39 @@ def test_names_without_colour_where_nobody_looks(folder: Path) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--version"], ["check", "local.attn"], ["show", "local.attn:local"], ["show", "causal", "--stage", "schedule"],
-     ["test", "local.attn"], ["show", "causal", "-o", "mask.png"]],
-)  # fmt: skip
-def test_looking_imports_nothing_heavy(arguments: list[str], folder: Path) -> None:
+HEAVY = {"torch", "triton", "transformers", "islpy", "lark"}
+
+
+def imported(arguments: list[str], folder: Path) -> set[str]:
+    """What a process has imported that ran one command."""
     code = (
         "import sys; from attnc import cli; code = cli.run(sys.argv[1:]);"
-        "heavy = {'torch', 'triton', 'transformers', 'islpy'} & set(sys.modules);"
-        "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == "[]"
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "local.attn:local"], ["show", "causal", "--stage", "schedule"], ["test", "local.attn"],
+     ["show", "causal", "-o", "mask.png"]],
+)  # fmt: skip
+def test_looking_imports_nothing_heavy(arguments: list[str], folder: Path) -> None:
+    assert not imported(arguments, folder) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["check", "local.attn"], ["check", "--format", "json", "local.attn"], ["fmt", "local.attn"],
+     ["explain", "syntax"], ["completion", "bash"]],
+)  # fmt: skip
+def test_reading_a_text_takes_no_numbers(arguments: list[str], folder: Path) -> None:
+    assert not imported(arguments, folder) & {*HEAVY, "numpy", "rich", "PIL"}
 
 
 def test_the_tiles_are_those_of_the_executors() -> None:

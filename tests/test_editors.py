@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 import attnc
 from attnc import cli
+from attnc.compiler.module import load_shipped, load_text
 from attnc.compiler.scan import RESERVED
 
 ROOT = Path(__file__).parents[1]
@@ -206,7 +209,9 @@ def test_the_extension_reads_the_settings_that_it_has() -> None:
     read = {f"attn.{name}" for name in re.findall(r"getConfiguration\(LANGUAGE\)\.get\(\"(\w+)\"\)", script)}
     assert read == set(settings)
     assert settings["attn.executable"]["scope"] == "machine", "a folder that is opened must not choose what runs"
-    assert re.findall(r"require\(\"(.+?)\"\)", script) == ["path", "child_process", "vscode"]
+    needed = ["path", "child_process", "vscode", "./completion", "./words.json"]
+    assert re.findall(r"require\(\"(.+?)\"\)", script) == needed
+    assert "require(" not in (FOLDER / "completion.js").read_text(encoding="utf-8")
     assert "shell" not in script
 
 
@@ -216,7 +221,7 @@ def test_the_extension_runs_commands_that_there_are(
     script = (FOLDER / PACKAGE["main"]).read_text(encoding="utf-8")
     assert '["check", "--format", "json", document.uri.fsPath]' in script
     assert '["fmt", "-"]' in script
-    used = set(re.findall(r"\b(?:fault|label|span)\.([a-z_]+)\b", script))
+    used = set(re.findall(r"\b(?:fault|label|span|edit)\.([a-z_]+)\b", script)) - {"replace"}
     (tmp_path / "x.attn").write_text("pattern p = windw(8)\n")
     assert cli.run(["check", "--format", "json", str(tmp_path / "x.attn")]) == 1
     (fault,) = json.loads(capsys.readouterr().out)
@@ -234,6 +239,65 @@ def test_the_language_configuration_speaks_of_this_language() -> None:
         assert not re.search(rules["increaseIndentPattern"], line), line
     for line in ("}", ") =", '    """'):
         assert re.search(rules["decreaseIndentPattern"], line), line
+
+
+# Completion
+
+WORDS: dict[str, Any] = json.loads((FOLDER / "words.json").read_text(encoding="utf-8"))
+RUN = """
+const { candidates } = require(process.argv[1]);
+const words = require(process.argv[2]);
+const texts = JSON.parse(require("fs").readFileSync(0, "utf-8"));
+const found = texts.map(([before, after]) => candidates(before, before + after, words).map((one) => one.label));
+console.log(JSON.stringify(found));
+"""
+LOCAL = "pattern local(g: tokens, size: int = 4) = window(size) or q in g\n"
+# The text before the cursor and behind it; some of what is offered, and some of what is not.
+PLACES: dict[str, tuple[str, str, set[str], set[str]]] = {
+    "an empty file": ("", "", {"pattern", "test", "from"}, {"q", "window", "int"}),
+    "a type": ("pattern near(size: ", "", {"int", "tokens", "float[head]"}, {"q", "window", "pattern"}),
+    "a type half written": ("pattern near(size: in", ")", {"int", "index"}, {"q"}),
+    "a second type": ("pattern near(size: int, g:", "", {"tokens"}, {"q"}),
+    "a dimension": ("pattern near(doc: int[", "", {"token", "query", "head"}, {"q", "int"}),
+    "a second dimension": ("pattern near(doc: int[head, ", "", {"token"}, {"q", "int"}),
+    "an expression": (LOCAL + "pattern b(w: int) = ", "", {"w", "local", "window", "q", "abs"}, {"int", "picture"}),
+    "an argument": (LOCAL + "pattern b = local(", "", {"g = ", "size = ", "q"}, {"dilation = "}),
+    "an argument of the prelude": ("pattern b = window(8, ", "", {"dilation = "}, {"g = "}),
+    "what is declared below": ("pattern b = ", "\n" + LOCAL, {"local"}, set()),
+    "a check": (LOCAL + "test local(g = {0}) at n = 8 {\n    ", "\n}", {"picture", "row", "symmetric"}, {"abs"}),
+    "a second check": (LOCAL + "test local at n = 8 { symmetric ", " }", {"rows nonempty"}, {"abs"}),
+    "the pattern of a claim": (LOCAL + "test local at n = 8 { within ", " }", {"window"}, {"picture"}),
+    "a setting": (LOCAL + "test local at n = 8, ", "", {"head", "q_start"}, {"abs"}),
+    "a field": ("attention a(b: float[head]) {\n    ", "", {"mask", "score", "sink"}, {"picture"}),
+    "a score": ("attention a(slope: float[head]) {\n    score = ", "", {"slope", "s", "tanh"}, {"sink", "int"}),
+    "a size": ("model m {\n    ", "", {"layers", "heads", "layer"}, {"mask", "picture"}),
+    "a comment": ("# what ", "", set(), {"q", "window", "pattern"}),
+    "a picture": ('test causal at n = 2 { picture """\n', "", set(), {"q", "picture"}),
+}  # fmt: skip
+
+
+def test_the_words_of_the_completion_are_those_of_the_language() -> None:
+    words = {word for key in ("positions", "functions", "operators", "declarations") for word in (*WORDS[key],)}
+    assert words | {"as", "at", "import"} == RESERVED
+    for name in WORDS["types"]:
+        load_text(f"pattern p(x: {name}) = full")
+    for name in WORDS["dimensions"]:
+        load_text(f"pattern p(x: int[{name}]) = full")
+    assert set(WORDS["prelude"]) == set(load_shipped("std").declarations)
+    fields = {*WORDS["checks"], *WORDS["fields"]["attention"], *WORDS["fields"]["model"]} - RESERVED
+    assert fields == set(CONTEXTUAL) - {"rows", "columns", "nonempty"} | {"rows nonempty", "columns nonempty"}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node, which runs the completion, is not installed")
+def test_what_is_offered_at_each_place() -> None:
+    texts = [[before, after] for before, after, _, _ in PLACES.values()]
+    command = ["node", "-e", RUN, str(FOLDER / "completion.js"), str(FOLDER / "words.json")]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=60, check=True)
+    for (place, (_, _, some, none)), found in zip(PLACES.items(), json.loads(done.stdout), strict=True):
+        assert some <= set(found), place
+        assert not none & set(found), place
+        assert len(found) == len(set(found)), place
+        assert bool(found) == bool(some), place
 
 
 # JSON
@@ -288,11 +352,10 @@ def test_the_page_shows_json_as_it_is(
     page = (EDITORS / "README.md").read_text(encoding="utf-8")
     (sample,) = [json.loads(block) for block in re.findall(r"```json\n(\[.*?\n)```", page, re.DOTALL)]
     monkeypatch.chdir(tmp_path)
-    Path("longformer.attn").write_text("pattern local(g: tokens, s_: int) =\n    windw(s_) or q in g\n")
+    Path("longformer.attn").write_text("pattern local(g: tokens, w: int) =\n    windw(w) or q in g\n")
     (fault,) = faults(capsys, Path("longformer.attn"))
     assert list(fault) == list(sample[0])
-    assert {**fault, "start": 0, "end": 0, "labels": []} == {**sample[0], "start": 0, "end": 0, "labels": []}
-    assert list(fault["labels"][0]) == list(sample[0]["labels"][0])
+    assert fault == sample[0]
 
 
 def test_the_page_shows_patterns_as_they_are_laid_out() -> None:

@@ -108,47 +108,6 @@ def test_faults_of_a_call(fault: str, way: str) -> None:
         run(**arguments)
 
 
-TABLES: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
-    "missing": ("around", {}, TypeError, "^g: missing; around expects an int tensor"),
-    "None": ("around", {"g": None}, TypeError, "^g: missing"),
-    "unknown": ("around", {"g": {0}, "h": 1}, TypeError, "^h: around has no such table; expected one of g"),
-    "misspelt": ("documents_of", {"docs": torch.zeros(7).int()}, TypeError, "^docs: .* did you mean doc"),
-    "dtype": ("documents_of", {"doc": torch.zeros(7)}, TypeError, "^doc: has dtype float32, expected an int tensor"),
-    "shape": ("documents_of", {"doc": torch.zeros(6).int()}, ValueError, r"^doc: has shape \[6\], expected 7 \(n\)"),
-    "batch": ("documents_of", {"doc": torch.zeros(3, 7).int()}, ValueError, "^doc: .* expected a batch of 2, as q has"),
-    "rank": ("documents_of", {"doc": torch.zeros(1, 2, 7).int()}, ValueError, r"^doc: has shape \[1, 2, 7\]"),
-    "device": (
-        "documents_of",
-        {"doc": torch.zeros(7, device="meta").int()},
-        ValueError,
-        "^doc: is on meta, expected cpu",
-    ),
-    "free sizes": (
-        "pairs_of",
-        {"a": torch.zeros(7, 3).int(), "b": torch.zeros(2).int()},
-        ValueError,
-        r"^b: has shape \[2\], expected 3 \(span, as a has\)",
-    ),
-    "fixed size": (
-        "reading",
-        {"bias": torch.zeros(3)},
-        ValueError,
-        r"^bias: has shape \[3\], expected 4 in dimension 0",
-    ),
-    "heads": ("sloped", {"slope": torch.zeros(2)}, ValueError, r"^slope: has shape \[2\], expected 4 \(heads\)"),
-}
-
-
-@pytest.mark.parametrize("fault", TABLES)
-@pytest.mark.parametrize("way", ["call", "reference"])
-def test_faults_of_a_table(fault: str, way: str) -> None:
-    name, tables, error, message = TABLES[fault]
-    attend = MODULE[name]()
-    run: Callable[..., Tensor] = attend if way == "call" else attend.reference
-    with pytest.raises(error, match=message):
-        run(**qkv(), **tables)
-
-
 def test_a_call_after_a_fault_is_sound() -> None:
     attend = MODULE.documents_of()
     with pytest.raises(ValueError, match="doc"):

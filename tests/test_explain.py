@@ -10,7 +10,7 @@ import pytest
 from attnc import cli
 from attnc.compiler.catalogue import CATALOGUE, page
 from attnc.explain import explained, listed
-from attnc.subject import InputError
+from attnc.faults import InputError
 
 
 @pytest.mark.parametrize("written", ["unknown-name", "error[unknown-name]", "error[unknown-name]:", "Unknown-Name"])

@@ -114,8 +114,16 @@ def test_a_fault_with_related_places_as_text() -> None:
             "  |        ---- first here",
             "6 |   head 1..11 = full",
             "  |        ^^^^^ again here",
+            "  = help: write `2..11`, which no rule before names",
         )
     )
+
+
+def test_a_name_that_comes_later() -> None:
+    where, default = faults("pattern p = a where a = b, b = k < q\npattern r(w: int = x, x: int = 3) = k < w + x")
+    assert [fault.message for fault in (where, default)] == ["`b` is not known yet", "`x` is not known yet"]
+    assert [fault.related[0].text for fault in (where, default)] == ["given here", "given here"]
+    assert [fault.related[0].span.start for fault in (where, default)] == [27, 59]
 
 
 def test_marks_side_by_side_and_another_source() -> None:

@@ -189,7 +189,7 @@ FAULTS: dict[str, tuple[Table, object, type[Exception], str]] = {
     "wrong batch": (Table("d", "int", (TOKEN,)), torch.ones(2, 10).int(), ValueError, "expected a batch of 3"),
     "wrong rank": (Table("d", "int", (TOKEN,)), torch.ones(1, 1, 10).int(), ValueError, r"d: has shape \[1, 1, 10\]"),
     "scalar for a table": (Table("d", "int", (TOKEN,)), 3, ValueError, r"has shape \[\], expected an int tensor \[n\]"),
-    "ragged": (Table("w", "float", (HEADS, BLOCK)), [[1.0], [1.0, 2.0]], ValueError, "w: cannot be made a tensor"),
+    "ragged": (Table("w", "float", (HEADS, BLOCK)), [[1.0], [1.0, 2.0]], ValueError, "w: its lists differ in length"),
     "after the batch": (Table("d", "int", (TOKEN,)), torch.ones(3, 9).int(), ValueError, "0 after the batch"),
 }  # fmt: skip
 

@@ -1,15 +1,19 @@
-// Diagnostics and formatting for .attn files: both ask the command `attnc`, and nothing is decided here.
+// Diagnostics, quick fixes and formatting for .attn files ask the command `attnc`: nothing is decided here.
 "use strict";
 
 const path = require("path");
 const { execFile } = require("child_process");
 const vscode = require("vscode");
 
+const { candidates } = require("./completion");
+const words = require("./words.json");
+
 const LANGUAGE = "attn";
 const LIMITS = { timeout: 30000, maxBuffer: 16 * 1024 * 1024, windowsHide: true };
 
 let problems; // the collection of what `attnc check` said, by the file that was checked
 const reported = new Map(); // for each checked document the files that its check has problems in
+const fixes = new WeakMap(); // for each problem the edits that put it right
 const latest = new Map(); // for each document the number of its last check: an older answer comes too late
 let checks = 0;
 let complained = false;
@@ -23,6 +27,12 @@ function activate(context) {
     vscode.workspace.onDidCloseTextDocument(forget),
     vscode.workspace.onDidGrantWorkspaceTrust(checkAll),
     vscode.languages.registerDocumentFormattingEditProvider(LANGUAGE, { provideDocumentFormattingEdits: format }),
+    vscode.languages.registerCompletionItemProvider(LANGUAGE, { provideCompletionItems: complete }, ":", "[", "(", ","),
+    vscode.languages.registerCodeActionsProvider(
+      LANGUAGE,
+      { provideCodeActions: mend },
+      { providedCodeActionKinds: [vscode.CodeActionKind.QuickFix] },
+    ),
   );
   checkAll();
 }
@@ -132,7 +142,39 @@ function described(document, uri, fault) {
       const location = new vscode.Location(there, range(document, there, label));
       return new vscode.DiagnosticRelatedInformation(location, label.text || "related");
     });
+  if (fault.edits.length) {
+    fixes.set(problem, { title: fault.helps[0], edits: fault.edits });
+  }
   return problem;
+}
+
+// The quick fixes of the problems at the cursor: what the first help of each says, done.
+function mend(document, _range, context) {
+  return context.diagnostics
+    .filter((problem) => fixes.has(problem))
+    .map((problem) => {
+      const { title, edits } = fixes.get(problem);
+      const action = new vscode.CodeAction(title, vscode.CodeActionKind.QuickFix);
+      action.diagnostics = [problem];
+      action.isPreferred = true;
+      action.edit = new vscode.WorkspaceEdit();
+      for (const edit of edits) {
+        const uri = place(document, edit.file);
+        action.edit.replace(uri, range(document, uri, edit), edit.text);
+      }
+      return action;
+    });
+}
+
+// The words that may stand at the cursor.
+function complete(document, position) {
+  const before = document.getText(new vscode.Range(new vscode.Position(0, 0), position));
+  return candidates(before, document.getText(), words).map((word) => {
+    const item = new vscode.CompletionItem(word.label.replace(/ = $/, ""));
+    item.insertText = word.label;
+    item.detail = word.detail;
+    return item;
+  });
 }
 
 function range(document, uri, span) {

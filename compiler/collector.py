@@ -1,0 +1,35 @@
+"""Python's collector of reference cycles, paused while a text is read.
+
+A text becomes some hundred thousand small objects that all stay until it is checked. Whenever some more of them are
+made the collector looks through those before, which takes as long as all the rest; a text is within limits, so what it
+could free meanwhile is little.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()
+_pauses = 0
+_enabled = False  # whether the collector was, when the first of the pauses began
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """No rounds of the collector inside; in several threads, until the last of them is done."""
+    global _pauses, _enabled
+    with _lock:
+        if _pauses == 0:
+            _enabled = gc.isenabled()
+            gc.disable()
+        _pauses += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _pauses -= 1
+            if _pauses == 0 and _enabled:
+                gc.enable()

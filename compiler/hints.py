@@ -1,0 +1,110 @@
+"""What was likely meant where the grammar does not take a word: by the words around it, in the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .diagnostics import Edit, Source, Span, nearest
+from .reports import Advice
+from .scan import RESERVED, STARTERS, Word
+
+IMPORT = "an import names what it takes: `from longformer import longformer`"
+
+_TYPES = ("int", "float", "bool", "set", "tokens", "index", "order")
+_PARAMETERS = ("pattern", "attention", "model")  # what may have some
+
+
+def meant(
+    words: Sequence[Word], index: int, expected: frozenset[str], spelling: Mapping[str, Sequence[str]], source: Source
+) -> Advice:
+    """What to do about the word at ``index``, in whose place ``expected`` terminals would fit, each as it is spelt."""
+    found, before = words[index], words[index - 1]
+    after = words[index + 1] if index + 1 < len(words) else None
+    instead = _misspelt(found, expected, spelling)
+    if instead is not None:
+        return _done(f"did you mean `{instead}`?", source, found, found, instead)
+    return (
+        _of_signs(before, found, after, words[0].text, source)
+        or _of_a_parameter(words, index, source)
+        or _of_words(words, index, expected, source)
+        or Advice()
+    )
+
+
+def _done(help_: str, source: Source, first: Word, last: Word, text: str) -> Advice:
+    """A help, and the edit that puts ``text`` in the place of some words."""
+    return Advice((help_,), (Edit(Span(source, first.start, last.end), text),))
+
+
+def _misspelt(found: Word, expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> str | None:
+    """The word of the language that would fit and is spelt alike, unless what is found is one itself."""
+    if found.kind != "word" or found.text in RESERVED or any(found.text in texts for texts in spelling.values()):
+        return None
+    fitting = [text for name in sorted(expected) for text in spelling.get(name, ())]
+    return nearest(found.text, [text for text in fitting if text[0].isalpha()])
+
+
+def _of_signs(before: Word, found: Word, after: Word | None, starter: str, source: Source) -> Advice | None:
+    match before.text, found.text, after.text if after else "":
+        case _, "==", _ if starter == "const":
+            return _done("a constant is given by `=`", source, found, found, "=")
+        case "=", "=", _:
+            return _done("write `==` without a space", source, before, found, "==")
+        case _, "=", "<" | ">" as sign:
+            assert after is not None
+            return _done(f"write `{sign}=`", source, found, after, f"{sign}=")
+        case "<", ">", _:
+            return _done("write `!=`", source, before, found, "!=")
+        case word, "=", _ if word in STARTERS:
+            return Advice(("a name stands before `=`",))
+        case _, "=", _ if starter != "model":
+            return _done("`==` compares two values", source, found, found, "==")
+        case _, "*", _ if starter == "from":
+            return Advice((IMPORT,))
+        case _, "." | ".." | "/" | "//", _ if starter == "from":
+            return Advice(("an import names a module, never a path: `from vision.natten import neighborhood`",))
+        case ("." | "..", _, _) | (_, ".", _):
+            return Advice(("a number with a point has digits on both sides: `0.5`, `3.0`",))
+        case _, ":", _ if starter in _PARAMETERS:
+            return Advice(("what a pattern is stands after `=`",))
+    return None
+
+
+def _of_a_parameter(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+    """A parameter without its type, or with the type first."""
+    found, before = words[index], words[index - 1]
+    if words[0].text not in _PARAMETERS or before.kind != "word" or "{" in (word.text for word in words[:index]):
+        return None
+    if found.text in (",", ")", "="):
+        help_ = f"every parameter has a type: `{before.text}: int`, or `{before.text}: tokens` for a set of positions"
+        return Advice((help_,), (Edit(Span(source, before.end, before.end), ": int"),))
+    opens = words[index - 2].text in ("(", ",") if index > 2 else False
+    if found.kind == "word" and before.text in _TYPES and opens:
+        typed = f"{found.text}: {before.text}"
+        return _done(f"a type stands behind the name: `{typed}`", source, before, found, typed)
+    return None
+
+
+def _of_words(words: Sequence[Word], index: int, expected: frozenset[str], source: Source) -> Advice | None:
+    found, before = words[index], words[index - 1]
+    if found.text == "if" and "NAME" in expected:
+        return Advice(("a choice is an expression: `a if c else b`",))
+    if found.text == "if":
+        return Advice(("a choice within an expression stands in parentheses: `(a if c else b)`",))
+    if found.text == "not" and before.kind in ("word", "number") and words[0].text == "pattern":
+        return _done("`not in` is one word: `k not in {0, 3}`", source, found, found, "not in")
+    if found.text == "," and _listed_in_parentheses(words, index):
+        return Advice(("a set stands in braces: `k in {0, 3}`",))
+    if before.kind in ("word", "number") and found.kind == "word" and words[0].text == "pattern":
+        return Advice(("between two clauses stands `and`, `or` or `+`",))
+    return None
+
+
+def _listed_in_parentheses(words: Sequence[Word], index: int) -> bool:
+    """Whether the parenthesis that a comma stands in follows `in`."""
+    depth = 0
+    for place in range(index - 1, 0, -1):
+        depth += {")": 1, "(": -1}.get(words[place].text, 0)
+        if depth < 0:
+            return words[place - 1].text == "in"
+    return False
