@@ -46,7 +46,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "compiler.pairs", "compiler.uses",
     ),
     "kernels": (
-        "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp", "compiler.emit_triton",
+        "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp",
+        "compiler.emit_triton",
         "compiler.triton_variant", "compiler.triton_sites", "compiler.triton_orders", "compiler.triton_body",
         "compiler.triton_kernels", "compiler.triton_signature", "compiler.render_triton", "compiler.triton_steps",
     ),
@@ -57,7 +58,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
-        "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked", "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
+        "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked",
+        "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
