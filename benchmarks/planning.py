@@ -4,9 +4,9 @@
 
 One thread, and its processor time, which what else the computer does adds nothing to. For each pattern the time of a
 first schedule, with nothing remembered but the program; of the same one again; of one for another length; the most
-memory that the first takes beyond what it is given; and what bounds it ends with. Beside them ``create_block_mask`` of causal and of a window at 16,384 tokens, in the same
-run: it takes time and memory in the square of the length. Prints a table, and writes
-benchmarks/results/planning.json.
+memory that the first takes beyond what it is given; and what bounds it ends with. Beside them
+``create_block_mask`` of causal and of a window at 16,384 tokens, in the same run: it takes time and memory in the
+square of the length. Prints a table, and writes benchmarks/results/planning.json.
 """
 
 from __future__ import annotations
