@@ -2,11 +2,11 @@
 
     python benchmarks/planning.py
 
-One thread. For each pattern the time of the first schedule, with nothing remembered but the program; of the same one
-for contents of their own again; of one for another length; the most memory that one takes beyond what it is given; and
-what bounds it ends with. Beside them ``create_block_mask`` of causal and of a window at 16,384 tokens, in the same
-run: it takes time and memory in the square of the length. Prints a table, and writes
-benchmarks/results/planning.json.
+One thread, and its processor time, which what else the computer does adds nothing to. For each pattern the time of a
+first schedule, with nothing remembered but the program; of the same one again; of one for another length; the most
+memory that the first takes beyond what it is given; and what bounds it ends with. Beside them
+``create_block_mask`` of causal and of a window at 16,384 tokens, in the same run: it takes time and memory in the
+square of the length. Prints a table, and writes benchmarks/results/planning.json.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TILES = Tiles(64, 64)
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds and bytes. ``bounds``: of each segment, in words."""
+    """Seconds of the processor, and bytes. ``bounds``: of each segment, in words."""
 
     name: str
     n: int
@@ -56,9 +56,9 @@ class Row:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def peak(call: Callable[[], Any]) -> int:
@@ -71,9 +71,9 @@ def peak(call: Callable[[], Any]) -> int:
 
 def measure(pattern: Published, rounds: int) -> Row:
     attention, contents = pattern.attention(N), pattern.contents(N)
-    start = time.perf_counter()
+    start = time.process_time()
     program = arrange(attention, TILES)
-    arranged = time.perf_counter() - start
+    arranged = time.process_time() - start
 
     def plan(n: int = N) -> Schedule:
         return schedule(program, Extent(n, n), contents if n == N else pattern.contents(n))
@@ -140,9 +140,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = [measure(pattern, arguments.rounds) for pattern in PUBLISHED]
-    beside = peers(min(arguments.rounds, 3))
+    beside = peers(max(arguments.rounds // 3, 1))
     show(rows, beside)
-    write("planning", {"rounds": arguments.rounds, "rows": [asdict(row) for row in rows], "beside": beside})
+    path = write("planning", {"rounds": arguments.rounds, "rows": [asdict(row) for row in rows], "beside": beside})
+    print(path)
 
 
 if __name__ == "__main__":
