@@ -35,9 +35,11 @@ SMALL_KEYS = 1.0
 RUN = 4.0
 """Keys: what a run of tiles costs beside its tiles, where it is planned and where it is begun."""
 
-SHORTEST, LONGEST = 2**8, 2**10  # key tiles at the stand-in length
-# Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first.
-_BOXES, _FEWEST, _TOGETHER = 2**15, 24, 16
+# Key tiles at the stand-in length; it is longer still where a constant is, up to the last.
+SHORTEST, LONGEST, LONGEST_OF_ALL = 2**8, 2**10, 2**16
+# Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first: these at least, or
+# so many that there are at most so many groups.
+_BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
 _SETS = 16  # tokens that a gathered list of unknown length stands for
 _LABELS = 32  # documents, say, in one sequence
 
@@ -49,7 +51,8 @@ def stand_in_length(mask: Expr, tiles: Tiles) -> int:
         if isinstance(node, Apply):
             numbers = [abs(int(part.value)) for part in node.args if isinstance(part, Const) and part.type == "int"]
             largest = max(largest, *(number * (tiles.query if node.op == "mod" else 1) for number in numbers), 1)
-    return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST * tiles.key), LONGEST * tiles.key)
+    most = min(max(1 << (largest - 1).bit_length(), LONGEST * tiles.key), LONGEST_OF_ALL * tiles.key)
+    return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST * tiles.key), most)
 
 
 def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
@@ -126,12 +129,13 @@ class _Asked:
         if not isinstance(order, View):
             return self._each(keys)
         axes = list(order.axes)
-        axes[order.main] = replace(axes[order.main], tile=axes[order.main].tile * _TOGETHER)
-        wide = _tile_digits(View(tuple(axes), order.offset), self._n, 1)
         along, beside = order.main_tiles(self._n), order.minor_tiles
+        together = max(_TOGETHER, -(-along // _GROUPS))
+        axes[order.main] = replace(axes[order.main], tile=axes[order.main].tile * together)
+        wide = _tile_digits(View(tuple(axes), order.offset), self._n, 1)
         number = np.arange(len(keys[0].low))
         main = number // beside % along
-        place = (number // (along * beside) * -(-along // _TOGETHER) + main // _TOGETHER) * beside + number % beside
+        place = (number // (along * beside) * -(-along // together) + main // together) * beside + number % beside
         kinds = self._each(wide)[:, place]
         row, key = np.nonzero(kinds == PARTIAL)
         kinds[row, key] = self._classified(keys, row, key)

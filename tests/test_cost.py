@@ -8,7 +8,7 @@ import pytest
 
 from attnc.compiler import fold
 from attnc.compiler.candidates import Known, Walk, walks
-from attnc.compiler.cost import LONGEST, SHORTEST, cost, counted, stand_in_length
+from attnc.compiler.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
 from attnc.compiler.counts import totals
 from attnc.compiler.extent import Extent
 from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Member, Q, Table, walk
@@ -92,7 +92,9 @@ def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
     ("mask", "n"),
     [
         (near(2), SHORTEST * TILES.key),
-        (near(10**9), LONGEST * TILES.key),
+        (near(10**5), LONGEST * TILES.key * 2),
+        (near(2**14 - 3), LONGEST * TILES.key),
+        (near(10**9), LONGEST_OF_ALL * TILES.key),
         (fold.equal(fold.mod(D, 64), Const(0)), 4 * 64 * TILES.query),
     ],
 )
