@@ -92,8 +92,8 @@ def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
     ("mask", "n"),
     [
         (near(2), SHORTEST * TILES.key),
-        (near(10**5), LONGEST * TILES.key * 2),
-        (near(2**14 - 3), LONGEST * TILES.key),
+        (near(10**5), 2**17),
+        (near(2**12), LONGEST * TILES.key),
         (near(10**9), LONGEST_OF_ALL * TILES.key),
         (fold.equal(fold.mod(D, 64), Const(0)), 4 * 64 * TILES.query),
     ],
