@@ -43,6 +43,7 @@ fuzz: $(STAMP)  ## random programs, for long: resumable, prints its seed; FUZZ="
 fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hostile names: resumable, prints its seeds
 	$(BIN)/python -m tests.fuzz text $(FUZZ)
 	$(BIN)/python -m tests.fuzz names $(FUZZ)
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.fuzz_atheris; else echo "atheris is not installed: no texts found by coverage"; fi
 
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
+_LARGE = 10_000
 _lock = Lock()
 _pauses = 0
 _enabled = False  # whether the collector was, when the first of the pauses began
 
 
 @contextmanager
-def paused() -> Iterator[None]:
-    """No rounds of the collector inside; in several threads, until the last of them is done."""
+def paused(characters: int) -> Iterator[None]:
+    """No rounds of the collector while a text of so many characters is read, if that is worth it; where several threads
+    read some, until the last of them is done.
+    """
+    if characters < _LARGE:
+        yield
+        return
     global _pauses, _enabled
     with _lock:
         if _pauses == 0:

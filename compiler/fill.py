@@ -236,7 +236,7 @@ def _set(formal: Formal, value: object) -> ConstantSet:
     """A Python set, range or iterable of ints."""
     expected = f"a set, a range or an iterable of at most {limits.NODES:,} ints"
     if isinstance(value, range) and abs(value.step) == 1:
-        low, high = (min(value), max(value)) if value else (0, -1)
+        low, high = sorted((value[0], value[-1])) if value else (0, -1)
         if max(abs(low), abs(high)) <= limits.LARGEST:
             return ConstantSet(runs_of([(low, high)]), formal.name)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):

@@ -36,7 +36,7 @@ def formatted(text: str, name: str = "<text>") -> str:
     Words and comments stay as they are and in their order; only a comma before a closing bracket may come or go. What
     is laid out already stays the same. Raises AttnError with every fault where the text cannot be read.
     """
-    with paused():
+    with paused(len(text)):
         return _formatted(text, name)
 
 

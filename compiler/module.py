@@ -146,7 +146,7 @@ class _Loader:
 
     def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
         """Check one text. AttnError with its faults, and with those of the modules that it imports."""
-        with paused():
+        with paused(len(source.text)):
             return self.checked(source, folder, shipped, path)
 
     def checked(self, source: Source, folder: Path | None, shipped: bool, path: Path | None) -> Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from . import fold, limits
 from . import tree as t
@@ -70,7 +72,8 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
             return env.session.unknown("bool", element.constant)
         case ConstantSet(runs=runs, parameter=parameter) if runs is not None:
             if isinstance(x, Const):
-                return Scalar("bool", Const(any(low <= x.value <= high for low, high in runs)), True)
+                place = bisect_right(runs, x.value, key=itemgetter(0))
+                return Scalar("bool", Const(place > 0 and x.value <= runs[place - 1][1]), True)
             size = len(runs) * (_NODES_OF_A_RUN + 2 * measure(x)[0])
             if size > limits.NODES:
                 helps: tuple[str, ...] = (

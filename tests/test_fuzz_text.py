@@ -96,15 +96,17 @@ def test_a_text_that_raises_something_else_is_a_failure(monkeypatch: pytest.Monk
 
 
 def test_a_text_that_takes_long_is_a_failure() -> None:
-    assert fuzz_text.watched(lambda: sum(range(200_000)), most=1e-4) is not None
+    assert fuzz_text.watched(lambda: sum(range(2_000_000)), most=1e-4) is not None
     assert fuzz_text.watched(lambda: None) is None
 
 
 def test_a_text_that_takes_memory_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    peaks = iter((100 << 20, 900 << 20))
-    monkeypatch.setattr(fuzz_text, "_resident", lambda: 90 << 20)
-    monkeypatch.setattr(fuzz_text, "_peak", lambda: next(peaks))
+    monkeypatch.setattr(fuzz_text, "warm", lambda: 90 << 20)
+    monkeypatch.setattr(fuzz_text, "_peak", lambda: 900 << 20)
+    monkeypatch.setattr(fuzz_text, "BRIEF", 0)
     assert fuzz_text.watched(lambda: None) == "810 MiB"
+    monkeypatch.setattr(fuzz_text, "_peak", lambda: 340 << 20)
+    assert fuzz_text.watched(lambda: None) is None
 
 
 def test_memory_is_measured_as_it_is() -> None:

@@ -216,3 +216,10 @@ def test_checking_loads_nothing_heavy() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_range_of_any_length_is_a_set() -> None:
+    module = load_text("pattern p(keep: set) = k in keep")
+    for given, same in ((range(10**18), {0}), (range(9, 2, -1), range(3, 10)), (range(0), set())):
+        mask = bind(module, "p", {"keep": given}).mask  # type: ignore[union-attr]
+        assert (mask == bind(module, "p", {"keep": same}).mask) == (len(given) < 10**18)  # type: ignore[union-attr]
