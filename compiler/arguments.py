@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, cast
 
@@ -239,7 +238,7 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         _mismatch(formal, value, node, env, Advice())
         return None
     if kind.element == "set" and isinstance(value, ConstantSet):
-        return replace(value, parameter=formal.name)
+        return value.given_for(formal.name)
     if isinstance(value, Scalar) and value.constant and (value.kind, kind.element) in _FITS:
         return as_float(env, value, node.span) if kind.element == "float" else value
     run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
@@ -307,12 +306,18 @@ def _literal(
     """A list as the contents of a table."""
     assert formal.type is not None
     assert formal.type.element != "index"
-    shape: list[int] = []
-    contents = _contents(formal, value, wanted, 0, node, env, shape)
-    if contents is None:
+    if env.session.reports.full:  # whatever is wrong with it is one of too many
         return None
+    element, axes = formal.type.element, len(wanted)
+    if (element, axes) not in value.contents:
+        shape: list[int] = []
+        contents = _contents(formal, value, wanted, 0, node, env, shape)
+        if contents is None:
+            return None
+        value.contents[element, axes] = contents, (*shape, *[0] * (axes - len(shape)))
+    contents, lengths = value.contents[element, axes]
     final = []
-    for dimension, length in zip(wanted, shape + [0] * (len(wanted) - len(shape)), strict=True):
+    for dimension, length in zip(wanted, lengths, strict=True):
         named = dimension
         if dimension.kind == "free":
             named = sizes.setdefault(dimension.name, Dimension("fixed", length))
@@ -326,7 +331,7 @@ def _literal(
             return None
         sized = dimension.kind in ("free", "fixed")
         final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
-    if contents is _UNKNOWN:
+    if contents is _UNKNOWN or env.session.generic:
         return TableValue(formal.name, formal.type.element, tuple(final))
     return literal_table(env.session, formal.name, formal.type.element, tuple(final), contents, node.span)
 

@@ -66,6 +66,7 @@ class Session:
     depth: int = 0
     trail: list[Span] = field(default_factory=list)  # the applications that led here, outermost first
     tables: dict[tuple[object, ...], Table] = field(default_factory=dict)  # the contents that the text itself gives
+    numbers: dict[str, int] = field(default_factory=dict)  # the last number of those of one name
     taken: set[str] = field(default_factory=set)  # names of the run-time parameters
     memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
     used: set[str] = field(default_factory=set)  # local names that were looked at
@@ -171,15 +172,21 @@ def literal_table(
     session: Session, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
 ) -> TableValue:
     """A table whose contents the text gives. Equal contents are one table."""
-    key = (element, dimensions, _typed(value))
-    table = session.tables.get(key)
-    if table is None:
-        number, free = 1, name
-        while free in session.taken:
-            number, free = number + 1, f"{name} {number + 1}"
-        session.taken.add(free)
-        table = session.tables[key] = Table(free, element, dimensions, value=value, span=span)
-    return TableValue(table.name, table.element, table.dimensions)
+    short = ("table", id(value), element, dimensions)
+    if short not in session.memory:
+        key = (element, dimensions, _typed(value))
+        table = session.tables.get(key)
+        if table is None:
+            number = session.numbers.get(name, 0)
+            free = name if number == 0 else f"{name} {number + 1}"
+            while free in session.taken:
+                number, free = number + 1, f"{name} {number + 2}"
+            session.numbers[name] = number
+            session.taken.add(free)
+            table = session.tables[key] = Table(free, element, dimensions, value=value, span=span)
+        session.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
+    found: TableValue = session.memory[short][1]
+    return found
 
 
 def _typed(value: Literal_) -> object:

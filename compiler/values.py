@@ -6,8 +6,9 @@ None stands for a value whose fault has been reported already: whatever needs it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 from .ir import Const, Dimension, Expr, Type
 
@@ -43,6 +44,19 @@ class ConstantSet:
     def size(self) -> int:
         return sum(high - low + 1 for low, high in self.runs or ())
 
+    @cached_property
+    def _hash_of_runs(self) -> int:
+        return hash(self.runs)
+
+    def __hash__(self) -> int:
+        return hash((self._hash_of_runs, self.parameter))
+
+    def given_for(self, parameter: str) -> ConstantSet:
+        """The same set as the value of a parameter; what was found out about its members stays known."""
+        found = ConstantSet(self.runs, parameter)
+        found.__dict__["_hash_of_runs"] = self._hash_of_runs
+        return found
+
 
 @dataclass(frozen=True)
 class OpenSet:
@@ -53,9 +67,22 @@ class OpenSet:
 
 @dataclass(frozen=True)
 class ListValue:
-    """Constants: numbers, conditions, sets or lists, all of one kind."""
+    """Constants: numbers, conditions, sets or lists, all of one kind.
+
+    ``contents``: what the list is as a table, by the table's element and dimensions, once that is worked out.
+    """
 
     items: tuple[Value, ...]
+    contents: dict[tuple[str, int], tuple[Any, tuple[int, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.items)
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True)
