@@ -7,12 +7,13 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from . import limits
 from .automaton import branches
 from .collector import paused
 from .diagnostics import AttnError, Diagnostic, Source
 from .layout import Layout, Surroundings
 from .parse import parse
-from .pretty import Comment, laid_out
+from .pretty import Comment, OverlongError, laid_out
 from .reports import Reports
 from .scan import Segment, Word, segments
 
@@ -46,7 +47,11 @@ def _formatted(text: str, name: str) -> str:
     parse(source, reports)
     reports.check()
     declarations = segments(source, reports.add)
-    lines = list(_lines(source, declarations))
+    try:
+        lines = list(_lines(source, declarations))
+    except OverlongError:
+        message = f"laid out, {name} is longer than {limits.BYTES:,} bytes, the most that a text may have"
+        raise AttnError([Diagnostic("too-long", message)]) from None
     while lines and not lines[-1]:
         lines.pop()
     result = "".join(line + "\n" for line in lines)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from . import limits
+
 INDENT = 4
 _OPENERS = ("{", "(", "[")
 
@@ -162,11 +164,16 @@ def flat_width(document: Document) -> int | None:
 _Task: TypeAlias = tuple[int, bool, Document]  # the indentation, whether its group is broken, what to write
 
 
+class OverlongError(Exception):
+    """The lines would come to more characters than a text may have bytes: deep brackets indent much."""
+
+
 class _Page:
     """Lines as they are written. ``fresh``: the line has nothing yet but its indentation."""
 
     def __init__(self, width: int) -> None:
         self.width = width
+        self.written = 0  # characters
         self.lines: list[str] = []
         self.line: list[str] = []
         self.column = 0
@@ -177,6 +184,9 @@ class _Page:
         if not self.fresh:
             self.lines.append("".join(self.line).rstrip())
             self.line = []
+            self.written += len(self.lines[-1]) + 1
+            if self.written > limits.BYTES:
+                raise OverlongError
         self.column, self.fresh = indent, True
 
     def leave_blank(self) -> None:
@@ -256,7 +266,9 @@ class _Page:
 
 
 def laid_out(document: Document, width: int) -> list[str]:
-    """The lines of a document, none longer than ``width`` where a gap allows it; comments may be."""
+    """The lines of a document, none longer than ``width`` where a gap allows it; comments may be. OverlongError where
+    they are too many.
+    """
     page = _Page(width)
     tasks: list[_Task] = [(0, True, document)]
     while tasks:

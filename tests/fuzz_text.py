@@ -366,10 +366,14 @@ _WIDE = (
 
 def wide(draw: Random) -> str:
     """A right text with one thing in it repeated as often as a text may hold it, or past that."""
-    start, piece, between, end = draw.choice(_WIDE)
-    times = draw.choice((300, 3000, 9000, 14_000, 30_000, 49_000))
-    body = between.join(piece.format(i=i) for i in range(times)) if "{" in piece else between.join([piece] * times)
-    return start + body + end
+    return wide_text(draw.choice(_WIDE), draw.choice((300, 3000, 9000, 14_000, 30_000, 49_000)))
+
+
+def wide_text(shape: tuple[str, str, str, str], times: int) -> str:
+    """What stands before, what is repeated with its number, what stands between, what stands after."""
+    start, piece, between, end = shape
+    several = [piece.format(i=i) for i in range(times)] if "{" in piece else [piece] * times
+    return start + between.join(several) + end
 
 
 def extreme(draw: Random) -> str | bytes:
