@@ -119,7 +119,7 @@ def shown(name: str, sight: Sight, columns: int, tinted: bool = False) -> str:
             case "mask":
                 return mask(sight, columns, tinted)
             case "terms":
-                return described_terms(sight.way.terms)
+                return f"{sight.name}: a pair is kept where a term holds of it\n{described_terms(sight.way.terms)}"
             case "program":
                 return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
             case "schedule":

@@ -222,7 +222,8 @@ def show_pattern(console: Console, document: Document, setup: Setup) -> None:
     }
     table = narrow_table("call", "tile", "full", "partial", "keys a query", "pairs", "kernels", "order")
     for name, plan in plans.items():
-        tile = f"{plan.schedule.query_tile}×{plan.schedule.key_tile}"
+        kernel = plan.kernels[0]
+        tile = f"{kernel.rows.tile}×{kernel.segments[0].keys.tile}"
         counts = (f"{plan.full:,}", f"{plan.partial:,}", f"{plan.area:.0f}", f"{plan.pairs:,}", str(len(plan.kernels)))
         table.add_row(name, tile, *counts, ", ".join(plan.order))
     console.print(table)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler.claims import EVERY_LENGTH, Outcome, picture, picture_lines, run_test, set_text
+from attnc.compiler.diagnostics import AttnError
 from attnc.compiler.module import bound_tests, load_text
 
 from .fuzz_masks import MODULES, bound
@@ -106,9 +107,9 @@ def test_a_read_outside_a_table_fails_the_whole_test() -> None:
     assert "index 2 is outside dimension `some`" in first.message
 
 
-def test_contents_that_do_not_fit_fail_the_whole_test() -> None:
-    text = "test documents(doc = [0, 1]) at n = 3 { causal }"
-    assert "has 2 entries, expected 3" in only(text).message
+def test_contents_that_do_not_fit_are_refused_before_the_test_runs() -> None:
+    with pytest.raises(AttnError, match=r"`\[0, 1\]` has 2 entries where the test has 3 keys"):
+        only("test documents(doc = [0, 1]) at n = 3 { causal }")
 
 
 def test_for_all_n_without_a_counterexample_is_undecided() -> None:
