@@ -102,6 +102,19 @@ def everything(call: Launch, grad_out: Tensor) -> list[Tensor]:
     return [out, lse, found.q, found.k, found.v, *(x for x in found.tables if x is not None)]
 
 
+def same_bits(call: Launch, grad_out: Tensor) -> None:
+    """Forward and backward give the same bits again, with any number of threads."""
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3, 7, 2):
+            torch.set_num_threads(threads)
+            found.append(everything(call, grad_out))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 @pytest.mark.parametrize("name", ["window", "global tokens", "alibi"])
 def test_nothing_outside_the_tensors_is_read(name: str) -> None:
     pattern, shape = PATTERNS[name], replace(SHAPE, head_dim=5, value_dim=3)
@@ -173,15 +186,7 @@ def test_the_same_bits_again_whatever_the_threads(name: str) -> None:
     pattern, shape = PATTERNS[name], replace(SHAPE, m=333, n=300, heads=4, kv_heads=2, value_dim=8)
     call = launch(pattern, shape, normal(shape), random_tables(pattern, shape), torch.ones(4))
     grad_out = torch.randn(2, 4, 333, 8, generator=torch.Generator().manual_seed(9))
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 2, 3, 7, 2):
-            torch.set_num_threads(threads)
-            found.append(everything(call, grad_out))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+    same_bits(call, grad_out)
 
 
 def test_gradients_come_in_the_inputs_forms() -> None:

@@ -18,7 +18,7 @@ from . import executors, handmade
 from .cpp_dense import Pattern, Shape, attention, launch, named
 from .cpp_patterns import PATTERNS, random_tables
 from .test_cpp import compare, inputs, run
-from .test_cpp_exact import everything, normal
+from .test_cpp_exact import everything, normal, same_bits
 
 CASES = {case.name: case for case in handmade.cases()}
 GRID = View((Axis(7, None, 2), Axis(1, 7, 4)))
@@ -192,18 +192,6 @@ def test_the_same_bits_again_whatever_the_threads(name: str, how: str) -> None:
     call = launch(PATTERNS[name], shape, normal(shape), tables, torch.ones(4), program=program_in(how, PATTERNS[name]))
     grad_out = torch.randn(2, 4, 333, 5, generator=torch.Generator().manual_seed(9))
     same_bits(call, grad_out)
-
-
-def same_bits(call: cpu.Launch, grad_out: torch.Tensor) -> None:
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 2, 3, 7, 2):
-            torch.set_num_threads(threads)
-            found.append(everything(call, grad_out))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
 
 
 def test_the_same_bits_of_split_visits_whatever_the_threads() -> None:
