@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import resource
 import time
+import tracemalloc
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,9 +108,9 @@ def watched(action: Callable[[], object], most: float = SECONDS) -> str | None:
     taken = time.perf_counter() - start
     if taken < BRIEF:  # too brief for either; asking the system costs more than most texts
         return None
-    grown = _peak() - warm()
-    if grown > MEMORY:
-        return f"{grown >> 20} MiB"
+    # The peak may be older than this text: a process that held much before tells nothing of it, and is asked again.
+    if _peak() - warm() > MEMORY and (held := _held(action)) > MEMORY:
+        return f"{held >> 20} MiB"
     # A busy machine makes everything late, and takes some of the processor's time too.
     return None if taken <= most else _slow(action, most)
 
@@ -123,6 +124,16 @@ def _slow(action: Callable[[], object], most: float) -> str | None:
         if fastest <= most:
             return None
     return f"{fastest:.2f} s"
+
+
+def _held(action: Callable[[], object]) -> int:
+    """The bytes that Python holds at most while the action runs."""
+    tracemalloc.start(1)
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _resident() -> int:
