@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -147,8 +148,10 @@ class Classifier:
                 return 3 * self._largest_entry(table), sum(parts) + self._position_magnitude("q")
             case Apply(op="add" | "sub"):
                 return sum(parts), 0
-            case Apply(op="mul", type="int"):
-                return 3 * reduce(lambda a, b: 3 * a * b, parts), 0
+            case Apply(op="mul", args=args, type="int"):
+                # What is scaled stays a form; a covering one comes of forms multiplied.
+                scaled = sum(not isinstance(arg, Const) for arg in args) < 2
+                return (prod(parts) if scaled else 3 * reduce(lambda a, b: 3 * a * b, parts)), 0
             case Apply(op="floordiv" | "mod"):
                 return 4 * sum(parts) + 4, 0
             case Apply(op="hash"):

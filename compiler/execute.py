@@ -7,7 +7,7 @@ in the order of queries (forward) and in that of keys (backward), and :func:`exe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from .ir import Expr
 from .plan import (
     FULL,
     PARTIAL,
+    Axis,
     Bounds,
+    Box,
     Kernel,
     KernelSchedule,
     Listing,
@@ -30,6 +32,7 @@ from .plan import (
     SegmentSchedule,
     TileCount,
     View,
+    key_major,
     tile_count,
 )
 
@@ -196,9 +199,11 @@ class _Walk:
 
     def by_key(self) -> Iterator[tuple[Counts, Counts, int]]:
         """The same the other way round: key tiles in their order."""
-        rows, keys = self._tokens()
+        walked, of_keys = key_major(self.rows, self.segment.keys)
+        turned = replace(self, rows=walked, segment=replace(self.segment, keys=of_keys))
+        rows, keys = turned._tokens()
+        counts = turned._counts()[::-1]
         for tile, its in enumerate(keys):
-            counts = self._counts()[::-1]
             for other, kind in _visited(self.bounds.by_key, self._slot(self.bounds.by_key), tile, *counts):
                 yield rows[other], its, kind
 
@@ -248,6 +253,8 @@ def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int =
     in one place among the kernel's.
     """
     count = tile_count(order, listing, tokens).total
+    if isinstance(order, Box):
+        return [_of_box(order, tile, tokens) for tile in range(count)]
     if isinstance(order, View):
         return [_of_view(order, tile, tokens) for tile in range(count)]
     assert listing is not None, "counted"
@@ -267,6 +274,25 @@ def _of_view(view: View, tile: int, tokens: int) -> Counts:
         along = along if axis.length is None else along[along < axis.length]
         found = (axis.stride * along[:, None] + found).reshape(-1)
     return found[found < tokens]
+
+
+def _of_box(order: Box, tile: int, tokens: int) -> Counts:
+    """The part of a whole box, which is made axis by axis, the last first."""
+    box, part = divmod(tile, order.parts)
+    found, here = np.array([order.view.offset]), np.array([True])
+    spans = list(zip(order.view.axes, order.before, order.extents, strict=True))
+    for axis, before, extent in reversed(spans[1:]):
+        box, place = divmod(box, axis.tiles)
+        found, here = _crossed(axis, place * axis.tile - before + np.arange(extent), found, here)
+    main, before, extent = spans[0]
+    found, here = _crossed(main, (box - order.lead) * main.tile - before + np.arange(extent), found, here)
+    lanes = slice(part * order.tile, (part + 1) * order.tile)
+    return found[lanes][here[lanes] & (found[lanes] < tokens)]
+
+
+def _crossed(axis: Axis, along: Counts, found: Counts, here: NDArray[np.bool_]) -> tuple[Counts, NDArray[np.bool_]]:
+    inside = (along >= 0) & (True if axis.length is None else along < axis.length)
+    return (axis.stride * along[:, None] + found).reshape(-1), (inside[:, None] & here).reshape(-1)
 
 
 def _softmax(score: Floats, counts: Counts, v: Floats) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classify import DigitRange
-from .plan import Axis, Order, View
+from .plan import Axis, Box, Order, View
 
 Numbers = NDArray[np.int64]
 
@@ -195,6 +195,8 @@ def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.
     ``listed`` is the list of the batch entry and head, where the order is no view.
     """
     number = np.asarray(tiles, np.int64)
+    if isinstance(order, Box):
+        return _of_boxes(order, number, tokens)
     if not isinstance(order, View):
         assert listed is not None
         place = number[:, None] * order.tile + np.arange(order.tile)
@@ -211,3 +213,21 @@ def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.
         found = (axis.stride * coordinate[:, :, None] + found[:, None, :]).reshape(len(number), lanes)
         absent = (beyond[:, :, None] | absent[:, None, :]).reshape(len(number), lanes)
     return np.where(absent | (found >= tokens), -1, found)
+
+
+def _of_boxes(order: Box, number: Numbers, tokens: int) -> Numbers:
+    box, part = np.divmod(number, order.parts)
+    lane = part[:, None] * order.tile + np.arange(order.tile)
+    found = np.full_like(lane, order.view.offset)
+    here = np.ones_like(lane, bool)
+    spans = zip(order.view.axes, order.before, order.extents, strict=True)
+    for place, (axis, before, extent) in reversed(list(enumerate(spans))):
+        at = box % axis.tiles if place else box - order.lead
+        within = lane % extent if place else lane
+        coordinate = at[:, None] * axis.tile - before + within
+        here &= (coordinate >= 0) & (within < extent)
+        if axis.length is not None:
+            here &= coordinate < axis.length
+            box, lane = box // axis.tiles, lane // extent
+        found += axis.stride * coordinate
+    return np.where(here & (found < tokens), found, -1)

@@ -129,18 +129,75 @@ class Sorted:
     tile: int
 
 
-Order = View | Gathered | Sorted
+@dataclass(frozen=True)
+class Box:
+    """For each tile of a view the tokens around it: its box of coordinates, grown by a halo, ``tile`` tokens at a time.
+
+    Keys in this order are for rows in the order of ``view``, which begins with its main axis: along each axis a pair's
+    key is at most ``before`` coordinates before its query and ``after`` behind. A token is in several boxes, and a tile
+    of rows visits the tiles of its own box alone. The backward's order is the other way round: see :func:`key_major`.
+
+    Boxes are numbered as the tiles of the view, ``lead`` lines of tiles earlier: those before the first token, whose
+    halo may reach it. The coordinates of a box are numbered with the last axis fastest, and cut into ``parts`` tiles;
+    lanes past its end, past an axis or past the tokens hold none.
+    """
+
+    view: View
+    before: tuple[int, ...]  # coordinates, one number for each axis
+    after: tuple[int, ...]
+    tile: int
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Coordinates of a box along each axis."""
+        spans = zip(self.view.axes, self.before, self.after, strict=True)
+        return tuple(axis.tile + before + after for axis, before, after in spans)
+
+    @property
+    def parts(self) -> int:
+        """Tiles of one box."""
+        return -(-prod(self.extents) // self.tile)
+
+    @property
+    def lead(self) -> int:
+        """Tiles along the main axis before the first token."""
+        return -(-self.after[0] // self.view.axes[0].tile)
+
+    def tiles(self, tokens: int) -> TileCount:
+        main = self.view.axes[0]
+        lines = -(-max(tokens - self.view.offset, 0) // main.stride)
+        along = self.lead + -(-(lines + self.before[0]) // main.tile) if lines else 0
+        return TileCount(1, along * self.view.minor_tiles * self.parts)
+
+    def first(self, tile: int) -> int:
+        """The first tile of the box around a tile of the view."""
+        return (tile + self.lead * self.view.minor_tiles) * self.parts
+
+
+Order = View | Gathered | Sorted | Box
+
+
+def key_major(rows: Order, keys: Order) -> tuple[Order, Order]:
+    """The orders of rows and keys where each tile of keys visits tiles of rows: around it, where the keys are a box."""
+    if not isinstance(keys, Box):
+        return rows, keys
+    return Box(keys.view, keys.after, keys.before, keys.tile), keys.view
 
 
 def cycle(order: Order) -> int:
     """A shift of all positions by a multiple of it leaves an order's tiles what they are."""
-    return order.axes[order.main].stride if isinstance(order, View) else 1
+    match order:
+        case View(axes=axes):
+            return axes[order.main].stride
+        case Box(view=view):
+            return view.axes[0].stride * view.axes[0].tile
+    return 1
 
 
 def covers(order: Order) -> bool:
     """Whether an order has every token."""
     if not isinstance(order, View):
-        return isinstance(order, Sorted)
+        return isinstance(order, Sorted | Box)
     reach = 1
     for axis in sorted(order.axes, key=lambda axis: axis.stride):
         if axis.stride != reach:
@@ -194,7 +251,8 @@ class Program:
 
 def row_cycle(program: Program) -> int:
     """The first row of a launch must stand at a multiple of it; elsewhere a program is arranged as ``shifted``."""
-    return lcm(*(cycle(kernel.rows) for kernel in program.kernels))
+    boxes = [x.keys for kernel in program.kernels for x in kernel.segments if isinstance(x.keys, Box)]
+    return lcm(*(cycle(order) for order in (*(kernel.rows for kernel in program.kernels), *boxes)))
 
 
 EMPTY, PARTIAL, FULL = 0, 1, 2
@@ -260,7 +318,8 @@ class Listing:
 @dataclass(frozen=True)
 class SegmentSchedule:
     """The bounds of one segment: ``by_query`` has a row for query tiles, ``by_key`` one for key tiles (the backward's
-    order). Both visit exactly the same pairs of tiles. ``keys`` lists them where their order is no view.
+    order, as :func:`key_major` says). Both visit exactly the same pairs of tiles; of pairs of tokens where keys are a
+    box. ``keys`` lists them where their order is gathered or sorted.
     """
 
     by_query: Bounds
@@ -270,7 +329,7 @@ class SegmentSchedule:
 
 @dataclass(frozen=True)
 class KernelSchedule:
-    """The segments' bounds in their order. ``rows`` lists the rows where their order is no view."""
+    """The segments' bounds in their order. ``rows`` lists the rows where their order is gathered or sorted."""
 
     segments: tuple[SegmentSchedule, ...]
     rows: Listing | None = None
@@ -287,7 +346,7 @@ class Schedule:
 
 def tile_count(order: Order, listing: Listing | None, tokens: int) -> TileCount:
     """The tiles of an order, for so many tokens (rows or keys)."""
-    if isinstance(order, View):
+    if isinstance(order, View | Box):
         return order.tiles(tokens)
     assert listing is not None
     return listing.tiles(order.tile)

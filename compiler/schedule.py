@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from . import ways
 from .boxes import tables_read
 from .classify import TableContents, numbered
@@ -17,16 +19,22 @@ from .fold import rebuild
 from .ir import Entry, Expr, K, Position, Q, Table, children
 from .listing import Listed, gathered, is_whole, ordered_by
 from .plan import (
+    PARTIAL,
+    Bounds,
+    Box,
     Gathered,
     Kernel,
     KernelSchedule,
     Order,
     Program,
+    Runs,
     Schedule,
     Segment,
     SegmentSchedule,
     Sorted,
     View,
+    cycle,
+    key_major,
     natural,
 )
 
@@ -78,6 +86,8 @@ def _listed(order: Order, kernel: Kernel, launch: Launch, *, by_query: bool) -> 
 
 
 def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, launch: Launch) -> SegmentSchedule:
+    if isinstance(segment.keys, Box):
+        return _around(kernel.rows, segment.keys, launch.extent)
     keys = _listed(segment.keys, kernel, launch, by_query=False)
     condition, extent = _in_ranks(segment.condition, kernel.rows, segment.keys, launch.extent)
     problem = ways.Problem(
@@ -89,6 +99,28 @@ def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, lau
         kernel.heads,
     )
     return SegmentSchedule(*ways.bounds(problem), None if keys is None else keys.listing)
+
+
+def _around(rows: Order, keys: Box, extent: Extent) -> SegmentSchedule:
+    """Each tile visits the box around it, whatever the condition is."""
+    around = key_major(rows, keys)[0]
+    assert rows == keys.view, "the boxes are those of the rows"
+    assert isinstance(around, Box)
+    if extent.q_start is None or any(start % cycle(keys) for start in extent.q_start):
+        raise ValueError(f"q_start: is {extent.q_start}, expected multiples of {cycle(keys)}")
+    starts = [start // cycle(keys) * keys.view.minor_tiles for start in extent.q_start]
+    starts = starts[:1] if len(set(starts)) == 1 else starts
+    return SegmentSchedule(
+        _one_run([keys.first(start) for start in starts], keys.parts),
+        _one_run([around.first(-start) for start in starts], around.parts),
+    )
+
+
+def _one_run(starts: Sequence[int], length: int) -> Bounds:
+    """For each batch slot a run of so many tiles, as far from tile to tile as it is long."""
+    slots = len(starts)
+    lengths, kind = np.full(slots, length, np.int32), np.full(slots, PARTIAL, np.uint8)
+    return Bounds(1, length, False, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
 
 
 def _axis(order: Order, listed: Listed | None, tokens: int) -> ways.Axis:

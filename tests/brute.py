@@ -15,6 +15,7 @@ from attnc.compiler.plan import (
     FULL,
     PARTIAL,
     Bounds,
+    Box,
     Gathered,
     Kernel,
     KernelSchedule,
@@ -26,6 +27,7 @@ from attnc.compiler.plan import (
     SegmentSchedule,
     Sorted,
 )
+from attnc.compiler.schedule import schedule
 
 
 def brute_schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:
@@ -40,7 +42,8 @@ class _Looker:
         start = np.asarray(extent.q_start, np.int64)
         nowhere = arrays.constant(False)
         self._bound = environment(arrays, extent.n, extent.m, extent.heads, start, values, reached=nowhere)
-        self._extent, self._batch = extent, len(self._bound.batch)
+        self._program, self._extent, self._contents = program, extent, contents
+        self._batch = len(self._bound.batch)
 
     def _dense(self, expr: Expr) -> NDArray[np.int64]:
         with np.errstate(all="ignore"):
@@ -52,7 +55,11 @@ class _Looker:
         heads = list(range(self._extent.heads) if kernel.heads is None else kernel.heads)
         rows = self._listing(kernel.rows, heads, "q")
         segments = []
-        for segment in kernel.segments:
+        for place, segment in enumerate(kernel.segments):
+            if isinstance(segment.keys, Box):  # which has all its tiles in any case
+                whole = schedule(self._program, self._extent, self._contents)
+                segments.append(whole.kernels[self._program.kernels.index(kernel)].segments[place])
+                continue
             keys, kept = self._listing(segment.keys, heads, "k"), self._dense(segment.condition)
             kinds = [
                 self._kinds(

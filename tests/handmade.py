@@ -9,7 +9,7 @@ import numpy as np
 from attnc.compiler import fold
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, Q, Table
-from attnc.compiler.plan import Axis, Gathered, Kernel, Program, Segment, Sorted, View, natural
+from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, Sorted, View, natural
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,19 @@ def grid(width: int = 7) -> Program:
     return everything(mask, Kernel(rows, (Segment(keys, mask),), "store"))
 
 
+def boxes(width: int = 7, tile: int = 8) -> Program:
+    """A neighbourhood of 3 lines before and 1 behind by 2 columns on either side, with the box around each tile."""
+    line = fold.sub(fold.floordiv(K, width), fold.floordiv(Q, width))
+    column = fold.sub(fold.mod(K, width), fold.mod(Q, width))
+    mask = fold.conjunction(
+        fold.less_equal(Const(-3), line),
+        fold.less_equal(line, Const(1)),
+        fold.less_equal(fold.absolute(column), Const(2)),
+    )
+    rows = View((Axis(width, None, 2), Axis(1, width, 4)))
+    return everything(mask, Kernel(rows, (Segment(Box(rows, (3, 2), (1, 2), tile), mask),), "store"))
+
+
 def buckets() -> Program:
     """Rows and keys walked in a given order, near in it."""
     order = Table("rank", "order", (Dimension("token"),))
@@ -165,6 +178,9 @@ def cases() -> list[Case]:
         Case("blocks", blocks(), Extent(41, 41)),
         Case("grid", grid(), Extent(7 * 6 + 3, 7 * 6 + 3, 2)),
         Case("grid of fewer rows", grid(), Extent(45, 12, 1, (14,))),
+        Case("boxes", boxes(), Extent(7 * 9 + 3, 7 * 9 + 3, 2)),
+        Case("boxes of fewer rows", boxes(tile=16), Extent(80, 20, 1, (14, 42))),
+        Case("boxes of rows beyond the keys", boxes(tile=4), Extent(40, 30, 1, (28,))),
         Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
         Case(
             "buckets of each entry",

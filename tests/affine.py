@@ -1,0 +1,146 @@
+"""Conditions of the intermediate representation as sets of integers that isl can reason about, for all n at once.
+
+What is affine but for floors, remainders and cases is said exactly. All else, such as a table's entry, a hash or a
+product of positions, is a free parameter, the same one wherever the same expression stands: what is proved of sets
+with such parameters holds whatever the tables contain, but not all that holds can be proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+
+import islpy as isl
+
+from attnc.compiler.ir import Apply, Const, Expr, Position, walk
+
+# isl floors both, as the language does.
+_ARITHMETIC = frozenset({"add", "sub", "neg", "abs", "min", "max", "floordiv", "mod", "if"})
+_COMPARISONS = {
+    "lt": isl.PwAff.lt_set,
+    "le": isl.PwAff.le_set,
+    "eq": isl.PwAff.eq_set,
+    "ne": isl.PwAff.ne_set,
+}
+
+
+class Pairs:
+    """All pairs of positions ``q >= 0`` and ``0 <= k < n``, of any n, and what some expressions are there.
+
+    Sets and functions are over ``[q, k]``; the parameters are ``n``, ``head`` and ``heads``, and one for each distinct
+    part of ``expressions`` that is not affine. Expressions asked about are made of the parts of those.
+    """
+
+    def __init__(self, expressions: Iterable[Expr]) -> None:
+        nodes = dict.fromkeys(node for expression in expressions for node in walk(expression))
+        self._free = {node: f"free{place}" for place, node in enumerate(nodes) if _is_free(node)}
+        names = ", ".join(["n", "head", "heads", *self._free.values()])
+        bits = [f"0 <= {name} <= 1" for node, name in self._free.items() if node.type == "bool"]
+        limits = " and ".join(["q >= 0", "0 <= k < n", "0 <= head < heads", *bits])
+        self.all = isl.Set(f"[{names}] -> {{ [q, k] : {limits} }}")
+        self._local = isl.LocalSpace.from_space(self.all.get_space())
+        self._sets: dict[Expr, isl.Set] = {}
+        self._values: dict[Expr, isl.PwAff] = {}
+
+    def where(self, condition: Expr) -> isl.Set:
+        """The pairs of which a condition holds."""
+        if condition not in self._sets:
+            self._sets[condition] = self._where(condition)
+        return self._sets[condition]
+
+    def fails(self, condition: Expr) -> isl.Set:
+        """The pairs of which it does not."""
+        return self.all.subtract(self.where(condition))
+
+    def _where(self, node: Expr) -> isl.Set:
+        if node in self._free:
+            return self._parameter(self._free[node]).eq_set(self._constant(1)).intersect(self.all)
+        match node:
+            case Const(value=value):
+                return self.all if value else self.all.subtract(self.all)
+            case Apply(op="and", args=args):
+                return reduce(isl.Set.intersect, map(self.where, args)).coalesce()
+            case Apply(op="or", args=args):
+                return reduce(isl.Set.union, map(self.where, args)).coalesce()
+            case Apply(op="not", args=(x,)):
+                return self.fails(x).coalesce()
+            case Apply(op="iff", args=(a, b)):
+                return self._either(a, self.where(b), self.fails(b))
+            case Apply(op="if", args=(test, then, otherwise)):
+                return self._either(test, self.where(then), self.where(otherwise))
+            case Apply(op=op, args=(a, b)):
+                return _COMPARISONS[op](self.value(a), self.value(b)).intersect(self.all).coalesce()
+        raise AssertionError(f"{node} is no condition")
+
+    def _either(self, test: Expr, then: isl.Set, otherwise: isl.Set) -> isl.Set:
+        return self.where(test).intersect(then).union(self.fails(test).intersect(otherwise)).coalesce()
+
+    def value(self, number: Expr) -> isl.PwAff:
+        """An integer, or a count; a condition counts 0 or 1."""
+        if number not in self._values:
+            self._values[number] = self._value(number)
+        return self._values[number]
+
+    def _value(self, node: Expr) -> isl.PwAff:
+        if node.type == "bool":
+            return self._chosen(node, self._constant(1), self._constant(0))
+        if node in self._free:
+            return self._parameter(self._free[node])
+        match node:
+            case Const(value=value):
+                return self._constant(int(value))
+            case Position(name="q" | "k" as name):
+                return isl.PwAff.var_on_domain(self._local, isl.dim_type.set, "qk".index(name))
+            case Position(name=name):
+                return self._parameter(name)
+            case Apply(op="add" | "plus", args=args):
+                return reduce(isl.PwAff.add, map(self.value, args))
+            case Apply(op="sub", args=(a, b)):
+                return self.value(a).sub(self.value(b))
+            case Apply(op="mul", args=args):
+                return reduce(isl.PwAff.mul, map(self.value, args))
+            case Apply(op="neg", args=(x,)):
+                return self.value(x).neg()
+            case Apply(op="abs", args=(x,)):
+                return self.value(x).max(self.value(x).neg()).coalesce()
+            case Apply(op="min", args=args):
+                return reduce(isl.PwAff.min, map(self.value, args)).coalesce()
+            case Apply(op="max", args=args):
+                return reduce(isl.PwAff.max, map(self.value, args)).coalesce()
+            case Apply(op="floordiv", args=(x, Const(value=divisor))):
+                return self.value(x).scale_down_val(isl.Val(int(divisor))).floor()
+            case Apply(op="mod", args=(x, Const(value=divisor))):
+                return self.value(x).mod_val(isl.Val(int(divisor)))
+            case Apply(op="filter", args=(test, count)):
+                return self._chosen(test, self.value(count), self._constant(0))
+            case Apply(op="if", args=(test, then, otherwise)):
+                return self._chosen(test, self.value(then), self.value(otherwise))
+        raise AssertionError(f"{node} is no integer")
+
+    def _chosen(self, test: Expr, then: isl.PwAff, otherwise: isl.PwAff) -> isl.PwAff:
+        return then.intersect_domain(self.where(test)).union_add(otherwise.intersect_domain(self.fails(test)))
+
+    def _constant(self, value: int) -> isl.PwAff:
+        return isl.PwAff.from_aff(isl.Aff.val_on_domain(self._local, isl.Val(value)))
+
+    def _parameter(self, name: str) -> isl.PwAff:
+        place = self.all.find_dim_by_name(isl.dim_type.param, name)
+        return isl.PwAff.var_on_domain(self._local, isl.dim_type.param, place)
+
+
+def _is_free(node: Expr) -> bool:
+    """Whether isl is told nothing of a part but that it has a value."""
+    match node:
+        case Const() | Position():
+            return False
+        case Apply(op="mul", args=args, type="int"):
+            return sum(not isinstance(arg, Const) for arg in args) > 1
+        case Apply(op="lt" | "le" | "eq" | "ne", args=(a, _)):
+            return a.type == "float"
+        case Apply(op=op, type="int"):
+            return op not in _ARITHMETIC and op != "mul"
+        case Apply(type="float"):
+            return False
+        case Apply():
+            return False
+    return node.type != "float"
