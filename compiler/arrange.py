@@ -18,7 +18,7 @@ from .fold import rename_tables
 from .groups import groups
 from .ir import Attention, Expr
 from .normalise import normalise, parts
-from .plan import Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
+from .plan import Box, Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
 
 # Natural order is left for what costs at most this share of it.
 _WORTHWHILE = 0.98
@@ -182,4 +182,7 @@ class _Search:
 def _onto(walk: Walk, options: Sequence[Walk], rows: Order) -> Walk:
     """The walk of a term on other rows: its own there, the one with the same keys first, or else just the same keys."""
     own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
-    return own[0] if own else replace(walk, rows=rows)
+    if own:
+        return own[0]
+    keys = natural(walk.keys.tile) if isinstance(walk.keys, Box) else walk.keys  # the boxes are around other rows
+    return Walk(rows, keys)

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from . import fold
 from .evaluate import evaluate
 from .extent import Extent
+from .halo import halo
 from .ir import Apply, Const, Entry, Expr, K, Member, Position, Q, Table, walk
 from .normalise import Term, positions
-from .plan import Axis, Gathered, Order, Sorted, Tiles, View, natural
+from .plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
 
 # Classes of tokens beyond it would each be a tile of their own.
 _MOST_CLASSES = 4096
@@ -211,6 +212,9 @@ def _grids(term: Term, known: Known) -> Iterator[Walk]:
         if width < 8:
             continue
         for rows, keys in product(_squares(width, known.tiles.query), _squares(width, known.tiles.key)):
+            around = halo(term.relation, rows)
+            if around is not None:
+                yield Walk(rows, Box(rows, *around, known.tiles.key))
             yield Walk(rows, keys)
 
 

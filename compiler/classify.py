@@ -156,8 +156,10 @@ class Classifier:
                 return 4 * sum(parts) + 4, 0
             case Apply(op="hash"):
                 return 3 * 2**31, sum(parts)
-            case _:
+            case Apply(type="int"):
                 return 3 * max(parts, default=0), sum(parts)
+            case _:
+                return 0, sum(parts)
 
     def _largest_entry(self, table: str) -> int:
         values = self._tables[table].contents.values

@@ -19,7 +19,7 @@ from .classify import Boxes, Classifier, DigitRange, TableContents
 from .evaluate import evaluate
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, K, Member, Number, Position, Q, Table, walk
-from .plan import EMPTY, FULL, PARTIAL, Axis, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
+from .plan import EMPTY, FULL, PARTIAL, Axis, Box, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
 
 GATHER = 1.05
 """A key that a list names, beside one that strides lead to."""
@@ -79,7 +79,7 @@ def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[
 
 def _share(rows: Order, n: int) -> float:
     """The rows of an order, as a share of all."""
-    if isinstance(rows, View):
+    if isinstance(rows, View | Box):
         return min(1.0, rows.tiles(n).total * rows.tile / n)
     return 1.0 if isinstance(rows, Sorted) else len(_listed(rows.condition, n)) / n
 
@@ -96,6 +96,9 @@ class Counted:
 @lru_cache(maxsize=4096)
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
     """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
+    if isinstance(segment.keys, Box):
+        lanes = segment.keys.parts * segment.keys.tile
+        return Counted(lanes, lanes, 1 / rows.tile)
     condition = _stand_in(segment.condition, rows, segment.keys, n)
     pieces = _pieces(condition, rows)
     row_digits = _tile_digits(rows, n, pieces)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .ir import TRUE, Apply, Attention, Const, Entry, Expr, Logit, Member, Number, Position, Table
-from .plan import Axis, Gathered, Kernel, Order, Program, Sorted, View
+from .plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, View
 
 _BINARY = {
     "or": ("or", 2), "and": ("and", 3), "lt": ("<", 5), "le": ("<=", 5), "eq": ("==", 5), "ne": ("!=", 5),
@@ -103,6 +103,8 @@ def order(order: Order, names: Mapping[str, str] | None = None) -> str:
             return f"gathered {expression(condition, names)}"
         case Sorted(rank=rank):
             return f"sorted by {expression(rank, names)}"
+        case Box(view=view, extents=extents):
+            return f"box of {'×'.join(map(str, extents))} around each tile of {_view(view.axes, view.offset)}"
         case View(axes=axes, offset=offset):
             return _view(axes, offset)
 

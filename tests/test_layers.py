@@ -40,7 +40,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "program and schedule": (
         "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
         "compiler.groups", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.classify",
-        "compiler.orders", "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template",
+        "compiler.orders", "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.halo",
         "compiler.listing", "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach",
         "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.describe_stages",
         "compiler.pairs", "compiler.uses",

@@ -15,6 +15,7 @@ from attnc.compiler.plan import (
     FULL,
     PARTIAL,
     Bounds,
+    Box,
     Kernel,
     KernelSchedule,
     Listing,
@@ -25,6 +26,7 @@ from attnc.compiler.plan import (
     Segment,
     SegmentSchedule,
     TileCount,
+    key_major,
     tile_count,
 )
 
@@ -92,6 +94,8 @@ def segment_fault(
     contents: Sequence[Contents],
 ) -> tuple[str | None, int]:
     """The same of one segment, and how many tiles were looked at."""
+    if isinstance(segment.keys, Box):
+        return _box_fault(kernel.rows, segment, bounds, program, extent, contents)
     rows, keys = (
         tile_count(kernel.rows, its.rows, extent.m),
         tile_count(segment.keys, bounds.keys, extent.n),
@@ -119,6 +123,39 @@ def segment_fault(
                     text = f"{len(found)} tiles called {word}; the first at [batch, head, row tile, key tile] = {where}"
                     return text, tiles
     return None, tiles
+
+
+def _box_fault(
+    rows: Order,
+    segment: Segment,
+    bounds: SegmentSchedule,
+    program: Program,
+    extent: Extent,
+    contents: Sequence[Contents],
+) -> tuple[str | None, int]:
+    """Boxes overlap: each pair that counts must be met once, and no pair twice, in both directions."""
+    mask = (dense(segment.condition, program.tables, tuple(contents), extent) != 0).any(1)
+    around, of_keys = key_major(rows, segment.keys)
+    looked = 0
+    for way, own, other, held, sizes in (
+        ("forward", rows, segment.keys, bounds.by_query, (extent.m, extent.n)),
+        ("backward", of_keys, around, bounds.by_key, (extent.n, extent.m)),
+    ):
+        counts = tile_count(own, None, sizes[0]), tile_count(other, None, sizes[1])
+        tokens, others = (
+            tokens_of(order, None, np.arange(count.total), size)
+            for order, count, size in zip((own, other), counts, sizes, strict=True)
+        )
+        called = kinds(held, *counts)
+        for batch, truth in enumerate(mask):
+            met = np.zeros((sizes[0] + 1, sizes[1] + 1), np.int64)  # -1, no token, is the last
+            for tile, visited in zip(*np.nonzero(called[batch if len(called) > 1 else 0, 0]), strict=True):
+                np.add.at(met, np.ix_(tokens[tile], others[visited]), 1)
+            met, truth = met[:-1, :-1], truth if way == "forward" else truth.T
+            looked += called.size
+            if (met > 1).any() or (truth & (met == 0)).any():
+                return f"{way}: a pair of a box is met twice or never", looked
+    return None, looked
 
 
 def tile_truth(

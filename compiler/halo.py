@@ -1,0 +1,105 @@
+"""How far apart the coordinates of a pair may lie: the halo of keys around a tile of queries, at every length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import fold
+from .classify import Boxes, Classifier, DigitRange
+from .extent import Extent
+from .ir import HEAD, HEADS, Apply, Entry, Expr, Member, N, walk
+from .plan import EMPTY, Axis, View
+from .template import shift_divisor
+
+# Coordinates: a halo as wide is none.
+_WIDEST = 2**9
+# Coordinates along the main axis: further than any key is from a query.
+_FAR = 2**34
+
+
+class Halo(NamedTuple):
+    """A pair's key is at most so many coordinates before its query, and so many behind it, along each axis."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
+    """What all conditions together allow, along the axes of a view that begins with its main axis; None if too much.
+
+    Conditions that know more than positions, and those that a move by one coordinate of the main axis changes, are left
+    out of it: they can but take pairs away.
+    """
+    main = view.axes[0]
+    usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
+    if not usable:
+        return None
+    classifier = Classifier((fold.conjunction(*usable),), Extent(0, 0), {}, reach=2 * _FAR)
+    ends = [_ends(classifier, view.axes, place) for place in range(len(view.axes))]
+    if any(before is None or after is None for before, after in ends):
+        return None
+    before, after = zip(*ends, strict=True)
+    return Halo(before, after)
+
+
+def _of_positions(conjunct: Expr) -> bool:
+    return not any(
+        isinstance(node, Entry | Member) or node in (N, HEAD, HEADS) or (isinstance(node, Apply) and node.op == "hash")
+        for node in walk(conjunct)
+    )
+
+
+def _moves(conjunct: Expr, stride: int) -> bool:
+    divisor = shift_divisor(conjunct)
+    return divisor is None or stride % divisor != 0
+
+
+def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int | None, int | None]:
+    """Along one axis, whatever the coordinates along the others are. Of the main axis one query stands for all."""
+    length = axes[place].length
+    last = _FAR // axes[place].stride if length is None else length - 1
+    at = np.zeros(1, np.int64) if length is None else np.arange(length, dtype=np.int64)
+    floor = -last if length is None else 0
+
+    def none_before(reach: int) -> bool:
+        return _empty(classifier, axes, place, at, np.full_like(at, floor), at - reach - 1)
+
+    def none_after(reach: int) -> bool:
+        return _empty(classifier, axes, place, at, at + reach + 1, np.full_like(at, last))
+
+    return _least(none_before), _least(none_after)
+
+
+def _least(holds: Callable[[int], bool]) -> int | None:
+    """The least number found of which something holds that, once it holds, holds of all greater ones."""
+    if not holds(_WIDEST):
+        return None
+    low, high = -1, _WIDEST
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _empty(
+    classifier: Classifier,
+    axes: Sequence[Axis],
+    place: int,
+    at: np.ndarray[tuple[int], np.dtype[np.int64]],
+    low: np.ndarray[tuple[int], np.dtype[np.int64]],
+    high: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> bool:
+    """Whether no key with a coordinate in ``low .. high`` meets a query with the coordinate ``at``."""
+    some = low <= high
+    at, low, high = at[some], low[some], high[some]
+    query, key = [DigitRange(axes[place].stride, at, at)], [DigitRange(axes[place].stride, low, high)]
+    nought = np.zeros_like(at)
+    for other, axis in enumerate(axes):
+        if other != place:
+            last = _FAR // axis.stride if axis.length is None else axis.length - 1
+            query.append(DigitRange(axis.stride, nought, nought if axis.length is None else nought + last))
+            key.append(DigitRange(axis.stride, nought - last if axis.length is None else nought, nought + last))
+    return bool((classifier.classify(Boxes(tuple(query), tuple(key), nought)) == EMPTY).all())

@@ -1,0 +1,112 @@
+"""Halos: no pair lies outside of what is said to hold all, at any length; and what boxes are made of them."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from attnc.compiler import fold
+from attnc.compiler.arrange import arrange
+from attnc.compiler.cost import counted
+from attnc.compiler.counts import totals
+from attnc.compiler.extent import Extent
+from attnc.compiler.halo import halo
+from attnc.compiler.ir import LOGIT, Attention, Const, Expr, K, N, Q
+from attnc.compiler.module import bind, load_text
+from attnc.compiler.plan import Axis, Box, Program, Tiles, View, row_cycle
+from attnc.compiler.schedule import schedule
+
+from .random_expressions import dense
+from .tiles import fault
+
+WIDTH = 12
+GRID = View((Axis(WIDTH, None, 2), Axis(1, WIDTH, 4)))
+LINE = fold.sub(fold.floordiv(K, WIDTH), fold.floordiv(Q, WIDTH))
+COLUMN = fold.sub(fold.mod(K, WIDTH), fold.mod(Q, WIDTH))
+
+
+def between(low: int, x: Expr, high: int) -> Expr:
+    return fold.conjunction(fold.less_equal(Const(low), x), fold.less_equal(x, Const(high)))
+
+
+def attention(mask: Expr) -> Attention:
+    return Attention("p", (), mask, LOGIT, Const(1.0), None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_pair_lies_outside(seed: int) -> None:
+    draw = Random(seed)
+    low = [draw.randint(-4, 1) for _ in range(3)]
+    conjuncts = [
+        between(first, x, first + draw.randint(0, 4))
+        for first, x in zip(low, (LINE, COLUMN, fold.sub(K, Q)), strict=True)
+    ]
+    draw.shuffle(conjuncts)
+    conjuncts = conjuncts[: draw.randint(1, 3)]
+    if draw.random() < 0.3:
+        conjuncts.append(fold.disjunction(fold.equal(COLUMN, Const(0)), fold.equal(LINE, Const(draw.randint(-2, 2)))))
+    found = halo(conjuncts, GRID)
+    assert found is None or all(before >= 0 and after >= 0 for before, after in zip(*found, strict=True))
+    if found is None:
+        return
+    n = 10 * WIDTH + 5
+    query, key = np.nonzero(dense(fold.conjunction(*conjuncts), (), (), Extent(n, n))[0, 0])
+    for place, (a, b) in enumerate(((key // WIDTH, query // WIDTH), (key % WIDTH, query % WIDTH))):
+        difference = a - b
+        if len(difference):
+            assert -found.before[place] <= difference.min()
+            assert difference.max() <= found.after[place]
+
+
+@pytest.mark.parametrize(
+    ("conjuncts", "expected"),
+    [
+        ([between(-3, LINE, 1), between(-2, COLUMN, 2)], ((3, 2), (1, 2))),
+        ([between(-3, LINE, 1)], ((3, 11), (1, 11))),  # all columns of some lines
+        ([between(1, LINE, 2), between(1, COLUMN, 2)], ((0, 0), (2, 2))),
+        ([between(-2, COLUMN, 2)], None),  # any line
+        ([fold.less_equal(K, N)], None),
+        ([between(-1, LINE, 1), fold.less(K, Const(40))], ((1, 11), (1, 11))),  # no end that depends on the line
+    ],
+)
+def test_halos(conjuncts: list[Expr], expected: tuple[tuple[int, ...], tuple[int, ...]] | None) -> None:
+    assert halo(conjuncts, GRID) == expected
+
+
+@pytest.mark.parametrize("start", [0, 48])
+@pytest.mark.parametrize("text", ["grid_window(24, 2, 3)", "grid_window(24, 1, 1) and k <= q", "grid_window(24, 3, 0)"])
+def test_boxes_hold_every_pair_once(text: str, start: int) -> None:
+    program = arrange(bind(load_text(f"pattern p = {text}"), "p", {}), Tiles(8, 16))
+    assert isinstance(program.kernels[0].segments[0].keys, Box)
+    assert row_cycle(program) == 48
+    for n in (1, 24, 100, 24 * 9 + 7):
+        extent = Extent(n, max(n - start, 0), 1, (start,))
+        assert fault(program, schedule(program, extent, ()), extent, ()) is None
+
+
+def test_a_box_costs_what_its_tiles_do() -> None:
+    program = arrange(bind(load_text("pattern p = grid_window(64, 3, 3)"), "p", {}), Tiles(64, 64))
+    segment = program.kernels[0].segments[0]
+    assert isinstance(segment.keys, Box)
+    assert (segment.keys.extents, segment.keys.parts) == ((14, 14), 4)
+    extent = Extent(4096, 4096)
+    assert totals(program, schedule(program, extent, ()), extent).area == 256
+    assert counted(segment, program.kernels[0].rows, 4096, ()).area == 256
+
+
+def test_tiles_that_fill_their_window_need_no_box() -> None:
+    program = arrange(bind(load_text("pattern p = grid_window(256, 32, 32)"), "p", {}), Tiles(64, 64))
+    assert isinstance(program.kernels[0].segments[0].keys, View)
+
+
+def test_where_the_rows_begin_is_not_known_there_is_no_box() -> None:
+    program = arrange(bind(load_text("pattern p = grid_window(64, 3, 3)"), "p", {}), Tiles(64, 64), shifted=True)
+    assert not any(isinstance(segment.keys, Box) for kernel in program.kernels for segment in kernel.segments)
+
+
+def test_a_start_within_a_tile_is_refused() -> None:
+    program: Program = arrange(bind(load_text("pattern p = grid_window(24, 2, 3)"), "p", {}), Tiles(8, 16))
+    with pytest.raises(ValueError, match=r"^q_start: is \(24,\), expected multiples of 48$"):
+        schedule(program, Extent(100, 40, 1, (24,)), ())
