@@ -17,7 +17,7 @@ from .describe import order as described
 from .emit import lower
 from .emit_cpp import CppDialect
 from .ir import HEAD, LOGIT, TRUE, Const, Entry, Expr, children, walk
-from .plan import Kernel, Order, Program, View
+from .plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, View
 from .render import Code, render
 from .source import KernelSource
 from .structure import numbers_of
@@ -58,13 +58,14 @@ class CppVariant:
 @dataclass(frozen=True)
 class Walked:
     """An order as the templates write it: ``name`` of its axes and their initializers, ``nullptr`` and none where the
-    launch lists the tokens."""
+    launch lists the tokens; and the initializer of the order itself.
+    """
 
     name: Code
     axes: Code
     count: int
-    offset: int
     tile: int
+    order: Code
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,19 @@ def _slopes(program: Program, kernel: Kernel) -> Iterator[tuple[str, Entry, Expr
 
 
 def _walked(order: Order, name: str) -> Walked:
-    if not isinstance(order, View):
-        return Walked(Code("nullptr"), Code(""), 0, 0, order.tile)
-    axes = ", ".join(f"{{{axis.stride}, {axis.length or 0}, {axis.tile}}}" for axis in order.axes)
-    return Walked(Code(name), Code(axes), len(order.axes), order.offset, order.tile)
+    match order:
+        case View(axes=axes, offset=offset):
+            described, parts, lead = [_axis(axis, 0, axis.tile) for axis in axes], 1, 0
+        case Box(view=View(axes=axes, offset=offset), parts=parts, lead=lead):
+            described = [*map(_axis, axes, order.before, order.extents)]
+        case _:
+            name, described, offset, parts, lead = "nullptr", [], 0, 1, 0
+    whole = f"{{{name}, {len(described)}, {offset}, {order.tile}, {parts}, {lead}}}"
+    return Walked(Code(name), Code(", ".join(described)), len(described), order.tile, Code(whole))
+
+
+def _axis(axis: Axis, before: int, extent: int) -> str:
+    return f"{{{axis.stride}, {axis.length or 0}, {axis.tile}, {before}, {extent}}}"
 
 
 def _scatters(
@@ -258,7 +268,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
 
 def _order(order: Order) -> str:
     """What it is and how many tokens a tile has. What lists are made by is no part of the kernels."""
-    return f"{described(order) if isinstance(order, View) else 'as listed'}, {order.tile} a tile"
+    return f"{'as listed' if isinstance(order, Gathered | Sorted) else described(order)}, {order.tile} a tile"
 
 
 def _readable(expr: Expr, names: Mapping[str, str]) -> str:

@@ -3,18 +3,28 @@
 
 struct Axis {
     int64_t stride, length, tile;  // length 0: as many coordinates as the tokens need
+    int64_t before, extent;        // coordinates of a box: so many in all, so many of them before the tile's
 };
+// Tile by tile, each a box of coordinates; or the boxes around tiles, which overlap, each in `parts` tiles.
 struct Order {
     const Axis *axes;  // null: the launch lists the tokens
     int count;
     int64_t offset;
-    int tile;  // lanes
+    int tile;             // lanes
+    int64_t parts, lead;  // boxes begin `lead` tiles of the main axis early
 };
 struct TileCount {
     int64_t classes, per_class;
     int64_t total() const { return classes * per_class; }
 };
 constexpr int MOST_AXES = 16;
+
+// Whether a token may be in several tiles.
+INLINE bool overlap(const Order &order) {
+    bool found = false;
+    for (int a = 0; a < order.count; a++) found |= order.axes[a].extent != order.axes[a].tile;
+    return found;
+}
 
 // One tile, of rows or of keys, as one head of one batch entry has it; the head by its place among the kernel's.
 struct Unit {
@@ -29,7 +39,8 @@ template <class Slots> INLINE int64_t slot_of(const Slots &slots, const Unit &un
 
 // Tiles along the one axis without a length.
 INLINE int64_t main_tiles(const Order &order, const Axis &main, int64_t tokens) {
-    return tokens > order.offset ? tiles(tokens - order.offset, main.stride * main.tile) : 0;
+    if (tokens <= order.offset) return 0;
+    return order.lead + tiles(tiles(tokens - order.offset, main.stride) + main.before, main.tile);
 }
 
 static TileCount tile_count(const Order &order, const Listing &listing, int64_t tokens) {
@@ -37,7 +48,7 @@ static TileCount tile_count(const Order &order, const Listing &listing, int64_t 
     TileCount found{1, 1};
     const Axis *axis = order.axes;
     for (; axis->length; axis++) found.classes *= tiles(axis->length, axis->tile);
-    found.per_class = main_tiles(order, *axis, tokens);
+    found.per_class = main_tiles(order, *axis, tokens) * order.parts;
     for (axis++; axis < order.axes + order.count; axis++) found.per_class *= tiles(axis->length, axis->tile);
     return found;
 }
@@ -48,50 +59,66 @@ static int tokens_listed(const int32_t *from, int64_t count, Int *to) {
     return found;
 }
 
-INLINE int tokens_along(int64_t first, int64_t stride, int most, int64_t tokens, Int *to) {
-    const int count = first < tokens ? int(least<int64_t>(most, tiles(tokens - first, stride))) : 0;
-    for (int i = 0; i < count; i++) to[i] = Int(first) + Int(i) * Int(stride);
-    return count;
-}
+// Some lanes of a box, which go along its last axis first.
+struct Lanes {
+    int64_t first[MOST_AXES], place[MOST_AXES];  // the box's first coordinate, and where in the box they begin
+    int64_t count;
+};
 
-static int tokens_of_axes(const Order &order, int64_t tile, int64_t tokens, Int *to) {
-    int64_t coordinate[MOST_AXES], first = order.offset;
+static Lanes lanes_of(const Order &order, int64_t tile, int64_t tokens) {
+    Lanes lanes;
+    int64_t lane = tile % order.parts * order.tile, all = 1;
+    tile /= order.parts;
+    lanes.count = -lane;
     for (int a = order.count - 1; a >= 0; a--) {
         const Axis &axis = order.axes[a];
         const int64_t along = axis.length ? tiles(axis.length, axis.tile) : main_tiles(order, axis, tokens);
-        coordinate[a] = tile % along * axis.tile;
-        tile /= along;
-        first += coordinate[a] * axis.stride;
+        const int64_t at = tile % along - (axis.length ? 0 : order.lead);
+        lanes.first[a] = at * axis.tile - axis.before, lanes.place[a] = lane % axis.extent;
+        tile /= along, lane /= axis.extent, all *= axis.extent;
     }
-    if (first >= tokens) return 0;
-    int count = 1;
-    to[0] = Int(first);
-    for (int a = 0; a < order.count; a++) {
-        const Axis &axis = order.axes[a];
-        const int64_t left = axis.length ? axis.length - coordinate[a] : tiles(tokens - first, axis.stride);
-        const int present = int(least(axis.tile, left));
-        for (int e = count - 1; e >= 0; e--) {
-            const Int from = to[e];
-            for (int i = present - 1; i >= 0; i--) to[e * present + i] = from + Int(i) * Int(axis.stride);
-        }
-        count *= present;
-    }
+    lanes.count = least<int64_t>(lanes.count + all, order.tile);
+    return lanes;
+}
+
+// The tokens at coordinates `from` to `to` of an axis, those that exist, where `first` is the token at 0.
+INLINE int tokens_along(const Axis &axis, int64_t first, int64_t from, int64_t to, int64_t tokens, Int *found) {
+    if (from < 0) from = 0;
+    if (axis.length) to = least(to, axis.length);
+    if (first + from * axis.stride >= tokens) return 0;
+    to = least(to, axis.stride == 1 ? tokens - first : tiles(tokens - first, axis.stride));
+    for (int64_t i = from; i < to; i++) found[i - from] = Int(first + i * axis.stride);
+    return to > from ? int(to - from) : 0;
+}
+
+static int tokens_of_axes(const Order &order, int64_t tile, int64_t tokens, Int *to) {
+    Lanes lanes = lanes_of(order, tile, tokens);
+    const int last = order.count - 1;
+    const Axis &line = order.axes[last];
     int found = 0;
-    for (int i = 0; i < count; i++)
-        if (to[i] < tokens) to[found++] = to[i];
+    while (lanes.count > 0) {
+        int64_t first = order.offset;
+        bool here = true;
+        for (int a = 0; a < last; a++) {
+            const int64_t coordinate = lanes.first[a] + lanes.place[a];
+            here &= coordinate >= 0 && (!order.axes[a].length || coordinate < order.axes[a].length);
+            first += coordinate * order.axes[a].stride;
+        }
+        const int64_t from = lanes.first[last] + lanes.place[last];
+        const int64_t count = least(lanes.count, line.extent - lanes.place[last]);
+        if (here) found += tokens_along(line, first, from, from + count, tokens, to + found);
+        lanes.count -= count, lanes.place[last] = 0;
+        for (int a = last - 1; a >= 0 && ++lanes.place[a] == order.axes[a].extent; a--) lanes.place[a] = 0;
+    }
     return found;
 }
 
 // Writes the tokens of one tile to `to`, in the order of its lanes, and leaves out lanes that hold none; how many.
 static int tokens_of(const Order &order, const Listing &listing, const Unit &unit, int64_t tokens, Int *to) {
+    if (order.axes) return tokens_of_axes(order, unit.tile, tokens, to);
     const int64_t first = unit.tile * order.tile;
-    if (!order.axes) {
-        const int32_t *listed = listing.tokens + slot_of(listing, unit) * listing.length + first;
-        return tokens_listed(listed, least<int64_t>(order.tile, listing.length - first), to);
-    }
-    if (order.count > 1) return tokens_of_axes(order, unit.tile, tokens, to);
-    const int64_t stride = order.axes->stride;
-    return tokens_along(order.offset + first * stride, stride, order.tile, tokens, to);
+    const int32_t *listed = listing.tokens + slot_of(listing, unit) * listing.length + first;
+    return tokens_listed(listed, least<int64_t>(order.tile, listing.length - first), to);
 }
 
 // Calls `visit(tile of keys, whether it is full)` for each that a tile of rows meets, run by run.

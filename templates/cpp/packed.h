@@ -48,7 +48,7 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
         if constexpr (std::is_same_v<Storage, Real>)
             if (order.count == 1 && order.axes->stride == 1 && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
                 const int count = walk.key_tokens(segment, unit, direct);
-                const int64_t first = order.offset + unit.tile * order.tile;
+                const int64_t first = count ? direct[0] : 0;
                 return {{keys + first * KEY, KEY}, {values + first * VALUE, VALUE}, direct, count};
             }
         const bool by_head = walk.argument.segments[segment].keys.head_slots > 1;
