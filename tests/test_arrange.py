@@ -57,7 +57,12 @@ CHOSEN = [
     ("abs(q - k) <= 1024 and (q - k) % 4 == 0", "", [("residue(4)", ("residue(4)",))]),
     ("causal and q % 4 == k % 4", "", [("residue(4)", ("residue(4)",))]),
     ("(q // 64 - k // 64) % 3 == 0 and causal", "", [("residue(3) of blocks of 64", ("residue(3) of blocks of 64",))]),
-    ("grid_window(256, 6, 6)", "", [("grid 256 wide in 8×16", ("grid 256 wide in 8×8",))]),
+    (
+        "grid_window(256, 6, 6)",
+        "",
+        [("grid 256 wide in 8×16", ("box of 20×28 around each tile of grid 256 wide in 8×16",))],
+    ),
+    ("grid_window(256, 32, 32)", "", [("grid 256 wide in 8×16", ("grid 256 wide in 8×8",))]),
     (
         "causal and (blocks(4096) or blocks(16384) and q % 4 == 0 and k % 4 == 0 or q % 16 == 0 and k % 16 == 0)",
         "",

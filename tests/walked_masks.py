@@ -14,7 +14,7 @@ from attnc.compiler.candidates import Known, walks
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Member, Position, Q, Table
 from attnc.compiler.normalise import normalise, parts
-from attnc.compiler.plan import Axis, Gathered, Kernel, Order, Program, Sorted, Tiles, View
+from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, Tiles, View
 
 from .random_expressions import Case, dense
 
@@ -112,17 +112,33 @@ def counted(kernels: Sequence[Kernel], case: Case) -> NDArray[np.int64]:
 
 
 def walked(order: Order, side: Position, case: Case) -> NDArray[np.bool_]:
-    """Which tokens an order has, along the axis of its side."""
+    """Which tokens an order has, along the axis of its side; of a box, for each row."""
     match order:
         case Gathered(condition=condition):
             return dense(condition, case.tables, case.contents, case.extent)
         case Sorted():
             return np.ones((1, 1, 1, 1), bool)
+        case Box():
+            return boxed(order, case.extent)
     count = case.extent.m if side == Q else case.extent.n
     there = np.zeros(count, bool)
     tokens = all_tokens(order, count)
     there[tokens] = True
     return there.reshape((1, 1, count, 1) if side == Q else (1, 1, 1, count))
+
+
+def boxed(order: Box, extent: Extent) -> NDArray[np.bool_]:
+    """Which keys are in the box around the tile of each row, by their coordinates."""
+    start = np.array(extent.q_start).reshape(-1, 1, 1, 1)
+    row, key = start + np.arange(extent.m).reshape(-1, 1), np.arange(extent.n)
+    there = np.ones((1, 1, 1, 1), bool)
+    for axis, before, after in zip(order.view.axes, order.before, order.after, strict=True):
+        of_row, of_key = ((x - order.view.offset) // axis.stride for x in (row, key))
+        if axis.length is not None:
+            of_row, of_key = of_row % axis.length, of_key % axis.length
+        first = of_row // axis.tile * axis.tile
+        there = there & (first - before <= of_key) & (of_key < first + axis.tile + after)
+    return there
 
 
 def all_tokens(view: View, count: int) -> NDArray[np.int64]:
