@@ -13,7 +13,7 @@ from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
 from .compiler.ir import HEAD, HEADS, Attention, Const, Table
-from .compiler.plan import Program
+from .compiler.plan import Box, Program
 from .draw import Picture, bins
 from .walks import Walk
 
@@ -66,8 +66,9 @@ def look_along(
         with np.errstate(all="ignore"):
             kept = interpret(condition, replace(bound, positions=at))
         values: NDArray[np.int64] = np.broadcast_to(kept, (1, 1, len(places), len(keys)))[0, 0].astype(np.int64)
-        return values
+        return values if once else values * walk.met(places)
 
+    once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
     return replace(picture, tiles=tuple(walk.tiles()))
 

@@ -48,15 +48,27 @@ class Walk:
                     if down[tile] < down[tile + 1] and across[column] < across[column + 1]:
                         yield Tile(down[tile], across[column], down[tile + 1], across[column + 1], kind == FULL)
 
+    def met(self, places: Numbers) -> NDArray[np.bool_]:
+        """Which keys some rows visit, all by their places in the order walked: ``[places, keys]``."""
+        down, across = self._edges(self.rows), self._edges(self.keys)
+        of_row = np.searchsorted(down, places, side="right") - 1
+        found = np.zeros((len(places), across[-1]), bool)
+        for tile in np.unique(of_row).tolist():
+            row = np.zeros(across[-1], bool)
+            for first, last, _ in self._visits(tile):
+                row[across[first] : across[last]] = True
+            found[of_row == tile] = row
+        return found
+
     def kinds(self, rows: Numbers, keys: Numbers) -> NDArray[np.uint8]:
         """The kind of tile in which each of these rows and keys meet, EMPTY where in none: ``[rows, keys]``."""
-        of_row, of_key = self._tile_of(self.rows)[rows], self._tile_of(self.keys)[keys]
+        of_row = self._tile_of(self.rows)[rows]
         found = np.zeros((len(rows), len(keys)), np.uint8)
         for tile in np.unique(of_row[of_row >= 0]).tolist():
-            kinds = np.zeros(self.keys.tiles.total + 1, np.uint8)  # the last for keys that no tile holds
+            kinds = np.zeros(self.keys.tokens, np.uint8)
             for first, last, kind in self._visits(tile):
-                kinds[first:last] = kind
-            found[of_row == tile] = kinds[of_key]
+                kinds[self.keys.held(first, last, self.slot)] = kind
+            found[of_row == tile] = kinds[keys]
         return found
 
     def _visits(self, tile: int) -> Iterator[tuple[int, int, int]]:

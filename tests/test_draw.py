@@ -171,6 +171,9 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
     assert image(picture(["#"])).width > 0
 
 
+LARGE = 4096  # cells: more than any of the pictures below has
+
+
 def test_cells_take_the_kind_of_the_tile_that_visits_them() -> None:
     found = visits_of_cells([walk_of(CAUSAL, Extent(16, 16), Tiles(4, 4))], bins(16, 8), bins(16, 8))
     assert (found.full, found.partial) == (6, 4)
@@ -179,21 +182,25 @@ def test_cells_take_the_kind_of_the_tile_that_visits_them() -> None:
     assert (found.kinds == expected).all()
 
 
-def test_every_pair_is_in_the_picture_of_one_walk() -> None:
-    """And in one of its tiles: longformer's band, its columns and its rows, in the orders in which they are walked."""
-    case = handmade.cases()[0]
+@pytest.mark.parametrize("name", ["longformer", "boxes"])
+def test_every_pair_is_in_the_picture_of_one_walk(name: str) -> None:
+    """And in one of its tiles: longformer's band, its columns and its rows, in the orders in which they are walked; the
+    keys of boxes as often as they are in one."""
+    case = next(case for case in handmade.cases() if case.name == name)
     plan = brute_schedule(case.program, case.extent, case.contents)
     contents = {table.name: held for table, held in zip(case.program.tables, case.contents, strict=True)}
     expected = mask(case.program, case.extent, case.contents)[0, 1]
     kept = np.zeros_like(expected)
     for walk in walks(case.program, plan, 1):
-        found = look_along(walk, case.program, case.extent, contents, 1, (64, 64))
+        found = look_along(walk, case.program, case.extent, contents, 1, (LARGE, LARGE))
         inside = np.zeros(found.density.shape, bool)
         for tile in found.tiles:
             inside[tile.top : tile.bottom, tile.left : tile.right] = True
         rows, keys = walk.order()
         assert not found.density[~inside].any()
-        kept[np.ix_(rows, keys)] += found.density.astype(np.int64)
-        kinds = walk.kinds(np.arange(case.extent.m), np.arange(case.extent.n))[np.ix_(rows, keys)]
-        assert ((kinds > EMPTY) == inside).all()
+        np.add.at(kept, np.ix_(rows, keys), found.density.astype(np.int64))
+        kinds, met = walk.kinds(np.arange(case.extent.m), np.arange(case.extent.n)), np.zeros(kept.shape, np.int64)
+        np.add.at(met, np.ix_(rows, keys), inside)
+        assert ((kinds > EMPTY) == (met > 0)).all()
+        assert met.max() == 1
     assert (kept == expected).all()
