@@ -5,6 +5,7 @@ Nothing is tried here: :mod:`compiler.arrange` does, and takes what costs least.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -23,6 +24,8 @@ from .plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
 
 # Classes of tokens beyond it would each be a tile of their own.
 _MOST_CLASSES = 4096
+# Lines and columns below it are no grid.
+_NARROWEST = 8
 # One of so many tokens, at most, is worth listing; where that is counted.
 _SPARSE, _LISTED_BELOW = 16, 2**16
 
@@ -206,34 +209,43 @@ def _classed(block: int, count: int, tile: int) -> View:
 
 
 def _grids(term: Term, known: Known) -> Iterator[Walk]:
-    """Tiles of several lines by several columns, where a relation reads both the line and the column of a token."""
-    divided = _widths(term, "floordiv")
-    for width in sorted(divided & _widths(term, "mod")):
-        if width < 8:
+    """Tiles of several lines by several columns, where a relation reads both the line and the column of a token; of
+    several planes too, where it reads those. With the box around each tile, where its keys are no farther."""
+    for strides, flat in product(_lattices(term), (0, 1)):
+        if flat and len(strides) == 2:
             continue
-        for rows, keys in product(_squares(width, known.tiles.query), _squares(width, known.tiles.key)):
-            around = halo(term.relation, rows)
-            if around is not None:
-                yield Walk(rows, Box(rows, *around, known.tiles.key))
-            yield Walk(rows, keys)
+        rows, keys = (_cubes(strides, flat, tile) for tile in (known.tiles.query, known.tiles.key))
+        around = halo(term.relation, rows)
+        if around is not None:
+            yield Walk(rows, Box(rows, *around, known.tiles.key))
+        yield Walk(rows, keys)
 
 
-def _widths(term: Term, op: str) -> set[int]:
-    nodes = (node for conjunct in term.relation for node in walk(conjunct))
-    return {
-        int(node.args[1].value)
-        for node in nodes
-        if isinstance(node, Apply)
-        and node.op == op
-        and isinstance(node.args[1], Const)
-        and _shape(node.args[0]) in ((1, Q), (1, K))
-    }
+def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
+    """Strides of the coordinates that a relation reads, the greatest first: of all of them, and of a few."""
+    divisors: set[int] = set()
+    moduli: set[int] = set()
+    for node in (node for conjunct in term.relation for node in walk(conjunct)):
+        match node:
+            case Apply(op="floordiv" | "mod" as op, args=(x, Const(value=int(divisor)))) if shape := _shape(x):
+                (divisors if op == "floordiv" else moduli).add(shape[0] * divisor)
+    widths = [width for width in sorted(divisors & moduli) if width >= _NARROWEST]
+    chain = [1]
+    for width in widths:
+        if width % chain[-1] == 0 and width >= _NARROWEST * chain[-1]:
+            chain.append(width)
+    if len(chain) > 2:
+        yield tuple(reversed(chain))
+    yield from ((width, 1) for width in widths)
 
 
-def _squares(width: int, tile: int) -> Iterator[View]:
-    """Tiles as square as can be, wider than high where they cannot."""
-    high = 1 << (tile.bit_length() - 1) // 2
-    yield View((Axis(width, None, high), Axis(1, width, tile // high)))
+def _cubes(strides: tuple[int, ...], flat: int, tile: int) -> View:
+    """Tiles as long one way as the other, but for the first ``flat`` axes; longer along the last where they cannot."""
+    count = len(strides) - flat
+    each, over = divmod(tile.bit_length() - 1, count)
+    sizes = [1] * flat + [1 << (each + (place >= count - over)) for place in range(count)]
+    lengths = [None, *(a // b for a, b in itertools.pairwise(strides))]
+    return View(tuple(Axis(*axis) for axis in zip(strides, lengths, sizes, strict=True)))
 
 
 def _sorted(term: Term, known: Known) -> Iterator[Walk]:
