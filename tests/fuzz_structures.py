@@ -145,7 +145,7 @@ def _differs(
         error = _error(got, wanted)
         if not error <= TOLERANCE[dtype]:
             return f"{name} differs by {error:.3g}"
-    return _support(attention, subject, shape, rest, start, dtype, generator)
+    return _support(attention, subject, shape, rest, start, dtype, dims, generator)
 
 
 def _refused(attention: Attention, arguments: Mapping[str, Tensor], start: int | Tensor) -> str | None:
@@ -207,12 +207,13 @@ def _support(
     tables: Mapping[str, Tensor],
     start: int | Tensor,
     dtype: torch.dtype,
+    dims: tuple[int, int],
     generator: torch.Generator,
 ) -> str | None:
     """With q = 0 and v of 0 and 1, out × count is an exact whole number. Only where the score is the logit alone."""
     if subject.score != ir.LOGIT or subject.sink is not None:
         return None
-    q, k, v = _inputs(shape, dtype, (4, 4), generator)
+    q, k, v = _inputs(shape, dtype, dims, generator)  # dims of its own would be kernels of its own
     given = {name: torch.from_numpy(held.values) for name, held in shape.contents.items()} | dict(tables)
     mask = attention.mask(shape.sizes.n, shape.sizes.m, heads=shape.sizes.heads, q_start=start, **given).double()
     mask = mask.expand(shape.sizes.batch, *mask.shape[-3:])
