@@ -26,6 +26,7 @@ from .triton_signature import (
     listed_numbers,
     parameters,
     row_walk,
+    walks_by_key,
     with_sink,
 )
 from .triton_sites import Site, gradient_sites, pair_tables, used_tables
@@ -173,9 +174,9 @@ class _Renderer:
         step, segment = self.variant.backward_keys, kernel.segments[place]
         exprs = (segment.condition, kernel.where, self.program.score)
         sites = [site for site in self.sites if site.level == "column"]
+        rows, columns = walks_by_key(kernel, segment, step)
         return self._function(
-            f"backward_keys_{number}_{place}", exprs, rows=row_walk(kernel, step.queries, fixed=False),
-            columns=make_walk(segment.keys, "column", step.keys, True),
+            f"backward_keys_{number}_{place}", exprs, rows=rows, columns=columns,
             body=make_body(self.program.score, segment.condition, self.dialect, "k", sites, slopes=True),
             **self._where(kernel),
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .plan import Gathered, Kernel, Program, View, covers
+from .plan import Gathered, Kernel, Program, View, covers, key_major
 
 Kind = Literal["forward", "merge", "delta", "backward_keys", "backward_queries", "collect"]
 
@@ -46,8 +46,8 @@ def direct_queries(program: Program) -> bool:
 
 def direct_keys(program: Program) -> bool:
     """Whether each key's gradients come from one launch, which stores them as they are wanted."""
-    segments = [segment for kernel in program.kernels for segment in kernel.segments]
-    if len(program.kernels) != 1 or len(segments) != 1:
+    walks = [(kernel.rows, segment.keys) for kernel in program.kernels for segment in kernel.segments]
+    if len(program.kernels) != 1 or len(walks) != 1:
         return False
-    keys = segments[0].keys
+    _, keys = key_major(*walks[0])
     return isinstance(keys, View) and covers(keys)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from .plan import Axis, Order, View
+from .plan import Axis, Box, Order, View
 from .render import Code
 from .triton_variant import fitted
 
@@ -22,7 +22,7 @@ class Walk:
     - ``tokens`` and ``present`` tell each lane's token, and whether it has one; ``steady``: the tokens are ``shift``
       on from the variable ``row_lanes`` (``column_lanes``, …), which no step changes;
     - ``natural``: the loop counts tokens, not steps; ``guarded``: lanes without a token may lie anywhere, not only in
-      the last tiles;
+      the last tiles; ``never_full``: no tile is called full, so none has to be walked without its condition;
     - ``blocks`` counts the steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters all this needs;
     - ``name`` begins the name of each variable and parameter.
     """
@@ -32,6 +32,7 @@ class Walk:
     natural: bool
     steady: bool
     guarded: bool
+    never_full: bool
     listed: bool
     main_tiles: bool
     lanes: tuple[Code, ...]
@@ -69,7 +70,7 @@ def uneven(order: Order) -> bool:
 
 
 def span(order: Order) -> int:
-    """Tokens from the first lane of a tile to its last, 0 where they are listed."""
+    """Tokens from the first lane of a tile to its last; 0 where no step is the same as another moved on."""
     return sum(axis.stride * (axis.tile - 1) for axis in order.axes) if isinstance(order, View) else 0
 
 
@@ -82,6 +83,8 @@ def make_walk(order: Order, side: Side, most: int, fixed: bool, suffix: str = ""
     name = f"{side}{suffix}"
     size = fitted(most, order.tile)
     index = "block" if fixed else "step"
+    if isinstance(order, Box):
+        return _box(order, size, side, index, name)
     if not isinstance(order, View):
         return _listed(order.tile, size, index, name)
     if is_natural(order):
@@ -93,7 +96,7 @@ def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> Walk:
     shift = f"block * {size}" if fixed else "start"
     tokens = f"{shift} + {name}_lanes"
     return Walk(
-        tile, size, natural=True, steady=True, guarded=False, listed=False, main_tiles=False,
+        tile, size, natural=True, steady=True, guarded=False, never_full=False, listed=False, main_tiles=False,
         lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift), tokens=Code(tokens),
         present=Code(f"{side}s < {_TOTAL[side]}"), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"), name=Code(name),
     )  # fmt: skip
@@ -106,8 +109,8 @@ def _listed(tile: int, size: int, index: str, name: str) -> Walk:
         f"mask={name}_index < {name}_list_length, other=-1)",
     )
     return Walk(
-        tile, size, natural=False, steady=False, guarded=True, listed=True, main_tiles=False, lanes=(),
-        lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
+        tile, size, natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
+        lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
         present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, tile // size), name=Code(name),
     )  # fmt: skip
 
@@ -153,11 +156,52 @@ def _view(order: View, size: int, side: Side, index: str, name: str) -> Walk:
             terms += [f"{name}_first"] if steady and parts > 1 else []
             inside.append(f"({' + '.join([*terms, f'{name}_digit{place}'])} < {axis.length})")
     return Walk(
-        order.tile, size, natural=False, steady=steady, guarded=uneven(order), listed=False, main_tiles=main_tiles,
-        lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)), shift=Code(f"{name}_shift"),
-        tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
+        order.tile, size, natural=False, steady=steady, guarded=uneven(order), never_full=False, listed=False,
+        main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
+        shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
         blocks=_blocks(name, parts), name=Code(name),
     )  # fmt: skip
+
+
+def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
+    """Lanes without a token get token 0, so that no integer is larger than tokens make it."""
+    view, parts = order.view, order.tile // size
+    steps, box, lane = order.parts * parts, index, f"tl.arange(0, {size})"
+    lines: list[str] = []
+    if steps > 1:
+        lines += [f"{name}_box = {index} // {steps}", f"{name}_lane = {index} % {steps} * {size} + {lane}"]
+        box, lane = f"{name}_box", f"{name}_lane"
+    inside = _box_coordinates(order, name, box, lane, lines)
+    terms = [str(view.offset)] if view.offset else []
+    terms += [_times(f"{name}_along{place}", axis.stride) for place, axis in enumerate(view.axes)]
+    lines.append(f"{name}_token = {' + '.join(terms)}")
+    # With the other axes inside, the token tells whether the main one is; and it is negative where it was too large.
+    inside += [f"({name}_token >= {view.offset})", f"({name}_token < {_TOTAL[side]})"]
+    lines.append(f"{name}_inside = {' & '.join(inside)}")
+    return Walk(
+        order.tile, size, natural=False, steady=False, guarded=True, never_full=True, listed=False, main_tiles=False,
+        lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), present=Code(f"{name}_inside"),
+        tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts), name=Code(name),
+    )  # fmt: skip
+
+
+def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str]) -> list[str]:
+    """Adds the lines that find the coordinates ``_along0``, ``_along1``, … of some lanes of a box. Returns what says
+    that they are in the box, and inside the bounded axes."""
+    tiles, _ = _tile_coordinates(order.view, name, box, lines)
+    inside = []
+    for place, (axis, tile, before) in enumerate(zip(order.view.axes, tiles, order.before, strict=True)):
+        digit = _digit(lane, place, order.extents)
+        if not place and prod(order.extents) % order.tile:
+            lines.append(f"{name}_digit = {digit}")
+            digit = f"{name}_digit"
+            inside.append(f"({digit} < {order.extents[0]})")
+        first = before if place else before + order.lead * axis.tile
+        terms = [digit] if tile is None else [_times(tile, axis.tile), digit]
+        lines.append(f"{name}_along{place} = {' + '.join(terms)} - {first}")
+        if axis.length is not None:
+            inside += [f"({name}_along{place} >= 0)", f"({name}_along{place} < {axis.length})"]
+    return inside
 
 
 def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tuple[list[str | None], bool]:
@@ -178,12 +222,15 @@ def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tu
 
 def _digits(axes: tuple[Axis, ...], within: list[int], lane: str) -> dict[int, str]:
     """The coordinate of each lane along each axis that has several in a tile, the last axis fastest."""
-    found = {}
-    for place in within:
-        below = prod(axis.tile for axis in axes[place + 1 :])
-        text = lane if below == 1 else f"{lane} // {below}"
-        found[place] = text if place == within[0] else f"{text} % {axes[place].tile}"
-    return found
+    sizes = tuple(axis.tile for axis in axes)
+    return {place: _digit(lane, place, sizes) for place in within}
+
+
+def _digit(lane: str, place: int, sizes: tuple[int, ...]) -> str:
+    """One digit of a number that counts through all of ``sizes``, the last fastest. The first goes on without end."""
+    below = prod(sizes[place + 1 :])
+    text = lane if below == 1 else f"{lane} // {below}"
+    return text if prod(sizes[:place]) == 1 else f"{text} % {sizes[place]}"
 
 
 def _times(text: str, factor: int) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from .ir import Expr
-from .plan import Kernel, Program
+from .plan import Kernel, Program, Segment, key_major
 from .structure import numbers_of
 from .triton_kernels import direct_keys, direct_output, direct_queries, is_split
 from .triton_orders import Walk, make_walk
 from .triton_sites import Site, gradient_sites, pair_tables, used_tables
-from .triton_variant import Variant
+from .triton_variant import Step, Variant
 
 MOST_NUMBERS = 256  # of one function's arguments: where there are more, they are read from memory
 
@@ -49,13 +49,19 @@ def parameters(program: Program, variant: Variant) -> Mapping[str, Parameters]:
     return found
 
 
-def row_walk(kernel: Kernel, most: int, fixed: bool = True) -> Walk:
-    return make_walk(kernel.rows, "row", most, fixed)
+def row_walk(kernel: Kernel, most: int) -> Walk:
+    return make_walk(kernel.rows, "row", most, True)
 
 
 def column_walks(kernel: Kernel, most: int) -> tuple[Walk, ...]:
     """Of each segment's keys, for a program that stays with its rows."""
     return tuple(make_walk(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
+
+
+def walks_by_key(kernel: Kernel, segment: Segment, step: Step) -> tuple[Walk, Walk]:
+    """Of rows and keys, for a program that stays with its keys."""
+    rows, keys = key_major(kernel.rows, segment.keys)
+    return make_walk(rows, "row", step.queries, False), make_walk(keys, "column", step.keys, True)
 
 
 def expressions(program: Program, kernel: Kernel, conditions: bool = True) -> tuple[Expr, ...]:
@@ -122,12 +128,11 @@ def _backward_keys(program: Program, variant: Variant, number: int, segment: int
     part = kernel.segments[segment]
     exprs = (part.condition, kernel.where, program.score)
     stored = variant.dtype if direct_keys(program) else variant.compute
-    columns = make_walk(part.keys, "column", variant.backward_keys.keys, True)
+    rows, columns = walks_by_key(kernel, part, variant.backward_keys)
     return (
         *_given(variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(row_walk(kernel, variant.backward_keys.queries, fixed=False)),
-        *_order(columns), *_bounds(""), *_dropout(variant),
+        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds(""), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, tile_count
+from ..compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, key_major, tile_count
 from ..compiler.render_triton import render_triton
 from ..compiler.structure import lift
 from ..compiler.triton_kernels import direct_keys, direct_output, direct_queries, is_split, kind_of
@@ -289,16 +289,17 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
     batch, kv_heads = launch.k.shape[:2]
     group = launch.q.shape[1] // kv_heads if kv_heads else 1
-    rows, columns = tile_count(kernel.rows, plan.rows, m), tile_count(part.keys, its.keys, n)
-    arguments = order_arguments("row", kernel.rows, plan.rows, m, device)
-    arguments |= order_arguments("column", part.keys, its.keys, n, device)
-    arguments |= bounds_arguments("", its.by_key, columns, rows, kernel.rows, m, device)
+    rows, keys = key_major(kernel.rows, part.keys)
+    tiles = tile_count(keys, its.keys, n), tile_count(rows, plan.rows, m)
+    arguments = order_arguments("row", rows, plan.rows, m, device)
+    arguments |= order_arguments("column", keys, its.keys, n, device)
+    arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
-    step = fitted(call.kernels.variant.backward_keys.keys, part.keys.tile)
+    step = fitted(call.kernels.variant.backward_keys.keys, keys.tile)
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], n)
     sums = [_Sums(call, site, shape, shape) for site in sites]
-    programs = batch * kv_heads * _steps(part.keys, its.keys, n, step)
+    programs = batch * kv_heads * _steps(keys, its.keys, n, step)
     apart = its.keys is not None and its.keys.head_slots > 1
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..compiler.plan import Bounds, Listing, Order, Runs, TileCount, View, tile_count
+from ..compiler.plan import Bounds, Box, Listing, Order, Runs, TileCount, View, tile_count
 from ..compiler.triton_orders import uneven
 from .launch import Launch
 
@@ -86,6 +86,8 @@ def order_arguments(
     found: dict[str, Any] = {f"{name}_tiles": tile_count(order, listing, tokens).total}
     if isinstance(order, View):
         return found | {f"{name}_main_tiles": order.main_tiles(tokens)}
+    if isinstance(order, Box):
+        return found
     assert listing is not None
     length = listing.tokens.shape[1]
     return found | {

@@ -105,15 +105,20 @@ def grid(width: int = 7) -> Program:
     return everything(mask, Kernel(rows, (Segment(keys, mask),), "store"))
 
 
-def boxes(width: int = 7, tile: int = 8) -> Program:
-    """A neighbourhood of 3 lines before and 1 behind by 2 columns on either side, with the box around each tile."""
+def neighbourhood(width: int, lines: tuple[int, int], columns: int) -> Expr:
+    """On a grid so wide: keys so many lines from their queries, the least and the most, and at most so many columns."""
     line = fold.sub(fold.floordiv(K, width), fold.floordiv(Q, width))
     column = fold.sub(fold.mod(K, width), fold.mod(Q, width))
-    mask = fold.conjunction(
-        fold.less_equal(Const(-3), line),
-        fold.less_equal(line, Const(1)),
-        fold.less_equal(fold.absolute(column), Const(2)),
+    return fold.conjunction(
+        fold.less_equal(Const(lines[0]), line),
+        fold.less_equal(line, Const(lines[1])),
+        fold.less_equal(fold.absolute(column), Const(columns)),
     )
+
+
+def boxes(width: int = 7, tile: int = 8) -> Program:
+    """A neighbourhood of 3 lines before and 1 behind by 2 columns on either side, with the box around each tile."""
+    mask = neighbourhood(width, (-3, 1), 2)
     rows = View((Axis(width, None, 2), Axis(1, width, 4)))
     return everything(mask, Kernel(rows, (Segment(Box(rows, (3, 2), (1, 2), tile), mask),), "store"))
 
@@ -181,6 +186,7 @@ def cases() -> list[Case]:
         Case("boxes", boxes(), Extent(7 * 9 + 3, 7 * 9 + 3, 2)),
         Case("boxes of fewer rows", boxes(tile=16), Extent(80, 20, 1, (14, 42))),
         Case("boxes of rows beyond the keys", boxes(tile=4), Extent(40, 30, 1, (28,))),
+        Case("boxes wider than the grid", boxes(3), Extent(32, 32)),
         Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
         Case(
             "buckets of each entry",

@@ -16,7 +16,7 @@ from attnc.compiler.arrange import arrange
 from attnc.compiler.fold import disjunction, equal, negation
 from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, TRUE, Attention, Const, Dimension, Entry, K, Member, Q, Table
 from attnc.compiler.module import bind, load_shipped
-from attnc.compiler.plan import Axis, Gathered, Kernel, Program, Segment, Sorted, View, natural
+from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, Sorted, View, key_major, natural
 from attnc.compiler.render_triton import render_triton
 from attnc.compiler.source import KernelSource
 from attnc.compiler.structure import lift
@@ -24,7 +24,7 @@ from attnc.compiler.triton_kernels import kind_of
 from attnc.compiler.triton_steps import TILES, make_variant
 from attnc.compiler.triton_variant import Variant
 
-from .handmade import GLOBALS, divisible, residues, within
+from .handmade import GLOBALS, divisible, neighbourhood, residues, within
 from .triton_patterns import cases
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def lanes_of(program: Program, name: str) -> int:
     """The lanes of the tile that a program of a function stays with: below 64 there are too few for a warp group."""
     number, *segment = map(int, re.findall(r"\d+", name))
     kernel = program.kernels[number]
-    return kernel.segments[segment[0]].keys.tile if segment else kernel.rows.tile
+    return key_major(kernel.rows, kernel.segments[segment[0]].keys)[1].tile if segment else kernel.rows.tile
 
 
 def check(name: str, program: tuple[Program, Variant], target: str, kinds: tuple[str, ...] | None = None) -> None:
@@ -101,6 +101,7 @@ NEAR = within(512)
 OF_QUERY, OF_KEY = Member(Q, "0", ()), Member(K, "0", ())
 BLOCKS = View((Axis(64, 3), Axis(192), Axis(1, 64, 64)))
 GRID = View((Axis(250, None, 8), Axis(1, 250, 8)))
+AROUND = neighbourhood(250, (-6, 6), 6)
 RANKS = Entry("0", (Q,), "int"), Entry("0", (K,), "int")
 
 
@@ -112,6 +113,7 @@ ORDERED = {
     "residues": program(Kernel(residues(4, 64), (Segment(residues(4, 64), NEAR),), "store")),
     "blocks": program(Kernel(BLOCKS, (Segment(BLOCKS, NEAR),), "store")),
     "uneven grid": program(Kernel(GRID, (Segment(GRID, NEAR),), "store")),
+    "boxes": program(Kernel(GRID, (Segment(Box(GRID, (6, 6), (6, 6), 64), AROUND),), "store")),
     "listed": program(
         Kernel(Sorted(RANKS[0], 64), (Segment(Sorted(RANKS[1], 64), NEAR),), "store"),
         tables=(Table("rank", "order", (Dimension("token"),)),),
@@ -134,6 +136,13 @@ def test_every_order_compiles_without_spilling(name: str) -> None:
 
 def test_several_kernels_compile_for_another_maker() -> None:
     check("gathered", varied(ORDERED["gathered"]), "gfx942", ("forward", "merge", "collect"))
+    check("boxes", varied(ORDERED["boxes"]), "gfx942", WALKS)
+
+
+def test_boxes_are_walked_with_their_condition_alone() -> None:
+    walked = rendered(*varied(ORDERED["boxes"])).text
+    assert walked.count(" for step in tl.range(") == len(WALKS)
+    assert walked.count("keep = ") == len(WALKS)
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,25 @@ import torch
 from attnc.compiler import fold
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import HEAD, TRUE, Const, K, Q
-from attnc.compiler.plan import Gathered, Kernel, Program, Segment, natural
+from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, View, natural
 from attnc.compiler.schedule import schedule
 from attnc.compiler.triton_steps import make_variant
 from attnc.compiler.triton_variant import Step, Variant
 
 from .brute import brute_schedule
 from .executors import check, launch_of
-from .handmade import CAUSAL, Case, by_head, cases, divisible, everything, residues, strided, within
+from .handmade import (
+    CAUSAL,
+    Case,
+    by_head,
+    cases,
+    divisible,
+    everything,
+    neighbourhood,
+    residues,
+    strided,
+    within,
+)
 
 
 def owned() -> Program:
@@ -67,6 +78,20 @@ def whole_rows() -> Program:
     return everything(fold.disjunction(within(3), few), *kernels, sink=True)
 
 
+def wide_boxes() -> Program:
+    """A neighbourhood of 13 by 13 on a grid that is 20 wide, which has no whole number of tiles."""
+    rows, halo = View((Axis(20, None, 8), Axis(1, 20, 8))), (6, 6)
+    mask = neighbourhood(20, (-6, 6), 6)
+    return everything(mask, Kernel(rows, (Segment(Box(rows, halo, halo, 64), mask),), "store"))
+
+
+def line_boxes() -> Program:
+    """Boxes along one axis, longer before than behind: whole tiles."""
+    near = fold.conjunction(fold.less_equal(Const(-9), fold.sub(K, Q)), fold.less_equal(fold.sub(K, Q), Const(3)))
+    rows = natural(4)
+    return everything(near, Kernel(rows, (Segment(Box(rows, (9,), (3,), 8), near),), "store"))
+
+
 def more_cases() -> Iterator[Case]:
     draw = np.random.default_rng(11)
     chosen = Contents(draw.random((2, 4, 21)) < 0.3, batched=True)
@@ -76,6 +101,8 @@ def more_cases() -> Iterator[Case]:
         Case("lists of heads that share keys", by_head(), Extent(21, 21, 4), (chosen,)),
         Case("many numbers", numerous(), Extent(17, 17)),
         Case("keys in parts", whole_rows(), Extent(110, 110)),
+        Case("boxes of 13 by 13", wide_boxes(), Extent(277, 277)),
+        Case("boxes along a line", line_boxes(), Extent(50, 38, 2, (12,))),
     ):
         yield replace(case, contents=(*case.contents, Contents(draw.normal(size=case.extent.n))))
 
@@ -142,13 +169,21 @@ def checks() -> dict[str, Callable[[], None]]:
     found: dict[str, Callable[[], None]] = {name: lambda case=case: scheduled(case) for name, case in made.items()}  # type: ignore[misc]
     for name in ("grid", "counted"):
         found[f"{name}, runs for each tile"] = lambda case=made[name]: looked_at(case)  # type: ignore[misc]
-    for name in ("grid of fewer rows", "buckets of each entry", "blocks", "strided later", "by head"):
+    for name in (
+        "grid of fewer rows",
+        "buckets of each entry",
+        "blocks",
+        "strided later",
+        "by head",
+        "boxes of fewer rows",
+    ):
         found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), Extent(21, 21), (Contents(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
     found["single precision"] = lambda: scheduled(half, 2e-5, torch.float32)
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
+    found["boxes, dropout"] = lambda: same_in_any_order(made["boxes"])
     return found
 
 
