@@ -92,6 +92,31 @@ def line_boxes() -> Program:
     return everything(near, Kernel(rows, (Segment(Box(rows, (9,), (3,), 8), near),), "store"))
 
 
+def volume_boxes() -> Program:
+    """Three axes, uneven halos: a box has a part of a tile left."""
+    rows = View((Axis(12, None, 2), Axis(4, 3, 2), Axis(1, 4, 3)))
+    places = [(fold.floordiv(x, 12), fold.mod(fold.floordiv(x, 4), 3), fold.mod(x, 4)) for x in (Q, K)]
+    steps = [fold.sub(k, q) for q, k in zip(*places, strict=True)]
+    halo = (1, 1, 1), (2, 0, 2)
+    near = fold.conjunction(
+        *(fold.less_equal(Const(-before), step) for before, step in zip(halo[0], steps, strict=True)),
+        *(fold.less_equal(step, Const(after)) for after, step in zip(halo[1], steps, strict=True)),
+    )
+    return everything(near, Kernel(rows, (Segment(Box(rows, *halo, 32), near),), "store"))
+
+
+def boxes_of_some() -> Program:
+    """The last three of every eight are near one another, after what all have: boxes in a kernel that merges."""
+    rows = View((Axis(8, None, 4), Axis(1, 3, 2)), 5)
+    of_row, of_key = (fold.less_equal(Const(5), fold.mod(x, 8)) for x in (Q, K))
+    near = fold.conjunction(of_row, of_key, neighbourhood(8, (-2, 3), 1), fold.negation(within(3)))
+    kernels = (
+        Kernel(natural(8), (Segment(natural(8), within(3)),), "store"),
+        Kernel(rows, (Segment(Box(rows, (2, 1), (3, 1), 16), near),), "merge", of_row),
+    )
+    return everything(fold.disjunction(within(3), near), *kernels, sink=True)
+
+
 def more_cases() -> Iterator[Case]:
     draw = np.random.default_rng(11)
     chosen = Contents(draw.random((2, 4, 21)) < 0.3, batched=True)
@@ -103,6 +128,8 @@ def more_cases() -> Iterator[Case]:
         Case("keys in parts", whole_rows(), Extent(110, 110)),
         Case("boxes of 13 by 13", wide_boxes(), Extent(277, 277)),
         Case("boxes along a line", line_boxes(), Extent(50, 38, 2, (12,))),
+        Case("boxes in a volume", volume_boxes(), Extent(71, 53, 1, (24,))),
+        Case("boxes of some tokens", boxes_of_some(), Extent(61, 61, 2)),
     ):
         yield replace(case, contents=(*case.contents, Contents(draw.normal(size=case.extent.n))))
 
