@@ -196,8 +196,10 @@ def cycle(order: Order) -> int:
 
 def covers(order: Order) -> bool:
     """Whether an order has every token."""
+    if isinstance(order, Box):
+        return covers(order.view)
     if not isinstance(order, View):
-        return isinstance(order, Sorted | Box)
+        return isinstance(order, Sorted)
     reach = 1
     for axis in sorted(order.axes, key=lambda axis: axis.stride):
         if axis.stride != reach:
