@@ -14,8 +14,6 @@ import islpy as isl
 
 from attnc.compiler.ir import Apply, Const, Expr, Position, walk
 
-# isl floors both, as the language does.
-_ARITHMETIC = frozenset({"add", "sub", "neg", "abs", "min", "max", "floordiv", "mod", "if"})
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,
     "le": isl.PwAff.le_set,
@@ -32,8 +30,8 @@ class Pairs:
     """
 
     def __init__(self, expressions: Iterable[Expr]) -> None:
-        nodes = dict.fromkeys(node for expression in expressions for node in walk(expression))
-        self._free = {node: f"free{place}" for place, node in enumerate(nodes) if _is_free(node)}
+        unknown = dict.fromkeys(node for expression in expressions for node in free(expression))
+        self._free = {node: f"free{place}" for place, node in enumerate(unknown)}
         names = ", ".join(["n", "head", "heads", *self._free.values()])
         bits = [f"0 <= {name} <= 1" for node, name in self._free.items() if node.type == "bool"]
         limits = " and ".join(["q >= 0", "0 <= k < n", "0 <= head < heads", *bits])
@@ -107,6 +105,7 @@ class Pairs:
                 return reduce(isl.PwAff.min, map(self.value, args)).coalesce()
             case Apply(op="max", args=args):
                 return reduce(isl.PwAff.max, map(self.value, args)).coalesce()
+            # isl rounds down, and its remainders are not negative: as in the language.
             case Apply(op="floordiv", args=(x, Const(value=divisor))):
                 return self.value(x).scale_down_val(isl.Val(int(divisor))).floor()
             case Apply(op="mod", args=(x, Const(value=divisor))):
@@ -128,19 +127,16 @@ class Pairs:
         return isl.PwAff.var_on_domain(self._local, isl.dim_type.param, place)
 
 
+def free(expression: Expr) -> list[Expr]:
+    """The parts of an expression of which isl is told nothing but that they have a value."""
+    return [node for node in walk(expression) if _is_free(node)]
+
+
 def _is_free(node: Expr) -> bool:
-    """Whether isl is told nothing of a part but that it has a value."""
-    match node:
-        case Const() | Position():
-            return False
-        case Apply(op="mul", args=args, type="int"):
-            return sum(not isinstance(arg, Const) for arg in args) > 1
-        case Apply(op="lt" | "le" | "eq" | "ne", args=(a, _)):
-            return a.type == "float"
-        case Apply(op=op, type="int"):
-            return op not in _ARITHMETIC and op != "mul"
-        case Apply(type="float"):
-            return False
-        case Apply():
-            return False
-    return node.type != "float"
+    if isinstance(node, Const | Position) or node.type == "float":
+        return False
+    if not isinstance(node, Apply):
+        return True
+    if node.op == "mul":
+        return sum(not isinstance(arg, Const) for arg in node.args) > 1
+    return node.op == "hash" or (node.op in _COMPARISONS and node.args[0].type == "float")
