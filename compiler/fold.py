@@ -291,7 +291,7 @@ def transform(expr: Expr, replace: Callable[[Expr], Expr]) -> Expr:
 
 def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     """Replace whole sub-expressions."""
-    return transform(expr, lambda node: mapping.get(node, node))
+    return transform(expr, lambda node: mapping.get(node, node)) if mapping else expr
 
 
 def rename_tables(expr: Expr, names: Mapping[str, str]) -> Expr:

@@ -150,15 +150,20 @@ def measure(expr: Expr) -> tuple[int, int]:
 def walk(expr: Expr) -> Iterator[Expr]:
     """Every distinct part of an expression once, parts before the whole."""
     seen: set[Expr] = set()
-    stack: list[tuple[Expr, bool]] = [(expr, False)]
+    stack: list[Expr | None] = [expr]
     while stack:
-        node, entered = stack.pop()
-        if entered:
-            yield node
+        node = stack.pop()
+        if node is None:  # the parts of the whole below it are done
+            whole = stack.pop()
+            assert whole is not None
+            yield whole
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((child, False) for child in reversed(children(node)))
+            parts = children(node)
+            if parts:
+                stack += (node, None, *reversed(parts))
+            else:
+                yield node
 
 
 @dataclass(frozen=True)

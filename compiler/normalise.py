@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from . import fold
 from .ir import FALSE, TRUE, Apply, Expr, Position, walk
-from .reach import Linear, difference, implied
+from .reach import Linear, implied
 
 MOST_TERMS = 16
 """Of one part. What a disjunctive form would have beyond it stays as it is, in terms of its own."""
@@ -193,11 +193,17 @@ def apart(first: Sequence[Expr], second: Sequence[Expr]) -> bool:
     """Whether it is proved that no pair meets all of both; by opposites, and by sums of two inequalities."""
     if any(opposite(x) in second for x in first):
         return True
-    below = [form for x in second for form in implied(x, {})]
-    return any(_contradict(a, b) for x in first for a in implied(x, {}) for b in below)
+    below = [form for x in second for form in _sums(x)]
+    return any(_contradict(a, b) for x in first for a in _sums(x) for b in below)
+
+
+@lru_cache(maxsize=1024)
+def _sums(condition: Expr) -> tuple[Linear, ...]:
+    """Sums that are at most 0 wherever the condition holds, whatever the lengths."""
+    return tuple(implied(condition, {}))
 
 
 def _contradict(a: Linear, b: Linear) -> bool:
     """Whether two sums cannot both be at most 0."""
-    total = difference(a, difference(Linear({}, 0), b))
-    return not total.factors and total.constant > 0
+    opposed = len(a.factors) == len(b.factors) and all(a.factors.get(x) == -factor for x, factor in b.factors.items())
+    return opposed and a.constant + b.constant > 0

@@ -33,13 +33,14 @@ def settled(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]
     condition = fold.substitute(condition, {**_gathering(rows), **_gathering(keys)})
     if _is_plain(rows) and _is_plain(keys):
         return condition
-    asked = [node for node in walk(condition) if _may_be_decided(node)]
+    nodes = dict.fromkeys(walk(condition))
+    asked = [node for node in nodes if _may_be_decided(node)]
     if not asked:
         return condition
     box = Boxes(_everything(rows), _everything(keys), np.zeros(1, np.int64))
     unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
-    unknown = [fold.substitute(node, _UNKNOWN) for node in asked]
-    kinds = Classifier(unknown, _ANY, unread).look(box)
+    unknown = {node: number for node, number in _UNKNOWN.items() if node in nodes}
+    kinds = Classifier([fold.substitute(node, unknown) for node in asked], _ANY, unread).look(box)
     decided = {
         node: TRUE if kind[0] == FULL else FALSE
         for node, kind in zip(asked, kinds, strict=True)
