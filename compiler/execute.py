@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -252,17 +253,22 @@ def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int =
     """The tokens of every tile, lane by lane without the lanes that hold none; for one entry of the batch, and the head
     in one place among the kernel's.
     """
+    if isinstance(order, View | Box):
+        return list(_tiles(order, tokens))
     count = tile_count(order, listing, tokens).total
-    if isinstance(order, Box):
-        return [_of_box(order, tile, tokens) for tile in range(count)]
-    if isinstance(order, View):
-        return [_of_view(order, tile, tokens) for tile in range(count)]
     assert listing is not None, "counted"
     listed = listing.tokens[_slot(listing, batch, place)].astype(np.int64)
     if (listed >= tokens).any():
         raise ScheduleFaultError(f"the token {listed.max()} is listed, and there are {tokens}")
     lanes = [listed[tile * order.tile : (tile + 1) * order.tile] for tile in range(count)]
     return [tile[tile >= 0] for tile in lanes]
+
+
+@lru_cache(maxsize=64)
+def _tiles(order: View | Box, tokens: int) -> tuple[Counts, ...]:
+    """Those of an order that is the same whatever the call holds: for every entry of the batch and every head."""
+    tiles = range(tile_count(order, None, tokens).total)
+    return tuple(_of_box(order, x, tokens) if isinstance(order, Box) else _of_view(order, x, tokens) for x in tiles)
 
 
 def _of_view(view: View, tile: int, tokens: int) -> Counts:
