@@ -38,9 +38,12 @@ def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
     if not usable:
         return None
     classifier = Classifier((fold.conjunction(*usable),), Extent(0, 0), {}, reach=2 * _FAR)
-    ends = [_ends(classifier, view.axes, place) for place in range(len(view.axes))]
-    if any(before is None or after is None for before, after in ends):
-        return None
+    ends: list[tuple[int, int]] = []
+    for place in range(len(view.axes)):
+        own = _ends(classifier, view.axes, place)
+        if own is None:
+            return None
+        ends.append(own)
     before, after = zip(*ends, strict=True)
     return Halo(before, after)
 
@@ -57,12 +60,13 @@ def _moves(conjunct: Expr, stride: int) -> bool:
     return divisor is None or stride % divisor != 0
 
 
-def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int | None, int | None]:
+def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int, int] | None:
     """Along one axis, whatever the coordinates along the others are. Of the main axis one query stands for all."""
     length = axes[place].length
     last = _FAR // axes[place].stride if length is None else length - 1
     at = np.zeros(1, np.int64) if length is None else np.arange(length, dtype=np.int64)
     floor = -last if length is None else 0
+    widest = _WIDEST if length is None else min(last, _WIDEST)
 
     def none_before(reach: int) -> bool:
         return _empty(classifier, axes, place, at, np.full_like(at, floor), at - reach - 1)
@@ -70,14 +74,16 @@ def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int
     def none_after(reach: int) -> bool:
         return _empty(classifier, axes, place, at, at + reach + 1, np.full_like(at, last))
 
-    return _least(none_before), _least(none_after)
+    before = _least(none_before, widest)
+    after = None if before is None else _least(none_after, widest)
+    return None if before is None or after is None else (before, after)
 
 
-def _least(holds: Callable[[int], bool]) -> int | None:
+def _least(holds: Callable[[int], bool], widest: int) -> int | None:
     """The least number found of which something holds that, once it holds, holds of all greater ones."""
-    if not holds(_WIDEST):
+    if not holds(widest):
         return None
-    low, high = -1, _WIDEST
+    low, high = -1, widest
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
@@ -94,6 +100,8 @@ def _empty(
 ) -> bool:
     """Whether no key with a coordinate in ``low .. high`` meets a query with the coordinate ``at``."""
     some = low <= high
+    if not some.any():
+        return True
     at, low, high = at[some], low[some], high[some]
     query, key = [DigitRange(axes[place].stride, at, at)], [DigitRange(axes[place].stride, low, high)]
     nought = np.zeros_like(at)
