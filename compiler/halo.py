@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +35,20 @@ def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
     Conditions that know more than positions, and those that a move by one coordinate of the main axis changes, are left
     out of it: they can but take pairs away.
     """
-    main = view.axes[0]
+    return _along(tuple(conjuncts), tuple(replace(axis, tile=1) for axis in view.axes))
+
+
+@lru_cache(maxsize=256)
+def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
+    """The same for axes in tiles of any size, which is no matter."""
+    main = axes[0]
     usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
     if not usable:
         return None
     classifier = Classifier((fold.conjunction(*usable),), Extent(0, 0), {}, reach=2 * _FAR)
     ends: list[tuple[int, int]] = []
-    for place in range(len(view.axes)):
-        own = _ends(classifier, view.axes, place)
+    for place in range(len(axes)):
+        own = _ends(classifier, axes, place)
         if own is None:
             return None
         ends.append(own)
