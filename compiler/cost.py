@@ -97,9 +97,9 @@ class Counted:
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
     """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
     if isinstance(segment.keys, Box):
-        tiles = segment.keys.view.tiles(n).total / n
-        lanes = tiles * rows.tile * segment.keys.parts * segment.keys.tile
-        return Counted(lanes, lanes, tiles)
+        boxes = segment.keys.view.tiles(n).total / n
+        lanes = boxes * rows.tile * segment.keys.parts * segment.keys.tile
+        return Counted(lanes, lanes, boxes)
     condition = _stand_in(segment.condition, rows, segment.keys, n)
     pieces = _pieces(condition, rows)
     row_digits = _tile_digits(rows, n, pieces)
