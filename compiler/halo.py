@@ -18,6 +18,8 @@ from .template import shift_divisor
 
 # Coordinates: a halo as wide is none.
 _WIDEST = 2**9
+# Coordinates along another axis than the main one, each of which is looked at.
+_LONGEST = 2**14
 # Coordinates along the main axis: further than any key is from a query.
 _FAR = 2**34
 
@@ -71,6 +73,8 @@ def _moves(conjunct: Expr, stride: int) -> bool:
 def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int, int] | None:
     """Along one axis, whatever the coordinates along the others are. Of the main axis one query stands for all."""
     length = axes[place].length
+    if (length or 0) > _LONGEST:
+        return None
     last = _FAR // axes[place].stride if length is None else length - 1
     at = np.zeros(1, np.int64) if length is None else np.arange(length, dtype=np.int64)
     floor = -last if length is None else 0

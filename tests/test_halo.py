@@ -86,6 +86,12 @@ def test_boxes_hold_every_pair_once(text: str, start: int) -> None:
         assert fault(program, schedule(program, extent, ()), extent, ()) is None
 
 
+def test_a_grid_too_wide_to_look_at_has_no_box() -> None:
+    wide = View((Axis(10**7, None, 8), Axis(1, 10**7, 8)))
+    near = [between(-1, fold.sub(x, y), 1) for x, y in ((K, Q), (fold.mod(K, 10**7), fold.mod(Q, 10**7)))]
+    assert halo(near, wide) is None
+
+
 def test_a_box_costs_what_its_tiles_do() -> None:
     program = arrange(bind(load_text("pattern p = grid_window(64, 3, 3)"), "p", {}), Tiles(64, 64))
     segment = program.kernels[0].segments[0]
