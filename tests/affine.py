@@ -7,7 +7,8 @@ with such parameters holds whatever the tables contain, but not all that holds c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 
 import islpy as isl
@@ -20,6 +21,22 @@ _COMPARISONS = {
     "eq": isl.PwAff.eq_set,
     "ne": isl.PwAff.ne_set,
 }
+
+
+# isl's own, for one question: a few seconds. What needs more fails instead of running for hours.
+_MOST_STEPS = 4_000_000
+
+
+@contextmanager
+def bounded_steps() -> Iterator[None]:
+    """For one question to isl. Raises islpy's Error (of texts it calls it a syntax error) where it takes too long."""
+    context = isl.DEFAULT_CONTEXT
+    context.reset_operations()
+    context.set_max_operations(_MOST_STEPS)
+    try:
+        yield
+    finally:
+        context.set_max_operations(0)
 
 
 class Pairs:

@@ -13,7 +13,7 @@ import islpy as isl
 from attnc.compiler.ir import Expr
 from attnc.compiler.plan import FULL, HORIZON, PARTIAL, Bounds, View
 
-from .affine import Pairs
+from .affine import Pairs, bounded_steps
 
 Run = tuple[int, int, int]  # first tile, end, kind
 
@@ -32,6 +32,7 @@ class Walks:
     longest: int = HORIZON // 2
 
 
+@bounded_steps()
 def fault(condition: Expr, walks: Walks, by_query: Bounds, by_key: Bounds) -> str | None:
     """What is wrong with the bounds of a segment for some of the lengths; None where they are right for all of them."""
     for bounds in (by_query, by_key):
@@ -59,21 +60,22 @@ def disagreement(walks: Walks, by_query: Bounds, by_key: Bounds) -> str | None:
     """A pair of tiles that one direction visits and the other does not, or not as full; None where there is none."""
     rows, keys = walks.rows.tiles(walks.longest).per_class, walks.keys.tiles(walks.longest).per_class
     for row, column in product(range(by_query.period), range(by_key.period)):
-        u, v = f"({by_query.period} * t + {row})", f"({by_key.period} * s + {column})"
+        u, v = f"{by_query.period} * t + {row}", f"{by_key.period} * s + {column}"
         every = f"s >= 0 and t >= 0 and {u} < {rows} and {v} < {keys}"
         for least in (PARTIAL, FULL):
-            first = _union(f"{v} - {by_query.shift} * t", _runs(by_query, row), least, every)
-            second = _union(f"{u} - {by_key.shift} * s", _runs(by_key, column), least, every)
-            if not first.is_equal(second):
-                only = first.subtract(second).union(second.subtract(first))
-                return f"only one direction visits, as kind {least} or more, u = {u} and v = {v} of {only}"
+            with bounded_steps():
+                first = _union(f"{v} - {by_query.shift} * t", _runs(by_query, row), least, every)
+                second = _union(f"{u} - {by_key.shift} * s", _runs(by_key, column), least, every)
+                if not first.is_equal(second):
+                    only = first.subtract(second).union(second.subtract(first))
+                    return f"only one direction visits, as kind {least} or more, u = {u} and v = {v} of {only}"
     return None
 
 
 def _union(place: str, runs: Iterable[Run], least: int, every: str) -> isl.Set:
     """The tiles whose place is in a run of the least kind or a greater one."""
-    held = [f"{low} <= {place} < {high}" for low, high, kind in runs if kind >= least]
-    return isl.Set(f"{{ [s, t] : {every} and ({' or '.join(held) or 'false'}) }}")
+    held = [f"{every} and {low} <= {place} < {high}" for low, high, kind in runs if kind >= least]
+    return isl.Set(f"{{ [s, t] : {' or '.join(held) or 'false'} }}")
 
 
 class _Tiled:
