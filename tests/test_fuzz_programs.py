@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.plan import Gathered, Sorted, View, natural
+from attnc.compiler.plan import Box, Gathered, Sorted, View, natural
 
 from . import fuzz_programs
 from .fuzz_masks import bound
@@ -70,5 +70,5 @@ def test_orders_of_every_kind_are_drawn() -> None:
             order for kernel in program.kernels for order in (kernel.rows, *(s.keys for s in kernel.segments))
         ):
             kinds.add(order == natural(order.tile) if isinstance(order, View) else type(order))
-    assert kinds == {True, False, Gathered, Sorted}
+    assert kinds == {True, False, Box, Gathered, Sorted}
     assert several > 30
