@@ -30,7 +30,7 @@ from .triton_signature import (
     with_sink,
 )
 from .triton_sites import Site, gradient_sites, pair_tables, used_tables
-from .triton_variant import Variant, lanes
+from .triton_variant import DIGIT_BITS, DIGITS, Variant, lanes
 
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
 _PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
@@ -111,6 +111,9 @@ class _Renderer:
             "plain": program.score == LOGIT,
             "tables": used_tables(program),
             "pair_tables": pair_tables(self.sites),
+            "exact": variant.exact,
+            "digits": DIGITS,
+            "digit_bits": DIGIT_BITS,
             "direct_output": direct_output(program),
             "direct_queries": direct_queries(program),
             "direct_keys": direct_keys(program),

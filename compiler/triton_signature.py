@@ -144,7 +144,8 @@ def _backward_queries(program: Program, variant: Variant, number: int) -> Parame
     rows = row_walk(kernel, variant.backward_queries.queries)
     walk = _walk(program, variant, expressions(program, kernel), kernel, rows, variant.backward_queries.keys)
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
-    pairs = tuple(_pointer(f"grad_table{table}", variant.compute) for table in pair_tables(sites))
+    summed = "i64" if variant.exact else variant.compute
+    pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
     return (*_given(variant), *(parts if is_split(kernel) else whole), *walk, *sums, *pairs)
 
 

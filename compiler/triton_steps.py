@@ -62,8 +62,10 @@ def make_variant(
     *,
     wide: bool = False,
     dropout: bool = False,
+    exact: bool = True,
 ) -> Variant:
     """A variant with the steps that this executor chooses. ``tables``: the element types in memory."""
     dim = max(head_dim, value_dim)
     forward, keys, queries = (step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
-    return Variant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables)
+    exact = exact and dtype != "fp64"
+    return Variant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact)

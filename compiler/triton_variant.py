@@ -7,6 +7,10 @@ from typing import Literal
 
 DType = Literal["fp16", "bf16", "fp32", "fp64"]
 LEAST_LANES = 16  # what a matrix product takes at least
+DIGIT_BITS = 28
+DIGITS = 12
+"""Integers for each entry of a table whose gradient is summed exactly: 11 of so many bits each, which hold any float32
+with room for 2**34 of them, and one that counts what is not finite."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class Variant:
     - ``forward``, ``backward_keys`` and ``backward_queries`` say how much one step of such a kernel takes at most: a
       smaller tile is taken whole, a larger one cut;
     - ``wide``: positions, integer tables and offsets need 64 bits;
-    - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``.
+    - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``;
+    - ``exact``: gradients of table entries chosen by query and key together are summed in digits, whatever the order
+      (:data:`DIGITS`); else in floats, as they come. Sums in fp64 are always floats.
     """
 
     head_dim: int
@@ -36,8 +42,11 @@ class Variant:
     backward_keys: Step
     backward_queries: Step
     tables: tuple[str, ...]
+    exact: bool = True
 
     def __post_init__(self) -> None:
+        if self.exact and self.compute == "fp64":
+            raise ValueError("exact is True, expected False for sums in fp64")
         for step in (self.forward, self.backward_keys, self.backward_queries):
             for size in (step.queries, step.keys):
                 if size < 1 or size & (size - 1):

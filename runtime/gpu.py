@@ -1,13 +1,16 @@
 """Runs a launch on the Triton kernels: CUDA and ROCm tensors on the device, CPU tensors in Triton's interpreter.
 
-The same two functions as every executor. Results are contiguous. All sums run in a fixed order, and so are equal from
-run to run, except gradients of table entries chosen by query and key together: those are added atomically.
+The same two functions as every executor. Results are contiguous. All sums run in a fixed order, or in integers, whose
+order is no matter, and so are equal from run to run. Two exceptions: gradients of table entries chosen by query and key
+together are added as floats, as they come, in fp64, and for tables too large for integers of 96 bytes an entry; under
+`torch.use_deterministic_algorithms` the latter are integers as well, and the former are refused.
 
 Importing this module imports triton: TritonUnavailable, an ImportError, where it cannot be had.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compiler.ir import Table
 from ..compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, key_major, tile_count
 from ..compiler.render_triton import render_triton
 from ..compiler.structure import lift
 from ..compiler.triton_kernels import direct_keys, direct_output, direct_queries, is_split, kind_of
 from ..compiler.triton_orders import is_natural, span
 from ..compiler.triton_signature import parameters
-from ..compiler.triton_sites import Site, gradient_sites
+from ..compiler.triton_sites import Site, gradient_sites, pair_tables
 from ..compiler.triton_steps import TILES, make_variant, options
-from ..compiler.triton_variant import DType, Variant, fitted
+from ..compiler.triton_variant import DIGIT_BITS, DIGITS, DType, Variant, fitted
 from .gpu_arguments import (
     bounds_arguments,
     call_arguments,
@@ -58,6 +62,8 @@ _ELEMENTS = {
     torch.bool: "u8",
 }
 _LARGEST_OFFSET = 2**31
+# Entries of a table up to which its gradient is summed exactly, in all cases: 400 MB.
+_EXACT_ENTRIES = 2**22
 # Where a kernel would have fewer programs than this, because its rows are few, their keys are cut into parts, of so
 # many tiles at least and so many parts at most. All the same on every device, so that results are too.
 _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
@@ -77,6 +83,7 @@ def variant_of(launch: Launch) -> Variant:
         tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
         wide=launch.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=launch.dropout > 0,
+        exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
 
@@ -242,6 +249,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         grad_out = grad_out.contiguous()
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
+    if launch.q.device.type != "cpu" and not call.kernels.variant.exact:
+        _say_unordered([program.tables[number] for number in pair_tables(call.kernels.sites)])
     by_query, by_key = direct_queries(program), direct_keys(program)
     q = _gradient(call, launch.q, by_query)
     k, v = (_gradient(call, t, by_key) for t in (launch.k, launch.v))
@@ -252,7 +261,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     given = strided("grad_output", grad_out)
     given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
     given |= {"row_delta": call.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
-    given |= {f"grad_table{number}": table for number, table in enumerate(tables)}
+    pairs = _pair_sums(call, tables)
+    given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
     call = _Call(launch, call.kernels, {**call.arguments, **given})
     _run_delta(call, tables)
     for number, kernel in enumerate(program.kernels):
@@ -260,6 +270,10 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
             _run_keys(call, number, place, tables)
         if kernel.segments:
             _run_queries(call, number, tables)
+    for number, sums in pairs.items() if call.kernels.variant.exact else ():
+        table = tables[number]
+        assert table is not None
+        table += from_digits(sums)
     count("triton.backward")
     q, k, v = (x.to(its.dtype) for x, its in ((q, launch.q), (k, launch.k), (v, launch.v)))
     return Gradients(q, k, v, tables)
@@ -270,6 +284,41 @@ def _gradient(call: _Call, like: Tensor, direct: bool) -> Tensor:
     if direct:
         return torch.empty(like.shape, dtype=like.dtype, device=like.device)
     return call.zeros(*like.shape)
+
+
+def _say_unordered(tables: list[Table]) -> None:
+    """As torch does of operations that have no deterministic form."""
+    if not tables or not torch.are_deterministic_algorithms_enabled():
+        return
+    text = (
+        f"{tables[0].name}: its gradient in fp64 has no deterministic form on a GPU, as its entries are chosen by "
+        "query and key together; cast q, k and v to fp32, or turn off torch.use_deterministic_algorithms"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tensor]:
+    """Where the gradients of entries chosen by query and key together are added, pair by pair: by table."""
+    found: dict[int, Tensor] = {}
+    for number in pair_tables(call.kernels.sites):
+        table = tables[number]
+        assert table is not None
+        shape = (*table.shape, DIGITS)
+        exact = call.kernels.variant.exact
+        found[number] = torch.zeros(shape, dtype=torch.int64, device=table.device) if exact else table
+    return found
+
+
+def from_digits(sums: Tensor) -> Tensor:
+    """Float32 sums ``[...]`` from their digits ``[..., DIGITS]``: infinite or NaN where any of the summed was."""
+    weights = 2.0 ** (DIGIT_BITS * torch.arange(DIGITS - 1, dtype=torch.float64, device=sums.device) - 149)
+    found = (sums[..., :-1].double() * weights).sum(-1)
+    odd = sums[..., -1]
+    above, below = (odd & 0xFFFFF) > 0, (odd >> 20 & 0xFFFFF) > 0
+    found = torch.where(above, torch.inf, torch.where(below, -torch.inf, found))
+    return torch.where((odd >> 40 > 0) | (above & below), torch.nan, found).float()
 
 
 def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:

@@ -190,6 +190,12 @@ def same_in_any_order(case: Case) -> None:
         torch.testing.assert_close(first, other, rtol=1e-10, atol=1e-10)
 
 
+def exact_sums(name: str) -> None:
+    from . import triton_exact
+
+    getattr(triton_exact, name)()
+
+
 def checks() -> dict[str, Callable[[], None]]:
     """Every comparison by its name."""
     made = {case.name: case for case in (*cases(), *more_cases())}
@@ -210,6 +216,8 @@ def checks() -> dict[str, Callable[[], None]]:
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
     found["single precision"] = lambda: scheduled(half, 2e-5, torch.float32)
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
+    for name in ("any_float", "not_finite"):
+        found[f"sums of pairs, {name}"] = lambda name=name: exact_sums(name)  # type: ignore[misc]
     found["boxes, dropout"] = lambda: same_in_any_order(made["boxes"])
     return found
 
