@@ -6,10 +6,11 @@ Nothing is tried here: :mod:`compiler.arrange` does, and takes what costs least.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from math import lcm
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,14 +167,17 @@ def _block_rows(term: Term, known: Known) -> Iterator[View]:
 
 def _cyclic(term: Term, known: Known) -> Iterator[Walk]:
     """The classes of rows and keys whose remainders a relation compares: of tokens, or of blocks of tokens."""
-    found: dict[tuple[int, int], None] = {}
+    for block, count in dict.fromkeys(_compared(term)):
+        if 2 <= count <= _MOST_CLASSES:
+            yield Walk(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
+
+
+def _compared(term: Term) -> Iterator[tuple[int, int]]:
+    """``(block, classes)`` of what a relation reads as a remainder."""
     for conjunct in term.relation:
         for node in _arithmetic(conjunct):
             if isinstance(node, Apply) and node.op == "mod":
-                found.update(dict.fromkeys(_classes(node)))
-    for block, count in found:
-        if 2 <= count <= _MOST_CLASSES:
-            yield Walk(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
+                yield from _classes(node)
 
 
 def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
@@ -198,6 +202,14 @@ def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
             yield shape[0], int(divisor.value)
         elif isinstance(node, Apply) and node.op in ("add", "sub", "neg"):
             stack.extend(node.args)
+        elif isinstance(node, Apply) and node.op == "mod" and not _divisor(node) % int(divisor.value):
+            stack.append(node.args[0])  # whose remainder is the same
+
+
+def _divisor(remainder: Apply) -> int:
+    divisor = remainder.args[1]
+    assert isinstance(divisor, Const)
+    return int(divisor.value)
 
 
 def _classed(block: int, count: int, tile: int) -> View:
@@ -211,14 +223,18 @@ def _classed(block: int, count: int, tile: int) -> View:
 def _grids(term: Term, known: Known) -> Iterator[Walk]:
     """Tiles of several lines by several columns, where a relation reads both the line and the column of a token; of
     several planes too, where it reads those. With the box around each tile, where its keys are no farther."""
+    compared = tuple(dict.fromkeys(_compared(term)))
     for strides, flat in product(_lattices(term), (0, 1)):
         if flat and len(strides) == 2:
             continue
-        rows, keys = (_cubes(strides, flat, tile) for tile in (known.tiles.query, known.tiles.key))
-        around = halo(term.relation, rows)
-        if around is not None:
-            yield Walk(rows, Box(rows, *around, known.tiles.key))
-        yield Walk(rows, keys)
+        plain = tuple(_Line((), axis) for axis in _lines(strides))
+        dilated = tuple(_dilated(line.along, compared) for line in plain)
+        for lattice in dict.fromkeys((plain, dilated)):
+            rows, keys = (_cubes(lattice, flat, tile) for tile in (known.tiles.query, known.tiles.key))
+            around = halo(term.relation, rows)
+            if around is not None:
+                yield Walk(rows, Box(rows, *around, known.tiles.key))
+            yield Walk(rows, keys)
 
 
 def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
@@ -239,13 +255,35 @@ def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
     yield from ((width, 1) for width in widths)
 
 
-def _cubes(strides: tuple[int, ...], flat: int, tile: int) -> View:
+def _lines(strides: tuple[int, ...]) -> list[Axis]:
+    return [Axis(strides[0]), *(Axis(inner, outer // inner) for outer, inner in itertools.pairwise(strides))]
+
+
+class _Line(NamedTuple):
+    """One coordinate of a lattice, and the classes into which it falls where every so many-th is taken."""
+
+    classes: tuple[Axis, ...]
+    along: Axis
+
+
+def _dilated(axis: Axis, compared: Iterable[tuple[int, int]]) -> _Line:
+    """An axis whose coordinates are compared by their remainders."""
+    for block, count in compared:
+        if block == axis.stride and 1 < count <= _MOST_CLASSES:
+            if axis.length is None:
+                return _Line((Axis(block, count),), Axis(block * count))
+            if count < axis.length and not axis.length % count:
+                return _Line((Axis(block, count),), Axis(block * count, axis.length // count))
+    return _Line((), axis)
+
+
+def _cubes(lattice: Sequence[_Line], flat: int, tile: int) -> View:
     """Tiles as long one way as the other, but for the first ``flat`` axes; longer along the last where they cannot."""
-    count = len(strides) - flat
+    count = len(lattice) - flat
     each, over = divmod(tile.bit_length() - 1, count)
     sizes = [1] * flat + [1 << (each + (place >= count - over)) for place in range(count)]
-    lengths = [None, *(a // b for a, b in itertools.pairwise(strides))]
-    return View(tuple(Axis(*axis) for axis in zip(strides, lengths, sizes, strict=True)))
+    classes = [axis for line in lattice for axis in line.classes]
+    return View((*classes, *(replace(line.along, tile=size) for line, size in zip(lattice, sizes, strict=True))))
 
 
 def _sorted(term: Term, known: Known) -> Iterator[Walk]:

@@ -128,6 +128,17 @@ def _view(axes: tuple[Axis, ...], offset: int) -> str:
             if width == period:
                 return f"grid {period} wide in {high}×{wide}{start}"
             return f"{width} of every {period}{start}"
+        case (
+            Axis(stride=width, length=lines, tile=1),
+            Axis(stride=1, length=columns, tile=1),
+            Axis(stride=stride, length=None, tile=high),
+            Axis(stride=step, length=count, tile=wide),
+        ) if step == columns and count is not None and width == step * count and stride == width * (lines or 0):
+            return f"grid {width} wide, every {lines} lines and {columns} columns, in {high}×{wide}{start}"
+        case (Axis(stride=plane, length=None), Axis(stride=line, length=lines), Axis(stride=1, length=width)) if (
+            width == line and lines is not None and plane == lines * line
+        ):
+            return f"grid {lines}×{width} in {'×'.join(str(axis.tile) for axis in axes)}{start}"
     digits = (f"{axis.length or '*'}@{axis.stride}" for axis in axes)
     return f"digits {' '.join(digits)}{start}"
 

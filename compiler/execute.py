@@ -286,12 +286,11 @@ def _of_box(order: Box, tile: int, tokens: int) -> Counts:
     """The part of a whole box, which is made axis by axis, the last first."""
     box, part = divmod(tile, order.parts)
     found, here = np.array([order.view.offset]), np.array([True])
-    spans = list(zip(order.view.axes, order.before, order.extents, strict=True))
-    for axis, before, extent in reversed(spans[1:]):
-        box, place = divmod(box, axis.tiles)
+    spans = zip(order.view.axes, order.before, order.extents, strict=True)
+    for axis, before, extent in reversed(list(spans)):
+        box, place = divmod(box, order.main_tiles(tokens) if axis.length is None else axis.tiles)
+        place -= order.lead if axis.length is None else 0
         found, here = _crossed(axis, place * axis.tile - before + np.arange(extent), found, here)
-    main, before, extent = spans[0]
-    found, here = _crossed(main, (box - order.lead) * main.tile - before + np.arange(extent), found, here)
     lanes = slice(part * order.tile, (part + 1) * order.tile)
     return found[lanes][here[lanes] & (found[lanes] < tokens)]
 

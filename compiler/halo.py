@@ -32,18 +32,19 @@ class Halo(NamedTuple):
 
 
 def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
-    """What all conditions together allow, along the axes of a view that begins with its main axis; None if too much.
+    """What all conditions together allow, along the axes of a view; None if too much, or a key of another class.
 
     Conditions that know more than positions, and those that a move by one coordinate of the main axis changes, are left
     out of it: they can but take pairs away.
     """
-    return _along(tuple(conjuncts), tuple(replace(axis, tile=1) for axis in view.axes))
+    found = _along(tuple(conjuncts), tuple(replace(axis, tile=1) for axis in view.axes))
+    return None if found is None or any(map(any, (ends[: view.main] for ends in found))) else found
 
 
 @lru_cache(maxsize=256)
 def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
     """The same for axes in tiles of any size, which is no matter."""
-    main = axes[0]
+    main = next(axis for axis in axes if axis.length is None)
     usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
     if not usable:
         return None

@@ -221,13 +221,17 @@ def _of_boxes(order: Box, number: Numbers, tokens: int) -> Numbers:
     found = np.full_like(lane, order.view.offset)
     here = np.ones_like(lane, bool)
     spans = zip(order.view.axes, order.before, order.extents, strict=True)
-    for place, (axis, before, extent) in reversed(list(enumerate(spans))):
-        at = box % axis.tiles if place else box - order.lead
-        within = lane % extent if place else lane
-        coordinate = at[:, None] * axis.tile - before + within
-        here &= (coordinate >= 0) & (within < extent)
+    for axis, before, extent in reversed(list(spans)):
+        if axis.length is None:
+            box, at = np.divmod(box, max(order.main_tiles(tokens), 1))
+            first = (at - order.lead) * axis.tile - before
+        else:
+            box, at = np.divmod(box, axis.tiles)
+            first = at * axis.tile - before
+        lane, within = np.divmod(lane, extent)
+        coordinate = first[:, None] + within
+        here &= coordinate >= 0
         if axis.length is not None:
             here &= coordinate < axis.length
-            box, lane = box // axis.tiles, lane // extent
         found += axis.stride * coordinate
-    return np.where(here & (found < tokens), found, -1)
+    return np.where(here & (lane == 0) & (found < tokens), found, -1)

@@ -133,13 +133,13 @@ class Sorted:
 class Box:
     """For each tile of a view the tokens around it: its box of coordinates, grown by a halo, ``tile`` tokens at a time.
 
-    Keys in this order are for rows in the order of ``view``, which begins with its main axis: along each axis a pair's
-    key is at most ``before`` coordinates before its query and ``after`` behind. A token is in several boxes, and a tile
-    of rows visits the tiles of its own box alone. The backward's order is the other way round: see :func:`key_major`.
+    Keys in this order are for rows in the order of ``view``: along each axis a pair's key is at most ``before``
+    coordinates before its query and ``after`` behind, and in the same class. A token is in several boxes, and a tile of
+    rows visits the tiles of its own box alone. The backward's order is the other way round: see :func:`key_major`.
 
-    Boxes are numbered as the tiles of the view, ``lead`` lines of tiles earlier: those before the first token, whose
-    halo may reach it. The coordinates of a box are numbered with the last axis fastest, and cut into ``parts`` tiles;
-    lanes past its end, past an axis or past the tokens hold none.
+    Boxes are numbered as the tiles of the view, but for ``lead`` lines of tiles more in each class: those before the
+    first token, whose halo may reach it. The coordinates of a box are numbered with the last axis fastest, and cut into
+    ``parts`` tiles; lanes past its end, past an axis or past the tokens hold none.
     """
 
     view: View
@@ -161,16 +161,19 @@ class Box:
     @property
     def lead(self) -> int:
         """Tiles along the main axis before the first token."""
-        return -(-self.after[0] // self.view.axes[0].tile)
+        return -(-self.after[self.view.main] // self.view.axes[self.view.main].tile)
+
+    def main_tiles(self, tokens: int) -> int:
+        """Boxes along the main axis, for so many tokens in all."""
+        main = self.view.axes[self.view.main]
+        lines = -(-max(tokens - self.view.offset, 0) // main.stride)
+        return self.lead + -(-(lines + self.before[self.view.main]) // main.tile) if lines else 0
 
     def tiles(self, tokens: int) -> TileCount:
-        main = self.view.axes[0]
-        lines = -(-max(tokens - self.view.offset, 0) // main.stride)
-        along = self.lead + -(-(lines + self.before[0]) // main.tile) if lines else 0
-        return TileCount(1, along * self.view.minor_tiles * self.parts)
+        return TileCount(self.view.classes, self.main_tiles(tokens) * self.view.minor_tiles * self.parts)
 
     def first(self, tile: int) -> int:
-        """The first tile of the box around a tile of the view."""
+        """The first tile of the box around a tile of the view, both counted within their class."""
         return (tile + self.lead * self.view.minor_tiles) * self.parts
 
 
@@ -190,7 +193,7 @@ def cycle(order: Order) -> int:
         case View(axes=axes):
             return axes[order.main].stride
         case Box(view=view):
-            return view.axes[0].stride * view.axes[0].tile
+            return view.axes[view.main].stride * view.axes[view.main].tile
     return 1
 
 

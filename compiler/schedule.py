@@ -110,17 +110,18 @@ def _around(rows: Order, keys: Box, extent: Extent) -> SegmentSchedule:
         raise ValueError(f"q_start: is {extent.q_start}, expected multiples of {cycle(keys)}")
     starts = [start // cycle(keys) * keys.view.minor_tiles for start in extent.q_start]
     starts = starts[:1] if len(set(starts)) == 1 else starts
-    return SegmentSchedule(
-        _one_run([keys.first(start) for start in starts], keys.parts),
-        _one_run([around.first(-start) for start in starts], around.parts),
+    by_query, by_key = (
+        _one_run([order.first(sign * start) for start in starts], order.parts, order.view.classes > 1)
+        for order, sign in ((keys, 1), (around, -1))
     )
+    return SegmentSchedule(by_query, by_key)
 
 
-def _one_run(starts: Sequence[int], length: int) -> Bounds:
+def _one_run(starts: Sequence[int], length: int, aligned: bool) -> Bounds:
     """For each batch slot a run of so many tiles, as far from tile to tile as it is long."""
     slots = len(starts)
     lengths, kind = np.full(slots, length, np.int32), np.full(slots, PARTIAL, np.uint8)
-    return Bounds(1, length, False, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
+    return Bounds(1, length, aligned, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
 
 
 def _axis(order: Order, listed: Listed | None, tokens: int) -> ways.Axis:

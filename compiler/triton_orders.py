@@ -171,7 +171,7 @@ def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
     if steps > 1:
         lines += [f"{name}_box = {index} // {steps}", f"{name}_lane = {index} % {steps} * {size} + {lane}"]
         box, lane = f"{name}_box", f"{name}_lane"
-    inside = _box_coordinates(order, name, box, lane, lines)
+    inside, main_tiles = _box_coordinates(order, name, box, lane, lines)
     terms = [str(view.offset)] if view.offset else []
     terms += [_times(f"{name}_along{place}", axis.stride) for place, axis in enumerate(view.axes)]
     lines.append(f"{name}_token = {' + '.join(terms)}")
@@ -179,16 +179,18 @@ def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
     inside += [f"({name}_token >= {view.offset})", f"({name}_token < {_TOTAL[side]})"]
     lines.append(f"{name}_inside = {' & '.join(inside)}")
     return Walk(
-        order.tile, size, natural=False, steady=False, guarded=True, never_full=True, listed=False, main_tiles=False,
+        order.tile, size, natural=False, steady=False, guarded=True, never_full=True, listed=False,
+        main_tiles=main_tiles,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), present=Code(f"{name}_inside"),
         tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts), name=Code(name),
     )  # fmt: skip
 
 
-def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str]) -> list[str]:
+def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str]) -> tuple[list[str], bool]:
     """Adds the lines that find the coordinates ``_along0``, ``_along1``, … of some lanes of a box. Returns what says
-    that they are in the box, and inside the bounded axes."""
-    tiles, _ = _tile_coordinates(order.view, name, box, lines)
+    that they are in the box, and inside the bounded axes; and whether that took how many boxes the main axis has.
+    """
+    tiles, main_tiles = _tile_coordinates(order.view, name, box, lines)
     inside = []
     for place, (axis, tile, before) in enumerate(zip(order.view.axes, tiles, order.before, strict=True)):
         digit = _digit(lane, place, order.extents)
@@ -196,12 +198,12 @@ def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str
             lines.append(f"{name}_digit = {digit}")
             digit = f"{name}_digit"
             inside.append(f"({digit} < {order.extents[0]})")
-        first = before if place else before + order.lead * axis.tile
+        first = before + order.lead * axis.tile if axis.length is None else before
         terms = [digit] if tile is None else [_times(tile, axis.tile), digit]
         lines.append(f"{name}_along{place} = {' + '.join(terms)} - {first}")
         if axis.length is not None:
             inside += [f"({name}_along{place} >= 0)", f"({name}_along{place} < {axis.length})"]
-    return inside
+    return inside, main_tiles
 
 
 def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tuple[list[str | None], bool]:

@@ -84,10 +84,8 @@ def order_arguments(
 ) -> dict[str, Any]:
     """How the tokens of an order are found; ``name`` begins the names of its parameters."""
     found: dict[str, Any] = {f"{name}_tiles": tile_count(order, listing, tokens).total}
-    if isinstance(order, View):
+    if isinstance(order, View | Box):
         return found | {f"{name}_main_tiles": order.main_tiles(tokens)}
-    if isinstance(order, Box):
-        return found
     assert listing is not None
     length = listing.tokens.shape[1]
     return found | {

@@ -123,6 +123,14 @@ def boxes(width: int = 7, tile: int = 8) -> Program:
     return everything(mask, Kernel(rows, (Segment(Box(rows, (3, 2), (1, 2), tile), mask),), "store"))
 
 
+def dilated_boxes(width: int = 10, tile: int = 8) -> Program:
+    """Every other line and every other column of a neighbourhood, lines and columns in classes of their own."""
+    steps = [fold.sub(fold.floordiv(K, width), fold.floordiv(Q, width)), fold.sub(K, Q)]
+    mask = fold.conjunction(neighbourhood(width, (-2, 4), 3), *(divisible(step, 2) for step in steps))
+    rows = View((Axis(width, 2), Axis(1, 2), Axis(2 * width, None, 2), Axis(2, width // 2, 2)))
+    return everything(mask, Kernel(rows, (Segment(Box(rows, (0, 0, 1, 1), (0, 0, 2, 1), tile), mask),), "store"))
+
+
 def buckets() -> Program:
     """Rows and keys walked in a given order, near in it."""
     order = Table("rank", "order", (Dimension("token"),))
@@ -187,6 +195,8 @@ def cases() -> list[Case]:
         Case("boxes of fewer rows", boxes(tile=16), Extent(80, 20, 1, (14, 42))),
         Case("boxes of rows beyond the keys", boxes(tile=4), Extent(40, 30, 1, (28,))),
         Case("boxes wider than the grid", boxes(3), Extent(32, 32)),
+        Case("dilated boxes", dilated_boxes(), Extent(113, 113, 2)),
+        Case("dilated boxes of fewer rows", dilated_boxes(tile=4), Extent(130, 70, 1, (40, 80))),
         Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
         Case(
             "buckets of each entry",

@@ -133,6 +133,9 @@ def test_nothing_kept_has_no_term() -> None:
     assert described_terms(normalise(attention("causal and q < k").mask)) == "  no term: no pair is kept"
 
 
+GRID_APART = "grid 64 wide, every 4 lines and 2 columns, in 8×8"
+
+
 @pytest.mark.parametrize(
     ("view", "text"),
     [
@@ -142,7 +145,9 @@ def test_nothing_kept_has_no_term() -> None:
         (View((Axis(64, 3), Axis(192), Axis(1, 64, 64))), "residue(3) of blocks of 64"),
         (View((Axis(256, None, 8), Axis(1, 256, 8))), "grid 256 wide in 8×8"),
         (View((Axis(256, None, 8), Axis(1, 8, 8)), 248), "8 of every 256 from 248"),
-        (View((Axis(64, None, 2), Axis(8, 8, 4), Axis(1, 8, 8))), "digits *@64 8@8 8@1"),
+        (View((Axis(64, None, 2), Axis(8, 8, 4), Axis(1, 8, 8))), "grid 8×8 in 2×4×8"),
+        (View((Axis(64, 4), Axis(1, 2), Axis(256, None, 8), Axis(2, 32, 8))), GRID_APART),
+        (View((Axis(64, None, 2), Axis(8, 8, 4), Axis(2, 4, 4))), "digits *@64 8@8 4@2"),
     ],
 )
 def test_orders_have_names(view: View, text: str) -> None:

@@ -105,19 +105,28 @@ def test_a_box_costs_what_its_tiles_do() -> None:
 PLANES = "abs(q // 256 - k // 256) <= 1 and abs(q // 16 % 16 - k // 16 % 16) <= 1 and abs(q % 16 - k % 16) <= 1"
 IMAGES = "q // 1024 == k // 1024 and abs(q // 32 % 32 - k // 32 % 32) <= 3 and abs(q % 32 - k % 32) <= 3"
 
+DILATED = (
+    "abs(q // 64 - k // 64) <= 12 and abs(q % 64 - k % 64) <= 12"
+    " and (q // 64 - k // 64) % 4 == 0 and (q % 64 - k % 64) % 4 == 0"
+)
 WIDE_IMAGES = "q // 4096 == k // 4096 and abs(q // 64 % 64 - k // 64 % 64) <= 2 and abs(q % 64 - k % 64) <= 2"
 
 
 @pytest.mark.parametrize(
     ("text", "extents", "area"),
-    [(PLANES, (6, 6, 6), 256), (IMAGES, (1, 14, 14), 256), (WIDE_IMAGES, (1, 12, 12), 192)],
+    [
+        (PLANES, (6, 6, 6), 256),
+        (IMAGES, (1, 14, 14), 256),
+        (WIDE_IMAGES, (1, 12, 12), 192),
+        (DILATED, (1, 1, 14, 14), 256),
+    ],
 )
 def test_grids_of_planes(text: str, extents: tuple[int, ...], area: int) -> None:
     program = arrange(bind(load_text(f"pattern p = {text}"), "p", {}), Tiles(64, 64))
     keys = program.kernels[0].segments[0].keys
     assert isinstance(keys, Box)
     assert keys.extents == extents
-    extent = Extent(4096, 4096)
+    extent = Extent(8192, 8192)
     assert totals(program, schedule(program, extent, ()), extent).area == area
     small = Extent(1100, 1100)
     assert fault(program, schedule(program, small, ()), small, ()) is None
