@@ -78,12 +78,22 @@ def _test(draw: Random) -> Expr:
             ranks = (fold.floordiv(Entry("1", (side,), "int"), size) for side in (Q, K))
             return fold.equal(*ranks)
         case 11:
-            lines = fold.absolute(fold.sub(fold.floordiv(Q, 8), fold.floordiv(K, 8)))
-            columns = fold.absolute(fold.sub(fold.mod(Q, 8), fold.mod(K, 8)))
-            return fold.conjunction(*(fold.less_equal(x, Const(draw.randrange(3))) for x in (lines, columns)))
+            return _neighbourhood(draw)
         case _:
             labels = (Entry("2", (side,), "int") for side in (Q, K))
             return fold.equal(*labels)
+
+
+def _neighbourhood(draw: Random) -> Expr:
+    """On a grid, some of every other line or column only."""
+    width = draw.choice((8, 8, 12))
+    steps = [fold.sub(split(Q, width), split(K, width)) for split in (fold.floordiv, fold.mod)]
+    near: list[Expr] = []
+    for step in steps:
+        dilation = draw.choice((1, 1, 2))
+        near.append(fold.less_equal(fold.absolute(step), Const(dilation * draw.randrange(3))))
+        near += [fold.equal(fold.mod(step, dilation), Const(0))] if dilation > 1 else []
+    return fold.conjunction(*near)
 
 
 def forced(mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, shifted: bool = False) -> Program:
