@@ -49,7 +49,7 @@ def _seconds(text: str) -> float:
 
 
 class SettingError(ValueError):
-    """A variable that does not parse."""
+    """A variable or a value that does not parse."""
 
 
 class Setting(Generic[T]):
@@ -86,11 +86,18 @@ class Setting(Generic[T]):
         for variable in self.variables:
             text = os.environ.get(variable, "").strip()
             if text:
-                try:
-                    return self.parse(text)
-                except ValueError as error:
-                    raise SettingError(f"{variable} is {text!r}: {error}") from None
+                return self._parsed(variable, text)
         return self.default
+
+    def given(self, value: object) -> T:
+        """A value given in Python, or its text. SettingError where it is none of the setting's."""
+        return self.default if value is None and self.default is None else self._parsed(self.name, value)
+
+    def _parsed(self, name: str, value: object) -> T:
+        try:
+            return self.parse(str(value))
+        except ValueError as error:
+            raise SettingError(f"{name} is {value!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -144,14 +151,18 @@ class Settings:
 
     @contextmanager
     def override(self, **values: object) -> Iterator[Settings]:
-        """Sets some settings until the block ends, whatever ends it. TypeError for a name that is no setting."""
-        known = {setting.name for setting in self.fields()}
+        """Sets some settings until the block ends, whatever ends it.
+
+        TypeError for a name that is no setting, SettingError for a value that is none of its own.
+        """
+        known = {setting.name: setting for setting in self.fields()}
         for name in values:
             if name not in known:
                 raise TypeError(f"{name} is no setting; the settings are {', '.join(sorted(known))}")
+        checked = {name: known[name].given(value) for name, value in values.items()}
         with self._lock:
             before = self._overrides
-            self._overrides = {**before, **values}
+            self._overrides = {**before, **checked}
         try:
             yield self
         finally:

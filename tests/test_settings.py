@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnc.runtime import launches
-from attnc.runtime.settings import Settings, settings
+from attnc.runtime.settings import SettingError, Settings, settings
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,28 @@ def test_override_restores_whatever_happens() -> None:
     with pytest.raises(KeyError), settings.override(verify=True):
         raise KeyError
     assert not settings.verify
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("backend", "reference", "backend is 'reference': expected one of auto, cpp, triton, blocked"),
+        ("optimisation", 7, "optimisation is 7: expected 0, 1, 2 or 3"),
+        ("verify", "perhaps", "verify is 'perhaps': expected 0 or 1"),
+        ("verify", None, "verify is None: expected 0 or 1"),
+    ],
+)
+def test_an_override_is_read_like_a_variable(name: str, value: object, message: str) -> None:
+    with pytest.raises(SettingError) as caught, settings.override(**{name: value}):
+        pass
+    assert str(caught.value) == message
+    with settings.override(cache_dir="here", lock_seconds=3, cxx=None, verify=True):
+        assert (settings.cache_dir, settings.lock_seconds, settings.cxx, settings.verify) == (
+            Path("here"),
+            3.0,
+            None,
+            True,
+        )
 
 
 def test_only_overrides_change_a_setting() -> None:
