@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from attnc.compiler.normalise import normalise
 from attnc.compiler.plan import Axis, Tiles, View
 from attnc.compiler.schedule import schedule
 
-N = 4096
+N, TILES = 4096, Tiles(64, 64)
 
 
 def attention(mask: str, parameters: str = "") -> Attention:
@@ -29,7 +30,7 @@ def attention(mask: str, parameters: str = "") -> Attention:
 
 def lines(subject: Attention, contents: tuple[Contents, ...] = (), heads: int = 1) -> list[str]:
     extent = Extent(N, N, heads)
-    program = arrange(subject, Tiles(64, 64), heads)
+    program = arrange(subject, TILES, heads)
     return described(program, schedule(program, extent, contents), extent).splitlines()
 
 
@@ -156,3 +157,14 @@ def test_orders_have_names(view: View, text: str) -> None:
 
 def test_a_sum_with_a_negative_number_is_a_difference() -> None:
     assert describe.expression(attention("q + k - 3 < n - 1").mask) == "q + k - 3 < n - 1"
+
+
+def test_the_page_on_the_compiler_names_the_orders_that_patterns_get() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "compiler.md").read_text(encoding="utf-8")
+    table = page.partition("| order | for |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.*) \| (.*`.*`.*) \| .* \|$", table, re.MULTILINE)
+    named = [pair for row in rows for pair in zip(*(re.findall(r"`([^`]*)`", cell) for cell in row), strict=True)]
+    assert len(named) > 7
+    for order, mask in named:
+        found = describe.program(arrange(attention(mask, "(g: tokens, rank: order[token])"), TILES))
+        assert order.removesuffix("…") in found, (order, mask, found)
