@@ -35,9 +35,9 @@ PRELUDE: dict[str, dict[str, int]] = {
     "padded": {}, "grid_window": {"width": 64, "rows": 3, "cols": 3}, "random_blocks": {"size": 64, "percent": 2},
 }  # fmt: skip
 NAMES = sorted(path.stem for path in (Path(attnc.__file__).parent / "patterns").glob("*.attn"))
-# Unions of up to 16 conjunctions of grids, blocks and remainders that share no period: isl has not done with a
-# complement of them after its steps.
-TOO_MANY_PIECES = {10, 12, 15, 47, 79, 87}
+# Drawn masks of a block of tests that may stay undecided: unions of up to 16 conjunctions of grids, blocks and
+# remainders that share no period, with the complement of which isl has not done after its steps.
+MOST_UNDECIDED = 3
 
 
 @lru_cache(maxsize=1)
@@ -149,9 +149,14 @@ def test_the_terms_of_a_shipped_pattern_are_it(name: str) -> None:
 
 @pytest.mark.parametrize("block", range(10))
 def test_the_terms_of_a_generated_mask_are_it(block: int) -> None:
+    undecided = 0
     for seed in range(block * 10, block * 10 + 10):
-        for mask in (Generator(seed).case().mask, *(() if seed in TOO_MANY_PIECES else (drawn_case(seed).mask,))):
-            assert normal_form_fault(mask, normalise(mask)) is None, f"seed {seed}: {expression(mask)}"
+        for mask in (Generator(seed).case().mask, drawn_case(seed).mask):
+            try:
+                assert normal_form_fault(mask, normalise(mask)) is None, f"seed {seed}: {expression(mask)}"
+            except isl.Error:
+                undecided += 1
+    assert undecided <= MOST_UNDECIDED
 
 
 def test_wrong_terms_are_found() -> None:
@@ -240,12 +245,17 @@ def test_the_program_of_a_shipped_pattern_keeps_each_pair_once(name: str) -> Non
 
 @pytest.mark.parametrize("block", range(4))
 def test_the_program_of_a_generated_mask_keeps_each_pair_once(block: int) -> None:
+    undecided = 0
     for seed in range(block * 25, block * 25 + 25):
         case = drawn_case(seed)
-        if case.mask.type == "count" or seed in TOO_MANY_PIECES:
+        if case.mask.type == "count":
             continue
         program = forced(case.mask, case.tables, Random(seed), Tiles(8, 4, 2))
-        assert program_fault(program) is None, f"seed {seed}: {expression(case.mask)}"
+        try:
+            assert program_fault(program) is None, f"seed {seed}: {expression(case.mask)}"
+        except isl.Error:
+            undecided += 1
+    assert undecided <= MOST_UNDECIDED
 
 
 def test_wrong_programs_are_found() -> None:
