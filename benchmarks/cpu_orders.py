@@ -4,8 +4,8 @@
 
 12 heads of 64, n = 16,384. The measure is an undilated window of 513 keys in natural order: what it takes for each key
 of its area (keys computed for each query) times another pattern's area is what that is predicted to take. The dilated
-window keeps as many keys. All patterns run in turn, and figures are medians of as many ratios within one round. Prints
-a table, and writes benchmarks/results/cpu_orders.json.
+window keeps as many keys as the plain one; so does the dilated neighbourhood. All patterns run in turn, and figures are
+medians of as many ratios within one round. Prints a table, and writes benchmarks/results/cpu_orders.json.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ pattern window(reach: int, dilation: int) = abs(q - k) <= reach * dilation and (
 pattern branch(segment: int, every: int) = q // segment == k // segment and q % every == 0 and k % every == 0
 pattern longnet(size: int) = causal and (branch(size // 16, 1) or branch(size // 4, 4) or branch(size, 16))
 pattern both(stride: int) = strided(stride)
+pattern near(width: int, reach: int, dilation: int) =
+    grid_window(width, reach * dilation, reach * dilation)
+    and (q // width - k // width) % dilation == 0 and (q % width - k % width) % dilation == 0
 """
 
 
@@ -53,6 +56,8 @@ def attentions(n: int) -> dict[str, attnc.Attention]:
         "the same, dilation 4": module.window(256, 4),
         "strided(256)": module.both(256),
         "LongNet": module.longnet(n),
+        "7 by 7 on a grid 128 wide": module.near(128, 3, 1),
+        "7 by 7, dilation 4": module.near(128, 3, 4),
     }
 
 
