@@ -195,8 +195,8 @@ def cases() -> list[Case]:
         Case("boxes of fewer rows", boxes(tile=16), Extent(80, 20, 1, (14, 42))),
         Case("boxes of rows beyond the keys", boxes(tile=4), Extent(40, 30, 1, (28,))),
         Case("boxes wider than the grid", boxes(3), Extent(32, 32)),
-        Case("dilated boxes", dilated_boxes(), Extent(113, 113, 2)),
-        Case("dilated boxes of fewer rows", dilated_boxes(tile=4), Extent(130, 70, 1, (40, 80))),
+        Case("dilated boxes", dilated_boxes(), Extent(67, 67, 2)),
+        Case("dilated boxes of fewer rows", dilated_boxes(tile=4), Extent(90, 35, 1, (40, 80))),
         Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
         Case(
             "buckets of each entry",

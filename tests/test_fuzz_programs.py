@@ -37,6 +37,7 @@ def test_random_orders_through_compiled_kernels(part: int) -> None:
         assert found is None, f"seed {seed}: {found}\n{program.text}\n{program.sizes}"
 
 
+@pytest.mark.long
 def test_random_orders_in_the_interpreter(tmp_path: Path) -> None:
     """In a process of its own, because the interpreter is chosen once for a process."""
     done = subprocess.run(

@@ -31,6 +31,7 @@ def test_structures_that_failed_once(name: str, program: Program) -> None:
     assert fuzz_structures.fault(program) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(2))
 def test_random_structures_in_the_interpreter(part: int, tmp_path: Path) -> None:
     """In a process of its own, because the interpreter is chosen once for a process."""

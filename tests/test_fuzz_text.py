@@ -128,6 +128,7 @@ def test_a_text_survives_being_kept(data: str | bytes) -> None:
 # Names
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(4))
 def test_names_never_reach_generated_code(part: int) -> None:
     for seed in range(part, PROGRAMS, 4):

@@ -24,43 +24,42 @@ ROOT = Path(__file__).resolve().parent.parent
 Report = dict[str, dict[str, tuple[float, float]]]
 
 
-@pytest.fixture(scope="module")
-def report() -> Report:
-    """Every case, run in one process, because the interpreter is chosen once for a process."""
-    found: Report = run("tests.triton_cases")
-    return found
+# Each in a process of its own, because the interpreter is chosen once for a process.
+PARTS = 8
+CASES = [*(case.name for case in cases()), *(f"{shipped.file}.{shipped.name}" for shipped in SHIPPED)]
 
 
-def run(module: str) -> Any:
+def run(module: str, *names: str) -> Any:
+    """What the module says of some of its comparisons."""
     done = subprocess.run(
-        [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+        [sys.executable, "-m", module, *names], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def programs() -> dict[str, str]:
-    """What is wrong with each program made by hand."""
-    found: dict[str, str] = run("tests.triton_programs")
-    return found
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_executes_any_program(part: int) -> None:
+    names = list(checks())[part::PARTS]
+    found: dict[str, str] = run("tests.triton_programs", *names)
+    assert list(found) == names
+    assert not {name: fault for name, fault in found.items() if fault}
 
 
-@pytest.mark.parametrize("name", checks())
-def test_executes_any_program(name: str, programs: dict[str, str]) -> None:
-    assert not programs[name]
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_equals_the_dense_formula(part: int) -> None:
+    """And keeps exactly the keys of each shipped pattern."""
+    names = CASES[part::PARTS]
+    found: Report = run("tests.triton_cases", *names)
+    assert set(found) == {*names, *(f"{name} in parts" for name in names if name in FORCED)}
+    assert not wrong(found)
 
 
-@pytest.mark.parametrize("name", [*(case.name for case in cases()), *(f"{name} in parts" for name in FORCED)])
-def test_equals_the_dense_formula(name: str, report: Report) -> None:
-    wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
-    assert not wrong, wrong
-
-
-@pytest.mark.parametrize("name", [f"{shipped.file}.{shipped.name}" for shipped in SHIPPED])
-def test_keeps_exactly_the_keys_of_a_shipped_pattern(name: str, report: Report) -> None:
-    wrong = {what: pair for what, pair in report[name].items() if not pair[0] <= pair[1]}
-    assert not wrong, wrong
+def wrong(report: Report) -> Report:
+    kept = {name: {what: pair for what, pair in its.items() if not pair[0] <= pair[1]} for name, its in report.items()}
+    return {name: its for name, its in kept.items() if its}
 
 
 def test_every_shipped_file_is_there() -> None:
@@ -68,7 +67,7 @@ def test_every_shipped_file_is_there() -> None:
     assert {shipped.file for shipped in SHIPPED} == files
 
 
-def test_the_comparison_sees_a_single_pair(report: Report) -> None:
+def test_the_comparison_sees_a_single_pair() -> None:
     """A key more in the dense formula than in the kernel is found, by the support test and by the tolerances."""
     text = """
 import os

@@ -235,8 +235,9 @@ def main(names: Sequence[str]) -> None:
             if case.name in FORCED:
                 report[f"{case.name} in parts"] = compare(case, forced_program(case))
     for shipped in SHIPPED:
-        if not names:
-            report[f"{shipped.file}.{shipped.name}"] = shipped_support(shipped, "triton")
+        name = f"{shipped.file}.{shipped.name}"
+        if not names or name in names:
+            report[name] = shipped_support(shipped, "triton")
     print(json.dumps(report))
 
 

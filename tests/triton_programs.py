@@ -218,7 +218,7 @@ def checks() -> dict[str, Callable[[], None]]:
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
     for name in ("any_float", "not_finite"):
         found[f"sums of pairs, {name}"] = lambda name=name: exact_sums(name)  # type: ignore[misc]
-    found["boxes, dropout"] = lambda: same_in_any_order(made["boxes"])
+    found["boxes, dropout"] = lambda: same_in_any_order(made["boxes wider than the grid"])
     return found
 
 
