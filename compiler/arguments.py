@@ -27,7 +27,7 @@ def bind_arguments(
     definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
 ) -> dict[str, Value] | None:
     """The value of every parameter; None after reporting a fault of the arguments."""
-    if env.session.generic and not given and not definition.without_default:
+    if env.account.generic and not given and not definition.without_default:
         return {}
     matched = match_arguments(definition, name, given, env)
     if matched is None:
@@ -39,7 +39,7 @@ def bind_arguments(
         return None
     # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
     asked = definition.formals
-    if env.session.generic:
+    if env.account.generic:
         asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
     for formal in constants_first(asked):
         if formal.name in matched:
@@ -83,9 +83,9 @@ def match_arguments(
         target = keyword.name if keyword is not None else definition.formals[place].name
         if target not in formals:
             assert keyword is not None
-            helps, edits = env.session.reports.meant(target, formals, keyword.span)
+            helps, edits = env.account.reports.meant(target, formals, keyword.span)
             message = f"`{name.name}` has no parameter `{target}`"
-            notes = () if helps or env.session.reports.full else (_signature(definition, name),)
+            notes = () if helps or env.account.reports.full else (_signature(definition, name),)
             env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif target in matched:
@@ -129,7 +129,7 @@ def default_value(
     assert formal.default is not None
     assert formal.type is not None
     # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
-    inner = Environment(definition.scope, env.session, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    inner = Environment(definition.scope, env.account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
     value = evaluate(formal.default, inner)
     return taken_as(formal, value, formal.default, inner, values, sizes)
 
@@ -306,7 +306,7 @@ def _literal(
     """A list as the contents of a table."""
     assert formal.type is not None
     assert formal.type.element != "index"
-    if env.session.reports.full:  # whatever is wrong with it is one of too many
+    if env.account.reports.full:  # whatever is wrong with it is one of too many
         return None
     element, axes = formal.type.element, len(wanted)
     if (element, axes) not in value.contents:
@@ -331,9 +331,9 @@ def _literal(
             return None
         sized = dimension.kind in ("free", "fixed")
         final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
-    if contents is _UNKNOWN or env.session.generic:
+    if contents is _UNKNOWN or env.account.generic:
         return TableValue(formal.name, formal.type.element, tuple(final))
-    return literal_table(env.session, formal.name, formal.type.element, tuple(final), contents, node.span)
+    return literal_table(env.account, formal.name, formal.type.element, tuple(final), contents, node.span)
 
 
 _UNKNOWN: Any = ("not known yet",)
@@ -395,8 +395,8 @@ def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) ->
 def members_of(value: ConstantSet, node: t.Expression, env: Environment) -> frozenset[int]:
     """A known set, member by member. Raises Stopped where that is past a limit."""
     if value.size > limits.NODES:
-        env.session.overflow(node.span)
-    if not env.session.reports.may_keep(value.size):
+        env.account.overflow(node.span)
+    if not env.account.reports.may_keep(value.size):
         message = f"the sets of this text come to more than {limits.MEMBERS:,} members, the most that there may be"
-        raise Stopped(Diagnostic("too-large", message, at(node.span), env.session.led_here(node.span)))
+        raise Stopped(Diagnostic("too-large", message, at(node.span), env.account.led_here(node.span)))
     return frozenset(members(value.runs or ()))

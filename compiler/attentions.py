@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from . import advice
 from . import tree as t
 from .arguments import constants_first, stand_in
-from .context import MASK, SCALE, SCORE, SINK, Environment, Local, Place, Session
+from .context import MASK, SCALE, SCORE, SINK, Account, Environment, Local, Place
 from .diagnostics import Span
 from .expressions import body_positions, pattern, read_locals, scalar
 from .ir import DEFAULT_SCALE, LOGIT, Const, Expr
@@ -24,34 +24,34 @@ def check_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
     """Report the faults of local names that nothing has used."""
     for binding in bindings:
         value = env.local.get(binding.name.name)
-        if isinstance(value, Local) and binding.name.name not in env.session.used:
-            env.session.reports.extend(value.faults)
+        if isinstance(value, Local) and binding.name.name not in env.account.used:
+            env.account.reports.extend(value.faults)
 
 
 def attention_of(
     node: t.Attention,
     scope: Scope,
-    session: Session,
+    account: Account,
     values: Mapping[str, Value | None],
     positions: Mapping[str, Scalar],
 ) -> AttentionValue | None:
     """An attention with its parameters filled in; None after reporting what is wrong with it."""
-    fields = _fields(node, session)
+    fields = _fields(node, account)
     parts: dict[str, Scalar | None] = {}
     for name, place in _PLACES.items():
         if name not in fields:
             continue
-        env = Environment(scope, session, place, dict(values), positions)
+        env = Environment(scope, account, place, dict(values), positions)
         read_locals(node.locals, env)
         if name == "mask":
             parts[name] = pattern(fields[name].value, env, "a mask is a condition")
         else:
             parts[name] = _float(fields[name].value, env)
-    if session.generic:
-        used = set(session.used)
-        env = Environment(scope, session, SCORE, dict(values), positions)
+    if account.generic:
+        used = set(account.used)
+        env = Environment(scope, account, SCORE, dict(values), positions)
         read_locals(node.locals, env)
-        session.used = used
+        account.used = used
         check_locals(node.locals, env)
     if "mask" not in parts or None in parts.values():
         return None
@@ -61,9 +61,9 @@ def attention_of(
     )
 
 
-def _fields(node: t.Attention, session: Session) -> dict[str, t.Binding]:
+def _fields(node: t.Attention, account: Account) -> dict[str, t.Binding]:
     fields: dict[str, t.Binding] = {}
-    env = Environment(Scope(), session, MASK, {}, {})
+    env = Environment(Scope(), account, MASK, {}, {})
     for field in node.fields:
         name = field.name.name
         if name in fields:
@@ -94,16 +94,16 @@ def applied(
     if isinstance(node, t.Pattern):
         return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
     assert isinstance(node, t.Attention)
-    session = env.session
+    account = env.account
     key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
-    if key not in session.memory:
-        session.trail.append(span)
-        value = attention_of(node, definition.scope, session, values, body_positions(env))
-        session.trail.pop()
+    if key not in account.memory:
+        account.trail.append(span)
+        value = attention_of(node, definition.scope, account, values, body_positions(env))
+        account.trail.pop()
         if value is None:
             return None
-        session.memory[key] = value
-    found: AttentionValue = session.memory[key]
+        account.memory[key] = value
+    found: AttentionValue = account.memory[key]
     return found
 
 
@@ -117,9 +117,9 @@ def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
     return {formal.name: values.get(formal.name) for formal in formals}
 
 
-def layer_positions(session: Session, layer: int | None, layers: int | None) -> dict[str, Scalar]:
+def layer_positions(account: Account, layer: int | None, layers: int | None) -> dict[str, Scalar]:
     """``layer`` and ``layers`` as constants, known or not."""
     return {
-        name: session.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
+        name: account.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
         for name, value in (("layer", layer), ("layers", layers))
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from . import advice
 from . import tree as t
 from .arguments import stand_in, taken_as
 from .attentions import attention_of, check_locals, layer_positions, unknowns
-from .context import CONSTANT, MASK, Environment, Session, Stopped
+from .context import CONSTANT, MASK, Account, Environment, Local, Stopped
 from .expressions import constant_value, evaluate, pattern, read_locals
 from .ir import Const, Type
 from .models import check_model
@@ -19,7 +21,7 @@ from .values import Scalar, Value
 def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
     """Check one declaration, after all that it uses."""
     own = Reports(reports)
-    session = Session(own, generic=True)
+    account = Account(own, generic=True)
     formals: tuple[Formal, ...] = ()
     kind: Type | None = None
     value: Value | None = None
@@ -28,11 +30,11 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
             value = _constant(node, scope, own, reports)
         else:
             formals = _formals(node, scope, own)
-            kind = _body(node, formals, scope, session)
+            kind = _body(node, formals, scope, account)
     except Stopped as stopped:
         own.add(stopped.diagnostic)
     reports.absorb(own)
-    reports.steps += session.steps
+    reports.steps += account.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
         faulty = True  # for want of something whose fault is reported elsewhere
@@ -43,14 +45,14 @@ def _constant(node: t.Constant, scope: Scope, reports: Reports, file: Reports) -
     """A constant is known as soon as it is checked; every branch of it is looked at first."""
     value: Value | None = None
     for generic in (True, False):
-        session = Session(reports, generic)
+        account = Account(reports, generic)
         try:
-            value = constant_value(node.value, Environment(scope, session, CONSTANT, {}, {}))
+            value = constant_value(node.value, Environment(scope, account, CONSTANT, {}, {}))
         finally:
             if generic:
-                file.steps += session.steps
+                file.steps += account.steps
             else:
-                file.fill(session.steps, node.span)
+                file.fill(account.steps, node.span)
         if value is None or not file.may_fill:
             return None
     return value
@@ -74,10 +76,11 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
                 Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
             )
         seen.add(parameter.name.name)
-    session = Session(reports, generic=True)
+    account = Account(reports, generic=True)
     values: dict[str, Value] = {}
-    env = Environment(scope, session, CONSTANT, values, {})  # type: ignore[arg-type]
-    session.later = {formal.name: formal.span for formal in formals}
+    # The same dictionary, so that each default sees the parameters before it.
+    env = Environment(scope, account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    account.later = {formal.name: formal.span for formal in formals}
     for formal in formals:
         if formal.default is not None:
             value = evaluate(formal.default, env)
@@ -85,7 +88,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
         known = stand_in(formal, values)
         if known is not None:
             values[formal.name] = known
-        session.later.pop(formal.name, None)
+        account.later.pop(formal.name, None)
     return tuple(formals)
 
 
@@ -94,7 +97,7 @@ def _size(
 ) -> int | str | None:
     """What a name means as a dimension: the size that a constant has, or a free size."""
     name = str(dimension.value)
-    env = Environment(scope, Session(reports, generic=True), CONSTANT, {}, {})
+    env = Environment(scope, Account(reports, generic=True), CONSTANT, {}, {})
     if name in parameters:
         kind = parameters[name].type
         written = kind.span.source.text[kind.span.start : kind.span.end]
@@ -120,22 +123,22 @@ def _size(
 
 
 def _body(
-    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, session: Session
+    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, account: Account
 ) -> Type | None:
     """Check what a declaration says; the kind that a pattern is of."""
     values = unknowns(formals)
-    positions = layer_positions(session, None, None)
+    positions = layer_positions(account, None, None)
     match node:
         case t.Pattern():
-            env = Environment(scope, session, MASK, dict(values), positions)
+            env = Environment(scope, account, MASK, dict(values), positions)
             read_locals(node.locals, env)
             result = pattern(node.body, env, "a pattern is a condition")
             check_locals(node.locals, env)
             return None if result is None else result.kind
         case t.Attention():
-            attention_of(node, scope, session, values, positions)
+            attention_of(node, scope, account, values, positions)
         case t.Model():
-            check_model(node, Environment(scope, session, CONSTANT, dict(values), {}))
+            check_model(node, Environment(scope, account, CONSTANT, dict(values), {}))
     return None
 
 

@@ -56,7 +56,7 @@ class Local:
 
 
 @dataclass
-class Session:
+class Account:
     """The account of one declaration that is checked by itself (``generic``), or filled in with values."""
 
     reports: Reports
@@ -125,7 +125,7 @@ class Environment:
     """What names mean at one place. ``local`` grows while a `where` is read, and during a comprehension."""
 
     scope: Scope
-    session: Session
+    account: Account
     place: Place
     local: dict[str, Value | Local | None]
     positions: Mapping[str, Scalar]  # those that are constants here
@@ -142,12 +142,12 @@ class Environment:
         edits: tuple[Edit, ...] = (),
     ) -> None:
         """Report, with the applications that led here. Returns None, the value of what has a fault."""
-        related = (*related, *self.session.led_here(span))
-        self.session.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
+        related = (*related, *self.account.led_here(span))
+        self.account.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
 
     def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
         """A node; None after reporting a number that is too large."""
-        result = self.session.build(constructor, parts, span)
+        result = self.account.build(constructor, parts, span)
         inside = result.args if isinstance(result, Apply) else (result,)
         for part in inside:
             if isinstance(part, Const) and not _fits(part.value):
@@ -159,7 +159,7 @@ class Environment:
         return result
 
     def at(self, place: Place) -> Environment:
-        return Environment(self.scope, self.session, place, self.local, self.positions)
+        return Environment(self.scope, self.account, place, self.local, self.positions)
 
 
 def _fits(value: bool | int | float) -> bool:
@@ -169,23 +169,23 @@ def _fits(value: bool | int | float) -> bool:
 
 
 def literal_table(
-    session: Session, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
+    account: Account, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
 ) -> TableValue:
     """A table whose contents the text gives. Equal contents are one table."""
     short = ("table", id(value), element, dimensions)
-    if short not in session.memory:
+    if short not in account.memory:
         key = (element, dimensions, _typed(value))
-        table = session.tables.get(key)
+        table = account.tables.get(key)
         if table is None:
-            number = session.numbers.get(name, 0)
+            number = account.numbers.get(name, 0)
             free = name if number == 0 else f"{name} {number + 1}"
-            while free in session.taken:
+            while free in account.taken:
                 number, free = number + 1, f"{name} {number + 2}"
-            session.numbers[name] = number
-            session.taken.add(free)
-            table = session.tables[key] = Table(free, element, dimensions, value=value, span=span)
-        session.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
-    found: TableValue = session.memory[short][1]
+            account.numbers[name] = number
+            account.taken.add(free)
+            table = account.tables[key] = Table(free, element, dimensions, value=value, span=span)
+        account.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
+    found: TableValue = account.memory[short][1]
     return found
 
 

@@ -36,7 +36,7 @@ def _place(env: Environment, part: t.Expression, found: ListValue, index: Scalar
     """One step into a list. At a place that is not known yet it is like any other entry."""
     if not isinstance(index.expr, Const):
         entry = found.items[0] if found.items else None
-        return env.session.unknown(entry.kind, constant=True) if isinstance(entry, Scalar) else entry
+        return env.account.unknown(entry.kind, constant=True) if isinstance(entry, Scalar) else entry
     place = int(index.expr.value)
     if 0 <= place < len(found.items):
         return found.items[place]
@@ -57,7 +57,7 @@ def chosen_entry(env: Environment, node: t.Indexed, found: TableValue, indices: 
         if not is_integer(env, part, index, "an int as an index"):
             continue
         assert index is not None
-        unsettled = env.session.generic and isinstance(index.expr, Entry)  # an `index` may still turn out to be `q`
+        unsettled = env.account.generic and isinstance(index.expr, Entry)  # an `index` may still turn out to be `q`
         if dimension.kind == "query" and index.expr != Q and not unsettled:
             message = f"a `query` dimension is indexed by `q` itself, but {words(part.span)} is something else"
             notes = ("the table has a row for each query of the call, wherever the first one stands",)

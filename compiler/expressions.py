@@ -12,7 +12,7 @@ from typing import Any
 from . import advice, fold, limits
 from . import tree as t
 from .arguments import bind_arguments
-from .context import CONSTANT, MASK, Environment, Local, Session, position
+from .context import CONSTANT, MASK, Account, Environment, Local, position
 from .entries import chosen_entry, item, number_of
 from .ir import FALSE, LOGIT, TRUE, Const
 from .names import definition_of
@@ -39,13 +39,13 @@ from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 def evaluate(node: t.Expression, env: Environment) -> Value | None:
     """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
-    session = env.session
-    session.visits += 1
-    if session.visits > limits.NODES or session.depth > limits.FILLED_NESTING:
-        session.past(node.span)
-    session.depth += 1
+    account = env.account
+    account.visits += 1
+    if account.visits > limits.NODES or account.depth > limits.FILLED_NESTING:
+        account.past(node.span)
+    account.depth += 1
     value = _HANDLERS[type(node)](node, env)
-    session.depth -= 1
+    account.depth -= 1
     return value
 
 
@@ -99,8 +99,8 @@ def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scala
 
 def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
     """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
-    outside = env.session.reports
-    env.session.later = {binding.name.name: binding.name.span for binding in bindings}
+    outside = env.account.reports
+    env.account.later = {binding.name.name: binding.name.span for binding in bindings}
     for binding in bindings:
         name = binding.name
         if name.name in env.local:
@@ -109,13 +109,13 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
                 "hidden-name", message, name.span, notes=("a local name may hide a declaration, never another one",)
             )
             continue
-        env.session.reports = Reports(outside)
+        env.account.reports = Reports(outside)
         value = evaluate(binding.value, env)
-        faults = tuple(env.session.reports.found)
-        env.session.reports = outside
-        env.session.later.pop(name.name, None)
+        faults = tuple(env.account.reports.found)
+        env.account.reports = outside
+        env.account.later.pop(name.name, None)
         env.local[name.name] = Local(value, faults)
-    env.session.later = {}
+    env.account.later = {}
 
 
 # Leaves and names
@@ -165,8 +165,8 @@ def _local(name: str, env: Environment) -> Value | None:
         return missing
     value = env.local[name]
     if isinstance(value, Local):
-        env.session.used.add(name)
-        env.session.reports.extend(value.faults)
+        env.account.used.add(name)
+        env.account.reports.extend(value.faults)
         return value.value
     return value
 
@@ -200,7 +200,7 @@ def _comparison(node: t.Comparison, env: Environment) -> Value | None:
 
 
 def _junction(node: t.Junction, env: Environment) -> Value | None:
-    if env.session.generic:
+    if env.account.generic:
         return joined(env, node, _several(node.parts, env))
     settled = FALSE if node.word == "and" else TRUE
     values: list[Scalar | None] = []
@@ -221,13 +221,13 @@ def _not(node: t.Not, env: Environment) -> Value | None:
     if not is_condition(env, node.operand, value, "`not` takes a condition"):
         return None
     assert value is not None
-    return Scalar("bool", env.session.build(fold.negation, (value.expr,), node.span), value.constant)
+    return Scalar("bool", env.account.build(fold.negation, (value.expr,), node.span), value.constant)
 
 
 def _conditional(node: t.Conditional, env: Environment) -> Value | None:
     condition = scalar(node.condition, env)
     good = is_condition(env, node.condition, condition, "after `if` stands a condition")
-    if not env.session.generic and condition is not None and good and isinstance(condition.expr, Const):
+    if not env.account.generic and condition is not None and good and isinstance(condition.expr, Const):
         return evaluate(node.then if condition.expr.value else node.otherwise, env)
     then, otherwise = evaluate(node.then, env), evaluate(node.otherwise, env)
     if condition is None or not good or then is None or otherwise is None:
@@ -321,11 +321,11 @@ def _comprehension(node: t.Comprehension, env: Environment) -> Value | None:
         notes = ("a local name may hide a declaration, never another one",)
         env.fault("hidden-name", f"`{name}` is a name here already", node.name.span, notes=notes)
         return None
-    if env.session.generic or over is None or over.runs is None:
-        return _summary(node, env, [_body(node, env, env.session.unknown("int", constant=True))], generic=True)
+    if env.account.generic or over is None or over.runs is None:
+        return _summary(node, env, [_body(node, env, env.account.unknown("int", constant=True))], generic=True)
     if over.size > limits.NODES:
         helps = (f"`{over.parameter}` has {over.size:,} members",) if over.parameter else ()
-        env.session.overflow(node.domain.span, helps)
+        env.account.overflow(node.domain.span, helps)
     values = [_body(node, env, Scalar("int", Const(i), True)) for i in members(over.runs)]
     return _summary(node, env, values, generic=False)
 
@@ -345,7 +345,7 @@ def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None
             return None
         combine = fold.disjunction if node.function == "any" else fold.conjunction
         known = [value for value in parts if value is not None]
-        expr = env.session.build(combine, tuple(value.expr for value in known), node.span)
+        expr = env.account.build(combine, tuple(value.expr for value in known), node.span)
         return Scalar("bool", expr, all(value.constant for value in known))
     if any(value is None for value in values):
         return None
@@ -354,11 +354,11 @@ def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None
     first = values[0]
     assert first is not None
     if generic and first.kind in PATTERNS:
-        return env.session.unknown("count")
+        return env.account.unknown("count")
     if generic:
-        return env.session.unknown(first.kind, first.constant)
+        return env.account.unknown(first.kind, first.constant)
     if first.kind in PATTERNS:
-        expr = env.session.build(fold.plus, tuple(value.expr for value in values if value is not None), node.span)
+        expr = env.account.build(fold.plus, tuple(value.expr for value in values if value is not None), node.span)
         return Scalar("count", expr)
     signs = ("+",) * (len(values) - 1)
     return summed(env, t.Arithmetic((node.body,) * len(values), signs, node.span), values)
@@ -366,8 +366,8 @@ def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None
 
 def _nothing(node: t.Comprehension, env: Environment) -> Value | None:
     """The sum of none: 0 of numbers, and of patterns what keeps nothing."""
-    quiet = Environment(env.scope, Session(Reports(), generic=True), env.place, env.local, env.positions)
-    kind = _body(node, quiet, quiet.session.unknown("int", constant=True))
+    quiet = Environment(env.scope, Account(Reports(), generic=True), env.place, env.local, env.positions)
+    kind = _body(node, quiet, quiet.account.unknown("int", constant=True))
     if kind is None or kind.kind in PATTERNS:
         return Scalar("count", FALSE)
     return Scalar(kind.kind, Const(0.0 if kind.kind == "float" else 0), True)
@@ -449,29 +449,29 @@ def argument_values(
 def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: Environment) -> Scalar | None:
     """The body of a pattern with its parameters filled in."""
     assert isinstance(definition.node, t.Pattern)
-    session = env.session
-    if session.generic:
-        return session.unknown(definition.kind or "bool")
+    account = env.account
+    if account.generic:
+        return account.unknown(definition.kind or "bool")
     key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
-    if key in session.memory:
-        found: Scalar | None = session.memory[key]
+    if key in account.memory:
+        found: Scalar | None = account.memory[key]
         return found
-    session.trail.append(node.span)
-    session.depth += 1
-    result = body_value(definition, values, session, body_positions(env))
-    session.depth -= 1
-    session.trail.pop()
+    account.trail.append(node.span)
+    account.depth += 1
+    result = body_value(definition, values, account, body_positions(env))
+    account.depth -= 1
+    account.trail.pop()
     if result is not None:  # a fault is reported wherever it is met: some meetings do not count
-        session.memory[key] = result
+        account.memory[key] = result
     return result
 
 
 def body_value(
-    definition: Definition, values: Mapping[str, Value], session: Session, positions: Mapping[str, Scalar]
+    definition: Definition, values: Mapping[str, Value], account: Account, positions: Mapping[str, Scalar]
 ) -> Scalar | None:
     """What a pattern keeps, its parameters filled in."""
     assert isinstance(definition.node, t.Pattern)
-    env = Environment(definition.scope, session, MASK, dict(values), positions)
+    env = Environment(definition.scope, account, MASK, dict(values), positions)
     read_locals(definition.node.locals, env)
     return pattern(definition.node.body, env, "a pattern is a condition")
 

@@ -12,7 +12,7 @@ from . import limits
 from . import tree as t
 from .arguments import constants_first, default_value, dimensions_of, members_of
 from .attentions import attention_of, layer_positions
-from .context import MASK, Environment, Session
+from .context import MASK, Account, Environment
 from .diagnostics import ArgumentError, Diagnostic, Label, nearest
 from .expressions import body_value, evaluate
 from .ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
@@ -27,76 +27,76 @@ from .values import AttentionValue, ConstantSet, ListValue, Scalar, TableValue, 
 def bind_definition(definition: Definition, constants: Mapping[str, object]) -> Attention | Model:
     """Fill in constants given from Python. Raises AttnError; ArgumentError where a constant does not fit."""
     reports = Reports()
-    session = Session(reports, generic=False)
+    account = Account(reports, generic=False)
     given = _given(definition, constants)
-    values = parameter_values(definition, given, session)
-    bound = None if values is None else filled(definition, values, session)
+    values = parameter_values(definition, given, account)
+    bound = None if values is None else filled(definition, values, account)
     reports.check()
     assert bound is not None, "a fault without a report"
     return bound
 
 
-def filled(definition: Definition, values: Mapping[str, Value], session: Session) -> Attention | Model | None:
+def filled(definition: Definition, values: Mapping[str, Value], account: Account) -> Attention | Model | None:
     """The attention or model of a declaration, every parameter given a value; None after reporting a fault."""
-    parameters = parameter_tables(definition, values, session)
+    parameters = parameter_tables(definition, values, account)
     node = definition.node
     if isinstance(node, t.Model):
-        layers = fill_model(definition, values, session)
-        return None if layers is None else _model(definition.name, layers, parameters, session)
-    value = attention_value(definition, values, session)
-    return None if value is None else assembled(definition.name, value, parameters, session)
+        layers = fill_model(definition, values, account)
+        return None if layers is None else _model(definition.name, layers, parameters, account)
+    value = attention_value(definition, values, account)
+    return None if value is None else assembled(definition.name, value, parameters, account)
 
 
 def attention_value(
-    definition: Definition, values: Mapping[str, Value], session: Session, layer: int = 0, layers: int = 1
+    definition: Definition, values: Mapping[str, Value], account: Account, layer: int = 0, layers: int = 1
 ) -> AttentionValue | None:
     """A pattern or an attention at one layer; None after reporting a fault."""
-    positions = layer_positions(session, layer, layers)
+    positions = layer_positions(account, layer, layers)
     node = definition.node
     if isinstance(node, t.Attention):
-        return attention_of(node, definition.scope, session, values, positions)
-    mask = body_value(definition, values, session, positions)
+        return attention_of(node, definition.scope, account, values, positions)
+    mask = body_value(definition, values, account, positions)
     return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
 
 
 def assembled(
-    name: str, value: AttentionValue, parameters: tuple[Table, ...], session: Session, others: Iterable[Expr] = ()
+    name: str, value: AttentionValue, parameters: tuple[Table, ...], account: Account, others: Iterable[Expr] = ()
 ) -> Attention:
     """An attention with its tables: every run-time parameter, and the given contents that it or ``others`` read."""
     exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
     read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
-    literal = tuple(table for table in session.tables.values() if table.name in read)
+    literal = tuple(table for table in account.tables.values() if table.name in read)
     return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literal))
 
 
-def _model(name: str, layers: Layers, parameters: tuple[Table, ...], session: Session) -> Model:
+def _model(name: str, layers: Layers, parameters: tuple[Table, ...], account: Account) -> Model:
     made: dict[AttentionValue, Attention] = {}
     for value in layers.values:
         if value not in made:
-            layer = assembled(value.name, value, parameters, session)
+            layer = assembled(value.name, value, parameters, account)
             made[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
     return Model(name, layers.heads, tuple(made[value] for value in layers.values))
 
 
 def parameter_tables(
-    definition: Definition, values: Mapping[str, Value], session: Session, given: Collection[str] = ()
+    definition: Definition, values: Mapping[str, Value], account: Account, given: Collection[str] = ()
 ) -> tuple[Table, ...]:
     """The tables that a call gives by name: every run-time parameter but those that the text has ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
         if isinstance(value, TableValue) and formal.name not in given and formal.type and formal.type.run_time:
-            default = None if formal.default is None else _default(formal, definition, values, session.reports)
+            default = None if formal.default is None else _default(formal, definition, values, account.reports)
             tables.append(Table(value.name, value.element, value.dimensions, default=default, span=formal.span))
     return tuple(tables)
 
 
 def _default(formal: Formal, definition: Definition, values: Mapping[str, Value], reports: Reports) -> Literal_ | None:
-    session = Session(Reports(reports), generic=False)
-    env = Environment(definition.scope, session, MASK, {}, {})
+    account = Account(Reports(reports), generic=False)
+    env = Environment(definition.scope, account, MASK, {}, {})
     value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, evaluate)
     if isinstance(value, TableValue):
-        return next((table.value for table in session.tables.values() if table.name == value.name), None)
+        return next((table.value for table in account.tables.values() if table.name == value.name), None)
     if isinstance(value, ConstantSet) and formal.default is not None:
         return members_of(value, formal.default, env)
     return None if value is None else literal(value)
@@ -117,10 +117,10 @@ def literal(value: Value) -> Literal_:
 # Parameters from Python
 
 
-def parameter_values(definition: Definition, given: Mapping[str, Value], session: Session) -> dict[str, Value] | None:
+def parameter_values(definition: Definition, given: Mapping[str, Value], account: Account) -> dict[str, Value] | None:
     """Every parameter's value: constants as given or by default, run-time data standing for itself."""
-    env = Environment(definition.scope, session, MASK, {}, {})
-    session.taken.update(formal.name for formal in definition.formals)
+    env = Environment(definition.scope, account, MASK, {}, {})
+    account.taken.update(formal.name for formal in definition.formals)
     values: dict[str, Value] = {}
     for formal in constants_first(definition.formals):
         if formal.type is None:

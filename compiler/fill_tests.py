@@ -9,7 +9,7 @@ from . import limits
 from . import tree as t
 from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, taken_as
 from .attentions import layer_positions
-from .context import CONSTANT, MASK, SETTING, TEST, Environment, Session, Stopped
+from .context import CONSTANT, MASK, SETTING, TEST, Account, Environment, Stopped
 from .diagnostics import Edit, Span
 from .expressions import constant_integer, evaluate, pattern
 from .extent import Extent
@@ -30,19 +30,19 @@ _TITLE = 100
 def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
     """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
     own = Reports(reports)
-    session = Session(own, generic=False)
+    account = Account(own, generic=False)
     try:
-        found = tuple(_fill(node, scope, session))
+        found = tuple(_fill(node, scope, account))
     except Stopped as stopped:
         own.add(stopped.diagnostic)
         found = ()
     reports.absorb(own)
-    reports.fill(session.steps, node.span)
+    reports.fill(account.steps, node.span)
     return () if own.found else found
 
 
-def _fill(node: t.Test, scope: Scope, session: Session) -> Iterator[BoundTest]:
-    env = Environment(scope, session, TEST, {}, {})
+def _fill(node: t.Test, scope: Scope, account: Account) -> Iterator[BoundTest]:
+    env = Environment(scope, account, TEST, {}, {})
     settings = _settings(node, env)
     name = node.application.name
     definition = definition_of(name, env, "a pattern, an attention or a model")
@@ -56,23 +56,23 @@ def _fill(node: t.Test, scope: Scope, session: Session) -> Iterator[BoundTest]:
         return
     for setting, value in _subjects(node, definition, values, settings, env):
         checks = list(_checks(node, setting, values, env))
-        if session.reports.found or value is None:
+        if account.reports.found or value is None:
             return
-        if setting.extent is not None and not _given_tables_fit(setting.extent, session, env):
+        if setting.extent is not None and not _given_tables_fit(setting.extent, account, env):
             return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
-        tables = () if setting.extent else parameter_tables(definition, values, session, _given(node, definition))
-        subject = assembled(definition.name, value, tables, session, operands)
+        tables = () if setting.extent else parameter_tables(definition, values, account, _given(node, definition))
+        subject = assembled(definition.name, value, tables, account, operands)
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
         )
 
 
-def _given_tables_fit(extent: Extent, session: Session, env: Environment) -> bool:
+def _given_tables_fit(extent: Extent, account: Account, env: Environment) -> bool:
     """Whether the tables that a test gives are as long as its numbers say; reported if not."""
     known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
     good = True
-    for table in session.tables.values():
+    for table in account.tables.values():
         level = table.value
         for dimension in table.dimensions:
             if not isinstance(level, tuple):
@@ -117,7 +117,7 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
         name = setting.name.name
         value = constant_integer(setting.value, env.at(CONSTANT), f"a constant int as `{name}`")
         if name not in _SETTINGS:
-            helps, edits = env.session.reports.meant(name, _SETTINGS, setting.name.span)
+            helps, edits = env.account.reports.meant(name, _SETTINGS, setting.name.span)
             notes = (f"there are {listed([f'`{word}`' for word in _SETTINGS], 'and')}",)
             message = f"`{name}` is no setting of a test"
             env.fault("unknown-setting", message, setting.name.span, notes=notes, helps=helps, edits=edits)
@@ -188,14 +188,14 @@ def _subjects(
     if layer is None or head is None or (node.settings is not None and extent is None):
         return
     setting = _Setting(extent, head, heads if extent else None, layer, layers)
-    yield setting, attention_value(definition, values, env.session, layer, layers)
+    yield setting, attention_value(definition, values, env.account, layer, layers)
 
 
 def _layers(
     node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: Environment
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
     assert isinstance(definition.node, t.Model)
-    inner = Environment(definition.scope, env.session, CONSTANT, dict(values), {})
+    inner = Environment(definition.scope, env.account, CONSTANT, dict(values), {})
     sizes = model_sizes(definition.node, inner)
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return
@@ -210,7 +210,7 @@ def _layers(
     extent = _extent(node, settings, sizes.heads, env) if node.settings is not None else None
     if layer is None or head is None or (node.settings is not None and extent is None):
         return
-    found = fill_model(definition, values, env.session, None if extent is None else layer)
+    found = fill_model(definition, values, env.account, None if extent is None else layer)
     if found is None:
         return
     seen: set[AttentionValue] = set()
@@ -225,14 +225,14 @@ def _values(
     node: t.Test, definition: Definition, settings: Mapping[str, int], env: Environment
 ) -> dict[str, Value] | None:
     """The subject's parameters: given, by default, or for all n standing for themselves."""
-    positions = layer_positions(env.session, settings.get("layer", 0), settings.get("layers", 1))
-    here = Environment(env.scope, env.session, TEST, {}, positions)
+    positions = layer_positions(env.account, settings.get("layer", 0), settings.get("layers", 1))
+    here = Environment(env.scope, env.account, TEST, {}, positions)
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
     if matched is None or definition.ill_typed:
         return None
-    env.session.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
+    env.account.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}
     sizes: dict[str, Dimension] = {}
     for formal in constants_first(definition.formals):
@@ -263,13 +263,13 @@ def _given(node: t.Test, definition: Definition) -> set[str]:
 
 def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: Environment) -> Iterator[Check]:
     """The checks with their operands; those that have a fault are left out."""
-    positions = layer_positions(env.session, setting.layer, setting.layers)
-    claims = Environment(env.scope, env.session, MASK, dict(values), positions)
+    positions = layer_positions(env.account, setting.layer, setting.layers)
+    claims = Environment(env.scope, env.account, MASK, dict(values), positions)
     sizes = dict(positions)
     if setting.extent is not None:
         known = {"n": setting.extent.n, "heads": setting.extent.heads, "head": setting.head}
         sizes |= {name: Scalar("int", Const(value), True) for name, value in known.items()}
-    numbers = Environment(env.scope, env.session, SETTING, {}, sizes)
+    numbers = Environment(env.scope, env.account, SETTING, {}, sizes)
     for check in node.checks:
         if not isinstance(check, t.Claim) and setting.extent is None:
             helps = ("write `at n = 8` to look at one length",)
@@ -287,7 +287,7 @@ def _check(check: t.Check, claims: Environment, numbers: Environment) -> Check |
             if node is not None:
                 quiet = Environment(
                     claims.scope,
-                    Session(claims.session.reports, generic=True),
+                    Account(claims.account.reports, generic=True),
                     MASK,
                     dict(claims.local),
                     claims.positions,

@@ -9,7 +9,7 @@ from itertools import islice
 from . import advice, fold, limits
 from . import tree as t
 from .attentions import applied, layer_positions
-from .context import CONSTANT, RULE, Environment, Session
+from .context import CONSTANT, RULE, Account, Environment
 from .diagnostics import Edit, Span
 from .expressions import argument_values, constant_integer, expand, scalar
 from .ir import HEAD, Const, Expr
@@ -64,7 +64,7 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
             env.fault("bad-size", message, first[name].value.span)
             return None
     if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
-        env.session.overflow(first["layers"].span)
+        env.account.overflow(first["layers"].span)
     return Sizes(known["layers"], known["heads"], first["heads"].span)
 
 
@@ -79,9 +79,9 @@ def check_model(node: t.Model, env: Environment) -> None:
         for rule in node.rules:
             if isinstance(rule.value, tuple):
                 owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
-    positions = layer_positions(env.session, None, None)
-    positions |= {"head": env.session.unknown("int", constant=True), "heads": env.session.unknown("int", constant=True)}
-    inner = Environment(env.scope, env.session, RULE, env.local, positions)
+    positions = layer_positions(env.account, None, None)
+    positions |= {"head": env.account.unknown("int", constant=True), "heads": env.account.unknown("int", constant=True)}
+    inner = Environment(env.scope, env.account, RULE, env.local, positions)
     for rule in node.rules:
         for value in [head.value for head in rule.value] if isinstance(rule.value, tuple) else [rule.value]:
             rule_value(value, inner)
@@ -149,7 +149,7 @@ def _claim(
     if taken is not None:
         owner = found.owner(taken)
         assert owner is not None
-        helps, edits = Advice() if env.session.reports.full else _unclaimed(found, first, last, item.span)
+        helps, edits = Advice() if env.account.reports.full else _unclaimed(found, first, last, item.span)
         message = f"{noun} {taken}{whose} has two rules"
         related = (at(owner.span, "first here"),)
         env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
@@ -189,7 +189,7 @@ def _report_gap(found: Owners, count: int, noun: str, whose: str, env: Environme
 
 def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
     """What a rule comes to; None after reporting a fault, and while the model is checked by itself."""
-    env.session.visit(node.span)
+    env.account.visit(node.span)
     if isinstance(node, t.Conditional):
         condition = scalar(node.condition, env)
         if not is_condition(env, node.condition, condition, "after `if` stands a condition"):
@@ -198,7 +198,7 @@ def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
             message = f"a rule is chosen by constants, but {words(node.condition.span)} is known only at run time"
             env.fault("not-constant", message, node.condition.span)
             condition = None
-        if env.session.generic or condition is None:
+        if env.account.generic or condition is None:
             rule_value(node.then, env)
             rule_value(node.otherwise, env)
             return None
@@ -233,7 +233,7 @@ def application_value(
     if definition is None:
         return None
     values = argument_values(definition, name, tuple(arguments), env)
-    if values is None or definition.faulty or env.session.generic:
+    if values is None or definition.faulty or env.account.generic:
         return None
     mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
     return applied(definition, values, mask, env, node.span)
@@ -249,12 +249,12 @@ class Layers:
 
 
 def fill_model(
-    definition: Definition, values: Mapping[str, Value], session: Session, only: int | None = None
+    definition: Definition, values: Mapping[str, Value], account: Account, only: int | None = None
 ) -> Layers | None:
     """The layers of a model with its parameters filled in, or ``only`` one of them; None after reporting a fault."""
     node, scope = definition.node, definition.scope
     assert isinstance(node, t.Model)
-    env = Environment(scope, session, CONSTANT, dict(values), {})
+    env = Environment(scope, account, CONSTANT, dict(values), {})
     sizes = model_sizes(node, env)
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return None
@@ -273,7 +273,7 @@ def fill_model(
         known = [value for value in per_head if value is not None]
         if len(known) < len(per_head):
             return None
-        found.append(_merged(definition.name, known, session, rule.span))
+        found.append(_merged(definition.name, known, account, rule.span))
     return Layers(sizes.heads, sizes.heads_span, tuple(found))
 
 
@@ -283,7 +283,7 @@ def _heads(
     """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
     assert sizes.layers is not None
     assert sizes.heads is not None
-    positions = layer_positions(env.session, layer, sizes.layers)
+    positions = layer_positions(env.account, layer, sizes.layers)
     positions["heads"] = Scalar("int", Const(sizes.heads), True)
     once: dict[int, AttentionValue | None] = {}
     for head in range(sizes.heads):
@@ -293,7 +293,7 @@ def _heads(
             yield once[id(node)]
             continue
         here = {**positions, "head": Scalar("int", Const(head), True)}
-        value = rule_value(node, Environment(env.scope, env.session, RULE, env.local, here))
+        value = rule_value(node, Environment(env.scope, env.account, RULE, env.local, here))
         if not _speaks_of_head(node):
             once[id(node)] = value
         yield value
@@ -309,7 +309,7 @@ def _speaks_of_head(root: t.Expression) -> bool:
     return False
 
 
-def _merged(name: str, heads: Sequence[AttentionValue], session: Session, span: Span) -> AttentionValue:
+def _merged(name: str, heads: Sequence[AttentionValue], account: Account, span: Span) -> AttentionValue:
     """One attention for all heads: where they differ, each part of it chooses by ``head``."""
     distinct = set(heads)
     if len(distinct) == 1:
@@ -319,7 +319,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], session: Session, span: 
         groups: dict[Expr, list[int]] = {}
         for head, value in enumerate(values):
             groups.setdefault(value, []).append(head)
-        return _by_head(list(groups.items()), session, span)
+        return _by_head(list(groups.items()), account, span)
 
     sinks = None
     if any(value.sink is not None for value in heads):
@@ -334,7 +334,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], session: Session, span: 
     )
 
 
-def _by_head(groups: list[tuple[Expr, list[int]]], session: Session, span: Span) -> Expr:
+def _by_head(groups: list[tuple[Expr, list[int]]], account: Account, span: Span) -> Expr:
     """The group's expression that the head belongs to, found by halves."""
     if len(groups) == 1:
         return groups[0][0]
@@ -343,17 +343,17 @@ def _by_head(groups: list[tuple[Expr, list[int]]], session: Session, span: Span)
     lower = [head for _, heads in left for head in heads]
     upper = [head for _, heads in right for head in heads]
     if max(lower) < min(upper):
-        condition = session.build(fold.less, (HEAD, Const(min(upper))), span)
+        condition = account.build(fold.less, (HEAD, Const(min(upper))), span)
     else:
         runs = runs_of((head, head) for head in lower)
-        parts = [_run(low, high, session, span) for low, high in runs]
-        condition = session.build(fold.disjunction, tuple(parts), span)
-    return session.build(fold.choose, (condition, _by_head(left, session, span), _by_head(right, session, span)), span)
+        parts = [_run(low, high, account, span) for low, high in runs]
+        condition = account.build(fold.disjunction, tuple(parts), span)
+    return account.build(fold.choose, (condition, _by_head(left, account, span), _by_head(right, account, span)), span)
 
 
-def _run(low: int, high: int, session: Session, span: Span) -> Expr:
+def _run(low: int, high: int, account: Account, span: Span) -> Expr:
     if low == high:
-        return session.build(fold.equal, (HEAD, Const(low)), span)
-    above = session.build(fold.less_equal, (Const(low), HEAD), span)
-    below = session.build(fold.less_equal, (HEAD, Const(high)), span)
-    return session.build(fold.conjunction, (above, below), span)
+        return account.build(fold.equal, (HEAD, Const(low)), span)
+    above = account.build(fold.less_equal, (Const(low), HEAD), span)
+    below = account.build(fold.less_equal, (HEAD, Const(high)), span)
+    return account.build(fold.conjunction, (above, below), span)

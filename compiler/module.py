@@ -13,7 +13,7 @@ from . import limits
 from . import tree as t
 from .check import define
 from .collector import paused
-from .context import Session, Stopped
+from .context import Account, Stopped
 from .diagnostics import ArgumentError, AttnError, Diagnostic, Source, Span, nearest
 from .fill import bind_definition, bindable, filled, parameter_values
 from .fill_tests import fill_test
@@ -236,18 +236,18 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
         own = Reports(reports)
-        session = Session(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
-        started = session.steps
+        account = Account(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
+        started = account.steps
         try:
-            values = parameter_values(definition, {}, session)
+            values = parameter_values(definition, {}, account)
             if values is not None:
-                filled(definition, values, session)
+                filled(definition, values, account)
         except Stopped as stopped:
-            if started == 0 or session.visits <= limits.NODES:  # else it is only that no more work was left
+            if started == 0 or account.visits <= limits.NODES:  # else it is only that no more work was left
                 own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
         reports.absorb(own)
-        left -= session.steps - started
+        left -= account.steps - started
 
 
 def _declaration(definition: Definition) -> Declaration:

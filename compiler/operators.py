@@ -37,7 +37,7 @@ def made(
 def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
     if value.kind == "float":
         return value
-    return Scalar("float", env.session.build(fold.to_float, (value.expr,), span), value.constant)
+    return Scalar("float", env.account.build(fold.to_float, (value.expr,), span), value.constant)
 
 
 def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
@@ -149,7 +149,7 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
     if kind == "float":
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
-            signed.append(env.session.build(fold.neg, (term,), node.span) if sign == "-" else term)
+            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
         total = env.build(fold.add, *signed, span=node.span)
     elif len(terms) > _LONG:
         plus = [terms[0], *(term for sign, term in zip(node.signs, terms[1:], strict=True) if sign == "+")]
@@ -222,7 +222,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             env.fault("bad-divisor", message, nodes[1].span, helps=helps)
             return None
         if not isinstance(second.expr, Const):  # a parameter, of which only the type is known yet
-            return env.session.unknown("int", first.constant)
+            return env.account.unknown("int", first.constant)
         divisor = int(second.expr.value)
         if divisor < 1:
             told = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
@@ -264,7 +264,7 @@ def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar
             return None
     kind: Type = "int" if base.kind == exponent.kind == "int" else "float"
     if not isinstance(base.expr, Const) or not isinstance(exponent.expr, Const):
-        return env.session.unknown(kind, constant=True)
+        return env.account.unknown(kind, constant=True)
     left, right = base.expr.value, exponent.expr.value
     if kind == "int" and right < 0 and env.place.floats:
         kind, left = "float", float(left)

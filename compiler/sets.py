@@ -62,14 +62,14 @@ def membership(env: Environment, node: t.Comparison, element: Scalar | None, con
     found = _contains(env, node, element, container)
     if found is None or node.signs[0] == "in":
         return found
-    return Scalar("bool", env.session.build(fold.negation, (found.expr,), node.span), found.constant)
+    return Scalar("bool", env.account.build(fold.negation, (found.expr,), node.span), found.constant)
 
 
 def _contains(env: Environment, node: t.Comparison, element: Scalar, container: Value) -> Scalar | None:
     x, span = element.expr, node.span
     match container:
         case ConstantSet(runs=None):
-            return env.session.unknown("bool", element.constant)
+            return env.account.unknown("bool", element.constant)
         case ConstantSet(runs=runs, parameter=parameter) if runs is not None:
             if isinstance(x, Const):
                 place = bisect_right(runs, x.value, key=itemgetter(0))
@@ -79,9 +79,9 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
                 helps: tuple[str, ...] = (
                     (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
                 )
-                env.session.overflow(span, helps)
-            if env.session.generic and len(runs) > _LOOKED_AT:
-                return env.session.unknown("bool", element.constant)
+                env.account.overflow(span, helps)
+            if env.account.generic and len(runs) > _LOOKED_AT:
+                return env.account.unknown("bool", element.constant)
             ranges = [(Const(low), Const(high)) for low, high in runs]
             return Scalar("bool", _within(env, x, ranges, span), element.constant)
         case OpenSet(ranges=bounds):
@@ -102,7 +102,7 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
 
 
 def _within(env: Environment, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span: Span) -> Expr:
-    build = env.session.build
+    build = env.account.build
     parts = []
     for low, high in ranges:
         if low == high:

@@ -94,8 +94,10 @@ def segment_fault(
     contents: Sequence[Contents],
 ) -> tuple[str | None, int]:
     """The same of one segment, and how many tiles were looked at."""
+    heads = list(range(extent.heads) if kernel.heads is None else kernel.heads)
+    mask = dense(segment.condition, program.tables, tuple(contents), extent)[:, heads]
     if isinstance(segment.keys, Box):
-        return _box_fault(kernel.rows, segment, bounds, program, extent, contents)
+        return _box_fault(kernel.rows, segment.keys, bounds, (mask != 0).any(1), extent)
     rows, keys = (
         tile_count(kernel.rows, its.rows, extent.m),
         tile_count(segment.keys, bounds.keys, extent.n),
@@ -103,15 +105,13 @@ def segment_fault(
     by_query, by_key = kinds(bounds.by_query, rows, keys), kinds(bounds.by_key, keys, rows).swapaxes(2, 3)
     if by_query.shape != by_key.shape or (by_query != by_key).any():
         return "the backward order visits other tiles than the forward order", 0
-    mask = dense(segment.condition, program.tables, tuple(contents), extent)
-    heads = list(range(extent.heads) if kernel.heads is None else kernel.heads)
     tiles = 0
     for batch in range(len(mask)):
         for place, head in enumerate(heads):
             own = _tokens(kernel.rows, its.rows, rows.total, extent.m, batch, place)
             other = _tokens(segment.keys, bounds.keys, keys.total, extent.n, batch, place)
             called = by_query[batch if len(by_query) > 1 else 0, place if by_query.shape[1] > 1 else 0]
-            holds, lacks = tile_truth(mask[batch, head], own, other)
+            holds, lacks = tile_truth(mask[batch, place], own, other)
             tiles += called.size
             for kind, wrong, word in (
                 (EMPTY, holds, "empty holds a pair"),
@@ -126,19 +126,13 @@ def segment_fault(
 
 
 def _box_fault(
-    rows: Order,
-    segment: Segment,
-    bounds: SegmentSchedule,
-    program: Program,
-    extent: Extent,
-    contents: Sequence[Contents],
+    rows: Order, keys: Box, bounds: SegmentSchedule, mask: NDArray[np.bool_], extent: Extent
 ) -> tuple[str | None, int]:
-    """Boxes overlap: each pair that counts must be met once, and no pair twice, in both directions."""
-    mask = (dense(segment.condition, program.tables, tuple(contents), extent) != 0).any(1)
-    around, of_keys = key_major(rows, segment.keys)
+    """Boxes overlap: each pair of ``mask`` (``[batch, m, n]``, those of any head) must be met once, none twice."""
+    around, of_keys = key_major(rows, keys)
     looked = 0
     for way, own, other, held, sizes in (
-        ("forward", rows, segment.keys, bounds.by_query, (extent.m, extent.n)),
+        ("forward", rows, keys, bounds.by_query, (extent.m, extent.n)),
         ("backward", of_keys, around, bounds.by_key, (extent.n, extent.m)),
     ):
         counts = tile_count(own, None, sizes[0]), tile_count(other, None, sizes[1])
