@@ -2,7 +2,8 @@
 
 Walks the query tiles of every kernel; each run of key tiles is one block of matrix products, gathered where its keys
 are no neighbours. Partial runs evaluate the condition, full ones do not. Slower than the kernels, faster than the dense
-definition, and right on any device.
+definition, and right on any device. Where an input holds NaN or infinity, products leave out the pairs that are not kept
+(:mod:`runtime.products`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .arrays import TorchArrays, table_values
 from .dropout import kept
 from .launch import Gradients, Launch
 from .launches import count
+from .products import plain_sums
 
 TILES = Tiles(64, 64)
 _KEYS_AT_ONCE = 2048
@@ -75,8 +77,9 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     dtype = launch.compute_dtype
     out = launch.q.new_zeros(*launch.q.shape[:3], launch.v.shape[3], dtype=dtype)
     lse = launch.q.new_full(launch.q.shape[:3], -torch.inf, dtype=dtype)
+    finite = _all_finite(launch.v)
     for place in _places(launch):
-        mean, own = _online(launch, place)
+        mean, own = _online(launch, place, finite)
         if place.kernel.output == "merge":
             before = place.of(out), place.of(lse)
         elif launch.program.sink is not None:  # a key without a value
@@ -93,12 +96,26 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The weighted means and log-sum-exps of two sets of keys as those of both, either of which may be empty."""
     lse = torch.logaddexp(first[1], second[1])
-    parts = (torch.where(own == -torch.inf, 0.0, (own - lse).exp())[..., None] * mean for mean, own in (first, second))
-    return sum(parts, start=torch.zeros_like(first[0])), lse
+    (mean, own), (other, its) = first, second
+    both = _share(own, lse)[..., None] * mean + _share(its, lse)[..., None] * other
+    return torch.where((its == -torch.inf)[..., None], mean, both), torch.where(its == -torch.inf, own, lse)
 
 
-def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
-    """The weighted mean of the values and the log-sum-exp of a tile's rows; 0 and -inf for rows that are not owned."""
+def _share(part: Tensor, lse: Tensor) -> Tensor:
+    """``exp(part - lse)``: the whole where both are infinite, or NaN, alike."""
+    same = (part == lse) | (part.isnan() & lse.isnan())
+    return torch.where(part == -torch.inf, 0.0, torch.where(same, 1.0, (part - lse).exp()))
+
+
+def _all_finite(*tensors: Tensor) -> bool:
+    return all(bool(x.isfinite().all()) for x in tensors)
+
+
+def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]:
+    """The weighted mean of the values and the log-sum-exp of a tile's rows; 0 and -inf for rows that are not owned.
+
+    ``finite``: whether every value is.
+    """
     q = place.of(launch.q).to(launch.compute_dtype)
     greatest = q.new_full(q.shape[:3], -torch.inf)
     weight = torch.zeros_like(greatest)
@@ -106,7 +123,7 @@ def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
     for block in place.blocks:
         bound = _environment(launch, place, block.keys)
         logit = _logit(launch, place, block.keys, q)
-        score = _score(launch, bound, logit, block.condition)
+        score, keep = _score(launch, bound, logit, block.condition)
         new = torch.maximum(greatest, score.amax(-1))
         base = torch.where(new == -torch.inf, 0.0, new)
         p = (score - base[..., None]).exp()
@@ -114,7 +131,9 @@ def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
         weight = weight * shrink + p.sum(-1)
         if launch.dropout:
             p = p * _kept(launch, bound)
-        total = total * shrink[..., None] + p @ _heads_of(launch, launch.v, place, block.keys)
+        values = _heads_of(launch, launch.v, place, block.keys)
+        part = p @ values if finite else plain_sums(p, values, keep.expand(p.shape))
+        total = total * shrink[..., None] + part
         greatest = new
     alive = (weight != 0) & _owned(launch, place)
     mean = torch.where(alive[..., None], total / torch.where(alive, weight, 1.0)[..., None], 0.0)
@@ -122,7 +141,7 @@ def _online(launch: Launch, place: _Rows) -> tuple[Tensor, Tensor]:
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and the float tables, given what :func:`forward` returned."""
+    """The gradients of q, k, v and the float tables, given what :func:`forward` rekeep_by_key."""
     count("blocked.backward")
     dtype = launch.compute_dtype
     dq, dk, dv = (torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (launch.q, launch.k, launch.v))
@@ -132,32 +151,45 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     )
     slope = derivative(launch.program.score, LOGIT)
     entries = tuple((entry, derivative(launch.program.score, entry)) for entry in reads(launch.program.score))
-    deltas = (grad_out.to(dtype) * out.to(dtype)).sum(-1)
+    # Rows that keep nothing are 0, and what comes back for them is of no account.
+    deltas = torch.where(out == 0, 0.0, grad_out.to(dtype) * out.to(dtype)).sum(-1)
     if grad_lse is not None:
         deltas = deltas - grad_lse
+    finite = _all_finite(launch.q, launch.k, launch.v, grad_out)
+    scale = torch.where(launch.scale.isfinite(), launch.scale, 1.0)  # else probabilities are NaN already, or 0
     for place in _places(launch):
         q, dO = (place.of(x).to(dtype) for x in (launch.q, grad_out))
         its, delta = place.of(lse), place.of(deltas)
-        negative = torch.where((its == -torch.inf) | ~_owned(launch, place), torch.inf, its)
+        dead = (its == -torch.inf) | ~_owned(launch, place)
+        negative = torch.where(dead, torch.inf, its)
         for block in place.blocks:
             bound = _environment(launch, place, block.keys)
             logit = _logit(launch, place, block.keys, q)
-            p = (_score(launch, bound, logit, block.condition) - negative[..., None]).exp()
+            score, keep = _score(launch, bound, logit, block.condition)
+            keep = (keep & ~dead[..., None]).expand(score.shape)
+            p = torch.where(keep, (score - negative[..., None]).exp(), 0.0)
             stay = _kept(launch, bound) if launch.dropout else 1.0
             dP = dO @ _heads_of(launch, launch.v, place, block.keys).transpose(-1, -2) * stay
             dS = torch.where(p == 0, 0.0, p * (dP - delta[..., None]))
             with_logit = _with_logit(bound, logit)
             for entry, change in entries:
                 _accumulate(tables, entry, _product(dS, change, with_logit), with_logit)
-            dL = _product(dS, slope, with_logit) * launch.scale[place.heads, None, None]
-            place.add(dq, dL @ _heads_of(launch, launch.k, place, block.keys))
-            _add_heads(launch, dk, place, block.keys, dL.transpose(-1, -2) @ q)
-            _add_heads(launch, dv, place, block.keys, (p * stay).transpose(-1, -2) @ dO)
+            dL = _product(dS, slope, with_logit) * scale[place.heads, None, None]
+            product = _matrix_product if finite else plain_sums
+            keep_by_key = keep.transpose(-1, -2)
+            place.add(dq, product(dL, _heads_of(launch, launch.k, place, block.keys), keep))
+            _add_heads(launch, dk, place, block.keys, product(dL.transpose(-1, -2), q, keep_by_key))
+            _add_heads(launch, dv, place, block.keys, product((p * stay).transpose(-1, -2), dO, keep_by_key))
         if launch.program.sink is not None and place.kernel.output == "store":
             _sink_gradients(launch, tables, place, its, delta)
     dtypes = (launch.q.dtype, launch.k.dtype, launch.v.dtype)
     dq, dk, dv = (x.to(kind) for x, kind in zip((dq, dk, dv), dtypes, strict=True))
     return Gradients(dq, dk, dv, tables)
+
+
+def _matrix_product(weights: Tensor, rows: Tensor, _: Tensor) -> Tensor:
+    """:func:`runtime.products.plain_sums` where all is finite and the weights of pairs that are not kept are 0."""
+    return weights @ rows
 
 
 def _sink_gradients(
@@ -167,7 +199,7 @@ def _sink_gradients(
     assert sink is not None
     bound = _environment(launch, place, slice(0, 0))
     value = _value(sink, bound, (*lse.shape, 1))[..., 0]
-    slope = -torch.where(value == -torch.inf, 0.0, (value - lse).exp()) * delta
+    slope = -_share(value, lse) * delta
     for entry in reads(sink):
         _accumulate(tables, entry, _product(slope[..., None], derivative(sink, entry), bound), bound)
 
@@ -269,18 +301,18 @@ def _logit(launch: Launch, place: _Rows, keys: _Places, q: Tensor) -> Tensor:
     return q @ k.transpose(-1, -2) * launch.scale[place.heads, None, None]
 
 
-def _score(launch: Launch, bound: Environment, logit: Tensor, condition: Expr | None) -> Tensor:
-    """The score and the logarithm of the count; -inf for pairs that are not kept."""
+def _score(launch: Launch, bound: Environment, logit: Tensor, condition: Expr | None) -> tuple[Tensor, Tensor]:
+    """The score and the logarithm of the count, -inf for pairs that are not kept; and which are, bool, broadcasts."""
     score = logit
     if launch.program.score != LOGIT:
         score = _value(launch.program.score, _with_logit(bound, logit), logit.shape)
     if condition is None:
-        return score
+        return score, torch.ones(1, dtype=torch.bool, device=logit.device)
     keep = _value(condition, bound, logit.shape)
     if condition.type == "count":
         score = score + keep.clamp(min=1).to(score.dtype).log()
         keep = keep > 0
-    return torch.where(keep, score, -torch.inf)
+    return torch.where(keep, score, -torch.inf), keep
 
 
 def _kept(launch: Launch, bound: Environment) -> Tensor:

@@ -14,6 +14,7 @@ from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
 from .dropout import kept
 from .launch import TableArgument
+from .products import dots, sums
 from .tables import bind, is_batched
 
 
@@ -40,7 +41,8 @@ class _Pairs:
 def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
 
-    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, and OutOfTableError for an index
+    Computes in float32, in float64 for float64. What no pair keeps changes nothing, be it NaN or infinite; what a pair
+    keeps reaches its row alone, and in the gradients the pairs of that row alone. Raises what :func:`check_call` raises, and OutOfTableError for an index
     that is reached and lies outside its table.
     """
     check_call(attention, call)
@@ -54,17 +56,17 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     scale = scale_of(attention, call)
     group = call.q.shape[1] // max(1, call.k.shape[1])
     k, v = (x.to(dtype).repeat_interleave(group, 1) for x in (call.k, call.v))
-    logit = (call.q.to(dtype) @ k.transpose(-1, -2)) * scale[:, None, None]
+    logit = dots(call.q.to(dtype), k, count > 0) * scale[:, None, None]
     base = _base(attention, call, host.arguments)
     logits = _logits(attention.score, logit, count, base)
     sink = None if attention.sink is None else _sinks(attention.sink, logit, base)
-    p, lse = _softmax(logits, sink)
+    p, lse, alive = _softmax(logits, sink)
     if call.dropout:
         batch, head = (torch.arange(size, device=device) for size in logit.shape[:2])
         q = base.q_start.reshape(-1, 1, 1, 1) + torch.arange(extent.m, device=device)[:, None]
         keep = kept(call.dropout, call.seed, batch[:, None, None, None], head[:, None, None], q, base.positions["k"])
         p = p * keep / (1 - call.dropout)
-    return (p @ v).to(call.q.dtype), lse
+    return sums(p, v, (count > 0) & alive[..., None]).to(call.q.dtype), lse
 
 
 _CPU = torch.device("cpu")
@@ -171,12 +173,16 @@ def _outermost_choice(expr: Expr) -> Apply | None:
     return None
 
 
-def _softmax(logits: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The probabilities ``[…, m, n]`` and the log-sum-exp ``[…, m]``; rows that keep nothing have neither gradient."""
+def _softmax(logits: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The probabilities ``[…, m, n]``, the log-sum-exp ``[…, m]`` and which rows keep anything, bool ``[…, m]``.
+
+    Rows that keep nothing have neither probabilities nor gradients; their log-sum-exp is -inf, or the sink.
+    """
     alive = (logits > -torch.inf).any(-1) | logits.isnan().any(-1)
-    safe = torch.where(alive[..., None], logits, torch.zeros_like(logits))
+    safe = torch.where(alive[..., None], logits, 0.0)
     lse = safe.logsumexp(-1)
     if sink is not None:
-        lse = torch.where(alive, torch.logaddexp(lse, sink), sink)
-    p = torch.where(alive[..., None], (safe - lse[..., None]).exp(), torch.zeros_like(logits))
-    return p, lse if sink is not None else torch.where(alive, lse, torch.full_like(lse, -torch.inf))
+        lse = torch.logaddexp(lse, torch.where(alive, sink, 0.0))
+    # Whatever a sink is in a row that keeps nothing, infinite or NaN: it meets no logit.
+    p = torch.where(alive[..., None], (safe - torch.where(alive, lse, 0.0)[..., None]).exp(), 0.0)
+    return p, torch.where(alive, lse, -torch.inf if sink is None else sink), alive

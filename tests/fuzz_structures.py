@@ -1,4 +1,7 @@
-"""One random program as compiled kernels: forward and backward against the dense reference, over many shapes."""
+"""One random program as compiled kernels: forward and backward against the dense reference, over many shapes.
+
+The kernels see NaN and infinity in all that the call does not keep, the reference does not.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from attnc.runtime.settings import settings
 from .fuzz_masks import bound, from_json
 from .generate import Program, generate
 from .generate_tables import Sizes
+from .poison import poisoned, unused
 
 PINNED = Path(__file__).parent / "pinned_structures"
 SHAPES = 10
@@ -120,19 +124,25 @@ def _differs(
     start: int | Tensor = shape.sizes.q_start[0]
     if len(shape.sizes.q_start) > 1:
         start = torch.tensor(shape.sizes.q_start)
-    leaves = {"q": q, "k": k, "v": v} | {name: x.to(dtype) for name, x in tables.items() if x.is_floating_point()}
-    ours = {name: x.detach().requires_grad_() for name, x in leaves.items()}
-    judge = {name: x.detach().double().requires_grad_() for name, x in leaves.items()}
-    rest = {name: x for name, x in tables.items() if name not in leaves}
+    floats = {name: x.to(dtype) for name, x in tables.items() if x.is_floating_point()}
+    judge = {name: x.detach().double().requires_grad_() for name, x in ({"q": q, "k": k, "v": v} | floats).items()}
+    rest = {name: x for name, x in tables.items() if name not in floats}
     try:
         expected, expected_lse = attention.reference(**judge, **rest, q_start=start, return_lse=True)
     except OutOfTableError:
-        return _refused(attention, ours | rest, start)
+        return _refused(attention, {"q": q, "k": k, "v": v} | floats | rest, start)
+    sizes = shape.sizes
+    mask = attention.mask(sizes.n, sizes.m, heads=sizes.heads, q_start=start, **tables)
+    spare = unused(mask, sizes.batch, shape.kv_heads)
+    inputs = (("q", q, spare.rows), ("k", k, spare.keys), ("v", v, spare.keys))
+    leaves = {name: poisoned(x, where, generator) for name, x, where in inputs} | floats
+    ours = {name: x.detach().requires_grad_() for name, x in leaves.items()}
     out, lse = attention(**ours, **rest, q_start=start, return_lse=True)
     weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
     pull = torch.randn(lse.shape, generator=generator, dtype=torch.float64)
-    _loss(out, lse, weight.to(dtype), pull.to(dtype)).backward()
-    _loss(expected, expected_lse, weight, pull).backward()
+    pulls = poisoned(weight, spare.rows, generator), pull if subject.sink else poisoned(pull, spare.rows, generator)
+    torch.autograd.backward([out, lse], [x.to(own.dtype) for x, own in zip(pulls, (out, lse), strict=True)])
+    torch.autograd.backward([expected, expected_lse], [weight, pull])
     pairs = {"out": (out, expected), "lse": (lse, expected_lse)}
     pairs |= {f"gradient of {name}": (ours[name].grad, judge[name].grad) for name in leaves}
     for name, (got, wanted) in pairs.items():
@@ -181,11 +191,6 @@ def _laid(layout: str, size: tuple[int, ...], dtype: torch.dtype, generator: tor
             return torch.randn(1, heads, tokens, features, generator=generator, dtype=dtype).expand(size)
         case _:
             return torch.randn(size, generator=generator, dtype=dtype)
-
-
-def _loss(out: Tensor, lse: Tensor, weight: Tensor, pull: Tensor) -> Tensor:
-    finite = torch.isfinite(lse)
-    return (out * weight).sum() + (torch.where(finite, lse, 0.0).to(out.dtype) * pull.to(out.dtype)).sum() / 8
 
 
 def _error(got: Tensor, wanted: Tensor) -> float:

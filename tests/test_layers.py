@@ -58,7 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
-        "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked",
+        "runtime.arrays", "runtime.products", "runtime.merge", "runtime.reference", "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),

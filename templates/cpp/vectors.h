@@ -202,7 +202,8 @@ constexpr Real LEAST_EXPONENT = sizeof(Real) == 4 ? -127 : -1023;
 INLINE Reals power_of_two(Reals x) {
     x = at_most(at_least(x, LEAST_EXPONENT), 1 - LEAST_EXPONENT);
     Reals shifted = x + ROUNDER;
-    return scaled_power(x - (shifted - ROUNDER), shifted);
+    // What a NaN carries in its lowest bits would be shifted into its exponent, and make a number of it.
+    return (Reals)((RealBools)scaled_power(x - (shifted - ROUNDER), shifted) | (RealBools)(x != x));
 }
 INLINE Real power_of_two(Real x) { return library_exp2(x); }
 
@@ -214,7 +215,7 @@ INLINE Reals exponential(Reals x) {
     Reals rest = (inside - n * Real(0.693359375)) - n * Real(-2.12194440e-4);
     Reals power = scaled_power(rest * LOG2E, shifted);
     // At either end the exponent has no room for what the fraction adds to it.
-    power = x < (LEAST_EXPONENT + Real(0.5)) * LN2 ? Reals{} : power;
+    power = x < (LEAST_EXPONENT + Real(0.5)) * LN2 ? Reals{} : x != x ? x : power;
     return x > -LEAST_EXPONENT * LN2 ? each_lane(INFINITE) : power;
 }
 
