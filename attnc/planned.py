@@ -20,6 +20,7 @@ from .compiler.schedule import schedule_depends
 from .runtime.arguments import collect
 from .runtime.blocked import TILES
 from .runtime.call import checked_start, positions
+from .runtime.comparisons import settle
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
@@ -28,8 +29,12 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class _Question:
-    """The sizes and contents that were asked about. ``batch`` is None where nothing has a batch."""
+    """The sizes and contents that were asked about. ``batch`` is None where nothing has a batch.
 
+    ``attention`` compares floats as :func:`runtime.comparisons.settle` says.
+    """
+
+    attention: Attention
     extent: Extent
     contents: tuple[Contents, ...]
     batch: int | None
@@ -106,7 +111,7 @@ def planned(
 ) -> Planned:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
     asked = _asked(attention, n, m, heads, q_start, tables)
-    plan = plan_of(attention, asked.extent, asked.contents, TILES)
+    plan = plan_of(asked.attention, asked.extent, asked.contents, TILES)
     return Planned(plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents)
 
 
@@ -120,8 +125,9 @@ def dense_mask(
 ) -> Tensor:
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
     asked = _asked(attention, n, m, heads, q_start, tables)
-    contents = {table.name: held for table, held in zip(attention.tables, asked.contents, strict=True)}
-    mask = torch.from_numpy(evaluate(attention.mask, attention.tables, asked.extent, contents))
+    exact = asked.attention
+    contents = {table.name: held for table, held in zip(exact.tables, asked.contents, strict=True)}
+    mask = torch.from_numpy(evaluate(exact.mask, exact.tables, asked.extent, contents))
     return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
 
 
@@ -157,14 +163,9 @@ def _asked(
         heads = 1 if found is None else found
     check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
     extent = Extent(n=n, m=m, heads=heads, q_start=at)
-    bound = bind(attention, tensors, extent, _CPU, _working(tensors))
-    return _Question(extent, bound.contents, batch)
-
-
-def _working(tensors: Mapping[str, Tensor]) -> torch.dtype:
-    """The dtype in which floats are compared: that of a call in float32, or float64 where a table has it."""
-    wide = any(tensor.dtype == torch.float64 and tensor.ndim for tensor in tensors.values())
-    return torch.float64 if wide else torch.float32
+    exact, all_tables = settle(attention, tensors, extent, torch.float64)
+    bound = bind(exact, all_tables, extent, _CPU, torch.float64)
+    return _Question(exact, extent, bound.contents, batch)
 
 
 def _size_of(attention: Attention, tensors: Mapping[str, Tensor], kind: str | None) -> int | None:

@@ -65,6 +65,12 @@ class Function:
     where_statements: tuple[Code, ...] = ()
     where: Code | None = None
 
+    @property
+    def spoilable(self) -> bool:
+        """Whether a tile may hold pairs of tokens that are not kept: a weight of 0 makes NaN of NaN and of infinity."""
+        bodies = [segment.body for segment in self.segments] if self.body is None else [self.body]
+        return self.where is not None or any(body.keep is not None for body in bodies)
+
 
 def render_triton(program: Program, variant: Variant) -> KernelSource:
     """The module of a lifted Program (:func:`compiler.structure.lift`). ValueError where gathered rows, which are not

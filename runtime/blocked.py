@@ -2,8 +2,8 @@
 
 Walks the query tiles of every kernel; each run of key tiles is one block of matrix products, gathered where its keys
 are no neighbours. Partial runs evaluate the condition, full ones do not. Slower than the kernels, faster than the dense
-definition, and right on any device. Where an input holds NaN or infinity, products leave out the pairs that are not kept
-(:mod:`runtime.products`).
+definition, and right on any device. Where an input holds NaN or infinity, products leave out the pairs that are not
+kept (:mod:`runtime.products`).
 """
 
 from __future__ import annotations

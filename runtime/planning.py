@@ -25,6 +25,7 @@ from ..compiler.schedule import schedule, schedule_depends
 from . import faults
 from .build import NoCompilerError, compiler
 from .call import Call, check_call, extent_of, positions_of, scale_of
+from .comparisons import settle
 from .identity import identity
 from .launch import Gradients, Launch
 from .settings import settings
@@ -95,7 +96,8 @@ def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
     """
     check_call(attention, call)
     extent = extent_of(call)
-    bound = bind(attention, call.tables, extent, call.q.device, call.compute_dtype)
+    attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
+    bound = bind(attention, tables, extent, call.q.device, call.compute_dtype)
     plan = plan_of(attention, extent, bound.contents, executor.TILES)
     wide = bound.wide or plan.wide
     return Launch(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..compiler.evaluate import Environment, OutOfTableError, TableValues, evaluate, interpret
+from ..compiler.extent import Extent
 from ..compiler.fold import substitute
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
 from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
+from .comparisons import settle
 from .dropout import kept
 from .launch import TableArgument
 from .products import dots, sums
@@ -42,16 +47,16 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
 
     Computes in float32, in float64 for float64. What no pair keeps changes nothing, be it NaN or infinite; what a pair
-    keeps reaches its row alone, and in the gradients the pairs of that row alone. Raises what :func:`check_call` raises, and OutOfTableError for an index
-    that is reached and lies outside its table.
+    keeps reaches its row alone, and in the gradients the pairs of that row alone. Raises what :func:`check_call`
+    raises, and OutOfTableError for an index that is reached and lies outside its table.
     """
     check_call(attention, call)
     dtype, device = call.compute_dtype, call.q.device
     call = _on_host_positions(call)
     extent = extent_of(call)
-    host = bind(attention, {name: table.detach().cpu() for name, table in call.tables.items()}, extent, _CPU, dtype)
-    names = [table.name for table in attention.tables]
-    mask = evaluate(attention.mask, attention.tables, extent, dict(zip(names, host.contents, strict=True)))
+    given = {name: table.detach().cpu() for name, table in call.tables.items()}
+    host = bind(attention, given, extent, _CPU, dtype)
+    mask = dense_mask(attention, given, extent)
     count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
     scale = scale_of(attention, call)
     group = call.q.shape[1] // max(1, call.k.shape[1])
@@ -70,6 +75,13 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
 
 
 _CPU = torch.device("cpu")
+
+
+def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: Extent) -> NDArray[Any]:
+    """bool or int64 ``[batch or 1, heads, m, n]``; ``tables``: checked, on the host. Raises what the oracle raises."""
+    exact, tables = settle(attention, tables, extent, torch.float64)
+    held = bind(exact, tables, extent, _CPU, torch.float64).contents
+    return evaluate(exact.mask, exact.tables, extent, dict(zip((t.name for t in exact.tables), held, strict=True)))
 
 
 def _on_host_positions(call: Call) -> Call:

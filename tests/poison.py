@@ -28,7 +28,7 @@ def unused(mask: Tensor, batch: int, kv_heads: int) -> Unused:
 def poisoned(x: Tensor, where: Tensor, generator: torch.Generator) -> Tensor:
     """x ``[batch, heads, tokens, …]`` with poison in the tokens ``where``, in the same memory layout; x stays clean.
 
-    Some features or all of them, of one kind or of all. What the batch shares is poisoned where it all has no use for it.
+    Some features or all of them. What the batch shares is poisoned where all of the batch has no use for it.
     """
     if not x.numel():
         return x

@@ -56,7 +56,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
         "runtime.cache", "runtime.build", "runtime.triton_modules",
     ),
-    "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
+    "one call": (
+        "runtime.faults", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
+    ),
     "executors": (
         "runtime.arrays", "runtime.products", "runtime.merge", "runtime.reference", "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
