@@ -12,12 +12,12 @@ from typing import Any
 from .emit import lower
 from .emit_triton import TritonDialect
 from .ir import LOGIT, Expr
-from .plan import Kernel, Program, natural
+from .plan import Kernel, Program, key_major, natural
 from .render import Code, render
 from .source import KernelSource
 from .triton_body import Body, SiteLines, make_body, make_condition, stored_site, written
 from .triton_kernels import direct_keys, direct_output, direct_queries, is_split
-from .triton_orders import Walk, make_walk
+from .triton_orders import Walk, make_walk, second_walk
 from .triton_signature import (
     MOST_NUMBERS,
     Parameters,
@@ -34,15 +34,18 @@ from .triton_variant import DIGIT_BITS, DIGITS, Variant, lanes
 
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
 _PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
+CAREFUL_STEP = 16  # lanes at a time where a sum is made again with care: the least that a product takes
 _ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", "fp64": "tl.float64"}
 
 
 @dataclass(frozen=True)
 class SegmentText:
-    """A segment as the templates take it: its number, how its keys are walked, and what happens to each pair."""
+    """A segment as the templates take it: its number, how its keys are walked, first and again with care, and what
+    happens to each pair."""
 
     suffix: Code
     columns: Walk
+    again: Walk
     body: Body
 
 
@@ -56,6 +59,7 @@ class Function:
     numbers: tuple[int, ...]
     numbers_listed: bool
     rows: Walk | None = None
+    rows_again: Walk | None = None
     columns: Walk | None = None
     segments: tuple[SegmentText, ...] = ()
     body: Body | None = None
@@ -164,6 +168,7 @@ class _Renderer:
             SegmentText(
                 Code(str(place)),
                 columns,
+                second_walk(columns, segment.keys, "column", CAREFUL_STEP),
                 make_body(
                     self.program.score, segment.condition, self.dialect, "q", sites, slopes=backward,
                     prefix=f"t{place}_" if place else "t",
@@ -186,6 +191,7 @@ class _Renderer:
         rows, columns = walks_by_key(kernel, segment, step)
         return self._function(
             f"backward_keys_{number}_{place}", exprs, rows=rows, columns=columns,
+            rows_again=second_walk(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
             body=make_body(self.program.score, segment.condition, self.dialect, "k", sites, slopes=True),
             **self._where(kernel),
         )  # fmt: skip

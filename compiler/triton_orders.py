@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -90,6 +90,15 @@ def make_walk(order: Order, side: Side, most: int, fixed: bool, suffix: str = ""
     if is_natural(order):
         return _natural(order.tile, size, side, fixed, name)
     return _view(order, size, side, index, name)
+
+
+def second_walk(first: Walk, order: Order, side: Side, most: int) -> Walk:
+    """The same walk once more in shorter steps, whose variables have names of their own beside the first's."""
+    suffix = f"{first.name.removeprefix(side)}_again"
+    walk = make_walk(order, side, min(most, first.step), False, suffix)
+    given = (["main_tiles"] if walk.main_tiles else []) + (["list", "list_length", "slot"] if walk.listed else [])
+    lines = tuple(Code(f"{walk.name}_{name} = {first.name}_{name}") for name in given)
+    return replace(walk, steady=False, lanes=(*lines, *walk.lanes))
 
 
 def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> Walk:

@@ -42,7 +42,7 @@ class Derived:
 
 @dataclass(frozen=True)
 class Settled:
-    """An attention whose mask compares floats in the call's dtype alone, and the tables that it reads beside its own."""
+    """An attention whose mask compares floats in the call's dtype alone, and the tables that it reads for it."""
 
     attention: Attention
     derived: tuple[Derived, ...]
@@ -200,10 +200,10 @@ def _derive(x: Tensor, kind: Kind) -> Tensor:
         bits = (x + 0.0).view(torch.int64)  # of -0.0 those of 0.0
         order = torch.where(bits < 0, bits ^ (2**63 - 1), bits)
         order = torch.where(bits < 0, order + 1, order)  # -x just as far below 0 as x is above
-        part = order >> {"high": 2 * _BITS, "middle": _BITS, "low": 0}[kind]
+        part: Tensor = order >> {"high": 2 * _BITS, "middle": _BITS, "low": 0}[kind]
         if kind == "high":
-            return torch.where(x.isnan(), _NO_NUMBER, part).to(torch.int32)
-        return (part & (2**_BITS - 1)).to(torch.int32)
+            return part.masked_fill(x.isnan(), _NO_NUMBER).to(torch.int32)
+        return part.bitwise_and(2**_BITS - 1).to(torch.int32)
     whole = x.floor() if kind.startswith("floor") else x.ceil()
     least, most = whole <= -float(_MOST), whole >= float(_MOST)
     found = torch.where(least | most | x.isnan(), 0.0, whole).to(torch.int64)

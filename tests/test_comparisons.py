@@ -116,7 +116,8 @@ def test_a_table_that_score_and_mask_read_keeps_its_gradient(executor: str) -> N
     ours, judge = (b.clone().requires_grad_() for _ in range(2))
     attention(q, k, v, b=ours).square().sum().backward()
     attention.reference(q, k, v, b=judge).square().sum().backward()
-    assert ours.grad is not None and judge.grad is not None
+    assert ours.grad is not None
+    assert judge.grad is not None
     torch.testing.assert_close(ours.grad, judge.grad, rtol=1e-4, atol=1e-5)
 
 

@@ -140,6 +140,41 @@ def test_nan_reaches_the_rows_that_keep_it_and_no_others(text: str, where: str, 
         torch.testing.assert_close(own, x, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
+SINKS = "attention p(b: float[head], g: tokens) { mask = q > 4 and (causal_window(6) or k in g)  sink = b[head] }"
+
+
+@pytest.mark.parametrize("sink", [math.inf, -math.inf, math.nan])
+def test_a_sink_that_is_not_finite_does_what_the_definition_says(sink: float, backend: str) -> None:
+    attention = attnc.loads(SINKS).p()
+    generator = torch.Generator().manual_seed(9)
+    inputs = [torch.randn(1, heads, 40, 8, generator=generator) for heads in (2, 2, 2)]
+    tables = {"b": torch.tensor([0.5, sink]), "g": torch.tensor([0, 17])}
+    pulls = [torch.randn(1, 2, 40, 8, generator=generator), torch.zeros(1, 2, 40)]
+    wanted = results(attend(attention, "reference"), inputs, tables, pulls)
+    found = results(attend(attention, backend), inputs, tables, pulls)
+    assert not found["out"][:, :, :5].any(), "a row that keeps nothing is 0"
+    for name, x in wanted.items():
+        torch.testing.assert_close(
+            found[name], x, rtol=1e-4, atol=1e-4, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("scale", [math.inf, -math.inf, math.nan, 0.0])
+def test_a_scale_that_is_not_finite_does_what_the_definition_says(scale: float, backend: str) -> None:
+    attention = attnc.loads("pattern p = q > 4 and causal_window(6)").p()
+    generator = torch.Generator().manual_seed(9)
+    q, k, v = (torch.randn(1, 2, 40, 8, generator=generator).requires_grad_() for _ in range(3))
+    scales = torch.tensor([0.5, scale])
+    call = attend(attention, backend)
+    out, lse = call(q, k, v, scale=scales)
+    wanted, right = attend(attention, "reference")(q, k, v, scale=scales)
+    torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert torch.equal(lse == -math.inf, right == -math.inf)
+    assert not out[:, :, :5].any()
+    (dq,) = torch.autograd.grad(out[:, 0].sum() + out[:, 1, :5].sum(), q)
+    assert not dq[:, :, :5].any(), "a row that keeps nothing has no gradient"
+
+
 @pytest.mark.long
 @pytest.mark.skipif(attnc.settings.interpret, reason="this process is the one that runs the Triton kernels")
 def test_the_triton_kernels_in_the_interpreter() -> None:
