@@ -112,7 +112,8 @@ class Way:
     leaves: Sequence[Tensor]
 
     def backward(self, out: Tensor, gradient: Tensor) -> Callable[[], Any]:
-        return lambda: torch.autograd.grad(out, self.leaves, gradient, retain_graph=True)
+        """Runs once: compiled ways reuse what they saved."""
+        return lambda: torch.autograd.grad(out, self.leaves, gradient)
 
 
 def measure(speed: Speed, device: torch.device) -> Found:

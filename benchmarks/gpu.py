@@ -34,6 +34,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +194,15 @@ def closing(outcome: Outcome, ledger: Ledger) -> None:
         print(f"stopped: {outcome.why}")
 
 
+def find_sources() -> None:
+    """Lets attnc be imported where it is not installed, and the tests' generators, whatever else is called "tests"."""
+    sys.path[:0] = [str(ROOT)]
+    if "tests" not in sys.modules:
+        found = ModuleSpec("tests", None, is_package=True)
+        found.submodule_search_locations = [str(ROOT / "tests")]
+        sys.modules["tests"] = module_from_spec(found)
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
@@ -210,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parsed(arguments)
     if given.rehearse:
         os.environ["ATTNC_INTERPRET"] = "1"  # before triton is imported, which decides then
-    sys.path[:0] = [str(ROOT)]  # attnc, where it is not installed, and the tests' generators
+    find_sources()
     import torch
 
     if not given.rehearse and not torch.cuda.is_available():

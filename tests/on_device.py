@@ -12,7 +12,7 @@ from attnc.compiler import ir
 
 
 class OnDevice(Attention):
-    """Takes and returns host tensors, differentiably. ``known``: integer tables are given as what the host knows."""
+    """Takes and returns host tensors, differentiably. ``known``: the host knows the integer tables and ``q_start``."""
 
     def __init__(self, bound: ir.Attention, device: str, known: bool) -> None:
         super().__init__(bound)
@@ -30,8 +30,10 @@ class OnDevice(Attention):
             return value
         if value.is_floating_point():
             return self._moved(value)
-        if element is None or not self._known:  # q_start, or contents that only the device knows
+        if not self._known:
             return value.to(self._device)
+        if element is None:  # q_start, which may lie on the host
+            return value
         return _members(value) if element == "set" and value.dtype == torch.bool else value.numpy()
 
     def _moved(self, value: Tensor) -> Tensor:
