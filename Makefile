@@ -3,12 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 FUZZ ?=
+GPU ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit docs package fuzz fuzz-text bench wheel clean distclean
+.PHONY: help demo test lint format unit docs package fuzz fuzz-text bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -46,7 +47,10 @@ fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hos
 	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.fuzz_atheris; else echo "atheris is not installed: no texts found by coverage"; fi
 
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-gpu: $(STAMP)  ## a GPU: every kernel checked, then timed beside FlexAttention; resumable; GPU="..." passes options
+	$(BIN)/python benchmarks/gpu.py $(GPU)
 
 wheel: $(STAMP)  ## wheel and sdist, into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -227,3 +228,8 @@ def compiled_fault(program: Text) -> str | None:
 def interpreted_fault(program: Text) -> str | None:
     """The same with the Triton kernels in the interpreter."""
     return _kernels(fuzz_structures.interpreted_fault, program)
+
+
+def device_fault(program: Text, device: str) -> str | None:
+    """The same on a device, by its kind: ``cuda``; on ``cpu``, where the interpreter stands for one."""
+    return _kernels(partial(fuzz_structures.device_fault, device=device), program)

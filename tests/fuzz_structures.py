@@ -25,6 +25,7 @@ from attnc.runtime.settings import settings
 from .fuzz_masks import bound, from_json
 from .generate import Program, generate
 from .generate_tables import Sizes
+from .on_device import OnDevice
 from .poison import poisoned, unused
 
 PINNED = Path(__file__).parent / "pinned_structures"
@@ -98,15 +99,26 @@ def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
     return Contents(values, held.batched)
 
 
-def fault(program: Program, count: int = SHAPES) -> str | None:
-    """What is wrong with the kernels of a program, at one of ``count`` shapes; None when nothing is."""
+def device_fault(program: Program, count: int = SHAPES, *, device: str) -> str | None:
+    """As :func:`fault`, of the Triton kernels on a device, whatever the tables' contents are known to."""
+    found = fault(program, count, device)
+    if found is None and not any("triton" in kind for kind in launches()):
+        return f"no Triton kernel was launched: {launches()}"
+    return found
+
+
+def fault(program: Program, count: int = SHAPES, device: str | None = None) -> str | None:
+    """What is wrong with the kernels of a program, at one of ``count`` shapes; None when nothing is.
+
+    With a ``device`` the kernels run there, and what they are compared with stays on the host.
+    """
     subject = bound(program).attention
     draw = Random(program.seed)
     dtype = draw.choice((torch.float32, torch.float32, torch.float64))
-    if settings.interpret:  # the Triton kernels take no float64
+    if settings.interpret or device is not None:  # the Triton kernels take no float64
         dtype = torch.float32
     head_dim, value_dim = draw.choice(((16, 16), (8, 24), (5, 3), (32, 16)))
-    attention = Attention(subject)
+    attention = Attention(subject) if device is None else OnDevice(subject, device, program.seed % 2 == 0)
     with settings.override(optimisation=1):  # quicker to build; the widest vectors have tests of their own
         for shape in shapes(program, subject.parameters, draw, count):
             found = _differs(attention, subject, shape, draw.getrandbits(31), dtype, (head_dim, value_dim))
