@@ -70,7 +70,9 @@ _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
 def variant_of(launch: Launch) -> Variant:
-    """The text's variant for a launch."""
+    """The text's variant for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it wrongly."""
+    if launch.q.dtype == torch.bfloat16 and interpreting():
+        raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
     orders = [kernel.rows for kernel in launch.program.kernels]
     orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
     strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())

@@ -102,3 +102,18 @@ def test_what_has_no_fixed_order_is_refused_where_torch_is_asked_for_one() -> No
             gpu._say_unordered(tables)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_bfloat16_is_refused_by_name_where_the_interpreter_would_compute_it_wrongly() -> None:
+    code = """
+import attnc, torch
+q, k, v = (torch.randn(1, 1, 8, 16, dtype=torch.bfloat16) for _ in range(3))
+try:
+    attnc.load("causal").causal()(q, k, v)
+except TypeError as error:
+    print(error)
+"""
+    environment = {**os.environ, "ATTNC_INTERPRET": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.startswith("q: has dtype bfloat16, expected float32 or float16"), done.stderr[-2000:]
