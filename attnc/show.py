@@ -10,9 +10,9 @@ from .compiler.describe import program as described_program
 from .compiler.describe_stages import schedule as described_schedule
 from .compiler.describe_stages import terms as described_terms
 from .compiler.driver import Way
-from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
+from .compiler.outside import OutOfTableError
 from .compiler.plan import Schedule, Tiles
 from .compiler.uses import uses
 from .draw import Picture, bins, blocks, tile_counts

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..compiler.evaluate import Environment, OutOfTableError, TableValues, evaluate, interpret
+from ..compiler.evaluate import Environment, TableValues, evaluate, interpret
 from ..compiler.fold import substitute
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
+from ..compiler.outside import OutOfTableError
 from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
 from .dropout import kept
