@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import HEAD, HEADS, Const, Expr, K, N, Position, Q, children, walk
+from .ir import HEAD, HEADS, Apply, Const, Expr, K, N, Position, Q, children, walk
 from .outside import OutOfTableError
 
 LARGEST = 2**33  # bytes
@@ -91,10 +91,10 @@ def read_through(expr: Expr, position: Position) -> list[Expr]:
     """The functions of one position alone, as large as may be, through which an expression reads it."""
     alone: dict[Expr, bool] = {}
     for node in walk(expr):
-        parts = children(node)
-        alone[node] = all(alone[part] for part in parts) if parts else isinstance(node, Const) or node in (
-            position, N, HEADS
-        )  # fmt: skip
+        if isinstance(node, Apply):
+            alone[node] = all(alone[part] for part in node.args)
+        else:
+            alone[node] = isinstance(node, Const) or node in (position, N, HEADS)
     found = dict.fromkeys(part for node in alone if not alone[node] for part in children(node) if alone[part])
     outermost = [expr] if alone[expr] else list(found)
     return [part for part in outermost if position in set(walk(part))]
