@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import HEAD, HEADS, Apply, Const, Expr, K, N, Position, Q, children, walk
+from .ir import HEAD, HEADS, Apply, Const, Entry, Expr, K, N, Position, Q, children, walk
 from .outside import OutOfTableError
 
 LARGEST = 2**33  # bytes
@@ -87,12 +87,17 @@ class Alike:
         return len(self.first) == len(self.kind)
 
 
-def read_through(expr: Expr, position: Position) -> list[Expr]:
-    """The functions of one position alone, as large as may be, through which an expression reads it."""
+def read_through(expr: Expr, position: Position, inside: Collection[str] = ()) -> list[Expr]:
+    """The functions of one position alone, as large as may be, through which an expression reads it.
+
+    ``inside``: tables of integers or conditions, the same for all entries of the batch, that hold each such position.
+    """
     alone: dict[Expr, bool] = {}
     for node in walk(expr):
         if isinstance(node, Apply):
             alone[node] = all(alone[part] for part in node.args)
+        elif isinstance(node, Entry):
+            alone[node] = node.table in inside and node.indices == (position,)
         else:
             alone[node] = isinstance(node, Const) or node in (position, N, HEADS)
     found = dict.fromkeys(part for node in alone if not alone[node] for part in children(node) if alone[part])
@@ -124,12 +129,25 @@ def _alike(expr: Expr, position: Position, bound: Any, interpret: Interpret) -> 
     """The rows, or keys, that have the same mask: as those of one block have where only ``q // 64`` is read."""
     shape = _shape(bound)
     length = shape[2 if position == Q else 3]
-    parts = read_through(expr, position)
+    parts = read_through(expr, position, _holding(bound, position))
     if not parts or position in parts or len(bound.q_start) > 1 or prod(shape) < _MANY * length:
         return Alike.each_apart(length)
     with np.errstate(all="ignore"):
         values = [np.broadcast_to(interpret(part, bound).reshape(-1), length) for part in parts]
     return Alike.where_equal(values)
+
+
+def _holding(bound: Any, position: Position) -> frozenset[str]:
+    """The tables of one entry, no float, for every row or key: what no index can leave."""
+    places = bound.positions[position.name]
+    last = int(places.max()) if places.size else 0
+    return frozenset(
+        name
+        for name, held in bound.tables.items()
+        if held.table.element in ("int", "order", "bool") and not held.batched and held.values.shape[1:] == ()
+        and [dimension.kind for dimension in held.table.dimensions] != ["query"] and held.values.shape != ()
+        and last < held.values.shape[0]
+    )  # fmt: skip
 
 
 def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpret, batched: bool) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from attnc.compiler.claims import run_test
 from attnc.compiler.dense import Alike, blocks, read_through
 from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import Dimension, Expr, K, Member, N, Q, Table
+from attnc.compiler.ir import Dimension, Entry, Expr, K, Member, N, Q, Table
 from attnc.compiler.module import bound_tests, load_text
 from attnc.compiler.outside import OutOfTableError
 
@@ -128,6 +128,9 @@ def test_positions_that_are_alike() -> None:
     assert read_through(by_block, Q) == [f.floordiv(Q, 4), f.mod(Q, 8)]
     assert Q in read_through(f.less(f.sub(Q, K), f.floordiv(Q, 4)), Q)
     assert Q in read_through(f.conjunction(same, Member(Q, "g", ())), Q), "a table is read at the position itself"
+    label = f.equal(Entry("doc", (Q,), "int"), Entry("doc", (K,), "int"))
+    assert Q in read_through(label, Q), "its table may not hold every row"
+    assert read_through(label, Q, {"doc"}) == [Entry("doc", (Q,), "int")]
     assert read_through(f.less(K, N), Q) == []
     assert read_through(f.less(K, N), K) == [f.less(K, N)]
     alike = Alike.where_equal([np.array([5, 5, 1, 1, 5]), np.array([0, 0, 0, 2, 0])])
