@@ -105,6 +105,7 @@ class Attention:
         """The dense mask: bool ``[heads, m, n]``, ``[batch, heads, m, n]`` where a table or ``q_start`` has a batch.
 
         int64 where the pattern counts. ``m`` is ``n - q_start`` unless given; ``heads`` is what the tables say, else 1.
+        ValueError, before anything is made, for a mask of more than 2**33 bytes.
         """
         from .planned import dense_mask
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .compiler.contents import from_literal
+from .compiler.dense import LARGEST
 from .compiler.describe import table_type
 from .compiler.extent import Contents, Extent
 from .compiler.ir import Literal_, Table
@@ -20,6 +21,8 @@ from .compiler.uses import Use
 MOST_MEMBERS = 2**20
 DOCUMENTS = 4
 FREE_SIZE = 16
+# As Python holds them on the way to an array.
+_BYTES_OF_A_NUMBER, _BYTES_OF_A_SET = 64, 512
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<float>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|(?P<int>\d+)|(?P<word>true|false)\b|(?P<sign>\.\.<|\.\.|[-{}\[\],]))"
@@ -177,6 +180,12 @@ def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int], use: Use | 
         or sizes.get(dimension.name, 0 if dimension.kind in ("token", "query") else FREE_SIZE)
         for dimension in table.dimensions
     )
+    size = prod(shape) * (_BYTES_OF_A_SET if table.element == "set" else _BYTES_OF_A_NUMBER)
+    if size > LARGEST:
+        raise ValueError(
+            f"{table.name}: {table_type(table)} was not given, and {prod(shape):,} made-up entries would take about "
+            f"{size:,} bytes, expected at most {LARGEST:,}"
+        )
     random = np.random.default_rng(zlib.crc32(table.name.encode()))
     values = None if use is None or table.element != "int" or not table.dimensions else use.values
     if values is not None:

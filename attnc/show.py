@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 
+from .compiler.dense import TooLargeError, require_room
 from .compiler.describe import attention as described
 from .compiler.describe import program as described_program
 from .compiler.describe_stages import schedule as described_schedule
 from .compiler.describe_stages import terms as described_terms
 from .compiler.driver import Way
-from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
 from .compiler.ir import Literal_
+from .compiler.outside import OutOfTableError
 from .compiler.plan import Schedule, Tiles
 from .compiler.uses import uses
 from .draw import Picture, bins, blocks, tile_counts
@@ -81,6 +82,8 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
         raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
     extent = Extent(sizes.n, m, heads, (sizes.q_start,))
     try:
+        require_room("a picture of rows of the mask", (min(m, WIDTH), sizes.n), 1)
+        require_room("a picture of columns of the mask", (m, min(sizes.n, WIDTH)), 1)
         use = uses(applied.attention, extent)
         found = inputs(applied.attention.tables, applied.tables, extent, {}, use)
     except ValueError as error:
@@ -155,7 +158,7 @@ def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture
     way = sight.way
     try:
         picture, pairs = look(way.attention, way.extent, way.contents, sight.head, (limit, limit))
-    except OutOfTableError as error:
+    except (OutOfTableError, TooLargeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:
         found = walks(way.program, planned, sight.head)

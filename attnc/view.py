@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compiler import reach
+from .compiler.dense import require_room
 from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
@@ -27,7 +28,7 @@ def look(
     """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
 
     Above EXACT_PAIRS pairs a sample of the rows stands for all, and the number of pairs is None. ``q_start`` is one
-    number here, and no table has a batch. Raises what :func:`evaluate` raises.
+    number here, and no table has a batch. Raises what :func:`evaluate` raises, and TooLargeError for rows too long.
     """
     mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
     (start,) = extent.q_start or (0,)
@@ -83,6 +84,7 @@ def _pictured(
     """``strip`` tells how often some of the rows keep each key, ``[rows, keys]``."""
     tops, lefts = bins(shape[0], limit[0]), bins(shape[1], limit[1])
     exact = shape[0] * shape[1] <= EXACT_PAIRS
+    require_room("a picture of rows of the mask", (min(len(tops) - 1, shape[0]), shape[1]), 1)
     rows, cells = _sample(tops, shape[1], exact)
     density = np.zeros((len(tops) - 1, len(lefts) - 1), np.float32)
     counts = np.zeros(density.shape, np.int64) if counted and density.shape == shape else None

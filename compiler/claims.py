@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contents import ContentsError, literal_contents
-from .evaluate import OutOfTableError, evaluate
+from .dense import TooLargeError
+from .evaluate import evaluate
 from .extent import Extent
 from .ir import Expr, Position, walk
 from .module import BoundTest, Check, Claim, Column, Pairs, Picture, Row
+from .outside import OutOfTableError
 from .samples import Sample, samples
 
 EVERY_LENGTH = 32
@@ -70,7 +72,8 @@ class Outcome:
 
 
 def run_test(test: BoundTest) -> tuple[Outcome, ...]:
-    """Judge each check of a test, in order. A test that reads outside its tables fails as a whole, and says where."""
+    """Judge each check of a test, in order. A test that reads outside its tables, or has too many
+    heads for its mask to be made, fails as a whole, and says so."""
     if test.extent is None:
         return tuple(_for_all(test, check) for check in test.checks)
     try:
@@ -79,6 +82,8 @@ def run_test(test: BoundTest) -> tuple[Outcome, ...]:
         return tuple(found if found.passed else replace(found, counts=situation.counts) for found in outcomes)
     except (OutOfTableError, ContentsError) as error:
         return tuple(Outcome(check, "failed", error.message) for check in test.checks)
+    except TooLargeError as error:
+        return tuple(Outcome(check, "failed", str(error)) for check in test.checks)
 
 
 @dataclass(frozen=True)

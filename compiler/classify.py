@@ -20,6 +20,8 @@ from .extent import Contents, Extent
 from .forms import Bounds, Digits, Form, add, hashed, scale, subtract
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
 from .lookup import RangeTable
+from .lookup_members import MemberTable
+from .membership import is_listed
 from .plan import EMPTY, FULL, PARTIAL, Program
 
 
@@ -180,14 +182,15 @@ class Classifier:
         }.get(name, 0)
 
 
-def _lookup(held: TableContents) -> RangeTable | None:
+def _lookup(held: TableContents) -> RangeTable | MemberTable | None:
     """None where nothing is known of the entries."""
     values = held.contents.values
     if values is None or (held.contents.batched and not len(values)):
         return None
     # A batch of one stands for every entry of the batch.
     alone = held.contents.batched and len(values) == 1
-    return RangeTable(values[0] if alone else values, held.contents.batched and not alone)
+    kind = MemberTable if held.table.element == "set" and is_listed(values) else RangeTable
+    return kind(values[0] if alone else values, held.contents.batched and not alone)
 
 
 class _Reading:
@@ -197,7 +200,7 @@ class _Reading:
         self,
         extent: Extent,
         tables: Mapping[str, TableContents],
-        lookups: Mapping[str, RangeTable | None],
+        lookups: Mapping[str, RangeTable | MemberTable | None],
         boxes: Boxes,
         dtype: np.dtype[Any],
         between: Mapping[str, tuple[int, int]],

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .diagnostics import Label, with_places
 from .extent import Contents, Extent
 from .ir import Dimension, Literal_, Table
-
-LARGEST_UNIVERSE = 2**24
-"""The largest member of a set that a text may list, and the most entries that its bitmap may have."""
+from .membership import fits_bitmaps
 
 _INT32 = np.iinfo(np.int32)
 
@@ -47,7 +46,7 @@ def from_literal(table: Table, literal: Literal_, extent: Extent, free: dict[str
     sizes = _sizes(table, literal, extent, free)
     leaves = list(_leaves(table, literal, sizes))
     if table.element == "set":
-        return _bitmaps(table, leaves, sizes)
+        return Contents(_sets(table, leaves, sizes, extent.n))
     values = [_number(table, leaf) for leaf in leaves]
     if table.element == "order":
         _require_permutations(table, values, sizes)
@@ -133,19 +132,26 @@ def _dtype(table: Table, values: Sequence[bool | int | float]) -> type[np.generi
     return np.int32 if narrow else np.int64
 
 
-def _bitmaps(table: Table, leaves: Sequence[object], sizes: tuple[int, ...]) -> Contents:
-    """A bitmap for each set, over a universe that holds every member; negative members are none."""
+def _sets(table: Table, leaves: Sequence[object], sizes: tuple[int, ...], n: int) -> NDArray[Any]:
+    """A bitmap for each set, or where that would be large its members in rising order; negative members are none."""
     for leaf in leaves:
         if not isinstance(leaf, frozenset):
             raise ContentsError(table, f"expected a set in each place, but one is {_shown(leaf)}")
-    sets: list[list[int]] = [[x for x in leaf if x >= 0] for leaf in leaves if isinstance(leaf, frozenset)]
-    universe = max((max(members) for members in sets if members), default=0) + 1
-    if universe * max(1, len(sets)) > LARGEST_UNIVERSE:
-        raise ContentsError(table, f"{len(sets)} sets with members up to {universe - 1} are too large to list")
-    bitmap = np.zeros((len(sets), universe), dtype=bool)
+    sets = [sorted(x for x in leaf if x >= 0) for leaf in leaves if isinstance(leaf, frozenset)]
+    universe = max((members[-1] for members in sets if members), default=0) + 1
+    if universe > 2**63:
+        raise ContentsError(table, f"{universe - 1} does not fit 64 bits")
+    if fits_bitmaps(universe, len(sets), sum(map(len, sets)), n):
+        bitmaps = np.zeros((len(sets), universe), dtype=bool)
+        for row, members in enumerate(sets):
+            bitmaps[row, members] = True
+        return bitmaps.reshape(*sizes, universe)
+    slots = max(map(len, sets))
+    listed = np.full((len(sets), slots), -1, dtype=np.int32 if universe <= _INT32.max else np.int64)
     for row, members in enumerate(sets):
-        bitmap[row, members] = True
-    return Contents(bitmap.reshape(*sizes, universe))
+        if members:
+            listed[row, slots - len(members) :] = members
+    return listed.reshape(*sizes, slots)
 
 
 def _require_permutations(table: Table, values: Sequence[bool | int | float], sizes: tuple[int, ...]) -> None:

@@ -58,7 +58,7 @@ class CppDialect:
         return f"entry({', '.join((f'head.table{table}', *self.indices(table, indices)))})"
 
     def member(self, element: str, table: int, indices: tuple[str, ...]) -> str:
-        return f"entry({', '.join((f'head.table{table}', *self.indices(table, indices), element))})"
+        return f"member({', '.join((f'head.table{table}', element, *self.indices(table, indices)))})"
 
     def operation(self, op: Op, args: tuple[str, ...], types: tuple[Type, ...], kind: Type) -> str:
         if kind == "count" or op == "plus":

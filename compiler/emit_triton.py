@@ -42,12 +42,16 @@ class Place:
 
 @dataclass(frozen=True)
 class TritonDialect:
-    """``wide``: integers have 64 bits, else 32. ``double``: floats are fp64, else fp32. ``names`` spells positions."""
+    """``wide``: integers have 64 bits, else 32. ``double``: floats are fp64, else fp32. ``names`` spells positions.
+
+    ``listed``: the tables of sets that hold rising members, and not bitmaps.
+    """
 
     tables: tuple[Table, ...]
     wide: bool = False
     double: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
+    listed: frozenset[int] = frozenset()
 
     @property
     def integer(self) -> str:
@@ -82,7 +86,10 @@ class TritonDialect:
                 return f"{read}.to({self.integer})"
 
     def member(self, element: str, table: int, indices: tuple[str, ...]) -> str:
-        return f"{self._load(table, self.place(table, (*indices, element)))} != 0"
+        if table not in self.listed:
+            return f"{self._load(table, self.place(table, (*indices, element)))} != 0"
+        place, slots = self.place(table, indices), f"table{table}_size{len(indices)}"
+        return f"_holds(table{table}, {slots}, {place.offset}, {place.inside or 'True'}, {element})"
 
     def place(self, table: int, indices: tuple[str, ...]) -> Place:
         """Where an entry lies. A set's bitmap has its universe as one dimension more."""

@@ -18,9 +18,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .diagnostics import Label, Span, with_places
+from .dense import dense_mask, require_room
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
+from .membership import holds, is_listed
+from .outside import OutOfTableError
 
 Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at hand work with
 
@@ -61,7 +63,7 @@ class Arrays(Protocol):
 class TableValues:
     """The contents of one table in the library's own arrays, laid out as :class:`compiler.extent.Contents` says.
 
-    ``values``: ``[batch if batched, dimensions…]``; a set's is a bool bitmap with the universe as one more axis.
+    ``values``: ``[batch if batched, dimensions…]``; a set's has one axis more, its universe or its slots.
     """
 
     table: Table
@@ -80,39 +82,6 @@ class Environment:
     tables: Mapping[str, TableValues]
     logit: Array | None = None  # [batch, heads, m, n]
     reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]; None: every pair
-
-
-_AXES = ("batch", "head", "row", "key")
-
-
-class OutOfTableError(ValueError):
-    """An index that is reached lies outside its table. ``message`` is what it says without the place in the text."""
-
-    def __init__(
-        self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...], span: Span | None = None
-    ) -> None:
-        dimension = table.dimensions[axis]
-        name = dimension.name or dimension.kind
-        place = ", ".join(f"{what} {number}" for what, number in zip(_AXES, pair, strict=False))
-        self.message = (
-            f"index {value} is outside dimension `{name}` (number {axis}) of table `{table.name}`, "
-            f"which has size {size} there; read at {place}"
-        )
-        super().__init__(with_places(self.message, *read_at(table, span)))
-        self.table, self.axis, self.value, self.size, self.pair, self.span = table, axis, value, size, pair, span
-
-    def __reduce__(self) -> tuple[type[OutOfTableError], tuple[Any, ...]]:
-        return type(self), (self.table, self.axis, self.value, self.size, self.pair, self.span)
-
-    def at(self, pair: tuple[int, ...]) -> OutOfTableError:
-        """The same at another pair: for arrays whose axes were others than those of a mask."""
-        return OutOfTableError(self.table, self.axis, self.value, self.size, pair, self.span)
-
-
-def read_at(table: Table, span: Span | None) -> tuple[Label, ...]:
-    """The place where a table is read, and the one that declares it, as far as they are known."""
-    places = ((span, "read here"), (table.span, "declared here"))
-    return tuple(Label(place, text) for place, text in places if place is not None)
 
 
 class NumpyArrays:
@@ -172,12 +141,15 @@ def evaluate(
 
     ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats
     are compared in float32 where every float table is, else in float64. Raises :class:`OutOfTableError` for an index
-    that is reached and lies outside its table, and ValueError for what only a device knows.
+    that is reached and lies outside its table, and ValueError for what only a device knows; TooLargeError, before
+    anything is made, for a mask of more than 2**33 bytes. Beside the mask it takes a few megabytes.
     """
     if expr.type not in ("bool", "count"):
         raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
     if extent.q_start is None:
         raise ValueError("the positions of the query rows (q_start) are on a device: a mask needs them here")
+    dtype = np.dtype(bool if expr.type == "bool" else np.int64)
+    require_room("the dense mask", (len(extent.q_start), extent.heads, extent.m, extent.n), dtype.itemsize)
     values = {}
     for table in tables:
         held = contents[table.name]
@@ -188,10 +160,10 @@ def evaluate(
     arrays = NumpyArrays(np.result_type(*floats) if floats else np.float64)
     q_start = np.asarray(extent.q_start, dtype=np.int64)
     bound = environment(arrays, extent.n, extent.m, extent.heads, q_start, values)
-    with np.errstate(all="ignore"):
-        result = interpret(expr, bound)
-    batch = len(bound.batch)
-    return np.broadcast_to(result, (batch, extent.heads, extent.m, extent.n)).copy()
+    shape = (len(bound.batch), extent.heads, extent.m, extent.n)
+    require_room("the dense mask", shape, dtype.itemsize)
+    batched = len(q_start) > 1 or any(held.batched for held in values.values())
+    return dense_mask(expr, bound, dtype, interpret, batched)
 
 
 def numbered_values(
@@ -322,7 +294,8 @@ def _read(
             inside = inside & fits
             row = arrays.where(fits, row, 0)
         places.append(row)
-    if isinstance(node, Member):  # an element beyond the universe is no member, and no fault
+    listed = isinstance(node, Member) and is_listed(contents) and 0 not in sizes
+    if isinstance(node, Member) and not listed:  # an element beyond the universe is no member, and no fault
         element = values[node.element]
         fits = (element >= 0) & (element < sizes[-1])
         inside = inside & fits
@@ -332,6 +305,9 @@ def _read(
         return nothing
     if batched:
         places.insert(0, environment.batch)
+    if listed:
+        assert isinstance(node, Member)
+        return inside & holds(contents, places, values[node.element], arrays)
     entry = contents[tuple(places)] if places else contents.reshape(1, 1, 1, 1)
     entry = arrays.floats(entry) if node.type == "float" else entry if node.type == "bool" else arrays.integers(entry)
     return arrays.where(inside, entry, nothing)

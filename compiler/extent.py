@@ -27,8 +27,9 @@ class Contents:
     """What one table holds, in the form that everything behind the call's checks uses.
 
     ``values``: int32 or int64 for ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``, and for
-    ``set`` a bool bitmap with the universe as an axis of its own at the end, whatever form the caller gave. Axes:
-    batch (if ``batched``), then the table's dimensions. None where only the device knows them: then ``shape``, in the
+    ``set`` one axis more at the end: the universe of a bool bitmap, or where that would be large the slots of the
+    members, int32 or int64, which rise, the unused ones first, at -1. Axes: batch (if ``batched``), then the table's
+    dimensions. None where only the device knows them: then ``shape``, in the
     same form, says what is still known of their sizes, and ``wide`` that integers may need 64 bits.
     """
 

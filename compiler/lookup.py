@@ -7,6 +7,7 @@ keeps those of aligned blocks: exact for aligned boxes, a little wide for others
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class RangeTable:
         for first, last, size in zip(low, high, self.sizes, strict=True):
             outside |= (last < 0) | (first >= size)
             within &= (first >= 0) & (last < size)
-            inside.append((_clip(first, size), _clip(last, size)))
+            inside.append((clipped(first, size), clipped(last, size)))
         if self._windows is not None:
             least, greatest = self._windows.extrema(row, *inside[0])
         else:
@@ -66,7 +67,8 @@ class RangeTable:
         )
 
 
-def _clip(index: Integers, size: int) -> NDArray[np.int64]:
+def clipped(index: Integers, size: int) -> NDArray[np.int64]:
+    """The nearest of ``0 .. size - 1``."""
     return np.minimum(np.maximum(index, 0), size - 1).astype(np.int64, copy=False)
 
 
@@ -135,6 +137,36 @@ class _Windows:
         return levels[level]
 
 
+def boxes_by_level(ranges: list[tuple[Integers, Integers]]) -> Iterator[tuple[tuple[int, ...], Integers]]:
+    """Boxes that are about as large along each axis, together: the exponents of their lengths, and their numbers."""
+    level = np.stack([_exponent(high - low + 1) for low, high in ranges])
+    # One number for each combination of levels.
+    combined = np.ravel_multi_index(tuple(level), (64,) * len(ranges)) if len(ranges) <= 10 else None
+    if combined is None or not len(combined):
+        groups = [np.array([box]) for box in range(level.shape[1])]
+    else:
+        _, inverse = np.unique(combined, return_inverse=True)
+        groups = [np.flatnonzero(inverse == group) for group in range(int(inverse.max()) + 1)]
+    for group in groups:
+        yield tuple(int(value) for value in level[:, group[0]]), group
+
+
+def covering_blocks(level: tuple[int, ...], ranges: list[tuple[Integers, Integers]]) -> Iterator[tuple[Integers, ...]]:
+    """The aligned blocks of ``2**level`` that boxes of that level meet: of each box one, until all have been named."""
+    candidates = []
+    for bits, (low, high) in zip(level, ranges, strict=True):
+        first, last = low >> bits, high >> bits
+        # A range shorter than 2**(bits + 1) meets at most three aligned blocks of 2**bits.
+        middle = np.minimum(first + 1, last)
+        blocks = [first]
+        if (middle != first).any():
+            blocks.append(middle)
+        if (last != middle).any():
+            blocks.append(last)
+        candidates.append(blocks)
+    yield from itertools.product(*candidates)
+
+
 class _Blocks:
     """Extrema of the aligned blocks of ``2**level`` elements along each axis, built when asked for."""
 
@@ -143,39 +175,19 @@ class _Blocks:
 
     def extrema(self, ranges: list[tuple[Integers, Integers]]) -> Extrema:
         axes = len(ranges)
-        level = np.stack([_exponent(high - low + 1) for low, high in ranges])
-        # One number for each combination of levels: boxes of one shape are looked up together.
-        combined = np.ravel_multi_index(tuple(level), (64,) * axes) if axes <= 10 else None
-        if combined is None or not len(combined):
-            groups = [np.array([box]) for box in range(level.shape[1])]
-        else:
-            _, inverse = np.unique(combined, return_inverse=True)
-            groups = [np.flatnonzero(inverse == group) for group in range(int(inverse.max()) + 1)]
         base = self._levels[(0,) * axes][0]
-        least = np.empty(level.shape[1], base.dtype)
+        least = np.empty(len(ranges[0][0]), base.dtype)
         greatest = least.copy()
-        for group in groups:
-            shape = tuple(int(value) for value in level[:, group[0]])
+        for shape, group in boxes_by_level(ranges):
             bounds = self._group(shape, [(low[group], high[group]) for low, high in ranges])
             least[group], greatest[group] = bounds
         return least, greatest
 
     def _group(self, level: tuple[int, ...], ranges: list[tuple[Integers, Integers]]) -> Extrema:
         minima, maxima = self._level(level)
-        candidates = []
-        for bits, (low, high) in zip(level, ranges, strict=True):
-            first, last = low >> bits, high >> bits
-            # A range shorter than 2**(bits + 1) meets at most three aligned blocks of 2**bits.
-            middle = np.minimum(first + 1, last)
-            blocks = [first]
-            if (middle != first).any():
-                blocks.append(middle)
-            if (last != middle).any():
-                blocks.append(last)
-            candidates.append(blocks)
         least: NDArray[Any] | None = None
         greatest: NDArray[Any] | None = None
-        for corner in itertools.product(*candidates):
+        for corner in covering_blocks(level, ranges):
             low_entry, high_entry = minima[corner], maxima[corner]
             least = low_entry if least is None else np.minimum(least, low_entry)
             greatest = high_entry if greatest is None else np.maximum(greatest, high_entry)

@@ -6,7 +6,7 @@ is written out in it, so its kernels have no compile-time parameters.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .emit import lower
@@ -29,7 +29,7 @@ from .triton_signature import (
     walks_by_key,
     with_sink,
 )
-from .triton_sites import Site, gradient_sites, pair_tables, used_tables
+from .triton_sites import Site, gradient_sites, listed_sets, pair_tables, used_tables
 from .triton_variant import DIGIT_BITS, DIGITS, Variant, lanes
 
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
@@ -97,9 +97,10 @@ class _Renderer:
         self.program, self.variant = program, variant
         self.sites = gradient_sites(program)
         self.parameters = parameters(program, variant)
-        self.dialect = TritonDialect(program.tables, variant.wide, double)
-        self.by_row = TritonDialect(program.tables, variant.wide, double, {"q": "q_rows"})
-        self.by_column = TritonDialect(program.tables, variant.wide, double, {"k": "k_rows"})
+        self.listed = listed_sets(program, variant)
+        self.dialect = TritonDialect(program.tables, variant.wide, double, listed=self.listed)
+        self.by_row = replace(self.dialect, names={"q": "q_rows"})
+        self.by_column = replace(self.dialect, names={"k": "k_rows"})
 
     def holes(self) -> dict[str, Any]:
         """What is the same in all functions."""
@@ -119,6 +120,7 @@ class _Renderer:
             "wide": variant.wide,
             "dropout": variant.dropout,
             "plain": program.score == LOGIT,
+            "listed": bool(self.listed),
             "tables": used_tables(program),
             "pair_tables": pair_tables(self.sites),
             "exact": variant.exact,

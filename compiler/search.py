@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from .boxes import Slots, Space, TileBoxes
 from .classify import Classifier, TableContents
 from .extent import Extent
 from .ir import Apply, Expr, K, Member, Q, walk
+from .membership import is_listed
 from .orders import Numbers, Side, ViewSide
 from .plan import FULL, PARTIAL, natural
 from .runs import Rows, united
@@ -190,23 +192,23 @@ def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
     """Every member of the sets that a query's tile chooses."""
     assert isinstance(of_query, Member)
     held = search.tables[of_query.table]
-    bitmaps = held.contents.values
-    found = None if bitmaps is None else _single(search, of_query.indices)
-    if bitmaps is None or found is None:
+    sets = held.contents.values
+    found = None if sets is None else _single(search, of_query.indices)
+    if sets is None or found is None:
         return None
     row, indices = found
     batch = row // max(search.rows.tiles, 1) // search.slots.head_slots
     start = np.resize(np.asarray(search.extent.q_start or (0,), np.int64), search.slots.batch)
     alone = not held.contents.batched
-    bitmaps = bitmaps[np.newaxis] if alone else bitmaps
-    flat, inside = (np.zeros_like(row) if len(bitmaps) == 1 else batch), np.ones(len(row), bool)
-    for index, size, dimension in zip(indices, bitmaps.shape[1:-1], held.table.dimensions, strict=True):
+    sets = sets[np.newaxis] if alone else sets
+    flat, inside = (np.zeros_like(row) if len(sets) == 1 else batch), np.ones(len(row), bool)
+    for index, size, dimension in zip(indices, sets.shape[1:-1], held.table.dimensions, strict=True):
         at = index - start[batch] if dimension.kind == "query" else index
         inside &= (at >= 0) & (at < size)
         flat = flat * size + at
     row, flat = row[inside], flat[inside]
     chosen, which = np.unique(flat, return_inverse=True)
-    owner, member = _entries(bitmaps.reshape(-1, bitmaps.shape[-1]), chosen)
+    owner, member = _entries(sets.reshape(-1, sets.shape[-1]), chosen)
     counts = np.bincount(owner, minlength=len(chosen))[which]
     first = np.searchsorted(owner, which)
     source = np.repeat(np.arange(len(row)), counts)
@@ -214,12 +216,19 @@ def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
     return row[source], member[place]
 
 
-def _entries(bitmaps: NDArray[np.bool_], chosen: Numbers) -> tuple[Numbers, Numbers]:
-    """The members of the chosen bitmaps: the place in ``chosen``, and the member; in order."""
-    step = max(_MOST_ENTRIES // max(bitmaps.shape[1], 1), 1)
+def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
+    """The members of the chosen sets, bitmaps or listed: the place in ``chosen``, and the member; in order."""
+    step = max(_MOST_ENTRIES // max(sets.shape[1], 1), 1)
     owners, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for first in range(0, len(chosen), step):
-        owner, member = np.nonzero(bitmaps[chosen[first : first + step]])
+        some = sets[chosen[first : first + step]]
+        if is_listed(sets):
+            kept = some >= 0
+            kept[:, 1:] &= some[:, 1:] != some[:, :-1]
+            owner, slot = np.nonzero(kept)
+            member = some[owner, slot].astype(np.int64)
+        else:
+            owner, member = np.nonzero(some)
         owners.append(owner + first)
         members.append(member)
     return np.concatenate(owners), np.concatenate(members)

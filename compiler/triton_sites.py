@@ -9,6 +9,7 @@ from typing import Literal
 from .derive import ZERO, depends_on, derivative, reads
 from .ir import Entry, Expr, Member, walk
 from .plan import Program
+from .triton_variant import Variant
 
 Level = Literal["block", "row", "column", "pair"]
 
@@ -36,6 +37,12 @@ def used_tables(program: Program) -> tuple[int, ...]:
         roots += [kernel.where, *(segment.condition for segment in kernel.segments)]
     found = {int(node.table) for root in roots for node in walk(root) if isinstance(node, (Entry, Member))}
     return tuple(sorted(found))
+
+
+def listed_sets(program: Program, variant: Variant) -> frozenset[int]:
+    """The numbers of the tables of sets that hold rising members, and not bitmaps."""
+    pairs = enumerate(zip(program.tables, variant.tables, strict=True))
+    return frozenset(number for number, (table, kind) in pairs if table.element == "set" and kind != "u8")
 
 
 def gradient_sites(program: Program) -> tuple[Site, ...]:

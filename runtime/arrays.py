@@ -65,5 +65,5 @@ class TorchArrays(Arrays):
 
 def table_values(table: Table, argument: TableArgument) -> TableValues:
     """An executor's table as the interpreter reads it: bitmaps and conditions as bool."""
-    tensor = argument.tensor.bool() if table.element in ("bool", "set") else argument.tensor
+    tensor = argument.tensor.bool() if argument.tensor.dtype == torch.uint8 else argument.tensor
     return TableValues(table, tensor, argument.batched)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..compiler.diagnostics import Label, nearest, with_places
-from ..compiler.evaluate import read_at
 from ..compiler.ir import Attention, Entry, Member, Table, walk
+from ..compiler.outside import read_at
 from ..compiler.ranges import OutOfRange
 
 

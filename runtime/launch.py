@@ -12,11 +12,11 @@ from ..compiler.plan import Program, Schedule
 
 @dataclass(frozen=True)
 class TableArgument:
-    """One table, checked and brought to its one form, contiguous: ``[batch?, dimensions…]``, sets as bitmaps.
+    """One table, checked and brought to its form, contiguous: ``[batch?, dimensions…]``.
 
     int32 (int64 in a wide launch) for ``int`` and ``order``; the compute dtype (float32, or float64 beside float64
-    queries) for ``float``; uint8 for ``bool``; uint8 ``[batch?, dimensions…, universe]`` for ``set``. A scalar has no
-    dimensions.
+    queries) for ``float``; uint8 for ``bool``. For ``set`` uint8 ``[batch?, dimensions…, universe]``, or rising members
+    ``[batch?, dimensions…, slots]`` of the dtype of integers, -1 where there is none. A scalar has no dimensions.
     """
 
     tensor: Tensor

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..compiler.evaluate import Environment, OutOfTableError, TableValues, evaluate, interpret
+from ..compiler.evaluate import Environment, TableValues, evaluate, interpret
 from ..compiler.extent import Extent
 from ..compiler.fold import substitute
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
+from ..compiler.outside import OutOfTableError
 from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
 from .comparisons import settle

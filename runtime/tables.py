@@ -13,12 +13,12 @@ from torch import Tensor
 from ..compiler.contents import from_literal
 from ..compiler.extent import Contents, Extent
 from ..compiler.ir import Apply, Attention, Const, Expr, Member, Position, Table, walk
+from ..compiler.membership import fits_bitmaps
 from .arguments import described
 from .faults import asked, missing
 from .launch import TableArgument
 
 INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
-LARGEST_UNIVERSE = 2**31
 
 _INT32 = np.iinfo(np.int32)
 
@@ -125,8 +125,9 @@ def bind(
     """Checked tables in the form of the kernels, and their contents.
 
     ``order`` and ``int`` tables of int64 stay so in the contents; the arguments are int32 where every value fits. Sets
-    become bitmaps. No copy is made of what has its form already, and nothing waits for the device but a set on it whose
-    universe no bound tells. ValueError for a literal that does not fit the call's sizes.
+    become bitmaps, or members in rising order where these take much less. No copy is made of what has its form already,
+    and nothing waits for the device but a set on it whose universe no bound tells. ValueError for a literal that does
+    not fit the call's sizes.
     """
     free: dict[str, int] = {}
     forms: list[Tensor] = []
@@ -147,7 +148,7 @@ def bind(
         form = _brought_to_form(attention, table, form, extent, compute_dtype)
         forms.append(form)
         wide = form.dtype == torch.int64
-        contents.append(Contents(_on_host(table, form), batched, tuple(form.shape), wide))
+        contents.append(Contents(_on_host(form), batched, tuple(form.shape), wide))
     wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
     arguments = tuple(
         TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)
@@ -178,24 +179,29 @@ def _brought_to_form(
         case "bool":
             return tensor.contiguous().view(torch.uint8)
         case "set":
-            return _bitmap(attention, table, tensor, extent)
+            return _sets(attention, table, tensor, extent)
         case _:
             return tensor.to(torch.int64 if tensor.dtype == torch.int64 else torch.int32).contiguous()
 
 
-def _bitmap(attention: Attention, table: Table, tensor: Tensor, extent: Extent) -> Tensor:
-    """uint8 ``[…, universe]``. Members that no element of the pattern can equal are left out."""
+def _sets(attention: Attention, table: Table, tensor: Tensor, extent: Extent) -> Tensor:
+    """uint8 ``[…, universe]``, or int32 or int64 ``[…, slots]``, whose members rise, and are -1 where they are none.
+
+    Members that no element of the pattern can equal are left out.
+    """
     if tensor.dtype == torch.bool:
         return tensor.contiguous().view(torch.uint8)
-    members = tensor.long()
     universe = universe_bound(attention, table, extent)
-    if universe is None or members.device.type == "cpu":
-        largest = int(members.max()) + 1 if members.numel() else 1
+    if universe is None or tensor.device.type == "cpu":
+        largest = int(tensor.max()) + 1 if tensor.numel() else 1
         universe = max(1, largest if universe is None else min(largest, universe))
-    if universe * max(1, members.shape[:-1].numel()) > LARGEST_UNIVERSE:
-        message = f"{table.name}: holds the member {universe - 1}, too large for the bitmaps of its sets"
-        raise ValueError(asked(message, table))
-    rest = torch.where((members >= 0) & (members < universe), members, universe)  # one column for those left out
+    universe = min(universe, 2**63)
+    members = tensor.long()
+    inside = (members >= 0) & (members <= universe - 1)
+    if not fits_bitmaps(universe, members.shape[:-1].numel(), members.numel(), extent.n):
+        narrow = torch.int32 if universe <= _INT32.max else torch.int64
+        return torch.where(inside, members, -1).to(narrow).sort(-1).values.contiguous()
+    rest = torch.where(inside, members, universe)  # one column for those left out
     bits = torch.zeros((*members.shape[:-1], universe + 1), dtype=torch.uint8, device=members.device)
     bits.scatter_(-1, rest, 1)
     return bits[..., :universe].contiguous()
@@ -263,11 +269,11 @@ def _product(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
     return min(corners), max(corners)
 
 
-def _on_host(table: Table, form: Tensor) -> np.ndarray | None:
+def _on_host(form: Tensor) -> np.ndarray | None:
     if form.device.type != "cpu":
         return None
     values = form.numpy()
-    return values.view(np.bool_) if table.element in ("bool", "set") else values
+    return values.view(np.bool_) if form.dtype == torch.uint8 else values
 
 
 def _fits_32_bits(held: Contents, form: Tensor) -> bool:

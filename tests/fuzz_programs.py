@@ -20,7 +20,6 @@ from attnc.compiler.arrange import arrange, serves
 from attnc.compiler.assemble import Placed, assemble
 from attnc.compiler.candidates import Known, walks
 from attnc.compiler.describe import program as described
-from attnc.compiler.evaluate import OutOfTableError
 from attnc.compiler.execute import Inputs, execute, visits
 from attnc.compiler.execute import mask as kept_pairs
 from attnc.compiler.extent import Contents, Extent
@@ -28,6 +27,7 @@ from attnc.compiler.fold import rename_tables
 from attnc.compiler.groups import groups
 from attnc.compiler.ir import Expr
 from attnc.compiler.normalise import normalise, parts
+from attnc.compiler.outside import OutOfTableError
 from attnc.compiler.plan import Kernel, Program, Tiles
 from attnc.compiler.schedule import schedule
 from attnc.runtime import planning

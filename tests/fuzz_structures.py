@@ -17,8 +17,8 @@ from torch import Tensor
 
 from attnc.attention import Attention
 from attnc.compiler import ir
-from attnc.compiler.evaluate import OutOfTableError
 from attnc.compiler.extent import Contents
+from attnc.compiler.outside import OutOfTableError
 from attnc.runtime.launches import launches
 from attnc.runtime.settings import settings
 

@@ -142,3 +142,38 @@ def test_the_figures_of_the_start_are_of_all_its_commands() -> None:
     rows = json.loads((BENCHMARKS / "results" / "start.json").read_text())["commands"]
     source = (BENCHMARKS / "start.py").read_text()
     assert len(rows) == source.count('("-c", ')
+
+
+def test_dense_masks_are_measured_in_processes_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import mask
+
+    named = {(shipped.file, shipped.name) for shipped in mask.SHIPPED}
+    files = {path.stem for path in (BENCHMARKS.parent / "patterns").glob("*.attn")}
+    assert {file for file, _ in named} == files
+    monkeypatch.setattr(mask, "SHIPPED", mask.SHIPPED[1:2])
+    monkeypatch.setattr(mask, "N", 256)
+    found = mask.child(0, 2)
+    assert found["result"] == 256 * 256
+    assert len(found["seconds"]) == 2
+    row = mask.Row("causal", 256 * 256, 2**17, 2.0, 0.5, 0.4, tuple(found["seconds"]), found["filling"])
+    monkeypatch.setattr(mask, "measured", lambda number, rounds: row)
+    mask.main(["--rounds", "2", "--output", str(tmp_path / "mask.json")])
+    (kept,) = json.loads((tmp_path / "mask.json").read_text())["rows"]
+    assert (kept["share"], kept["all_seconds"]) == (2.0, found["seconds"])
+    assert "causal" in capsys.readouterr().out
+
+
+def test_a_dense_mask_takes_at_most_three_times_its_memory() -> None:
+    """The figures that are kept; the peak of one process, measured now."""
+    rows = json.loads((BENCHMARKS / "results" / "mask.json").read_text())["rows"]
+    assert max(row["share"] for row in rows) <= 3
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "mask.py"), "--child", "3", "--rounds", "1"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["result"] == 8192 * 8192
+    assert found["peak"] <= 3 * found["result"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler import fold as f
-from attnc.compiler.evaluate import NumpyArrays, OutOfTableError, TableValues, environment, evaluate, interpret
+from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import (
     HEAD,
@@ -27,6 +27,7 @@ from attnc.compiler.ir import (
     Q,
     Table,
 )
+from attnc.compiler.outside import OutOfTableError
 
 from . import scalar
 from .fuzz_masks import bound

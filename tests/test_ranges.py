@@ -9,7 +9,7 @@ import pytest
 
 from attnc.compiler import fold
 from attnc.compiler.classify import Classifier
-from attnc.compiler.evaluate import NumpyArrays, OutOfTableError, TableValues, environment, interpret
+from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, interpret
 from attnc.compiler.extent import Contents, Extent
 from attnc.compiler.ir import (
     FALSE,
@@ -28,6 +28,7 @@ from attnc.compiler.ir import (
     Table,
     walk,
 )
+from attnc.compiler.outside import OutOfTableError
 from attnc.compiler.plan import Axis, Kernel, Program, Segment, View, natural
 from attnc.compiler.ranges import OutOfRange, check_indices, index_width
 from tests.random_expressions import Case, Generator, dense

@@ -15,6 +15,7 @@ from dataclasses import replace
 if __name__ == "__main__":
     os.environ["ATTNC_INTERPRET"] = "1"
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,8 +85,7 @@ def launch_of(case: Case, q: Tensor, k: Tensor, v: Tensor, program: Program | No
     extent = Extent(case.n, case.m, case.heads, case.q_start * (case.batch // len(case.q_start)))
     contents = [Contents(values.numpy(), batched) for values, batched in (case.values[t.name] for t in case.tables)]
     as_bool = [
-        held if t.element not in ("bool", "set") else Contents(held.values.astype(bool), held.batched)
-        for t, held in zip(case.tables, contents, strict=True)
+        held if held.values.dtype != np.uint8 else Contents(held.values.astype(bool), held.batched) for held in contents
     ]
     double = case.dtype == torch.float64
     scale = torch.linspace(0.8, 1.2, case.heads, dtype=torch.float64 if double else torch.float32) / case.head_dim**0.5

@@ -211,6 +211,44 @@ def set_cases() -> list[Case]:
     ]  # fmt: skip
 
 
+def listed_cases() -> list[Case]:
+    """Sets that are given as rising members: 32 bits and 64, at places of one, two and no dimensions."""
+    near = fold.disjunction(
+        fold.conjunction(CAUSAL, Member(HEAD, "g", ())), Member(Q, "g", ()), Member(fold.sub(K, Const(2)), "g", ())
+    )
+    few = torch.tensor([[-1, 0, 5, 5, 34], [-1, -1, -1, 1, 3]], dtype=torch.int32)
+    far = Member(entry("id", K, kind=INT), "chosen", (HEAD, fold.floordiv(Q, 8)))
+    base = 2**62 - 30
+    ids = integers(20, 40).long() + base
+    ids[7], ids[9] = -base, -1
+    chosen = (integers(25, 2, 5, 6, low=-4).long() + base).sort(-1).values
+    chosen[0, 1] = -1
+    chosen[1, 2, :4] = -1
+
+    def held(g: Tensor, x: Tensor) -> Tensor:
+        return (g[..., None, None, None, :] == x[..., None]).any(-1) & (x >= 0)
+
+    def dense_near(p: Positions) -> Tensor:
+        g = p.tables["g"]
+        return (dense_causal(p) & held(g, p.head)) | held(g, p.q) | held(g, p.k - 2)
+
+    def dense_far(p: Positions) -> Tensor:
+        of_row = p.tables["chosen"][0][:, p.q[0, 0, :, 0] // 8][:, :, None]
+        x = p.tables["id"][0][None, None, :, None]
+        return ((of_row == x) & (x >= 0)).any(-1)
+
+    return [
+        Case(
+            "members_listed", near, dense_near, tables=(table("g", "set"),), values={"g": (few, True)}, batch=2,
+            kv_heads=2,
+        ),
+        Case(
+            "members_far", far, dense_far, tables=(table("id", "int", "token"), table("chosen", "set", "head", "free")),
+            values={"id": (ids, False), "chosen": (chosen, False)}, wide=True, m=40, n=40,
+        ),
+    ]  # fmt: skip
+
+
 def score_cases() -> list[Case]:
     """Scores and sinks, and gradients of the tables that they read."""
     distance = fold.to_float(fold.sub(K, Q))
@@ -324,4 +362,4 @@ def operation_cases() -> list[Case]:
 
 
 def cases() -> list[Case]:
-    return [*plain_cases(), *arithmetic_cases(), *table_cases(), *set_cases(), *score_cases()]
+    return [*plain_cases(), *arithmetic_cases(), *table_cases(), *set_cases(), *listed_cases(), *score_cases()]

@@ -39,6 +39,31 @@ template <class Element, class... Index> INLINE auto entry(Table<Element> table,
     }
 }
 
+// Whether rising members, at least one, hold x: the last of `size` that is no greater lies at `set` or behind it.
+template <class Element> static bool holds(const Element *set, int64_t size, int64_t x) {
+    while (size > 1) {
+        const int64_t half = size / 2;
+        set += int64_t(set[half]) <= x ? half : 0;
+        size -= half;
+    }
+    return int64_t(*set) == x && x >= 0;
+}
+
+// Whether x is in a set: a bitmap, whose last dimension is the universe, or rising members, whose last is their slots.
+template <class Element, class X, class... Index> INLINE auto member(Table<Element> table, X x, Index... index) {
+    if constexpr (sizeof(Element) == 1) return entry(table, index..., x);
+    else {
+        const int64_t slots = table.sizes[sizeof...(Index)];
+        auto held = [&](int64_t at, int64_t wanted) { return at >= 0 && holds(table.data + at * slots, slots, wanted); };
+        if constexpr (is_single<X> && (is_single<Index> && ...)) return held(place(table.sizes, index...), x);
+        else {
+            Ints found{};
+            for (int i = 0; i < LANES; i++) found[i] = held(place(table.sizes, lane(index, i)...), lane(x, i));
+            return Bools(found != 0);
+        }
+    }
+}
+
 // Where the gradient of a table's entries is summed: the whole of one batch entry, or the slice from `base` on.
 struct Sums {
     Real *data;
