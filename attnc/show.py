@@ -16,7 +16,7 @@ from .compiler.ir import Literal_
 from .compiler.plan import Schedule, Tiles
 from .compiler.uses import uses
 from .draw import Picture, bins, blocks, tile_counts
-from .faults import InputError
+from .faults import InputError, WrongUseError
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, Subject, apply
@@ -75,10 +75,10 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
     subject, head = applied.subject, sizes.head or 0
     heads = heads_of(applied, sizes)
     if head >= heads:
-        raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
+        raise WrongUseError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
     m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
     if m < 1:
-        raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
+        raise WrongUseError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
     extent = Extent(sizes.n, m, heads, (sizes.q_start,))
     try:
         use = uses(applied.attention, extent)
@@ -96,7 +96,7 @@ def heads_of(applied: Applied, sizes: Sizes) -> int:
     """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
     if applied.heads is not None:
         if sizes.heads not in (None, applied.heads):
-            raise InputError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
+            raise WrongUseError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
         return applied.heads
     if sizes.heads is not None:
         return sizes.heads
