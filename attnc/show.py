@@ -20,7 +20,8 @@ from .faults import InputError, WrongUseError
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, Subject, apply
-from .view import look
+from .tiled import look_by_tiles
+from .view import EXACT_PAIRS, look
 from .walks import as_they_stand, visits_of_cells, walks
 
 # As the executors have them: asking them would import torch.
@@ -153,12 +154,18 @@ def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
     way = sight.way
+    large = way.extent.m * way.extent.n > EXACT_PAIRS
+    found = walks(way.program, planned or way.schedule, sight.head) if planned is not None or large else []
+    cells = (limit, limit)
+    by_tiles = None
+    if large:
+        name = way.attention.name
+        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, sight.head, cells)
     try:
-        picture, pairs = look(way.attention, way.extent, way.contents, sight.head, (limit, limit))
+        picture, pairs = by_tiles or look(way.attention, way.extent, way.contents, sight.head, cells)
     except OutOfTableError as error:
         raise InputError(str(error)) from None
     if planned is not None:
-        found = walks(way.program, planned, sight.head)
         visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))
         tiles = tuple(tile for walk in found for tile in walk.tiles()) if as_they_stand(found) else ()
         picture = replace(picture, visits=visits, tiles=tiles)

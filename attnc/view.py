@@ -49,6 +49,21 @@ def look_along(
     As in :func:`look`; a read outside its table gives nothing, as in the kernels.
     """
     rows, keys = walk.order()
+    holds = kept_by(walk, program, extent, contents, head)
+
+    def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        values = holds(rows[places], keys).astype(np.int64)
+        return values if once else values * walk.met(places)
+
+    once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
+    picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
+    return replace(picture, tiles=tuple(walk.tiles()))
+
+
+def kept_by(
+    walk: Walk, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
+) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
+    """What tells which of some keys a segment keeps for some query rows, ``[rows, keys]``, in any tile of it."""
     held = [contents[table.name] for table in program.tables]
     tables, arrays = numbered_values(program.tables, held)
     start = np.array(extent.q_start or (0,), np.int64)
@@ -56,21 +71,19 @@ def look_along(
     bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
     condition = conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
 
-    def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def holds(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
         at = {
             **bound.positions,
-            "q": start.reshape(1, 1, 1, 1) + rows[places].reshape(1, 1, -1, 1),
+            "q": start.reshape(1, 1, 1, 1) + rows.reshape(1, 1, -1, 1),
             "k": keys.reshape(1, 1, 1, -1),
             "head": np.full((1, 1, 1, 1), head),
         }
         with np.errstate(all="ignore"):
             kept = interpret(condition, replace(bound, positions=at))
-        values: NDArray[np.int64] = np.broadcast_to(kept, (1, 1, len(places), len(keys)))[0, 0].astype(np.int64)
-        return values if once else values * walk.met(places)
+        found: NDArray[np.bool_] = np.broadcast_to(kept, (1, 1, len(rows), len(keys)))[0, 0]
+        return found
 
-    once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
-    picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
-    return replace(picture, tiles=tuple(walk.tiles()))
+    return holds
 
 
 def _pictured(

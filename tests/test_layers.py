@@ -65,8 +65,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
         "attnc.stage", "attnc.faults", "attnc.terminal", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view",
-        "attnc.inputs", "attnc.subject", "attnc.telling", "attnc.show", "attnc.drawing", "attnc.contrast",
-        "attnc.files", "attnc.standard_input",
+        "attnc.inputs", "attnc.subject", "attnc.telling", "attnc.tiled", "attnc.show", "attnc.drawing",
+        "attnc.contrast", "attnc.files", "attnc.standard_input",
         "attnc.claim", "attnc.ticker", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.grid",
         "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",
