@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .compiler.extent import Contents, Extent
 from .compiler.plan import Program
 from .draw import Picture, bins
-from .view import EXACT_PAIRS, kept_by
+from .view import EXACT_PAIRS, condition_of, holding
 from .walks import Walk, as_they_stand
 
 RUNS = 2**15  # of tiles kept in part: evaluating each takes its time, however few its pairs
@@ -38,7 +38,8 @@ def look_by_tiles(
     kept = np.zeros((len(tops) - 1, len(lefts) - 1))
     for walk in found:
         rows, keys = walk.order()
-        holds = kept_by(walk, program, extent, contents, head)
+        holds = holding(condition_of(walk), program, extent, contents, head)
+        served = np.all(holding(walk.kernel.where, program, extent, contents, head)(rows, keys[:1]), axis=1)
         natural = as_they_stand([walk])
         for run in walk.runs():
             seen = keys[run.left : run.right]
@@ -49,7 +50,9 @@ def look_by_tiles(
                 continue
             inside: NDArray[np.int64] = np.clip(lefts, run.left, run.right)
             each = inside[1:] - inside[:-1] if natural else np.bincount(key_cells[seen], minlength=kept.shape[1])
-            at, times = np.unique(above, return_counts=True)
+            at, times = np.unique(
+                above[served[run.top : run.bottom]], return_counts=True
+            )  # of whole tiles all it serves
             kept[at] += times[:, None] * each
     pairs_of = np.diff(tops)[:, None] * np.diff(lefts)
     counted = program.mask.type == "count"

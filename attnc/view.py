@@ -12,7 +12,7 @@ from .compiler import reach
 from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
-from .compiler.ir import HEAD, HEADS, Attention, Const, Table
+from .compiler.ir import HEAD, HEADS, Attention, Const, Expr, Table
 from .compiler.plan import Box, Program
 from .draw import Picture, bins
 from .walks import Walk
@@ -49,7 +49,7 @@ def look_along(
     As in :func:`look`; a read outside its table gives nothing, as in the kernels.
     """
     rows, keys = walk.order()
-    holds = kept_by(walk, program, extent, contents, head)
+    holds = holding(condition_of(walk), program, extent, contents, head)
 
     def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
         values = holds(rows[places], keys).astype(np.int64)
@@ -60,16 +60,20 @@ def look_along(
     return replace(picture, tiles=tuple(walk.tiles()))
 
 
-def kept_by(
-    walk: Walk, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
+def condition_of(walk: Walk) -> Expr:
+    """When a segment keeps a pair that is in one of its tiles."""
+    return conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
+
+
+def holding(
+    condition: Expr, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
 ) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
-    """What tells which of some keys a segment keeps for some query rows, ``[rows, keys]``, in any tile of it."""
+    """What tells for which of some query rows and keys a condition of the program holds, ``[rows, keys]``."""
     held = [contents[table.name] for table in program.tables]
     tables, arrays = numbered_values(program.tables, held)
     start = np.array(extent.q_start or (0,), np.int64)
     nowhere = arrays.constant(False)
     bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
-    condition = conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
 
     def holds(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
         at = {
