@@ -196,7 +196,7 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
             say_diagnostics(error.diagnostics, more=True)
             continue
         if changed and (only_look or file != STDIN):
-            out(f"{shown_name(file)}: {'would change' if only_look else 'laid out'}")
+            out(f"{file if file == STDIN else shown_name(file)}: {'would change' if only_look else 'laid out'}")
         wrong = wrong or (changed and only_look)
     return FAULT if wrong else 0
 
@@ -351,7 +351,7 @@ def explain(slug: str | None) -> None:
 @click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
 @click.option(
     "--undecided", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
-    help="What claims for all n count as that are neither proved nor refuted.",
+    help="What claims for all n count as that are not refuted.",
 )  # fmt: skip
 def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: str) -> int:
     """Run the test blocks of .attn files, and of those in folders. `-` is standard input.
@@ -383,10 +383,10 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: 
             say_diagnostics(error.diagnostics, more=True)
     passed, failed, left = (sum(column) for column in zip(*tallies, strict=True))
     faults = f", {broken} with faults" if broken else ""
-    out(f"{passed} passed, {failed} failed, {left} undecided{faults}")
+    told(f"{passed} passed, {failed} failed, {left} undecided{faults}")
     wanting = left > 0 and undecided == "fail"
     if wanting and not failed and not broken:
-        say("only what is proved passes; with `--undecided pass` so does what nothing was found against")
+        say("a claim for all n that is only checked to some n does not pass; with `--undecided pass` it does")
     return FAULT if failed or broken or wanting else 0
 
 

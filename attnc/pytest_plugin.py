@@ -113,7 +113,7 @@ class AttnCheck(pytest.Item):
         self.named = named
 
     def runtest(self) -> None:
-        """Judge it. A claim for all n that is not decided is an expected failure: only what is proved passes."""
+        """Judge it. A claim for all n that is not decided is an expected failure: looking proves nothing."""
         from .claim import judge, told, undecided
 
         outcome = judge(self.named)

@@ -212,6 +212,7 @@ def test_long_tests_say_where_they_are(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("attnc.ticker.AFTER", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
     quiet = Ended(capsys, "test", "local.attn")
     assert quiet.err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
