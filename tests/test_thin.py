@@ -29,7 +29,7 @@ from attnc.subject import APPLICABLE, find
 from attnc.telling import telling_length
 
 SVG = "{http://www.w3.org/2000/svg}"
-APART = 60  # of the 765 steps between black and white: a difference that is seen
+APART = 150  # of the 765 steps between black and white: a difference that is seen in one row of pixels
 MODEL, N = "longformer:longformer_base_4096", 2048
 GLOBAL = frozenset({700, 1333})
 Cells = NDArray[np.bool_]
