@@ -62,9 +62,13 @@ clean:  ## what tools leave behind
 distclean: clean  ## and the environment
 	rm -rf .venv
 
+# venv refuses a colon; the others end the first line of a script that pip installs, where there is a space too.
 # Torch first and by its exact version, so that the resolver never looks for another. The stamp is written last: an
 # installation that broke off starts again, and a change of the pins or of the dependencies is noticed.
 $(STAMP): constraints.txt pyproject.toml hatch_build.py
+	@bad=$$(printf '%s' "$$PWD" | grep -o '["$$`\:]' | head -n 1); \
+	test "$$(printf '%s' "$$PWD" | wc -l)" -eq 0 || bad='a line break'; \
+	test -z "$$bad" || { printf 'the tools cannot work in a path with %s: move the clone out of %s\n' "$$bad" "$$PWD" >&2; exit 1; }
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed: none was found. Set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 is what constraints.txt pins; this is " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11" if sys.version_info[:2] != (3, 11) else 0)'
 	rm -f $(STAMP)

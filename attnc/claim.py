@@ -11,6 +11,7 @@ import numpy as np
 from .compiler.claims import Counts, Outcome, picture, run_test
 from .compiler.diagnostics import Label, Span, with_places
 from .compiler.module import BoundTest, Check, Claim, Column, Module, Picture, Row, bound_tests
+from .compiler.visible import visible_line
 from .contrast import Panel, contrast, side_by_side
 from .standard_input import load, shown_name
 
@@ -35,7 +36,7 @@ def named_checks(module: Module) -> tuple[NamedCheck, ...]:
     for test in bound_tests(module):
         for check in test.checks:
             span = check.span or test.span
-            name = " ".join(f"{test.title}: {_words(check)}".split())
+            name = visible_line(" ".join(f"{test.title}: {_words(check)}".split()))
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
                 name = f"{name} ({seen[name]})"
@@ -148,9 +149,9 @@ def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
     return side_by_side([*panels, Panel("against it", marks)], first)
 
 
-def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object]) -> Tally:
-    """Judge every check of a file; what did not pass is said, then a line for the file. ``at`` hears of each before it
-    is judged. Raises AttnError.
+def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object], summed: bool = True) -> Tally:
+    """Judge every check of a file; what did not pass is said, then if ``summed`` a line for the file. ``at`` hears of
+    each before it is judged. Raises AttnError.
     """
     tally = [0, 0, 0]
     for named in named_checks(load(path)):
@@ -162,5 +163,6 @@ def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], objec
         elif outcome.verdict == "undecided":
             say(f"{shown_name(path)}:{named.line}: {named.name}: {undecided(outcome)}")
     passed, failed, left = tally
-    say(f"{shown_name(path)}: {passed} passed, {failed} failed, {left} undecided")
+    if summed:
+        say(f"{shown_name(path)}: {passed} passed, {failed} failed, {left} undecided")
     return passed, failed, left

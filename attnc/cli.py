@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import click
 
 from . import __version__
 from .compiler.stages import STAGES
+from .terminal import coloured, out, out_text, progress, say, say_diagnostics, say_fault, say_usage, say_warning
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,60 +45,39 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command; its exit code."""
     from .compiler.diagnostics import AttnError
-    from .faults import InputError
+    from .faults import InputError, WrongUseError
     from .runtime.settings import SettingError
     from .stage import begin, current_stage
 
     begin()
     try:
-        code = commands.main(args=arguments, prog_name="attnc", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = say_warning
+            code = commands.main(args=arguments, prog_name="attnc", standalone_mode=False)
     except click.ClickException as error:
-        error.show(sys.stderr)
-        return error.exit_code
+        return say_usage(error)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our results has seen enough
         sys.stderr.close()
         return 0
     except AttnError as error:
-        say("\n\n".join(coloured(diagnostic) for diagnostic in error.diagnostics))
+        say_diagnostics(error.diagnostics)
         return FAULT
+    except WrongUseError as error:
+        say_fault("error", f": {error}")
+        return USAGE
     except (InputError, SettingError, OSError) as error:
-        say(f"{click.style('error', fg='red', bold=True)}: {error}")
+        say_fault("error", f": {error}")
+        return FAULT
+    except MemoryError as error:
+        say_fault("error", f": not enough memory{f': {error}' if str(error) else ''}")
         return FAULT
     except Exception:  # noqa: BLE001 - whatever it is, it is ours, and says so
         say(traceback.format_exc().rstrip())
-        say(f"{click.style('bug in attnc', fg='red', bold=True)}, stage {current_stage()}: {REPORT}")
+        say_fault("bug in attnc", f", stage {current_stage()}: {REPORT}")
         return OURS
     return int(code or 0)
-
-
-def say(text: str) -> None:
-    """One message to stderr, without colour where that is no terminal."""
-    click.echo(text, err=True)
-
-
-@contextmanager
-def progress(keys: int = LONG) -> Iterator[Callable[[str], object]]:
-    """What says where long work is: a spinner on a terminal, lines elsewhere; nothing for few keys."""
-    if keys < LONG:
-        yield lambda _: None
-        return
-    if not sys.stderr.isatty():
-        yield say
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update
-
-
-def coloured(diagnostic: Diagnostic) -> str:
-    """A diagnostic as its renderer has it, with the first words in red."""
-    from .compiler.diagnostics import render
-
-    head, colon, rest = render(diagnostic).partition(":")
-    return click.style(head, fg="red", bold=True) + colon + rest
 
 
 def _values(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
@@ -176,12 +156,12 @@ def check(files: tuple[Path, ...], form: str) -> int:
         except AttnError as error:
             faults += error.diagnostics
             if form == "text":
-                say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+                say_diagnostics(error.diagnostics, more=True)
         else:
             if form == "text":
-                click.echo(f"{shown_name(file)}: no faults")
+                out(f"{shown_name(file)}: no faults")
     if form == "json":
-        click.echo(document(faults))
+        out(document(faults))
     return FAULT if faults else 0
 
 
@@ -197,32 +177,33 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
     from .faults import InputError
     from .files import STDIN, files
     from .fmt import laid_out_file, laid_out_input
+    from .standard_input import shown_name
 
     found = files(paths)
     if not found:
-        raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
+        raise InputError(f"there is no .attn file in {', '.join(map(shown_name, paths))}")
     wrong = False
     for file in found:
         try:
             if file == STDIN:
                 text, changed = laid_out_input()
                 if not only_look:
-                    click.echo(text, nl=False)
+                    out_text(text)
             else:
                 changed = laid_out_file(file, only_look)
         except AttnError as error:
             wrong = True
-            say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+            say_diagnostics(error.diagnostics, more=True)
             continue
         if changed and (only_look or file != STDIN):
-            click.echo(f"{file}: {'would change' if only_look else 'laid out'}")
+            out(f"{file if file == STDIN else shown_name(file)}: {'would change' if only_look else 'laid out'}")
         wrong = wrong or (changed and only_look)
     return FAULT if wrong else 0
 
 
 @commands.command(cls=OfOneName)
 @NAME
-@click.option("--n", "keys", type=LENGTH, default=64, show_default=True, help="How many keys.")
+@click.option("--n", "keys", type=LENGTH, help="How many keys (64, or as many as the constants need to be seen).")
 @click.option("--m", "queries", type=LENGTH, help="How many query rows (n - q_start unless given).")
 @click.option("--q-start", type=click.IntRange(min=0), default=0, help="Position of the first query row.")
 @SET
@@ -236,7 +217,7 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
 )
 def show(
     name: str,
-    keys: int,
+    keys: int | None,
     queries: int | None,
     q_start: int,
     settings: tuple[str, ...],
@@ -253,55 +234,71 @@ def show(
     green lies in tiles that are kept whole, yellow in tiles that are kept in part. A drawing shows the orders that the
     compiler chose, each with its tiles, beside natural order.
     """
+    from .draw import OWN_COLOURS
     from .drawing import draw
     from .show import Sizes, prepare, shown
+    from .standard_input import shown_name
     from .subject import find
+    from .telling import telling_length
 
-    if output is not None and stage != "mask":
-        raise click.UsageError("-o draws the mask: it goes with --stage mask")
-    if output is not None and output.suffix.lower() not in DRAWINGS:
-        raise click.UsageError(f"-o takes FILE.png, FILE.svg or FILE.html, not {output}")
+    if output is not None:
+        _check_drawing(output, stage)
     subject, values = find(name), _values(settings)
-    sizes = Sizes(keys, queries, q_start, layer, head, heads)
+    sizes = Sizes(keys or telling_length(subject, values, layer), queries, q_start, layer, head, heads)
     if subject.declaration.kind == "model" and layer is None and stage == "mask":
         _show_model(subject, values, sizes, target, output)
         return
     sight = prepare(subject, values, sizes, target, say)
-    with progress(keys) as at:
+    with progress(sight.way.extent.n >= LONG) as at:
         at(f"{sight.title}: {stage}")
         if output is not None:
             drawn = draw(sight, output)
         else:
             text = shown(stage, sight, shutil.get_terminal_size().columns, _coloured_output())
     if output is not None:
-        say(f"{output}: {drawn}")
+        say(f"{shown_name(output)}: {drawn}")
     else:
-        click.echo(text)
+        out(text, OWN_COLOURS)
+
+
+def _check_drawing(output: Path, stage: str) -> None:
+    """Refuse a drawing that could not be made, before there is any work."""
+    from .faults import WrongUseError
+    from .standard_input import shown_name
+
+    if stage != "mask":
+        raise click.UsageError("-o draws the mask: it goes with --stage mask")
+    if output.suffix.lower() not in DRAWINGS:
+        raise click.UsageError(f"-o takes FILE.png, FILE.svg or FILE.html, not {output}")
+    if not output.parent.is_dir():
+        raise WrongUseError(f"-o {shown_name(output)}: there is no folder {shown_name(output.parent)}")
 
 
 def _show_model(
     subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, output: Path | None
 ) -> None:
     """A model's pictures, on the terminal or into a file."""
+    from .draw import OWN_COLOURS
     from .grid import TERMINAL_PANEL, grid_blocks, panel_side, write_grid
     from .overview import overview
+    from .standard_input import shown_name
 
     tinted = output is None and _coloured_output()
     cells = panel_side if output is not None else lambda _: TERMINAL_PANEL
-    with progress(sizes.n) as at:
+    with progress(sizes.n >= LONG) as at:
         grid = overview(subject, values, sizes, target, cells, tinted or output is not None, say, at)
         if output is not None:
             write_grid(grid, output)
     if output is None:
-        click.echo(grid_blocks(grid, shutil.get_terminal_size().columns, tinted))
+        out(grid_blocks(grid, shutil.get_terminal_size().columns, tinted), OWN_COLOURS)
     else:
         pictures = sum(len(row.panels) for row in grid.rows)
-        say(f"{output}: {grid.title}, {pictures} picture{'' if pictures == 1 else 's'}")
+        say(f"{shown_name(output)}: {grid.title}, {pictures} picture{'' if pictures == 1 else 's'}")
 
 
 def _coloured_output() -> bool:
-    """Whether results may have colours: on a terminal only."""
-    return sys.stdout.isatty()
+    """Whether results may have colours."""
+    return coloured(sys.stdout)
 
 
 @commands.command("run", cls=OfOneName)
@@ -333,9 +330,9 @@ def run_command(
     sizes = Sizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
     sight = prepare(find(name), _values(settings), sizes, "cpu", say)
     asked = request(sight, device, dtype, head_dim, backward)
-    with progress() as at:
+    with progress(True) as at:
         measured = measure(asked, at)
-    click.echo(report(sight.name, asked, measured))
+    out(report(sight.name, asked, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
 
@@ -346,7 +343,7 @@ def explain(slug: str | None) -> None:
     """What an error means, with an example, by the SLUG in its brackets; without one, all of them."""
     from .explain import explained, listed
 
-    click.echo(listed() if slug is None else explained(slug).rstrip())
+    out(listed() if slug is None else explained(slug).rstrip())
 
 
 @commands.command("test")
@@ -354,7 +351,7 @@ def explain(slug: str | None) -> None:
 @click.option("--ignore", "patterns", metavar="GLOB", multiple=True, help="Leave out files and folders below PATH.")
 @click.option(
     "--undecided", type=click.Choice(["fail", "pass"]), default="fail", show_default=True,
-    help="What claims for all n count as that are neither proved nor refuted.",
+    help="What claims for all n count as that are not refuted.",
 )  # fmt: skip
 def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: str) -> int:
     """Run the test blocks of .attn files, and of those in folders. `-` is standard input.
@@ -365,30 +362,31 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: 
     from .compiler.diagnostics import AttnError
     from .faults import InputError
     from .files import files
+    from .standard_input import shown_name
     from .ticker import Ticker
 
     found = files(paths, patterns)
     if not found:
-        raise InputError(f"there is no .attn file in {', '.join(map(str, paths))}")
+        raise InputError(f"there is no .attn file in {', '.join(map(shown_name, paths))}")
     tallies, broken, ticker = [(0, 0, 0)], 0, Ticker()
 
     def told(text: str) -> None:
         ticker.clear()
-        click.echo(text)
+        out(text)
 
     for file in found:
         try:
-            tallies.append(run_file(file, told, ticker.at))
+            tallies.append(run_file(file, told, ticker.at, summed=len(found) > 1))
         except AttnError as error:
             broken += 1
             ticker.clear()
-            say("\n\n".join(map(coloured, error.diagnostics)) + "\n")
+            say_diagnostics(error.diagnostics, more=True)
     passed, failed, left = (sum(column) for column in zip(*tallies, strict=True))
     faults = f", {broken} with faults" if broken else ""
-    click.echo(f"{passed} passed, {failed} failed, {left} undecided{faults}")
+    told(f"{passed} passed, {failed} failed, {left} undecided{faults}")
     wanting = left > 0 and undecided == "fail"
     if wanting and not failed and not broken:
-        say("only what is proved passes; with `--undecided pass` so does what nothing was found against")
+        say("a claim for all n that is only checked to some n does not pass; with `--undecided pass` it does")
     return FAULT if failed or broken or wanting else 0
 
 
@@ -399,9 +397,7 @@ def settings_command(form: str) -> int:
     from .upkeep import lines, settings_document, settings_table
 
     found = lines()
-    click.echo(
-        settings_document(found) if form == "json" else settings_table(found, shutil.get_terminal_size().columns)
-    )
+    out(settings_document(found) if form == "json" else settings_table(found, shutil.get_terminal_size().columns))
     return FAULT if any(line.fault for line in found) else 0
 
 
@@ -416,7 +412,7 @@ def cache_command(clear: bool, form: str) -> None:
         removed = clear_cache()
         say(f"removed {removed:,} entr{'y' if removed == 1 else 'ies'}")
     usage = cache_usage()
-    click.echo(cache_document(usage) if form == "json" else cache_text(usage))
+    out(cache_document(usage) if form == "json" else cache_text(usage))
 
 
 @commands.command("completion")
@@ -431,4 +427,4 @@ def completion_command(shell: str) -> None:
     """
     from .completion import script
 
-    click.echo(script(commands, shell))
+    out(script(commands, shell))

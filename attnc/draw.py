@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 INK = (31, 58, 96)
 PAPER = (255, 255, 255)
-FRAME = (150, 150, 150)
+FRAME = (216, 216, 216)  # paler than any cell that keeps something: it must not pass for one
 FULL_TILE = (34, 139, 84)
 PARTIAL_TILE = (222, 120, 24)
 SHADES = " ░▒▓█"
 SVG_LEVELS = 8
+FAINTEST = 0.5  # of the ink, where a cell keeps anything: one pair in thousands shows as such
+PALE = 0.5  # of an outline's colour, where it runs over cells that keep nothing
 TINTS, PLAIN = ("", "\x1b[33m", "\x1b[32m"), "\x1b[0m"  # of characters in no tile, a partial one, a full one
+OWN_COLOURS = (*TINTS[1:], PLAIN)
 
 
 @dataclass(frozen=True)
@@ -171,24 +174,43 @@ def image(picture: Picture) -> Image.Image:
 
 
 def painted(picture: Picture, side: int) -> Image.Image:
-    """Cells of ``side`` pixels and the tiles over them, in a frame of one pixel."""
+    """Cells of ``side`` pixels and the tiles over them, in a frame of one pixel.
+
+    An outline is pale over cells that keep nothing, so that it hides none that keep something.
+    """
     from PIL import Image, ImageDraw
 
-    share = picture.density[:, :, None]
-    colours = np.rint(np.array(PAPER) * (1 - share) + np.array(INK) * share).astype(np.uint8)
-    pixels = np.repeat(np.repeat(colours, side, axis=0), side, axis=1)
+    def large(cells: NDArray[Any]) -> NDArray[Any]:
+        return np.repeat(np.repeat(cells, side, axis=0), side, axis=1)
+
+    share = ink(picture.density)[:, :, None]
+    pixels = large(np.rint(mixed(INK, PAPER, share)).astype(np.uint8))
     height, width = pixels.shape[:2]
     canvas = Image.new("RGB", (width + 2, height + 2), PAPER)
+    ImageDraw.Draw(canvas).rectangle((0, 0, width + 1, height + 1), outline=FRAME)
     if pixels.size:
-        canvas.paste(Image.fromarray(pixels), (1, 1))
-    draw = ImageDraw.Draw(canvas)
-    draw.rectangle((0, 0, width + 1, height + 1), outline=FRAME)
-    for box, full in _boxes(picture, width, height):
-        left, top, right, bottom = (value + 1 for value in box)
-        draw.rectangle(
-            (left, top, max(left, right - 1), max(top, bottom - 1)), outline=FULL_TILE if full else PARTIAL_TILE
-        )
+        colours = np.array([PAPER, FULL_TILE, PARTIAL_TILE])[_outlines(picture, width, height)]
+        strength = np.where(large(picture.density > 0), 1.0, PALE)[:, :, None]
+        outlined = np.rint(mixed(colours, PAPER, strength)).astype(np.uint8)
+        seen = (colours != PAPER).any(axis=2, keepdims=True)
+        canvas.paste(Image.fromarray(np.where(seen, outlined, pixels)), (1, 1))
     return canvas
+
+
+def mixed(colour: Any, ground: Any, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours over another, each as strong as its share says."""
+    return np.asarray(colour) * share + np.asarray(ground) * (1 - share)
+
+
+def _outlines(picture: Picture, width: int, height: int) -> NDArray[np.uint8]:
+    """Where the outlines of tiles run, one pixel wide, ``[height, width]``: 1 of full ones, 2 of partial ones."""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("L", (width, height), 0)
+    draw = ImageDraw.Draw(canvas)
+    for (left, top, right, bottom), full in _boxes(picture, width, height):
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=1 if full else 2)
+    return np.asarray(canvas)
 
 
 def _legend(draw: ImageDraw.ImageDraw, picture: Picture, left: int, top: int) -> None:
@@ -205,6 +227,12 @@ def legend(picture: Picture) -> list[tuple[str, tuple[int, int, int]]]:
         if number:
             words.append((f"{number:,} {name}", colour))
     return words
+
+
+def ink(density: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How much of the ink a cell takes, by the share of its pairs that is kept: none for none, all for all."""
+    share = np.asarray(density, np.float64)
+    return np.where(share > 0, FAINTEST + (1 - FAINTEST) * share, 0.0)
 
 
 def _boxes(picture: Picture, width: float, height: float) -> Iterator[tuple[tuple[int, int, int, int], bool]]:
@@ -243,12 +271,14 @@ def rectangles(picture: Picture, side: int, frame: tuple[int, int, int]) -> Iter
     levels = np.ceil(picture.density * SVG_LEVELS).astype(np.int64)
     for y, row in enumerate(levels):
         for left, right, level in _equal(row):
-            opacity = "" if level == SVG_LEVELS else f' fill-opacity="{level / SVG_LEVELS:g}"'
+            share = float(ink(np.array(level / SVG_LEVELS)))
+            opacity = "" if level == SVG_LEVELS else f' fill-opacity="{share:.3g}"'
             place = f'x="{left * side}" y="{y * side}" width="{(right - left) * side}" height="{side}"'
             yield f'<rect {place} fill="{hexadecimal(INK)}"{opacity}/>'
+    clear = f'stroke-opacity="{1 - PALE / 2:g}"'  # what lies below shows through
     for (left, top, right, bottom), full in _boxes(picture, width, height):
         place = f'x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"'
-        yield f'<rect {place} fill="none" stroke="{hexadecimal(FULL_TILE if full else PARTIAL_TILE)}"/>'
+        yield f'<rect {place} fill="none" stroke="{hexadecimal(FULL_TILE if full else PARTIAL_TILE)}" {clear}/>'
 
 
 def html(title: str, drawing: str) -> str:

@@ -14,6 +14,9 @@ from torch import Tensor
 from .attention import Module
 from .compiler.extent import Contents
 from .faults import InputError
+from .runtime.build import BuildError, NoCompilerError
+from .runtime.built import built, listen_to_triton
+from .runtime.planning import executor_for
 from .show import Sight
 
 ROUNDS = 5
@@ -52,7 +55,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Measured:
-    first: float  # seconds of the first call: building included
+    first: float  # seconds of the first call
+    built: int  # kernels that were built in it
     passes: tuple[Pass, ...]
     limit: float  # operations a second of a matrix product in the same run
     rows: int  # how many query rows were checked
@@ -70,6 +74,8 @@ def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:  # torch's own words for a device it does not have
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
+    if place.type not in LIMIT_SIZE:
+        raise InputError(f"--device {device}: expected one of {', '.join(LIMIT_SIZE)}")
     way = sight.way
     found = Module(way.module)[way.name](**sight.constants)
     parameters = {table.name: table for table in way.attention.parameters}
@@ -99,7 +105,7 @@ def report(title: str, request: Request, measured: Measured) -> str:
     where = f"{request.device}, {torch.get_num_threads()} threads" if request.device.type == "cpu" else request.device
     lines = [
         f"{title}: {request.n:,} tokens, {request.heads} heads of {request.head_dim}, {dtype}, {where}",
-        f"  first call  {measured.first * 1e3:10.1f} ms, building included",
+        f"  first call  {measured.first * 1e3:10.1f} ms{', building included' if measured.built else ''}",
     ]
     for found in measured.passes:
         rate = found.operations / found.seconds
@@ -127,14 +133,12 @@ def tensors(contents: Mapping[str, Contents], device: torch.device, dtype: torch
 
 
 def measure(request: Request, progress: Callable[[str], object]) -> Measured:
-    """Build, check and time. Whatever the call itself raises passes through."""
-    random = torch.Generator(device="cpu").manual_seed(0)
-    shape = (1, request.heads, request.n, request.head_dim)
-    q, k, v, dout = (torch.randn(shape, generator=random).to(request.device, request.dtype) for _ in range(4))
-    progress("first call, with building")
-    began = time.perf_counter()
-    _attend(request, q, k, v)
-    first = _since(began, request.device)
+    """Build, check and time. InputError where the input, the settings or the machine does not allow the call; whatever
+    else the call raises passes through.
+    """
+    q, k, v, dout = _random(request)
+    progress("first call")
+    first, kernels = _first(request, q, k, v)
     progress("checking against the reference")
     errors, rows = _check(request, q, k, v, dout)
     progress("timing, beside a matrix product")
@@ -148,7 +152,42 @@ def measure(request: Request, progress: Callable[[str], object]) -> Measured:
     passes = tuple(
         Pass(name, seconds[name], PRODUCTS[name] * products, error) for name, error in zip(calls, errors, strict=True)
     )
-    return Measured(first, passes, operations / seconds["product"], rows, TOLERANCE[request.dtype])
+    return Measured(first, kernels, passes, operations / seconds["product"], rows, TOLERANCE[request.dtype])
+
+
+def _first(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[float, int]:
+    """Seconds of the first call, and how many kernels were built in it. InputError as in :func:`measure`."""
+    before, began = built(), time.perf_counter()
+    try:
+        executor_for(request.device, request.n)  # imports Triton where it is to be heard
+        listen_to_triton()
+        _attend(request, q, k, v)
+    except BuildError as error:
+        raise InputError(str(error)) from None
+    except Exception:
+        _refuse(request)
+        raise  # the call is one that can be made: what went wrong is ours
+    return _since(began, request.device), built() - before
+
+
+def _refuse(request: Request) -> None:
+    """Raise InputError where no executor runs the call, as the settings have it, or its tables do not fit."""
+    try:
+        executor_for(request.device, request.n)
+        request.attention.plan(request.n, heads=request.heads, **request.tables)
+    except (NoCompilerError, ImportError, ValueError) as error:
+        raise InputError(str(error).rstrip(": ")) from None
+
+
+def _random(request: Request) -> list[Tensor]:
+    """q, k, v and the output's gradient. InputError where there is no memory for them."""
+    random = torch.Generator(device="cpu").manual_seed(0)
+    shape = (1, request.heads, request.n, request.head_dim)
+    try:
+        return [torch.randn(shape, generator=random).to(request.device, request.dtype) for _ in range(4)]
+    except RuntimeError as error:  # torch has no class of its own for it on a CPU
+        words = " x ".join(f"{size:,}" for size in shape)
+        raise InputError(f"there is no memory for tensors of {words}: {str(error).splitlines()[0]}") from None
 
 
 def _attend(request: Request, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

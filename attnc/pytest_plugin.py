@@ -44,7 +44,20 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> AttnFile |
     again = met.setdefault(file_path.resolve(), file_path) != file_path
     if again and not named:
         return None
-    return AttnFile.from_parent(parent, path=file_path, again=again)
+    plain: AttnFile = AttnFile.from_parent(parent, path=file_path, again=again)
+    if plain.nodeid.isprintable():
+        return plain
+    named_so: AttnFile = AttnFile.from_parent(parent, path=file_path, again=again, nodeid=_visible(plain.nodeid))
+    return named_so  # pytest prints it as it is
+
+
+def _visible(text: str) -> str:
+    """The text as it may reach a terminal; nothing is imported for what is harmless."""
+    if text.isprintable():
+        return text
+    from .compiler.visible import visible_line
+
+    return visible_line(text)
 
 
 def _ignored(path: Path, config: pytest.Config) -> bool:
@@ -100,7 +113,7 @@ class AttnCheck(pytest.Item):
         self.named = named
 
     def runtest(self) -> None:
-        """Judge it. A claim for all n that is not decided is an expected failure: only what is proved passes."""
+        """Judge it. A claim for all n that is not decided is an expected failure: looking proves nothing."""
         from .claim import judge, told, undecided
 
         outcome = judge(self.named)
@@ -117,4 +130,4 @@ class AttnCheck(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """The line of the check, and a failure's headline; not the bare name, whose dots pytest would replace."""
-        return self.path, self.named.line - 1, f"{self.path.name}: {self.name}"
+        return Path(_visible(str(self.path))), self.named.line - 1, f"{_visible(self.path.name)}: {self.name}"

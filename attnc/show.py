@@ -17,11 +17,12 @@ from .compiler.outside import OutOfTableError
 from .compiler.plan import Schedule, Tiles
 from .compiler.uses import uses
 from .draw import Picture, bins, blocks, tile_counts
-from .faults import InputError
+from .faults import InputError, WrongUseError
 from .inputs import inputs
 from .stage import stage
 from .subject import Applied, Subject, apply
-from .view import look
+from .tiled import look_by_tiles
+from .view import EXACT_PAIRS, look
 from .walks import as_they_stand, visits_of_cells, walks
 
 # As the executors have them: asking them would import torch.
@@ -76,10 +77,10 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
     subject, head = applied.subject, sizes.head or 0
     heads = heads_of(applied, sizes)
     if head >= heads:
-        raise InputError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
+        raise WrongUseError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
     m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
     if m < 1:
-        raise InputError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
+        raise WrongUseError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
     extent = Extent(sizes.n, m, heads, (sizes.q_start,))
     try:
         require_room("a picture of rows of the mask", (min(m, WIDTH), sizes.n), 1)
@@ -99,7 +100,7 @@ def heads_of(applied: Applied, sizes: Sizes) -> int:
     """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
     if applied.heads is not None:
         if sizes.heads not in (None, applied.heads):
-            raise InputError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
+            raise WrongUseError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
         return applied.heads
     if sizes.heads is not None:
         return sizes.heads
@@ -156,12 +157,18 @@ def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
     way = sight.way
+    large = way.extent.m * way.extent.n > EXACT_PAIRS
+    found = walks(way.program, planned or way.schedule, sight.head) if planned is not None or large else []
+    cells = (limit, limit)
+    by_tiles = None
+    if large:
+        name = way.attention.name
+        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, sight.head, cells)
     try:
-        picture, pairs = look(way.attention, way.extent, way.contents, sight.head, (limit, limit))
+        picture, pairs = by_tiles or look(way.attention, way.extent, way.contents, sight.head, cells)
     except (OutOfTableError, TooLargeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:
-        found = walks(way.program, planned, sight.head)
         visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))
         tiles = tuple(tile for walk in found for tile in walk.tiles()) if as_they_stand(found) else ()
         picture = replace(picture, visits=visits, tiles=tiles)

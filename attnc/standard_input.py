@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .compiler import limits
 from .compiler.module import Module, load_file, load_text
+from .compiler.visible import visible_line
 from .files import STDIN
 
 INPUT_NAME = "<stdin>"
@@ -23,5 +24,5 @@ def load(path: Path) -> Module:
 
 
 def shown_name(path: Path) -> str:
-    """What messages call a file."""
-    return INPUT_NAME if path == STDIN else str(path)
+    """What messages call a file, on one line and without what a terminal would act on."""
+    return INPUT_NAME if path == STDIN else visible_line(str(path))

@@ -10,7 +10,8 @@ from .compiler.diagnostics import nearest
 from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
-from .faults import InputError
+from .compiler.visible import visible_line
+from .faults import InputError, WrongUseError
 from .files import STDIN
 from .standard_input import INPUT_NAME, load
 
@@ -37,16 +38,15 @@ def find(name: str) -> Subject:
         module, origin = load(STDIN), INPUT_NAME
     elif origin.endswith(".attn"):
         if not Path(origin).is_file():
-            raise InputError(f"there is no file {origin}")
+            raise InputError(f"there is no file {visible_line(origin)}")
         module = load_file(Path(origin))
     elif origin in shipped_names():
         module = load_shipped(origin)
     elif not declaration and origin in load_shipped("std").declarations:
         return Subject("std", load_shipped("std"), origin)
     else:
-        raise InputError(
-            f"{origin} is no shipped pattern{_meant(origin, shipped_names())}; a file's name ends in .attn"
-        )
+        meant = _meant(origin, shipped_names())
+        raise InputError(f"{visible_line(origin)} is no shipped pattern{meant}; a file's name ends in .attn")
     return Subject(origin, module, _chosen(module, origin, declaration))
 
 
@@ -59,20 +59,23 @@ def split(name: str) -> tuple[str, str]:
 
 
 def _chosen(module: Module, origin: str, name: str) -> str:
+    shown = visible_line(origin)
     candidates = [key for key, found in module.declarations.items() if found.kind in APPLICABLE]
     if name:
         if name not in candidates:
-            raise InputError(f"{origin} declares no {name}{_meant(name, candidates)}; it has {', '.join(candidates)}")
+            raise InputError(
+                f"{shown} declares no {visible_line(name)}{_meant(name, candidates)}; it has {', '.join(candidates)}"
+            )
         return name
     stem = Path(origin).stem
-    given = STDIN if origin == INPUT_NAME else origin
+    given = STDIN if origin == INPUT_NAME else shown
     if stem in candidates:
         return stem
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise InputError(f"{origin} declares no pattern, attention or model")
-    raise InputError(f"{origin} declares {', '.join(candidates)}: say which, as {given}:{candidates[0]}")
+        raise InputError(f"{shown} declares no pattern, attention or model")
+    raise InputError(f"{shown} declares {', '.join(candidates)}: say which, as {given}:{candidates[0]}")
 
 
 def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:
@@ -97,7 +100,7 @@ def apply(subject: Subject, values: Mapping[str, Literal_], layer: int | None) -
     bound, constants, tables = _bound(subject, values)
     if isinstance(bound, Attention):
         if layer is not None:
-            raise InputError(f"{subject.name} is no model: it has no layers")
+            raise WrongUseError(f"{subject.name} is no model: it has no layers")
         return Applied(subject, bound, constants, tables, None, None)
     return Applied(subject, _layer(bound, layer or 0), constants, tables, layer or 0, bound.heads)
 
@@ -127,5 +130,5 @@ def _bound(
 
 def _layer(model: Model, layer: int) -> Attention:
     if not 0 <= layer < len(model.layers):
-        raise InputError(f"{model.name} has layers 0 to {len(model.layers) - 1}, and {layer} is none of them")
+        raise WrongUseError(f"{model.name} has layers 0 to {len(model.layers) - 1}, and {layer} is none of them")
     return model.layers[layer]

@@ -6,12 +6,16 @@ import shutil
 import sys
 import time
 
+from .compiler.visible import visible_line
+from .terminal import moves
+
 AFTER = 1.0  # seconds of work before anything is said
 _CLEARED = "\r\x1b[2K"
 
 
 class Ticker:
-    """Says on stderr where the work is, once it takes long; says nothing where stderr is no terminal.
+    """Says on stderr where the work is, once it takes long; says nothing where stderr is no terminal that
+    can take a line away.
 
     Results that are printed meanwhile need :meth:`clear` before them.
     """
@@ -22,8 +26,9 @@ class Ticker:
 
     def at(self, text: str) -> None:
         """The work goes on to ``text``."""
-        if not sys.stderr.isatty() or time.monotonic() - self._start < AFTER:
+        if not moves(sys.stderr) or time.monotonic() - self._start < AFTER:
             return
+        text = visible_line(text)
         width = shutil.get_terminal_size().columns - 1
         sys.stderr.write(_CLEARED + (text if len(text) <= width else text[: width - 1] + "…"))
         sys.stderr.flush()

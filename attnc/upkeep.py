@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .compiler.visible import visible_line
 from .faults import InputError
 from .runtime import cache
 from .runtime.settings import Settings, settings
@@ -60,10 +61,10 @@ def _row(row: tuple[str, str, str], widths: list[int]) -> str:
 
 def _shown(line: Line) -> str:
     if line.fault is not None:
-        return f"cannot be read: {line.fault}"
+        return f"cannot be read: {visible_line(line.fault)}"
     if isinstance(line.value, bool):
         return "on" if line.value else "off"
-    return "not set" if line.value is None else str(line.value)
+    return "not set" if line.value is None else visible_line(str(line.value))
 
 
 def settings_document(found: tuple[Line, ...]) -> str:
@@ -102,7 +103,9 @@ def clear_cache() -> int:
 def cache_text(usage: cache.Usage) -> str:
     """Where the cache is, how many kernels it holds, how large it is, and whether it is used at all."""
     used = "" if settings.cache else "\nThe setting cache is off: nothing is read from it or added."
-    return f"location  {usage.folder}\nentries   {usage.entries:,}\nsize      {size(usage.size)}{used}"
+    return (
+        f"location  {visible_line(str(usage.folder))}\nentries   {usage.entries:,}\nsize      {size(usage.size)}{used}"
+    )
 
 
 def cache_document(usage: cache.Usage) -> str:

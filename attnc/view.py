@@ -13,7 +13,7 @@ from .compiler.dense import require_room
 from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
-from .compiler.ir import HEAD, HEADS, Attention, Const, Table
+from .compiler.ir import HEAD, HEADS, Attention, Const, Expr, Table
 from .compiler.plan import Box, Program
 from .draw import Picture, bins
 from .walks import Walk
@@ -50,28 +50,45 @@ def look_along(
     As in :func:`look`; a read outside its table gives nothing, as in the kernels.
     """
     rows, keys = walk.order()
-    held = [contents[table.name] for table in program.tables]
-    tables, arrays = numbered_values(program.tables, held)
-    start = np.array(extent.q_start or (0,), np.int64)
-    nowhere = arrays.constant(False)
-    bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
-    condition = conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
+    holds = holding(condition_of(walk), program, extent, contents, head)
 
     def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
-        at = {
-            **bound.positions,
-            "q": start.reshape(1, 1, 1, 1) + rows[places].reshape(1, 1, -1, 1),
-            "k": keys.reshape(1, 1, 1, -1),
-            "head": np.full((1, 1, 1, 1), head),
-        }
-        with np.errstate(all="ignore"):
-            kept = interpret(condition, replace(bound, positions=at))
-        values: NDArray[np.int64] = np.broadcast_to(kept, (1, 1, len(places), len(keys)))[0, 0].astype(np.int64)
+        values = holds(rows[places], keys).astype(np.int64)
         return values if once else values * walk.met(places)
 
     once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
     return replace(picture, tiles=tuple(walk.tiles()))
+
+
+def condition_of(walk: Walk) -> Expr:
+    """When a segment keeps a pair that is in one of its tiles."""
+    return conjunction(walk.kernel.where, reach.kept(walk.segment.condition))
+
+
+def holding(
+    condition: Expr, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
+) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
+    """What tells for which of some query rows and keys a condition of the program holds, ``[rows, keys]``."""
+    held = [contents[table.name] for table in program.tables]
+    tables, arrays = numbered_values(program.tables, held)
+    start = np.array(extent.q_start or (0,), np.int64)
+    nowhere = arrays.constant(False)
+    bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
+
+    def holds(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        at = {
+            **bound.positions,
+            "q": start.reshape(1, 1, 1, 1) + rows.reshape(1, 1, -1, 1),
+            "k": keys.reshape(1, 1, 1, -1),
+            "head": np.full((1, 1, 1, 1), head),
+        }
+        with np.errstate(all="ignore"):
+            kept = interpret(condition, replace(bound, positions=at))
+        found: NDArray[np.bool_] = np.broadcast_to(kept, (1, 1, len(rows), len(keys)))[0, 0]
+        return found
+
+    return holds
 
 
 def _pictured(

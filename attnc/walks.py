@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -41,12 +41,19 @@ class Walk:
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles visited, as rectangles over the rows and keys in their order."""
+        return self._rectangles(lambda first, last: ((column, column + 1) for column in range(first, last)))
+
+    def runs(self) -> Iterator[Tile]:
+        """As :meth:`tiles`, with neighbours in a row of tiles that are of one kind as one."""
+        return self._rectangles(lambda first, last: ((first, last),))
+
+    def _rectangles(self, parts: Callable[[int, int], Iterable[tuple[int, int]]]) -> Iterator[Tile]:
         down, across = self._edges(self.rows), self._edges(self.keys)
         for tile in range(self.rows.tiles.total):
             for first, last, kind in self._visits(tile):
-                for column in range(first, last):
-                    if down[tile] < down[tile + 1] and across[column] < across[column + 1]:
-                        yield Tile(down[tile], across[column], down[tile + 1], across[column + 1], kind == FULL)
+                for left, right in parts(first, last):
+                    if down[tile] < down[tile + 1] and across[left] < across[right]:
+                        yield Tile(down[tile], across[left], down[tile + 1], across[right], kind == FULL)
 
     def met(self, places: Numbers) -> NDArray[np.bool_]:
         """Which keys some rows visit, all by their places in the order walked: ``[places, keys]``."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from .visible import visible, visible_line
+
 WIDTH = 100  # columns of a rendered note, and of an excerpt from a long line
 CANDIDATES = 1000  # names that a spelling is compared with
 
@@ -89,14 +91,17 @@ class _Mark:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The fault as text for people: message, places with the lines they stand in, notes, helps."""
-    parts = [f"error[{diagnostic.slug}]: {diagnostic.message}"]
+    """The fault as text for people: message, places with the lines they stand in, notes, helps.
+
+    Nothing in it does anything to a terminal, whatever stands in the text or in its file's name.
+    """
+    parts = [f"error[{diagnostic.slug}]: {visible_line(diagnostic.message)}"]
     gutter = 1
     if diagnostic.primary is not None:
         lines, gutter = _excerpts((diagnostic.primary, *diagnostic.related))
         parts.extend(lines)
     for kind, items in (("note", diagnostic.notes), ("help", diagnostic.helps)):
-        parts.extend(_paragraph(f"{' ' * gutter} = {kind}: ", item) for item in items)
+        parts.extend(_paragraph(f"{' ' * gutter} = {kind}: ", visible_line(item)) for item in items)
     return "\n".join(parts)
 
 
@@ -105,7 +110,7 @@ def with_places(message: str, *labels: Label) -> str:
 
     For what is wrong elsewhere than in the text: in a call's arguments, in what a test found.
     """
-    return "\n".join([message, *_excerpts(labels)[0]]) if labels else message
+    return "\n".join([visible(message), *_excerpts(labels)[0]]) if labels else visible(message)
 
 
 def _excerpts(labels: Sequence[Label]) -> tuple[list[str], int]:
@@ -127,7 +132,7 @@ def _mark(label: Label, glyph: str) -> _Mark:
     end_line, end_column = span.position(max(span.end, span.start))
     if end_line != line:
         end_column = len(_line(span.source.text, span.start)[0]) + 1
-    return _Mark(line, column, max(end_column - column, 1), glyph, label.text)
+    return _Mark(line, column, max(end_column - column, 1), glyph, visible_line(label.text))
 
 
 def _line(text: str, offset: int) -> tuple[str, int]:
@@ -138,7 +143,7 @@ def _line(text: str, offset: int) -> tuple[str, int]:
 
 
 def _excerpt(source: Source, marks: list[_Mark], arrow: str, gutter: int) -> Iterator[str]:
-    yield f"{' ' * gutter}{arrow} {source.name}:{marks[0].line}:{marks[0].column}"
+    yield f"{' ' * gutter}{arrow} {visible_line(source.name)}:{marks[0].line}:{marks[0].column}"
     yield f"{' ' * gutter} |"
     last = None
     for number in sorted({mark.line for mark in marks}):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .. import templates
 from ..compiler.source import KernelSource
+from .built import note_built
 from .settings import settings
 
 HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h")
@@ -144,6 +145,7 @@ def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -
             if check:
                 raise BuildError(f"{shlex.join(command)} failed:\n{_shown(result.stderr)}")
             return False
+    note_built()
     return True
 
 

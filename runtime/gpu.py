@@ -149,9 +149,14 @@ def _device(device: torch.device) -> Iterator[None]:
             yield
 
 
-def _prepared(launch: Launch) -> _Call:
-    if launch.q.device.type == "cpu" and not interpreting():
+def require_device(device: torch.device) -> None:
+    """Raise ValueError where Triton's kernels do not run tensors on a device."""
+    if device.type == "cpu" and not interpreting():
         raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
+
+
+def _prepared(launch: Launch) -> _Call:
+    require_device(launch.q.device)
     lifted = _lifted(launch.program)
     kernels = _kernels(lifted.program, variant_of(launch))
     listed = any("numbers" in names for names in kernels.parameters.values())

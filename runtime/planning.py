@@ -204,6 +204,7 @@ def _gpu(device: torch.device, insisted: bool) -> Executor:
         if insisted:
             raise
         return _instead(f"triton cannot be imported ({error})", device.type)
+    gpu.require_device(device)
     return cast(Executor, gpu)
 
 

@@ -7,6 +7,7 @@ first line ``#! …`` says how the text is read where that is the fault; see :da
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,17 @@ ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "errors"
 SHOWN = 4  # faults of one text that its golden shows
 SLUGS = sorted(CATALOGUE)
+
+
+def read_there(name: str) -> object:
+    """The file as somebody reads it who works in its folder: no message holds where that lies."""
+    with contextlib.chdir(FOLDER):
+        return load_file(Path(name))
+
+
 # Python arguments, by name, for the words after `#!`.
 MANNERS: dict[str, Callable[[str, str, str], object]] = {
-    "read": lambda name, text, slug: load_file(FOLDER / name),
+    "read": lambda name, text, slug: read_there(name),
     "bind": lambda name, text, slug: bind(load_text(text, f"{slug}.attn"), name, {}),
     "encode": lambda encoding, text, slug: load_text(text.encode(encoding), f"{slug}.attn"),
     "repeat": lambda times, text, slug: load_text(text.partition("\n")[2] * int(times), f"{slug}.attn"),
@@ -46,8 +55,8 @@ def faults(text: str, slug: str = "text") -> tuple[Diagnostic, ...]:
 
 
 def told(found: tuple[Diagnostic, ...]) -> str:
-    """The faults as they are shown, without the middle of a long row of them, and without this folder's place."""
-    texts = [render(fault).replace(f"{FOLDER}/", "") for fault in found]
+    """The faults as they are shown, without the middle of a long row of them."""
+    texts = [render(fault) for fault in found]
     if len(texts) > SHOWN:
         texts = [texts[0], f"({len(texts) - 2} more)", texts[-1]]
     return "\n\n".join(texts) + "\n"

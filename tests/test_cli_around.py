@@ -79,7 +79,7 @@ def test_test_reads_standard_input(
     type_in(monkeypatch, TEXT)
     code, out, err = ended(capsys, "test", "-")
     assert (code, err) == (0, "")
-    assert out.splitlines() == ["<stdin>: 1 passed, 0 failed, 0 undecided", "1 passed, 0 failed, 0 undecided"]
+    assert out.splitlines() == ["1 passed, 0 failed, 0 undecided"]
     type_in(monkeypatch, "test causal at n = 2 { row 0 == {1} }\n")
     assert ended(capsys, "test", "-")[0] == 1
 

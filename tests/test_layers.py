@@ -20,7 +20,7 @@ LINKED = ("compiler", "runtime", "templates", "patterns")
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "what everything speaks of": (
-        "compiler", "compiler.catalogue", "compiler.diagnostics", "compiler.limits", "compiler.ir",
+        "compiler", "compiler.catalogue", "compiler.visible", "compiler.diagnostics", "compiler.limits", "compiler.ir",
         "compiler.extent", "compiler.plan",
         "compiler.source",
     ),
@@ -58,7 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the way through": ("compiler.stages", "compiler.driver"),
     "settings, launches and what is kept": (
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
-        "runtime.cache", "runtime.build", "runtime.triton_modules",
+        "runtime.cache", "runtime.built", "runtime.build", "runtime.triton_modules",
     ),
     "one call": (
         "runtime.faults", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
@@ -70,8 +70,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.faults", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view", "attnc.inputs",
-        "attnc.subject", "attnc.show", "attnc.drawing", "attnc.contrast", "attnc.files", "attnc.standard_input",
+        "attnc.stage", "attnc.faults", "attnc.terminal", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view",
+        "attnc.inputs", "attnc.subject", "attnc.telling", "attnc.tiled", "attnc.show", "attnc.drawing",
+        "attnc.contrast", "attnc.files", "attnc.standard_input",
         "attnc.claim", "attnc.ticker", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.grid",
         "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
         "attnc.pytest_plugin",

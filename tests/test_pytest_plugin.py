@@ -204,6 +204,6 @@ def test_the_command_goes_on_after_a_broken_file(folder: Path, capsys: pytest.Ca
     assert out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided, 1 with faults"
     assert "broken.attn:1:13" in err
     assert cli.run(["test", str(folder), "--ignore", "errors", "--ignore", "*local*"]) == 1
-    assert "again.attn: 4 passed, 3 failed" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided"
     assert cli.run(["test", str(folder / "errors"), "--ignore", "broken*"]) == 1
     assert "there is no .attn file" in capsys.readouterr().err
