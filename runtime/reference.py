@@ -14,6 +14,7 @@ from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
 from .dropout import kept
 from .launch import TableArgument
+from .levels import contents_of, outside_transforms
 from .tables import bind, is_batched
 
 
@@ -47,7 +48,9 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     dtype, device = call.compute_dtype, call.q.device
     call = _on_host_positions(call)
     extent = extent_of(call)
-    host = bind(attention, {name: table.detach().cpu() for name, table in call.tables.items()}, extent, _CPU, dtype)
+    tables = contents_of(attention, call.tables)
+    with outside_transforms():
+        host = bind(attention, {name: table.detach().cpu() for name, table in tables.items()}, extent, _CPU, dtype)
     names = [table.name for table in attention.tables]
     mask = evaluate(attention.mask, attention.tables, extent, dict(zip(names, host.contents, strict=True)))
     count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
