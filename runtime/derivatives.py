@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import FunctionCtx
 
@@ -29,31 +28,53 @@ _DEVICES = ("AutogradCPU", "AutogradCUDA")  # those of the tensors that a call t
 
 def register_derivatives(forward: Any, backward: Any, library: torch.library.Library) -> None:
     """Lets PyTorch differentiate the two operators; their registrations live as long as ``library``."""
+    from torch._dynamo.eval_frame import skip_code  # imports triton, for which the caller may have set something
 
-    @_disable_dynamo  # between two graphs of one function, its tracer would look in here
-    def attend(keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor]:
-        given, scale, q_starts, q_start, seed, dropout, attention = rest
-        refuse_gradient_of_scale(scale)
-        plain = forward, backward, keys, given, q_start, dropout, attention
-        found: tuple[Tensor, Tensor] = _applied(_Attend, plain, q, k, v, scale, q_starts, seed, *tables)
+    operators = forward._opoverload, backward._opoverload
+
+    def attend(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        if _is_plain(inputs):
+            found: tuple[Tensor, Tensor] = _below(operators[0], keys, inputs)
+        else:
+            found = _attend(operators, keys, *inputs)
         return found
 
-    @_disable_dynamo
     def derive(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        *tensors, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
-        plain = backward, keys, given, q_start, dropout, attention
-        dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, seed, *tables)
-        return dq, dk, dv, rest
+        if _is_plain(inputs):
+            found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = _below(operators[1], keys, inputs)
+        else:
+            found = _derive(operators[1], keys, *inputs)
+        return found
 
+    for function in (attend, derive, _is_plain, _below):  # as _disable_dynamo, but at no cost
+        skip_code(function.__code__)
     for device in _DEVICES:
         library.impl("forward", attend, device, with_keyset=True)  # type: ignore[no-untyped-call]
         library.impl("backward", derive, device, with_keyset=True)  # type: ignore[no-untyped-call]
 
 
-def refuse_gradient_of_scale(scale: Tensor | None) -> None:
-    """ValueError where a scale requires a gradient: it would be lost."""
+def _is_plain(inputs: tuple[Any, ...]) -> bool:
+    """Whether nothing is to be differentiated, neither by a transform nor otherwise."""
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return False
+    return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs))
+
+
+@_disable_dynamo  # between two graphs of one function, its tracer would look in here
+def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
+    given, scale, q_starts, q_start, seed, dropout, attention = rest
     if scale is not None and scale.requires_grad and torch.is_grad_enabled():
         raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
+    plain = *operators, keys, given, q_start, dropout, attention
+    return _applied(_Attend, plain, q, k, v, scale, q_starts, seed, *tables)
+
+
+@_disable_dynamo
+def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
+    *tensors, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
+    plain = operator, keys, given, q_start, dropout, attention
+    dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, seed, *tables)
+    return dq, dk, dv, rest
 
 
 def _applied(function: type[Function], *inputs: Any) -> Any:
@@ -72,10 +93,10 @@ def _modes(reverse: bool, forward: bool) -> Iterator[None]:
         yield
 
 
-def _below(modes: Callable[[], AbstractContextManager[None]], operator: Any, keys: Any, *inputs: Any) -> Any:
+def _below(operator: Any, keys: Any, inputs: tuple[Any, ...]) -> Any:
     """An operator's result, without this level's derivatives."""
-    with torch._C._AutoDispatchBelowAutograd(), modes():
-        return operator._opoverload.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
 
 
 class _Attend(Function):
@@ -85,9 +106,9 @@ class _Attend(Function):
     def forward(ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, Tensor]:
         forward, backward, keys, given, q_start, dropout, attention = plain
         q, k, v, scale, q_starts, seed, *tables = tensors
-        found: tuple[Tensor, Tensor] = _below(
-            modes, forward, keys, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention
-        )
+        inputs = q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention
+        with modes():
+            found: tuple[Tensor, Tensor] = _below(forward, keys, inputs)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, *found, scale, q_starts, seed, *tables)
         ctx.rest = backward, given, q_start, dropout, attention
@@ -116,9 +137,9 @@ class _Derive(Function):
     def forward(_ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, ...]:
         backward, keys, given, q_start, dropout, attention = plain
         *first, scale, q_starts, seed = tensors[:10]
-        dq, dk, dv, rest = _below(
-            modes, backward, keys, *first, list(tensors[10:]), given, scale, q_starts, q_start, seed, dropout, attention
-        )
+        inputs = *first, list(tensors[10:]), given, scale, q_starts, q_start, seed, dropout, attention
+        with modes():
+            dq, dk, dv, rest = _below(backward, keys, inputs)
         return dq, dk, dv, *rest
 
     @staticmethod

@@ -16,9 +16,8 @@ from .test_transforms import FORWARD, GIVEN, MODULE, NO_SECOND, NO_TANGENT, ONLY
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-    # What torch's tracer does to tensors of transforms, and to what its C++ has made.
+    # torch's tracer looks at every attribute of the tensors of a transform.
     pytest.mark.filterwarnings("ignore:.*grad attribute of a Tensor that is not a leaf:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning"),
 ]
 
 PLACES = ["inside", "of a compiled function"]
@@ -139,3 +138,13 @@ def test_where_the_backend_loses_tangents(fullgraph: bool, warm: bool) -> None:
     with pytest.raises(Exception, match=NO_TANGENT):
         FORWARD["dual numbers"](made, (q,), (q,))
     torch.testing.assert_close(made(q), expected)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_compiled_call_beside_a_tangent_is_right_or_an_error(place: str) -> None:
+    """Its attention has none, which the tracer cannot know."""
+    f, _, values = both()
+    scaled = FORWARD["jvp"](lambda x: x * f(*values), (torch.tensor(2.0),), (torch.tensor(3.0),))
+    torch.testing.assert_close(scaled, 3 * f(*values))
+    with pytest.raises(Exception, match=f"{NO_TANGENT}|{TORCHS_OWN}"):
+        run(place, lambda g, x: FORWARD["jvp"](lambda y: y * g(*values), x, x), f, (torch.tensor(2.0),))
