@@ -61,6 +61,10 @@ class Attention:
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
         each entry of the batch. TypeError and ValueError for what does not fit: they name the parameter, what it was
         and what was expected, and for a table show the line of the text that asks for it.
+
+        ``torch.func``: ``grad``, ``vjp``, ``jacrev`` and ``vmap`` take any of the inputs, nested as well; an entry of a
+        ``vmap`` gets what it would get alone, with the ``seed`` of the call or one drawn as its ``randomness`` says.
+        RuntimeError for a tangent (``jvp``, ``jacfwd``, dual numbers) and a second derivative: ``.reference`` has them.
         """
         from .runtime.op import attend
 
@@ -83,7 +87,11 @@ class Attention:
         return_lse: bool = False,
         **tables: object,
     ) -> Any:
-        """The same by the dense definition in plain PyTorch, of any dtype: slow, differentiable, the judge."""
+        """The same by the dense definition in plain PyTorch, of any dtype: slow, differentiable, the judge.
+
+        It has second derivatives and, where no tensor of integers or conditions is mapped over by ``vmap``, those of
+        ``torch.func`` in both modes.
+        """
         from .runtime.op import call_of
         from .runtime.reference import reference
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
 from .arguments import collect
+from .batching import register_batching
 from .call import Call, check_call, check_dropout, check_tensors, checked_start
+from .derivatives import no_forward_mode, register_derivatives
 from .identity import registered
 from .planning import executor_for, launch_of
 from .settings import settings
@@ -45,6 +48,8 @@ def attend(
 
     TypeError and ValueError, naming the parameter, for what does not fit.
     """
+    if torch.compiler.is_dynamo_compiling() and forward_ad._current_level >= 0:
+        raise no_forward_mode()
     q, k, v = _under_autocast(q, k, v)
     check_tensors(q, k, v)
     if q.dtype == torch.float64 and q.device.type != "cpu":
@@ -251,32 +256,6 @@ def _call(
     return Call(q, k, v, named, scale, q_start, q_starts, dropout, 0 if seed is None else int(seed))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, *output, scale, q_starts, seed, *tables)
-    ctx.rest = given, q_start, dropout, attention
-
-
-def _differentiate(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Any, ...]:
-    q, k, v, out, lse, scale, q_starts, seed, *tables = ctx.saved_tensors
-    given, q_start, dropout, attention = ctx.rest
-    nothing = (None,) * 7
-    if grad_out is None and grad_lse is None:
-        return (None, None, None, [None] * len(tables), *nothing)
-    dq, dk, dv, found = backward(
-        grad_out, grad_lse, q, k, v, out, lse, tables, given, scale, q_starts, q_start, seed, dropout, attention
-    )
-    rest = iter(found)
-    gradients = [next(rest) if table.element == "float" else None for table in _given(registered(attention), given)]
-    return (dq, dk, dv, gradients, *nothing)
-
-
-def _no_second_derivative(*_: Any) -> Any:
-    raise RuntimeError(
-        "attnc has no second derivatives: the gradient of a gradient was asked for; use .reference for it"
-    )
-
-
-forward.register_autograd(_differentiate, setup_context=_save)
-backward.register_autograd(_no_second_derivative)
+_library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]
+register_derivatives(forward, backward, _library)
+register_batching(forward, backward)

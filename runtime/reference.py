@@ -20,6 +20,7 @@ from .call import Call, check_call, extent_of, scale_of
 from .comparisons import settle
 from .dropout import kept
 from .launch import TableArgument
+from .levels import contents_of, outside_transforms
 from .products import dots, sums
 from .tables import bind, is_batched
 
@@ -55,9 +56,11 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     dtype, device = call.compute_dtype, call.q.device
     call = _on_host_positions(call)
     extent = extent_of(call)
-    given = {name: table.detach().cpu() for name, table in call.tables.items()}
-    host = bind(attention, given, extent, _CPU, dtype)
-    mask = dense_mask(attention, given, extent)
+    tables = contents_of(attention, call.tables)
+    with outside_transforms():
+        given = {name: table.detach().cpu() for name, table in tables.items()}
+        host = bind(attention, given, extent, _CPU, dtype)
+        mask = dense_mask(attention, given, extent)
     count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
     scale = scale_of(attention, call)
     group = call.q.shape[1] // max(1, call.k.shape[1])

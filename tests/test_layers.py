@@ -64,10 +64,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime.faults", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
     ),
     "executors": (
-        "runtime.arrays", "runtime.products", "runtime.merge", "runtime.reference", "runtime.blocked",
+        "runtime.arrays", "runtime.products", "runtime.merge", "runtime.levels", "runtime.reference",
+        "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
     ),
-    "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
+    "the operator": ("runtime.verify", "runtime.planning", "runtime.batching", "runtime.derivatives", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
     "the command line": (
         "attnc.stage", "attnc.faults", "attnc.terminal", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view",

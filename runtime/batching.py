@@ -1,0 +1,157 @@
+"""The operators under ``torch.vmap``: one call whose batch holds all entries, or a call for each where it must be.
+
+An entry gets what it would get alone. Dropout counts the entries of the batch, and a scale has no batch: calls with
+dropout, or with a scale for each entry, are made one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
+
+from ..compiler.ir import Table
+from .call import Call, check_call
+from .identity import registered
+
+_REST = 8  # both operators end with: tables, given, scale, q_starts, q_start, seed, dropout, attention
+
+
+class _Info(Protocol):
+    """What torch tells of the ``vmap`` at hand."""
+
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """How the entries lie in the batch of the one call: ``size`` times ``batch``."""
+
+    size: int
+    batch: int
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``[size · batch, …]`` of ``[size, batch, …]``, where either may be 1: the same for every entry."""
+        return x.expand(self.size, self.batch, *x.shape[2:]).flatten(0, 1)
+
+    def entries(self, x: Tensor) -> Tensor:
+        """``[size, batch, …]`` of what the one call gave."""
+        return x.reshape(self.size, self.batch, *x.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A table of a call, and its dimension that is mapped over."""
+
+    table: Table
+    tensor: Tensor
+    dim: int | None
+
+    @property
+    def own(self) -> int | None:
+        """The size of the table's own batch, None without one."""
+        shape = _shape(self.tensor, self.dim)
+        return shape[0] if len(shape) > len(self.table.dimensions) + (self.table.element == "set") else None
+
+    def rows(self, fold: _Fold) -> Tensor:
+        """``[size · batch, …]``."""
+        x = self.tensor[None] if self.dim is None else self.tensor.movedim(self.dim, 0)
+        return fold.rows(x.unsqueeze(1) if self.own is None else x)
+
+    def gradient(self, fold: _Fold, found: Tensor) -> Tensor:
+        """``[size, …]`` of the gradient of :meth:`rows`: for each entry that of its table."""
+        apart = fold.entries(found)
+        return apart if self.own == fold.batch else apart.sum(1, keepdim=self.own is not None)
+
+
+def register_batching(forward: Any, backward: Any) -> None:
+    """Teaches ``torch.vmap`` the two operators."""
+
+    @forward.register_vmap  # type: ignore[untyped-decorator]
+    @_disable_dynamo
+    def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        _check_first(info, dims, inputs)
+        if _one_by_one(info, dims, inputs):
+            return _each(forward, info, dims, inputs)
+        fold = _Fold(info.batch_size, _shape(inputs[0], dims[0])[0])
+        found = forward(*_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=False))
+        return tuple(map(fold.entries, found)), (0, 0)
+
+    @backward.register_vmap  # type: ignore[untyped-decorator]
+    @_disable_dynamo
+    def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+        if _one_by_one(info, dims, inputs):
+            return _each(backward, info, dims, inputs)
+        fold = _Fold(info.batch_size, _shape(inputs[2], dims[2])[0])
+        *found, gradients = backward(*_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=True))
+        floats = [given for given in _given(dims, inputs) if given.table.element == "float"]
+        tables = [given.gradient(fold, own) for given, own in zip(floats, gradients, strict=True)]
+        return (*map(fold.entries, found), tables), (0, 0, 0, [0] * len(tables))
+
+
+def _shape(x: Tensor, dim: int | None) -> list[int]:
+    """The shape of one entry's tensor."""
+    return [size for axis, size in enumerate(x.shape) if axis != dim]
+
+
+def _given(dims: Sequence[Any], inputs: Sequence[Any]) -> list[_Given]:
+    tables, given, *_, attention = inputs[-_REST:]
+    known = [table for table, its in zip(registered(attention).parameters, given, strict=True) if its == "1"]
+    return [_Given(*one) for one in zip(known, tables, dims[-_REST], strict=True)]
+
+
+def _tensors(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any]) -> Iterator[Tensor | None]:
+    """What comes before the tables."""
+    for x, dim in zip(inputs[:-_REST], dims[:-_REST], strict=True):
+        yield None if x is None else fold.rows(x[None] if dim is None else x.movedim(dim, 0))
+
+
+def _rest(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any], apart: bool) -> tuple[Any, ...]:
+    """The tables and all that follows. ``apart``: no float table is shared, so that each entry has a gradient of it."""
+    _, given, scale, q_starts, q_start, seed, dropout, attention = inputs[-_REST:]
+    shared = [
+        one.dim is None and one.own in (None, 1) and not (apart and one.table.element == "float")
+        for one in _given(dims, inputs)
+    ]
+    tables = [one.tensor if its else one.rows(fold) for one, its in zip(_given(dims, inputs), shared, strict=True)]
+    dim = dims[3 - _REST]
+    if q_starts is not None and (dim is not None or q_starts.numel() > 1):
+        starts = q_starts[None] if dim is None else q_starts.movedim(dim, 0)
+        q_starts = fold.rows(starts[:, None] if starts.ndim == 1 else starts)
+    return tables, given, scale, q_starts, q_start, seed, dropout, attention
+
+
+def _one_by_one(info: _Info, dims: Sequence[Any], inputs: Sequence[Any]) -> bool:
+    """Whether one call cannot hold all entries."""
+    return info.batch_size > 0 and bool(inputs[-2] or dims[2 - _REST] is not None)
+
+
+def _each(operator: Any, info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
+    """A call for each entry."""
+    found = [operator(*_entry(dims, inputs, number)) for number in range(info.batch_size)]
+    stacked = [
+        [torch.stack(own) for own in zip(*parts, strict=True)] if isinstance(parts[0], list) else torch.stack(parts)
+        for parts in zip(*found, strict=True)
+    ]
+    return tuple(stacked), tuple([0] * len(parts) if isinstance(parts, list) else 0 for parts in stacked)
+
+
+def _entry(dims: Any, inputs: Any, number: int) -> list[Any]:
+    """The arguments of one entry's call."""
+    return [
+        _entry(dim, x, number) if isinstance(dim, (list, tuple)) else x if dim is None else x.select(dim, number)
+        for x, dim in zip(inputs, dims, strict=True)
+    ]
+
+
+def _check_first(info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> None:
+    """What does not fit is named with the shapes of the first entry, as its caller knows them; see check_call."""
+    if info.batch_size:
+        q, k, v, tables, _, scale, q_starts, q_start, _, dropout, attention = _entry(dims, inputs, 0)
+        names = [one.table.name for one in _given(dims, inputs)]
+        named = dict(zip(names, tables, strict=True))
+        check_call(registered(attention), Call(q, k, v, named, scale, q_start, q_starts, dropout, 0))

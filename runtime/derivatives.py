@@ -1,0 +1,169 @@
+"""How the operators are differentiated: gradients by reverse mode once; forward mode and a second time are refused.
+
+PyTorch's own ``register_autograd`` neither works under ``torch.func`` nor notices a forward-mode tangent where nothing
+requires a gradient. The kernels here stand in its place: PyTorch calls them at each level of its transforms, with a
+tangent or a gradient of that level at hand, in eager mode as from a compiled graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
+from torch._functorch.utils import enable_single_level_autograd_function
+from torch.autograd import Function, forward_ad
+from torch.autograd.forward_ad import _set_fwd_grad_enabled
+from torch.autograd.function import FunctionCtx
+
+from ..compiler.ir import Attention
+from .identity import registered
+
+_DEVICES = ("AutogradCPU", "AutogradCUDA")  # those of the tensors that a call takes, ROCm among them
+
+
+def register_derivatives(forward: Any, backward: Any, library: torch.library.Library) -> None:
+    """Lets PyTorch differentiate the two operators; their registrations live as long as ``library``."""
+    from torch._dynamo.eval_frame import skip_code  # imports triton, for which the caller may have set something
+
+    operators = forward._opoverload, backward._opoverload
+
+    def attend(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        if _is_plain(inputs):
+            found: tuple[Tensor, Tensor] = _below(operators[0], keys, inputs)
+        else:
+            found = _attend(operators, keys, *inputs)
+        return found
+
+    def derive(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        if _is_plain(inputs):
+            found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = _below(operators[1], keys, inputs)
+        else:
+            found = _derive(operators[1], keys, *inputs)
+        return found
+
+    for function in (attend, derive, _is_plain, _below):  # as _disable_dynamo, but at no cost
+        skip_code(function.__code__)
+    for device in _DEVICES:
+        library.impl("forward", attend, device, with_keyset=True)  # type: ignore[no-untyped-call]
+        library.impl("backward", derive, device, with_keyset=True)  # type: ignore[no-untyped-call]
+
+
+def _is_plain(inputs: tuple[Any, ...]) -> bool:
+    """Whether nothing is to be differentiated, neither by a transform nor otherwise."""
+    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
+        return False
+    return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs))
+
+
+@_disable_dynamo  # between two graphs of one function, its tracer would look in here
+def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
+    given, scale, q_starts, q_start, seed, dropout, attention = rest
+    if scale is not None and scale.requires_grad and torch.is_grad_enabled():
+        raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
+    plain = *operators, keys, given, q_start, dropout, attention
+    return _applied(_Attend, plain, q, k, v, scale, q_starts, seed, *tables)
+
+
+@_disable_dynamo
+def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
+    *tensors, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
+    plain = operator, keys, given, q_start, dropout, attention
+    dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, seed, *tables)
+    return dq, dk, dv, rest
+
+
+def _applied(function: type[Function], *inputs: Any) -> Any:
+    """What a function gives, at the level of a transform at which this kernel was called, too."""
+    if not torch._C._are_functorch_transforms_active():
+        return function.apply(contextlib.nullcontext, *inputs)  # type: ignore[no-untyped-call]
+    modes = functools.partial(_modes, torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled())
+    with enable_single_level_autograd_function():
+        return super(Function, function).apply(modes, *inputs)  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _modes(reverse: bool, forward: bool) -> Iterator[None]:
+    """The modes outside a function, in which the levels below it take their own derivatives; inside both are off."""
+    with torch.set_grad_enabled(reverse), _set_fwd_grad_enabled(forward):
+        yield
+
+
+def _below(operator: Any, keys: Any, inputs: tuple[Any, ...]) -> Any:
+    """An operator's result, without this level's derivatives."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
+
+
+class _Attend(Function):
+    """``attnc::forward``."""
+
+    @staticmethod
+    def forward(ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, Tensor]:
+        forward, backward, keys, given, q_start, dropout, attention = plain
+        q, k, v, scale, q_starts, seed, *tables = tensors
+        inputs = q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention
+        with modes():
+            found: tuple[Tensor, Tensor] = _below(forward, keys, inputs)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, v, *found, scale, q_starts, seed, *tables)
+        ctx.rest = backward, given, q_start, dropout, attention
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse, scale, q_starts, seed, *tables = ctx.saved_tensors
+        backward, given, q_start, dropout, attention = ctx.rest
+        if all(grad is None for grad in grads):
+            return (None,) * len(ctx.needs_input_grad)
+        dq, dk, dv, found = backward(
+            *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, seed, dropout, attention
+        )
+        return (None, None, dq, dk, dv, None, None, None, *_spread(found, registered(attention), given))
+
+    @staticmethod
+    def jvp(_ctx: FunctionCtx, *_tangents: Any) -> Any:
+        raise no_forward_mode()
+
+
+class _Derive(Function):
+    """``attnc::backward``. Its gradient is refused when it is asked for: whatever keeps a graph needs none yet."""
+
+    @staticmethod
+    def forward(_ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, ...]:
+        backward, keys, given, q_start, dropout, attention = plain
+        *first, scale, q_starts, seed = tensors[:10]
+        inputs = *first, list(tensors[10:]), given, scale, q_starts, q_start, seed, dropout, attention
+        with modes():
+            dq, dk, dv, rest = _below(backward, keys, inputs)
+        return dq, dk, dv, *rest
+
+    @staticmethod
+    def backward(_ctx: FunctionCtx, *_grads: Any) -> Any:
+        raise RuntimeError(
+            "attnc has no second derivatives: the gradient of a gradient was asked for; use .reference for it"
+        )
+
+    @staticmethod
+    def jvp(_ctx: FunctionCtx, *_tangents: Any) -> Any:
+        raise no_forward_mode()
+
+
+def no_forward_mode() -> RuntimeError:
+    """What refuses a tangent, and says what to do instead."""
+    return RuntimeError(
+        "attnc has no forward-mode derivatives: a tangent came in (by jvp, jacfwd, linearize, hessian or a dual "
+        "number); use grad, vjp or jacrev, or jvp, jacfwd and hessian of .reference"
+    )
+
+
+def _spread(found: list[Tensor], known: Attention, given: str) -> Iterator[Tensor | None]:
+    """The gradient of each given table, None of those that hold no floats."""
+    rest = iter(found)
+    for table, its in zip(known.parameters, given, strict=True):
+        if its == "1":
+            yield next(rest) if table.element == "float" else None
