@@ -13,13 +13,14 @@ from .compiler.counts import Totals, totals
 from .compiler.describe import order
 from .compiler.evaluate import evaluate
 from .compiler.extent import Contents, Extent
+from .compiler.integers import check_attention
 from .compiler.ir import Attention
 from .compiler.pairs import pairs
 from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import schedule_depends
 from .runtime.arguments import collect
 from .runtime.blocked import TILES
-from .runtime.call import checked_start, positions
+from .runtime.call import check_positions, checked_start, positions
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
@@ -120,6 +121,7 @@ def dense_mask(
 ) -> Tensor:
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
     asked = _asked(attention, n, m, heads, q_start, tables)
+    check_attention(attention, asked.extent, asked.contents)
     contents = {table.name: held for table, held in zip(attention.tables, asked.contents, strict=True)}
     mask = torch.from_numpy(evaluate(attention.mask, attention.tables, asked.extent, contents))
     return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
@@ -155,6 +157,7 @@ def _asked(
     if heads is None:
         found = _size_of(attention, tensors, "head")
         heads = 1 if found is None else found
+    check_positions(at, m)
     check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
     extent = Extent(n=n, m=m, heads=heads, q_start=at)
     bound = bind(attention, tensors, extent, _CPU, _working(tensors))

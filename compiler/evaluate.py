@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .diagnostics import Label, Span, with_places
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
+from .limits import within_64_bits
 
 Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at hand work with
 
@@ -122,6 +123,8 @@ class NumpyArrays:
         self.dtype = np.dtype(dtype)
 
     def constant(self, value: bool | int | float) -> Array:
+        if type(value) is int:
+            value = within_64_bits(value)  # no wider one is looked at
         dtype = self.dtype if isinstance(value, float) else np.dtype(bool if isinstance(value, bool) else np.int64)
         return np.full((1, 1, 1, 1), value, dtype=dtype)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..compiler.evaluate import Environment, OutOfTableError, TableValues, evaluate, interpret
+from ..compiler.extent import Contents
 from ..compiler.fold import substitute
+from ..compiler.integers import check_attention
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
 from .arrays import TorchArrays, table_values
 from .call import Call, check_call, extent_of, scale_of
@@ -40,14 +42,16 @@ class _Pairs:
 def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
 
-    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, and OutOfTableError for an index
-    that is reached and lies outside its table.
+    Computes in float32, in float64 for float64. Raises what :func:`check_call` raises, OutOfTableError for an index
+    that is reached and lies outside its table, and IntegerRangeError for an integer that is and leaves 63 bits.
     """
     check_call(attention, call)
     dtype, device = call.compute_dtype, call.q.device
     call = _on_host_positions(call)
     extent = extent_of(call)
     host = bind(attention, {name: table.detach().cpu() for name, table in call.tables.items()}, extent, _CPU, dtype)
+    check_attention(attention, extent, _as_called(attention, call, host.contents))
+    check_attention(attention, extent, host.contents)
     names = [table.name for table in attention.tables]
     mask = evaluate(attention.mask, attention.tables, extent, dict(zip(names, host.contents, strict=True)))
     count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
@@ -68,6 +72,15 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
 
 
 _CPU = torch.device("cpu")
+
+
+def _as_called(attention: Attention, call: Call, held: tuple[Contents, ...]) -> tuple[Contents, ...]:
+    """What a call knows of its tables: only the sizes of those on a device."""
+    elsewhere = {name for name, table in call.tables.items() if table.device.type != "cpu"}
+    return tuple(
+        replace(own, values=None) if table.name in elsewhere and table.element != "set" else own
+        for table, own in zip(attention.tables, held, strict=True)
+    )
 
 
 def _on_host_positions(call: Call) -> Call:
