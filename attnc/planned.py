@@ -15,6 +15,7 @@ from .compiler.evaluate import evaluate
 from .compiler.extent import Contents, Extent
 from .compiler.integers import check_attention
 from .compiler.ir import Attention
+from .compiler.limits import LARGEST_SIZE
 from .compiler.pairs import pairs
 from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import schedule_depends
@@ -140,6 +141,8 @@ def _asked(
             raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
         if size is not None and size < 0:
             raise ValueError(f"{name}: is {size}, expected 0 or more")
+        if size is not None and size > LARGEST_SIZE:
+            raise ValueError(f"{name}: is {size}, expected at most 2**48")
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
     start, starts = checked_start(q_start)

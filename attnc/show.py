@@ -12,6 +12,7 @@ from .compiler.describe_stages import terms as described_terms
 from .compiler.driver import Way
 from .compiler.evaluate import OutOfTableError
 from .compiler.extent import Extent
+from .compiler.integers import IntegerRangeError
 from .compiler.ir import Literal_
 from .compiler.plan import Schedule, Tiles
 from .compiler.uses import uses
@@ -148,14 +149,15 @@ def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
 
 
 def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
-    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside.
+    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside
+    or an integer beyond 63 bits.
 
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
     way = sight.way
     try:
         picture, pairs = look(way.attention, way.extent, way.contents, sight.head, (limit, limit))
-    except OutOfTableError as error:
+    except (OutOfTableError, IntegerRangeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:
         found = walks(way.program, planned, sight.head)

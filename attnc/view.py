@@ -12,6 +12,7 @@ from .compiler import reach
 from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
+from .compiler.integers import check_attention
 from .compiler.ir import HEAD, HEADS, Attention, Const, Table
 from .compiler.plan import Box, Program
 from .draw import Picture, bins
@@ -27,8 +28,9 @@ def look(
     """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
 
     Above EXACT_PAIRS pairs a sample of the rows stands for all, and the number of pairs is None. ``q_start`` is one
-    number here, and no table has a batch. Raises what :func:`evaluate` raises.
+    number here, and no table has a batch. Raises what :func:`evaluate` raises, and IntegerRangeError.
     """
+    check_attention(attention, extent, [contents[table.name] for table in attention.tables])
     mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
     (start,) = extent.q_start or (0,)
 

@@ -50,6 +50,16 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def part(self, first: int, end: int) -> Boxes:
+        """The boxes numbered ``first .. end - 1``."""
+
+        def cut(digit: DigitRange) -> DigitRange:
+            low = digit.low[first:end]
+            return DigitRange(digit.stride, low, low if digit.high is digit.low else digit.high[first:end])
+
+        head = None if self.head is None else self.head[first:end]
+        return Boxes(tuple(map(cut, self.query)), tuple(map(cut, self.key)), self.batch[first:end], head)
+
 
 @dataclass(frozen=True)
 class TableContents:
@@ -77,6 +87,7 @@ Value: TypeAlias = Form | Range | Trits | None  # an int, a float or a count, a 
 
 # Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
 _LARGEST_MAGNITUDE = 2**60
+_PYTHON_INTEGERS_AT_ONCE = 2**14  # boxes
 # No position is larger, even one that only the device knows.
 _LARGEST_POSITION = 2**48
 
@@ -113,6 +124,13 @@ class Classifier:
 
     def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
+        if self._dtype.hasobject and len(boxes) > _PYTHON_INTEGERS_AT_ONCE:  # they take much memory
+            step = _PYTHON_INTEGERS_AT_ONCE
+            looks = [self._look(boxes.part(first, first + step)) for first in range(0, len(boxes), step)]
+            return [_joined(list(parts)) for parts in zip(*looks, strict=True)]
+        return self._look(boxes)
+
+    def _look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._between)
         values = reading.read(self._order)
         found: list[Trits | Bounds | None] = []
@@ -178,6 +196,16 @@ class Classifier:
             "head": extent.heads,
             "heads": extent.heads,
         }.get(name, 0)
+
+
+def _joined(parts: list[Trits | Bounds | None]) -> Trits | Bounds | None:
+    """One look at many boxes, from looks at some of them after others."""
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)  # type: ignore[arg-type]
+    low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return low, high
 
 
 def _lookup(held: TableContents) -> RangeTable | None:
@@ -324,7 +352,7 @@ class _Reading:
         step, base = self._digits.lattice(difference)
         possible = (low <= 0) & (high >= 0)
         if not isinstance(step, int) or step != 1:
-            possible = possible & (base % np.maximum(step, 1) == 0)
+            possible = possible & (self._digits.exact(base) % self._digits.greatest([step, 1]) == 0)
         trits = _trits(possible, (low == 0) & (high == 0))
         return trits if op == "eq" else _negated(trits)
 

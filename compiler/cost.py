@@ -45,13 +45,17 @@ _LABELS = 32  # documents, say, in one sequence
 
 
 def stand_in_length(mask: Expr, tiles: Tiles) -> int:
-    """A length at which the orders of a mask are told apart: several times its largest constant."""
-    largest = 1
+    """A length at which the orders of a mask are told apart: several times its largest constant.
+
+    A constant that is longer than the longest of these lengths is no width or period of theirs, and says nothing.
+    """
+    largest, beyond = 1, LONGEST_OF_ALL * tiles.key
     for node in walk(mask):
         if isinstance(node, Apply):
             numbers = [abs(int(part.value)) for part in node.args if isinstance(part, Const) and part.type == "int"]
-            largest = max(largest, *(number * (tiles.query if node.op == "mod" else 1) for number in numbers), 1)
-    most = min(max(1 << (largest - 1).bit_length(), LONGEST * tiles.key), LONGEST_OF_ALL * tiles.key)
+            numbers = [number * (tiles.query if node.op == "mod" else 1) for number in numbers if number <= beyond]
+            largest = max(largest, *numbers, 1)
+    most = min(max(1 << (largest - 1).bit_length(), LONGEST * tiles.key), beyond)
     return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST * tiles.key), most)
 
 

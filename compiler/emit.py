@@ -70,7 +70,7 @@ def lower(roots: Sequence[Expr], dialect: Dialect, prefix: str = "t") -> Lowered
             operands = tuple(spelled[part] for part in parts)
             match node:
                 case Const(value=value):
-                    spelled[node] = dialect.constant(within_64_bits(value) if node.type == "int" else value)
+                    spelled[node] = dialect.constant(within_64_bits(value) if type(value) is int else value)
                     continue
                 case Position(name=name):
                     spelled[node] = dialect.position(name)

@@ -1,4 +1,4 @@
-"""Whether an integer of a call leaves 63 bits where it is looked at: decided before anything runs, alike for all that run.
+"""Whether an integer of a call leaves 63 bits where it is looked at: decided before anything runs, for all alike.
 
 Bounds are Python's integers throughout. What every pair of a call keeps small, and what was so for a larger call, is
 seen at once; else the pairs are cut into boxes until each box is small, unreached, or a pair for which it is so.
@@ -47,7 +47,7 @@ class IntegerRangeError(ValueError):
 
 @dataclass(frozen=True)
 class _Asked:
-    """Expressions over the same pairs, each with the condition on which it is looked at; ``keys``: n, or 1 for a row."""
+    """Expressions over the same pairs, each with the condition on which it is looked at. ``keys``: n; 1 for rows."""
 
     looked_at: tuple[tuple[Expr, Expr], ...]
     keys: int
@@ -108,7 +108,9 @@ def _check(asked: _Asked, tables: Mapping[str, TableContents], extent: Extent) -
     leaving = _leaving(roots, sizes, entries)
     if not leaving:
         return
-    suspects = [part for root, reached in asked.looked_at for part in parts_reached(root, leaving.__contains__, reached)]
+    suspects = [
+        part for root, reached in asked.looked_at for part in parts_reached(root, leaving.__contains__, reached)
+    ]
     found = _found(suspects, asked.keys, extent, tables, between)
     if found is not None:
         raise IntegerRangeError(_told(found, *leaving[found]), _place(found, roots))
@@ -158,7 +160,11 @@ def _side(first: int, last: int) -> tuple[DigitRange, ...]:
 
 
 def _found(
-    suspects: Sequence[Reached[Expr]], keys: int, extent: Extent, tables: Mapping[str, TableContents], between: Mapping[str, Between]
+    suspects: Sequence[Reached[Expr]],
+    keys: int,
+    extent: Extent,
+    tables: Mapping[str, TableContents],
+    between: Mapping[str, Between],
 ) -> Expr | None:
     """The first integer found to leave 63 bits for a pair for which it is looked at, or not proved to stay."""
     roots = [root for suspect in suspects for root in (suspect.node, suspect.reached)]
@@ -198,7 +204,7 @@ def _told(node: Expr, low: int, high: int) -> str:
     if span is not None:
         what = f"`{_shown(' '.join(span.source.text[span.start : span.end].split()))}`"
     else:
-        what = f"the number {_number(node.value)}" if isinstance(node, Const) else "an integer"
+        what = f"the number {_number(int(node.value))}" if isinstance(node, Const) else "an integer"
     can = f"is {_number(low)}" if low == high else f"can be {_number(low)} to {_number(high)}"
     return f"{what} {can} in this call, expected integers below 2**63 in magnitude"
 

@@ -19,6 +19,9 @@ LARGEST: int = 10**DIGITS - 1
 FIRST_BEYOND: int = 2**63
 """Integers of a call stay below it in magnitude: 63 bits and a sign."""
 
+LARGEST_SIZE: int = 2**48
+"""Queries, keys or heads of a call that is asked about: far more than any has, and sums of them stay small."""
+
 LARGEST_POSITION: int = 2**62
 """No row of a call stands at it or beyond it."""
 

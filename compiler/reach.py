@@ -14,7 +14,6 @@ from typing import Generic, TypeAlias, TypeVar
 from . import fold
 from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, children, walk
 
-
 Part = TypeVar("Part", bound=Expr)
 
 

@@ -3,8 +3,8 @@
 A program is drawn as a small tree, which is written as a text and, pair by pair, evaluated here with Python's integers,
 by short circuit as the language reaches its parts. It is judged by :func:`fault`:
 
-- where the call refuses, ``.mask``, ``.plan`` and ``.reference`` say the same, and some part that is reached has 64 bits
-  or more; where none has, the refusal is false, which is counted and not to happen often;
+- where the call refuses, ``.mask``, ``.plan`` and ``.reference`` say the same, and some part that is reached has more
+  than 63 bits; where none has, the refusal is false, which is counted and not to happen often;
 - where it does not, all of them keep exactly the pairs that Python's integers keep.
 """
 
@@ -225,8 +225,9 @@ class Exact:
 _OPERATIONS: dict[str, Any] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b,
     "%": lambda a, b: a % b, "neg": lambda a: -a, "abs": abs, "min": min, "max": max,
-    "hash": lambda *xs: murmur(xs), "not": lambda a: 1 - a, "<": lambda a, b: int(a < b), "<=": lambda a, b: int(a <= b),
-    "==": lambda a, b: int(a == b), "!=": lambda a, b: int(a != b), ">": lambda a, b: int(a > b),
+    "hash": lambda *xs: murmur(xs), "not": lambda a: 1 - a, "<": lambda a, b: int(a < b),
+    "<=": lambda a, b: int(a <= b), "==": lambda a, b: int(a == b), "!=": lambda a, b: int(a != b),
+    ">": lambda a, b: int(a > b),
     ">=": lambda a, b: int(a >= b),
 }  # fmt: skip
 
@@ -264,7 +265,8 @@ class Tally:
         """In one line. ``falsely``: refused though every part that is reached fits."""
         total = self.refused + self.answered
         share = self.falsely / max(1, total)
-        return f"{total:,} judged: {self.answered:,} exact, {self.refused:,} refused, {self.falsely} of them falsely ({share:.2%})"
+        refused = f"{self.refused:,} refused, {self.falsely} of them falsely ({share:.2%})"
+        return f"{total:,} judged: {self.answered:,} exact, {refused}"
 
 
 TALLY = Tally()
