@@ -441,12 +441,19 @@ class _Reading:
     def _float(self, node: Apply, parts: list[Value]) -> Value:
         """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
         if node.op == "float" and isinstance(parts[0], Form):
-            low, high = self._digits.bounds(parts[0])
-            return Range(np.asarray(low, np.float64), np.asarray(high, np.float64))
+            low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
+            return Range(low, high)
         if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
             then, otherwise = parts[1], parts[2]
             return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
         return None
+
+    def _as_float(self, values: Any) -> NDArray[np.float64]:
+        """Integers that no float holds as some that are larger than all that a table may have."""
+        digits, most = self._digits, 2**1023
+        if not self._dtype.hasobject:
+            return np.asarray(values, np.float64)
+        return np.asarray(digits.greatest([digits.least([values, most]), -most]), np.float64)
 
 
 def _divisor(node: Apply) -> int:
