@@ -13,13 +13,15 @@ from .compiler.counts import Totals, totals
 from .compiler.describe import order
 from .compiler.evaluate import evaluate
 from .compiler.extent import Contents, Extent
+from .compiler.integers import check_attention
 from .compiler.ir import Attention
+from .compiler.limits import LARGEST_SIZE
 from .compiler.pairs import pairs
 from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import schedule_depends
 from .runtime.arguments import collect
 from .runtime.blocked import TILES
-from .runtime.call import checked_start, positions
+from .runtime.call import check_positions, checked_start, positions
 from .runtime.comparisons import settle
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
@@ -126,6 +128,7 @@ def dense_mask(
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
     asked = _asked(attention, n, m, heads, q_start, tables)
     exact = asked.attention
+    check_attention(exact, asked.extent, asked.contents)
     contents = {table.name: held for table, held in zip(exact.tables, asked.contents, strict=True)}
     mask = torch.from_numpy(evaluate(exact.mask, exact.tables, asked.extent, contents))
     return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
@@ -144,6 +147,8 @@ def _asked(
             raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
         if size is not None and size < 0:
             raise ValueError(f"{name}: is {size}, expected 0 or more")
+        if size is not None and size > LARGEST_SIZE:
+            raise ValueError(f"{name}: is {size}, expected at most 2**48")
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
     start, starts = checked_start(q_start)
@@ -161,6 +166,7 @@ def _asked(
     if heads is None:
         found = _size_of(attention, tensors, "head")
         heads = 1 if found is None else found
+    check_positions(at, m)
     check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
     extent = Extent(n=n, m=m, heads=heads, q_start=at)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)

@@ -12,6 +12,7 @@ from .compiler.describe_stages import schedule as described_schedule
 from .compiler.describe_stages import terms as described_terms
 from .compiler.driver import Way
 from .compiler.extent import Extent
+from .compiler.integers import IntegerRangeError
 from .compiler.ir import Literal_
 from .compiler.outside import OutOfTableError
 from .compiler.plan import Schedule, Tiles
@@ -152,7 +153,8 @@ def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
 
 
 def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
-    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside.
+    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside
+    or an integer beyond 63 bits.
 
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
@@ -166,7 +168,7 @@ def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture
         by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, sight.head, cells)
     try:
         picture, pairs = by_tiles or look(way.attention, way.extent, way.contents, sight.head, cells)
-    except (OutOfTableError, TooLargeError) as error:
+    except (OutOfTableError, TooLargeError, IntegerRangeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:
         visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))

@@ -13,6 +13,7 @@ from .compiler.dense import require_room
 from .compiler.evaluate import environment, evaluate, interpret, numbered_values
 from .compiler.extent import Contents, Extent
 from .compiler.fold import conjunction, substitute
+from .compiler.integers import check_attention
 from .compiler.ir import HEAD, HEADS, Attention, Const, Expr, Table
 from .compiler.plan import Box, Program
 from .draw import Picture, bins
@@ -28,8 +29,10 @@ def look(
     """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
 
     Above EXACT_PAIRS pairs a sample of the rows stands for all, and the number of pairs is None. ``q_start`` is one
-    number here, and no table has a batch. Raises what :func:`evaluate` raises, and TooLargeError for rows too long.
+    number here, and no table has a batch. Raises what :func:`evaluate` raises, IntegerRangeError, and TooLargeError for
+    rows too long.
     """
+    check_attention(attention, extent, [contents[table.name] for table in attention.tables])
     mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
     (start,) = extent.q_start or (0,)
 

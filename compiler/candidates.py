@@ -25,6 +25,8 @@ from .plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
 
 # Classes of tokens beyond it would each be a tile of their own.
 _MOST_CLASSES = 4096
+# Tokens. No order repeats itself, or has lines, that are longer: a call would see the first of them only.
+_LONGEST = 2**22
 # Lines and columns below it are no grid.
 _NARROWEST = 8
 # One of so many tokens, at most, is worth listing; where that is counted.
@@ -177,7 +179,7 @@ def _compared(term: Term) -> Iterator[tuple[int, int]]:
     for conjunct in term.relation:
         for node in _arithmetic(conjunct):
             if isinstance(node, Apply) and node.op == "mod":
-                yield from _classes(node)
+                yield from ((block, count) for block, count in _classes(node) if block * count <= _LONGEST)
 
 
 def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
@@ -245,7 +247,7 @@ def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
         match node:
             case Apply(op="floordiv" | "mod" as op, args=(x, Const(value=int(divisor)))) if shape := _shape(x):
                 (divisors if op == "floordiv" else moduli).add(shape[0] * divisor)
-    widths = [width for width in sorted(divisors & moduli) if width >= _NARROWEST]
+    widths = [width for width in sorted(divisors & moduli) if _NARROWEST <= width <= _LONGEST]
     chain = [1]
     for width in widths:
         if width % chain[-1] == 0 and width >= _NARROWEST * chain[-1]:

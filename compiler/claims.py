@@ -12,10 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .classify import TableContents
 from .contents import ContentsError, literal_contents
 from .dense import TooLargeError
 from .evaluate import evaluate
 from .extent import Extent
+from .integers import IntegerRangeError, check_integers
 from .ir import Expr, Position, walk
 from .module import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 from .outside import OutOfTableError
@@ -72,15 +74,15 @@ class Outcome:
 
 
 def run_test(test: BoundTest) -> tuple[Outcome, ...]:
-    """Judge each check of a test, in order. A test that reads outside its tables, or has too many
-    heads for its mask to be made, fails as a whole, and says so."""
+    """Judge each check of a test, in order. A test that reads outside its tables, computes an integer beyond 63 bits,
+    or has too many heads for its mask to be made, fails as a whole, and says so."""
     if test.extent is None:
         return tuple(_for_all(test, check) for check in test.checks)
     try:
         situation = _situation(test, test.extent)
         outcomes = (_judge(situation, check) for check in test.checks)
         return tuple(found if found.passed else replace(found, counts=situation.counts) for found in outcomes)
-    except (OutOfTableError, ContentsError) as error:
+    except (OutOfTableError, ContentsError, IntegerRangeError) as error:
         return tuple(Outcome(check, "failed", error.message) for check in test.checks)
     except TooLargeError as error:
         return tuple(Outcome(check, "failed", str(error)) for check in test.checks)
@@ -115,6 +117,8 @@ def _at(test: BoundTest, sample: Sample, head: int) -> _Situation:
 
 
 def _counts(test: BoundTest, expr: Expr, sample: Sample, head: int) -> Counts:
+    tables = {table.name: TableContents(table, sample.contents[table.name]) for table in test.subject.tables}
+    check_integers(expr, None, None, tables, sample.extent)
     mask: NDArray[Any] = evaluate(expr, test.subject.tables, sample.extent, sample.contents)
     return np.asarray(mask[0, head], dtype=np.int64)
 
@@ -297,7 +301,8 @@ def _for_all(test: BoundTest, check: Check) -> Outcome:
 
 
 def _refuted_at(test: BoundTest, claim: Claim, n: int) -> Counterexample | None:
-    """The first counterexample among the calls of one length; calls that read outside a table say nothing."""
+    """The first counterexample among the calls of one length; calls that read outside a table or compute beyond
+    63 bits say nothing."""
     tables = test.subject.tables
     try:
         calls = list(samples(tables, n, _heads(test, claim)))
@@ -307,7 +312,7 @@ def _refuted_at(test: BoundTest, claim: Claim, n: int) -> Counterexample | None:
         for head in range(sample.extent.heads):
             try:
                 found = _counterexample(_at(test, sample, head), claim)
-            except OutOfTableError:
+            except (OutOfTableError, IntegerRangeError):
                 continue
             if found is not None:
                 return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,6 +20,7 @@ from .forms import Bounds, Digits, Form, add, hashed, scale, subtract
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
 from .lookup import RangeTable
 from .lookup_members import MemberTable
+from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude
 from .membership import is_listed
 from .plan import EMPTY, FULL, PARTIAL, Program
 
@@ -52,6 +52,16 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def part(self, first: int, end: int) -> Boxes:
+        """The boxes numbered ``first .. end - 1``."""
+
+        def cut(digit: DigitRange) -> DigitRange:
+            low = digit.low[first:end]
+            return DigitRange(digit.stride, low, low if digit.high is digit.low else digit.high[first:end])
+
+        head = None if self.head is None else self.head[first:end]
+        return Boxes(tuple(map(cut, self.query)), tuple(map(cut, self.key)), self.batch[first:end], head)
+
 
 @dataclass(frozen=True)
 class TableContents:
@@ -79,8 +89,7 @@ Value: TypeAlias = Form | Range | Trits | None  # an int, a float or a count, a 
 
 # Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
 _LARGEST_MAGNITUDE = 2**60
-# No position is larger, even one that only the device knows.
-_LARGEST_POSITION = 2**48
+_PYTHON_INTEGERS_AT_ONCE = 2**14  # boxes
 
 
 class Classifier:
@@ -99,13 +108,13 @@ class Classifier:
         reach: int = 0,
         between: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
-        self._reach, self._between = reach, between or {}
+        self._between = between or {}
         self._roots = tuple(roots)
         self._extent = extent
         self._tables = tables
         self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
         self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
-        self._dtype = np.dtype(np.int64 if self._largest_magnitude() < _LARGEST_MAGNITUDE else object)
+        self._dtype = np.dtype(np.int64 if self._magnitude(reach) < _LARGEST_MAGNITUDE else object)
 
     def classify(self, boxes: Boxes) -> Trits:
         """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
@@ -115,6 +124,13 @@ class Classifier:
 
     def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
+        if self._dtype.hasobject and len(boxes) > _PYTHON_INTEGERS_AT_ONCE:  # they take much memory
+            step = _PYTHON_INTEGERS_AT_ONCE
+            looks = [self._look(boxes.part(first, first + step)) for first in range(0, len(boxes), step)]
+            return [_joined(list(parts)) for parts in zip(*looks, strict=True)]
+        return self._look(boxes)
+
+    def _look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
         reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._between)
         values = reading.read(self._order)
         found: list[Trits | Bounds | None] = []
@@ -123,63 +139,27 @@ class Classifier:
             found.append(reading.bounds(value) if root.type == "int" else _as_trits(value, root.type, len(boxes)))
         return found
 
+    def _magnitude(self, reach: int) -> int:
+        def entry(table: str) -> int:
+            values = self._tables[table].contents.values
+            if values is None:
+                return max(map(abs, self._between.get(table, (0,))))
+            return max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
+
+        return largest_magnitude(self._order, self._extent, reach, entry)
+
     def _read_tables(self) -> set[str]:
         return {node.table for node in self._order if isinstance(node, Entry | Member)}
 
-    def _largest_magnitude(self) -> int:
-        """No integer that the arithmetic of forms meets is larger."""
-        magnitudes: dict[Expr, int] = {}
-        largest = 0
-        for node in self._order:
-            magnitude, met = self._magnitude(node, [magnitudes[part] for part in children(node)])
-            magnitudes[node] = magnitude
-            largest = max(largest, magnitude, met)
-        return largest
 
-    def _magnitude(self, node: Expr, parts: list[int]) -> tuple[int, int]:
-        """Of a node's form, all terms together, and of what is met on the way to it.
-
-        A covering form is a bound and a length: three times what it covers.
-        """
-        match node:
-            case Const(value=value):
-                return (abs(value) if isinstance(value, int) else 0), 0
-            case Position(name=name):
-                return self._position_magnitude(name), 0
-            case Entry(table=table, type="int"):
-                return 3 * self._largest_entry(table), sum(parts) + self._position_magnitude("q")
-            case Apply(op="add" | "sub"):
-                return sum(parts), 0
-            case Apply(op="mul", args=args, type="int"):
-                # What is scaled stays a form; a covering one comes of forms multiplied.
-                scaled = sum(not isinstance(arg, Const) for arg in args) < 2
-                return (prod(parts) if scaled else 3 * reduce(lambda a, b: 3 * a * b, parts)), 0
-            case Apply(op="floordiv" | "mod"):
-                return 4 * sum(parts) + 4, 0
-            case Apply(op="hash"):
-                return 3 * 2**31, sum(parts)
-            case Apply(type="int"):
-                return 3 * max(parts, default=0), sum(parts)
-            case _:
-                return 0, sum(parts)
-
-    def _largest_entry(self, table: str) -> int:
-        values = self._tables[table].contents.values
-        if values is None:
-            return max(map(abs, self._between.get(table, (0,))))
-        return max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
-
-    def _position_magnitude(self, name: str) -> int:
-        extent = self._extent
-        if name == "q":
-            start = _LARGEST_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
-            return start + max(extent.m + 2**20, self._reach)
-        return {
-            "k": max(extent.n + 2**20, self._reach),
-            "n": extent.n,
-            "head": extent.heads,
-            "heads": extent.heads,
-        }.get(name, 0)
+def _joined(parts: list[Trits | Bounds | None]) -> Trits | Bounds | None:
+    """One look at many boxes, from looks at some of them after others."""
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)  # type: ignore[arg-type]
+    low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return low, high
 
 
 def _lookup(held: TableContents) -> RangeTable | MemberTable | None:
@@ -239,7 +219,7 @@ class _Reading:
     def _query_start(self) -> Form:
         q_start = self._extent.q_start
         if q_start is None:
-            return Form(0, {self._digits.digit(0, _LARGEST_POSITION): 1})
+            return Form(0, {self._digits.digit(0, LARGEST_UNKNOWN_POSITION): 1})
         if len(q_start) == 1:
             return Form(q_start[0])
         return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
@@ -327,7 +307,7 @@ class _Reading:
         step, base = self._digits.lattice(difference)
         possible = (low <= 0) & (high >= 0)
         if not isinstance(step, int) or step != 1:
-            possible = possible & (base % np.maximum(step, 1) == 0)
+            possible = possible & (self._digits.exact(base) % self._digits.greatest([step, 1]) == 0)
         trits = _trits(possible, (low == 0) & (high == 0))
         return trits if op == "eq" else _negated(trits)
 
@@ -416,12 +396,19 @@ class _Reading:
     def _float(self, node: Apply, parts: list[Value]) -> Value:
         """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
         if node.op == "float" and isinstance(parts[0], Form):
-            low, high = self._digits.bounds(parts[0])
-            return Range(np.asarray(low, np.float64), np.asarray(high, np.float64))
+            low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
+            return Range(low, high)
         if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
             then, otherwise = parts[1], parts[2]
             return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
         return None
+
+    def _as_float(self, values: Any) -> NDArray[np.float64]:
+        """Integers that no float holds as some that are larger than all that a table may have."""
+        digits, most = self._digits, 2**1023
+        if not self._dtype.hasobject:
+            return np.asarray(values, np.float64)
+        return np.asarray(digits.greatest([digits.least([values, most]), -most]), np.float64)
 
 
 def _divisor(node: Apply) -> int:

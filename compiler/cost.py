@@ -37,6 +37,7 @@ RUN = 4.0
 
 # Key tiles at the stand-in length; it is longer still where a constant is, up to the last.
 SHORTEST, LONGEST, LONGEST_OF_ALL = 2**8, 2**10, 2**16
+_NO_LENGTH = 2**31  # tokens
 # Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first: these at least, or
 # so many that there are at most so many groups.
 _BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
@@ -45,13 +46,17 @@ _LABELS = 32  # documents, say, in one sequence
 
 
 def stand_in_length(mask: Expr, tiles: Tiles) -> int:
-    """A length at which the orders of a mask are told apart: several times its largest constant."""
-    largest = 1
+    """A length at which the orders of a mask are told apart: several times its largest constant.
+
+    A constant that 32 bits do not hold is no width or period of a call, and says nothing.
+    """
+    largest, longest = 1, LONGEST_OF_ALL * tiles.key
     for node in walk(mask):
         if isinstance(node, Apply):
             numbers = [abs(int(part.value)) for part in node.args if isinstance(part, Const) and part.type == "int"]
-            largest = max(largest, *(number * (tiles.query if node.op == "mod" else 1) for number in numbers), 1)
-    most = min(max(1 << (largest - 1).bit_length(), LONGEST * tiles.key), LONGEST_OF_ALL * tiles.key)
+            numbers = [number * (tiles.query if node.op == "mod" else 1) for number in numbers if number < _NO_LENGTH]
+            largest = max(largest, *numbers, 1)
+    most = min(max(1 << (largest - 1).bit_length(), LONGEST * tiles.key), longest)
     return min(max(1 << (4 * largest - 1).bit_length(), SHORTEST * tiles.key), most)
 
 

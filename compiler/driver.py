@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .arrange import arrange, serves
 from .evaluate import evaluate
 from .extent import Contents, Extent
+from .integers import check_attention
 from .ir import Attention
 from .module import Module
 from .normalise import Term, normalise
@@ -55,6 +56,7 @@ class Way:
 
     @cached_property
     def mask(self) -> NDArray[Any]:
+        check_attention(self.attention, self.extent, [self.contents[table.name] for table in self.attention.tables])
         return evaluate(self.attention.mask, self.attention.tables, self.extent, self.contents)
 
     @cached_property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Op, Position, Type, children, walk
+from .limits import within_64_bits
 
 
 class Dialect(Protocol):
@@ -69,7 +70,7 @@ def lower(roots: Sequence[Expr], dialect: Dialect, prefix: str = "t") -> Lowered
             operands = tuple(spelled[part] for part in parts)
             match node:
                 case Const(value=value):
-                    spelled[node] = dialect.constant(value)
+                    spelled[node] = dialect.constant(within_64_bits(value) if type(value) is int else value)
                     continue
                 case Position(name=name):
                     spelled[node] = dialect.position(name)

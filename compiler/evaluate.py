@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .dense import dense_mask, require_room
 from .extent import Contents, Extent
 from .ir import Apply, Const, Entry, Expr, Logit, Member, Number, Position, Table, children, walk
+from .limits import within_64_bits
 from .membership import holds, is_listed
 from .outside import OutOfTableError
 
@@ -91,6 +92,8 @@ class NumpyArrays:
         self.dtype = np.dtype(dtype)
 
     def constant(self, value: bool | int | float) -> Array:
+        if type(value) is int:
+            value = within_64_bits(value)  # no wider one is looked at
         dtype = self.dtype if isinstance(value, float) else np.dtype(bool if isinstance(value, bool) else np.int64)
         return np.full((1, 1, 1, 1), value, dtype=dtype)
 

@@ -12,6 +12,7 @@ from functools import reduce
 
 from .diagnostics import Span
 from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Op, Type, children, walk
+from .limits import FIRST_BEYOND
 
 
 def _constants(*xs: Expr) -> tuple[bool | int | float, ...] | None:
@@ -33,9 +34,12 @@ def add(*xs: Expr, span: Span | None = None) -> Expr:
         known = _constants(*xs)
         return Const(float(sum(known))) if known is not None else Apply("add", xs, "float", span)
     parts = _flat("add", xs)
-    constant = sum(int(x.value) for x in parts if isinstance(x, Const))
+    constants = [x for x in parts if isinstance(x, Const)]
+    constant = sum(int(x.value) for x in constants)
     rest: list[Expr] = [x for x in parts if not isinstance(x, Const)]
-    if constant or not rest:
+    if rest and abs(constant) >= FIRST_BEYOND:  # together they may be too large where each sum on the way is not
+        rest += constants
+    elif constant or not rest:
         rest.append(Const(constant))
     return rest[0] if len(rest) == 1 else Apply("add", tuple(rest), kind, span)
 

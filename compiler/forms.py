@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,7 +47,16 @@ class Digits:
 
     def exact(self, values: Integers) -> Integers:
         """The same integers in arrays of the dtype."""
-        return np.asarray(values).astype(self.dtype, copy=False)
+        return np.asarray(values, self.dtype if isinstance(values, int) else None).astype(self.dtype, copy=False)
+
+    def where(self, condition: Any, a: Integers, b: Integers) -> Integers:
+        return np.where(condition, self.exact(a), self.exact(b))
+
+    def least(self, values: list[Integers]) -> Integers:
+        return reduce(np.minimum, map(self.exact, values))
+
+    def greatest(self, values: list[Integers]) -> Integers:
+        return reduce(np.maximum, map(self.exact, values))
 
     def covering(self, low: Integers, high: Integers) -> Form:
         """Any integer from ``low`` to ``high``."""
@@ -62,7 +72,7 @@ class Digits:
             if isinstance(coefficient, int):
                 low, high = (low + first, high + last) if coefficient > 0 else (low + last, high + first)
             else:
-                low, high = low + np.minimum(first, last), high + np.maximum(first, last)
+                low, high = low + self.least([first, last]), high + self.greatest([first, last])
         return low, high
 
     def lattice(self, form: Form) -> Bounds:
@@ -78,7 +88,7 @@ class Digits:
         for number, coefficient in form.terms.items():
             low, high = self.low[number], self.high[number]
             base = base + coefficient * low
-            step = np.gcd(step, self.exact(np.where(low < high, np.abs(coefficient), 0)))
+            step = np.gcd(self.exact(step), self.where(low < high, np.abs(self.exact(coefficient)), 0))
         return step, base
 
     def multiply(self, a: Form, b: Form) -> Form:
@@ -88,9 +98,9 @@ class Digits:
             return scale(a, b.constant)
         (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
         products = [a0 * b0, a0 * b1, a1 * b0, a1 * b1]
-        low, high = _least(products), _greatest(products)
+        low, high = self.least(products), self.greatest(products)
         if a is b:  # a square
-            low = np.where((a0 > 0) | (a1 < 0), np.maximum(low, 0), 0)
+            low = self.where((a0 > 0) | (a1 < 0), self.greatest([low, 0]), 0)
         return self.covering(low, high)
 
     def floordiv(self, form: Form, divisor: int) -> Form:
@@ -104,8 +114,8 @@ class Digits:
                 )
             else:
                 divides = coefficient % divisor == 0
-                exact[number] = np.where(divides, coefficient // divisor, 0)
-                rest[number] = np.where(divides, 0, coefficient)
+                exact[number] = self.where(divides, coefficient // divisor, 0)
+                rest[number] = self.where(divides, 0, coefficient)
         low, high = self.bounds(Form(form.constant % divisor, rest))
         whole = Form(form.constant // divisor, exact)
         return add(whole, self.covering(low // divisor, high // divisor))
@@ -122,7 +132,7 @@ class Digits:
         if np.all(same):
             return exact
         step, base = self.lattice(rest)
-        step = np.gcd(step, divisor) if not isinstance(step, int) else math.gcd(step, divisor)
+        step = np.gcd(step, self.exact(divisor)) if not isinstance(step, int) else math.gcd(step, divisor)
         base = base % step
         wrapped = Form(base, {self.digit(0, divisor // step - 1): step})
         return self.choose(same, exact, wrapped)
@@ -134,7 +144,7 @@ class Digits:
             return form
         if np.all(negative):
             return scale(form, -1)
-        hull = self.covering(0, np.maximum(-low, high))
+        hull = self.covering(0, self.greatest([-low, high]))
         return self.choose(positive, form, self.choose(negative, scale(form, -1), hull))
 
     def extreme(self, a: Form, b: Form, greatest: bool) -> Form:
@@ -145,7 +155,7 @@ class Digits:
             return a
         if np.all(second):
             return b
-        pick = _greatest if greatest else _least
+        pick = self.greatest if greatest else self.least
         (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
         hull = self.covering(pick([a0, b0]), pick([a1, b1]))
         return self.choose(first, a, self.choose(second, b, hull))
@@ -153,7 +163,7 @@ class Digits:
     def hull(self, a: Form, b: Form) -> Form:
         """Any value of either."""
         (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
-        return self.covering(_least([a0, b0]), _greatest([a1, b1]))
+        return self.covering(self.least([a0, b0]), self.greatest([a1, b1]))
 
     def choose(self, condition: Any, a: Form, b: Form) -> Form:
         """``a`` in the boxes where the condition holds, ``b`` in the others."""
@@ -165,8 +175,8 @@ class Digits:
         for number in (*a.terms, *(number for number in b.terms if number not in a.terms)):
             first, second = a.terms.get(number, 0), b.terms.get(number, 0)
             same = isinstance(first, int) and isinstance(second, int) and first == second
-            terms[number] = first if same else self.exact(np.where(condition, first, second))
-        return Form(self.exact(np.where(condition, a.constant, b.constant)), terms)
+            terms[number] = first if same else self.where(condition, first, second)
+        return Form(self.where(condition, a.constant, b.constant), terms)
 
 
 def add(a: Form, b: Form) -> Form:
@@ -174,7 +184,7 @@ def add(a: Form, b: Form) -> Form:
     for number, coefficient in b.terms.items():
         total = terms.get(number, 0) + coefficient
         if isinstance(total, int) and not total:
-            del terms[number]
+            terms.pop(number, None)
         else:
             terms[number] = total
     return Form(a.constant + b.constant, terms)
@@ -207,17 +217,3 @@ def _remainder(coefficient: Integers, divisor: int) -> Integers:
     if isinstance(coefficient, int):
         return coefficient % divisor if coefficient >= 0 else -(-coefficient % divisor)
     return np.where(coefficient >= 0, coefficient % divisor, -(-coefficient % divisor))
-
-
-def _least(values: list[Integers]) -> Integers:
-    least = values[0]
-    for value in values[1:]:
-        least = np.minimum(least, value)
-    return least
-
-
-def _greatest(values: list[Integers]) -> Integers:
-    greatest = values[0]
-    for value in values[1:]:
-        greatest = np.maximum(greatest, value)
-    return greatest

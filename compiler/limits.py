@@ -15,3 +15,17 @@ FAULTS = 100  # shown for one file
 PAIRS = 1 << 24  # looked at by one test
 
 LARGEST: int = 10**DIGITS - 1
+
+FIRST_BEYOND: int = 2**63
+"""Integers of a call stay below it in magnitude: 63 bits and a sign."""
+
+LARGEST_SIZE: int = 2**48
+"""Queries, keys or heads of a call that is asked about: far more than any has, and sums of them stay small."""
+
+LARGEST_POSITION: int = 2**62
+"""No row of a call stands at it or beyond it."""
+
+
+def within_64_bits(value: int) -> int:
+    """The same integer, or the nearest that has 63 bits: for what is spelled and computed, and never looked at."""
+    return max(-FIRST_BEYOND + 1, min(value, FIRST_BEYOND - 1))

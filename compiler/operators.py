@@ -6,6 +6,7 @@ Every function reports a misuse and returns None for it; None among the values h
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeGuard
@@ -21,6 +22,7 @@ from .values import Scalar, described
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
 FLOAT_FUNCTIONS: tuple[Op, ...] = ("exp", "log", "tanh", "sqrt", "sigmoid")
+_CLOSING = re.compile(r"(?:\s*\))*")
 _LONG = 16  # terms; a longer sum of integers is built flat, so that it nests no deeper for being long
 _BEYOND = 2**63  # no integer of a table reaches it
 Operands = Sequence[Scalar | None]
@@ -152,16 +154,15 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
             signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
         total = env.build(fold.add, *signed, span=node.span)
     elif len(terms) > _LONG:
-        plus = [terms[0], *(term for sign, term in zip(node.signs, terms[1:], strict=True) if sign == "+")]
-        minus = [term for sign, term in zip(node.signs, terms[1:], strict=True) if sign == "-"]
-        total = env.build(fold.add, *plus, span=node.span)
-        if total is not None and minus:
-            lost = env.build(fold.add, *minus, span=node.span)
-            total = None if lost is None else env.build(fold.sub, total, lost, span=node.span)
+        # One sum, not what is added less what is taken: each of these may be larger than any sum of the text.
+        signed = [terms[0]]
+        for sign, term in zip(node.signs, terms[1:], strict=True):
+            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
+        total = env.build(fold.add, *signed, span=node.span)
     else:
         total = terms[0]
-        for sign, term in zip(node.signs, terms[1:], strict=True):
-            made_next = env.build(fold.add if sign == "+" else fold.sub, total, term, span=node.span)
+        for sign, term, operand in zip(node.signs, terms[1:], node.operands[1:], strict=True):
+            made_next = env.build(fold.add if sign == "+" else fold.sub, total, term, span=_up_to(node, operand))
             if made_next is None:
                 return None
             total = made_next
@@ -183,6 +184,12 @@ def multiplied(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar
     return result
 
 
+def _up_to(node: t.Expression, operand: t.Expression) -> Span:
+    """The part of a chain from its start to the end of one operand, with the brackets around it."""
+    closing = _CLOSING.match(node.span.source.text, operand.span.end, node.span.end)
+    return Span(node.span.source, node.span.start, operand.span.end if closing is None else closing.end())
+
+
 Pair = tuple[Scalar, Scalar]
 Nodes = tuple[t.Expression, t.Expression]
 
@@ -192,7 +199,7 @@ def _times(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> 
         if not floats_allowed(env, node, values, nodes):
             return None
         return made(env, "float", fold.mul, one_kind(env, values, node.span), node.span)
-    return made(env, "int", fold.mul, values, node.span)
+    return made(env, "int", fold.mul, values, _up_to(node, nodes[1]))
 
 
 def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
@@ -229,7 +236,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
             return None
         operation = fold.floordiv if sign == "//" else fold.mod
-        expr = env.build(partial(operation, divisor=divisor), first.expr, span=node.span)
+        expr = env.build(partial(operation, divisor=divisor), first.expr, span=_up_to(node, nodes[1]))
         return None if expr is None else Scalar("int", expr, first.constant)
 
     return divide

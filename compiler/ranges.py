@@ -22,7 +22,7 @@ from .forms import Bounds
 from .ir import FALSE, HEADS, TRUE, Apply, Const, Entry, Expr, K, Logit, Member, N, Q, walk
 from .orders import ViewSide
 from .plan import FULL, PARTIAL, Order, Program, View, natural
-from .reach import Linear, Read, certain, difference, implied, kept, linear, reads
+from .reach import Linear, Reached, Read, certain, difference, implied, kept, linear, reads
 
 _LARGEST_INT32 = 2**31 - 1
 # Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
@@ -139,7 +139,7 @@ def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]
     tables = numbered(program, contents)
 
     def wanted(read: Entry | Member) -> bool:
-        return any(True for _ in _loose_indices(Read(read, TRUE), extent, tables))
+        return any(True for _ in _loose_indices(Reached(read, TRUE), extent, tables))
 
     found = [(read, extent.n) for read in reads(program.mask, wanted)]
     found += [(read, extent.n) for read in reads(program.score, wanted, kept(program.mask))]

@@ -9,25 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Generic, TypeAlias, TypeVar
 
 from . import fold
 from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, children, walk
 
+Part = TypeVar("Part", bound=Expr)
+
 
 @dataclass(frozen=True)
-class Read:
-    """One read of a table, and the condition on which it is looked at."""
+class Reached(Generic[Part]):
+    """One part of an expression, and the condition on which it is looked at."""
 
-    node: Entry | Member
+    node: Part
     reached: Expr
+
+
+Read: TypeAlias = Reached[Entry | Member]
 
 
 def reads(expr: Expr, wanted: Callable[[Entry | Member], bool], reached: Expr = TRUE) -> list[Read]:
     """Every distinct wanted read in an expression that is itself looked at where ``reached`` holds."""
-    nodes = tuple(walk(expr))
-    found = [node for node in nodes if isinstance(node, Entry | Member) and wanted(node)]
+    return _reached(expr, [node for node in walk(expr) if isinstance(node, Entry | Member) and wanted(node)], reached)
+
+
+def parts_reached(expr: Expr, wanted: Callable[[Expr], bool], reached: Expr = TRUE) -> list[Reached[Expr]]:
+    """The same of any parts; parts come before wholes."""
+    return _reached(expr, [node for node in walk(expr) if wanted(node)], reached)
+
+
+def _reached(expr: Expr, found: list[Part], reached: Expr) -> list[Reached[Part]]:
     if not found:
         return []
+    nodes = tuple(walk(expr))
     holding = _holding(nodes, set(found))
     conditions: dict[Expr, Expr] = {expr: reached}
 
@@ -54,7 +68,7 @@ def reads(expr: Expr, wanted: Callable[[Entry | Member], bool], reached: Expr = 
             case _:
                 for part in children(node):
                     reach(part, here)
-    return [Read(node, conditions[node]) for node in found]
+    return [Reached(node, conditions[node]) for node in found]
 
 
 def _holding(nodes: tuple[Expr, ...], found: set[Expr]) -> set[Expr]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .fold import substitute
 from .ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Number, Table, walk
+from .limits import within_64_bits
 from .plan import Gathered, Kernel, Order, Program, Segment, Sorted
 
 
@@ -95,7 +96,7 @@ class _Lifting:
 
     def _part(self, part: Expr) -> Expr:
         if isinstance(part, Const) and part.type == "int":
-            self.numbers.append(int(part.value))
+            self.numbers.append(within_64_bits(int(part.value)))  # no wider one is looked at
             return Number(len(self.numbers) - 1)
         return self._done[part]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..compiler.evaluate import Arrays, TableValues
 from ..compiler.ir import Table
+from ..compiler.limits import within_64_bits
 from .launch import TableArgument
 
 
@@ -20,6 +21,8 @@ class TorchArrays(Arrays):
         self.dtype, self.device = dtype, device
 
     def constant(self, value: bool | int | float) -> Tensor:
+        if type(value) is int:
+            value = within_64_bits(value)  # no wider one is looked at
         kind = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else self.dtype
         return torch.full((1, 1, 1, 1), value, dtype=kind, device=self.device)
 

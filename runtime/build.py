@@ -29,7 +29,15 @@ _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"
 # Masks rely on inf and NaN, so no -ffast-math; neither of these changes a value.
-_LANGUAGE = ("-std=c++17", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi")
+_LANGUAGE = (
+    "-std=c++17",
+    "-fPIC",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fwrapv",
+    "-Wno-psabi",
+)
 _SECONDS = 600  # a compiler that takes longer hangs
 _SHOWN = 4000  # characters of a compiler's own message
 _ADD_SEALS, _EVERY_SEAL = 1033, 0xF  # F_ADD_SEALS; no more seals, shrinking, growing or writing

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ..compiler.evaluate import NumpyArrays, environment, interpret
 from ..compiler.extent import Extent
+from ..compiler.integers import check_scale
 from ..compiler.ir import Attention, Expr
+from ..compiler.limits import LARGEST_POSITION
 from . import faults
 from .tables import INTEGERS, Sizes, check
 
@@ -110,6 +112,8 @@ def checked_start(q_start: object) -> tuple[int, Tensor | None]:
     if isinstance(q_start, bool):
         raise TypeError("q_start: is bool, expected an int or an int tensor [batch]")
     if isinstance(q_start, (list, tuple)):
+        for start in q_start:
+            _within_64_bits(start)
         return 0, torch.tensor(q_start)
     if not isinstance(q_start, (int, torch.SymInt)):
         try:
@@ -117,13 +121,21 @@ def checked_start(q_start: object) -> tuple[int, Tensor | None]:
         except TypeError:
             kind = type(q_start).__name__
             raise TypeError(f"q_start: is {kind}, expected an int or an int tensor [batch]") from None
+    _within_64_bits(q_start)
     return q_start, None  # type: ignore[return-value]
 
 
+def _within_64_bits(q_start: object) -> None:
+    """ValueError for a position that no tensor holds."""
+    if isinstance(q_start, int) and not -(2**63) <= q_start < 2**63:
+        raise ValueError(f"q_start: is {q_start}, expected a position below 2**62")
+
+
 def extent_of(call: Call) -> Extent:
-    """The sizes and positions of a checked call. ValueError for a negative position that the host can see."""
+    """The sizes and positions of a checked call. ValueError for a position out of range that the host can see."""
     batch, heads, m, _ = call.q.shape
     starts = positions(call.q_start, call.q_starts, batch)
+    check_positions(starts, m)
     return Extent(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
 
 
@@ -139,6 +151,12 @@ def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, .
     if min(starts) < 0:
         raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
     return starts
+
+
+def check_positions(starts: tuple[int, ...] | None, m: int) -> None:
+    """ValueError where one of ``m`` rows would stand beyond the last position that there may be."""
+    if starts is not None and max(starts) + m > LARGEST_POSITION:
+        raise ValueError(f"q_start: is {max(starts)}, expected {m} rows from it on to stand below 2**62")
 
 
 def check_starts(q_starts: Tensor, batch: int) -> None:
@@ -170,7 +188,8 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _scales(scale: Expr, heads: int, head_dim: int) -> tuple[float, ...]:
-    """The text's scale for each head."""
+    """The text's scale for each head. IntegerRangeError where an integer of it leaves 63 bits."""
+    check_scale(scale, heads, head_dim)
     bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
     values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
     return tuple(values.tolist())

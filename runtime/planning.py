@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..compiler.arrange import arrange, serves
 from ..compiler.extent import Contents, Extent
+from ..compiler.integers import check_attention
 from ..compiler.ir import HEAD, HEADS, Attention, walk
 from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.ranges import check_indices, index_width
@@ -92,7 +93,7 @@ _warned: set[str] = set()
 
 def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
     """One call, checked and planned. Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index
-    that sizes, constants and host numbers put outside its table.
+    that sizes, constants and host numbers put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
     extent = extent_of(call)
@@ -120,7 +121,8 @@ def _last_contiguous(x: Tensor) -> Tensor:
 
 
 def plan_of(attention: Attention, extent: Extent, contents: tuple[Contents, ...], tiles: Tiles) -> Plan:
-    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table.
+    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table, and
+    for an integer beyond 63 bits.
 
     The program is the same for every length: a call of another one makes only a schedule.
     """
@@ -155,10 +157,12 @@ def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: froz
 
 
 def _plan(attention: Attention, program: Program, extent: Extent, contents: tuple[Contents, ...]) -> Plan:
+    wide = index_width(program, extent, contents) == 64
+    if wide:  # what 32 bits hold, 63 do
+        check_attention(attention, extent, contents)
     outside = check_indices(program, extent, contents)
     if outside is not None:
         raise ValueError(faults.outside(attention, outside))
-    wide = index_width(program, extent, contents) == 64
     bounds = schedule(program, extent, contents)
     if settings.verify:
         verify_schedule(program, bounds, extent, contents)

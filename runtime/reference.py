@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..compiler.evaluate import Environment, TableValues, evaluate, interpret
-from ..compiler.extent import Extent
+from ..compiler.extent import Contents, Extent
 from ..compiler.fold import substitute
+from ..compiler.integers import check_attention
 from ..compiler.ir import LOGIT, Apply, Attention, Expr, children
 from ..compiler.outside import OutOfTableError
 from .arrays import TorchArrays, table_values
@@ -50,7 +51,8 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
 
     Computes in float32, in float64 for float64. What no pair keeps changes nothing, be it NaN or infinite; what a pair
     keeps reaches its row alone, and in the gradients the pairs of that row alone. Raises what :func:`check_call`
-    raises, and OutOfTableError for an index that is reached and lies outside its table.
+    raises, OutOfTableError for an index that is reached and lies outside its table, and IntegerRangeError for an
+    integer that is and leaves 63 bits.
     """
     check_call(attention, call)
     dtype, device = call.compute_dtype, call.q.device
@@ -60,6 +62,8 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     with outside_transforms():
         given = {name: table.detach().cpu() for name, table in tables.items()}
         host = bind(attention, given, extent, _CPU, dtype)
+        check_attention(attention, extent, _as_called(attention, call, host.contents))
+        check_attention(attention, extent, host.contents)
         mask = dense_mask(attention, given, extent)
     count = torch.from_numpy(mask).to(device).expand(call.sizes.batch, -1, -1, -1)
     scale = scale_of(attention, call)
@@ -86,6 +90,15 @@ def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: Exten
     exact, tables = settle(attention, tables, extent, torch.float64)
     held = bind(exact, tables, extent, _CPU, torch.float64).contents
     return evaluate(exact.mask, exact.tables, extent, dict(zip((t.name for t in exact.tables), held, strict=True)))
+
+
+def _as_called(attention: Attention, call: Call, held: tuple[Contents, ...]) -> tuple[Contents, ...]:
+    """What a call knows of its tables: only the sizes of those on a device."""
+    elsewhere = {name for name, table in call.tables.items() if table.device.type != "cpu"}
+    return tuple(
+        replace(own, values=None) if table.name in elsewhere and table.element != "set" else own
+        for table, own in zip(attention.tables, held, strict=True)
+    )
 
 
 def _on_host_positions(call: Call) -> Call:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
+from . import fuzz_integers, fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
@@ -46,6 +46,12 @@ class Campaign:
     told: Callable[[Any], str] = _program_text
     kept: Callable[[Any], bytes] = _program_kept
     suffix: str = "json"
+    summary: Callable[[], str] | None = None
+
+
+def _integers(count: int, fault: Callable[[Any], str | None]) -> Campaign:
+    own = fuzz_integers
+    return Campaign(count, own.generate, fault, own.told, own.kept, "txt", own.TALLY.summary)
 
 
 CAMPAIGNS = {
@@ -57,6 +63,9 @@ CAMPAIGNS = {
     "programs-interpreted": Campaign(100, fuzz_programs.small, fuzz_programs.interpreted_fault),
     "interpreted": Campaign(200, fuzz_structures.small, fuzz_structures.interpreted_fault),
     "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
+    "integers": _integers(20_000, fuzz_integers.fault),
+    "integers-cpp": _integers(100, fuzz_integers.compiled_fault),
+    "integers-interpreted": _integers(50, fuzz_integers.interpreted_fault),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }
 
@@ -112,6 +121,8 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
         progress.save(path)
         _show(name, progress)
     print(f"\n{name}: {progress.count:,} programs from seed {progress.seed} passed in {progress.seconds:,.0f} s")
+    if campaign.summary is not None:
+        print(f"{name}: {campaign.summary()}")
     return True
 
 

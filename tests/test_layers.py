@@ -38,16 +38,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "the oracle": (
         "compiler.membership", "compiler.outside", "compiler.dense", "compiler.contents", "compiler.evaluate",
-        "compiler.samples", "compiler.claims",
+        "compiler.samples",
     ),
     "program and schedule": (
         "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
         "compiler.groups", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.lookup_members",
+        "compiler.magnitudes",
         "compiler.classify",
         "compiler.orders", "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.halo",
         "compiler.listing", "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach",
-        "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts", "compiler.describe_stages",
-        "compiler.pairs", "compiler.uses",
+        "compiler.integers", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts",
+        "compiler.describe_stages", "compiler.pairs", "compiler.uses", "compiler.claims",
     ),
     "kernels": (
         "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp",
