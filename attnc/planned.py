@@ -20,10 +20,12 @@ from .compiler.schedule import schedule_depends
 from .runtime.arguments import collect
 from .runtime.blocked import TILES
 from .runtime.call import checked_start, positions
+from .runtime.host import integer
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
 _CPU = torch.device("cpu")
+_ORDERS = 4  # that a plan's repr names
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class _Question:
     batch: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned:
     """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
 
@@ -44,6 +46,14 @@ class Planned:
     extent: Extent
     batch: int
     contents: tuple[Contents, ...]
+
+    def __repr__(self) -> str:
+        """The sizes and what is visited, on a few lines however large the plan is; nothing is counted for it twice."""
+        orders = self.order
+        shown = ", ".join(orders[:_ORDERS]) + (f", … ({len(orders) - _ORDERS} more)" if len(orders) > _ORDERS else "")
+        sizes = f"{self.extent.m:,} queries × {self.extent.n:,} keys, heads {self.extent.heads:,}, batch {self.batch:,}"
+        tiles = f"tiles: {self.full:,} full, {self.partial:,} partial; {self.area:,.1f} keys computed for each query"
+        return f"<attnc plan of {sizes}\n {tiles}\n kernels: {shown}>"
 
     @cached_property
     def _totals(self) -> Totals:
@@ -101,7 +111,7 @@ def planned(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> Planned:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
@@ -115,7 +125,7 @@ def dense_mask(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> Tensor:
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
@@ -130,14 +140,11 @@ def _asked(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> _Question:
-    for name, size in (("n", n), ("m", m), ("heads", heads)):
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-            raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
-        if size is not None and size < 0:
-            raise ValueError(f"{name}: is {size}, expected 0 or more")
+    n = _size(attention, "n", n)
+    m, heads = (None if size is None else _size(attention, name, size) for name, size in (("m", m), ("heads", heads)))
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
     start, starts = checked_start(q_start)
@@ -159,6 +166,18 @@ def _asked(
     extent = Extent(n=n, m=m, heads=heads, q_start=at)
     bound = bind(attention, tensors, extent, _CPU, _working(tensors))
     return _Question(extent, bound.contents, batch)
+
+
+def _size(attention: Attention, name: str, given: object) -> int:
+    """A size as a number; TypeError and ValueError for what is none."""
+    size = integer(given)
+    if size is None:
+        tables = ", ".join(f"{table.name}=…" for table in attention.parameters)
+        more = f"; tables are given by name: {tables}" if tables and name == "m" else ""
+        raise TypeError(f"{name}: is {type(given).__name__}, expected an int{more}")
+    if size < 0:
+        raise ValueError(f"{name}: is {size}, expected 0 or more")
+    return size
 
 
 def _working(tensors: Mapping[str, Tensor]) -> torch.dtype:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .compiler.diagnostics import nearest
-from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
+from .compiler.shipped import shipped_names
 from .faults import InputError
 from .files import STDIN
 from .standard_input import INPUT_NAME, load
@@ -44,9 +44,9 @@ def find(name: str) -> Subject:
     elif not declaration and origin in load_shipped("std").declarations:
         return Subject("std", load_shipped("std"), origin)
     else:
-        raise InputError(
-            f"{origin} is no shipped pattern{_meant(origin, shipped_names())}; a file's name ends in .attn"
-        )
+        file = Path(f"{origin}.attn")
+        meant = f": did you mean {file}?" if file.is_file() else _meant(origin, shipped_names())
+        raise InputError(f"{origin} is no shipped pattern{meant}; a file's name ends in .attn")
     return Subject(origin, module, _chosen(module, origin, declaration))
 
 

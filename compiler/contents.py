@@ -137,7 +137,9 @@ def _bitmaps(table: Table, leaves: Sequence[object], sizes: tuple[int, ...]) -> 
     """A bitmap for each set, over a universe that holds every member; negative members are none."""
     for leaf in leaves:
         if not isinstance(leaf, frozenset):
-            raise ContentsError(table, f"expected a set in each place, but one is {_shown(leaf)}")
+            example = f"{{{leaf}}}" if isinstance(leaf, int) and not isinstance(leaf, bool) else "{0}"
+            where, what = (" in each place", "one is") if sizes else ("", "there is")
+            raise ContentsError(table, f"expected a set{where}, as `{example}`, but {what} {_shown(leaf)}")
     sets: list[list[int]] = [[x for x in leaf if x >= 0] for leaf in leaves if isinstance(leaf, frozenset)]
     universe = max((max(members) for members in sets if members), default=0) + 1
     if universe * max(1, len(sets)) > LARGEST_UNIVERSE:

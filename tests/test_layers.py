@@ -31,10 +31,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
-        "compiler.advice", "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
-        "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.names", "compiler.entries",
-        "compiler.expressions", "compiler.attentions", "compiler.owners", "compiler.models", "compiler.check",
-        "compiler.fill", "compiler.fill_tests", "compiler.imports", "compiler.module",
+        "compiler.advice", "compiler.trial", "compiler.signature", "compiler.types", "compiler.values",
+        "compiler.scope", "compiler.context", "compiler.operators", "compiler.sets", "compiler.arguments",
+        "compiler.shipped", "compiler.names", "compiler.entries", "compiler.expressions", "compiler.attentions",
+        "compiler.owners", "compiler.models", "compiler.check", "compiler.fill", "compiler.fill_tests",
+        "compiler.imports", "compiler.module",
     ),
     "the oracle": ("compiler.contents", "compiler.evaluate", "compiler.samples", "compiler.claims"),
     "program and schedule": (
@@ -56,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
         "runtime.cache", "runtime.build", "runtime.triton_modules",
     ),
-    "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
+    "one call": ("runtime.faults", "runtime.host", "runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
         "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
