@@ -111,6 +111,7 @@ class _Scanner:
         self.segments: list[Segment] = []
         self.words: list[Word] = []
         self.open: list[Word] = []
+        self.strangers = 0
         self.taken: set[str] = set()  # Python's words in this declaration: a name is chosen once, however often used
         self.whole = True
         self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last word
@@ -256,7 +257,10 @@ class _Scanner:
             message = f"{shortened(name)} cannot stand in a name: names are of ASCII letters, digits and `_`"
         helps = (_INSTEAD[character],) if character in _INSTEAD else ()
         edits: tuple[Edit, ...] = ()
-        if character in _WRITTEN:
+        self.strangers += 1
+        if self.strangers > limits.FAULTS:  # counted, and not shown
+            helps = ()
+        elif character in _WRITTEN:
             helps = (f"write `{_WRITTEN[character]}`",)
             edits = (Edit(Span(self.source, word.start, word.end), self.spaced(_WRITTEN[character], word)),)
         elif character in _QUOTES:

@@ -179,22 +179,22 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
     if call.scale is not None:
         scale = call.scale.detach().to(call.q.device, call.compute_dtype)
         return scale.expand(heads).contiguous()
-    values = _scales(attention.scale, heads, head_dim)
-    for head, value in enumerate(values):
-        if not is_finite(value, call.compute_dtype):
-            raise ValueError(faults.endless_scale(attention, head, value))
+    values, endless = _scales(attention.scale, heads, head_dim, call.compute_dtype)
+    if endless is not None:
+        raise ValueError(faults.endless_scale(attention, endless, values[endless]))
     if len(set(values)) == 1:  # filled there: a copy from the host would have to wait
         return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
     return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
 
 
 @lru_cache(maxsize=512)
-def _scales(scale: Expr, heads: int, head_dim: int) -> tuple[float, ...]:
-    """The text's scale for each head."""
+def _scales(scale: Expr, heads: int, head_dim: int, dtype: torch.dtype) -> tuple[tuple[float, ...], int | None]:
+    """The text's scale for each head, and the first head for which it is no finite number."""
     bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
     with np.errstate(all="ignore"):  # what is not finite is refused by who asks
         values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
-    return tuple(values.tolist())
+    endless = (head for head, value in enumerate(values.tolist()) if not is_finite(value, dtype))
+    return tuple(values.tolist()), next(endless, None)
 
 
 def check_dropout(dropout: object) -> float:

@@ -82,8 +82,7 @@ def copied(name: str, value: Any, expected: str) -> Tensor:
 
 def unfit(tensor: Tensor) -> str | None:
     """What keeps a tensor from being read by its strides, in words: ``is a nested tensor``; None where nothing does."""
-    if tensor.is_nested:
-        return "is a nested tensor"
-    if tensor.layout != torch.strided:
-        return f"is a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
-    return None
+    if tensor.layout is torch.strided and not tensor.is_nested:
+        return None
+    layout = str(tensor.layout).removeprefix("torch.")
+    return "is a nested tensor" if tensor.is_nested else f"is a tensor of layout {layout}"
