@@ -48,7 +48,7 @@ def __dir__() -> list[str]:
 
 
 def load(name: str | os.PathLike[str]) -> Module:
-    """A module of patterns: a file, or by its bare name one that is shipped (``"longformer"``, ``"vision.natten"``).
+    """A module of patterns: a file, or by its bare name one that is shipped (``"longformer"``, ``"bigbird"``).
 
     A text that ends in ``.attn`` or has a path's separator names a file. AttnError for every fault of the text,
     FileNotFoundError for a file that is not there.

@@ -6,8 +6,8 @@ Binding needs no torch: whatever runs or counts is imported by the method that n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 
 from .compiler.diagnostics import nearest
 from .compiler.ir import Attention as BoundAttention
@@ -17,12 +17,22 @@ from .runtime.identity import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .compiler.module import Declaration
+    from .compiler.module import Declaration, Parameter
     from .compiler.module import Module as CheckedModule
     from .facts import Facts
     from .planned import Planned
 
 APPLICABLE = ("pattern", "attention", "model")
+_PYTHON_TYPES: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "set": Iterable[int]}
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _by_name(method: _Method) -> _Method:
+    """A method whose tables are given by name: what it takes by position only to refuse it is hidden from view."""
+    found = inspect.signature(method)
+    shown = [one for one in found.parameters.values() if one.kind is not inspect.Parameter.VAR_POSITIONAL]
+    method.__signature__ = found.replace(parameters=shown)  # type: ignore[attr-defined]
+    return method
 
 
 class Attention:
@@ -42,14 +52,15 @@ class Attention:
         """The names of the run-time tables that a call takes."""
         return tuple(table.name for table in self._bound.parameters)
 
+    @_by_name
     def __call__(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        *,
-        scale: float | Tensor | None = None,
-        q_start: int | Tensor = 0,
+        *more: Never,
+        scale: float | Sequence[float] | Tensor | None = None,
+        q_start: int | Sequence[int] | Tensor = 0,
         dropout: float = 0.0,
         seed: int | None = None,
         return_lse: bool = False,
@@ -59,29 +70,42 @@ class Attention:
 
         q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n, value_dim]``,
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
-        each entry of the batch. TypeError and ValueError for what does not fit: they name the parameter, what it was
-        and what was expected, and for a table show the line of the text that asks for it.
+        each entry of the batch. ``scale`` overrides the text's; it is finite, and one number or one for each head.
+        ``seed``: any integer, of which the remainder by ``2**63`` counts; drawn from torch's generator unless given.
+
+        Tables are tensors, numpy arrays or Python's numbers, lists and sets. What is no tensor is copied, ``scale`` and
+        ``q_start`` too: changing it after the call changes nothing. A tensor is not copied: to change it before the
+        backward pass is an error, which torch raises; memory that it shares with an array is its owner's affair.
+
+        TypeError and ValueError for what does not fit: they name the parameter, what it was and what was expected, and
+        for a table show the line of the text that asks for it.
 
         ``torch.func``: ``grad``, ``vjp``, ``jacrev`` and ``vmap`` take any of the inputs, nested as well; an entry of a
         ``vmap`` gets what it would get alone, with the ``seed`` of the call or one drawn as its ``randomness`` says.
         RuntimeError for a tangent (``jvp``, ``jacfwd``, dual numbers) and a second derivative: ``.reference`` has them.
+
+        What no query of the call keeps changes nothing, forward or backward, NaN and infinity included. Where a row
+        keeps a NaN, that row has it and no other; on a GPU all features of a row may be NaN where one is.
         """
         from .runtime.op import attend
 
+        if more:
+            self._refuse(more, "q, k, v")
         out, lse = attend(
             self._bound, self._name, q, k, v,
             scale=scale, q_start=q_start, dropout=dropout, seed=seed, tables=tables,
         )  # fmt: skip
         return (out, lse) if return_lse else out
 
+    @_by_name
     def reference(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        *,
-        scale: float | Tensor | None = None,
-        q_start: int | Tensor = 0,
+        *more: Never,
+        scale: float | Sequence[float] | Tensor | None = None,
+        q_start: int | Sequence[int] | Tensor = 0,
         dropout: float = 0.0,
         seed: int | None = None,
         return_lse: bool = False,
@@ -95,19 +119,22 @@ class Attention:
         from .runtime.op import call_of
         from .runtime.reference import reference
 
+        if more:
+            self._refuse(more, "q, k, v")
         call = call_of(
             self._bound, q, k, v, scale=scale, q_start=q_start, dropout=dropout, seed=seed, tables=tables
         )  # fmt: skip
         out, lse = reference(self._bound, call)
         return (out, lse) if return_lse else out
 
+    @_by_name
     def mask(
         self,
         n: int,
         m: int | None = None,
-        *,
+        *more: Never,
         heads: int | None = None,
-        q_start: int | Tensor = 0,
+        q_start: int | Sequence[int] | Tensor = 0,
         **tables: object,
     ) -> Tensor:
         """The dense mask: bool ``[heads, m, n]``, ``[batch, heads, m, n]`` where a table or ``q_start`` has a batch.
@@ -117,20 +144,25 @@ class Attention:
         """
         from .planned import dense_mask
 
+        if more:
+            self._refuse(more, "n, m")
         return dense_mask(self._bound, n, m, heads, q_start, tables)
 
+    @_by_name
     def plan(
         self,
         n: int,
         m: int | None = None,
-        *,
+        *more: Never,
         heads: int | None = None,
-        q_start: int | Tensor = 0,
+        q_start: int | Sequence[int] | Tensor = 0,
         **tables: object,
     ) -> Planned:
         """Which tiles a call of these sizes visits, and what that costs, before anything runs."""
         from .planned import planned
 
+        if more:
+            self._refuse(more, "n, m")
         return planned(self._bound, n, m, heads, q_start, tables)
 
     @property
@@ -145,6 +177,18 @@ class Attention:
         from .rendered import source_of
 
         return source_of(self._bound, target, head_dim, dtype)
+
+    def _refuse(self, more: Sequence[object], taken: str) -> NoReturn:
+        from .runtime.faults import by_position
+
+        raise TypeError(by_position(self._bound, len(more), taken))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both keep, score and take the same, whatever their texts and names."""
+        return self._name == other._name if isinstance(other, Attention) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Attention, (self._bound,)
@@ -172,6 +216,19 @@ class Model:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """A model is not called, its layers are: TypeError."""
+        raise TypeError(f"{self.name}: is a model, expected one of its layers: {self.name}(…).layers[0](q, k, v, …)")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have equal layers and as many heads."""
+        if not isinstance(other, Model):
+            return NotImplemented
+        return (self.heads, self.layers) == (other.heads, other.layers)
+
+    def __hash__(self) -> int:
+        return hash((self.heads, self.layers))
 
     def __repr__(self) -> str:
         return f"<attnc.Model {self.name}: {len(self)} layers of {self.heads} heads>"
@@ -220,6 +277,16 @@ class Module:
         return f"<attnc.Module: {', '.join(self)}>"
 
 
+class _Written:
+    """A default that depends on other parameters, shown as the text has it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., Attention | Model]:
     """The function that takes a declaration's constants, by position or by name."""
     constants = [parameter for parameter in declaration.parameters if parameter.compile_time]
@@ -229,6 +296,7 @@ def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., A
     def bound(*positional: Any, **given: Any) -> Attention | Model:
         from .compiler.module import bind
 
+        _refuse_a_call(declaration, constants, positional, given)
         if len(positional) > len(names):
             raise TypeError(f"{declaration.name}: got {len(positional)} constants, expected at most {len(names)}")
         for name in given:
@@ -243,15 +311,37 @@ def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., A
 
     bound.__name__ = bound.__qualname__ = declaration.name
     bound.__doc__ = declaration.documentation or None
-    empty = inspect.Parameter.empty
     bound.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                parameter.name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=empty if parameter.default is None else ...,
-            )
-            for parameter in constants
-        ]
+        [_python_parameter(checked, declaration, parameter) for parameter in constants],
+        return_annotation=Model if declaration.kind == "model" else Attention,
     )
     return bound
+
+
+def _refuse_a_call(
+    declaration: Declaration, constants: Sequence[Parameter], positional: Sequence[object], given: Mapping[str, object]
+) -> None:
+    """TypeError where what should be bound is called already, with q, k and v."""
+    called = any(getattr(value, "ndim", 0) > 2 for value in positional) or not given.keys().isdisjoint(("q", "k", "v"))
+    if not called:
+        return
+    wanted = ", ".join(f"{one.name}={one.default or '…'}" for one in constants)
+    layer = ".layers[0]" if declaration.kind == "model" else ""
+    tables = "".join(f", {one.name}=…" for one in declaration.parameters if one.run_time)
+    what = "its constants before them" if constants else "empty brackets before them"
+    raise TypeError(
+        f"{declaration.name}: got q, k, v, expected {what}: {declaration.name}({wanted}){layer}(q, k, v{tables})"
+    )
+
+
+def _python_parameter(checked: CheckedModule, declaration: Declaration, parameter: Parameter) -> inspect.Parameter:
+    """A constant as Python's signatures show one: its type, and its default where that is known by itself."""
+    from .compiler.module import known_default
+
+    default: object = inspect.Parameter.empty
+    if parameter.default is not None:
+        default = known_default(checked, declaration.name, parameter.name)
+        default = _Written(parameter.default) if default is None else default
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    annotation = _PYTHON_TYPES[str(parameter.type)]
+    return inspect.Parameter(parameter.name, kind, default=default, annotation=annotation)

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from .compiler.catalogue import CATALOGUE
-from .compiler.imports import shipped_names
+from .compiler.shipped import shipped_names
 
 VARIABLE = "_ATTNC_COMPLETE"  # what click looks for, by the command's name
 

@@ -23,10 +23,12 @@ from .runtime.arguments import collect
 from .runtime.blocked import TILES
 from .runtime.call import check_positions, checked_start, positions
 from .runtime.comparisons import settle
+from .runtime.host import integer
 from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
 _CPU = torch.device("cpu")
+_ORDERS = 4  # that a plan's repr names
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class _Question:
     batch: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned:
     """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
 
@@ -51,6 +53,14 @@ class Planned:
     extent: Extent
     batch: int
     contents: tuple[Contents, ...]
+
+    def __repr__(self) -> str:
+        """The sizes and what is visited, on a few lines however large the plan is; nothing is counted for it twice."""
+        orders = self.order
+        shown = ", ".join(orders[:_ORDERS]) + (f", … ({len(orders) - _ORDERS} more)" if len(orders) > _ORDERS else "")
+        sizes = f"{self.extent.m:,} queries × {self.extent.n:,} keys, heads {self.extent.heads:,}, batch {self.batch:,}"
+        tiles = f"tiles: {self.full:,} full, {self.partial:,} partial; {self.area:,.1f} keys computed for each query"
+        return f"<attnc plan of {sizes}\n {tiles}\n kernels: {shown}>"
 
     @cached_property
     def _totals(self) -> Totals:
@@ -108,7 +118,7 @@ def planned(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> Planned:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
@@ -122,7 +132,7 @@ def dense_mask(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> Tensor:
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
@@ -139,16 +149,11 @@ def _asked(
     n: int,
     m: int | None,
     heads: int | None,
-    q_start: int | Tensor,
+    q_start: object,
     tables: Mapping[str, object],
 ) -> _Question:
-    for name, size in (("n", n), ("m", m), ("heads", heads)):
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-            raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
-        if size is not None and size < 0:
-            raise ValueError(f"{name}: is {size}, expected 0 or more")
-        if size is not None and size > LARGEST_SIZE:
-            raise ValueError(f"{name}: is {size}, expected at most 2**48")
+    n = _size(attention, "n", n)
+    m, heads = (None if size is None else _size(attention, name, size) for name, size in (("m", m), ("heads", heads)))
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
     start, starts = checked_start(q_start)
@@ -172,6 +177,20 @@ def _asked(
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
     return _Question(exact, extent, bound.contents, batch)
+
+
+def _size(attention: Attention, name: str, given: object) -> int:
+    """A size as a number; TypeError and ValueError for what is none."""
+    size = integer(given)
+    if size is None:
+        tables = ", ".join(f"{table.name}=…" for table in attention.parameters)
+        more = f"; tables are given by name: {tables}" if tables and name == "m" else ""
+        raise TypeError(f"{name}: is {type(given).__name__}, expected an int{more}")
+    if size < 0:
+        raise ValueError(f"{name}: is {size}, expected 0 or more")
+    if size > LARGEST_SIZE:
+        raise ValueError(f"{name}: is {size}, expected at most 2**48")
+    return size
 
 
 def _size_of(attention: Attention, tensors: Mapping[str, Tensor], kind: str | None) -> int | None:

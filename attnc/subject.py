@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .compiler.diagnostics import nearest
-from .compiler.imports import shipped_names
 from .compiler.ir import Attention, Literal_, Model
 from .compiler.module import Declaration, Module, bind, load_file, load_shipped
+from .compiler.shipped import shipped_names
 from .compiler.visible import visible_line
 from .faults import InputError, WrongUseError
 from .files import STDIN
@@ -45,7 +45,8 @@ def find(name: str) -> Subject:
     elif not declaration and origin in load_shipped("std").declarations:
         return Subject("std", load_shipped("std"), origin)
     else:
-        meant = _meant(origin, shipped_names())
+        file = Path(f"{origin}.attn")
+        meant = f": did you mean {visible_line(str(file))}?" if file.is_file() else _meant(origin, shipped_names())
         raise InputError(f"{visible_line(origin)} is no shipped pattern{meant}; a file's name ends in .attn")
     return Subject(origin, module, _chosen(module, origin, declaration))
 

@@ -45,12 +45,44 @@ def compared(node: t.Expression) -> Advice:
     return _instead("to make a condition of it, compare it", instead, node)
 
 
+def braced(node: t.ListLiteral) -> Advice:
+    """A list of numbers as the set of them."""
+    span = node.span
+    within = span.source.text[span.start : span.end]
+    if not (within[0] == "[" and within[-1] == "]") or not all(
+        isinstance(item, t.Number | t.Name | t.Builtin | t.Arithmetic | t.Negative) for item in node.items
+    ):
+        return Advice(("a set stands in braces: `k in {0, 3}`",))
+    text = words(span).strip("`")
+    first, last = Span(span.source, span.start, span.start + 1), Span(span.source, span.end - 1, span.end)
+    shown = "{0, 1}" if "…" in text else "{" + text[1:-1] + "}"
+    return Advice((f"a set stands in braces: `{shown}`",), (Edit(first, "{"), Edit(last, "}")))
+
+
+def unchosen(node: t.Expression) -> Advice | None:
+    """A choice between 1 and 0, or true and false, as the condition that it is; None for what is no such choice."""
+    if not isinstance(node, t.Conditional):
+        return None
+    chosen = tuple(part.value if isinstance(part, t.Number | t.Truth) else None for part in (node.then, node.otherwise))
+    if chosen not in ((1, 0), (0, 1)):
+        return None
+    text = words(node.condition.span).strip("`")
+    whole = node.condition.span.source.text[node.condition.span.start : node.condition.span.end]
+    if chosen == (0, 1):
+        return Advice((f"a condition needs no `if`: write `not ({text})`",), (Edit(node.span, f"not ({whole})"),))
+    inside = whole if isinstance(node.condition, t.Comparison | t.Name | t.Application) else f"({whole})"
+    return Advice((f"a condition needs no `if`: write `{text}`",), (Edit(node.span, inside),))
+
+
 def conjoined(node: t.Comparison) -> Advice:
     """A chain of comparisons as pairs; of sums of conditions, which look like one, only what they lack."""
-    if any(isinstance(part, t.Arithmetic) and set(part.signs) <= {"+", "-"} for part in node.operands):
-        return Advice(("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",))
+    in_the_middle = node.operands[1:-1]
+    sums = any(isinstance(part, t.Arithmetic) and set(part.signs) == {"+"} for part in in_the_middle)
     parts = [words(part.span).strip("`") for part in node.operands]
     joined = " and ".join(f"{a} {sign} {b}" for a, sign, b in zip(parts, node.signs, parts[1:], strict=False))
+    if sums:
+        helps = ("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",)
+        return Advice(helps if "…" in joined else (*helps, f"join comparisons by `and`: `{joined}`"))
     if "…" in joined:
         return Advice(("join comparisons by `and`: `a < b and b > c`",))
     return _instead("join comparisons by `and`", joined, node)

@@ -136,7 +136,9 @@ def _sets(table: Table, leaves: Sequence[object], sizes: tuple[int, ...], n: int
     """A bitmap for each set, or where that would be large its members in rising order; negative members are none."""
     for leaf in leaves:
         if not isinstance(leaf, frozenset):
-            raise ContentsError(table, f"expected a set in each place, but one is {_shown(leaf)}")
+            example = f"{{{leaf}}}" if isinstance(leaf, int) and not isinstance(leaf, bool) else "{0}"
+            where, what = (" in each place", "one is") if sizes else ("", "there is")
+            raise ContentsError(table, f"expected a set{where}, as `{example}`, but {what} {_shown(leaf)}")
     sets = [sorted(x for x in leaf if x >= 0) for leaf in leaves if isinstance(leaf, frozenset)]
     universe = max((members[-1] for members in sets if members), default=0) + 1
     if universe > 2**63:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,27 @@ from .visible import visible, visible_line
 
 WIDTH = 100  # columns of a rendered note, and of an excerpt from a long line
 CANDIDATES = 1000  # names that a spelling is compared with
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def line_ends(text: str, start: int, end: int) -> int:
+    """How many lines end between two places of a text: by a line feed, a carriage return, or both as one."""
+    feeds = text.count("\n", start, end)
+    if text.find("\r", start, end) < 0:
+        return feeds
+    pairs = text.count("\r\n", start, end)
+    cut = end > start and end < len(text) and text[end - 1] == "\r" and text[end] == "\n"  # in the middle of a pair
+    return feeds + text.count("\r", start, end) - pairs - cut
+
+
+def line_start(text: str, offset: int) -> int:
+    """Where the line of an offset starts."""
+    if text[max(offset - 1, 0) : offset + 1] == "\r\n":  # in the middle of a pair
+        offset -= 1
+    feed = text.rfind("\n", 0, offset) + 1
+    return max(feed, text.rfind("\r", feed, offset) + 1)
 
 
 @dataclass(frozen=True)
@@ -30,8 +52,8 @@ class Span:
 
     def position(self, offset: int) -> tuple[int, int]:
         """The line and column of an offset, both from 1."""
-        line = self.source.text.count("\n", 0, offset) + 1
-        return line, offset - self.source.text.rfind("\n", 0, offset)
+        text = self.source.text
+        return line_ends(text, 0, offset) + 1, offset - line_start(text, offset) + 1
 
 
 @dataclass(frozen=True)
@@ -137,9 +159,9 @@ def _mark(label: Label, glyph: str) -> _Mark:
 
 def _line(text: str, offset: int) -> tuple[str, int]:
     """The line in which an offset stands, and where that line starts."""
-    start = text.rfind("\n", 0, offset) + 1
-    end = text.find("\n", offset)
-    return text[start : len(text) if end < 0 else end].rstrip("\r"), start
+    start = line_start(text, offset)
+    end = _LINE_END.search(text, offset)
+    return text[start : len(text) if end is None else end.start()], start
 
 
 def _excerpt(source: Source, marks: list[_Mark], arrow: str, gutter: int) -> Iterator[str]:
@@ -170,7 +192,8 @@ def _excerpt(source: Source, marks: list[_Mark], arrow: str, gutter: int) -> Ite
 def _numbered_line(text: str, number: int) -> str:
     start = 0
     for _ in range(number - 1):
-        start = text.find("\n", start) + 1
+        end = _LINE_END.search(text, start)
+        start = 0 if end is None else end.end()
     return _line(text, start)[0]
 
 

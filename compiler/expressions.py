@@ -74,6 +74,8 @@ def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
     helps, edits = Advice()
     if value.kind == "int" and isinstance(node, t.Arithmetic):
         helps, edits = advice.bounded(node)
+    elif value.kind == "int":
+        helps, edits = advice.unchosen(node) or Advice()
     message = f"{wanted}, but {words(node.span)} is a number"
     env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps, edits=edits)
     return None

@@ -10,9 +10,9 @@ from typing import cast
 
 from . import limits
 from . import tree as t
-from .arguments import constants_first, default_value, dimensions_of, members_of
+from .arguments import constants_first, default_value, dimensions_of, members_of, stand_in
 from .attentions import attention_of, layer_positions
-from .context import MASK, Account, Environment
+from .context import MASK, Account, Environment, Stopped
 from .diagnostics import ArgumentError, Diagnostic, Label, nearest
 from .expressions import body_value, evaluate
 from .ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
@@ -100,6 +100,26 @@ def _default(formal: Formal, definition: Definition, values: Mapping[str, Value]
     if isinstance(value, ConstantSet) and formal.default is not None:
         return members_of(value, formal.default, env)
     return None if value is None else literal(value)
+
+
+def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
+    """The default of a constant as plain contents; None where there is none, or other parameters decide it."""
+    if formal.default is None:
+        return None
+    account = Account(Reports(), generic=False)
+    env = Environment(definition.scope, account, MASK, {}, {})
+    values: dict[str, Value] = {}
+    for earlier in definition.formals[: definition.places[formal.name]]:
+        value = stand_in(earlier, values)
+        if value is not None:
+            values[earlier.name] = value
+    try:
+        found = default_value(formal, definition, env, values, {}, evaluate)
+    except Stopped:
+        return None
+    if isinstance(found, ConstantSet):
+        return None if found.runs is None or found.size > limits.NODES else literal(found)
+    return literal(found) if isinstance(found, Scalar) and found.known else None
 
 
 def literal(value: Value) -> Literal_:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from . import limits
 from .automaton import branches
 from .collector import paused
-from .diagnostics import AttnError, Diagnostic, Source
+from .diagnostics import AttnError, Diagnostic, Source, line_ends
 from .layout import Layout, Surroundings
 from .parse import parse
 from .pretty import Comment, OverlongError, laid_out
@@ -18,7 +18,7 @@ from .reports import Reports
 from .scan import Segment, Word, segments
 
 WIDTH = 100
-_COMMENTS = re.compile(r'"""[^"]*"""|(?P<comment>#[^\n]*)')
+_COMMENTS = re.compile(r'"""[^"]*"""|(?P<comment>#[^\r\n]*)')
 _CLOSERS = frozenset(")]}")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
@@ -112,17 +112,17 @@ def _surroundings(source: Source, words: list[Word]) -> _Found:
             continue
         index = bisect_left(starts, match.start())  # the word that follows
         between = text[done[index] : match.start()]
-        if index and "\n" not in between and done[index] == words[index - 1].end:
+        if index and not line_ends(between, 0, len(between)) and done[index] == words[index - 1].end:
             behind[done[index]] = match.group().rstrip()
         else:
             comments = above.setdefault(index, [])
-            comments.append(Comment(match.group().rstrip(), between.count("\n") > 1))
+            comments.append(Comment(match.group().rstrip(), line_ends(between, 0, len(between)) > 1))
         done[index] = match.end()
     apart = frozenset(
-        word.start for word, end in zip(words, done, strict=False) if text.count("\n", end, word.start) > 1
+        word.start for word, end in zip(words, done, strict=False) if line_ends(text, end, word.start) > 1
     )
     lines = zip(words, [*starts, len(text)][1:], strict=False)
-    last = frozenset(word.end for word, following in lines if "\n" in text[word.end : following])
+    last = frozenset(word.end for word, following in lines if line_ends(text, word.end, following))
     below = tuple(above.pop(len(words), ()))
     around = Surroundings({starts[i]: tuple(comments) for i, comments in above.items()}, apart, behind, last)
     return _Found(around, below)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .diagnostics import Edit, Source, Span, nearest
+from .diagnostics import Edit, Source, Span, edited, nearest
 from .reports import Advice
 from .scan import RESERVED, STARTERS, Word
 
 IMPORT = "an import names what it takes: `from longformer import longformer`"
 
 _TYPES = ("int", "float", "bool", "set", "tokens", "index", "order")
+# What is written for a dimension, and the dimension's name.
+_DIMENSIONS = {"heads": "head", "n": "token", "k": "token", "q": "query"}
+_OTHERS = {",", "head", *_DIMENSIONS.values()}  # what may stand before it in the same brackets
+_SHOWN = 40  # characters of a text that a help repeats
 _PARAMETERS = ("pattern", "attention", "model")  # what may have some
 
 
@@ -24,7 +28,9 @@ def meant(
     if instead is not None:
         return _done(f"did you mean `{instead}`?", source, found, found, instead)
     return (
-        _of_signs(before, found, after, words[0].text, source)
+        _of_brackets(words, index, source)
+        or _of_a_dimension(words, index, source)
+        or _of_signs(before, found, after, words[0].text, source)
         or _of_a_parameter(words, index, source)
         or _of_words(words, index, expected, source)
         or Advice()
@@ -68,6 +74,55 @@ def _of_signs(before: Word, found: Word, after: Word | None, starter: str, sourc
         case _, ":", _ if starter in _PARAMETERS:
             return Advice(("what a pattern is stands after `=`",))
     return None
+
+
+def _of_brackets(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+    """``t[a][b]``: an entry of an entry, as other languages write a table of several dimensions."""
+    if words[index].text != "[" or words[index - 1].text != "]":
+        return None
+    opener = _partner(words, index - 1, -1)
+    closer = _partner(words, index, 1)
+    if opener is None or closer is None or opener == 0 or words[opener - 1].kind != "word":
+        return None
+    edits = [Edit(Span(source, words[index - 1].start, words[index].end), ", ")]
+    while closer + 1 < len(words) and words[closer + 1].text == "[":  # more of them
+        edits.append(Edit(Span(source, words[closer].start, words[closer + 1].end), ", "))
+        further = _partner(words, closer + 1, 1)
+        if further is None:
+            return None
+        closer = further
+    start = words[opener - 1].start
+    text = source.text[start : words[closer].end]
+    moved = [Edit(Span(source, edit.span.start - start, edit.span.end - start), edit.text) for edit in edits]
+    shown = " ".join(edited(text, moved).split())
+    if len(shown) > _SHOWN:
+        shown = f"{words[opener - 1].text}[…, …]"
+    return Advice((f"all indices stand in one pair of brackets: `{shown}`",), tuple(edits))
+
+
+def _partner(words: Sequence[Word], index: int, step: int) -> int | None:
+    """The bracket that closes, or opens, the square one at a place."""
+    depth, place = 0, index
+    while 0 <= place < len(words):
+        depth += {"[": 1, "]": -1}.get(words[place].text, 0)
+        if not depth:
+            return place
+        place += step
+    return None
+
+
+def _of_a_dimension(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+    """A position, or a number of positions, in the place of a dimension's name."""
+    found = words[index]
+    if words[0].text not in _PARAMETERS or found.text not in _DIMENSIONS:
+        return None
+    place = index - 1
+    while place > 1 and words[place].text != "[" and words[place].text in _OTHERS:
+        place -= 1
+    if words[place].text != "[" or words[place - 2].text != ":" or words[place - 1].kind != "word":
+        return None
+    meant = _DIMENSIONS[found.text]
+    return _done(f"did you mean `{meant}`?", source, found, found, meant)
 
 
 def _of_a_parameter(words: Sequence[Word], index: int, source: Source) -> Advice | None:

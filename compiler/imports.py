@@ -11,8 +11,7 @@ from . import tree as t
 from .diagnostics import AttnError, Diagnostic, Source
 from .reports import Advice, Reports, at
 from .scan import decode, shortened
-
-SHIPPED = Path(__file__).parent.parent / "patterns"
+from .shipped import SHIPPED, shipped_names
 
 
 class MissingFileError(AttnError, FileNotFoundError):
@@ -74,9 +73,3 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -
     helps, edits = Advice() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
     reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
     return None
-
-
-def shipped_names() -> list[str]:
-    """The modules among the shipped patterns, as an import writes them."""
-    found = sorted(SHIPPED.rglob("*.attn"))
-    return [".".join(path.relative_to(SHIPPED).with_suffix("").parts) for path in found]

@@ -113,6 +113,9 @@ class Apply:
     def __hash__(self) -> int:
         return int(self.__dict__["_hash"])
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Apply, (self.op, self.args, self.type, self.span)  # hashes of words differ from process to process
+
 
 Expr = Const | Position | Logit | Number | Entry | Member | Apply
 

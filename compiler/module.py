@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from . import limits
 from . import tree as t
@@ -15,20 +15,21 @@ from .check import define
 from .collector import paused
 from .context import Account, Stopped
 from .diagnostics import ArgumentError, AttnError, Diagnostic, Source, Span, nearest
-from .fill import bind_definition, bindable, filled, parameter_values
+from .fill import bind_definition, bindable, default_literal, filled, parameter_values
 from .fill_tests import fill_test
-from .imports import SHIPPED, Place, find, read, shipped_names
-from .ir import Attention, Model
+from .imports import Place, find, read
+from .ir import Attention, Literal_, Model
 from .parse import parse
 from .reports import Reports, at, listed
 from .scan import decode
 from .scope import Definition, Scope, collect, ordered
+from .shipped import SHIPPED, shipped_names
 from .trial import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 from .types import ParameterType
 
 __all__ = [
     "BoundTest", "Check", "Claim", "Column", "Declaration", "Module", "Pairs", "Parameter", "Picture", "Row", "bind",
-    "bound_tests", "load_file", "load_shipped", "load_text",
+    "bound_tests", "known_default", "load_file", "load_shipped", "load_text",
 ]  # fmt: skip
 
 Kind = Literal["const", "pattern", "attention", "model"]
@@ -77,6 +78,15 @@ class Module:
     tests: tuple[BoundTest, ...]
     definitions: Mapping[str, Definition] = field(repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.source, dict(self.declarations), self.tests, dict(self.definitions))
+
+
+def _restored(
+    source: Source, declarations: dict[str, Declaration], tests: tuple[BoundTest, ...], found: dict[str, Definition]
+) -> Module:
+    return Module(source, MappingProxyType(declarations), tests, MappingProxyType(found))
+
 
 def load_text(text: str | bytes, name: str = "<text>", folder: Path | None = None) -> Module:
     """Check a text; its imports are looked for in ``folder``, if there is one, and among the shipped patterns.
@@ -96,7 +106,7 @@ def load_file(path: str | Path) -> Module:
 
 
 def load_shipped(name: str) -> Module:
-    """Check one of the shipped files: ``longformer``, ``vision.natten``. Raises AttnError as :func:`load_file`."""
+    """Check one of the shipped files: ``longformer``, or ``folder.name``. Raises AttnError as :func:`load_file`."""
     if name == "std":
         return _prelude()
     return _shipped(name)
@@ -112,9 +122,24 @@ def _shipped(name: str) -> Module:
     except FileNotFoundError as error:
         meant = nearest(name, shipped_names())
         helps: tuple[str, ...] = (f"did you mean `{meant}`?",) if meant else ()
+        if _is_file(f"{name}.attn"):
+            helps = (f"the file of that name is loaded by all of its name: {name}.attn",)
         message = f"there is no shipped pattern `{name}`"
         raise type(error)([Diagnostic("missing-file", message, helps=helps)]) from None
     return _Loader().load(source, SHIPPED, shipped=True, path=_resolved(file))
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def known_default(module: Module, name: str, parameter: str) -> Literal_ | None:
+    """The default of a declaration's constant as Python has it; None where other parameters decide it."""
+    definition = module.definitions[name]
+    return default_literal(definition, definition.formals[definition.places[parameter]])
 
 
 def decoded_text(text: str | bytes, name: str) -> str:

@@ -91,7 +91,7 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
     else:
         slug = "not-a-condition"
         if value.kind == "int":
-            helps, edits = advice.compared(node)
+            helps, edits = advice.unchosen(node) or advice.compared(node)
     message = f"{wanted}, but {words(node.span)} is {described(value)}"
     env.fault(slug, message, node.span, helps=helps, edits=edits)
     return False
@@ -435,7 +435,9 @@ def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scala
             f"a choice is between two numbers or two patterns, but {words(node.then.span)} is {described(then)} and "
         )
         message += f"{words(node.otherwise.span)} is {described(otherwise)}"
-        env.fault("mixed-choice", message, node.span, related=(at(node.then.span), at(node.otherwise.span)))
+        helps, edits = advice.unchosen(node) or Advice()
+        related = (at(node.then.span), at(node.otherwise.span))
+        env.fault("mixed-choice", message, node.span, related=related, helps=helps, edits=edits)
         return None
     return made(env, kinds.pop(), fold.choose, (condition, then, otherwise), node.span)
 

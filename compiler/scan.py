@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from . import limits
-from .diagnostics import AttnError, Diagnostic, Label, Source, Span
+from .diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span, line_ends
 
 STARTERS = frozenset({"const", "pattern", "attention", "model", "test", "from"})
 RESERVED = frozenset({
@@ -25,11 +25,21 @@ RESERVED = frozenset({
 PYTHON_WORDS = frozenset(keyword.kwlist) - RESERVED
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
 _BRACKETS = frozenset("()[]{}")
+# Signs that papers and keyboards have for signs and words of the language.
+_WRITTEN = {
+    "≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=", "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "∗": "*",
+    "÷": "//", "…": "..", "∈": "in", "∉": "not in", "∧": "and", "∨": "or", "¬": "not", "∩": "and", "∪": "or",
+}  # fmt: skip
 _PIECE = re.compile(
     r"[ \t\r\n\f]+|[A-Za-z_][A-Za-z0-9_]*|[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|[0-9]+"
-    r"|\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.]|#[^\n]*|\"\"\"[^\"]*\"\"\""
-    r"|[^\x00-\x7f]+|\"+|&+|\|+|[\s\S]"
+    r"|\*\*|\.\.<|\.\.|//|<=|>=|==|!=|[-+*/%<>=(){}\[\],:.]|#[^\r\n]*|\"\"\"[^\"]*\"\"\""
+    rf"|[{''.join(_WRITTEN)}]|[^\x00-\x7f{''.join(_WRITTEN)}]+"
+    r"|\"+|&+|\|+|[\s\S]"
 )
+# Reserved words that may end a declaration: what they are not, waits for something to its right.
+_WHOLE = frozenset({"true", "false", "q", "k", "n", "s", "head", "heads", "layer", "layers"})
+_ENDS = frozenset({")", "]", "}"})
+_AFTER_STARTER = re.compile(r"(?:[ \t\r\n\f]+|#[^\r\n]*)*([A-Za-z_][A-Za-z0-9_]*)?")
 # What a piece is, by the character that it starts with.
 _KINDS = {
     **dict.fromkeys(" \t\r\n\f", "space"), **dict.fromkeys(string.ascii_letters + "_", "word"),
@@ -41,6 +51,7 @@ _INSTEAD = {
     ";": "nothing stands between declarations, a line's end carries no meaning", "'": "a picture stands in `\"\"\"`",
     '"': 'a picture stands between `"""` and `"""`', "@": "a comment starts with `#`", "?": "write `a if c else b`",
 }  # fmt: skip
+_QUOTES = frozenset("“”„‘’«»")
 _PYTHON_INSTEAD = {
     "True": "write `true`", "False": "write `false`", "elif": "write `else …`: a choice is `a if c else b if d else e`",
     "def": "a pattern is declared by `pattern NAME(…) = …`", "return": "a pattern is one expression, after `=`",
@@ -100,16 +111,18 @@ class _Scanner:
         self.segments: list[Segment] = []
         self.words: list[Word] = []
         self.open: list[Word] = []
+        self.strangers = 0
         self.taken: set[str] = set()  # Python's words in this declaration: a name is chosen once, however often used
         self.whole = True
         self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last word
         self.documentation = ""
 
     def fault(
-        self, slug: str, message: str, start: int, end: int, label: str = "", helps: tuple[str, ...] = ()
-    ) -> None:
+        self, slug: str, message: str, start: int, end: int, label: str = "", helps: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
+    ) -> None:  # fmt: skip
         self.whole = False
-        self.report(Diagnostic(slug, message, Label(Span(self.source, start, end), label), helps=helps))
+        self.report(Diagnostic(slug, message, Label(Span(self.source, start, end), label), helps=helps, edits=edits))
 
     def stop(self, slug: str, message: str, word: Word) -> AttnError:
         label = Label(Span(self.source, word.start, word.end), "here")
@@ -117,14 +130,19 @@ class _Scanner:
 
     def scan(self) -> None:
         start = end = tokens = 0
+        blank = ""  # between the last piece and this one
         for piece in _PIECE.findall(self.source.text):
             start, end = end, end + len(piece)
             kind = _KINDS.get(piece[0]) or ("sign" if piece == "!=" else "other")
             if kind == "space":
+                blank = piece
                 continue
             if kind == "comment":
-                self.comment(start, end)
+                if len(blank) == start or "\n" in blank or "\r" in blank:  # a line of its own
+                    self.comments.append((start, end))
+                blank = ""
                 continue
+            blank = ""
             if kind == "text" and len(piece) < 6:
                 kind = "other"  # quotes that nothing closes
             word = Word(kind, piece, start, end)
@@ -133,8 +151,11 @@ class _Scanner:
                 message = f"the text has more than {limits.TOKENS:,} words and signs, the most that a text may have"
                 raise self.stop("too-many-tokens", message, word)
             if kind == "word" and piece in STARTERS:
-                self.finish()
-                self.documentation = self.documented(start)
+                if self.is_meant_as_name(word):
+                    self.reserved(word)
+                else:
+                    self.finish()
+                    self.documentation = self.documented(start)
             if self.comments:
                 self.comments = []
             if kind == "word":
@@ -152,22 +173,36 @@ class _Scanner:
             self.words.append(word)
         self.finish()
 
-    def comment(self, start: int, end: int) -> None:
-        text = self.source.text
-        line = text.rfind("\n", 0, start) + 1
-        if not text[line:start].strip():
-            self.comments.append((start, end))
-
     def documented(self, start: int) -> str:
         """The comment lines directly above a declaration, without their `#`."""
         text, lines, below = self.source.text, [], start
         for first, last in reversed(self.comments):
-            if text.count("\n", last, below) != 1:
+            if line_ends(text, last, below) != 1:
                 break
             line = text[first + 1 : last].rstrip()
             lines.append(line[1:] if line.startswith(" ") else line)
             below = first
         return "\n".join(reversed(lines))
+
+    def is_meant_as_name(self, word: Word) -> bool:
+        """Whether a word that starts declarations stands where only a name can: no name of its own follows, and what
+        stands before it is not yet whole.
+        """
+        if not self.words:
+            return False
+        follows = _AFTER_STARTER.match(self.source.text, word.end)
+        if follows is not None and follows[1] and follows[1] not in RESERVED:
+            return False
+        before = self.words[-1]
+        if len(self.words) == 1:
+            return before.text in STARTERS
+        return (before.kind == "sign" and before.text not in _ENDS) or before.text in RESERVED - _WHOLE
+
+    def reserved(self, word: Word) -> None:
+        if word.text not in self.taken:
+            self.taken.add(word.text)
+            message = f"`{word.text}` is a reserved word and cannot be a name"
+            self.fault("reserved-word", message, word.start, word.end, "choose another name")
 
     def name(self, word: Word) -> None:
         if len(word.text) > limits.NAME:
@@ -221,7 +256,28 @@ class _Scanner:
         if character.isalnum():
             message = f"{shortened(name)} cannot stand in a name: names are of ASCII letters, digits and `_`"
         helps = (_INSTEAD[character],) if character in _INSTEAD else ()
-        self.fault("unknown-character", message, word.start, word.end, helps=helps)
+        edits: tuple[Edit, ...] = ()
+        self.strangers += 1
+        if self.strangers > limits.FAULTS:  # counted, and not shown
+            helps = ()
+        elif character in _WRITTEN:
+            helps = (f"write `{_WRITTEN[character]}`",)
+            edits = (Edit(Span(self.source, word.start, word.end), self.spaced(_WRITTEN[character], word)),)
+        elif character in _QUOTES:
+            helps = ('a picture stands between `"""` and `"""`',)
+        elif character.isspace():
+            message = f"a blank of another kind, U+{ord(character):04X}, is no part of the language"
+            helps = ("write a plain blank",)
+            edits = (Edit(Span(self.source, word.start, word.end), " "),) if word.text.isspace() else ()
+        self.fault("unknown-character", message, word.start, word.end, helps=helps, edits=edits)
+
+    def spaced(self, text: str, word: Word) -> str:
+        """What replaces a sign, with blanks around it where it is a word and stands close to others."""
+        around = self.source.text[max(word.start - 1, 0) : word.start], self.source.text[word.end : word.end + 1]
+        if not text[0].isalpha():
+            return text
+        left, right = (" " if side.strip() else "" for side in around)
+        return left + text + right
 
     def finish(self) -> None:
         """Close the segment before the next declaration, or before the end."""

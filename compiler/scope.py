@@ -59,6 +59,9 @@ class Scope:
     prelude: Mapping[str, Definition] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()  # names whose declarations could not be read
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "prelude": dict(self.prelude)}  # a view of a mapping cannot be pickled
+
     def find(self, name: str) -> Definition | None:
         """The declaration that a name means, or None: there is none, or :meth:`excused` says why not."""
         if name in self.nodes:

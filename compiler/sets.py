@@ -6,14 +6,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
-from . import fold, limits
+from . import advice, fold, limits
 from . import tree as t
 from .context import Environment
 from .diagnostics import Span
 from .ir import Const, Expr, Member, measure
 from .operators import is_integer
-from .reports import words
-from .values import ConstantSet, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
+from .reports import Advice, words
+from .values import ConstantSet, ListValue, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
 
 Bounds = tuple[Scalar, Scalar]
 _LOOKED_AT = 8  # runs of a set that are written out where only the type of a condition counts
@@ -91,13 +91,17 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
         case TableSet(table=table, indices=indices):
             return Scalar("bool", Member(x, table, indices, span=span))
     right = node.operands[1].span
-    helps = ()
-    if isinstance(container, TableValue) and container.element == "set":
+    helps, edits = Advice()
+    if isinstance(node.operands[1], t.ListLiteral):
+        helps, edits = advice.braced(node.operands[1])
+    elif isinstance(container, ListValue):
+        helps = ("a set stands in braces where it is declared: `const NAME = {0, 3}`",)
+    elif isinstance(container, TableValue) and container.element == "set":
         helps = (f"choose one of its sets: `{container.name}[…]`",)
     elif isinstance(container, Scalar) and container.kind == "int":
         helps = ("a set of one number stands in braces: `k in {4}`", "a range is a set: `k in 0..3`")
     message = f"after `{node.signs[0]}` stands a set, but {words(right)} is {described(container)}"
-    env.fault("not-a-set", message, right, helps=helps)
+    env.fault("not-a-set", message, right, helps=helps, edits=edits)
     return None
 
 

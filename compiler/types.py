@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import tree as t
-from .diagnostics import Diagnostic, Span
+from .diagnostics import Diagnostic, Edit, Span
 from .reports import Reports, at, listed, words
+from .signature import FORBIDDEN, OF_CONSTANTS
 
 Element = Literal["int", "float", "bool", "set", "index", "order"]
 _PLAIN: dict[str, Element] = {"int": "int", "float": "float", "bool": "bool", "set": "set", "index": "index"}
@@ -19,7 +20,6 @@ _MEANT = {
     "integer": "int", "int32": "int", "int64": "int", "long": "int", "number": "int", "boolean": "bool",
     "double": "float", "float32": "float", "real": "float", "positions": "tokens",
 }  # fmt: skip
-FORBIDDEN = ("v", "m", "scale", "q_start", "return_lse")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def parameter_type(
         message, helps = fault
         reports.add(Diagnostic("malformed-type", message, at(node.span), helps=helps))
         return None
-    dimensions = tuple(_dimension(d, integers, constant, reports) for d in node.dimensions or ())
+    dimensions = tuple(_dimension(d, integers, constant, reports, node) for d in node.dimensions or ())
     known = tuple(d for d in dimensions if d is not None)
     return ParameterType(_TABLES[name], known) if len(known) == len(dimensions) else None
 
@@ -109,8 +109,9 @@ def _misshapen(name: str, node: t.TypeName) -> tuple[str, tuple[str, ...]] | Non
 
 
 def _dimension(
-    node: t.Dimension, integers: Collection[str], constant: Callable[[t.Dimension], int | str | None], reports: Reports
-) -> DimensionType | None:
+    node: t.Dimension, integers: Collection[str], constant: Callable[[t.Dimension], int | str | None],
+    reports: Reports, whole: t.TypeName,
+) -> DimensionType | None:  # fmt: skip
     value = node.value
     match value:
         case "token" | "query" | "head":
@@ -119,6 +120,9 @@ def _dimension(
             return DimensionType("parameter", name=value)
         case str():
             size = constant(node)
+            if size == "batch":
+                _refuse_batch(node, whole, reports)
+                return None
             if size is None or isinstance(size, str):
                 return None if size is None else DimensionType("free", name=size)
         case int():
@@ -128,6 +132,21 @@ def _dimension(
         reports.add(Diagnostic("malformed-type", message, at(node.span)))
         return None
     return DimensionType("fixed", size)
+
+
+def _refuse_batch(node: t.Dimension, whole: t.TypeName, reports: Reports) -> None:
+    """Every table may carry a batch in front: one more of that name is a mistake."""
+    rest = ", ".join(str(d.value) for d in whole.dimensions or () if d.value != "batch")
+    name = "int" if whole.element.name == "bool" and not rest else whole.element.name
+    text = f"{name}[{rest}]"
+    notes = ("every table may have a batch in front, which is not written",)
+    helps, edits = (f"write `{text}`",), (Edit(whole.span, text),)
+    reports.add(Diagnostic("malformed-type", "`batch` is no dimension", at(node.span), (), notes, helps, edits))
+
+
+def _constant(node: t.TypeName) -> bool:
+    """Whether a type is written as that of a constant, or of an `index`: neither is given at a call."""
+    return node.dimensions is None and node.element.name not in ("tokens", "order")
 
 
 def check_names(parameters: tuple[t.Parameter, ...], reports: Reports) -> None:
@@ -140,7 +159,7 @@ def check_names(parameters: tuple[t.Parameter, ...], reports: Reports) -> None:
             reports.add(
                 Diagnostic("duplicate-name", f"two parameters are called `{name}`", at(parameter.name.span), related)
             )
-        elif name in FORBIDDEN:
+        elif name in FORBIDDEN and not (name in OF_CONSTANTS and _constant(parameter.type)):
             message = f"a parameter cannot be called `{name}`: a call has an argument of that name"
             notes = (f"the call keeps {listed([f'`{word}`' for word in FORBIDDEN], 'and')}",)
             reports.add(Diagnostic("forbidden-name", message, at(parameter.name.span), notes=notes))

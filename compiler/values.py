@@ -77,6 +77,9 @@ class ListValue:
         default_factory=dict, compare=False, repr=False
     )
 
+    def __reduce__(self) -> tuple[type[ListValue], tuple[object, ...]]:
+        return ListValue, (self.items,)  # hashes of words differ from process to process
+
     @cached_property
     def _hash(self) -> int:
         return hash(self.items)

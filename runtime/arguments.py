@@ -15,19 +15,25 @@ from torch import Tensor
 
 from ..compiler.ir import Attention, Table
 from .faults import asked, missing, unknown
+from .host import LARGEST, copied, unfit
 
 Nested: TypeAlias = Any  # an int, or a list of Nested
 
 _INT32 = 2**31 - 1
-_INT64 = 2**63 - 1
+# What an entry of a list may be, by the table's element; bools are numbers to Python, and entries of bool tables only.
+_ENTRIES: dict[str, tuple[type, ...]] = {
+    "float": (int, float, np.integer, np.floating), "bool": (bool, np.bool_), "int": (int, np.integer),
+    "order": (int, np.integer),
+}  # fmt: skip
 
 
 def collect(attention: Attention, given: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
     """The tables of a call by name, in the attention's order; those with a default may be left out.
 
-    What is a tensor stays as it is. A Python value becomes a host tensor, whatever ``device`` is, so that its contents
-    stay known. TypeError for an unknown or missing table and a value of the wrong kind; ValueError for a ragged list
-    and a tensor on another device (a host tensor of one number is allowed beside any).
+    What is a tensor stays as it is. A Python or numpy value becomes a host tensor of its own, whatever ``device`` is:
+    its contents stay known, and stay as they are until the backward pass. TypeError for an unknown or missing table and
+    a value of the wrong kind; ValueError for a ragged list and a tensor on another device (a host tensor of one number
+    is allowed beside any).
     """
     parameters = attention.parameters
     known = {table.name: table for table in parameters}
@@ -42,6 +48,9 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
                 raise TypeError(missing(attention, table, described(table)))
             continue
         if isinstance(value, Tensor):
+            odd = unfit(value)
+            if odd is not None:
+                raise TypeError(asked(f"{table.name}: {odd}, expected a dense one: {described(table)}", table))
             if value.device != device and (value.ndim or value.device.type != "cpu"):
                 raise ValueError(asked(f"{table.name}: is on {value.device}, expected {device}, where q is", table))
             tensors[table.name] = value
@@ -78,18 +87,20 @@ def _tensor(table: Table, value: object) -> Tensor:
     if table.element == "set":
         return _set_tensor(table, value)
     if isinstance(value, (np.ndarray, np.generic)):
-        return torch.as_tensor(value)
+        return _copied(table, value)
     leaves = list(_leaves(value))
-    numbers = (int, float) if table.element == "float" else (bool,) if table.element == "bool" else (int,)
+    numbers = _ENTRIES[table.element]
     for leaf in leaves:
-        if not isinstance(leaf, numbers) or (isinstance(leaf, bool) and table.element != "bool"):
+        if not isinstance(leaf, numbers) or (isinstance(leaf, (bool, np.bool_)) and table.element != "bool"):
             raise TypeError(asked(_held(table, leaf), table))
+    if any(isinstance(leaf, np.generic) for leaf in leaves):
+        value = _plain(value, {"float": float, "bool": bool}.get(table.element, int))
     if table.element == "float":
         dtype = torch.float64
     elif table.element == "bool":
         dtype = torch.bool
     else:
-        if not all(-_INT64 <= leaf <= _INT64 for leaf in leaves):
+        if not all(-LARGEST <= leaf <= LARGEST for leaf in leaves):
             message = f"{table.name}: holds an integer beyond 64 bits, expected {described(table)}"
             raise ValueError(asked(message, table))
         dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64
@@ -97,6 +108,18 @@ def _tensor(table: Table, value: object) -> Tensor:
         return torch.tensor(value, dtype=dtype)
     except (ValueError, TypeError):
         raise ValueError(asked(_ragged(table), table)) from None
+
+
+def _copied(table: Table, value: object) -> Tensor:
+    try:
+        return copied(table.name, value, described(table))
+    except (TypeError, ValueError) as error:
+        raise type(error)(asked(str(error), table)) from None
+
+
+def _plain(value: object, kind: type) -> object:
+    """Lists of numpy's numbers as lists of Python's."""
+    return [_plain(part, kind) for part in value] if isinstance(value, (list, tuple)) else kind(value)
 
 
 def _held(table: Table, value: object) -> str:
@@ -117,6 +140,8 @@ def _leaves(value: object) -> Iterable[Any]:
 
 def _set_tensor(table: Table, value: object) -> Tensor:
     """Sets, written as sets, ranges or lists, in lists for each dimension, as slots padded with -1."""
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biu":
+        return _copied(table, value)
     nested = _nested(table, value)
     if isinstance(nested, int):
         message = f"{table.name}: is the number {nested}, expected a set, or {described(table)}"

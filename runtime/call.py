@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ from ..compiler.integers import check_scale
 from ..compiler.ir import Attention, Expr
 from ..compiler.limits import LARGEST_POSITION
 from . import faults
+from .host import LARGEST, copied, integer, real, unfit
 from .tables import INTEGERS, Sizes, check
 
 _ZERO = np.zeros(1, dtype=np.int64)
@@ -52,6 +52,9 @@ def check_tensors(q: object, k: object, v: object) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: is {type(x).__name__}, expected a tensor")
+        odd = unfit(x)
+        if odd is not None:
+            raise TypeError(f"{name}: {odd}, expected a dense one: pad it, and leave the padding out by the pattern")
         if x.dtype not in DTYPES:
             expected = "float32, bfloat16, float16 or float64"
             raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {expected}")
@@ -105,24 +108,36 @@ def _expect(name: str, x: Tensor, axis: int, size: int, what: str) -> None:
         raise ValueError(f"{name}: has shape {list(x.shape)}, expected {size} ({what}) in dimension {axis}")
 
 
+_STARTS = "an int or an int tensor [batch]"
+
+
 def checked_start(q_start: object) -> tuple[int, Tensor | None]:
-    """The position of the first query row: a number, or a tensor ``[batch]``. TypeError for another kind."""
+    """The position of the first query row: a number, or a tensor ``[batch]``, which is a copy of an array or a list.
+
+    TypeError for another kind, ValueError for a number beyond 64 bits.
+    """
     if isinstance(q_start, Tensor):
+        odd = unfit(q_start)
+        if odd is not None:
+            raise TypeError(f"q_start: {odd}, expected {_STARTS}")
         return 0, q_start
-    if isinstance(q_start, bool):
-        raise TypeError("q_start: is bool, expected an int or an int tensor [batch]")
+    if isinstance(q_start, torch.SymInt):
+        return q_start, None  # type: ignore[return-value]
+    if isinstance(q_start, np.ndarray) and q_start.ndim:
+        return 0, copied("q_start", q_start, _STARTS)
     if isinstance(q_start, (list, tuple)):
-        for start in q_start:
-            _within_64_bits(start)
-        return 0, torch.tensor(q_start)
-    if not isinstance(q_start, (int, torch.SymInt)):
-        try:
-            q_start = operator.index(q_start)  # type: ignore[arg-type]
-        except TypeError:
-            kind = type(q_start).__name__
-            raise TypeError(f"q_start: is {kind}, expected an int or an int tensor [batch]") from None
-    _within_64_bits(q_start)
-    return q_start, None  # type: ignore[return-value]
+        return 0, torch.tensor([_start(value, "holds") for value in q_start], dtype=torch.int64)
+    return _start(q_start, "is"), None
+
+
+def _start(value: object, verb: str) -> int:
+    """One position; ValueError for one that no tensor holds."""
+    start = integer(value)
+    if start is None:
+        raise TypeError(f"q_start: {verb} {type(value).__name__}, expected {_STARTS}")
+    if start > LARGEST or start < -LARGEST:
+        raise ValueError(f"q_start: {verb} {start}, expected a position below 2**62")
+    return start
 
 
 def _within_64_bits(q_start: object) -> None:
@@ -180,25 +195,86 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
     if call.scale is not None:
         scale = call.scale.detach().to(call.q.device, call.compute_dtype)
         return scale.expand(heads).contiguous()
-    values = _scales(attention.scale, heads, head_dim)
+    values, endless = _scales(attention.scale, heads, head_dim, call.compute_dtype)
+    if endless is not None:
+        raise ValueError(faults.endless_scale(attention, endless, values[endless]))
     if len(set(values)) == 1:  # filled there: a copy from the host would have to wait
         return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
     return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
 
 
 @lru_cache(maxsize=512)
-def _scales(scale: Expr, heads: int, head_dim: int) -> tuple[float, ...]:
-    """The text's scale for each head. IntegerRangeError where an integer of it leaves 63 bits."""
+def _scales(scale: Expr, heads: int, head_dim: int, dtype: torch.dtype) -> tuple[tuple[float, ...], int | None]:
+    """The text's scale for each head, and the first head for which it is no finite number.
+
+    IntegerRangeError where an integer of it leaves 63 bits.
+    """
     check_scale(scale, heads, head_dim)
     bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
-    values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
-    return tuple(values.tolist())
+    with np.errstate(all="ignore"):  # what is not finite is refused by who asks
+        values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
+    endless = (head for head, value in enumerate(values.tolist()) if not is_finite(value, dtype))
+    return tuple(values.tolist()), next(endless, None)
 
 
 def check_dropout(dropout: object) -> float:
     """The probability of dropping. TypeError for what is no number, ValueError for one outside ``0 .. 1``."""
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)):
+    number = real(dropout)
+    if number is None:
         raise TypeError(f"dropout: is {type(dropout).__name__}, expected a number")
-    if not 0 <= dropout < 1:
+    if not 0 <= number < 1:
         raise ValueError(f"dropout: is {dropout}, expected a probability of at least 0 and below 1")
-    return float(dropout)
+    return number
+
+
+_SCALES = "a number or a tensor, one for each head"
+
+
+def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
+    """The factor of q·k as a tensor; a copy of an array or a list. ``dtype`` is that of q.
+
+    TypeError for another kind; ValueError for a number that is not finite in the dtype that a call of q's computes in,
+    and where a gradient would be lost. A tensor's contents are not looked at.
+    """
+    if scale is None:
+        return None
+    if isinstance(scale, Tensor):
+        odd = unfit(scale)
+        if odd is not None:
+            raise TypeError(f"scale: {odd}, expected {_SCALES}")
+        if not scale.is_floating_point():
+            raise TypeError(f"scale: has dtype {_name(scale.dtype)}, expected a float tensor")
+        if scale.requires_grad:
+            raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
+        return scale
+    if isinstance(scale, np.ndarray) and scale.ndim:
+        array = copied("scale", scale, _SCALES)
+        if array.dtype == torch.bool or array.is_complex():
+            raise TypeError(f"scale: has dtype {_name(array.dtype)}, expected {_SCALES}")
+        if not torch.compiler.is_compiling():  # where it is traced, what it holds is not known
+            for number in array.reshape(-1).tolist():
+                _check_finite(float(number), dtype, "holds")
+        return array.to(torch.float64)
+    if isinstance(scale, (list, tuple)):
+        numbers = [real(number) for number in scale]
+        for given, number in zip(scale, numbers, strict=True):
+            if number is None:
+                raise TypeError(f"scale: holds {type(given).__name__}, expected {_SCALES}")
+            _check_finite(number, dtype, "holds")
+        return torch.tensor(numbers, dtype=torch.float64)
+    number = real(scale)
+    if number is None:
+        raise TypeError(f"scale: is {type(scale).__name__}, expected {_SCALES}")
+    _check_finite(number, dtype, "is")
+    return torch.tensor(number, dtype=torch.float64)
+
+
+def _check_finite(number: float, dtype: torch.dtype, verb: str) -> None:
+    if not is_finite(number, dtype):
+        raise ValueError(f"scale: {verb} {number}, expected a finite number")
+
+
+def is_finite(number: float, dtype: torch.dtype) -> bool:
+    """Whether a number is one to kernels of a dtype: no NaN, no infinity, no float64 that is beyond float32."""
+    most = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).max
+    return -most <= number <= most

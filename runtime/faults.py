@@ -6,6 +6,7 @@ from ..compiler.diagnostics import Label, nearest, with_places
 from ..compiler.ir import Attention, Entry, Member, Table, walk
 from ..compiler.outside import read_at
 from ..compiler.ranges import OutOfRange
+from ..compiler.signature import CALL
 
 
 def asked(message: str, table: Table, *others: tuple[Table, str]) -> str:
@@ -23,15 +24,49 @@ def missing(attention: Attention, table: Table, expected: str) -> str:
     return with_places(message, *labels, *(Label(span, "read here") for span in near[:1]))
 
 
+# What other libraries call the arguments of an attention, and what says the same here.
+ELSEWHERE = {
+    "attn_mask": "the text says which pairs are kept, by a table `bool[query, token]` where only the call knows",
+    "block_mask": "the text says which pairs are kept",
+    "score_mod": "the text says the score, in an `attention`",
+    "is_causal": "the text says it: `causal and …`",
+    "causal": "the text says it: `causal and …`",
+    "dropout_p": "did you mean dropout?",
+    "softmax_scale": "did you mean scale?",
+    "enable_gqa": "k and v may have fewer heads than q as it is",
+}
+_CALL = tuple(name for name in CALL if name not in ("self", "q", "k", "v"))
+
+
 def unknown(attention: Attention, name: str) -> str:
     """Something was given under a name that no table has."""
     known = {table.name: table for table in attention.parameters}
-    near = nearest(name, known)
+    near = nearest(name, [*known, *_CALL])
     listed = f"one of {', '.join(known)}" if known else "no tables"
     hint = f"expected {listed}" if near is None else f"did you mean {near}?"
-    spans = [table.span for table in (known.values() if near is None else (known[near],))]
+    if name in ELSEWHERE and near not in known:
+        near, hint = None, ELSEWHERE[name]
+    spans = [table.span for table in (known.values() if near is None else [known[near]] if near in known else [])]
     labels = (Label(span, "declared here") for span in spans if span is not None)
     return with_places(f"{name}: {attention.name} has no such table; {hint}", *labels)
+
+
+def by_position(attention: Attention, number: int, taken: str) -> str:
+    """More was given by position than what a method takes so: ``taken`` is that, ``q, k, v``."""
+    tables = [table.name for table in attention.parameters]
+    if not tables:
+        return f"{attention.name}: got {number} more by position than {taken}, expected nothing more: it has no tables"
+    labels = [Label(table.span, "declared here") for table in attention.parameters[:1] if table.span is not None]
+    given = ", ".join(f"{name}=…" for name in tables)
+    message = f"{tables[0]}: is given by position, expected by name: {attention.name}(…)({taken}, {given})"
+    return with_places(message, *labels)
+
+
+def endless_scale(attention: Attention, head: int, value: float) -> str:
+    """The text's scale is no finite number for a head."""
+    message = f"scale: is {value} for head {head}, expected a finite number"
+    span = getattr(attention.scale, "span", None)
+    return with_places(message, *(() if span is None else (Label(span, "computed here"),)))
 
 
 def other_heads(attention: Attention, heads: int) -> str:

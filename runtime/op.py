@@ -18,8 +18,9 @@ from torch.autograd import forward_ad
 from ..compiler.ir import Attention, Table
 from .arguments import collect
 from .batching import register_batching
-from .call import Call, check_call, check_dropout, check_tensors, checked_start
+from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start
 from .derivatives import no_forward_mode, register_derivatives
+from .host import integer
 from .identity import registered
 from .planning import executor_for, launch_of
 from .settings import settings
@@ -38,10 +39,10 @@ def attend(
     k: Tensor,
     v: Tensor,
     *,
-    scale: float | Tensor | None,
-    q_start: int | Tensor,
-    dropout: float,
-    seed: int | None,
+    scale: object,
+    q_start: object,
+    dropout: object,
+    seed: object,
     tables: Mapping[str, object],
 ) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` and lse ``[batch, heads, m]``; ``name`` is the attention's own.
@@ -58,10 +59,10 @@ def attend(
     tensors = collect(attention, tables, q.device)
     given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
     start, starts = checked_start(q_start)
-    dropout = check_dropout(dropout)
+    probability = check_dropout(dropout)
     return forward(  # type: ignore[no-any-return]
-        q, k, v, list(tensors.values()), given, checked_scale(scale), starts, start,
-        _seed_tensor(dropout, seed), dropout, name,
+        q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start,
+        _seed_tensor(probability, seed), probability, name,
     )  # fmt: skip
 
 
@@ -71,18 +72,20 @@ def call_of(
     k: Tensor,
     v: Tensor,
     *,
-    scale: float | Tensor | None,
-    q_start: int | Tensor,
-    dropout: float,
-    seed: int | None,
+    scale: object,
+    q_start: object,
+    dropout: object,
+    seed: object,
     tables: Mapping[str, object],
 ) -> Call:
     """The same arguments for :func:`runtime.reference.reference`, with the same errors."""
     check_tensors(q, k, v)
     start, starts = checked_start(q_start)
-    drawn = _seed_tensor(check_dropout(dropout), seed)
+    probability = check_dropout(dropout)
+    drawn = _seed_tensor(probability, seed)
     tensors = collect(attention, tables, q.device)
-    return Call(q, k, v, tensors, checked_scale(scale), start, starts, dropout, 0 if drawn is None else int(drawn))
+    factor = checked_scale(scale, q.dtype)
+    return Call(q, k, v, tensors, factor, start, starts, probability, 0 if drawn is None else int(drawn))
 
 
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,34 +101,20 @@ def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
     return cast(q), cast(k), cast(v)
 
 
-def checked_scale(scale: object) -> Tensor | None:
-    """The factor of q·k as a tensor. TypeError for another kind, ValueError where a gradient would be lost."""
-    if scale is None:
-        return None
-    if isinstance(scale, Tensor):
-        if not scale.is_floating_point():
-            raise TypeError(f"scale: has dtype {str(scale.dtype).removeprefix('torch.')}, expected a float tensor")
-        if scale.requires_grad:
-            raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
-        return scale
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        raise TypeError(f"scale: is {type(scale).__name__}, expected a number or a tensor, one for each head")
-    return torch.tensor(scale, dtype=torch.float64)
-
-
 def _seed_tensor(dropout: float, seed: object) -> Tensor | None:
     """int64 ``[1]`` on the host; drawn from torch's generator unless given. TypeError for what is no int."""
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+    number = None if seed is None else integer(seed)
+    if seed is not None and number is None:
         raise TypeError(f"seed: is {type(seed).__name__}, expected an int")
     if not dropout:
         return None
-    if seed is None:
+    if number is None:
         return torch.randint(0, _SEEDS, (1,), dtype=torch.int64, device="cpu")
-    return torch.tensor([plain_seed(seed)], dtype=torch.int64)
+    return torch.tensor([plain_seed(number)], dtype=torch.int64)
 
 
 def plain_seed(seed: int) -> int:
-    """Any int as a seed of 63 bits."""
+    """Any int as a seed of 63 bits: its remainder by ``2**63``, so that -1 and ``2**63 - 1`` are one seed."""
     return seed & _SEEDS
 
 

@@ -22,7 +22,7 @@ TARGETS = ("cpu", "sm_90")
 # and the generated code's own.
 _WORDS = """
 __import__ __builtins__ __class__ __globals__ __init__ __name__ __file__ __debug__ eval exec open compile getattr
-print input os sys system subprocess torch triton tl jit program_id constexpr load store self cls object type int
+print input os sys system subprocess torch triton tl jit program_id constexpr load store cls object type int
 float bool set index double char long unsigned signed auto void const_cast static extern template typename namespace
 using operator new delete this virtual goto switch case default do struct union enum register volatile inline alignas
 asm __asm__ __attribute__ _Pragma __COUNTER__ __FILE__ __LINE__ __DATE__ __TIME__ __VA_ARGS__ __cplusplus NULL EOF

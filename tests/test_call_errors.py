@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import attnc
+from attnc.runtime.faults import ELSEWHERE
 from attnc.runtime.settings import settings
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,20 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "unknown": ("around", {"g": {0}, "mask": {1}}),
     "unknown-of-none": ("plain", {"g": {0}}),
     "unknown-of-several": ("pairs_of", {"other": 1}),
+    "attn-mask": ("plain", {"attn_mask": None}),
+    "attn-mask-beside-a-table": ("documents_of", {"doc": ints(7), "attn_mask": torch.ones(6, 7).bool()}),
+    "is-causal": ("plain", {"is_causal": True}),
+    "dropout-p": ("plain", {"dropout_p": 0.1}),
+    "enable-gqa": ("plain", {"enable_gqa": True}),
+    "softmax-scale": ("plain", {"softmax_scale": 0.1}),
+    "score-mod": ("sloped", {"slope": torch.zeros(4), "score_mod": None}),
+    "block-mask": ("plain", {"block_mask": None}),
+    "misspelt-argument": ("documents_of", {"doc": ints(7), "qstart": 3}),
+    "nested": ("documents_of", {"doc": torch.nested.nested_tensor([torch.arange(7)], layout=torch.jagged)}),
+    "sparse": ("documents_of", {"doc": ints(7).to_sparse()}),
+    "masked-array": ("documents_of", {"doc": np.ma.masked_array(np.zeros(7, dtype=int), mask=True)}),
+    "array-of-objects": ("documents_of", {"doc": np.array([0] * 7, dtype=object)}),
+    "array-beyond-64-bits": ("documents_of", {"doc": np.full(7, 2**63, dtype=np.uint64)}),
     "misspelt": ("documents_of", {"docs": ints(7)}),
     "device": ("documents_of", {"doc": torch.zeros(7, device="meta").int()}),
     "dtype-int": ("documents_of", {"doc": torch.zeros(7)}),
@@ -69,6 +85,11 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "mixed-set": ("chosen_blocks", {"chosen": [[{0}, 1], [{0}, {1}]]}),
     "ragged-sets": ("chosen_blocks", {"chosen": [[{0}, {1}], [{0}]]}),
     "index-of-sizes": ("biased", {"bias": torch.zeros(3), "place": ints(7)}),
+}
+# The tables that are given by position.
+BY_POSITION: dict[str, tuple[str, tuple[object, ...]]] = {
+    "by-position": ("pairs_of", (ints(7, 3), ints(3))),
+    "by-position-of-none": ("plain", (None,)),
 }
 # What only a reader of every entry finds: the kernels read 0 there.
 OF_THE_REFERENCE = {
@@ -125,14 +146,32 @@ def test_an_index_that_contents_decide(module: attnc.Module, case: str, update_g
     assert attend(Q, K, V, **tables).shape == (2, 4, 6, 5)
 
 
+@pytest.mark.parametrize("case", BY_POSITION)
+@pytest.mark.parametrize("way", WHERE)
+def test_a_table_given_by_position(module: attnc.Module, case: str, way: str, update_golden: bool) -> None:
+    name, more = BY_POSITION[case]
+    attend = bound(module, name)
+    run = attend if way == "call" else attend.reference
+    compared(case, refusal(lambda q, k, v: run(q, k, v, *more), {}), update_golden)
+
+
+def test_the_snippets_of_hints_can_be_read() -> None:
+    snippets = {snippet for hint in ELSEWHERE.values() for snippet in hint.split("`")[1::2]}
+    assert snippets == {"bool[query, token]", "causal and …", "attention"}
+    attnc.loads("pattern p(open: bool[query, token]) = causal and open[q, k]\nattention a { mask = causal }")
+
+
 def test_nothing_else_lies_there() -> None:
-    expected = {*CASES, *OF_THE_REFERENCE, "index-of-sizes-read"}
+    expected = {*CASES, *OF_THE_REFERENCE, *BY_POSITION, "index-of-sizes-read"}
     assert {path.stem for path in FOLDER.glob("*.txt")} == expected
 
 
 def test_each_refusal_of_a_table_but_one_names_its_place() -> None:
     placeless = {path.stem for path in FOLDER.glob("*.txt") if "--> patterns.attn:" not in path.read_text("utf-8")}
-    assert placeless == {"unknown-of-none"}  # it has no table that could be shown
+    # No table that could be shown: the pattern has none, or an argument of the call itself is meant.
+    without = {"unknown-of-none", "attn-mask", "is-causal", "dropout-p", "enable-gqa", "softmax-scale", "block-mask",
+               "by-position-of-none"}  # fmt: skip
+    assert placeless == {*without, "misspelt-argument"}
 
 
 # Refusals that need more than a CPU or more than its memory, by the words that they start with.
@@ -141,7 +180,7 @@ OUT_OF_REACH = {": holds the member"}
 
 def messages() -> Iterator[tuple[str, str]]:
     """Every message about a table in the sources: its fixed words, and a pattern that it matches."""
-    for name in ("arguments", "faults", "tables"):
+    for name in ("arguments", "faults", "host", "tables"):
         tree = ast.parse((ROOT / "runtime" / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if not isinstance(node, ast.JoinedStr) or not isinstance(node.values[0], ast.FormattedValue):

@@ -197,3 +197,26 @@ def test_they_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_a_file_by_its_bare_name_is_pointed_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local.attn").write_text("pattern local = causal\n")
+    code, out, err = ended(capsys, "show", "local")
+    assert (code, out) == (1, "")
+    assert "local is no shipped pattern: did you mean local.attn?" in err
+    assert "did you mean" not in ended(capsys, "show", "nowhere.near")[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("g=0", "expected a set, as `{0}`, but there is 0"), ("g=7", "expected a set, as `{7}`, but there is 7")],
+)
+def test_a_number_for_a_set_is_told_how_it_is_written(
+    given: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = ended(capsys, "show", "longformer", "--n", "16", "--set", given)
+    assert (code, out) == (1, "")
+    assert told in err

@@ -94,6 +94,17 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "undefined dropout": (qkv(dropout=float("nan")), ValueError, "^dropout: is nan"),
     "dropout of text": (qkv(dropout="0.1"), TypeError, "^dropout: is str, expected a number"),
     "seed": (qkv(dropout=0.5, seed=1.5), TypeError, "^seed: is float, expected an int"),
+    "endless scale": (qkv(scale=float("nan")), ValueError, "^scale: is nan, expected a finite number"),
+    "far start": (
+        qkv(q_start=2**63),
+        ValueError,
+        "^q_start: is 9223372036854775808, expected a position of at most 64",
+    ),
+    "nested": (
+        qkv(q=torch.nested.nested_tensor([torch.zeros(4, 6, 8)] * 2, layout=torch.jagged)),
+        TypeError,
+        "^q: is a nested tensor, expected a dense one: pad it, and leave the padding out by the pattern",
+    ),
     "unknown table": (qkv(g={0}), TypeError, "^g: near has no such table; expected no tables"),
 }
 
@@ -126,3 +137,54 @@ def test_faults_of_a_mask() -> None:
         MODULE.near().mask(8, q_start=torch.tensor([1, 2]))
     with pytest.raises(ValueError, match=r"^doc: has shape \[7\], expected 8 \(n\)"):
         MODULE.documents_of().mask(8, doc=torch.zeros(7).int())
+
+
+def test_tables_are_given_by_name() -> None:
+    doc = torch.zeros(7).int()
+    q, k, v = qkv().values()
+    attend = MODULE.documents_of()
+    for run in (attend, attend.reference):
+        with pytest.raises(
+            TypeError, match=r"(?s)^doc: is given by position, expected by name: .*doc=….* --> <text>:4"
+        ):
+            run(q, k, v, doc)
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'v'"):
+            run(q, k)
+    for ask in (attend.mask, attend.plan):
+        with pytest.raises(TypeError, match=r"(?s)^doc: is given by position, expected by name: "):
+            ask(7, 7, doc)
+        with pytest.raises(TypeError, match=r"^m: is Tensor, expected an int; tables are given by name: doc="):
+            ask(7, doc)
+    with pytest.raises(TypeError, match=r"^near: got 1 more by position than q, k, v, expected nothing more"):
+        MODULE.near()(q, k, v, None)
+    pairs = MODULE.pairs_of()
+    with pytest.raises(TypeError, match=r"^a: is given by position, .*a=…, b=…\)"):
+        pairs(q, k, v, doc, doc)
+
+
+@pytest.mark.parametrize("given", ["position", "name", "constants too"])
+def test_a_declaration_that_is_called_before_it_is_bound(given: str) -> None:
+    module = attnc.loads(
+        "pattern cw(size: int, far: int = 3) = causal_window(size * far)\n"
+        "pattern d(doc: int[token]) = doc[q] == doc[k]\n"
+        "model m(g: tokens) { layers = 1 heads = 4 layer * = sees_all(g) }"
+    )
+    tensors = qkv()
+    expected = {
+        "cw": "cw: got q, k, v, expected its constants before them: cw(size=…, far=3)(q, k, v)",
+        "d": "d: got q, k, v, expected empty brackets before them: d()(q, k, v, doc=…)",
+        "m": "m: got q, k, v, expected empty brackets before them: m().layers[0](q, k, v, g=…)",
+    }
+    for name, message in expected.items():
+        positional = {"name": [], "position": [*tensors.values()], "constants too": [3, *tensors.values()]}[given]
+        with pytest.raises(TypeError) as caught:
+            module[name](*positional, **(tensors if given == "name" else {}))
+        assert str(caught.value) == message
+
+
+def test_a_model_is_not_called() -> None:
+    model = attnc.loads("model m { layers = 1 heads = 4 layer * = causal }").m()
+    with pytest.raises(
+        TypeError, match=r"^m: is a model, expected one of its layers: m\(…\)\.layers\[0\]\(q, k, v, …\)"
+    ):
+        model(**qkv())

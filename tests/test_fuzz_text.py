@@ -11,7 +11,7 @@ from attnc.compiler import limits
 from attnc.compiler.diagnostics import AttnError
 from attnc.compiler.module import load_text
 from attnc.compiler.scan import PYTHON_WORDS, RESERVED
-from attnc.compiler.types import FORBIDDEN
+from attnc.compiler.signature import FORBIDDEN
 
 from . import fuzz, fuzz_names, fuzz_text
 from .fuzz_text import HostileText

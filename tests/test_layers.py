@@ -31,10 +31,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
     "tree to module": (
-        "compiler.advice", "compiler.trial", "compiler.types", "compiler.values", "compiler.scope", "compiler.context",
-        "compiler.operators", "compiler.sets", "compiler.arguments", "compiler.names", "compiler.entries",
-        "compiler.expressions", "compiler.attentions", "compiler.owners", "compiler.models", "compiler.check",
-        "compiler.fill", "compiler.fill_tests", "compiler.imports", "compiler.module",
+        "compiler.advice", "compiler.trial", "compiler.signature", "compiler.types", "compiler.values",
+        "compiler.scope", "compiler.context", "compiler.operators", "compiler.sets", "compiler.arguments",
+        "compiler.shipped", "compiler.names", "compiler.entries", "compiler.expressions", "compiler.attentions",
+        "compiler.owners", "compiler.models", "compiler.check", "compiler.fill", "compiler.fill_tests",
+        "compiler.imports", "compiler.module",
     ),
     "the oracle": (
         "compiler.membership", "compiler.outside", "compiler.dense", "compiler.contents", "compiler.evaluate",
@@ -62,7 +63,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime.cache", "runtime.built", "runtime.build", "runtime.triton_modules",
     ),
     "one call": (
-        "runtime.faults", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
+        "runtime.faults", "runtime.host", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
     ),
     "executors": (
         "runtime.arrays", "runtime.products", "runtime.merge", "runtime.levels", "runtime.reference",
