@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..compiler.ir import Attention, Table
+from ..compiler.ir import Attention, Entry, Table, walk
 from .faults import asked, missing, unknown
 from .host import LARGEST, copied, unfit
 
@@ -33,7 +34,7 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
     What is a tensor stays as it is. A Python or numpy value becomes a host tensor of its own, whatever ``device`` is:
     its contents stay known, and stay as they are until the backward pass. TypeError for an unknown or missing table and
     a value of the wrong kind; ValueError for a ragged list and a tensor on another device (a host tensor of one number
-    is allowed beside any).
+    is allowed beside any), and where the sink reads a number that is not finite.
     """
     parameters = attention.parameters
     known = {table.name: table for table in parameters}
@@ -56,7 +57,24 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)
+            if table.name in _sinks(attention):
+                _require_finite(table, tensors[table.name])
     return tensors
+
+
+@lru_cache(maxsize=512)
+def _sinks(attention: Attention) -> frozenset[str]:
+    """The float tables that the sink reads."""
+    nodes = () if attention.sink is None else walk(attention.sink)
+    return frozenset(node.table for node in nodes if isinstance(node, Entry) and node.type == "float")
+
+
+def _require_finite(table: Table, tensor: Tensor) -> None:
+    """ValueError for a number of the host that is not finite; where a call is traced, what it holds is not known."""
+    if torch.compiler.is_compiling() or bool(tensor.isfinite().all()):
+        return
+    endless = tensor[~tensor.isfinite()][0].item()
+    raise ValueError(asked(f"{table.name}: holds {endless}, expected finite numbers: the sink reads it", table))
 
 
 def described(table: Table) -> str:

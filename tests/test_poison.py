@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -157,6 +158,17 @@ def test_a_sink_that_is_not_finite_does_what_the_definition_says(sink: float, ba
         torch.testing.assert_close(
             found[name], x, rtol=1e-4, atol=1e-4, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@pytest.mark.parametrize("sink", [math.inf, -math.inf, math.nan])
+def test_a_number_of_the_host_that_is_not_finite_is_no_sink(sink: float) -> None:
+    attention = attnc.loads(SINKS).p()
+    q, k, v = (torch.randn(1, 2, 40, 8) for _ in range(3))
+    for given in ([0.5, sink], np.array([0.5, sink], np.float32)):
+        with pytest.raises(ValueError, match=f"b: holds {sink}, expected finite numbers: the sink reads it"):
+            attention(q, k, v, b=given, g=[0])
+        with pytest.raises(ValueError, match="b: holds"):
+            attention.reference(q, k, v, b=given, g=[0])
 
 
 @pytest.mark.parametrize("scale", [math.inf, -math.inf, math.nan, 0.0])
