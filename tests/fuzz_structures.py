@@ -119,7 +119,8 @@ def fault(program: Program, count: int = SHAPES, device: str | None = None) -> s
         dtype = torch.float32
     head_dim, value_dim = draw.choice(((16, 16), (8, 24), (5, 3), (32, 16)))
     attention = Attention(subject) if device is None else OnDevice(subject, device, program.seed % 2 == 0)
-    with settings.override(optimisation=1):  # quicker to build; the widest vectors have tests of their own
+    # quicker to build; the widest vectors have tests of their own
+    with settings.override(optimisation=min(1, settings.optimisation)):
         for shape in shapes(program, subject.parameters, draw, count):
             found = _differs(attention, subject, shape, draw.getrandbits(31), dtype, (head_dim, value_dim))
             if found is not None:
