@@ -96,8 +96,8 @@ class Classifier:
     """Prepared to look at boxes for some expressions, one extent and the tables' contents.
 
     Integers that only the device knows may be anything. ``reach``: rows and keys of the boxes are at most so large,
-    where they may pass the extent's. ``between``: what the unknown integers of a table lie between all the same, and
-    ``"n"`` where it is any of several.
+    where they may pass the extent's. ``between``: what the unknown integers of a table, or one entry of it, lie
+    between all the same; ``"q"`` the position of the first row, and ``"n"`` where it is any of several.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Classifier:
         extent: Extent,
         tables: Mapping[str, TableContents],
         reach: int = 0,
-        between: Mapping[str, tuple[int, int]] | None = None,
+        between: Mapping[str | Expr, tuple[int, int]] | None = None,
     ) -> None:
         self._between = between or {}
         self._roots = tuple(roots)
@@ -183,7 +183,7 @@ class _Reading:
         lookups: Mapping[str, RangeTable | MemberTable | None],
         boxes: Boxes,
         dtype: np.dtype[Any],
-        between: Mapping[str, tuple[int, int]],
+        between: Mapping[str | Expr, tuple[int, int]],
     ) -> None:
         self._extent, self._tables, self._lookups = extent, tables, lookups
         self._boxes, self._dtype, self._between = boxes, dtype, between
@@ -219,7 +219,7 @@ class _Reading:
     def _query_start(self) -> Form:
         q_start = self._extent.q_start
         if q_start is None:
-            return Form(0, {self._digits.digit(0, LARGEST_UNKNOWN_POSITION): 1})
+            return Form(0, {self._digits.digit(*self._between.get("q", (0, LARGEST_UNKNOWN_POSITION))): 1})
         if len(q_start) == 1:
             return Form(q_start[0])
         return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
@@ -283,8 +283,8 @@ class _Reading:
     def _unknown(self, node: Entry | Member) -> Value:
         if node.type == "bool":
             return np.full(len(self._boxes), PARTIAL, np.int8)
-        known = node.type == "int" and node.table in self._between
-        return self._digits.covering(*self._between[node.table]) if known else None
+        known = self._between.get(node, self._between.get(node.table)) if node.type == "int" else None
+        return None if known is None else self._digits.covering(*known)
 
     def _compared(self, node: Apply, parts: list[Value]) -> Value:
         left, right = parts

@@ -7,24 +7,23 @@ Contents that only a device knows may be anything below 2**62 in magnitude, or 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import fold
-from .boxes import Slots, Space, TileBoxes, slots, split
+from .boxes import Slots, Space, slots, split
 from .classify import Boxes, Classifier, DigitRange, TableContents
 from .diagnostics import Label, Span, with_places
 from .extent import Contents, Extent
-from .ir import HEAD_DIM, TRUE, Apply, Attention, Const, Entry, Expr, K, Member, N, Q, Table, children, walk
+from .ir import HEAD_DIM, HEADS, TRUE, Apply, Attention, Const, Entry, Expr, K, Member, N, Q, Table, children, walk
 from .limits import FIRST_BEYOND
 from .orders import ViewSide
 from .plan import EMPTY, FULL, natural
-from .reach import Reached, kept, parts_reached
+from .reach import Reached, implied, kept, parts_reached
 
 # Boxes undecided at one time; beyond it a call is refused for what an integer of it might become.
 _MOST_PENDING = 2**15
@@ -99,10 +98,10 @@ def check_scale(scale: Expr, heads: int, head_dim: int) -> None:
 def _check(asked: _Asked, tables: Mapping[str, TableContents], extent: Extent) -> None:
     roots = tuple(root for root, _ in asked.looked_at)
     read = {node.table for root in roots for node in walk(root) if isinstance(node, Entry | Member)}
-    between = {name: _entries(tables[name], extent.n) for name in sorted(read)}
+    entries = tuple((name, _entries(tables[name], extent.n)) for name in sorted(read))
     starts = extent.q_start
     rows = None if starts is None else (min(starts, default=0), max(starts, default=0) + extent.m - 1)
-    sizes, entries = _Sizes(extent.n, extent.heads, rows), tuple(between.items())
+    sizes = _Sizes(extent.n, extent.heads, rows)
     if not _leaving(roots, sizes.rounded, entries):
         return
     leaving = _leaving(roots, sizes, entries)
@@ -111,9 +110,13 @@ def _check(asked: _Asked, tables: Mapping[str, TableContents], extent: Extent) -
     suspects = [
         part for root, reached in asked.looked_at for part in parts_reached(root, leaving.__contains__, reached)
     ]
-    found = _found(suspects, asked.keys, extent, tables, between)
-    if found is not None:
-        raise IntegerRangeError(_told(found, *leaving[found]), _place(found, roots))
+    for suspect in suspects:
+        narrowed = _implied(suspect.reached, sizes, tables, entries)
+        if narrowed is None:
+            continue
+        between: dict[str | Expr, Between] = {**dict(entries), **narrowed}
+        if _leaves(suspect, asked.keys, extent, tables, between):
+            raise IntegerRangeError(_told(suspect.node, *leaving[suspect.node]), _place(suspect.node, roots))
 
 
 def _entries(held: TableContents, n: int) -> Between:
@@ -135,19 +138,48 @@ def _leaving(
 ) -> Mapping[Expr, Between]:
     """The integers that are not proved to stay below 2**63 in magnitude for all pairs, and what they lie between."""
     integers = list(dict.fromkeys(node for root in roots for node in walk(root) if node.type == "int"))
+    return {node: bounds for node, bounds in _bounds(integers, sizes, entries).items() if _outside(*bounds)}
+
+
+def _bounds(integers: Sequence[Expr], sizes: _Sizes, entries: tuple[tuple[str, Between], ...]) -> dict[Expr, Between]:
+    """What integers lie between for all pairs."""
     first, last = (0, 0) if sizes.rows is None else sizes.rows
     start = None if sizes.rows is None else (0,)
     extent = Extent(sizes.n, last + 1, sizes.heads, start)
-    between = {**dict(entries), N.name: (0, sizes.n)}
+    between: dict[str | Expr, Between] = {**dict(entries), N.name: (0, sizes.n)}
     tables = {name: TableContents(Table(name, "int", ()), Contents(None)) for name, _ in entries}
     box = Boxes(_side(first, last), _side(0, max(sizes.n - 1, 0)), np.zeros(1, np.int64))
     found = {}
     for node, bounds in zip(integers, Classifier(integers, extent, tables, last + 1, between).look(box), strict=True):
         assert isinstance(bounds, tuple), "every integer of a text has bounds"
-        low, high = int(bounds[0].min()), int(bounds[1].max())
-        if _outside(low, high):
-            found[node] = low, high
+        found[node] = int(bounds[0].min()), int(bounds[1].max())
     return found
+
+
+def _implied(
+    reached: Expr, sizes: _Sizes, tables: Mapping[str, TableContents], entries: tuple[tuple[str, Between], ...]
+) -> dict[str | Expr, Between] | None:
+    """What the integers that only a device knows lie between where a condition holds, as far as its sums tell; None
+    where it then holds nowhere.
+    """
+    unknown = {
+        node
+        for node in walk(reached)
+        if (isinstance(node, Entry) and node.type == "int" and tables[node.table].contents.values is None)
+        or (node == Q and sizes.rows is None)
+    }
+    sums = list(implied(reached, {N: sizes.n, HEADS: sizes.heads})) if unknown else []
+    found = _bounds(list(dict.fromkeys(part for each in sums for part in each.factors)), sizes, entries)
+    for each in sums:
+        for part in unknown.intersection(each.factors):
+            factor, (low, high) = each.factors[part], found[part]
+            others = (min(own * bound for bound in found[x]) for x, own in each.factors.items() if x != part)
+            most = -each.constant - sum(others)  # of the factor times the part
+            found[part] = (low, min(high, most // factor)) if factor > 0 else (max(low, -(most // -factor)), high)
+    if any(low > high for low, high in found.values()):
+        return None
+    # Of the first row's position: at most that of any row, and perhaps less.
+    return {"q" if x == Q else x: (0, found[x][1]) if x == Q else found[x] for x in unknown if x in found}
 
 
 def _outside(low: Any, high: Any) -> Any:
@@ -159,15 +191,15 @@ def _side(first: int, last: int) -> tuple[DigitRange, ...]:
     return (DigitRange(1, low, high),)
 
 
-def _found(
-    suspects: Sequence[Reached[Expr]],
+def _leaves(
+    suspect: Reached[Expr],
     keys: int,
     extent: Extent,
     tables: Mapping[str, TableContents],
-    between: Mapping[str, Between],
-) -> Expr | None:
-    """The first integer found to leave 63 bits for a pair for which it is looked at, or not proved to stay."""
-    roots = [root for suspect in suspects for root in (suspect.node, suspect.reached)]
+    between: Mapping[str | Expr, Between],
+) -> bool:
+    """Whether an integer leaves 63 bits for a pair for which it is looked at, or is not proved to stay."""
+    roots = suspect.node, suspect.reached
     nodes = {node for root in roots for node in walk(root)}
     rows, columns = extent.m if Q in nodes else 1, keys if K in nodes else 1
     apart: Slots = reduce(Slots.with_, (slots(root, extent, tables) for root in roots))
@@ -175,28 +207,15 @@ def _found(
     classifier = Classifier(roots, extent, tables, between=between)
     pending = space.start
     while len(pending):
-        undecided = np.zeros(len(pending), bool)
-        for suspect, outside, surely in _looks(classifier, suspects, space, pending):
-            if surely.any():
-                return suspect.node
-            undecided |= outside
-            if undecided.sum() > _MOST_PENDING:
-                return suspect.node
-        pending = split(space, pending.take(undecided))
-    return None
-
-
-def _looks(
-    classifier: Classifier, suspects: Sequence[Reached[Expr]], space: Space, boxes: TileBoxes
-) -> Iterator[tuple[Reached[Expr], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Of each suspect, the boxes in which it may leave 63 bits where it is looked at, and those in which it does."""
-    looks = iter(classifier.look(space.read(boxes)[0]))
-    for suspect, bounds, reached in zip(suspects, looks, looks, strict=True):
+        bounds, reached = classifier.look(space.read(pending)[0])
         assert isinstance(bounds, tuple)
         low, high = bounds
         outside = np.asarray((reached != EMPTY) & _outside(low, high), bool)
         everywhere = (reached == FULL) & ((low >= FIRST_BEYOND) | (high <= -FIRST_BEYOND))
-        yield suspect, outside, outside & (boxes.single | np.asarray(everywhere, bool))
+        if (outside & (pending.single | np.asarray(everywhere, bool))).any() or outside.sum() > _MOST_PENDING:
+            return True
+        pending = split(space, pending.take(outside))
+    return False
 
 
 def _told(node: Expr, low: int, high: int) -> str:

@@ -92,7 +92,7 @@ def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, 
     last_key = max((_last(order, sizes.n) for order in keys), default=0)
     extent = Extent(sizes.n, last_row + 1, sizes.heads)
     contents = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(program.tables)}
-    between = {**dict(entries), N.name: (0, sizes.n)}
+    between: dict[str | Expr, tuple[int, int]] = {**dict(entries), N.name: (0, sizes.n)}
     classifier = Classifier(integers, extent, contents, max(last_row, last_key), between)
     for bounds in classifier.look(_box(last_row, last_key)):
         assert isinstance(bounds, tuple)

@@ -158,7 +158,13 @@ def test_a_large_call_is_decided_by_boxes() -> None:
         ("t[q] * t[k] < 0", False, False),
         ("t[q] * t[k] * 3 < 0", False, True),
         ("t[q] - t[q] * 4 + t[q] * 3 == 0", True, True),
-        ("0 <= t[q] < 1000 and t[q] * 3 == k", True, True),
+        ("0 <= t[q] < 1000 and t[q] * 3 == k", True, False),
+        ("abs(t[q] - k) < 1000 and t[q] * 1000 == k", True, False),
+        ("t[q] < 1000 and t[q] * 3 == k", True, True),
+        ("(t[q] < 1000 or k < q) and t[q] * 3 == k", True, True),
+        ("t[k] * 2 <= 2 ** 40 + q and t[k] > 0 and 5 * t[k] != k", True, False),
+        ("t[q] == k and t[q] * 1000 == 0", True, False),
+        ("t[q] < 5 < t[q] and t[q] * 1000 == 0", True, False),
     ],
 )
 def test_what_only_a_device_knows_is_taken_to_be_below_2_to_the_62(text: str, wide: bool, refused: bool) -> None:
@@ -172,8 +178,37 @@ def test_what_only_a_device_knows_is_taken_to_be_below_2_to_the_62(text: str, wi
         check_attention(attention, Extent(40, 40), held)
 
 
+def test_what_is_answered_for_any_contents_is_answered_for_those_at_hand() -> None:
+    """With the tables hidden, and the positions too: a condition that bounds them must not bound them too much."""
+    answered = hidden_positions = 0
+    for seed in range(FIRST, FIRST + 400):
+        case = fuzz_integers.generate(seed)
+        largest = max([0, *(abs(int(x)) for table in case.tables.values() for x in table.reshape(-1).tolist())])
+        if not case.tables or largest >= 2**62:
+            continue
+        try:
+            attention = attnc.loads(case.text).drawn()._bound
+        except attnc.AttnError:
+            continue
+        shown = [Contents(table.numpy()) for table in case.tables.values()]
+        hidden = [
+            Contents(None, False, x.values.shape, x.values.dtype == np.int64) for x in shown if x.values is not None
+        ]
+        for start in ((case.q_start,), None) if case.q_start + case.m < 2**48 else ((case.q_start,),):
+            try:
+                check_attention(attention, Extent(case.n, case.m, case.heads, start), hidden)
+            except IntegerRangeError:
+                continue
+            answered, hidden_positions = answered + 1, hidden_positions + (start is None)
+            check_attention(attention, Extent(case.n, case.m, case.heads, (case.q_start,)), shown)
+    assert answered > 40
+    assert hidden_positions > 10
+
+
 def test_positions_that_only_a_device_knows() -> None:
     attention = attnc.loads("pattern p = k <= q and (q - k) * 1000 % 7 == 0").p()._bound
+    check_attention(attention, Extent(40, 4, q_start=None), ())
+    attention = attnc.loads("pattern p = k <= q < 1000000 and q * 99999 == 3").p()._bound
     check_attention(attention, Extent(40, 4, q_start=None), ())
     attention = attnc.loads("pattern p = k <= q and q * 99999 == 3").p()._bound
     with pytest.raises(IntegerRangeError):
