@@ -180,9 +180,13 @@ def _opened() -> Iterator[int | None]:
 def _make_folder(path: Path) -> None:
     """Makes a folder and those above it, however many they are: os.makedirs calls itself for each."""
     missing = []
-    while not os.path.isdir(path) and path.parent != path:
-        missing.append(path)
-        path = path.parent
+    while path.parent != path:
+        try:
+            os.stat(path)
+            break
+        except FileNotFoundError:  # anything else, as a path too long, keeps all of them from being made
+            missing.append(path)
+            path = path.parent
     for number, folder in enumerate(reversed(missing), 1):
         with suppress(FileExistsError):  # another process was faster, or it is no folder: opening it tells
             os.mkdir(folder, 0o700 if number == len(missing) else 0o777)

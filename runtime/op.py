@@ -17,8 +17,9 @@ from torch import Tensor
 from ..compiler.ir import Attention, Table
 from .arguments import collect
 from .call import Call, check_call, check_dropout, check_tensors, checked_start
+from .executors import executor_for
 from .identity import registered
-from .planning import executor_for, launch_of
+from .planning import launch_of
 from .settings import settings
 
 _SEEDS = 2**63 - 1

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
+from . import fuzz_compilers, fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
@@ -57,6 +57,9 @@ CAMPAIGNS = {
     "programs-interpreted": Campaign(100, fuzz_programs.small, fuzz_programs.interpreted_fault),
     "interpreted": Campaign(200, fuzz_structures.small, fuzz_structures.interpreted_fault),
     "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
+    "compilers": Campaign(
+        200, fuzz_compilers.generate, fuzz_compilers.fault, fuzz_compilers.told, fuzz_compilers.kept, "txt"
+    ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }
 
@@ -102,7 +105,7 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
     print(f"{name}: seed {progress.seed}, {progress.count:,} programs, {progress.done:,} done before", flush=True)
     while progress.done < progress.count:
         started = time.perf_counter()
-        several = max(SAVED_EVERY, progress.count // 1000)
+        several = max(min(SAVED_EVERY, progress.count // 10), progress.count // 1000, 1)
         for number in range(progress.done, min(progress.done + several, progress.count)):
             program, found = judged(campaign, progress.seed + number)
             if found is not None:

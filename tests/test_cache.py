@@ -296,11 +296,23 @@ def test_a_folder_that_cannot_be_made(where: str) -> None:
         _refused("cannot be used")
 
 
-@pytest.mark.parametrize("parts", [1_000, 1_800, 3_000])
-def test_a_folder_below_very_many(folder: Path, tmp_path: Path, parts: int) -> None:
+@pytest.fixture(params=[1_000, 1_800, 3_000])
+def deep(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A path of so many parts; what is made of it is removed, because pytest's own clearing would recurse into it."""
+    deep = tmp_path.joinpath(*("d" * request.param))
+    yield deep
+    if len(str(deep)) < 4096:
+        for path in deep.iterdir():
+            path.unlink()
+        for path in (deep, *deep.parents):
+            if path == tmp_path:
+                break
+            path.rmdir()
+
+
+def test_a_folder_below_very_many(deep: Path, tmp_path: Path) -> None:
     """As many folders as a path may name are made; with more, it cannot be used."""
-    deep = tmp_path.joinpath(*("d" * parts))
-    with settings.override(cache_dir=deep):
+    with settings.override(cache_dir=deep, cache=True):
         if len(str(deep)) < 4096:
             maker = Maker()
             assert cache.get(KEY, maker) == cache.get(KEY, maker) == PAYLOAD
@@ -311,6 +323,7 @@ def test_a_folder_below_very_many(folder: Path, tmp_path: Path, parts: int) -> N
                 cache.usage()
             with pytest.raises(OSError, match="name too long"):
                 cache.clear()
+            assert not (tmp_path / "d").exists(), "and none of them is made"
 
 
 @pytest.mark.parametrize("where", ["~/x", "~/a/b"])

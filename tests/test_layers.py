@@ -54,12 +54,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the way through": ("compiler.stages", "compiler.driver"),
     "settings, launches and what is kept": (
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
-        "runtime.cache", "runtime.build", "runtime.triton_modules",
+        "runtime.cache", "runtime.command", "runtime.elf", "runtime.loads", "runtime.scratch", "runtime.build",
+        "runtime.triton_modules",
     ),
     "one call": ("runtime.faults", "runtime.arguments", "runtime.tables", "runtime.call"),
     "executors": (
         "runtime.arrays", "runtime.merge", "runtime.reference", "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
+        "runtime.executors",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
