@@ -71,7 +71,10 @@ class CppOrBlocked:
         """Why there is no kernel, remembered unless the next attempt may go otherwise."""
         if _passing(error):
             return str(error)
-        using = compiler()
+        try:
+            using = compiler()
+        except NoCompilerError as gone:  # since it was found
+            return str(gone)
         fault = fault_of_compiler(using)
         if fault is None:
             self._refused.add(cpu.kernel_of(direction, launch))

@@ -46,6 +46,7 @@ class Campaign:
     told: Callable[[Any], str] = _program_text
     kept: Callable[[Any], bytes] = _program_kept
     suffix: str = "json"
+    saved_every: int = SAVED_EVERY
 
 
 CAMPAIGNS = {
@@ -58,7 +59,7 @@ CAMPAIGNS = {
     "interpreted": Campaign(200, fuzz_structures.small, fuzz_structures.interpreted_fault),
     "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
     "compilers": Campaign(
-        200, fuzz_compilers.generate, fuzz_compilers.fault, fuzz_compilers.told, fuzz_compilers.kept, "txt"
+        200, fuzz_compilers.generate, fuzz_compilers.fault, fuzz_compilers.told, fuzz_compilers.kept, "txt", 10
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }
@@ -105,7 +106,7 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
     print(f"{name}: seed {progress.seed}, {progress.count:,} programs, {progress.done:,} done before", flush=True)
     while progress.done < progress.count:
         started = time.perf_counter()
-        several = max(min(SAVED_EVERY, progress.count // 10), progress.count // 1000, 1)
+        several = max(min(SAVED_EVERY, campaign.saved_every), progress.count // 1000)
         for number in range(progress.done, min(progress.done + several, progress.count)):
             program, found = judged(campaign, progress.seed + number)
             if found is not None:

@@ -1,11 +1,12 @@
 """Cold starts with a compiler that fails: in one of twelve ways, drawn with its details from a seed.
 
-Each case is one process that has imported attnc, called nothing, and now runs an attention, forward and backward, with an empty cache, and then a
-second one in which the same compiler is sound: what the first one left in the cache must not reach it.
+Each case is a process that has imported attnc and called nothing yet: it runs an attention, forward and backward, with
+an empty cache. In a second one the same compiler is sound: what the first one left in the cache must not reach it.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -197,6 +198,14 @@ def _server() -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ATTNC_")}
     command = [sys.executable, "-c", STARTS]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@atexit.register
+def stop() -> None:
+    """Ends the process that starts the cases, if there is one."""
+    if _server.cache_info().currsize:
+        _server().communicate()
+        _server.cache_clear()
 
 
 def fault(case: Case) -> str | None:
