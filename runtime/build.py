@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import stat
 import sys
 import threading
 import warnings
@@ -180,6 +179,8 @@ def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -
             if check:
                 raise BuildError(f"{shlex.join(command)} failed{_how(result.status)}:\n{_shown(result.err)}")
             return False
+        if not os.path.isfile(os.path.join(folder, command[-1])):  # a linker would wait at a pipe
+            raise BuildError(f"{shlex.join(command)} reported no fault, but wrote no file {command[-1]}")
     return True
 
 
@@ -190,23 +191,14 @@ def _how(status: int) -> str:
 def _checked(path: Path, using: Compiler) -> bytes:
     """What the compiler wrote, if it is a library that can be loaded without harm. BuildError otherwise."""
     wrote = f"{shlex.join(using.command)} reported no fault, but wrote"
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # which does not wait at a pipe
-    except OSError as error:
-        raise BuildError(f"{wrote} no library: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= _LARGEST:
-            raise BuildError(f"{wrote} no library, but {_described(status)}")
-        library = file.read()
+    size = path.stat().st_size
+    if not 0 < size <= _LARGEST:
+        raise BuildError(f"{wrote} a library of {size:,} bytes")
+    library = path.read_bytes()
     fault = fault_of(library) or _crash(path)
     if fault is not None:
         raise BuildError(f"{wrote} a library that cannot be loaded: {fault}")
     return library
-
-
-def _described(status: os.stat_result) -> str:
-    return f"{status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "something that is no file"
 
 
 def _crash(path: Path) -> str | None:
