@@ -61,7 +61,6 @@ exit 0
 STARTS = """
 import json, os, sys, tempfile, traceback, warnings
 import torch, torch._dynamo, torch._inductor, attnc
-from attnc.runtime import executors
 from attnc.runtime.build import BuildError, NoCompilerError
 from attnc.runtime.launches import launches
 
