@@ -16,7 +16,7 @@ from .compiler.extent import Contents
 from .faults import InputError
 from .runtime.build import BuildError, NoCompilerError
 from .runtime.built import built, listen_to_triton
-from .runtime.planning import executor_for
+from .runtime.executors import executor_for
 from .show import Sight
 
 ROUNDS = 5

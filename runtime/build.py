@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shlex
 import shutil
-import subprocess
+import signal
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
@@ -22,6 +22,9 @@ from pathlib import Path
 from .. import templates
 from ..compiler.source import KernelSource
 from .built import note_built
+from .command import CommandError, Finished, run
+from .elf import fault_of
+from .scratch import scratch
 from .settings import settings
 
 HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h")
@@ -38,7 +41,9 @@ _LANGUAGE = (
     "-fwrapv",
     "-Wno-psabi",
 )
-_SECONDS = 600  # a compiler that takes longer hangs
+_PROBE_SECONDS = 60.0  # for what takes a fraction of a second
+_LARGEST = 2**28  # bytes of a library; a kernel's has some hundred thousand
+_LOADS = Path(__file__).with_name("loads.py")
 _SHOWN = 4000  # characters of a compiler's own message
 _ADD_SEALS, _EVERY_SEAL = 1033, 0xF  # F_ADD_SEALS; no more seals, shrinking, growing or writing
 
@@ -51,7 +56,7 @@ class NoCompilerError(RuntimeError):
 
 
 class BuildError(RuntimeError):
-    """The C++ compiler refused a kernel."""
+    """The C++ compiler refused a kernel, or hung, or wrote no library that can be loaded."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,12 @@ def compiler() -> Compiler:
             command = tuple(shlex.split(named))
         except ValueError as error:
             raise NoCompilerError(f"the setting cxx is {named!r}: {error}") from None
-        path = shutil.which(command[0]) if command else None
+        path = _found(command[0]) if command else None
         if path is None:
             raise NoCompilerError(f"the C++ compiler {named!r}, named by the setting cxx, is not on PATH")
         return _identified((path, *command[1:]), settings.optimisation)
     for candidate in _CANDIDATES:
-        path = shutil.which(candidate)
+        path = _found(candidate)
         if path is not None:
             return _identified((path,), settings.optimisation)
     raise NoCompilerError(
@@ -100,20 +105,35 @@ def compiler() -> Compiler:
     )
 
 
+def _found(name: str) -> str | None:
+    """The absolute path of a program: it is run in other folders than the one that a relative path counts from."""
+    try:
+        path = shutil.which(name)
+        return None if path is None else os.path.abspath(path)
+    except (OSError, ValueError):  # the working folder is gone; a NUL in the name
+        return None
+
+
 @lru_cache(maxsize=16)
 def _identified(command: tuple[str, ...], optimisation: int) -> Compiler:
-    try:
-        version = _run([*command, "--version"]).stdout
-    except OSError as error:
-        raise NoCompilerError(f"the C++ compiler {shlex.join(command)} cannot be run: {error}") from error
+    version = _probed([*command, "--version"]).out
     base = (f"-O{optimisation}", *_LANGUAGE)
     for extra in ((_NATIVE, _OPENMP), (_NATIVE,), (_OPENMP,), ()):
         flags = (*base, *extra)
-        macros = _run([*command, *flags, "-E", "-dM", "-x", "c++", os.devnull])
-        if macros.returncode == 0:
-            identity = "\n".join((os.path.realpath(command[0]), version, macros.stdout))
+        macros = _probed([*command, *flags, "-E", "-dM", "-x", "c++", os.devnull])
+        if macros.status == 0:
+            identity = "\n".join((os.path.realpath(command[0]), version, macros.out))
             return Compiler(command, flags, identity)
-    raise NoCompilerError(f"{shlex.join(command)} is no C++ compiler: {_shown(macros.stderr)}")
+    raise NoCompilerError(f"{shlex.join(command)} is no C++ compiler: {_shown(macros.err)}")
+
+
+def _probed(command: Sequence[str]) -> Finished:
+    try:
+        return run(command, os.sep, min(_PROBE_SECONDS, settings.build_seconds))
+    except CommandError as error:
+        raise NoCompilerError(f"no C++ compiler: {error}") from None
+    except (OSError, ValueError) as error:
+        raise NoCompilerError(f"the C++ compiler {shlex.join(command[:-1])} cannot be run: {error}") from error
 
 
 def cache_key(source: KernelSource, using: Compiler) -> str:
@@ -129,18 +149,32 @@ def cache_key(source: KernelSource, using: Compiler) -> str:
 
 
 def build(source: KernelSource, using: Compiler) -> bytes:
-    """A shared library's bytes. BuildError with the compiler's message where it refuses.
+    """A shared library's bytes, loaded once in a process of its own. BuildError with the compiler's message where it
+    refuses, and for whatever else keeps a library from being there.
 
     Without OpenMP, in the compiler or where it links, the kernel runs on one thread, which is warned of once.
     """
-    with tempfile.TemporaryDirectory(prefix="attnc-") as folder:
-        for name, text in {**headers(), "kernel.cpp": source.text}.items():
-            Path(folder, name).write_text(text, encoding="utf-8")
-        if using.openmp and _compiled(folder, using, using.flags, check=False):
-            return Path(folder, "kernel.so").read_bytes()
-        _compiled(folder, using, tuple(flag for flag in using.flags if flag != _OPENMP), check=True)
-        _warn_single_thread(using)
-        return Path(folder, "kernel.so").read_bytes()
+    try:
+        with scratch() as folder:
+            for name, text in {**headers(), "kernel.cpp": source.text}.items():
+                Path(folder, name).write_text(text, encoding="utf-8")
+            if not (using.openmp and _compiled(folder, using, using.flags, check=False)):
+                _compiled(folder, using, tuple(flag for flag in using.flags if flag != _OPENMP), check=True)
+                _warn_single_thread(using)
+            return _checked(Path(folder, "kernel.so"), using)
+    except CommandError as error:
+        raise BuildError(str(error)) from None
+    except OSError as error:
+        raise BuildError(f"{shlex.join(using.command)} cannot be used to build a kernel: {error}") from error
+
+
+def fault_of_compiler(using: Compiler) -> BuildError | None:
+    """Why a compiler builds no kernel at all: the fault of building the least of libraries; None where that works."""
+    try:
+        build(KernelSource("cpp", 'extern "C" int least() { return 0; }\n'), using)
+    except BuildError as error:
+        return error
+    return None
 
 
 def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -> bool:
@@ -148,13 +182,52 @@ def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -
     compiling = [*using.command, *flags, "-c", "kernel.cpp", "-o", "kernel.o"]
     linking = [*using.command, "-shared", *_linked(using, flags), "kernel.o", "-o", "kernel.so"]
     for command in (compiling, linking):
-        result = _run(command, folder)
-        if result.returncode != 0:
+        # with the compiler's own temporary files in the folder, all that it leaves when killed goes with the folder
+        result = run(command, folder, settings.build_seconds, {"TMPDIR": folder})
+        if result.status != 0:
             if check:
-                raise BuildError(f"{shlex.join(command)} failed:\n{_shown(result.stderr)}")
+                raise BuildError(f"{shlex.join(command)} failed{_how(result.status)}:\n{_shown(result.err)}")
             return False
+        if not os.path.isfile(os.path.join(folder, command[-1])):  # a linker would wait at a pipe
+            raise BuildError(f"{shlex.join(command)} reported no fault, but wrote no file {command[-1]}")
     note_built()
     return True
+
+
+def _how(status: int) -> str:
+    return f" by signal {-status}" if status < 0 else ""
+
+
+def _checked(path: Path, using: Compiler) -> bytes:
+    """What the compiler wrote, if it is a library that can be loaded without harm. BuildError otherwise."""
+    wrote = f"{shlex.join(using.command)} reported no fault, but wrote"
+    size = path.stat().st_size
+    if not 0 < size <= _LARGEST:
+        raise BuildError(f"{wrote} a library of {size:,} bytes")
+    library = path.read_bytes()
+    fault = fault_of(library) or _crash(path)
+    if fault is not None:
+        raise BuildError(f"{wrote} a library that cannot be loaded: {fault}")
+    return library
+
+
+def _crash(path: Path) -> str | None:
+    """What loading a library does to a process beside this one, where that is harm. None where it is loaded, and where
+    it is refused: this process may still have what it asks for, and is refused in the same way if not.
+    """
+    python = sys.executable or ""
+    if getattr(sys, "frozen", False) or not re.match("python|pypy", os.path.basename(python)):
+        return None  # a program of its own, with Python in it, would be started once more
+    command = [python, "-I", "-S", str(_LOADS), str(path), *_openmp_libraries()]
+    try:
+        ended = run(command, str(path.parent), _PROBE_SECONDS)
+    except CommandError:
+        return f"after {_PROBE_SECONDS:g} seconds it is not loaded"
+    except OSError:  # no room for another process
+        return None
+    if ended.status < 0 and ended.out.startswith("loading"):
+        return f"it ends the process that loads it, by {signal.Signals(-ended.status).name}"
+    return None
 
 
 def _linked(using: Compiler, flags: Sequence[str]) -> tuple[str, ...]:
@@ -165,16 +238,6 @@ def _linked(using: Compiler, flags: Sequence[str]) -> tuple[str, ...]:
         return ()  # GNU's is in the process, from PyTorch: another beside it would bring a second set of threads
     # Nothing may stay open, so that a compiler without its OpenMP library is seen here and not when loading.
     return (_OPENMP, "-Wl,-z,defs") if sys.platform == "linux" else (_OPENMP,)
-
-
-def _run(command: Sequence[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"{shlex.join(command)} took longer than {_SECONDS} seconds") from None
 
 
 def _shown(message: str) -> str:
@@ -188,6 +251,28 @@ def _process_has_openmp() -> bool:
         return hasattr(ctypes.CDLL(None), "GOMP_parallel")
     except (OSError, TypeError):
         return False
+
+
+class _Place(ctypes.Structure):
+    """Dl_info: where an address comes from."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("symbol", ctypes.c_char_p), ("start", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _openmp_libraries() -> tuple[str, ...]:
+    """The library that the process has OpenMP from, for what is not linked with one of its own."""
+    if not _process_has_openmp():
+        return ()
+    place = _Place()
+    try:
+        process = ctypes.CDLL(None)
+        known = process.dladdr(ctypes.cast(process.GOMP_parallel, ctypes.c_void_p), ctypes.byref(place))
+    except AttributeError:
+        return ()
+    return (os.fsdecode(place.file),) if known and place.file else ()
 
 
 def _warn_single_thread(using: Compiler) -> None:
@@ -205,8 +290,11 @@ _loading = threading.Lock()
 def load(library: bytes) -> ctypes.CDLL:
     """The library from its bytes: from sealed memory where the system has it, so that nothing can change it any more.
 
-    OSError where the system cannot load it.
+    OSError where the system cannot load it, or must not see it because it is damaged.
     """
+    fault = fault_of(library)
+    if fault is not None:
+        raise OSError(f"the library is damaged: {fault}")
     if sys.platform != "linux":
         return _load_file(library)
     import fcntl
@@ -227,7 +315,7 @@ def _unique_path(descriptor: int) -> str:
 
 
 def _load_file(library: bytes) -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory(prefix="attnc-") as folder:
+    with scratch() as folder:
         path = Path(folder, f"kernel{next(_names)}.so")
         path.write_bytes(library)
         return ctypes.CDLL(str(path))

@@ -26,7 +26,7 @@ try:
 except ImportError:  # a system without POSIX locks: every process makes its own
     fcntl = None  # type: ignore[assignment]
 
-MAGIC = b"ATTNC\0\0\1"
+MAGIC = b"ATTNC\0\0\2"  # 1: before libraries were loaded once on trial
 HEADER = len(MAGIC) + 32
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = ".tmp-"
@@ -61,8 +61,7 @@ def get(key: str, make: Callable[[], bytes]) -> bytes:
     Processes and threads that ask for one key at once make it once, unless the maker takes longer than
     ``settings.lock_seconds``. Raises only what ``make`` raises. Warns once where the folder cannot be used.
     """
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"key is {key!r}, expected 64 hexadecimal digits")
+    _check_key(key)
     with _opened() as folder:
         if folder is None:
             return make()
@@ -75,6 +74,26 @@ def get(key: str, make: Callable[[], bytes]) -> bytes:
                 payload = make()
                 _store(folder, key, payload)
         return payload
+
+
+def renew(key: str, make: Callable[[], bytes]) -> bytes:
+    """The bytes made anew and stored in the place of those that :func:`get` gave, which were of no use.
+
+    The old ones stay where ``make`` raises; otherwise as :func:`get`.
+    """
+    _check_key(key)
+    with _opened() as folder:
+        if folder is None:
+            return make()
+        with _locked(folder, key):
+            payload = make()
+            _store(folder, key, payload)
+        return payload
+
+
+def _check_key(key: str) -> None:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key is {key!r}, expected 64 hexadecimal digits")
 
 
 def location() -> Path:
@@ -115,9 +134,24 @@ def clear() -> int:
     with _open_folder(path) as folder:
         for name in os.listdir(folder):
             if _KEY.fullmatch(name) or name.startswith((_TEMPORARY, _LOCK)):
-                os.unlink(name, dir_fd=folder)
+                _remove(folder, name)
                 entries += bool(_KEY.fullmatch(name))
     return entries
+
+
+def _remove(folder: int, name: str) -> None:
+    """Removes a name from the cache's folder, and all that is below it where it is a folder itself."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except OSError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+        for _, folders, files, above in os.fwalk(name, topdown=False, follow_symlinks=False, dir_fd=folder):
+            for file in files:
+                os.unlink(file, dir_fd=above)
+            for below in folders:
+                _remove(above, below)  # empty by now, or a link
+        os.rmdir(name, dir_fd=folder)
 
 
 @contextmanager
@@ -130,7 +164,7 @@ def _opened() -> Iterator[int | None]:
     try:
         path = location()
         where = str(path)
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_folder(path)
         manager = _open_folder(path)
         folder = manager.__enter__()
     except (OSError, UnusableFolderError, ValueError) as error:  # ValueError: a NUL in a path
@@ -141,6 +175,21 @@ def _opened() -> Iterator[int | None]:
         yield folder
     finally:
         manager.__exit__(None, None, None)
+
+
+def _make_folder(path: Path) -> None:
+    """Makes a folder and those above it, however many they are: os.makedirs calls itself for each."""
+    missing = []
+    while path.parent != path:
+        try:
+            os.stat(path)
+            break
+        except FileNotFoundError:  # anything else, as a path too long, keeps all of them from being made
+            missing.append(path)
+            path = path.parent
+    for number, folder in enumerate(reversed(missing), 1):
+        with suppress(FileExistsError):  # another process was faster, or it is no folder: opening it tells
+            os.mkdir(folder, 0o700 if number == len(missing) else 0o777)
 
 
 @contextmanager
@@ -210,7 +259,7 @@ def _store(folder: int, key: str, payload: bytes) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.rename(temporary, key, src_dir_fd=folder, dst_dir_fd=folder)
+            _put(folder, temporary, key)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
@@ -219,6 +268,20 @@ def _store(folder: int, key: str, payload: bytes) -> None:
     except OSError as error:
         _warn_once("store", f"attnc could not keep a built kernel in its cache: {error}")
     _sweep(folder)
+
+
+def _put(folder: int, temporary: str, key: str) -> None:
+    """Gives a file its name for good. A folder that has the name is no entry, and goes."""
+    try:
+        os.rename(temporary, key, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        if not stat.S_ISDIR(os.stat(key, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise
+        aside = f"{temporary}-folder"
+        os.rename(key, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(temporary, key, src_dir_fd=folder, dst_dir_fd=folder)
+        with suppress(OSError, RecursionError):  # what is left goes with the other temporaries
+            _remove(folder, aside)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
@@ -233,9 +296,9 @@ def _sweep(folder: int) -> None:
         oldest = time.time() - _STALE_SECONDS
         for name in os.listdir(folder):
             if name.startswith(_TEMPORARY):
-                with suppress(OSError):
+                with suppress(OSError, RecursionError):
                     if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
-                        os.unlink(name, dir_fd=folder)
+                        _remove(folder, name)
 
 
 @contextmanager

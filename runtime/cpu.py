@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from ctypes import c_int, c_void_p
 from dataclasses import replace
 from functools import lru_cache
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ..compiler.plan import Program, Tiles
 from ..compiler.render_cpp import CppVariant, Element, Pass, Storage, render_cpp
+from ..compiler.source import KernelSource
 from ..compiler.structure import Lifted, lift
-from .build import build, cache_key, compiler, load
-from .cache import get
+from .build import BuildError, Compiler, build, cache_key, compiler, load
+from .cache import get, renew
 from .cpu_arguments import Arguments
 from .launch import Gradients, Launch
 from .launches import count
@@ -120,20 +122,54 @@ def _lifted(program: Program) -> Lifted:
 
 
 @lru_cache(maxsize=4096)
-def _source(program: Program, variant: CppVariant) -> Any:
-    return render_cpp(program, variant)
+def _source(program: Program, variant: CppVariant) -> KernelSource:
+    try:
+        return render_cpp(program, variant)
+    except OSError as error:  # the templates are files
+        raise BuildError(f"a kernel cannot be written: {error}") from error
 
 
 @lru_cache(maxsize=4096)
-def _entry(source: Any, using: Any) -> Any:
-    """The library's one function, built or taken from the cache."""
-    library = load(get(cache_key(source, using), lambda: build(source, using)))
+def _entry(source: KernelSource, using: Compiler) -> Any:
+    """The library's one function, built or taken from the cache. BuildError where it cannot be had.
+
+    A library is kept only after it was loaded here. One that was kept and cannot be loaded is built anew, once.
+    """
+    loaded: list[Any] = []
+
+    def make() -> bytes:
+        library = build(source, using)
+        loaded.append(_function(library))
+        return library
+
+    try:
+        key = cache_key(source, using)
+        kept = get(key, make)
+        if not loaded:
+            try:
+                return _function(kept)
+            except OSError:
+                renew(key, make)
+        return loaded[-1]
+    except OSError as error:
+        raise BuildError(f"a kernel built by {shlex.join(using.command)} cannot be loaded: {error}") from error
+
+
+def _function(content: bytes) -> Any:
+    """The function of a kernel's library. OSError where it cannot be loaded or holds none."""
+    library = load(content)
     for name in ("forward", "backward"):
         if hasattr(library, name):
             function = getattr(library, name)
             function.argtypes, function.restype = (c_void_p,), c_int
             return function
     raise OSError("the library holds no kernel")
+
+
+def kernel_of(direction: Pass, launch: Launch, counting: bool = False) -> tuple[KernelSource, Compiler]:
+    """The text of a launch's kernel, and what builds it. NoCompilerError without a compiler."""
+    variant = replace(source_variant(direction, launch), counting=counting)
+    return _source(_lifted(launch.program).program, variant), compiler()
 
 
 def _call(
@@ -143,9 +179,8 @@ def _call(
     gradients: tuple[Tensor | None, ...] = (),
     counting: bool = False,
 ) -> None:
-    program, numbers = _lifted(launch.program)
-    variant = replace(source_variant(direction, launch), counting=counting)
-    function = _entry(_source(program, variant), compiler())
+    function = _entry(*kernel_of(direction, launch, counting))
+    numbers = _lifted(launch.program).numbers
     threads = 1 if _forked else torch.get_num_threads()
     arguments = Arguments(launch, numbers, tensors, gradients, threads, ROOM)
     if function(arguments.address):

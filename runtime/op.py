@@ -20,9 +20,10 @@ from .arguments import collect
 from .batching import register_batching
 from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start
 from .derivatives import no_forward_mode, register_derivatives
+from .executors import executor_for
 from .host import integer
 from .identity import registered
-from .planning import executor_for, launch_of
+from .planning import launch_of
 from .settings import settings
 
 _SEEDS = 2**63 - 1

@@ -1,19 +1,16 @@
-"""From one checked call to a Launch: which executor, which Program, which Schedule. What can be kept is kept."""
+"""From one checked call to a Launch: which Program, which Schedule. What can be kept is kept."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..compiler.arrange import arrange, serves
@@ -24,28 +21,17 @@ from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.ranges import check_indices, index_width
 from ..compiler.schedule import schedule, schedule_depends
 from . import faults
-from .build import NoCompilerError, compiler
 from .call import Call, check_call, extent_of, positions_of, scale_of
 from .comparisons import settle
+from .executors import Executor
 from .identity import identity
-from .launch import Gradients, Launch
+from .launch import Launch
 from .settings import settings
 from .tables import bind, widened
 from .verify import verify_schedule
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-
-class Executor(Protocol):
-    """What runs a launch: :mod:`runtime.cpu`, :mod:`runtime.gpu` or :mod:`runtime.blocked`."""
-
-    TILES: Tiles
-
-    def forward(self, launch: Launch) -> tuple[Tensor, Tensor]: ...
-    def backward(
-        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> Gradients: ...
 
 
 class Kept(Generic[K, V]):
@@ -88,7 +74,6 @@ class Plan:
 
 _programs: Kept[Hashable, _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
-_warned: set[str] = set()
 
 
 def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
@@ -177,65 +162,3 @@ def _sizes_only(held: Contents) -> Contents:
 def _contents_key(held: Contents) -> Hashable:
     entries = None if held.values is None else hashlib.sha256(np.ascontiguousarray(held.values).data).digest()
     return held.batched, held.shape, held.wide, entries
-
-
-def executor_for(device: torch.device, keys: int) -> Executor:
-    """What runs tensors on a device, as ``settings.backend`` says; one warning where something is missing for it.
-
-    ValueError where the backend does not run such tensors; ImportError or NoCompilerError where the one that was
-    insisted on cannot be had.
-    """
-    backend = settings.backend
-    if not keys or backend == "blocked":  # without a key there is nothing to launch
-        return _blocked()
-    if backend == "triton" or (backend == "auto" and (device.type == "cuda" or settings.interpret)):
-        return _gpu(device, insisted=backend == "triton" or settings.interpret)
-    if device.type != "cpu":
-        raise ValueError(f"q: is on {device}, and the setting backend is {backend}, which runs CPU tensors only")
-    return _cpu(insisted=backend == "cpp")
-
-
-def _blocked() -> Executor:
-    from . import blocked
-
-    return cast(Executor, blocked)
-
-
-def _gpu(device: torch.device, insisted: bool) -> Executor:
-    try:
-        from . import gpu
-    except ImportError as error:
-        if insisted:
-            raise
-        return _instead(f"triton cannot be imported ({error})", device.type)
-    gpu.require_device(device)
-    return cast(Executor, gpu)
-
-
-def _cpu(insisted: bool) -> Executor:
-    from . import cpu
-
-    missing = _missing_compiler(settings.cxx, settings.optimisation, os.environ.get("PATH"))
-    if missing is None:
-        return cast(Executor, cpu)
-    if insisted:
-        raise NoCompilerError(missing)
-    return _instead(missing, "cpu")
-
-
-@lru_cache(maxsize=64)
-def _missing_compiler(*_looked_at: object) -> str | None:
-    """Why there is no C++ compiler, or None where there is one. The arguments are what the answer depends on."""
-    try:
-        compiler()
-    except NoCompilerError as error:
-        return str(error)
-    return None
-
-
-def _instead(reason: str, device: str) -> Executor:
-    if device not in _warned:
-        _warned.add(device)
-        message = f"{reason}: attnc runs tensors on {device} by its blocked PyTorch executor, which is slower"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return _blocked()

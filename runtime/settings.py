@@ -1,7 +1,7 @@
 """Every setting, in one place: what it does, the variable that sets it, and whether it enters a cache key.
 
-A setting is read from the environment each time it is asked for, so a variable set late still counts; inside
-:meth:`Settings.override` the value given there wins. Nothing here imports torch or triton.
+A setting is read from the environment each time it is asked for, so a variable set late still counts; while
+:meth:`Settings.override` is open the value given there wins. Nothing here imports torch or triton.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError("expected a number of seconds, 0 or more")
     return seconds
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # a user who is not there, or one without a home
+        raise ValueError(f"expected a folder: {str(error).rstrip('.').lower()}") from None
 
 
 class SettingError(ValueError):
@@ -115,12 +122,16 @@ class Settings:
     """The settings of this process. Overrides hold for all of its threads, because backward passes run on others."""
 
     cache_dir: Setting[Path | None] = Setting(
-        None, Path, ("ATTNC_CACHE_DIR",), False, "The folder of the cache; the user's cache folder unless given."
+        None, _folder, ("ATTNC_CACHE_DIR",), False, "The folder of the cache; the user's cache folder unless given."
     )
     cache: Setting[bool] = Setting(True, _switch, ("ATTNC_CACHE",), False, "Whether built kernels are kept on disk.")
     lock_seconds: Setting[float] = Setting(
         120.0, _seconds, ("ATTNC_LOCK_SECONDS",), False,
         "How long to wait for another process that builds the same kernel, before building it alone.",
+    )  # fmt: skip
+    build_seconds: Setting[float] = Setting(
+        600.0, _seconds, ("ATTNC_BUILD_SECONDS",), False,
+        "How long one step of the C++ compiler may take, before it is stopped as one that hangs.",
     )  # fmt: skip
     cxx: Setting[str | None] = Setting(
         None, str, ("ATTNC_CXX", "CXX"), True, "The C++ compiler and leading arguments; found on PATH unless given."
@@ -141,7 +152,8 @@ class Settings:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._overrides: dict[str, object] = {}
+        self._open: tuple[dict[str, object], ...] = ()  # from the oldest to the newest
+        self._overrides: dict[str, object] = {}  # what holds of them; replaced, never changed
         self._lock = threading.Lock()
 
     @classmethod
@@ -153,21 +165,25 @@ class Settings:
     def override(self, **values: object) -> Iterator[Settings]:
         """Sets some settings until the block ends, whatever ends it.
 
-        TypeError for a name that is no setting, SettingError for a value that is none of its own.
+        Of several that are open, in whatever threads, the newest wins; they may close in any order. TypeError for a
+        name that is no setting, SettingError for a value that is none of its own.
         """
         known = {setting.name: setting for setting in self.fields()}
         for name in values:
             if name not in known:
                 raise TypeError(f"{name} is no setting; the settings are {', '.join(sorted(known))}")
         checked = {name: known[name].given(value) for name, value in values.items()}
-        with self._lock:
-            before = self._overrides
-            self._overrides = {**before, **checked}
         try:
+            with self._lock:
+                self._hold((*self._open, checked))
             yield self
         finally:
             with self._lock:
-                self._overrides = before
+                self._hold(tuple(one for one in self._open if one is not checked))
+
+    def _hold(self, overrides: tuple[dict[str, object], ...]) -> None:
+        self._open = overrides
+        self._overrides = {name: value for one in overrides for name, value in one.items()}
 
     def describe(self) -> tuple[Described, ...]:
         """Every setting with its present value."""

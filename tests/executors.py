@@ -18,7 +18,7 @@ from .brute import brute_schedule
 from .handmade import Case
 
 if TYPE_CHECKING:
-    from attnc.runtime.planning import Executor
+    from attnc.runtime.executors import Executor
 
 
 def launch_of(case: Case, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> Launch:

@@ -18,7 +18,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import fuzz_integers, fuzz_masks, fuzz_names, fuzz_programs, fuzz_structures, fuzz_text, fuzz_tiles
+from . import (
+    fuzz_compilers,
+    fuzz_integers,
+    fuzz_masks,
+    fuzz_names,
+    fuzz_programs,
+    fuzz_structures,
+    fuzz_text,
+    fuzz_tiles,
+)
 from .generate import Program, generate
 
 FOLDER = Path(".fuzz")
@@ -47,6 +56,7 @@ class Campaign:
     kept: Callable[[Any], bytes] = _program_kept
     suffix: str = "json"
     summary: Callable[[], str] | None = None
+    saved_every: int = SAVED_EVERY
 
 
 def _integers(count: int, fault: Callable[[Any], str | None]) -> Campaign:
@@ -66,6 +76,15 @@ CAMPAIGNS = {
     "integers": _integers(20_000, fuzz_integers.fault),
     "integers-cpp": _integers(100, fuzz_integers.compiled_fault),
     "integers-interpreted": _integers(50, fuzz_integers.interpreted_fault),
+    "compilers": Campaign(
+        200,
+        fuzz_compilers.generate,
+        fuzz_compilers.fault,
+        fuzz_compilers.told,
+        fuzz_compilers.kept,
+        "txt",
+        saved_every=10,
+    ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }
 
@@ -111,7 +130,7 @@ def run(name: str, campaign: Campaign, count: int | None, seed: int | None) -> b
     print(f"{name}: seed {progress.seed}, {progress.count:,} programs, {progress.done:,} done before", flush=True)
     while progress.done < progress.count:
         started = time.perf_counter()
-        several = max(SAVED_EVERY, progress.count // 1000)
+        several = max(min(SAVED_EVERY, campaign.saved_every), progress.count // 1000)
         for number in range(progress.done, min(progress.done + several, progress.count)):
             program, found = judged(campaign, progress.seed + number)
             if found is not None:

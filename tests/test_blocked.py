@@ -13,7 +13,7 @@ from . import executors, handmade
 from .handmade import Case
 
 if TYPE_CHECKING:
-    from attnc.runtime.planning import Executor
+    from attnc.runtime.executors import Executor
 
 CASES = pytest.mark.parametrize("case", handmade.cases(), ids=lambda case: case.name)
 

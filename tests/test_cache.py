@@ -183,11 +183,65 @@ def test_a_link_to_a_sound_entry_is_not_followed(folder: Path, tmp_path: Path) -
     assert cache.get(KEY, Maker()) == PAYLOAD
 
 
-def test_a_folder_in_the_place_of_an_entry(folder: Path) -> None:
+def _full(path: Path, outside: Path) -> None:
+    """A folder with folders, files and links in it."""
+    (path / "below" / "deeper").mkdir(parents=True)
+    (path / "below" / "file").write_text("mine")
+    (path / "below" / "link").symlink_to(outside)
+    (path / "to a folder").symlink_to(outside.parent)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_folder_in_the_place_of_an_entry_heals(folder: Path, tmp_path: Path, full: bool) -> None:
+    outside = tmp_path / "outside" / "file"
+    outside.parent.mkdir()
+    outside.write_text("not to be touched")
     (folder / KEY).mkdir(parents=True)
     folder.chmod(0o700)
-    with pytest.warns(RuntimeWarning, match="could not keep"):
-        assert cache.get(KEY, Maker()) == PAYLOAD
+    if full:
+        _full(folder / KEY, outside)
+    maker = Maker()
+    assert cache.get(KEY, maker) == cache.get(KEY, maker) == PAYLOAD
+    assert maker.made == 1, "an entry is there from now on"
+    assert [path.name for path in folder.iterdir()] == [KEY]
+    assert outside.read_text() == "not to be touched"
+
+
+def test_clearing_takes_folders_that_stand_for_entries(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside" / "file"
+    outside.parent.mkdir()
+    outside.write_text("not to be touched")
+    cache.get(OTHER, Maker())
+    _full(folder / KEY, outside)
+    (folder / f".lock-{KEY}").mkdir()
+    assert cache.clear() == 2
+    assert list(folder.iterdir()) == []
+    assert outside.read_text() == "not to be touched"
+
+
+def test_an_entry_of_no_use_is_made_anew(folder: Path) -> None:
+    assert cache.get(KEY, Maker(b"of no use")) == b"of no use"
+
+    def fail() -> bytes:
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        cache.renew(KEY, fail)
+    assert cache.get(KEY, Maker()) == b"of no use", "what is there stays until there is something better"
+    assert cache.renew(KEY, Maker()) == PAYLOAD
+    assert cache.get(KEY, fail) == PAYLOAD
+    assert [path.name for path in folder.iterdir()] == [KEY]
+    with settings.override(cache=False):
+        assert cache.renew(KEY, Maker(b"other")) == b"other"
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        cache.renew("", fail)
+
+
+def test_an_entry_of_the_first_format_is_made_anew(folder: Path) -> None:
+    """Libraries were kept then without having been loaded."""
+    folder.mkdir(mode=0o700)
+    (folder / KEY).write_bytes(b"ATTNC\0\0\1" + cache._digest(KEY, b"old") + b"old")
+    (folder / KEY).chmod(0o600)
     assert cache.get(KEY, Maker()) == PAYLOAD
 
 
@@ -240,6 +294,48 @@ def test_a_file_in_the_place_of_the_folder(folder: Path) -> None:
 def test_a_folder_that_cannot_be_made(where: str) -> None:
     with settings.override(cache_dir=Path(where)):
         _refused("cannot be used")
+
+
+@pytest.fixture(params=[1_000, 1_800, 3_000])
+def deep(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A path of so many parts; what is made of it is removed, because pytest's own clearing would recurse into it."""
+    deep = tmp_path.joinpath(*("d" * request.param))
+    yield deep
+    if len(str(deep)) < 4096:
+        for path in deep.iterdir():
+            path.unlink()
+        for path in (deep, *deep.parents):
+            if path == tmp_path:
+                break
+            path.rmdir()
+
+
+def test_a_folder_below_very_many(deep: Path, tmp_path: Path) -> None:
+    """As many folders as a path may name are made; with more, it cannot be used."""
+    with settings.override(cache_dir=deep, cache=True):
+        if len(str(deep)) < 4096:
+            maker = Maker()
+            assert cache.get(KEY, maker) == cache.get(KEY, maker) == PAYLOAD
+            assert maker.made == cache.usage().entries == 1
+        else:
+            _refused("cannot be used")
+            with pytest.raises(OSError, match="name too long"):
+                cache.usage()
+            with pytest.raises(OSError, match="name too long"):
+                cache.clear()
+            assert not (tmp_path / "d").exists(), "and none of them is made"
+
+
+@pytest.mark.parametrize("where", ["~/x", "~/a/b"])
+def test_a_folder_below_home(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATTNC_CACHE_DIR", where)
+    with settings.override(cache=True):
+        cache.get(KEY, Maker())
+        assert cache.location() == tmp_path / where[2:]
+    assert [path.name for path in tmp_path.joinpath(where[2:]).iterdir()] == [KEY]
+    assert not (tmp_path / "~").exists()
 
 
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "the way through": ("compiler.stages", "compiler.driver"),
     "settings, launches and what is kept": (
         "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
-        "runtime.cache", "runtime.built", "runtime.build", "runtime.triton_modules",
+        "runtime.cache", "runtime.built", "runtime.command", "runtime.elf", "runtime.loads", "runtime.scratch",
+        "runtime.build", "runtime.triton_modules",
     ),
     "one call": (
         "runtime.faults", "runtime.host", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
@@ -69,6 +70,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime.arrays", "runtime.products", "runtime.merge", "runtime.levels", "runtime.reference",
         "runtime.blocked",
         "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
+        "runtime.executors",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.batching", "runtime.derivatives", "runtime.op"),
     "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),

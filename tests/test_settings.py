@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attnc.runtime import launches
 from attnc.runtime.settings import SettingError, Settings, settings
@@ -33,6 +38,7 @@ def test_every_setting_says_what_it_is() -> None:
     ("variable", "text", "name", "value"),
     [
         ("ATTNC_CACHE_DIR", "/somewhere", "cache_dir", Path("/somewhere")),
+        ("ATTNC_CACHE_DIR", "~/x", "cache_dir", Path.home() / "x"),
         ("ATTNC_CXX", "clang++ -g", "cxx", "clang++ -g"),
         ("CXX", "g++", "cxx", "g++"),
         ("ATTNC_INTERPRET", "1", "interpret", True),
@@ -42,6 +48,7 @@ def test_every_setting_says_what_it_is() -> None:
         ("ATTNC_OPTIMISATION", "2", "optimisation", 2),
         ("ATTNC_BACKEND", "blocked", "backend", "blocked"),
         ("ATTNC_LOCK_SECONDS", "0.5", "lock_seconds", 0.5),
+        ("ATTNC_BUILD_SECONDS", "60", "build_seconds", 60.0),
     ],
 )
 def test_variables(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: object) -> None:
@@ -63,6 +70,7 @@ def test_our_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ATTNC_BACKEND", "cuda"),
         ("ATTNC_LOCK_SECONDS", "-1"),
         ("ATTNC_LOCK_SECONDS", "nan"),
+        ("ATTNC_CACHE_DIR", "~no-such-user/x"),
     ],
 )
 def test_what_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
@@ -80,6 +88,61 @@ def test_override_restores_whatever_happens() -> None:
     with pytest.raises(KeyError), settings.override(verify=True):
         raise KeyError
     assert not settings.verify
+
+
+STEPS = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(["optimisation", "lock_seconds"]), st.integers(0, 3)), max_size=12
+)
+
+
+@given(STEPS, st.randoms())
+def test_the_newest_override_still_open_wins_in_whatever_order_they_close(steps: list[Any], order: Random) -> None:
+    opened: list[tuple[Any, str, int]] = []
+
+    def close(number: int) -> None:
+        opened.pop(number)[0].__exit__(None, None, None)
+
+    def agree() -> None:
+        expected: dict[str, float] = {"optimisation": 3, "lock_seconds": 120.0}
+        expected.update((name, value) for _, name, value in opened)
+        assert {name: getattr(settings, name) for name in expected} == expected
+
+    for closes, name, value in steps:
+        if closes and opened:
+            close(order.randrange(len(opened)))
+        else:
+            manager = settings.override(**{name: value})
+            manager.__enter__()
+            opened.append((manager, name, value))
+        agree()
+    while opened:
+        close(order.randrange(len(opened)))
+        agree()
+
+
+def test_overrides_of_two_threads_leave_nothing_behind() -> None:
+    """Each thread opens before the other closes: the first to close is the first that was opened."""
+    first, second = threading.Event(), threading.Event()
+    seen = []
+
+    def other() -> None:
+        first.wait()
+        with settings.override(verify=True):
+            second.set()
+            closed.wait()
+            seen.append((settings.backend, settings.verify))
+
+    closed = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    with settings.override(backend="blocked"):
+        first.set()
+        second.wait()
+        assert (settings.backend, settings.verify) == ("blocked", True), "overrides hold for every thread"
+    closed.set()
+    thread.join()
+    assert seen == [("auto", True)]
+    assert (settings.backend, settings.verify) == ("auto", False)
 
 
 @pytest.mark.parametrize(

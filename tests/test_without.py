@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attnc
-from attnc.runtime import cache, planning
+from attnc.runtime import cache, executors
 from attnc.runtime.build import NoCompilerError, compiler
 from attnc.runtime.settings import settings
 
@@ -108,7 +108,7 @@ assert "compiler" in messages[0] and "blocked" in messages[0], messages
 
 
 def test_with_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_warned", set())
+    monkeypatch.setattr(executors, "_warned", set())
     q = torch.randn(1, 1, 4, 8)
     attend = attnc.loads("pattern near = abs(q - k) <= 5").near()
     with settings.override(backend="auto", interpret=False, cxx="no-such-compiler"):
