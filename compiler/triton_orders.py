@@ -50,7 +50,7 @@ class Walk:
     @property
     def total(self) -> Code:
         """The variable that counts all tokens."""
-        return Code("m" if self.name == "row" else "n_tokens")
+        return Code("m" if self.name.startswith("row") else "n_tokens")
 
     @property
     def counted(self) -> bool:
