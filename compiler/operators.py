@@ -6,7 +6,6 @@ Every function reports a misuse and returns None for it; None among the values h
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeGuard
@@ -16,13 +15,12 @@ from . import tree as t
 from .context import Environment
 from .diagnostics import Span
 from .ir import FALSE, TRUE, Const, Expr, Op, Type
-from .reports import Advice, at, counted, words
+from .reports import Advice, at, counted, up_to, words
 from .values import Scalar, described
 
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
 FLOAT_FUNCTIONS: tuple[Op, ...] = ("exp", "log", "tanh", "sqrt", "sigmoid")
-_CLOSING = re.compile(r"(?:\s*\))*")
 _LONG = 16  # terms; a longer sum of integers is built flat, so that it nests no deeper for being long
 _BEYOND = 2**63  # no integer of a table reaches it
 Operands = Sequence[Scalar | None]
@@ -162,7 +160,9 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
     else:
         total = terms[0]
         for sign, term, operand in zip(node.signs, terms[1:], node.operands[1:], strict=True):
-            made_next = env.build(fold.add if sign == "+" else fold.sub, total, term, span=_up_to(node, operand))
+            made_next = env.build(
+                fold.add if sign == "+" else fold.sub, total, term, span=up_to(node.span, operand.span)
+            )
             if made_next is None:
                 return None
             total = made_next
@@ -184,12 +184,6 @@ def multiplied(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar
     return result
 
 
-def _up_to(node: t.Expression, operand: t.Expression) -> Span:
-    """The part of a chain from its start to the end of one operand, with the brackets around it."""
-    closing = _CLOSING.match(node.span.source.text, operand.span.end, node.span.end)
-    return Span(node.span.source, node.span.start, operand.span.end if closing is None else closing.end())
-
-
 Pair = tuple[Scalar, Scalar]
 Nodes = tuple[t.Expression, t.Expression]
 
@@ -199,7 +193,7 @@ def _times(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> 
         if not floats_allowed(env, node, values, nodes):
             return None
         return made(env, "float", fold.mul, one_kind(env, values, node.span), node.span)
-    return made(env, "int", fold.mul, values, _up_to(node, nodes[1]))
+    return made(env, "int", fold.mul, values, up_to(node.span, nodes[1].span))
 
 
 def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
@@ -236,7 +230,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
             return None
         operation = fold.floordiv if sign == "//" else fold.mod
-        expr = env.build(partial(operation, divisor=divisor), first.expr, span=_up_to(node, nodes[1]))
+        expr = env.build(partial(operation, divisor=divisor), first.expr, span=up_to(node.span, nodes[1].span))
         return None if expr is None else Scalar("int", expr, first.constant)
 
     return divide

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import limits
 from .diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span, nearest
 from .scan import shortened
+
+_CLOSING = re.compile(r"(?:\s*\))*")
 
 
 class Advice(NamedTuple):
@@ -117,3 +120,9 @@ def listed(items: Iterable[str], last: str = "or") -> str:
 def counted(number: int, noun: str, several: str = "") -> str:
     """``1 argument``, ``3 arguments``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {several or noun + 's'}"
+
+
+def up_to(chain: Span, operand: Span) -> Span:
+    """The part of a chain from its start to the end of one operand, with the brackets around it."""
+    closing = _CLOSING.match(chain.source.text, operand.end, chain.end)
+    return Span(chain.source, chain.start, operand.end if closing is None else closing.end())

@@ -57,7 +57,8 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)
-            if table.name in _sinks(attention):
+            # where a call is traced, what an array holds is not known
+            if not torch.compiler.is_compiling() and table.name in _sinks(attention):
                 _require_finite(table, tensors[table.name])
     return tensors
 
@@ -70,8 +71,8 @@ def _sinks(attention: Attention) -> frozenset[str]:
 
 
 def _require_finite(table: Table, tensor: Tensor) -> None:
-    """ValueError for a number of the host that is not finite; where a call is traced, what it holds is not known."""
-    if torch.compiler.is_compiling() or bool(tensor.isfinite().all()):
+    """ValueError for a number of the host that is not finite."""
+    if bool(tensor.isfinite().all()):
         return
     endless = tensor[~tensor.isfinite()][0].item()
     raise ValueError(asked(f"{table.name}: holds {endless}, expected finite numbers: the sink reads it", table))
