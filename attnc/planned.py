@@ -28,6 +28,7 @@ from .runtime.planning import plan_of
 from .runtime.tables import Sizes, bind, check, is_batched
 
 _CPU = torch.device("cpu")
+_MOST_PARTIAL = 2**24  # tiles that are looked at to count pairs
 _ORDERS = 4  # that a plan's repr names
 
 
@@ -44,7 +45,7 @@ class _Question:
     batch: int | None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)  # what holds arrays is itself alone
 class Planned:
     """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
 
@@ -97,8 +98,13 @@ class Planned:
         """Pairs that are kept, with their counts, over the whole batch and all heads.
 
         Partial tiles are looked at: slow for a large n where no two are alike. ValueError where the contents of a table
-        that decides are on a device.
+        that decides are on a device, and for more than 2**24 partial tiles.
         """
+        if self.partial > _MOST_PARTIAL:
+            raise ValueError(
+                f"n: is {self.extent.n:,}, and {self.partial:,} partial tiles would be looked at, "
+                f"expected at most {_MOST_PARTIAL:,}"
+            )
         if any(self.contents[number].values is None for number in schedule_depends(self.program)):
             raise ValueError("the pairs cannot be counted: the contents of a table are on a device")
         return pairs(self.program, self.schedule, self.extent, self.contents, self.batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from .extent import Extent
 from .plan import FULL, PARTIAL, Bounds, Kernel, Program, Schedule, TileCount, tile_count
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[Any]  # int64, or Python's integers where their sums might not fit
+_EXACT = 2**62  # tiles
 
 
 class Visited(NamedTuple):
@@ -27,21 +28,24 @@ def visited(bounds: Bounds, own: TileCount, other: TileCount) -> Visited:
         along, limit, times = own.per_class, other.per_class, own.classes
     runs, slots = bounds.runs, bounds.batch_slots * bounds.head_slots
     row = np.repeat(np.arange(slots * bounds.period), np.diff(runs.pointer))
-    repeats = np.maximum(along - row % bounds.period + bounds.period - 1, 0) // bounds.period
-    start = runs.start.astype(np.int64)
-    ends = (_clipped_sum(x, bounds.shift, repeats, limit) for x in (start + runs.length, start))
+    # No number that a clipped sum meets on the way is larger.
+    most = 4 * (along + 1) * (limit + abs(bounds.shift) * (along + 1)) * times * max(1, len(runs.start))
+    kind = np.int64 if most < _EXACT else object
+    repeats = (np.maximum(along - row % bounds.period + bounds.period - 1, 0) // bounds.period).astype(kind)
+    start, length = runs.start.astype(kind), runs.length.astype(kind)
+    ends = (_clipped_sum(x, bounds.shift, repeats, limit) for x in (start + length, start))
     tiles = times * np.subtract(*ends)
-    full, partial = (
-        np.bincount(row // bounds.period, np.where(runs.kind == kind, tiles, 0), minlength=slots).astype(np.int64)
-        for kind in (FULL, PARTIAL)
-    )
-    return Visited(full, partial)
+    found = Visited(np.zeros(slots, kind), np.zeros(slots, kind))
+    for sums, chosen in zip(found, (FULL, PARTIAL), strict=True):
+        np.add.at(sums, row // bounds.period, np.where(runs.kind == chosen, tiles, 0))
+    return found
 
 
 def _clipped_sum(first: Numbers, step: int, count: Numbers, limit: int) -> Numbers:
     """The sum of ``first + step * i``, clipped to ``0 .. limit``, over ``0 <= i < count``."""
     if not step:
-        return count * np.clip(first, 0, limit)
+        same: Numbers = count * np.clip(first, 0, limit)
+        return same
     rises = np.clip(-(first // step), 0, count)  # the first that is no longer clipped to 0
     stays = np.clip(-((first - limit) // step), rises, count)  # and the first that is clipped to the limit
     between = stays - rises

@@ -14,11 +14,13 @@ import numpy as np
 from . import ways
 from .boxes import tables_read
 from .classify import TableContents, numbered
+from .dense import TooLargeError
 from .extent import Contents, Extent
 from .fold import rebuild
 from .ir import Entry, Expr, K, Position, Q, Table, children
 from .listing import Listed, gathered, is_whole, ordered_by
 from .plan import (
+    HORIZON,
     PARTIAL,
     Bounds,
     Box,
@@ -48,9 +50,23 @@ class Launch:
 
 
 def schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:
-    """Bounds of every segment for one launch. ``contents`` stand in the order of ``program.tables``."""
+    """Bounds of every segment for one launch. ``contents`` stand in the order of ``program.tables``.
+
+    TooLargeError where an order has more tiles than bounds tell from endless ones.
+    """
+    for kernel in program.kernels:
+        _require_few("m", kernel.rows, extent.m)
+        for segment in kernel.segments:
+            _require_few("n", segment.keys, extent.n)
     launch = Launch(extent, numbered(program, contents))
     return Schedule(extent.n, extent.m, tuple(_kernel_schedule(kernel, launch) for kernel in program.kernels))
+
+
+def _require_few(name: str, order: Order, tokens: int) -> None:
+    """TooLargeError where ``tokens``, which a call names ``name``, make too many tiles of an order."""
+    tiles = order.tiles(tokens).per_class if isinstance(order, View | Box) else tokens // order.tile
+    if tiles > HORIZON // 2:
+        raise TooLargeError(f"{name}: is {tokens:,}, which makes {tiles:,} tiles, expected at most {HORIZON // 2:,}")
 
 
 def schedule_depends(program: Program) -> frozenset[int]:

@@ -125,6 +125,10 @@ def _tensor(table: Table, value: object) -> Tensor:
         dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64
     try:
         return torch.tensor(value, dtype=dtype)
+    except OverflowError:
+        raise ValueError(
+            asked(f"{table.name}: holds a number beyond any float, expected {described(table)}", table)
+        ) from None
     except (ValueError, TypeError):
         raise ValueError(asked(_ragged(table), table)) from None
 

@@ -132,7 +132,8 @@ def checked_start(q_start: object) -> tuple[int, Tensor | None]:
 
 def _start(value: object, verb: str) -> int:
     """One position; ValueError for one that no tensor holds."""
-    start = integer(value)
+    whole = isinstance(value, Tensor) and not value.ndim and value.dtype in INTEGERS
+    start = int(value) if whole else integer(value)  # type: ignore[call-overload]
     if start is None:
         raise TypeError(f"q_start: {verb} {type(value).__name__}, expected {_STARTS}")
     if start > LARGEST or start < -LARGEST:

@@ -2,7 +2,8 @@
 
 Kernels hold float tables in the dtype in which they sum. Where that holds every entry, entries are compared in it, and
 a literal is rounded to the table's dtype first. Elsewhere (an entry of float64 beside queries of float32, an integer
-beside an entry) integer tables are derived from the float table at the call, on its device, and those are compared.
+beside an entry) integer tables are derived from the float table at the call, on its device, and those are compared. A
+scalar (``float[]``) beside an entry of a table with dimensions is rounded to its dtype, as torch does with a number.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from ..compiler.fold import choose, conjunction, disjunction, equal, less, less_
 from ..compiler.ir import Apply, Attention, Const, Entry, Expr, walk
 
 Dtypes = tuple[tuple[str, torch.dtype], ...]  # of the float tables that a mask compares
-Kind = Literal["high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole"]
+Kind = Literal[
+    "high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole",
+    "float32", "float16", "bfloat16",
+]  # fmt: skip
 
 _COMPARISONS = {"lt": less, "le": less_equal, "eq": equal}
 _BITS = 21  # of each part of a double's place in the order of all doubles; the first has one more
@@ -29,11 +33,16 @@ _NO_NUMBER = -(2**22)  # the first part of NaN: below that of any number
 _MOST = 2**62 - 1  # as large as what only a device knows may be
 _NOT_WHOLE = -_MOST
 _SMALLEST_NORMAL = 2.0**-126
+_NAMES: dict[torch.dtype, Kind] = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+_FLOATS = {name: dtype for dtype, name in _NAMES.items()}
 
 
 @dataclass(frozen=True)
 class Derived:
-    """An integer table ``name`` with an entry for each of the float table ``source``; :func:`_derive` says which."""
+    """A table ``name`` with an entry for each of the float table ``source``; :func:`_derive` says which.
+
+    Of integers, or where ``kind`` is a dtype, of floats rounded to it.
+    """
 
     name: str
     source: str
@@ -83,11 +92,18 @@ def _literal(attention: Attention, name: str, extent: Extent) -> Tensor:
 
 @lru_cache(maxsize=512)
 def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Settled:
-    comparison = _Comparison(dict(dtypes), compute, {})
-    mask = transform(attention.mask, comparison.settled)
     sources = {table.name: table for table in attention.tables}
+    scalars = frozenset(name for name, table in sources.items() if not table.dimensions)
+    comparison = _Comparison(dict(dtypes), scalars, compute, {})
+    mask = transform(attention.mask, comparison.settled)
     tables = tuple(
-        replace(sources[one.source], name=one.name, element="int", default=None, value=None)
+        replace(
+            sources[one.source],
+            name=one.name,
+            element="float" if one.kind in _FLOATS else "int",
+            default=None,
+            value=None,
+        )
         for one in comparison.derived.values()
     )
     settled = replace(attention, mask=mask, tables=(*attention.tables, *tables))
@@ -98,7 +114,8 @@ def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Sett
 class _Comparison:
     """How floats are compared where tables have these dtypes; collects what must be ``derived``."""
 
-    dtypes: Mapping[str, torch.dtype]
+    dtypes: dict[str, torch.dtype]
+    scalars: frozenset[str]
     compute: torch.dtype
     derived: dict[tuple[str, Kind], Derived]
 
@@ -130,7 +147,14 @@ class _Comparison:
         return self._by_parts(node, left, right)
 
     def _rounded(self, side: Expr, other: Expr) -> Expr:
-        """A literal as the dtype of the entry beside it has it."""
+        """A literal, or a scalar, as the dtype of the entry beside it has it."""
+        if isinstance(side, Entry) and isinstance(other, Entry):
+            dtype = self.dtypes[other.table]
+            if side.table not in self.scalars or other.table in self.scalars or dtype == torch.float64:
+                return side
+            rounded = self._entry(side, _NAMES[dtype], "float")
+            self.dtypes[rounded.table] = dtype
+            return rounded
         if not isinstance(side, Const):
             return side
         assert isinstance(other, Entry)
@@ -174,10 +198,10 @@ class _Comparison:
         high, middle, low = (Const(int(_derive(value, kind))) for kind in ("high", "middle", "low"))
         return high, middle, low
 
-    def _entry(self, entry: Entry, kind: Kind) -> Entry:
+    def _entry(self, entry: Entry, kind: Kind, of: Literal["int", "float"] = "int") -> Entry:
         """The same entry of a derived table. Its name is no identifier, and so no other table's."""
         one = Derived(f"{entry.table}'s {kind}", entry.table, kind)
-        return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, "int", entry.span)
+        return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
 
 
 def _is_integer(side: Expr) -> bool:
@@ -190,11 +214,13 @@ def _integer(side: Expr) -> Expr:
 
 
 def _derive(x: Tensor, kind: Kind) -> Tensor:
-    """Of each entry of a float tensor an integer, and 0 of 0.
+    """Of each entry of a float tensor an integer, and 0 of 0; or the entry rounded to a dtype.
 
     ``floor`` and ``ceiling``: the integer at or below, at or above it; NaN is the least, or the most. ``whole``: itself
     where it is an integer. ``high``, ``middle``, ``low``: three parts of its place in the order of all doubles.
     """
+    if kind in _FLOATS:
+        return x.to(_FLOATS[kind])
     x = x.to(torch.float64)
     if kind in ("high", "middle", "low"):
         bits = (x + 0.0).view(torch.int64)  # of -0.0 those of 0.0

@@ -210,8 +210,11 @@ def _softmax(logits: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor, Tenso
     alive = (logits > -torch.inf).any(-1) | logits.isnan().any(-1)
     safe = torch.where(alive[..., None], logits, 0.0)
     lse = safe.logsumexp(-1)
+    lse = torch.where(lse == torch.inf, torch.nan, lse)  # as torch's softmax has it: a logit of inf leaves no number
     if sink is not None:
         lse = torch.logaddexp(lse, torch.where(alive, sink, 0.0))
     # Whatever a sink is in a row that keeps nothing, infinite or NaN: it meets no logit.
     p = torch.where(alive[..., None], (safe - torch.where(alive, lse, 0.0)[..., None]).exp(), 0.0)
-    return p, torch.where(alive, lse, -torch.inf if sink is None else sink), alive
+    if sink is None:
+        return p, torch.where(alive, lse, -torch.inf), alive
+    return p, torch.where(alive, lse, torch.where(sink == -torch.inf, -torch.inf, sink)), alive

@@ -84,6 +84,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "member-beyond-64-bits": ("around", {"g": {10**30}}),
     "mixed-set": ("chosen_blocks", {"chosen": [[{0}, 1], [{0}, {1}]]}),
     "ragged-sets": ("chosen_blocks", {"chosen": [[{0}, {1}], [{0}]]}),
+    "beyond-floats": ("sloped", {"slope": [10**400, 0, 0, 0]}),
     "endless-sink": ("sunk", {"logit": [0.5, float("inf"), 0.0, 0.0]}),
     "index-of-sizes": ("biased", {"bias": torch.zeros(3), "place": ints(7)}),
 }

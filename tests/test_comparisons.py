@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ EXECUTORS = ("cpp", "blocked")
 N = 24
 
 
-def kept(attention: attnc.Attention, dtype: torch.dtype, **tables: Tensor) -> Tensor:
+def kept(attention: attnc.Attention, dtype: torch.dtype, **tables: Any) -> Tensor:
     """Which pairs a call keeps, bool ``[n, n]``: the outputs where the values are the identity."""
     q, k = (torch.zeros(1, 1, N, 4, dtype=dtype) for _ in range(2))
     out = attention(q, k, torch.eye(N, dtype=dtype)[None, None], **tables)
@@ -119,6 +120,18 @@ def test_a_table_that_score_and_mask_read_keeps_its_gradient(executor: str) -> N
     assert ours.grad is not None
     assert judge.grad is not None
     torch.testing.assert_close(ours.grad, judge.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_scalar_beside_an_entry_is_rounded_to_its_dtype(executor: str) -> None:
+    """As torch takes a number: however it was written, as a default, at the call or as a literal."""
+    attention = attnc.loads("pattern p(b: float[token], t: float[] = 0.3) = b[k] >= t or b[q] > t").p()
+    for dtype in DTYPES:
+        b = torch.full((N,), 0.3, dtype=dtype)
+        for given in ({}, {"t": 0.3}, {"t": torch.tensor(0.3, dtype=torch.float64)}):
+            assert attention.mask(N, b=b, **given).all(), (dtype, given)
+            assert kept(attention, torch.float32, b=b, **given).all(), (dtype, given)
+    never = attnc.loads("pattern p(b: float[token], t: float[] = 0.3) = b[k] > t").p()
+    assert not never.mask(N, b=torch.full((N,), 0.3)).any()
 
 
 def test_a_literal_beside_a_default_is_compared_in_double_precision(executor: str) -> None:

@@ -231,3 +231,17 @@ def test_tables_are_made_up_to_the_limit_only() -> None:
     text = "pattern p(bias: int[token, token]) = bias[q, k] > 0"
     with pytest.raises(Exception, match=r"bias: .* 400,000,000 made-up entries would take .* expected at most"):
         CliRunner().invoke(commands, ["show", "-", "--n", "20000"], input=text, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("n", [10**11, 10**12, 2**48])
+def test_a_plan_of_more_tiles_than_bounds_hold_is_refused_by_name(n: int) -> None:
+    with pytest.raises(ValueError, match=r"^[mn]: is [\d,]+, which makes [\d,]+ tiles, expected at most 536,870,912"):
+        attnc.load("causal").causal().plan(n)
+
+
+def test_pairs_are_counted_up_to_a_limit_and_tiles_exactly() -> None:
+    plan = attnc.load("causal").causal().plan(2**34)
+    tiles = 2**34 // 64
+    assert (plan.full, plan.partial) == (tiles * (tiles - 1) // 2, tiles)
+    with pytest.raises(ValueError, match=r"^n: is 17,179,869,184, and 268,435,456 partial tiles would be looked at"):
+        plan.pairs  # noqa: B018 - asked for

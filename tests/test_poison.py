@@ -171,6 +171,32 @@ def test_a_number_of_the_host_that_is_not_finite_is_no_sink(sink: float) -> None
             attention.reference(q, k, v, b=given, g=[0])
 
 
+def test_an_infinite_logit_leaves_its_row_without_numbers(backend: str) -> None:
+    attention = attnc.load("causal").causal()
+    generator = torch.Generator().manual_seed(4)
+    inputs = [torch.rand(1, 1, 12, 4, generator=generator) for _ in range(3)]
+    inputs[0][0, 0, 8] *= -1
+    inputs[1][0, 0, 5, 0] = math.inf
+    pulls = [torch.randn(1, 1, 12, 4, generator=generator), torch.zeros(1, 1, 12)]
+    wanted = results(attend(attention, "reference"), inputs, {}, pulls)
+    found = results(attend(attention, backend), inputs, {}, pulls)
+    for name in ("out", "lse", "dv"):
+        own, right = found[name], wanted[name]
+        assert torch.equal(own.isnan(), right.isnan()), name
+    assert found["lse"][0, 0].isnan().tolist() == [row >= 5 and row != 8 for row in range(12)]
+
+
+@pytest.mark.parametrize("sink", [-math.inf, 0.5])
+def test_a_sink_has_the_gradient_of_a_row_that_keeps_nothing(sink: float, backend: str) -> None:
+    """Of its log-sum-exp, which is the sink; where that is -inf there is none."""
+    attention = attnc.loads(SINKS).p()
+    q, k, v = (torch.ones(1, 2, 12, 8) for _ in range(3))
+    b = torch.tensor([0.5, sink], requires_grad=True)
+    _, lse = attend(attention, backend)(q, k, v, b=b, g=torch.tensor([0]))
+    (grad,) = torch.autograd.grad(lse[0, :, 3].sum(), b)
+    assert grad.tolist() == [1.0, 0.0 if sink == -math.inf else 1.0]
+
+
 @pytest.mark.parametrize("scale", [math.inf, -math.inf, math.nan, 0.0])
 def test_a_scale_that_is_not_finite_does_what_the_definition_says(scale: float, backend: str) -> None:
     attention = attnc.loads("pattern p = q > 4 and causal_window(6)").p()
