@@ -101,7 +101,7 @@ def child(number: int, rounds: int) -> dict[str, Any]:
     shipped = SHIPPED[number]
     attend = getattr(attnc.load(shipped.file), shipped.name)(**shipped.constants)
     attnc.load("causal").causal().mask(64)  # whatever is loaded at first use
-    before, taken, spent, filling, most = _held(), [], [], [], 0
+    before, taken, spent, filling, most = _begin(), [], [], [], 0
     for turn in range(rounds + 1):
         start, began = time.perf_counter(), time.process_time()
         mask = attend.mask(N, **shipped.tables)
@@ -111,7 +111,7 @@ def child(number: int, rounds: int) -> dict[str, Any]:
             taken.append(middle - start)
             spent.append(time.process_time() - began)
         else:
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+            most = _peak() - before
         start = time.perf_counter()
         mask.fill_(1)
         filling.append(time.perf_counter() - start)
@@ -120,11 +120,21 @@ def child(number: int, rounds: int) -> dict[str, Any]:
     return {"result": size, "peak": most, "seconds": taken, **own}
 
 
-def _held() -> int:
-    """Bytes that the process holds now; what it held at most where the system does not tell."""
+def _begin() -> int:
+    """Bytes that the process holds now, where the system forgets its peak; else the peak so far."""
     try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except OSError:
+        return _peak()
+
+
+def _peak() -> int:
+    """Bytes that the process has held at most, since :func:`_begin` where the system forgets."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
