@@ -62,8 +62,13 @@ def load(name: str | os.PathLike[str]) -> Module:
 
 
 def loads(text: str, name: str = "<text>") -> Module:
-    """A module of patterns from its text; ``name`` is what errors call it. AttnError for every fault."""
+    """A module of patterns from its text; ``name`` is what errors call it.
+
+    AttnError for every fault, TypeError for what is no text.
+    """
     from .attention import Module
     from .compiler.module import load_text
 
+    if not isinstance(text, str):
+        raise TypeError(f"text: is {type(text).__name__}, expected a str")
     return Module(load_text(text, name))

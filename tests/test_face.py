@@ -358,3 +358,8 @@ def test_what_docstrings_load_is_there() -> None:
         assert f'"{name}"' in (attnc.load.__doc__ or "")
         attnc.load(name)
     assert "natten" not in (attnc.load.__doc__ or "")
+
+
+def test_what_is_no_text_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match=r"^text: is int, expected a str"):
+        attnc.loads(3)  # type: ignore[arg-type]
