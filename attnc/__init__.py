@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .attention import Attention, Model, Module
     from .compiler.diagnostics import AttnError
-    from .runtime.launches import launches
+    from .runtime.base import launches, settings
     from .runtime.merge import merge
-    from .runtime.settings import settings
 
 __version__ = "0.1.0"
 __all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "merge", "settings"]
@@ -54,7 +53,7 @@ def load(name: str | os.PathLike[str]) -> Module:
     FileNotFoundError for a file that is not there.
     """
     from .attention import Module
-    from .compiler.module import load_file, load_shipped
+    from .compiler.modules import load_file, load_shipped
 
     text = os.fspath(name)
     is_path = not isinstance(name, str) or text.endswith(".attn") or os.sep in text or "/" in text
@@ -67,7 +66,7 @@ def loads(text: str, name: str = "<text>") -> Module:
     AttnError for every fault, TypeError for what is no text.
     """
     from .attention import Module
-    from .compiler.module import load_text
+    from .compiler.modules import load_text
 
     if not isinstance(text, str):
         raise TypeError(f"text: is {type(text).__name__}, expected a str")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 from .compiler.diagnostics import nearest
 from .compiler.ir import Attention as BoundAttention
 from .compiler.ir import Model as BoundModel
-from .runtime.identity import register
+from .runtime.base import register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .compiler.module import Declaration, Parameter
-    from .compiler.module import Module as CheckedModule
+    from .call_plan import Planned
+    from .compiler.modules import Declaration, Parameter
+    from .compiler.modules import Module as CheckedModule
     from .facts import Facts
-    from .planned import Planned
 
 APPLICABLE = ("pattern", "attention", "model")
 _PYTHON_TYPES: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "set": Iterable[int]}
@@ -116,8 +116,8 @@ class Attention:
         It has second derivatives and, where no tensor of integers or conditions is mapped over by ``vmap``, those of
         ``torch.func`` in both modes.
         """
+        from .runtime.eager import reference
         from .runtime.op import call_of
-        from .runtime.reference import reference
 
         if more:
             self._refuse(more, "q, k, v")
@@ -142,7 +142,7 @@ class Attention:
         int64 where the pattern counts. ``m`` is ``n - q_start`` unless given; ``heads`` is what the tables say, else 1.
         ValueError, before anything is made, for a mask of more than 2**33 bytes.
         """
-        from .planned import dense_mask
+        from .call_plan import dense_mask
 
         if more:
             self._refuse(more, "n, m")
@@ -159,7 +159,7 @@ class Attention:
         **tables: object,
     ) -> Planned:
         """Which tiles a call of these sizes visits, and what that costs, before anything runs."""
-        from .planned import planned
+        from .call_plan import planned
 
         if more:
             self._refuse(more, "n, m")
@@ -174,12 +174,12 @@ class Attention:
 
     def source(self, target: str, *, head_dim: int = 64, dtype: str = "fp32") -> str:
         """The rendered kernels for ``"cpu"``, or for a GPU by its architecture: ``"sm_90"``, ``"gfx942"``."""
-        from .rendered import source_of
+        from .source import source_of
 
         return source_of(self._bound, target, head_dim, dtype)
 
     def _refuse(self, more: Sequence[object], taken: str) -> NoReturn:
-        from .runtime.faults import by_position
+        from .runtime.call import by_position
 
         raise TypeError(by_position(self._bound, len(more), taken))
 
@@ -294,7 +294,7 @@ def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., A
     late = {parameter.name for parameter in declaration.parameters if parameter.run_time}
 
     def bound(*positional: Any, **given: Any) -> Attention | Model:
-        from .compiler.module import bind
+        from .compiler.modules import bind
 
         _refuse_a_call(declaration, constants, positional, given)
         if len(positional) > len(names):
@@ -336,7 +336,7 @@ def _refuse_a_call(
 
 def _python_parameter(checked: CheckedModule, declaration: Declaration, parameter: Parameter) -> inspect.Parameter:
     """A constant as Python's signatures show one: its type, and its default where that is known by itself."""
-    from .compiler.module import known_default
+    from .compiler.modules import known_default
 
     default: object = inspect.Parameter.empty
     if parameter.default is not None:

@@ -18,11 +18,12 @@ from _gpu_kinds import Kind, Sizes, attention_of
 from _rows import Found
 from torch import Tensor
 
-from attnc.compiler.describe import program as described
-from attnc.compiler.plan import Program
-from attnc.compiler.triton_kernels import function_names
-from attnc.runtime import gpu, launches
-from attnc.runtime.launch import Launch
+from attnc.compiler.codegen.triton.functions import function_names
+from attnc.compiler.plan.printer import program as described
+from attnc.compiler.plan.program import Program
+from attnc.runtime.base import counters
+from attnc.runtime.base.launch import Launch
+from attnc.runtime.triton import executor
 from tests import fuzz_programs
 
 # Largest difference from fp64, relative to the largest value (or 1); of gradients, which sum more, four times that.
@@ -34,22 +35,22 @@ BOUNDS = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 def programs_run() -> Iterator[list[Program]]:
     """The programs of all forward launches on the GPU's executor within."""
     found: list[Program] = []
-    forward = gpu.forward
+    forward = executor.forward
 
     def noted(launch: Launch) -> tuple[Tensor, Tensor]:
         found.append(launch.program)
         return forward(launch)
 
-    with patch.object(gpu, "forward", noted):
+    with patch.object(executor, "forward", noted):
         yield found
 
 
 @contextmanager
 def kernels_must_run() -> Iterator[None]:
     """RuntimeError unless Triton kernels ran within, forward and backward."""
-    before = launches.launches()
+    before = counters.launches()
     yield
-    after = launches.launches()
+    after = counters.launches()
     missing = [kind for kind in ("triton.forward", "triton.backward") if after.get(kind, 0) == before.get(kind, 0)]
     if missing:
         raise RuntimeError(f"{' and '.join(missing)} did not run")

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import attnc
-from attnc.runtime import gpu, planning
+from attnc.runtime import planning
 from attnc.runtime.op import call_of
+from attnc.runtime.triton import executor
 
 ATTNC, FLEX = "attnc", "FlexAttention"
 FLOPS = {"forward": 4, "backward": 10}  # for each pair and channel: two products forward, five backward
@@ -180,7 +181,7 @@ def _planning(attention: attnc.Attention, leaves: Sequence[Tensor], tables: Mapp
     for _ in range(3):
         with _nothing_planned():
             start = time.perf_counter()
-            planning.launch_of(attention._bound, call, gpu)
+            planning.launch_of(attention._bound, call, executor)
             found.append(time.perf_counter() - start)
     return statistics.median(found)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attnc.compiler.extent import Contents
-from attnc.compiler.ir import Attention
-from attnc.compiler.module import bind, load_text
+from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.extent import Contents
+from attnc.compiler.modules.loader import bind, load_text
 
 TEXT = """
 pattern longformer(size: int, g: tokens) = window(size) or q in g or k in g

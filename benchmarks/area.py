@@ -26,16 +26,17 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.counts import totals
-from attnc.compiler.describe import order
-from attnc.compiler.evaluate import evaluate
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import Attention
-from attnc.compiler.normalise import parts
-from attnc.compiler.plan import Kernel, Program, Segment, Tiles, natural
-from attnc.compiler.schedule import schedule
-from attnc.runtime.cpu import TILES
+from attnc.compiler.analysis.normal_form import parts
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.oracle.interpreter import evaluate
+from attnc.compiler.plan.orders import Tiles, natural
+from attnc.compiler.plan.printer import order
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.schedule.statistics import totals
+from attnc.runtime.cpp.executor import TILES
 
 LENGTH, DENSE, BLOCK = 65536, 8192, 128
 

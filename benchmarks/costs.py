@@ -24,32 +24,22 @@ from rich.console import Console
 from rich.table import Table as Printed
 from torch import Tensor
 
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import LOGIT, TRUE, Const, Expr, K, Member, Table
-from attnc.compiler.plan import (
-    PARTIAL,
-    Axis,
-    Bounds,
-    Gathered,
-    Kernel,
-    Order,
-    Program,
-    Runs,
-    Schedule,
-    Segment,
-    View,
-    natural,
-)
-from attnc.compiler.schedule import schedule
-from attnc.runtime import cpu
-from attnc.runtime.launch import Launch, TableArgument
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.expression import LOGIT, TRUE, Const, Expr, K, Member
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import PARTIAL, Axis, Gathered, Order, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import Bounds, Runs, Schedule
+from attnc.compiler.schedule.segments import schedule
+from attnc.runtime.base.launch import Launch, TableArgument
+from attnc.runtime.cpp import executor
 
 HEADS, HEAD_DIM, N, TILE = 4, 64, 2048, 64
 PLAIN = "plain"
 TABLES = (Table("all", "set", ()),)
 ALL_KEYS = Member(K, "0", ())
-HALF = fold.less(K, Const(N // 2))
+HALF = constructors.less(K, Const(N // 2))
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def program(rows: Order, keys: Order, condition: Expr = TRUE) -> Program:
 
 def merged() -> Program:
     """Half of the keys in one kernel, the others in a second."""
-    halves = (HALF, fold.negation(HALF))
+    halves = (HALF, constructors.negation(HALF))
     kernels = (
         Kernel(natural(TILE), (Segment(natural(TILE), half),), output)
         for half, output in zip(halves, ("store", "merge"), strict=True)
@@ -116,7 +106,7 @@ def launch(
 def variants(inputs: tuple[Tensor, ...]) -> dict[str, Launch]:
     whole = natural(TILE)
     residues = View((Axis(1, 4), Axis(4, None, TILE)))
-    near = fold.less_equal(fold.absolute(fold.sub(K, Const(N))), Const(4 * N))
+    near = constructors.less_equal(constructors.absolute(constructors.sub(K, Const(N))), Const(4 * N))
     made: dict[str, tuple[Program, Change]] = {
         PLAIN: (program(whole, whole), None),
         "every tile partial": (program(whole, whole, near), partial),
@@ -154,11 +144,11 @@ def measure(rounds: int) -> list[Row]:
         torch.randn(1, HEADS, N, HEAD_DIM),
     )
     entered = variants(inputs)
-    expected = cpu.forward(entered[PLAIN])[0]
+    expected = executor.forward(entered[PLAIN])[0]
     for name, each in entered.items():
-        if not torch.allclose(cpu.forward(each)[0], expected, atol=1e-5):
+        if not torch.allclose(executor.forward(each)[0], expected, atol=1e-5):
             raise ValueError(f"{name} differs from {PLAIN}")
-    timed = [Timed(name, lambda each=each: cpu.forward(each)[0]) for name, each in entered.items()]
+    timed = [Timed(name, lambda each=each: executor.forward(each)[0]) for name, each in entered.items()]
     times = interleave(timed, None, rounds, "all in turn")
     rows = []
     for name, each in times.items():

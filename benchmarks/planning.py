@@ -29,12 +29,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
-from attnc.compiler import template
-from attnc.compiler.arrange import arrange
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Extent
-from attnc.compiler.plan import Bounds, Schedule, Tiles
-from attnc.compiler.schedule import schedule
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.schedule import Bounds, Schedule
+from attnc.compiler.schedule import periodic
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.schedule.statistics import totals
 
 N, OTHER, PEER = 2**20, 2**20 - 1000, 2**14
 TILES = Tiles(64, 64)
@@ -79,7 +80,7 @@ def measure(pattern: Published, rounds: int) -> Row:
         return schedule(program, Extent(n, n), contents if n == N else pattern.contents(n))
 
     def first() -> Schedule:
-        template.forget()
+        periodic.forget()
         return plan()
 
     found = plan()

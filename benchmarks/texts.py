@@ -23,11 +23,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from attnc.compiler import limits
-from attnc.compiler.diagnostics import AttnError, Source
-from attnc.compiler.format import formatted
-from attnc.compiler.module import load_text
-from attnc.compiler.scan import segments
+from attnc.compiler.diagnostics import limits
+from attnc.compiler.diagnostics.diagnostic import AttnError, Source
+from attnc.compiler.formatter.formatter import formatted
+from attnc.compiler.modules.loader import load_text
+from attnc.compiler.syntax.lexer import segments
 
 RESULTS = Path(__file__).with_name("results") / "texts.json"
 ROUNDS = 3

@@ -1,1 +1,1 @@
-"""From text to rendered kernel source. Start reading at :mod:`compiler.driver`."""
+"""From text to rendered kernel source. Start reading at :mod:`compiler.pipeline`."""

@@ -20,13 +20,13 @@ from typing import Any
 import lark
 
 import attnc
-from attnc import testing
 from attnc.attention import Attention, Model, Module
-from attnc.compiler.diagnostics import AttnError, Diagnostic, Edit, Label, Source, Span
-from attnc.compiler.module import Declaration, Parameter, load_shipped
+from attnc.call_plan import Planned
+from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
+from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
 from attnc.facts import Facts
-from attnc.planned import Planned
-from attnc.runtime.settings import Settings
+from attnc.runtime.base.configuration import Settings
+from attnc.testing import assertions
 from tests import pages
 
 DOCS = Path(__file__).parent
@@ -122,10 +122,10 @@ def api() -> str:
 def _testing() -> Iterator[str]:
     yield "## attnc.testing"
     yield "For tests of patterns of one's own; [testing](testing.md) shows it at work."
-    functions = [getattr(testing, name) for name in testing.__all__]
+    functions = [getattr(assertions, name) for name in assertions.__all__]
     yield from (_function(one, f"testing.{one.__name__}", "###") for one in functions if inspect.isfunction(one))
-    yield from _class(testing.Shape, "###", "testing.")
-    shapes = ", ".join(f"`{shape}`" for shape in testing.SHAPES)
+    yield from _class(assertions.Shape, "###", "testing.")
+    shapes = ", ".join(f"`{shape}`" for shape in assertions.SHAPES)
     yield f"### testing.SHAPES\n\nWhat the assertions try unless told otherwise: {shapes}."
 
 

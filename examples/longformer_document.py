@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers import LongformerConfig, LongformerModel
 
 import attnc
-from attnc.draw import Picture, bins, blocks
+from attnc.pictures.picture import Picture, bins, blocks
 
 START, PAD, END, FIRST_BYTE = 0, 1, 2, 3
 EXPECTED_SPEEDUP = {"forward": 2.0, "backward": 2.5}

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from ..compiler.ir import Table
+from .base import registered
 from .call import Call, check_call
-from .identity import registered
 
 _REST = 8  # both operators end with: tables, given, scale, q_starts, q_start, seed, dropout, attention
 

@@ -21,7 +21,7 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled
 from torch.autograd.function import FunctionCtx
 
 from ..compiler.ir import Attention
-from .identity import registered
+from .base import registered
 
 _DEVICES = ("AutogradCPU", "AutogradCUDA")  # those of the tensors that a call takes, ROCm among them
 

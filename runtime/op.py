@@ -1,7 +1,7 @@
 """The torch operators ``attnc::forward`` and ``attnc::backward``, and :func:`attend`, which calls them.
 
 Everything that looks at contents (planning, launching) happens inside the operators, so that a tracer sees one call. An
-operator knows its attention by its name, a string that :func:`runtime.identity.register` made.
+operator knows its attention by its name, a string that :func:`runtime.base.identities.register` made.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
-from .arguments import collect
+from .backends import executor_for
+from .base import registered, settings
 from .batching import register_batching
-from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start
+from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start, collect, integer
 from .derivatives import no_forward_mode, register_derivatives
-from .executors import executor_for
-from .host import integer
-from .identity import registered
 from .planning import launch_of
-from .settings import settings
 
 _SEEDS = 2**63 - 1
 
@@ -79,7 +76,7 @@ def call_of(
     seed: object,
     tables: Mapping[str, object],
 ) -> Call:
-    """The same arguments for :func:`runtime.reference.reference`, with the same errors."""
+    """The same arguments for :func:`runtime.eager.dense_reference.reference`, with the same errors."""
     check_tensors(q, k, v)
     start, starts = checked_start(q_start)
     probability = check_dropout(dropout)

@@ -14,21 +14,13 @@ import numpy as np
 from torch import Tensor
 
 from ..compiler.arrange import arrange, serves
-from ..compiler.extent import Contents, Extent
-from ..compiler.integers import check_attention
-from ..compiler.ir import HEAD, HEADS, Attention, walk
+from ..compiler.ir import HEAD, HEADS, Attention, Contents, Extent, walk
 from ..compiler.plan import Program, Schedule, Tiles
-from ..compiler.ranges import check_indices, index_width
 from ..compiler.schedule import schedule, schedule_depends
-from . import faults
-from .call import Call, check_call, extent_of, positions_of, scale_of
-from .comparisons import settle
-from .executors import Executor
-from .identity import identity
-from .launch import Launch
-from .settings import settings
-from .tables import bind, widened
-from .verify import verify_schedule
+from ..compiler.verify import check_attention, check_indices, index_width, verify_schedule
+from .backends import Executor
+from .base import Launch, identity, settings
+from .call import Call, bind, check_call, errors, extent_of, positions_of, scale_of, settle, widened
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -77,7 +69,7 @@ _plans: Kept[Hashable, Plan] = Kept(128)
 
 
 def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
-    """One call, checked and planned. Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index
+    """One call, checked and planned. Raises the errors of :func:`runtime.call.checks.check_call`, and ValueError for an index
     that sizes, constants and host numbers put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
@@ -147,7 +139,7 @@ def _plan(attention: Attention, program: Program, extent: Extent, contents: tupl
         check_attention(attention, extent, contents)
     outside = check_indices(program, extent, contents)
     if outside is not None:
-        raise ValueError(faults.outside(attention, outside))
+        raise ValueError(errors.outside(attention, outside))
     bounds = schedule(program, extent, contents)
     if settings.verify:
         verify_schedule(program, bounds, extent, contents)

@@ -10,8 +10,9 @@ from itertools import product
 
 import islpy as isl
 
-from attnc.compiler.ir import Expr
-from attnc.compiler.plan import FULL, HORIZON, PARTIAL, Bounds, View
+from attnc.compiler.ir.expression import Expr
+from attnc.compiler.plan.orders import FULL, PARTIAL, View
+from attnc.compiler.plan.schedule import HORIZON, Bounds
 
 from .affine import Pairs, bounded_steps
 

@@ -7,27 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.evaluate import environment, interpret, numbered_values
-from attnc.compiler.execute import tile_tokens
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import Expr
-from attnc.compiler.plan import (
-    FULL,
-    PARTIAL,
-    Bounds,
-    Box,
-    Gathered,
-    Kernel,
-    KernelSchedule,
-    Listing,
-    Order,
-    Program,
-    Runs,
-    Schedule,
-    SegmentSchedule,
-    Sorted,
-)
-from attnc.compiler.schedule import schedule
+from attnc.compiler.ir.expression import Expr
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle.interpreter import environment, interpret, numbered_values
+from attnc.compiler.plan.orders import FULL, PARTIAL, Box, Gathered, Order, Sorted
+from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.verify.schedule_interpreter import tile_tokens
 
 
 def brute_schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:

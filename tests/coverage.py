@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import lark
 
-from attnc.compiler.diagnostics import Source
-from attnc.compiler.parser_tables import GRAMMAR, built
-from attnc.compiler.scan import segments
+from attnc.compiler.diagnostics.diagnostic import Source
+from attnc.compiler.syntax.lexer import segments
+from attnc.compiler.syntax.make_tables import GRAMMAR, built
 
 TYPES = ("int", "float", "bool", "set", "index")
 """The types of compile-time parameters."""

@@ -9,23 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.fold import murmur, rename_tables
-from attnc.compiler.ir import LOGIT, Expr, Table
-from attnc.compiler.plan import (
-    FULL,
-    PARTIAL,
-    Bounds,
-    Kernel,
-    KernelSchedule,
-    Program,
-    Runs,
-    Schedule,
-    Segment,
-    SegmentSchedule,
-    natural,
-)
-from attnc.runtime.launch import Launch, TableArgument
+from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.constructors import murmur, rename_tables
+from attnc.compiler.ir.expression import LOGIT, Expr
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import FULL, PARTIAL, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
+from attnc.runtime.base.launch import Launch, TableArgument
 
 from .brute import brute_schedule
 

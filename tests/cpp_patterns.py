@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold as f
-from attnc.compiler.fold import murmur
-from attnc.compiler.ir import HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.constructors import murmur
+from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
 
 from .cpp_dense import Grid, Pattern, Shape, Tables
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attnc.compiler.execute import mask
-from attnc.compiler.ir import Table
-from attnc.compiler.plan import Schedule
-from attnc.runtime.arrays import TorchArrays
-from attnc.runtime.launch import Launch, TableArgument
+from attnc.compiler.ir.attention import Table
+from attnc.compiler.plan.schedule import Schedule
+from attnc.compiler.verify.schedule_interpreter import mask
+from attnc.runtime.base.launch import Launch, TableArgument
+from attnc.runtime.eager.torch_arrays import TorchArrays
 
 from .brute import brute_schedule
 from .handmade import Case
 
 if TYPE_CHECKING:
-    from attnc.runtime.executors import Executor
+    from attnc.runtime.backends import Executor
 
 
 def launch_of(case: Case, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> Launch:

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.compiler.execute import visits
-from attnc.compiler.fold import murmur
-from attnc.runtime.settings import settings
+from attnc.compiler.ir.constructors import murmur
+from attnc.compiler.verify.schedule_interpreter import visits
+from attnc.runtime.base.configuration import settings
 
 BEYOND = 2**63
 MOST_FALSE_REFUSALS = 0.02

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from random import Random
 
-from attnc.compiler import ir
-from attnc.compiler import tree as t
-from attnc.compiler.diagnostics import Source, Span
-from attnc.compiler.limits import NAME
-from attnc.compiler.parse import parse
-from attnc.compiler.reports import Reports
-from attnc.rendered import source_of
+from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.diagnostic import Source, Span
+from attnc.compiler.diagnostics.limits import NAME
+from attnc.compiler.ir import expression
+from attnc.compiler.syntax import tree as t
+from attnc.compiler.syntax.parser import parse
+from attnc.source import source_of
 
 from .fuzz_masks import bound
 from .generate import Program
@@ -49,7 +49,7 @@ def fault(program: Program) -> str | None:
     return None
 
 
-def _told(attention: ir.Attention) -> Iterator[str]:
+def _told(attention: expression.Attention) -> Iterator[str]:
     yield attention.name
     yield from (table.name for table in attention.tables)
 

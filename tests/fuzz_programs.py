@@ -15,24 +15,25 @@ from random import Random
 import numpy as np
 import torch
 
-from attnc.compiler import ir
-from attnc.compiler.arrange import arrange, serves
-from attnc.compiler.assemble import Placed, assemble
-from attnc.compiler.candidates import Known, walks
-from attnc.compiler.describe import program as described
-from attnc.compiler.execute import Inputs, execute, visits
-from attnc.compiler.execute import mask as kept_pairs
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.fold import rename_tables
-from attnc.compiler.groups import groups
-from attnc.compiler.ir import Expr
-from attnc.compiler.normalise import normalise, parts
-from attnc.compiler.outside import OutOfTableError
-from attnc.compiler.plan import Kernel, Program, Tiles
-from attnc.compiler.schedule import schedule
+from attnc.compiler.analysis.normal_form import normalise, parts
+from attnc.compiler.arrange.assemble import Placed, assemble
+from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.arrange.head_groups import groups
+from attnc.compiler.arrange.search import arrange, serves
+from attnc.compiler.ir import expression
+from attnc.compiler.ir.constructors import rename_tables
+from attnc.compiler.ir.expression import Expr
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle.out_of_table import OutOfTableError
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.printer import program as described
+from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.verify.schedule_interpreter import Inputs, execute, visits
+from attnc.compiler.verify.schedule_interpreter import mask as kept_pairs
 from attnc.runtime import planning
-from attnc.runtime.call import Call
-from attnc.runtime.reference import reference
+from attnc.runtime.call.checks import Call
+from attnc.runtime.eager.dense_reference import reference
 
 from . import fuzz_structures
 from .fuzz_masks import Bound, bound
@@ -57,7 +58,7 @@ def small(seed: int) -> Text:
 
 
 def forced(
-    attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
+    attention: expression.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
 ) -> Program:
     """A program of the attention, each of its terms in one of the walks that suit it, drawn at random."""
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
@@ -199,7 +200,7 @@ def drawn_orders(seed: int) -> Iterator[None]:
     """Calls within it are arranged with walks drawn at random in place of the compiler's choice."""
 
     def drawn(
-        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
+        attention: expression.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
     ) -> Program:
         return forced(attention, tiles, heads, known, shifted, Random(seed))
 

@@ -18,11 +18,11 @@ from operator import itemgetter
 from pathlib import Path
 from random import Random
 
-from attnc.compiler import limits
-from attnc.compiler.automaton import Rule, tables
-from attnc.compiler.diagnostics import AttnError
-from attnc.compiler.format import formatted
-from attnc.compiler.module import Module, bind, load_text
+from attnc.compiler.diagnostics import limits
+from attnc.compiler.diagnostics.diagnostic import AttnError
+from attnc.compiler.formatter.formatter import formatted
+from attnc.compiler.modules.loader import Module, bind, load_text
+from attnc.compiler.syntax.lalr import Rule, tables
 
 from . import generate as programs
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from attnc.compiler import ways
-from attnc.compiler.schedule import schedule
+from attnc.compiler.schedule import strategies
+from attnc.compiler.schedule.segments import schedule
 
 from . import tiles
 from .random_orders import Ordered, OrderGenerator, describe
@@ -53,12 +53,12 @@ def judged(ordered: Ordered) -> tuple[str | None, int]:
 @contextmanager
 def _descending(few: bool) -> Iterator[None]:
     """Whether few tiles are descended into, as they are, or looked at in the ways of many."""
-    usual = ways._FEW_TILES
-    ways._FEW_TILES = usual if few else 0
+    usual = strategies._FEW_TILES
+    strategies._FEW_TILES = usual if few else 0
     try:
         yield
     finally:
-        ways._FEW_TILES = usual
+        strategies._FEW_TILES = usual
 
 
 def told(batch: Batch) -> str:

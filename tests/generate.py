@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from attnc.compiler.extent import Contents
+from attnc.compiler.ir.extent import Contents
 
 from .generate_expressions import (
     CHOICE,

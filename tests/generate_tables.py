@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.extent import Contents, Extent
+from attnc.compiler.ir.extent import Contents, Extent
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from random import Random
 
 import numpy as np
 
-from attnc.compiler import fold
-from attnc.compiler.describe import expression, table_type
-from attnc.compiler.extent import Contents
-from attnc.compiler.ir import HEAD, Const, Dimension, Expr, Table
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import HEAD, Const, Expr
+from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.printer import expression, table_type
 
 from .generate import Program
 from .generate_tables import Sizes
@@ -51,10 +52,12 @@ def _by_head(draw: Random, mask: Expr, heads: int) -> Expr:
     """One head, or those from one on, keep something else."""
     other = drawn_case(draw.getrandbits(30)).mask
     first = Const(draw.randrange(1, heads))
-    chosen = draw.choice((fold.equal(HEAD, first), fold.less(HEAD, first)))
+    chosen = draw.choice((constructors.equal(HEAD, first), constructors.less(HEAD, first)))
     if mask.type == "bool" and other.type == "bool":
-        return fold.choose(chosen, mask, other)
-    return fold.plus(fold.filtered(chosen, mask), fold.filtered(fold.negation(chosen), other))
+        return constructors.choose(chosen, mask, other)
+    return constructors.plus(
+        constructors.filtered(chosen, mask), constructors.filtered(constructors.negation(chosen), other)
+    )
 
 
 def _contents(draw: Random, table: Table, sizes: Sizes) -> Contents:

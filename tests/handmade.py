@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Const, Dimension, Entry, Expr, K, Member, Q, Table
-from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, Sorted, View, natural
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,18 @@ class Case:
     contents: tuple[Contents, ...] = ()
 
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 GLOBALS = Table("g", "set", ())
 WEIGHT = Table("weight", "float", (Dimension("token"),))  # the last table of each program
 
 
 def within(reach: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(reach))
+    return constructors.less_equal(constructors.absolute(D), Const(reach))
 
 
 def divisible(x: Expr, by: int, remainder: int = 0) -> Expr:
-    return fold.equal(fold.mod(x, by), Const(remainder))
+    return constructors.equal(constructors.mod(x, by), Const(remainder))
 
 
 def residues(modulus: int, tile: int) -> View:
@@ -44,8 +46,8 @@ def everything(mask: Expr, *kernels: Kernel, tables: tuple[Table, ...] = (), sin
     """The score is the logit, a tenth of the distance and the key's weight; the sink a quarter and the query's."""
     number = str(len(tables))
     of_query, of_key = (Entry(number, (position,), "float") for position in (Q, K))
-    score = fold.add(LOGIT, fold.mul(Const(0.1), fold.to_float(D)), of_key)
-    return Program(kernels, mask, score, fold.add(Const(0.25), of_query) if sink else None, (*tables, WEIGHT))
+    score = constructors.add(LOGIT, constructors.mul(Const(0.1), constructors.to_float(D)), of_key)
+    return Program(kernels, mask, score, constructors.add(Const(0.25), of_query) if sink else None, (*tables, WEIGHT))
 
 
 def longformer(rows: int = 8, keys: int = 4) -> Program:
@@ -55,21 +57,24 @@ def longformer(rows: int = 8, keys: int = 4) -> Program:
         natural(rows),
         (
             Segment(natural(keys), band),
-            Segment(Gathered(of_key, keys), fold.negation(band)),
+            Segment(Gathered(of_key, keys), constructors.negation(band)),
         ),
         "store",
-        fold.negation(of_query),
+        constructors.negation(of_query),
     )
     globals_ = Kernel(Gathered(of_query, 2), (Segment(natural(keys), TRUE),), "merge", of_query)
-    return everything(fold.disjunction(band, of_query, of_key), kernel, globals_, tables=(GLOBALS,))
+    return everything(constructors.disjunction(band, of_query, of_key), kernel, globals_, tables=(GLOBALS,))
 
 
 def strided(stride: int = 5) -> Program:
     """A window in natural order, and what is older in the order of residues."""
-    near, older = fold.conjunction(CAUSAL, fold.less(D, Const(stride))), fold.less_equal(Const(stride), D)
-    columns = fold.conjunction(older, divisible(D, stride))
+    near, older = (
+        constructors.conjunction(CAUSAL, constructors.less(D, Const(stride))),
+        constructors.less_equal(Const(stride), D),
+    )
+    columns = constructors.conjunction(older, divisible(D, stride))
     return everything(
-        fold.disjunction(near, columns),
+        constructors.disjunction(near, columns),
         Kernel(natural(8), (Segment(natural(4), near),), "store"),
         Kernel(residues(stride, 2), (Segment(residues(stride, 4), columns),), "merge"),
         sink=True,
@@ -79,7 +84,7 @@ def strided(stride: int = 5) -> Program:
 def sublattice() -> Program:
     """Rows 1, 4, 7, … against keys 1, 4, 7, …: the other rows keep nothing."""
     here = View((Axis(3, None, 4),), 1)
-    mask = fold.conjunction(divisible(Q, 3, 1), divisible(K, 3, 1))
+    mask = constructors.conjunction(divisible(Q, 3, 1), divisible(K, 3, 1))
     return everything(
         mask, Kernel(natural(8), (), "store"), Kernel(here, (Segment(here, mask),), "merge", divisible(Q, 3, 1))
     )
@@ -88,7 +93,9 @@ def sublattice() -> Program:
 def blocks() -> Program:
     """Every third block of four keys sees every third block, causally."""
     order = View((Axis(4, 3), Axis(12), Axis(1, 4, 4)))
-    mask = fold.conjunction(CAUSAL, divisible(fold.sub(fold.floordiv(Q, 4), fold.floordiv(K, 4)), 3))
+    mask = constructors.conjunction(
+        CAUSAL, divisible(constructors.sub(constructors.floordiv(Q, 4), constructors.floordiv(K, 4)), 3)
+    )
     return everything(mask, Kernel(order, (Segment(order, mask),), "store"))
 
 
@@ -96,10 +103,11 @@ def grid(width: int = 7) -> Program:
     """A neighbourhood of 3 by 3 on a grid whose width is no multiple of the tile."""
 
     def near(a: Expr, b: Expr) -> Expr:
-        return fold.less_equal(fold.absolute(fold.sub(a, b)), Const(1))
+        return constructors.less_equal(constructors.absolute(constructors.sub(a, b)), Const(1))
 
-    mask = fold.conjunction(
-        near(fold.floordiv(Q, width), fold.floordiv(K, width)), near(fold.mod(Q, width), fold.mod(K, width))
+    mask = constructors.conjunction(
+        near(constructors.floordiv(Q, width), constructors.floordiv(K, width)),
+        near(constructors.mod(Q, width), constructors.mod(K, width)),
     )
     rows, keys = (View((Axis(width, None, a), Axis(1, width, b))) for a, b in ((2, 4), (4, 2)))
     return everything(mask, Kernel(rows, (Segment(keys, mask),), "store"))
@@ -107,12 +115,12 @@ def grid(width: int = 7) -> Program:
 
 def neighbourhood(width: int, lines: tuple[int, int], columns: int) -> Expr:
     """On a grid so wide: keys so many lines from their queries, the least and the most, and at most so many columns."""
-    line = fold.sub(fold.floordiv(K, width), fold.floordiv(Q, width))
-    column = fold.sub(fold.mod(K, width), fold.mod(Q, width))
-    return fold.conjunction(
-        fold.less_equal(Const(lines[0]), line),
-        fold.less_equal(line, Const(lines[1])),
-        fold.less_equal(fold.absolute(column), Const(columns)),
+    line = constructors.sub(constructors.floordiv(K, width), constructors.floordiv(Q, width))
+    column = constructors.sub(constructors.mod(K, width), constructors.mod(Q, width))
+    return constructors.conjunction(
+        constructors.less_equal(Const(lines[0]), line),
+        constructors.less_equal(line, Const(lines[1])),
+        constructors.less_equal(constructors.absolute(column), Const(columns)),
     )
 
 
@@ -125,8 +133,8 @@ def boxes(width: int = 7, tile: int = 8) -> Program:
 
 def dilated_boxes(width: int = 10, tile: int = 8) -> Program:
     """Every other line and every other column of a neighbourhood, lines and columns in classes of their own."""
-    steps = [fold.sub(fold.floordiv(K, width), fold.floordiv(Q, width)), fold.sub(K, Q)]
-    mask = fold.conjunction(neighbourhood(width, (-2, 4), 3), *(divisible(step, 2) for step in steps))
+    steps = [constructors.sub(constructors.floordiv(K, width), constructors.floordiv(Q, width)), constructors.sub(K, Q)]
+    mask = constructors.conjunction(neighbourhood(width, (-2, 4), 3), *(divisible(step, 2) for step in steps))
     rows = View((Axis(width, 2), Axis(1, 2), Axis(2 * width, None, 2), Axis(2, width // 2, 2)))
     return everything(mask, Kernel(rows, (Segment(Box(rows, (0, 0, 1, 1), (0, 0, 2, 1), tile), mask),), "store"))
 
@@ -135,21 +143,21 @@ def buckets() -> Program:
     """Rows and keys walked in a given order, near in it."""
     order = Table("rank", "order", (Dimension("token"),))
     rank = [Entry("0", (position,), "int") for position in (Q, K)]
-    mask = fold.less_equal(fold.absolute(fold.sub(*rank)), Const(3))
+    mask = constructors.less_equal(constructors.absolute(constructors.sub(*rank)), Const(3))
     return everything(mask, Kernel(Sorted(rank[0], 4), (Segment(Sorted(rank[1], 2), mask),), "store"), tables=(order,))
 
 
 def counted() -> Program:
     """Pairs of a window count once more where the key is even; the parts are segments of different orders."""
-    first, second = within(4), fold.conjunction(CAUSAL, divisible(K, 2))
+    first, second = within(4), constructors.conjunction(CAUSAL, divisible(K, 2))
     kernel = Kernel(natural(4), (Segment(natural(8), first), Segment(Gathered(divisible(K, 2), 4), CAUSAL)), "store")
-    return everything(fold.plus(first, second), kernel)
+    return everything(constructors.plus(first, second), kernel)
 
 
 def groups() -> Program:
     """Heads 0 and 2 dilated, head 1 not; every head has its own store."""
-    dilated, plain = fold.conjunction(within(8), divisible(D, 4)), within(3)
-    mask = fold.choose(fold.equal(HEAD, Const(1)), plain, dilated)
+    dilated, plain = constructors.conjunction(within(8), divisible(D, 4)), within(3)
+    mask = constructors.choose(constructors.equal(HEAD, Const(1)), plain, dilated)
     order = residues(4, 2)
     return everything(
         mask,
@@ -162,7 +170,7 @@ def by_head() -> Program:
     """Gathered keys that differ from head to head and from one entry of the batch to another."""
     chosen = Table("c", "set", (Dimension("head"),))
     of_key = Member(K, "0", (HEAD,))
-    mask = fold.conjunction(of_key, CAUSAL)
+    mask = constructors.conjunction(of_key, CAUSAL)
     return everything(mask, Kernel(natural(8), (Segment(Gathered(of_key, 4), CAUSAL),), "store"), tables=(chosen,))
 
 

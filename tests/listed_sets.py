@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.extent import Contents
+from attnc.compiler.ir.extent import Contents
 
 from .fuzz_masks import bound
 from .generate import Program

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnc import cli
+from attnc.cli import main
 
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?( faulty)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
@@ -80,7 +80,7 @@ def run(command: str) -> tuple[str, int]:
         raise ValueError(f"{name}: a sample's command is attnc")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.run(arguments)
+        code = main.run(arguments)
     if cut:
         return "\n".join(_between(out.getvalue().splitlines(), *cut.groups())), code
     streams = (out, err) if code else (out,)

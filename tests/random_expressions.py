@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler import evaluate as oracle
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, HEADS, LOGIT, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
-from attnc.compiler.plan import Kernel, Program, Segment, natural
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import HEAD, HEADS, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle import interpreter as oracle
+from attnc.compiler.plan.orders import natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 32)
 
@@ -82,44 +84,48 @@ class Generator:
         if depth <= 0 or choice < 0.2:
             return self.pattern()
         if choice < 0.4:
-            return fold.conjunction(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
+            return constructors.conjunction(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
         if choice < 0.6:
-            return fold.disjunction(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
+            return constructors.disjunction(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
         if choice < 0.67:
-            return fold.negation(self.condition(depth - 1))
+            return constructors.negation(self.condition(depth - 1))
         if choice < 0.71:
-            return fold.iff(self.condition(depth - 1), self.condition(depth - 1))
+            return constructors.iff(self.condition(depth - 1), self.condition(depth - 1))
         if choice < 0.75:
-            return fold.choose(*(self.condition(depth - 1) for _ in range(3)))
-        compare = self.random.choice((fold.less, fold.less_equal, fold.equal, fold.not_equal))
+            return constructors.choose(*(self.condition(depth - 1) for _ in range(3)))
+        compare = self.random.choice(
+            (constructors.less, constructors.less_equal, constructors.equal, constructors.not_equal)
+        )
         return compare(self.integer(depth - 1), self.integer(depth - 1))
 
     def pattern(self) -> Expr:
         """A condition such as patterns are made of."""
         size = Const(self.random.choice(SIZES))
-        distance = fold.sub(Q, K)
+        distance = constructors.sub(Q, K)
         block = int(size.value)
-        blocks = fold.sub(fold.floordiv(Q, block), fold.floordiv(K, block))
+        blocks = constructors.sub(constructors.floordiv(Q, block), constructors.floordiv(K, block))
         position = self.random.choice((Q, K))
         match self.random.randrange(13):
             case 0:
-                return fold.less_equal(K, Q)
+                return constructors.less_equal(K, Q)
             case 1:
-                return fold.less_equal(fold.absolute(distance), size)
+                return constructors.less_equal(constructors.absolute(distance), size)
             case 2:
-                return fold.conjunction(fold.less_equal(Const(0), distance), fold.less(distance, size))
+                return constructors.conjunction(
+                    constructors.less_equal(Const(0), distance), constructors.less(distance, size)
+                )
             case 3:
-                return fold.equal(fold.mod(distance, block), Const(self.random.randrange(block)))
+                return constructors.equal(constructors.mod(distance, block), Const(self.random.randrange(block)))
             case 4:
-                return fold.less_equal(fold.absolute(blocks), Const(self.random.randrange(3)))
+                return constructors.less_equal(constructors.absolute(blocks), Const(self.random.randrange(3)))
             case 5:
-                return fold.less_equal(Const(self.random.randrange(block)), fold.mod(position, block))
+                return constructors.less_equal(Const(self.random.randrange(block)), constructors.mod(position, block))
             case 6:
-                apart = fold.sub(fold.mod(Q, block), fold.mod(K, block))
-                return fold.less_equal(fold.absolute(apart), Const(self.random.randrange(3)))
+                apart = constructors.sub(constructors.mod(Q, block), constructors.mod(K, block))
+                return constructors.less_equal(constructors.absolute(apart), Const(self.random.randrange(3)))
             case 7:
                 table = self.table("int", ("token",))
-                return fold.equal(Entry(table, (Q,), "int"), Entry(table, (K,), "int"))
+                return constructors.equal(Entry(table, (Q,), "int"), Entry(table, (K,), "int"))
             case 8:
                 return Member(position, self.table("set", ()), ())
             case 9:
@@ -128,11 +134,15 @@ class Generator:
                 return self.read("bool", 2)
             case 11:
                 bound = Const(self.random.choice((-1.0, 0.0, 0.5, 2.0)))
-                compare = self.random.choice((fold.less, fold.less_equal, fold.equal, fold.not_equal))
+                compare = self.random.choice(
+                    (constructors.less, constructors.less_equal, constructors.equal, constructors.not_equal)
+                )
                 return compare(self.read("float", 1), bound if self.random.random() < 0.7 else self.read("float", 1))
             case _:
-                drawn = fold.hashed(Const(self.random.randrange(9)), HEAD, fold.floordiv(Q, block), fold.floordiv(K, 4))
-                return fold.less(fold.mod(drawn, 100), Const(self.random.randrange(101)))
+                drawn = constructors.hashed(
+                    Const(self.random.randrange(9)), HEAD, constructors.floordiv(Q, block), constructors.floordiv(K, 4)
+                )
+                return constructors.less(constructors.mod(drawn, 100), Const(self.random.randrange(101)))
 
     def integer(self, depth: int) -> Expr:
         if depth <= 0 or self.random.random() < 0.2:
@@ -143,39 +153,43 @@ class Generator:
         part = depth - 1
         match self.random.randrange(14):
             case 0 | 1:
-                return fold.add(self.integer(part), self.integer(part))
+                return constructors.add(self.integer(part), self.integer(part))
             case 2 | 3:
-                return fold.sub(self.integer(part), self.integer(part))
+                return constructors.sub(self.integer(part), self.integer(part))
             case 4:
-                return fold.mul(self.integer(part), self.small(part))
+                return constructors.mul(self.integer(part), self.small(part))
             case 5:
-                return fold.neg(self.integer(part))
+                return constructors.neg(self.integer(part))
             case 6:
-                return fold.absolute(self.integer(part))
+                return constructors.absolute(self.integer(part))
             case 7:
-                return fold.minimum(self.integer(part), self.integer(part))
+                return constructors.minimum(self.integer(part), self.integer(part))
             case 8:
-                return fold.maximum(self.integer(part), self.integer(part))
+                return constructors.maximum(self.integer(part), self.integer(part))
             case 9:
-                return fold.floordiv(self.integer(part), self.random.choice(SIZES))
+                return constructors.floordiv(self.integer(part), self.random.choice(SIZES))
             case 10 | 11:
-                return fold.mod(self.integer(part), self.random.choice(SIZES))
+                return constructors.mod(self.integer(part), self.random.choice(SIZES))
             case 12:
-                return fold.choose(self.condition(part), self.integer(part), self.integer(part))
+                return constructors.choose(self.condition(part), self.integer(part), self.integer(part))
             case _:
                 return self.read("int", self.random.randrange(4))
 
     def small(self, depth: int) -> Expr:
         """An integer whose product with another stays within 64 bits."""
-        return Const(self.random.randint(-9, 9)) if self.random.random() < 0.6 else fold.mod(self.integer(depth), 5)
+        return (
+            Const(self.random.randint(-9, 9))
+            if self.random.random() < 0.6
+            else constructors.mod(self.integer(depth), 5)
+        )
 
     def count(self, depth: int) -> Expr:
         choice = self.random.random()
         if depth <= 0 or choice < 0.5:
-            return fold.plus(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
+            return constructors.plus(*(self.condition(depth - 1) for _ in range(self.random.randint(2, 3))))
         if choice < 0.75:
-            return fold.filtered(self.condition(depth - 1), self.count(depth - 1))
-        return fold.choose(self.condition(depth - 1), self.count(depth - 1), self.count(depth - 1))
+            return constructors.filtered(self.condition(depth - 1), self.count(depth - 1))
+        return constructors.choose(self.condition(depth - 1), self.count(depth - 1), self.count(depth - 1))
 
     def read(self, element: Any, axes: int) -> Expr:
         kinds = [self.random.choice(("free", "free", "head", "token", "query")) for _ in range(axes)]
@@ -190,8 +204,8 @@ class Generator:
                 indices.append(self.random.choice((Q, K)))
             else:
                 shift = Const(self.random.randint(-3, 20))
-                plain = fold.floordiv(self.random.choice((Q, K)), self.random.choice((1, 4, 8)))
-                indices.append(self.random.choice((plain, fold.add(fold.sub(K, Q), shift))))
+                plain = constructors.floordiv(self.random.choice((Q, K)), self.random.choice((1, 4, 8)))
+                indices.append(self.random.choice((plain, constructors.add(constructors.sub(K, Q), shift))))
         return Entry(name, tuple(indices), element)
 
     def table(self, element: Any, kinds: tuple[Any, ...]) -> str:

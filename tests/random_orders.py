@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents
-from attnc.compiler.ir import HEAD, LOGIT, Const, Entry, Expr, K, Member, Position, Q
-from attnc.compiler.plan import Axis, Gathered, Kernel, Order, Program, Segment, Sorted, View, natural
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.extent import Contents
+from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
 
 from .random_expressions import SIZES, Case, Generator
 
-D = fold.sub(Q, K)
+D = constructors.sub(Q, K)
 
 
 @dataclass(frozen=True)
@@ -116,49 +117,60 @@ class OrderGenerator(Generator):
                 return Entry(self.table("bool", ("token",)), (position,), "bool")
             case 3:
                 size = self.random.choice(SIZES)
-                return fold.equal(fold.mod(position, size), Const(self.random.randrange(size)))
+                return constructors.equal(constructors.mod(position, size), Const(self.random.randrange(size)))
             case _:
-                return fold.less(position, Const(self.random.choice(SIZES)))
+                return constructors.less(position, Const(self.random.choice(SIZES)))
 
     def suited(self, rows: Order, keys: Order) -> Expr:
         """Conditions for which such orders are chosen, and something besides."""
         if isinstance(rows, Sorted) and isinstance(keys, Sorted):
-            apart = fold.sub(fold.floordiv(rows.rank, self.block), fold.floordiv(keys.rank, self.block))
-            near = fold.less_equal(fold.absolute(apart), Const(self.random.randrange(3)))
-            return fold.conjunction(near, self.condition(1)) if self.random.random() < 0.5 else near
+            apart = constructors.sub(
+                constructors.floordiv(rows.rank, self.block), constructors.floordiv(keys.rank, self.block)
+            )
+            near = constructors.less_equal(constructors.absolute(apart), Const(self.random.randrange(3)))
+            return constructors.conjunction(near, self.condition(1)) if self.random.random() < 0.5 else near
         modulus, block = self.modulus, self.block
-        residue = fold.equal(fold.mod(D, modulus), Const(0))
-        blocks = fold.sub(fold.floordiv(Q, block), fold.floordiv(K, block))
-        within = fold.less_equal(fold.absolute(D), Const(self.random.choice(SIZES) * modulus))
+        residue = constructors.equal(constructors.mod(D, modulus), Const(0))
+        blocks = constructors.sub(constructors.floordiv(Q, block), constructors.floordiv(K, block))
+        within = constructors.less_equal(constructors.absolute(D), Const(self.random.choice(SIZES) * modulus))
         size = block * self.random.choice((2, 4))
         choices = [
-            fold.conjunction(within, residue),
-            fold.conjunction(fold.less_equal(K, Q), residue),
-            fold.conjunction(fold.equal(fold.mod(blocks, modulus), Const(0)), fold.less_equal(K, Q)),
-            fold.conjunction(fold.equal(fold.mod(Q, modulus), Const(0)), fold.equal(fold.mod(K, modulus), Const(0))),
+            constructors.conjunction(within, residue),
+            constructors.conjunction(constructors.less_equal(K, Q), residue),
+            constructors.conjunction(
+                constructors.equal(constructors.mod(blocks, modulus), Const(0)), constructors.less_equal(K, Q)
+            ),
+            constructors.conjunction(
+                constructors.equal(constructors.mod(Q, modulus), Const(0)),
+                constructors.equal(constructors.mod(K, modulus), Const(0)),
+            ),
             self.near_in_grid(modulus * block),
-            fold.conjunction(fold.less_equal(K, Q), fold.less_equal(Const(size - 2), fold.mod(K, size))),
+            constructors.conjunction(
+                constructors.less_equal(K, Q), constructors.less_equal(Const(size - 2), constructors.mod(K, size))
+            ),
             self.drawn_blocks(block),
-            fold.disjunction(within, self.pattern()),
-            fold.conjunction(fold.negation(within), self.pattern()),
+            constructors.disjunction(within, self.pattern()),
+            constructors.conjunction(constructors.negation(within), self.pattern()),
         ]
         return self.random.choice(choices)
 
     def near_in_grid(self, width: int) -> Expr:
         def near(a: Expr, b: Expr) -> Expr:
-            return fold.less_equal(fold.absolute(fold.sub(a, b)), Const(self.random.randrange(3)))
+            return constructors.less_equal(
+                constructors.absolute(constructors.sub(a, b)), Const(self.random.randrange(3))
+            )
 
-        rows = near(fold.floordiv(Q, width), fold.floordiv(K, width))
-        return fold.conjunction(rows, near(fold.mod(Q, width), fold.mod(K, width)))
+        rows = near(constructors.floordiv(Q, width), constructors.floordiv(K, width))
+        return constructors.conjunction(rows, near(constructors.mod(Q, width), constructors.mod(K, width)))
 
     def drawn_blocks(self, block: int) -> Expr:
         """Blocks of keys that a table lists for each block of rows."""
-        row, column = fold.floordiv(Q, block), fold.floordiv(K, block)
+        row, column = constructors.floordiv(Q, block), constructors.floordiv(K, block)
         if self.random.random() < 0.3:
             return Member(column, self.table("set", ("free",)), (row,))
         table = self.table("int", ("free", "free"))
-        drawn = (fold.equal(column, Entry(table, (row, Const(place)), "int")) for place in range(3))
-        return fold.conjunction(fold.disjunction(*drawn), self.pattern())
+        drawn = (constructors.equal(column, Entry(table, (row, Const(place)), "int")) for place in range(3))
+        return constructors.conjunction(constructors.disjunction(*drawn), self.pattern())
 
 
 def describe(ordered: Ordered) -> str:

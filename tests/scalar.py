@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import Apply, Const, Entry, Expr, Logit, Member, Position, Table
+from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.expression import Apply, Const, Entry, Expr, Logit, Member, Position
+from attnc.compiler.ir.extent import Contents, Extent
 
 
 class OutsideError(Exception):

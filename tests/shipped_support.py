@@ -50,7 +50,7 @@ SHIPPED: tuple[Shipped, ...] = (
 def support(shipped: Shipped, executor: str) -> dict[str, tuple[float, float]]:
     """What was compared, each error and its bound; ``executor`` is ``"cpp"`` or ``"triton"``, which must have run."""
     import attnc
-    from attnc.runtime import launches
+    from attnc.runtime.base import counters
 
     attend: Callable[..., Tensor] = getattr(attnc.load(shipped.file), shipped.name)(**shipped.constants)
     generator = torch.Generator().manual_seed(8)
@@ -58,10 +58,10 @@ def support(shipped: Shipped, executor: str) -> dict[str, tuple[float, float]]:
     k = torch.randn(1, 1, KEYS, 16, generator=generator)
     v = torch.randint(0, 2, (1, 1, KEYS, 16), generator=generator).float().requires_grad_()
     grad = torch.randint(0, 2, (1, HEADS, KEYS, 16), generator=generator).float()
-    before = launches.launches()
+    before = counters.launches()
     out = attend(q, k, v, **shipped.tables)
     (got,) = torch.autograd.grad(out, v, grad)
-    after = launches.launches()
+    after = counters.launches()
     missing = sum(after.get(kind, 0) == before.get(kind, 0) for kind in (f"{executor}.forward", f"{executor}.backward"))
     counts = attend.mask(KEYS, heads=HEADS, **shipped.tables).double()  # type: ignore[attr-defined]
     counts = counts.reshape(-1, counts.shape[-2], KEYS).expand(HEADS, -1, -1)

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 import attnc
-from attnc.compiler import fold
-from attnc.compiler.arrange import arrange
-from attnc.compiler.describe import expression
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import FALSE, Apply, Attention, Const, Entry, Expr, K, Member, Position, Q
-from attnc.compiler.module import bind, bound_tests, load_shipped
-from attnc.compiler.normalise import Term, apart, guarded, normalise, parts
-from attnc.compiler.plan import Axis, Box, Gathered, Order, Program, Segment, Tiles, View
+from attnc.compiler.analysis.normal_form import Term, apart, guarded, normalise, parts
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.expression import FALSE, Apply, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.printer import expression
+from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Tiles, View
+from attnc.compiler.plan.program import Program, Segment
 
 from .affine import Pairs, bounded_steps, free
 from .random_expressions import Generator, dense
@@ -132,13 +134,13 @@ def counted(pairs: Pairs, mask: Expr, shape: tuple[int, int, int], start: int) -
 
 def test_what_is_not_affine_may_have_any_value() -> None:
     label, other = Entry("0", (Q,), "int"), Entry("0", (K,), "int")
-    same, chosen = fold.equal(label, other), Member(K, "1", ())
-    pairs = Pairs([fold.conjunction(same, chosen), fold.mul(Q, K)])
-    both = pairs.where(fold.conjunction(same, chosen))
+    same, chosen = constructors.equal(label, other), Member(K, "1", ())
+    pairs = Pairs([constructors.conjunction(same, chosen), constructors.mul(Q, K)])
+    both = pairs.where(constructors.conjunction(same, chosen))
     assert both.is_strict_subset(pairs.where(same))
     assert both.is_strict_subset(pairs.where(chosen))
-    assert pairs.where(fold.conjunction(fold.less(label, other), same)).is_empty()
-    assert pairs.where(fold.less(label, fold.add(label, Const(1)))).is_equal(pairs.all)
+    assert pairs.where(constructors.conjunction(constructors.less(label, other), same)).is_empty()
+    assert pairs.where(constructors.less(label, constructors.add(label, Const(1)))).is_equal(pairs.all)
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -160,25 +162,33 @@ def test_the_terms_of_a_generated_mask_are_it(block: int) -> None:
 
 
 def test_wrong_terms_are_found() -> None:
-    near, far = fold.less_equal(fold.absolute(fold.sub(Q, K)), Const(9)), fold.equal(fold.mod(Q, 5), Const(4))
-    mask = fold.disjunction(near, far)
+    near, far = (
+        constructors.less_equal(constructors.absolute(constructors.sub(Q, K)), Const(9)),
+        constructors.equal(constructors.mod(Q, 5), Const(4)),
+    )
+    mask = constructors.disjunction(near, far)
     form = normalise(mask)
     window = form[0][0]
     assert normal_form_fault(mask, form) is None
     assert normal_form_fault(mask, ((window,),)) == "the terms lose a pair"
     assert normal_form_fault(near, form) == "the terms have a pair too many"
-    late = fold.substitute(mask, {Const(9): fold.choose(fold.less(Const(10**6), K), Const(8), Const(9))})
+    late = constructors.substitute(
+        mask, {Const(9): constructors.choose(constructors.less(Const(10**6), K), Const(8), Const(9))}
+    )
     assert normal_form_fault(late, form) == "the terms have a pair too many"  # for some n, far from all samples
-    assert normal_form_fault(fold.plus(near, far), normalise(fold.plus(near, near))) is not None
+    assert normal_form_fault(constructors.plus(near, far), normalise(constructors.plus(near, near))) is not None
 
 
 def test_a_miscount_is_found() -> None:
-    near, far = fold.less_equal(fold.absolute(fold.sub(Q, K)), Const(9)), fold.equal(fold.mod(Q, 5), Const(4))
-    mask = fold.choose(fold.less(Q, K), fold.plus(near, far), far)
+    near, far = (
+        constructors.less_equal(constructors.absolute(constructors.sub(Q, K)), Const(9)),
+        constructors.equal(constructors.mod(Q, 5), Const(4)),
+    )
+    mask = constructors.choose(constructors.less(Q, K), constructors.plus(near, far), far)
     assert not miscounted(Pairs([mask]), mask)
     assert miscounted(Pairs([mask]), mask, lambda x: parts(x)[::-1])
     assert miscounted(Pairs([mask]), mask, lambda x: parts(x)[:1])
-    total = fold.plus(near, far)
+    total = constructors.plus(near, far)
     assert miscounted(Pairs([total]), total, lambda x: parts(x)[:1])
 
 
@@ -225,7 +235,7 @@ def program_fault(program: Program) -> str | None:
     found = pairs.where(FALSE)
     for kernel, segment in segments:
         sides = walked(kernel.rows, Q, pairs).intersect(walked(segment.keys, K, pairs))
-        own = sides.intersect(pairs.where(fold.conjunction(kernel.where, segment.condition)))
+        own = sides.intersect(pairs.where(constructors.conjunction(kernel.where, segment.condition)))
         if not own.is_disjoint(found):
             return "a pair is counted twice"
         found = found.union(own).coalesce()
@@ -272,7 +282,7 @@ def test_wrong_programs_are_found() -> None:
     assert of(natural_keys, summaries, summaries) == "a pair is counted twice"
     shifted = replace(summaries.keys, offset=119)
     assert of(natural_keys, replace(summaries, keys=shifted)) == "a pair too many"
-    assert of(natural_keys, replace(summaries, condition=fold.less(K, Q))) == "a pair is counted twice"
+    assert of(natural_keys, replace(summaries, condition=constructors.less(K, Q))) == "a pair is counted twice"
     neighbours = arrange(shipped()["grid_window"], Tiles(64, 64))
     (kernel,) = neighbours.kernels
     (boxes,) = kernel.segments

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnc.compiler import fold
-from attnc.compiler.arrange import arrange
-from attnc.compiler.describe import expression
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import HEAD, HEADS, Const, Expr, K, N, Q, walk
-from attnc.compiler.plan import FULL, HORIZON, PARTIAL, Bounds, Program, Tiles, View, natural
-from attnc.compiler.schedule import schedule
-from attnc.compiler.template import question
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import HEAD, HEADS, Const, Expr, K, N, Q, walk
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.printer import expression
+from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
+from attnc.compiler.plan.program import Program
+from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.schedule.periodic import question
+from attnc.compiler.schedule.segments import schedule
 
 from .affine import free
 from .affine_tiles import Walks, disagreement, fault
@@ -188,7 +190,7 @@ def test_a_fault_far_beyond_all_samples_is_found() -> None:
     """The bounds of a causal mask, for one that leaves out one pair of a great many: no sampled length shows it."""
     walks = Walks(natural(16), natural(16))
     planned = bounds(CAUSAL, walks, LENGTH)
-    far = fold.conjunction(CAUSAL, fold.not_equal(fold.sub(Q, K), Const(2**26)))
+    far = constructors.conjunction(CAUSAL, constructors.not_equal(constructors.sub(Q, K), Const(2**26)))
     assert fault(far, replace(walks, longest=2**26), *planned) is None
     found = fault(far, walks, *planned)
     assert found is not None

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.plan import Tiles
-from attnc.runtime.cpu import TILES
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.plan.orders import Tiles
+from attnc.runtime.cpp.executor import TILES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 LENGTH = 65536

@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.arrange import arrange, serves
-from attnc.compiler.candidates import Known, walks
-from attnc.compiler.cost import cost, stand_in_length
-from attnc.compiler.describe import order
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.fold import rename_tables
-from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Model
-from attnc.compiler.module import bind, load_text
-from attnc.compiler.normalise import normalise, parts
-from attnc.compiler.plan import Gathered, Kernel, Program, Segment, Tiles, covers, natural, row_cycle
+from attnc.compiler.analysis.normal_form import normalise, parts
+from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.arrange.cost import cost, stand_in_length
+from attnc.compiler.arrange.search import arrange, serves
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Model
+from attnc.compiler.ir.constructors import rename_tables
+from attnc.compiler.ir.expression import HEAD, LOGIT, Const
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bind, load_text
+from attnc.compiler.plan.orders import Gathered, Tiles, covers, natural
+from attnc.compiler.plan.printer import order
+from attnc.compiler.plan.program import Kernel, Program, Segment, row_cycle
 
 from .random_expressions import Case
 from .walked_masks import TABLES, TILES, counted, drawn_case
@@ -211,8 +213,8 @@ def test_heads_that_differ_in_numbers_only_stay_together() -> None:
 def test_heads_apart_keep_every_pair(seed: int) -> None:
     first, second = drawn_case(seed), drawn_case(seed + 1000)
     n, heads = first.extent.n, 3
-    third = fold.conjunction(*parts(second.mask))
-    chosen = fold.choose(fold.equal(HEAD, Const(1)), first.mask, third)
+    third = constructors.conjunction(*parts(second.mask))
+    chosen = constructors.choose(constructors.equal(HEAD, Const(1)), first.mask, third)
     held = (Contents(np.resize(first.contents[0].values, n)), *first.contents[1:])
     case = Case(chosen, TABLES, held, Extent(n, n, heads))
     found = arrange(_drawn(case), TILES, heads)

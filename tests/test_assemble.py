@@ -7,22 +7,24 @@ from random import Random
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.assemble import Placed, assemble
-from attnc.compiler.candidates import Known, Walk, walks
-from attnc.compiler.describe import program as described
-from attnc.compiler.ir import FALSE, TRUE, Const, Expr, K, Member, Q, Table
-from attnc.compiler.normalise import terms
-from attnc.compiler.plan import Axis, Gathered, Kernel, Segment, Sorted, Tiles, View, covers, natural
+from attnc.compiler.analysis.normal_form import terms
+from attnc.compiler.arrange.assemble import Placed, assemble
+from attnc.compiler.arrange.candidates import Known, Walk, walks
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.expression import FALSE, TRUE, Const, Expr, K, Member, Q
+from attnc.compiler.plan.orders import Axis, Gathered, Sorted, Tiles, View, covers, natural
+from attnc.compiler.plan.printer import program as described
+from attnc.compiler.plan.program import Kernel, Segment
 
 from .walked_masks import TABLES, TILES, all_tokens, counted, drawn_case, forced
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 
 
 def near(reach: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(reach))
+    return constructors.less_equal(constructors.absolute(D), Const(reach))
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -71,7 +73,7 @@ def test_each_order_has_a_token_once(count: int) -> None:
     orders = {
         order
         for seed in range(200)
-        for term in terms(fold.disjunction(*map(_bool, [drawn_case(seed).mask])))
+        for term in terms(constructors.disjunction(*map(_bool, [drawn_case(seed).mask])))
         for walk in walks(term, known, shifted=False)
         for order in (walk.rows, walk.keys)
     }
@@ -85,7 +87,7 @@ def test_each_order_has_a_token_once(count: int) -> None:
 
 
 def _bool(mask: Expr) -> Expr:
-    return fold.less(Const(0), Const(1)) if mask.type == "count" else mask
+    return constructors.less(Const(0), Const(1)) if mask.type == "count" else mask
 
 
 GLOBALS = (Table("g", "set", ()),)
@@ -98,7 +100,7 @@ def placed(condition: Expr, walk: Walk) -> Placed:
 
 
 def test_longformer_has_a_band_and_columns_for_the_rows_that_no_other_kernel_gathers() -> None:
-    mask = fold.disjunction(near(256), OF_QUERY, OF_KEY)
+    mask = constructors.disjunction(near(256), OF_QUERY, OF_KEY)
     rows, keys = natural(128), natural(64)
     found = assemble(
         [
@@ -110,20 +112,20 @@ def test_longformer_has_a_band_and_columns_for_the_rows_that_no_other_kernel_gat
         Tiles(128, 64),
         GLOBALS,
     )
-    beyond = fold.less(Const(256), fold.absolute(D))
+    beyond = constructors.less(Const(256), constructors.absolute(D))
     assert found == (
         Kernel(
             rows,
             (Segment(keys, near(256)), Segment(Gathered(OF_KEY, 16), beyond)),
             "store",
-            fold.negation(OF_QUERY),
+            constructors.negation(OF_QUERY),
         ),
         Kernel(Gathered(OF_QUERY, 16), (Segment(keys, TRUE),), "merge"),
     )
 
 
 def test_what_is_walked_alike_is_one_segment_with_the_whole_mask() -> None:
-    mask = fold.conjunction(CAUSAL, fold.disjunction(near(4), OF_KEY))
+    mask = constructors.conjunction(CAUSAL, constructors.disjunction(near(4), OF_KEY))
     walk = Walk(natural(8), natural(4))
     together = [Placed(0, term, walk) for term in terms(mask)]
     (kernel,) = assemble(together, (mask,), TILES, GLOBALS)
@@ -132,7 +134,7 @@ def test_what_is_walked_alike_is_one_segment_with_the_whole_mask() -> None:
 
 def test_without_an_order_of_all_rows_the_first_kernel_stores_nothing_kept() -> None:
     lattice = View((Axis(4, None, 8),), 1)
-    mask = fold.conjunction(CAUSAL, fold.equal(fold.mod(Q, 4), Const(1)))
+    mask = constructors.conjunction(CAUSAL, constructors.equal(constructors.mod(Q, 4), Const(1)))
     first, second = assemble([placed(mask, Walk(lattice, natural(4)))], (mask,), TILES, ())
     assert first == Kernel(natural(8), (), "store")
     assert second == Kernel(lattice, (Segment(natural(4), CAUSAL),), "merge")

@@ -13,10 +13,10 @@ import lark
 import pytest
 from lark.exceptions import UnexpectedToken
 
-from attnc.compiler.automaton import Branch, Refused, branches, tables
-from attnc.compiler.diagnostics import AttnError, Source
-from attnc.compiler.parser_tables import GRAMMAR, built
-from attnc.compiler.scan import Segment, Word, segments
+from attnc.compiler.diagnostics.diagnostic import AttnError, Source
+from attnc.compiler.syntax.lalr import Branch, Refused, branches, tables
+from attnc.compiler.syntax.lexer import Segment, Word, segments
+from attnc.compiler.syntax.make_tables import GRAMMAR, built
 
 from . import fuzz_text
 from .generate import generate

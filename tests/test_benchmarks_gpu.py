@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.describe import program as described
-from attnc.compiler.triton_kernels import function_names, kind_of
-from attnc.compiler.triton_steps import TILES
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.codegen.triton.functions import function_names, kind_of
+from attnc.compiler.codegen.triton.tuning import TILES
+from attnc.compiler.plan.printer import program as described
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import torch
 
-from attnc.runtime import blocked
+from attnc.runtime.eager import blocked
 
 from . import executors, handmade
 from .handmade import Case
 
 if TYPE_CHECKING:
-    from attnc.runtime.executors import Executor
+    from attnc.runtime.backends import Executor
 
 CASES = pytest.mark.parametrize("case", handmade.cases(), ids=lambda case: case.name)
 

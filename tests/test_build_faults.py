@@ -16,11 +16,13 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.source import KernelSource
-from attnc.runtime import build, cache, cpu, elf, executors, scratch
-from attnc.runtime.command import CommandError, run
-from attnc.runtime.launches import launches
-from attnc.runtime.settings import settings
+from attnc.compiler.codegen.source import KernelSource
+from attnc.runtime import backends
+from attnc.runtime.base import cache
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.base.counters import launches
+from attnc.runtime.cpp import build, elf, executor, scratch
+from attnc.runtime.cpp.command import CommandError, run
 
 from . import fuzz_compilers
 from .test_cpp_build import script
@@ -32,7 +34,7 @@ pytestmark = needs_compiler
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("cache")
-    cpu._entry.cache_clear()
+    executor._entry.cache_clear()
     with settings.override(cache_dir=folder, cache=True, optimisation=0, cxx=None, backend="cpp", interpret=False):
         yield
 
@@ -97,7 +99,7 @@ def test_a_kept_library_that_is_damaged_is_built_anew_once(length: int) -> None:
     sound = entry.read_bytes()[cache.HEADER :]
     cache.renew(entry.name, lambda: sound[:length])
     assert cache.get(entry.name, bytes) == sound[:length]
-    cpu._entry.cache_clear()
+    executor._entry.cache_clear()
     _attend("p")
     assert cache.get(entry.name, bytes) == sound
 
@@ -109,8 +111,8 @@ def test_a_library_that_cannot_be_loaded_here_is_not_kept(monkeypatch: pytest.Mo
         asked.append(content)
         raise OSError("not here")
 
-    monkeypatch.setattr(cpu, "load", refuse)
-    cpu._entry.cache_clear()
+    monkeypatch.setattr(executor, "load", refuse)
+    executor._entry.cache_clear()
     with pytest.raises(build.BuildError, match="cannot be loaded: not here"):
         _attend("p")
     assert len(asked) == 1
@@ -126,8 +128,8 @@ exec "{cxx}" "$@" """
 def test_a_kernel_that_is_refused_runs_blocked_and_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "_warned", set())
-    monkeypatch.setattr(executors, "_cpp_or_blocked", executors.CppOrBlocked())
+    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(backends, "_cpp_or_blocked", backends.CppOrBlocked())
     log = tmp_path / "log"
     picky = script(tmp_path, "picky", FAILS_FOR_ONE.format(log=log, cxx=shutil.which("c++")))
     with settings.override(backend="auto", cxx=str(picky)):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from attnc.runtime import cache
-from attnc.runtime.settings import settings
+from attnc.runtime.base import cache
+from attnc.runtime.base.configuration import settings
 
 KEY = hashlib.sha256(b"one").hexdigest()
 OTHER = hashlib.sha256(b"another").hexdigest()

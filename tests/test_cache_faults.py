@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from attnc.runtime import cache
-from attnc.runtime.settings import settings
+from attnc.runtime.base import cache
+from attnc.runtime.base.configuration import settings
 
 KEY = "0123456789abcdef" * 4
 PAYLOAD = b"kernel" * 100

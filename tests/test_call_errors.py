@@ -18,8 +18,8 @@ import pytest
 import torch
 
 import attnc
-from attnc.runtime.faults import ELSEWHERE
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.call.errors import ELSEWHERE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "call_errors"

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import attnc
-from attnc.compiler.catalogue import CATALOGUE, PAGES, page
-from attnc.compiler.diagnostics import AttnError, Diagnostic, Edit, edited, render
-from attnc.compiler.module import bind, load_file, load_text
-from attnc.compiler.scan import RESERVED
+from attnc.compiler.diagnostics.catalogue import CATALOGUE, PAGES, page
+from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, edited, render
+from attnc.compiler.modules.loader import bind, load_file, load_text
+from attnc.compiler.syntax.lexer import RESERVED
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "errors"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.catalogue import CATALOGUE
-from attnc.compiler.claims import run_test
-from attnc.compiler.diagnostics import AttnError, Diagnostic
-from attnc.compiler.module import bound_tests, load_text
+from attnc.compiler.diagnostics.catalogue import CATALOGUE
+from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic
+from attnc.compiler.modules.loader import bound_tests, load_text
+from attnc.compiler.verify.claims import run_test
 
 ROOT = Path(__file__).parents[1]
 *BLOCKS, FACTS = (ROOT / "tests/language/sentences.txt").read_text(encoding="utf-8").rstrip("\n").split("\n---\n")

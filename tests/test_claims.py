@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from attnc.compiler.claims import EVERY_LENGTH, Outcome, picture, picture_lines, run_test, set_text
-from attnc.compiler.diagnostics import AttnError
-from attnc.compiler.module import bound_tests, load_text
+from attnc.compiler.diagnostics.diagnostic import AttnError
+from attnc.compiler.modules.loader import bound_tests, load_text
+from attnc.compiler.verify.claims import EVERY_LENGTH, Outcome, picture, picture_lines, run_test, set_text
 
 from .fuzz_masks import MODULES, bound
 from .generate import generate

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attnc import cli
+from attnc.cli import main
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
@@ -34,7 +34,7 @@ class Ended:
     """How one command ended: exit code, stdout, stderr."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
-        self.code = cli.run(list(arguments))
+        self.code = main.run(list(arguments))
         self.out, self.err = capsys.readouterr()
 
 
@@ -118,7 +118,7 @@ def test_a_fault_of_ours_says_so_and_where(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("attnc.compiler.driver.schedule", broken)
+    monkeypatch.setattr("attnc.compiler.pipeline.schedule", broken)
     ended = Ended(capsys, "show", "causal", "--stage", "schedule")
     assert ended.code == 3
     assert "bug in attnc, stage schedule" in ended.err
@@ -158,7 +158,7 @@ def test_show_reaches_layers_and_heads_of_a_model(capsys: pytest.CaptureFixture[
     assert Ended(capsys, "show", "longformer:longformer_base_4096", "--head", "99").code == 2
 
 
-@pytest.mark.parametrize("stage", list(cli.STAGES))
+@pytest.mark.parametrize("stage", list(main.STAGES))
 def test_every_stage_can_be_shown(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
     ended = Ended(capsys, "show", "window", "--set", "size=8", "--stage", stage)
     assert ended.code == 0, ended.err
@@ -172,7 +172,7 @@ def test_the_schedule_names_the_tiles(capsys: pytest.CaptureFixture[str]) -> Non
     assert ended.out.endswith("6 full tiles, 4 partial; 160.0 keys for each query\n")
 
 
-@pytest.mark.parametrize("target", cli.TARGETS)
+@pytest.mark.parametrize("target", main.TARGETS)
 def test_source_is_that_of_the_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     ended = Ended(capsys, "show", "window", "--set", "size=8", "--stage", "source", "--target", target)
     assert ended.code == 0, ended.err
@@ -211,7 +211,7 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_long_tests_say_where_they_are(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attnc.ticker.AFTER", 0.0)
+    monkeypatch.setattr("attnc.cli.progress.AFTER", 0.0)
     monkeypatch.setenv("TERM", "xterm")
     quiet = Ended(capsys, "test", "local.attn")
     assert quiet.err == ""
@@ -250,10 +250,10 @@ def test_run_checks_and_measures(more: list[str], capsys: pytest.CaptureFixture[
 
 
 def test_run_notices_a_wrong_result(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from attnc import measure
+    from attnc.inspection import measurement
 
-    attend = measure._attend
-    monkeypatch.setattr(measure, "_attend", lambda *arguments: attend(*arguments) * 1.001)
+    attend = measurement._attend
+    monkeypatch.setattr(measurement, "_attend", lambda *arguments: attend(*arguments) * 1.001)
     ended = Ended(capsys, "run", "causal", "--n", "64", "--head-dim", "16")
     assert ended.code == 3
     assert "WRONG" in ended.out
@@ -314,7 +314,8 @@ def test_reading_a_text_takes_no_numbers(arguments: list[str], folder: Path) -> 
 
 
 def test_the_tiles_are_those_of_the_executors() -> None:
-    from attnc.runtime import cpu, gpu
-    from attnc.show import TILES
+    from attnc.inspection.launch_view import TILES
+    from attnc.runtime.cpp import executor
+    from attnc.runtime.triton import executor
 
-    assert TILES == {"cpu": cpu.TILES, "gpu": gpu.TILES}
+    assert TILES == {"cpu": executor.TILES, "gpu": executor.TILES}

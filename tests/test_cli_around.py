@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from attnc import cli
-from attnc.compiler.stages import STAGES
-from attnc.runtime import cache
-from attnc.runtime.settings import Settings
-from attnc.upkeep import size
+from attnc.cli import main
+from attnc.cli.status import size
+from attnc.compiler.pipeline import STAGES
+from attnc.runtime.base import cache
+from attnc.runtime.base.configuration import Settings
 
 ROOT = Path(__file__).parents[1]
 TEXT = """\
@@ -27,7 +27,7 @@ test local at n = 4 { row 0 == {0..2} }
 
 def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of one command."""
-    code = cli.run(list(arguments))
+    code = main.run(list(arguments))
     return code, *capsys.readouterr()
 
 
@@ -157,7 +157,7 @@ def test_sizes_for_people(count: int, words: str) -> None:
     assert words in size(count)
 
 
-@pytest.mark.parametrize("shell", cli.SHELLS)
+@pytest.mark.parametrize("shell", main.SHELLS)
 def test_a_shell_can_read_its_completion(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ended(capfd, "completion", shell)
     assert code == 0

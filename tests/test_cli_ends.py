@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc import cli
+from attnc.cli import main
 
 FAULT, WRONG_USE = 1, 2
 HEADS = "pattern a = causal and head < 1\nattention b(slope: float[head]) { mask = causal  score = s + slope[head] }\n"
@@ -60,7 +60,7 @@ def test_one_line_and_the_right_code(
 ) -> None:  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    ended = cli.run(arguments)
+    ended = main.run(arguments)
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if "was not given" not in line and line != "first call"]
     assert (ended, out, len(lines)) == (code, "", 1), err
@@ -74,7 +74,7 @@ def test_a_compiler_that_refuses_is_no_bug_of_ours(
 ) -> None:
     for name, value in {"ATTNC_BACKEND": "cpp", "ATTNC_CXX": "c++ -Dinline=foo", "ATTNC_CACHE": "0"}.items():
         monkeypatch.setenv(name, value)
-    assert cli.run(RUN) == FAULT
+    assert main.run(RUN) == FAULT
     err = capsys.readouterr().err
     assert "-Dinline=foo" in err
     assert "bug in attnc" not in err
@@ -87,8 +87,8 @@ def test_a_call_that_breaks_inside_is_still_ours(
     def broken(*_: object) -> None:
         raise ValueError("nobody thought of this")
 
-    monkeypatch.setattr("attnc.measure._attend", broken)
-    assert cli.run(RUN) == 3
+    monkeypatch.setattr("attnc.inspection.measurement._attend", broken)
+    assert main.run(RUN) == 3
     assert "bug in attnc" in capsys.readouterr().err
 
 
@@ -98,8 +98,8 @@ def test_memory_that_is_not_there_is_no_bug(
     def large(*_: object) -> None:
         raise MemoryError("Unable to allocate 8.00 TiB")
 
-    monkeypatch.setattr("attnc.show.look", large)
-    assert cli.run(["show", "causal", "--n", "8"]) == FAULT
+    monkeypatch.setattr("attnc.cli.show.look", large)
+    assert main.run(["show", "causal", "--n", "8"]) == FAULT
     assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 8.00 TiB\n"
 
 
@@ -108,7 +108,7 @@ def test_a_table_that_does_not_fit_the_call_is_a_fault_of_the_input(
 ) -> None:
     monkeypatch.setenv("ATTNC_BACKEND", "blocked")
     (folder / "far.attn").write_text("pattern far(t: int[4]) = t[q] <= k\n")
-    assert cli.run(["run", "far.attn", "--n", "32", "--set", "t=[1, 2, 3, 4]"]) == FAULT
+    assert main.run(["run", "far.attn", "--n", "32", "--set", "t=[1, 2, 3, 4]"]) == FAULT
     err = capsys.readouterr().err
     assert "can be 0 to 31, expected 0 to 3" in err
     assert "Traceback" not in err
@@ -117,11 +117,11 @@ def test_a_table_that_does_not_fit_the_call_is_a_fault_of_the_input(
 def test_building_is_spoken_of_only_where_something_was_built(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnc.runtime import cpu
+    from attnc.runtime.cpp import executor
 
     def told() -> bool:
-        cpu._entry.cache_clear()  # as in another process
-        assert cli.run(["run", "causal", "--n", "16", "--head-dim", "8"]) == 0
+        executor._entry.cache_clear()  # as in another process
+        assert main.run(["run", "causal", "--n", "16", "--head-dim", "8"]) == 0
         return "building included" in capsys.readouterr().out
 
     monkeypatch.setenv("ATTNC_CACHE_DIR", str(tmp_path / "kept"))
@@ -135,7 +135,7 @@ def test_building_is_spoken_of_only_where_something_was_built(
 def test_triton_counts_what_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     triton = pytest.importorskip("triton")
 
-    from attnc.runtime.built import built, listen_to_triton
+    from attnc.runtime.base.build_count import built, listen_to_triton
 
     monkeypatch.setattr(triton.knobs.compilation, "listener", None)
     listen_to_triton()
@@ -150,7 +150,7 @@ def test_one_file_has_one_summary(files: int, summaries: int, folder: Path, caps
     names = [f"{number}.attn" for number in range(files)]
     for name in names:
         (folder / name).write_text("test causal at n = 2 { pairs == 3 }\n")
-    assert cli.run(["test", *names]) == 0
+    assert main.run(["test", *names]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == f"{files} passed, 0 failed, 0 undecided"
     assert len([line for line in out if "passed" in line]) == summaries

@@ -11,10 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnc import cli
-from attnc.draw import FULL_TILE, INK, PARTIAL_TILE, PLAIN, TINTS, Picture, Tile, Visits, blocks, painted, tile_counts
-from attnc.grid import LARGEST, SMALLEST, Grid, Panel, Row, grid_blocks, grid_image, grid_svg, panel_side
-from attnc.overview import ranges
+from attnc.cli import main
+from attnc.pictures.grid import LARGEST, SMALLEST, Grid, Panel, Row, grid_blocks, grid_image, grid_svg, panel_side
+from attnc.pictures.model_overview import ranges
+from attnc.pictures.picture import (
+    FULL_TILE,
+    INK,
+    PARTIAL_TILE,
+    PLAIN,
+    TINTS,
+    Picture,
+    Tile,
+    Visits,
+    blocks,
+    painted,
+    tile_counts,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 COLOUR = re.compile(r"\x1b\[\d+m")
@@ -42,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ended(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of one command."""
-    code = cli.run(list(arguments))
+    code = main.run(list(arguments))
     return code, *capsys.readouterr()
 
 
@@ -83,7 +95,7 @@ def test_colours_on_a_terminal_only(
 ) -> None:
     _, plain, _ = ended(capsys, "show", "causal", "--n", "256")
     assert "\x1b" not in plain
-    monkeypatch.setattr(cli, "_coloured_output", lambda: True)
+    monkeypatch.setattr(main, "_coloured_output", lambda: True)
     code, tinted, err = ended(capsys, "show", "causal", "--n", "256")
     assert (code, err) == (0, "")
     assert set(TINTS[1:]) <= set(COLOUR.findall(tinted))
@@ -142,7 +154,7 @@ def test_a_model_is_drawn_whole(ending: str, folder: Path, capsys: pytest.Captur
 def test_long_work_says_where_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "LONG", 8)
+    monkeypatch.setattr(main, "LONG", 8)
     _, _, err = ended(capsys, "show", "six.attn:six", "--n", "8", "--set", "g={0}")
     assert err.splitlines() == ["layers 0..2", "layer 3", "layers 4..5"]
     assert ended(capsys, "show", "causal", "--n", "8")[2] == "causal, head 0: mask\n"
@@ -204,7 +216,7 @@ def test_an_order_of_its_own_is_coloured_in_the_mask_as_it_stands(
 ) -> None:
     (folder / "dilated.attn").write_text("pattern dilated = abs(q - k) <= 512 and (q - k) % 4 == 0\n")
     _, plain, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
-    monkeypatch.setattr(cli, "_coloured_output", lambda: True)
+    monkeypatch.setattr(main, "_coloured_output", lambda: True)
     _, tinted, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
     assert set(TINTS[1:]) <= set(COLOUR.findall(tinted))
     *rows, counts = COLOUR.sub("", tinted).splitlines()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.runtime.comparisons import _derive
+from attnc.runtime.call.comparisons import _derive
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SIGNS: dict[str, Callable[[object, object], bool]] = {

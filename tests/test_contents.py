@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler.contents import ContentsError, from_literal, literal_contents
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import Dimension, Literal_, Table
-from attnc.compiler.samples import KINDS, contents_of
+from attnc.compiler.ir.attention import Dimension, Literal_, Table
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.oracle.literal_tables import ContentsError, from_literal, literal_contents
+from attnc.compiler.verify.samples import KINDS, contents_of
 
 EXTENT = Extent(4, 2, 3)
 TOKEN, QUERY, HEAD = Dimension("token"), Dimension("query"), Dimension("head")

@@ -6,26 +6,28 @@ from random import Random
 
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.candidates import Known, Walk, walks
-from attnc.compiler.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Member, Q, Table, walk
-from attnc.compiler.normalise import normalise
-from attnc.compiler.plan import Gathered, Kernel, Program, Segment, Tiles, natural
-from attnc.compiler.schedule import schedule
-from attnc.compiler.settle import settled
+from attnc.compiler.analysis.normal_form import normalise
+from attnc.compiler.arrange.candidates import Known, Walk, walks
+from attnc.compiler.arrange.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
+from attnc.compiler.arrange.simplify import settled
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Member, Q, walk
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.plan.orders import Gathered, Tiles, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.schedule.statistics import totals
 
 from .walked_masks import drawn_case
 
 TILES = Tiles(16, 8, 4)
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 
 
 def near(reach: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(reach))
+    return constructors.less_equal(constructors.absolute(D), Const(reach))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -68,7 +70,7 @@ def test_what_a_set_holds_is_unknown_and_what_is_gathered_is_little() -> None:
 
 def test_drawn_blocks_are_told_from_their_number() -> None:
     tables = (Table("r", "int", (Dimension("free", name="row"),)),)
-    column = fold.equal(fold.floordiv(K, 8), Entry("0", (fold.floordiv(Q, 8),), "int"))
+    column = constructors.equal(constructors.floordiv(K, 8), Entry("0", (constructors.floordiv(Q, 8),), "int"))
     fine, coarse = (counted(Segment(natural(8), column), natural(rows), 480, tables).area for rows in (8, 16))
     assert fine == pytest.approx(8, abs=0.5)  # one block for each row block
     assert coarse == pytest.approx(16, rel=0.15)  # two, where they differ
@@ -78,9 +80,9 @@ def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
     def price(*kernels: Kernel) -> float:
         return cost(kernels, 480, TILES, ())
 
-    full = Kernel(natural(16), (Segment(natural(8), fold.less(K, Const(10**6))),), "store")
-    odd = Kernel(natural(16), (Segment(natural(8), fold.equal(fold.mod(D, 2), Const(0))),), "store")
-    few = Kernel(natural(16), (Segment(Gathered(fold.less(K, Const(4)), 4), CAUSAL),), "store")
+    full = Kernel(natural(16), (Segment(natural(8), constructors.less(K, Const(10**6))),), "store")
+    odd = Kernel(natural(16), (Segment(natural(8), constructors.equal(constructors.mod(D, 2), Const(0))),), "store")
+    few = Kernel(natural(16), (Segment(Gathered(constructors.less(K, Const(4)), 4), CAUSAL),), "store")
     small = Kernel(natural(8), full.segments, "store")
     assert price(odd) > price(full)
     assert price(small) > price(full)
@@ -95,7 +97,7 @@ def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
         (near(10**5), 2**17),
         (near(2**12), LONGEST * TILES.key),
         (near(10**9), LONGEST_OF_ALL * TILES.key),
-        (fold.equal(fold.mod(D, 64), Const(0)), 4 * 64 * TILES.query),
+        (constructors.equal(constructors.mod(D, 64), Const(0)), 4 * 64 * TILES.query),
     ],
 )
 def test_the_stand_in_length_follows_the_constants(mask: Expr, n: int) -> None:

@@ -7,11 +7,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from attnc.compiler.counts import totals, visited
-from attnc.compiler.execute import mask
-from attnc.compiler.pairs import pairs
-from attnc.compiler.plan import FULL, HORIZON, PARTIAL, Bounds, Runs, TileCount
-from attnc.compiler.visits import Slot, visits
+from attnc.compiler.plan.orders import FULL, PARTIAL, TileCount
+from attnc.compiler.plan.schedule import HORIZON, Bounds, Runs
+from attnc.compiler.schedule.statistics import pairs, totals, visited
+from attnc.compiler.schedule.tile_visits import Slot, visits
+from attnc.compiler.verify.schedule_interpreter import mask
 
 from . import handmade
 from .brute import brute_schedule

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold as f
-from attnc.compiler.ir import Const, K, Q
-from attnc.runtime import cpu
-from attnc.runtime.launch import Launch
-from attnc.runtime.launches import launches
-from attnc.runtime.settings import settings
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.expression import Const, K, Q
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.base.counters import launches
+from attnc.runtime.base.launch import Launch
+from attnc.runtime.cpp import executor
 
 from .cpp_dense import Pattern, Result, Shape, attention, launch
 from .cpp_patterns import PATTERNS, random_tables
@@ -46,8 +46,8 @@ def inputs(
 
 
 def run(call: Launch, grads: list[Tensor]) -> Result:
-    out, lse = cpu.forward(call)
-    found = cpu.backward(call, out, lse, grads[0].to(call.q.dtype), grads[1].to(call.compute_dtype))
+    out, lse = executor.forward(call)
+    found = executor.backward(call, out, lse, grads[0].to(call.q.dtype), grads[1].to(call.compute_dtype))
     names = [table.name for table in call.program.tables]
     tables = {name: x for name, x in zip(names, found.tables, strict=True) if x is not None}
     return Result(out, lse, found.q, found.k, found.v, tables)
@@ -226,7 +226,7 @@ def test_large_logits(size: float) -> None:
     scale = torch.ones(1)
     call = launch(PATTERNS["causal"], shape, qkv, {}, scale)
     expected = attention(PATTERNS["causal"], shape, qkv, {}, scale, grads)
-    out, lse = cpu.forward(call)
+    out, lse = executor.forward(call)
     close(out, expected.out, 1e-5, "out")
     close(lse, expected.lse, 1e-6, "lse")
 
@@ -251,7 +251,7 @@ def test_little_room_for_private_sums(room: int, monkeypatch: pytest.MonkeyPatch
     tables = random_tables(pattern, shape)
     call = launch(pattern, shape, qkv, tables, scale)
     whole = run(call, grads)
-    monkeypatch.setattr(cpu, "ROOM", room)
+    monkeypatch.setattr(executor, "ROOM", room)
     part = run(call, grads)
     assert all(torch.equal(getattr(whole, x), getattr(part, x)) for x in ("q", "k", "v"))
     assert torch.equal(whole.tables["slope"], part.tables["slope"])

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold as f
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import TRUE, Const, Expr, K, Q
-from attnc.compiler.plan import Axis, Box, Kernel, Order, Program, View, cycle, natural
-from attnc.runtime import cpu
-from attnc.runtime.launch import Launch
-from attnc.runtime.settings import settings
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.expression import TRUE, Const, Expr, K, Q
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.plan.orders import Axis, Box, Order, View, cycle, natural
+from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.schedule.statistics import totals
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.base.launch import Launch
+from attnc.runtime.cpp import executor
 
 from .cpp_dense import Grid, Pattern, Shape, attention, counts, launch, named
 from .cpp_patterns import PATTERNS, random_tables
@@ -220,8 +221,8 @@ def test_a_neighbourhood_of_13_by_13() -> None:
 def test_no_more_is_visited_than_the_area_says() -> None:
     pattern = around(Pattern(TRUE, lambda g, _: g.q >= 0), AROUND)
     call = neighbours(AROUND, pattern)
-    found, walked = cpu.columns(call), walk(call)
+    found, walked = executor.columns(call), walk(call)
     assert round(totals(call.program, call.schedule, Extent(1600, 1600, 2)).area * 2 * 1600) == walked.lanes
     kept = int(counts(pattern, SQUARE, {}).sum())
     assert kept <= found.multiplied <= found.visited == walked.pairs <= walked.lanes
-    assert found.visited < cpu.columns(neighbours(WIDE, pattern)).visited
+    assert found.visited < executor.columns(neighbours(WIDE, pattern)).visited

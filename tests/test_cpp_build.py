@@ -12,13 +12,14 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.fold import rename_tables
-from attnc.compiler.plan import Program
-from attnc.compiler.render_cpp import CppVariant, Element, Pass, render_cpp
-from attnc.compiler.source import KernelSource
-from attnc.compiler.structure import lift
-from attnc.runtime import build, cache, cpu
-from attnc.runtime.settings import settings
+from attnc.compiler.codegen.cpp.render import CppVariant, Element, Pass, render_cpp
+from attnc.compiler.codegen.lift import lift
+from attnc.compiler.codegen.source import KernelSource
+from attnc.compiler.ir.constructors import rename_tables
+from attnc.compiler.plan.program import Program
+from attnc.runtime.base import cache
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.cpp import build, executor
 
 from .cpp_dense import Shape, launch, natural_program
 from .cpp_patterns import PATTERNS
@@ -146,7 +147,7 @@ def test_cxx_is_honoured_with_its_arguments(tmp_path: Path) -> None:
 def run_once() -> torch.Tensor:
     shape = Shape(40, 40, heads=2, kv_heads=2)
     qkv = [torch.randn(1, 2, 40, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
-    return cpu.forward(launch(PATTERNS["causal"], shape, qkv, {}, torch.ones(2)))[0]
+    return executor.forward(launch(PATTERNS["causal"], shape, qkv, {}, torch.ones(2)))[0]
 
 
 WITHOUT_OPENMP = """for word in "$@"; do case "$word" in -fopenmp*) echo "unknown option $word" >&2; exit 1;; esac; done
@@ -171,7 +172,9 @@ def test_a_compiler_without_openmp_builds_for_one_thread(
             warnings.simplefilter("error")
             shape = Shape(40, 40, heads=2, kv_heads=2)
             qkv = [torch.zeros(1, 2, 40, 8)] * 3
-            cpu.forward(launch(PATTERNS["window"], shape, qkv, {}, torch.ones(2)))  # another kernel, no other warning
+            executor.forward(
+                launch(PATTERNS["window"], shape, qkv, {}, torch.ones(2))
+            )  # another kernel, no other warning
 
 
 def test_a_kernel_that_does_not_compile() -> None:
@@ -195,7 +198,7 @@ def test_what_is_no_library_is_refused() -> None:
 
 
 def test_no_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_entry", lambda *_: lambda _: 1)
+    monkeypatch.setattr(executor, "_entry", lambda *_: lambda _: 1)
     with pytest.raises(MemoryError, match="forward"):
         run_once()
 
@@ -204,7 +207,7 @@ def test_twelve_layers_with_twelve_windows_are_two_entries_on_disk() -> None:
     """Windows, and the tokens that are global, are arguments of one forward and one backward kernel."""
     module = attnc.load("longformer")
     q = torch.randn(1, 2, 80, 8, requires_grad=True)
-    cpu._entry.cache_clear()
+    executor._entry.cache_clear()
     for layer in range(12):
         attend, g = module.longformer(size=2 * layer + 8), torch.tensor([0, layer])
         out = attend(q, q, q, g=g)

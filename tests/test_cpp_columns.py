@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Extent
-from attnc.compiler.visits import Slot, Walked, visits
-from attnc.runtime import cpu
-from attnc.runtime.call import Call
-from attnc.runtime.launch import Launch
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.schedule.statistics import totals
+from attnc.compiler.schedule.tile_visits import Slot, Walked, visits
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.base.launch import Launch
+from attnc.runtime.call.checks import Call
+from attnc.runtime.cpp import executor
 from attnc.runtime.planning import launch_of
-from attnc.runtime.settings import settings
 
 from .cpp_dense import Shape, launch
 from .cpp_patterns import PATTERNS
@@ -93,8 +93,8 @@ def test_no_more_is_multiplied_than_the_area_says(name: str) -> None:
     attend = MODULE[name]()
     q, k, v = (torch.zeros(1, 1, N, 4) for _ in range(3))
     tables = TABLES.get(name, {})
-    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), cpu)
-    found = cpu.columns(call)
+    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), executor)
+    found = executor.columns(call)
     walked = walk(call)
     assert round(totals(call.program, call.schedule, Extent(N, N)).area * N) == walked.lanes
     assert int(attend.mask(N, **tables).sum()) <= found.multiplied <= found.visited == walked.pairs <= walked.lanes
@@ -105,8 +105,8 @@ def test_pairs_of_natural_tiles(name: str) -> None:
     """Full tiles are multiplied whole; every head and batch entry counts for itself."""
     shape = Shape(m=70, n=90, batch=2, heads=2, kv_heads=1, head_dim=4, value_dim=4, starts=(3,))
     call = launch(PATTERNS[name], shape, normal(shape), {}, torch.ones(2))
-    found = cpu.columns(call)
+    found = executor.columns(call)
     assert found.visited == walk(call).pairs
     assert found.multiplied == found.visited if name == "full" else found.multiplied < found.visited
     half = replace(call, q=call.q[:1], k=call.k[:1], v=call.v[:1])
-    assert cpu.columns(half) == tuple(x // 2 for x in found)
+    assert executor.columns(half) == tuple(x // 2 for x in found)

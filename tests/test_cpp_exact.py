@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold as f
-from attnc.compiler.ir import HEAD, Const, K, Q
-from attnc.runtime import cpu
-from attnc.runtime.launch import Gradients, Launch
-from attnc.runtime.settings import settings
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.expression import HEAD, Const, K, Q
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.base.launch import Gradients, Launch
+from attnc.runtime.cpp import executor
 
 from .cpp_dense import Pattern, Shape, counts, launch
 from .cpp_patterns import PATTERNS, random_tables
@@ -33,12 +33,12 @@ def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def support(pattern: Pattern, shape: Shape, call: Launch, count: Tensor) -> None:
     """With q = 0 every kept pair weighs count / total, so that outputs times totals are known exactly."""
     total = count.sum(-1, keepdim=True).double()
-    out, lse = cpu.forward(call)
+    out, lse = executor.forward(call)
     exact = count.double() @ call.v.double()
     assert torch.equal((out.double() * total).round(), exact)
     assert torch.equal(lse.double().exp().round(), total[..., 0])
     grad_out = torch.randint(0, 2, out.shape, generator=torch.Generator().manual_seed(3)).float()
-    found = cpu.backward(call, out, lse, grad_out, None)
+    found = executor.backward(call, out, lse, grad_out, None)
     share = torch.where(total > 0, count.double() / total.clamp(min=1), 0.0)
     expected = share.transpose(-1, -2) @ grad_out.double()
     # One key more or less moves a sum by at least 1 / total.
@@ -97,8 +97,8 @@ def normal(shape: Shape, seed: int = 0) -> list[Tensor]:
 
 
 def everything(call: Launch, grad_out: Tensor) -> list[Tensor]:
-    out, lse = cpu.forward(call)
-    found = cpu.backward(call, out, lse, grad_out, torch.ones_like(lse))
+    out, lse = executor.forward(call)
+    found = executor.backward(call, out, lse, grad_out, torch.ones_like(lse))
     return [out, lse, found.q, found.k, found.v, *(x for x in found.tables if x is not None)]
 
 
@@ -178,7 +178,7 @@ def test_logits_of_minus_infinity_weigh_nothing() -> None:
     assert all(x.isfinite().all() for x in grads)
     narrow = f.conjunction(f.less_equal(f.sub(Q, K), Const(6)), f.less_equal(Const(4), f.sub(Q, K)))
     other = launch(Pattern(narrow, lambda g, _: (g.q - g.k <= 6) & (g.q - g.k >= 4)), shape, qkv, {}, torch.ones(1))
-    assert torch.allclose(out, cpu.forward(other)[0], atol=1e-6)
+    assert torch.allclose(out, executor.forward(other)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["global tokens", "bias of each pair", "sink of each row, and a score"])
@@ -193,8 +193,8 @@ def test_gradients_come_in_the_inputs_forms() -> None:
     pattern, shape = PATTERNS["alibi"], replace(SHAPE, starts=(0,))
     qkv = [x.bfloat16() for x in normal(shape)]
     call = launch(pattern, shape, qkv, random_tables(pattern, shape), torch.ones(2))
-    out, lse = cpu.forward(call)
-    found = cpu.backward(call, out, lse, torch.ones_like(out), None)
+    out, lse = executor.forward(call)
+    found = executor.backward(call, out, lse, torch.ones_like(out), None)
     assert isinstance(found, Gradients)
     assert (out.dtype, lse.dtype) == (torch.bfloat16, torch.float32)
     assert [x.dtype for x in (found.q, found.k, found.v)] == [torch.bfloat16] * 3

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attnc.compiler import fold as f
-from attnc.compiler.ir import FALSE, HEAD, TRUE, Const, Expr, K, Q
-from attnc.compiler.plan import Axis, Gathered, Kernel, Order, Program, Segment, Sorted, View, natural
-from attnc.runtime import cpu
-from attnc.runtime.settings import settings
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.expression import FALSE, HEAD, TRUE, Const, Expr, K, Q
+from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.cpp import executor
 
 from . import executors, handmade
 from .cpp_dense import Pattern, Shape, attention, launch, named
@@ -117,7 +118,7 @@ def check(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_programs_made_by_hand(name: str, dtype: torch.dtype) -> None:
     executors.check(
-        cpu, CASES[name], executors.launch_of(CASES[name], dtype=dtype), 1e-11 if dtype == torch.float64 else 3e-5
+        executor, CASES[name], executors.launch_of(CASES[name], dtype=dtype), 1e-11 if dtype == torch.float64 else 3e-5
     )
 
 
@@ -252,5 +253,5 @@ def test_programs_that_differ_in_numbers_and_heads_share_one_source() -> None:
     other = tuple(replace(kernel, heads=heads) for kernel, heads in
                   zip(calls[0].program.kernels, ((3, 1), (0, 2)), strict=True))  # fmt: skip
     programs = [calls[0].program, calls[1].program, replace(calls[0].program, kernels=other)]
-    variant = cpu.source_variant("backward", calls[0])
-    assert len({cpu.render_cpp(cpu.lift(program).program, variant).text for program in programs}) == 1
+    variant = executor.source_variant("backward", calls[0])
+    assert len({executor.render_cpp(executor.lift(program).program, variant).text for program in programs}) == 1

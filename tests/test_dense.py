@@ -14,17 +14,18 @@ import torch
 from click.testing import CliRunner
 
 import attnc
-from attnc.claim import judge, named_checks
-from attnc.cli import commands
-from attnc.compiler import dense
-from attnc.compiler import fold as f
-from attnc.compiler.claims import run_test
-from attnc.compiler.dense import Alike, blocks, read_through
-from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, evaluate, interpret
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import Dimension, Entry, Expr, K, Member, N, Q, Table
-from attnc.compiler.module import bound_tests, load_text
-from attnc.compiler.outside import OutOfTableError
+from attnc.cli.main import commands
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bound_tests, load_text
+from attnc.compiler.oracle import dense
+from attnc.compiler.oracle.dense import Alike, blocks, read_through
+from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
+from attnc.compiler.oracle.out_of_table import OutOfTableError
+from attnc.compiler.verify.claims import run_test
+from attnc.inspection.claims import judge, named_checks
 
 from .fuzz_masks import bound
 from .fuzz_programs import generate_any

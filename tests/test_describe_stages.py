@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnc.compiler import describe
-from attnc.compiler.arrange import arrange
-from attnc.compiler.describe_stages import schedule as described
-from attnc.compiler.describe_stages import terms as described_terms
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import Attention, Model
-from attnc.compiler.module import bind, load_text
-from attnc.compiler.normalise import normalise
-from attnc.compiler.plan import Axis, Tiles, View
-from attnc.compiler.schedule import schedule
+from attnc.compiler.analysis.normal_form import normalise
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.dump import schedule as described
+from attnc.compiler.dump import terms as described_terms
+from attnc.compiler.ir import printer
+from attnc.compiler.ir.attention import Attention, Model
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bind, load_text
+from attnc.compiler.plan.orders import Axis, Tiles, View
+from attnc.compiler.schedule.segments import schedule
 
 N, TILES = 4096, Tiles(64, 64)
 
@@ -152,11 +152,11 @@ GRID_APART = "grid 64 wide, every 4 lines and 2 columns, in 8×8"
     ],
 )
 def test_orders_have_names(view: View, text: str) -> None:
-    assert describe.order(view) == text
+    assert printer.order(view) == text
 
 
 def test_a_sum_with_a_negative_number_is_a_difference() -> None:
-    assert describe.expression(attention("q + k - 3 < n - 1").mask) == "q + k - 3 < n - 1"
+    assert printer.expression(attention("q + k - 3 < n - 1").mask) == "q + k - 3 < n - 1"
 
 
 def test_the_page_on_the_compiler_names_the_orders_that_patterns_get() -> None:
@@ -166,5 +166,5 @@ def test_the_page_on_the_compiler_names_the_orders_that_patterns_get() -> None:
     named = [pair for row in rows for pair in zip(*(re.findall(r"`([^`]*)`", cell) for cell in row), strict=True)]
     assert len(named) > 7
     for order, mask in named:
-        found = describe.program(arrange(attention(mask, "(g: tokens, rank: order[token])"), TILES))
+        found = printer.program(arrange(attention(mask, "(g: tokens, rank: order[token])"), TILES))
         assert order.removesuffix("…") in found, (order, mask, found)

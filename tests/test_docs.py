@@ -12,11 +12,11 @@ from pathlib import Path
 import lark
 import pytest
 
-from attnc.compiler import limits
-from attnc.compiler.claims import run_test
-from attnc.compiler.diagnostics import AttnError
-from attnc.compiler.module import Module, bound_tests, load_file, load_shipped
-from attnc.compiler.scan import STARTERS
+from attnc.compiler.diagnostics import limits
+from attnc.compiler.diagnostics.diagnostic import AttnError
+from attnc.compiler.modules.loader import Module, bound_tests, load_file, load_shipped
+from attnc.compiler.syntax.lexer import STARTERS
+from attnc.compiler.verify.claims import run_test
 
 from . import pages
 

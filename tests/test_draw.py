@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnc.compiler import fold
-from attnc.compiler.arrange import arrange
-from attnc.compiler.evaluate import evaluate
-from attnc.compiler.execute import mask
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import DEFAULT_SCALE, HEAD, LOGIT, Attention, Const, Dimension, Entry, Expr, K, Q, Table
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Tiles
-from attnc.compiler.schedule import schedule
-from attnc.draw import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
-from attnc.view import look, look_along
-from attnc.walks import Walk, visits_of_cells, walks
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle.interpreter import evaluate
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Tiles
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.verify.schedule_interpreter import mask
+from attnc.pictures.picture import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
+from attnc.pictures.sample import look, look_along
+from attnc.pictures.tile_walks import Walk, visits_of_cells, walks
 
 from . import handmade
 from .brute import brute_schedule
@@ -30,7 +31,7 @@ def attention(mask: Expr, *tables: Table) -> Attention:
     return Attention("sample", mask, LOGIT, DEFAULT_SCALE, None, tables)
 
 
-CAUSAL = attention(fold.less_equal(K, Q))
+CAUSAL = attention(constructors.less_equal(K, Q))
 
 
 def picture(rows: list[str], **more: object) -> Picture:
@@ -90,7 +91,7 @@ def test_a_huge_mask_is_sampled() -> None:
 
 
 def test_one_head_is_drawn() -> None:
-    mask = fold.less(Q, fold.mul(HEAD, Const(4)))
+    mask = constructors.less(Q, constructors.mul(HEAD, Const(4)))
     found, pairs = look(attention(mask), Extent(8, 8, heads=3), {}, 1, (8, 8))
     assert pairs == 4 * 8
     assert (found.density[:4] == 1).all()
@@ -98,14 +99,14 @@ def test_one_head_is_drawn() -> None:
 
 def test_rows_at_a_later_position_read_their_own_rows_of_a_table() -> None:
     table = Table("limit", "int", (Dimension("query"),))
-    mask = fold.less(K, Entry("limit", (Q,), "int"))
+    mask = constructors.less(K, Entry("limit", (Q,), "int"))
     limits = np.array([3, 0, 5], np.int32)
     found, _ = look(attention(mask, table), Extent(8, 3, 1, (5,)), {"limit": Contents(limits)}, 0, (8, 8))
     assert found.density.sum(axis=1).tolist() == [3, 0, 5]
 
 
 def test_a_multiset_keeps_its_counts() -> None:
-    mask = fold.plus(fold.less_equal(K, Q), fold.equal(K, Const(0)))
+    mask = constructors.plus(constructors.less_equal(K, Q), constructors.equal(K, Const(0)))
     found, pairs = look(attention(mask), Extent(3, 3), {}, 0, (8, 8))
     assert pairs == 9
     assert found.counts is not None

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import attnc
-from attnc import cli
-from attnc.compiler.module import load_shipped, load_text
-from attnc.compiler.scan import RESERVED
+from attnc.cli import main
+from attnc.compiler.modules.loader import load_shipped, load_text
+from attnc.compiler.syntax.lexer import RESERVED
 
 ROOT = Path(__file__).parents[1]
 EDITORS = ROOT / "docs" / "editors"
@@ -223,7 +223,7 @@ def test_the_extension_runs_commands_that_there_are(
     assert '["fmt", "-"]' in script
     used = set(re.findall(r"\b(?:fault|label|span|edit)\.([a-z_]+)\b", script)) - {"replace"}
     (tmp_path / "x.attn").write_text("pattern p = windw(8)\n")
-    assert cli.run(["check", "--format", "json", str(tmp_path / "x.attn")]) == 1
+    assert main.run(["check", "--format", "json", str(tmp_path / "x.attn")]) == 1
     (fault,) = json.loads(capsys.readouterr().out)
     assert used <= {*fault, *fault["labels"][0]}
 
@@ -304,7 +304,7 @@ def test_what_is_offered_at_each_place() -> None:
 
 
 def faults(capsys: pytest.CaptureFixture[str], *files: Path) -> list[dict[str, Any]]:
-    code = cli.run(["check", "--format", "json", *map(str, files)])
+    code = main.run(["check", "--format", "json", *map(str, files)])
     out, err = capsys.readouterr()
     found: list[dict[str, Any]] = json.loads(out)
     assert (code, err, out.isascii()) == (int(bool(found)), "", True)
@@ -359,7 +359,7 @@ def test_the_page_shows_json_as_it_is(
 
 
 def test_the_page_shows_patterns_as_they_are_laid_out() -> None:
-    from attnc.compiler.format import formatted
+    from attnc.compiler.formatter.formatter import formatted
 
     page = (EDITORS / "README.md").read_text(encoding="utf-8")
     samples = re.findall(r"```attn\n(.*?)```", page, re.DOTALL)

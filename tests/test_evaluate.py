@@ -7,17 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from attnc.compiler import fold as f
-from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, evaluate, interpret
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import (
+from attnc.compiler.ir import constructors as f
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import (
     HEAD,
     HEADS,
     LOGIT,
     TRUE,
     Apply,
     Const,
-    Dimension,
     Entry,
     Expr,
     K,
@@ -25,9 +23,10 @@ from attnc.compiler.ir import (
     N,
     Position,
     Q,
-    Table,
 )
-from attnc.compiler.outside import OutOfTableError
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
+from attnc.compiler.oracle.out_of_table import OutOfTableError
 
 from . import scalar
 from .fuzz_masks import bound

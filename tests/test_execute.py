@@ -8,24 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attnc.compiler.execute import Inputs, ScheduleFaultError, execute, mask, tile_tokens, visits
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.plan import (
-    FULL,
-    HORIZON,
-    PARTIAL,
-    Axis,
-    Bounds,
-    Kernel,
-    KernelSchedule,
-    Program,
-    Runs,
-    Schedule,
-    Segment,
-    SegmentSchedule,
-    View,
-    natural,
-)
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import FULL, PARTIAL, Axis, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import HORIZON, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
+from attnc.compiler.verify.schedule_interpreter import Inputs, ScheduleFaultError, execute, mask, tile_tokens, visits
 
 from . import handmade
 from .brute import brute_schedule

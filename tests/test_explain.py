@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from attnc import cli
-from attnc.compiler.catalogue import CATALOGUE, page
-from attnc.explain import explained, listed
-from attnc.faults import InputError
+from attnc.cli import main
+from attnc.cli.explain import explained, listed
+from attnc.compiler.diagnostics.catalogue import CATALOGUE, page
+from attnc.inspection.errors import InputError
 
 
 @pytest.mark.parametrize("written", ["unknown-name", "error[unknown-name]", "error[unknown-name]:", "Unknown-Name"])
@@ -30,11 +30,11 @@ def test_the_list_names_every_slug() -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["explain", "heads-gap"]) == 0
+    assert main.run(["explain", "heads-gap"]) == 0
     assert capsys.readouterr().out == page("heads-gap")
-    assert cli.run(["explain"]) == 0
+    assert main.run(["explain"]) == 0
     assert "heads-overlap  " in capsys.readouterr().out
-    assert cli.run(["explain", "heads-gpa"]) == 1
+    assert main.run(["explain", "heads-gpa"]) == 1
     assert "did you mean heads-gap?" in capsys.readouterr().err
 
 

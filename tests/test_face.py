@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.scan import RESERVED
-from attnc.compiler.signature import CALL, FORBIDDEN, OF_CONSTANTS, SIZES, TO_COME
+from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, OF_CONSTANTS, SIZES, TO_COME
+from attnc.compiler.syntax.lexer import RESERVED
 
 ROOT = Path(__file__).parents[1]
 TEXT = """

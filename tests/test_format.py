@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from attnc import cli
-from attnc.compiler import tree as t
-from attnc.compiler.diagnostics import AttnError, Source
-from attnc.compiler.format import WIDTH, formatted
-from attnc.compiler.module import bind, bound_tests, load_text
-from attnc.compiler.parse import parse
-from attnc.compiler.reports import Reports
-from attnc.compiler.scan import Word, segments
+from attnc.cli import main
+from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.diagnostic import AttnError, Source
+from attnc.compiler.formatter.formatter import WIDTH, formatted
+from attnc.compiler.modules.loader import bind, bound_tests, load_text
+from attnc.compiler.syntax import tree as t
+from attnc.compiler.syntax.lexer import Word, segments
+from attnc.compiler.syntax.parser import parse
 
 from .generate import generate
 
@@ -309,7 +309,7 @@ Run = tuple[int, str, str]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> Run:
-    code = cli.run(["fmt", *arguments])
+    code = main.run(["fmt", *arguments])
     out, err = capsys.readouterr()
     return code, out, err
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.plan import Box, Gathered, Sorted, View, natural
+from attnc.compiler.plan.orders import Box, Gathered, Sorted, View, natural
 
 from . import fuzz_programs
 from .fuzz_masks import bound

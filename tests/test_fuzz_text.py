@@ -7,11 +7,11 @@ from random import Random
 
 import pytest
 
-from attnc.compiler import limits
-from attnc.compiler.diagnostics import AttnError
-from attnc.compiler.module import load_text
-from attnc.compiler.scan import PYTHON_WORDS, RESERVED
-from attnc.compiler.signature import FORBIDDEN
+from attnc.compiler.checker.reserved_names import FORBIDDEN
+from attnc.compiler.diagnostics import limits
+from attnc.compiler.diagnostics.diagnostic import AttnError
+from attnc.compiler.modules.loader import load_text
+from attnc.compiler.syntax.lexer import PYTHON_WORDS, RESERVED
 
 from . import fuzz, fuzz_names, fuzz_text
 from .fuzz_text import HostileText

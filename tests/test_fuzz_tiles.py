@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import template, ways
-from attnc.compiler.classify import Boxes, Classifier, Trits
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Gathered, Sorted, View
+from attnc.compiler.analysis.classify import Boxes, Classifier, Trits
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Gathered, Sorted, View
+from attnc.compiler.schedule import periodic, strategies
 
 from . import fuzz_tiles
 from .fuzz_tiles import Batch
@@ -39,8 +39,8 @@ def test_every_order_and_every_way_is_among_them(monkeypatch: pytest.MonkeyPatch
 
     every = ("_line", "_repeated_template", "compared", "_listed", "_by_lanes", "_union", "_intersection", "_descended")
     for name in every:
-        counted(ways, name)
-    counted(template, "bounds")
+        counted(strategies, name)
+    counted(periodic, "bounds")
     aligned = 0
     for seed in range(SAMPLE, SAMPLE + 400):
         ordered = OrderGenerator(seed).ordered()
@@ -64,8 +64,8 @@ def test_a_wrong_kind_is_noticed(kind: int, monkeypatch: pytest.MonkeyPatch) -> 
         return kinds
 
     monkeypatch.setattr(Classifier, "classify", wrong)
-    template.forget()
+    periodic.forget()
     try:
         assert any(fuzz_tiles.fault(Batch(seed)) for seed in range(SAMPLE, SAMPLE + 4))
     finally:
-        template.forget()
+        periodic.forget()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import attnc
 from attnc import patterns
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 N = 66  # a whole tile and a bit
 HEADS = 2

@@ -7,28 +7,30 @@ from random import Random
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.arrange import arrange
-from attnc.compiler.cost import counted
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Extent
-from attnc.compiler.halo import halo
-from attnc.compiler.ir import LOGIT, Attention, Const, Expr, K, N, Q
-from attnc.compiler.module import bind, load_text
-from attnc.compiler.plan import Axis, Box, Program, Tiles, View, row_cycle
-from attnc.compiler.schedule import schedule
+from attnc.compiler.arrange.cost import counted
+from attnc.compiler.arrange.halo import halo
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.expression import LOGIT, Const, Expr, K, N, Q
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.modules.loader import bind, load_text
+from attnc.compiler.plan.orders import Axis, Box, Tiles, View
+from attnc.compiler.plan.program import Program, row_cycle
+from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.schedule.statistics import totals
 
 from .random_expressions import dense
 from .tiles import fault
 
 WIDTH = 12
 GRID = View((Axis(WIDTH, None, 2), Axis(1, WIDTH, 4)))
-LINE = fold.sub(fold.floordiv(K, WIDTH), fold.floordiv(Q, WIDTH))
-COLUMN = fold.sub(fold.mod(K, WIDTH), fold.mod(Q, WIDTH))
+LINE = constructors.sub(constructors.floordiv(K, WIDTH), constructors.floordiv(Q, WIDTH))
+COLUMN = constructors.sub(constructors.mod(K, WIDTH), constructors.mod(Q, WIDTH))
 
 
 def between(low: int, x: Expr, high: int) -> Expr:
-    return fold.conjunction(fold.less_equal(Const(low), x), fold.less_equal(x, Const(high)))
+    return constructors.conjunction(constructors.less_equal(Const(low), x), constructors.less_equal(x, Const(high)))
 
 
 def attention(mask: Expr) -> Attention:
@@ -41,18 +43,22 @@ def test_no_pair_lies_outside(seed: int) -> None:
     low = [draw.randint(-4, 1) for _ in range(3)]
     conjuncts = [
         between(first, x, first + draw.randint(0, 4))
-        for first, x in zip(low, (LINE, COLUMN, fold.sub(K, Q)), strict=True)
+        for first, x in zip(low, (LINE, COLUMN, constructors.sub(K, Q)), strict=True)
     ]
     draw.shuffle(conjuncts)
     conjuncts = conjuncts[: draw.randint(1, 3)]
     if draw.random() < 0.3:
-        conjuncts.append(fold.disjunction(fold.equal(COLUMN, Const(0)), fold.equal(LINE, Const(draw.randint(-2, 2)))))
+        conjuncts.append(
+            constructors.disjunction(
+                constructors.equal(COLUMN, Const(0)), constructors.equal(LINE, Const(draw.randint(-2, 2)))
+            )
+        )
     found = halo(conjuncts, GRID)
     assert found is None or all(before >= 0 and after >= 0 for before, after in zip(*found, strict=True))
     if found is None:
         return
     n = 10 * WIDTH + 5
-    query, key = np.nonzero(dense(fold.conjunction(*conjuncts), (), (), Extent(n, n))[0, 0])
+    query, key = np.nonzero(dense(constructors.conjunction(*conjuncts), (), (), Extent(n, n))[0, 0])
     for place, (a, b) in enumerate(((key // WIDTH, query // WIDTH), (key % WIDTH, query % WIDTH))):
         difference = a - b
         if len(difference):
@@ -67,8 +73,11 @@ def test_no_pair_lies_outside(seed: int) -> None:
         ([between(-3, LINE, 1)], ((3, 11), (1, 11))),  # all columns of some lines
         ([between(1, LINE, 2), between(1, COLUMN, 2)], ((0, 0), (2, 2))),
         ([between(-2, COLUMN, 2)], None),  # any line
-        ([fold.less_equal(K, N)], None),
-        ([between(-1, LINE, 1), fold.less(K, Const(40))], ((1, 11), (1, 11))),  # no end that depends on the line
+        ([constructors.less_equal(K, N)], None),
+        (
+            [between(-1, LINE, 1), constructors.less(K, Const(40))],
+            ((1, 11), (1, 11)),
+        ),  # no end that depends on the line
     ],
 )
 def test_halos(conjuncts: list[Expr], expected: tuple[tuple[int, ...], tuple[int, ...]] | None) -> None:
@@ -88,7 +97,10 @@ def test_boxes_hold_every_pair_once(text: str, start: int) -> None:
 
 def test_a_grid_too_wide_to_look_at_has_no_box() -> None:
     wide = View((Axis(10**7, None, 8), Axis(1, 10**7, 8)))
-    near = [between(-1, fold.sub(x, y), 1) for x, y in ((K, Q), (fold.mod(K, 10**7), fold.mod(Q, 10**7)))]
+    near = [
+        between(-1, constructors.sub(x, y), 1)
+        for x, y in ((K, Q), (constructors.mod(K, 10**7), constructors.mod(Q, 10**7)))
+    ]
     assert halo(near, wide) is None
 
 

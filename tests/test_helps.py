@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.diagnostics import AttnError, edited, line_ends, line_start, render
-from attnc.compiler.imports import SHIPPED
-from attnc.compiler.module import load_shipped, load_text
-from attnc.compiler.shipped import shipped_declarations, shipped_names
+from attnc.compiler.checker.shipped import shipped_declarations, shipped_names
+from attnc.compiler.diagnostics.diagnostic import AttnError, edited, line_ends, line_start, render
+from attnc.compiler.modules.imports import SHIPPED
+from attnc.compiler.modules.loader import load_shipped, load_text
 
 TABLE = Path(__file__).parent / "language" / "helps.txt"
 CASES = [block.partition("\n>>>\n") for block in TABLE.read_text(encoding="utf-8").rstrip("\n").split("\n---\n")]

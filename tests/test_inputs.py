@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attnc.compiler.evaluate import evaluate
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import Attention, Dimension, Table
-from attnc.compiler.module import bind, load_shipped, load_text
-from attnc.compiler.uses import uses
-from attnc.inputs import inputs, read_literal
+from attnc.compiler.ir.attention import Attention, Dimension, Table
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.modules.loader import bind, load_shipped, load_text
+from attnc.compiler.oracle.interpreter import evaluate
+from attnc.compiler.verify.table_use import uses
+from attnc.inspection.example_inputs import inputs, read_literal
 
 
 @pytest.mark.parametrize(

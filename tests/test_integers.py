@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.claims import run_test
-from attnc.compiler.classify import Boxes, Classifier, DigitRange, TableContents
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.integers import IntegerRangeError, check_attention
-from attnc.compiler.ir import walk
-from attnc.compiler.module import bound_tests, load_text
+from attnc.compiler.analysis.classify import Boxes, Classifier, DigitRange, TableContents
+from attnc.compiler.ir.expression import walk
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bound_tests, load_text
+from attnc.compiler.verify.claims import run_test
+from attnc.compiler.verify.integer_limits import IntegerRangeError, check_attention
 from attnc.runtime import planning
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 from . import fuzz_integers
 from .random_expressions import Generator

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnc.compiler import describe
-from attnc.compiler.contents import literal_contents
-from attnc.compiler.evaluate import evaluate
-from attnc.compiler.extent import Extent
-from attnc.compiler.fold import murmur
-from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Const, Model, Table, walk
-from attnc.compiler.module import bind, load_shipped, load_text
+from attnc.compiler.ir import printer
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Model, Table
+from attnc.compiler.ir.constructors import murmur
+from attnc.compiler.ir.expression import LOGIT, Const, walk
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.modules.loader import bind, load_shipped, load_text
+from attnc.compiler.oracle.interpreter import evaluate
+from attnc.compiler.oracle.literal_tables import literal_contents
 
 GALLERY = Path(__file__).parent / "language" / "gallery.attn"
 Condition = Callable[..., int]
@@ -275,14 +276,14 @@ def test_scores(field: str, part: str, text: str) -> None:
     subject = attention(f"attention p(slope: float[head]) {{ mask = causal {field} }}")
     expr = getattr(subject, part)
     assert expr.type == "float"
-    assert describe.expression(expr) == text
+    assert printer.expression(expr) == text
 
 
 def test_tables_are_described() -> None:
     text = "const three = 3\npattern p(g: tokens, b: int, t: float[head, b, three, 4, some, some], len: int[] = 7) ="
     text += " q in g and t[head, 0, 0, 0, q, k] > len"
     subject = attention(text, b=5)
-    assert [describe.table_type(table) for table in subject.tables] == [
+    assert [printer.table_type(table) for table in subject.tables] == [
         "tokens",
         "float[head, 5, 3, 4, some, some]",
         "int[]",
@@ -343,8 +344,8 @@ def test_heads_with_other_scores_sinks_and_counts() -> None:
     """
     layer = model(text).layers[0]
     assert layer.mask.type == "count"
-    assert describe.expression(layer.score) == "s / 2.0 if head == 0 or head == 2 else s"
-    assert describe.expression(layer.scale) == "0.5 if head == 0 or head == 2 else 1.0 / sqrt(head_dim)"
+    assert printer.expression(layer.score) == "s / 2.0 if head == 0 or head == 2 else s"
+    assert printer.expression(layer.scale) == "0.5 if head == 0 or head == 2 else 1.0 / sqrt(head_dim)"
     assert layer.sink is not None
     assert Const(float("-inf")) in walk(layer.sink)
     assert [table.name for table in layer.tables] == ["t"]

@@ -10,9 +10,18 @@ from random import Random
 
 import pytest
 
-from attnc.compiler import limits
-from attnc.compiler.diagnostics import ArgumentError, AttnError, Diagnostic, Label, Source, Span, nearest, render
-from attnc.compiler.module import Module, bind, load_file, load_shipped, load_text
+from attnc.compiler.diagnostics import limits
+from attnc.compiler.diagnostics.diagnostic import (
+    ArgumentError,
+    AttnError,
+    Diagnostic,
+    Label,
+    Source,
+    Span,
+    nearest,
+    render,
+)
+from attnc.compiler.modules.loader import Module, bind, load_file, load_shipped, load_text
 
 HERE = Path(__file__).parent / "language"
 # Each: a text, `>>>`, then for each fault of it the slug and the words that are underlined.

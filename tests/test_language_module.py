@@ -11,10 +11,10 @@ from pathlib import Path
 import lark
 import pytest
 
-from attnc.compiler import parse, scan
-from attnc.compiler.diagnostics import AttnError, Source
-from attnc.compiler.extent import Extent
-from attnc.compiler.module import (
+from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.diagnostic import AttnError, Source
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.modules.loader import (
     Claim,
     Column,
     Pairs,
@@ -26,8 +26,9 @@ from attnc.compiler.module import (
     load_shipped,
     load_text,
 )
-from attnc.compiler.parser_tables import GRAMMAR
-from attnc.compiler.reports import Reports
+from attnc.compiler.syntax import lexer as scan
+from attnc.compiler.syntax import parser as parse
+from attnc.compiler.syntax.make_tables import GRAMMAR
 
 TEXT = """
 # Not of any declaration.

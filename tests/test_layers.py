@@ -73,16 +73,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "runtime.executors",
     ),
     "the operator": ("runtime.verify", "runtime.planning", "runtime.batching", "runtime.derivatives", "runtime.op"),
-    "the face": ("attnc.facts", "attnc.planned", "attnc.rendered", "attnc.attention", "attnc"),
+    "the face": ("attnc.facts", "attnc.call_plan", "attnc.source", "attnc.attention", "attnc"),
     "the command line": (
-        "attnc.stage", "attnc.faults", "attnc.terminal", "attnc.explain", "attnc.draw", "attnc.walks", "attnc.view",
-        "attnc.inputs", "attnc.subject", "attnc.telling", "attnc.tiled", "attnc.show", "attnc.drawing",
-        "attnc.contrast", "attnc.files", "attnc.standard_input",
-        "attnc.claim", "attnc.ticker", "attnc.measure", "attnc.fmt", "attnc.machine_readable", "attnc.grid",
-        "attnc.overview", "attnc.upkeep", "attnc.completion", "attnc.cli",
-        "attnc.pytest_plugin",
+        "attnc.inspection.stage_at_work", "attnc.inspection.errors", "attnc.cli.terminal", "attnc.cli.explain", "attnc.pictures.picture", "attnc.pictures.tile_walks", "attnc.pictures.sample",
+        "attnc.inspection.example_inputs", "attnc.inspection.subject", "attnc.inspection.picture_size", "attnc.pictures.tiled", "attnc.cli.show", "attnc.pictures.export",
+        "attnc.inspection.side_by_side", "attnc.inspection.attn_files", "attnc.inspection.stdin",
+        "attnc.inspection.claims", "attnc.cli.progress", "attnc.inspection.measurement", "attnc.cli.fmt", "attnc.cli.check", "attnc.pictures.grid",
+        "attnc.pictures.model_overview", "attnc.cli.status", "attnc.cli.completion", "attnc.cli.main",
+        "attnc.testing.pytest_plugin",
     ),
-    "for tests": ("attnc.shape", "attnc.masks", "attnc.agreement", "attnc.strategies", "attnc.testing"),
+    "for tests": ("attnc.testing.call_shapes", "attnc.testing.mask_assertions", "attnc.testing.agreement", "attnc.testing.strategies", "attnc.testing.assertions"),
 }  # fmt: skip
 
 # Beside the standard library. What another line of this table allows, the folder's own modules may still not need.
@@ -107,7 +107,7 @@ WRITING_CALLS = {
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the house, by its name without the package: ``compiler.ir``, ``runtime.op``, ``attnc.cli``."""
+    """Every module of the house, by its name without the package: ``compiler.ir.expression``, ``runtime.op``, ``attnc.cli.main``."""
     found = {}
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):

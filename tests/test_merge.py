@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 MODULE = attnc.loads("""
 pattern causal_in(first: int[], last: int[]) = k <= q and first <= k < last

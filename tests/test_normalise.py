@@ -7,21 +7,31 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.describe import expression
-from attnc.compiler.ir import FALSE, HEAD, TRUE, Apply, Const, Entry, Expr, K, Member, Q
-from attnc.compiler.normalise import MOST_TERMS, Term, apart, guarded, guards, negation_normal, normalise, parts, terms
+from attnc.compiler.analysis.normal_form import (
+    MOST_TERMS,
+    Term,
+    apart,
+    guarded,
+    guards,
+    negation_normal,
+    normalise,
+    parts,
+    terms,
+)
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import FALSE, HEAD, TRUE, Apply, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.printer import expression
 
 from .random_expressions import Case, Generator, dense
 from .walked_masks import drawn_case
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 SEEDS = range(150)
 
 
 def near(reach: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(reach))
+    return constructors.less_equal(constructors.absolute(D), Const(reach))
 
 
 def cases() -> list[Case]:
@@ -76,38 +86,48 @@ def _no_negated_junction(expr: Expr) -> None:
 
 
 def test_a_term_is_split_by_what_its_conditions_read() -> None:
-    rows, columns = Member(Q, "0", ()), fold.less(K, Const(4))
-    (term,) = terms(fold.conjunction(CAUSAL, rows, columns, Entry("1", (HEAD,), "bool")))
+    rows, columns = Member(Q, "0", ()), constructors.less(K, Const(4))
+    (term,) = terms(constructors.conjunction(CAUSAL, rows, columns, Entry("1", (HEAD,), "bool")))
     assert term == Term((rows,), (columns,), (CAUSAL, Entry("1", (HEAD,), "bool")))
 
 
 def test_a_causal_union_is_distributed() -> None:
-    columns = fold.equal(fold.mod(D, 4), Const(0))
-    found = terms(fold.conjunction(CAUSAL, fold.disjunction(near(3), columns)))
-    assert [term.condition for term in found] == [fold.conjunction(CAUSAL, near(3)), fold.conjunction(CAUSAL, columns)]
+    columns = constructors.equal(constructors.mod(D, 4), Const(0))
+    found = terms(constructors.conjunction(CAUSAL, constructors.disjunction(near(3), columns)))
+    assert [term.condition for term in found] == [
+        constructors.conjunction(CAUSAL, near(3)),
+        constructors.conjunction(CAUSAL, columns),
+    ]
 
 
 def test_what_contains_a_term_absorbs_it() -> None:
-    assert [term.condition for term in terms(fold.disjunction(fold.conjunction(CAUSAL, near(3)), near(3)))] == [near(3)]
-    assert terms(fold.conjunction(CAUSAL, fold.less(Q, K))) == ()
+    assert [
+        term.condition for term in terms(constructors.disjunction(constructors.conjunction(CAUSAL, near(3)), near(3)))
+    ] == [near(3)]
+    assert terms(constructors.conjunction(CAUSAL, constructors.less(Q, K))) == ()
     assert [term.condition for term in terms(TRUE)] == [TRUE]
 
 
 def test_too_many_conjunctions_stay_one_opaque_term() -> None:
-    product = fold.conjunction(
-        *(fold.disjunction(near(2 * place), fold.equal(fold.mod(D, 2 * place + 3), Const(0))) for place in range(1, 9))
+    product = constructors.conjunction(
+        *(
+            constructors.disjunction(near(2 * place), constructors.equal(constructors.mod(D, 2 * place + 3), Const(0)))
+            for place in range(1, 9)
+        )
     )
     found = terms(product)
     assert 1 < len(found) <= MOST_TERMS
-    union = [fold.equal(K, Const(place)) for place in range(40)]
-    found = terms(fold.disjunction(*union))
+    union = [constructors.equal(K, Const(place)) for place in range(40)]
+    found = terms(constructors.disjunction(*union))
     assert len(found) == MOST_TERMS
-    assert found[-1].condition == fold.disjunction(*union[MOST_TERMS - 1 :])
+    assert found[-1].condition == constructors.disjunction(*union[MOST_TERMS - 1 :])
 
 
 def test_what_two_terms_share_is_no_guard() -> None:
-    window, columns = (terms(fold.conjunction(CAUSAL, x))[0] for x in (near(8), fold.equal(K, Const(3))))
-    assert guards(columns, [window]) == (fold.less(Const(8), fold.absolute(D)),)
+    window, columns = (
+        terms(constructors.conjunction(CAUSAL, x))[0] for x in (near(8), constructors.equal(K, Const(3)))
+    )
+    assert guards(columns, [window]) == (constructors.less(Const(8), constructors.absolute(D)),)
     assert guards(window, [terms(CAUSAL)[0]]) is None
     assert guards(window, [columns, window]) is None
 
@@ -115,14 +135,14 @@ def test_what_two_terms_share_is_no_guard() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "proved"),
     [
-        (near(8), fold.less(Const(8), fold.absolute(D)), True),
-        (near(8), fold.less(Const(8), D), True),
-        (near(8), fold.less_equal(Const(8), D), False),
-        (fold.less(K, Const(4)), fold.less_equal(Const(4), K), True),
-        (CAUSAL, fold.less(Q, K), True),
-        (fold.equal(K, Const(3)), fold.equal(K, Const(5)), True),
-        (Member(Q, "0", ()), fold.negation(Member(Q, "0", ())), True),
-        (Member(Q, "0", ()), fold.negation(Member(K, "0", ())), False),
+        (near(8), constructors.less(Const(8), constructors.absolute(D)), True),
+        (near(8), constructors.less(Const(8), D), True),
+        (near(8), constructors.less_equal(Const(8), D), False),
+        (constructors.less(K, Const(4)), constructors.less_equal(Const(4), K), True),
+        (CAUSAL, constructors.less(Q, K), True),
+        (constructors.equal(K, Const(3)), constructors.equal(K, Const(5)), True),
+        (Member(Q, "0", ()), constructors.negation(Member(Q, "0", ())), True),
+        (Member(Q, "0", ()), constructors.negation(Member(K, "0", ())), False),
     ],
 )
 def test_terms_that_cannot_meet_need_no_guard(first: Expr, second: Expr, proved: bool) -> None:
@@ -131,8 +151,11 @@ def test_terms_that_cannot_meet_need_no_guard(first: Expr, second: Expr, proved:
 
 
 def test_a_count_has_a_part_for_each_sum_and_shares_them_between_branches() -> None:
-    a, b, c = near(1), CAUSAL, fold.less(K, Const(2))
-    assert parts(fold.plus(a, b)) == (a, b)
-    assert parts(fold.filtered(c, fold.plus(a, b))) == (fold.conjunction(c, a), fold.conjunction(c, b))
-    chosen = fold.choose(c, a, fold.plus(a, b))
-    assert parts(chosen) == (a, fold.choose(c, FALSE, b))
+    a, b, c = near(1), CAUSAL, constructors.less(K, Const(2))
+    assert parts(constructors.plus(a, b)) == (a, b)
+    assert parts(constructors.filtered(c, constructors.plus(a, b))) == (
+        constructors.conjunction(c, a),
+        constructors.conjunction(c, b),
+    )
+    chosen = constructors.choose(c, a, constructors.plus(a, b))
+    assert parts(chosen) == (a, constructors.choose(c, FALSE, b))

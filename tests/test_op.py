@@ -14,8 +14,8 @@ from torch.library import opcheck
 
 import attnc
 from attnc.runtime import planning
-from attnc.runtime.build import NoCompilerError, compiler
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
+from attnc.runtime.cpp.build import NoCompilerError, compiler
 
 TEXT = """
 pattern near(size: int = 40) = abs(q - k) <= size // 2
@@ -373,7 +373,7 @@ def test_runs_are_equal_to_the_bit(backend: str) -> None:
 
 
 def _opcheck_arguments(case: str, gradients: bool) -> tuple[Any, ...]:
-    from attnc.runtime.identity import register
+    from attnc.runtime.base.identities import register
 
     made: dict[str, tuple[attnc.Attention, dict[str, Tensor]]] = {
         "plain": (MODULE.gap(), {}),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 TEXT = """
 pattern near = abs(q - k) <= 20

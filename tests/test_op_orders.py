@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.classify import Classifier
-from attnc.compiler.plan import natural
+from attnc.compiler.analysis.classify import Classifier
+from attnc.compiler.plan.orders import natural
 from attnc.runtime import planning
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 from .test_op import BACKENDS, agrees, inputs
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler.boxes import Slots, Space, TileBoxes, split
-from attnc.compiler.execute import tile_tokens
-from attnc.compiler.orders import ListSide, Side, ViewSide, tokens_of
-from attnc.compiler.plan import EMPTY, FULL, HORIZON, PARTIAL, Axis, Listing, View, natural
-from attnc.compiler.runs import Rows, Steps, combined, met, ordered, turned, united
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, View, natural
+from attnc.compiler.plan.schedule import HORIZON, Listing
+from attnc.compiler.schedule.run_rows import Rows, Steps, combined, met, ordered, turned, united
+from attnc.compiler.schedule.tile_boxes import Slots, Space, TileBoxes, split
+from attnc.compiler.schedule.tile_positions import ListSide, Side, ViewSide, tokens_of
+from attnc.compiler.verify.schedule_interpreter import tile_tokens
 
 from .random_orders import OrderGenerator
 

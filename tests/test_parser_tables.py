@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.automaton import TABLES
-from attnc.compiler.parser_tables import GRAMMAR, dumped
+from attnc.compiler.syntax.lalr import TABLES
+from attnc.compiler.syntax.make_tables import GRAMMAR, dumped
 
 TEXT = GRAMMAR.read_text(encoding="utf-8")
 ANEW = "python -m attnc.compiler.parser_tables > compiler/grammar.json"
@@ -24,7 +24,7 @@ def test_the_tables_are_those_of_the_grammar() -> None:
 def test_the_tables_are_the_same_in_every_process() -> None:
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-m", "attnc.compiler.parser_tables"],
+            [sys.executable, "-m", "attnc.compiler.syntax.make_tables"],
             env={**os.environ, "PYTHONHASHSEED": seed}, cwd=Path(__file__).parents[1], capture_output=True, check=True,
         )  # fmt: skip
         assert done.stdout == TABLES.read_bytes()

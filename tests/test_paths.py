@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc import cli
+from attnc.cli import main
 
 ROOT = Path(__file__).parents[1]
 ODD = "Ünï Cödé/Clone 1"
@@ -65,5 +65,5 @@ def test_everything_that_is_written_may_lie_there(
         ["check", "Möre.attn"], ["fmt", "--check", "Möre.attn"], ["test", str(folder)],
         ["show", f"{folder}/Möre.attn:near"], ["run", "Möre.attn", "--n", "32", "--head-dim", "8"],
     ):  # fmt: skip
-        assert cli.run(arguments) == 0, capsys.readouterr().err
+        assert main.run(arguments) == 0, capsys.readouterr().err
     assert "building included" in capsys.readouterr().out

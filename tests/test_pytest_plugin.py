@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from attnc import cli
-from attnc.claim import named_checks, place
-from attnc.compiler.claims import run_test
-from attnc.compiler.module import load_text
-from attnc.files import files, ignored
+from attnc.cli import main
+from attnc.compiler.modules.loader import load_text
+from attnc.compiler.verify.claims import run_test
+from attnc.inspection.attn_files import files, ignored
+from attnc.inspection.claims import named_checks, place
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """pytest with this plugin alone; ``code`` runs instead of its command line."""
-    command = ["-c", code] if code else ["-m", "pytest", "-p", "attnc.pytest_plugin", "-p", "no:cacheprovider"]
+    command = ["-c", code] if code else ["-m", "pytest", "-p", "attnc.testing.pytest_plugin", "-p", "no:cacheprovider"]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     variables = {name: value for name, value in variables.items() if value and not name.startswith("PYTEST_XDIST")}
     return subprocess.run(
@@ -122,7 +122,7 @@ def test_one_check_can_be_named(folder: Path) -> None:
 
 HEAVY = """
 import sys, pytest
-code = pytest.main(["-q", "-p", "attnc.pytest_plugin", "-p", "no:cacheprovider", *sys.argv[1:]])
+code = pytest.main(["-q", "-p", "attnc.testing.pytest_plugin", "-p", "no:cacheprovider", *sys.argv[1:]])
 print(code, *sorted(name for name in sys.modules if name.startswith(("torch", "triton", "transformers", "islpy"))))
 print(*sorted(name for name in sys.modules if name.startswith(("attnc", "numpy.core", "lark"))))
 """
@@ -130,10 +130,10 @@ print(*sorted(name for name in sys.modules if name.startswith(("attnc", "numpy.c
 
 def test_nothing_heavy_is_imported_and_no_compiler_without_a_text(folder: Path) -> None:
     heavy, ours = run(folder, "local.attn", code=HEAVY).stdout.splitlines()[-2:]
-    assert (heavy, "attnc.compiler.module" in ours) == ("1", True)
+    assert (heavy, "attnc.compiler.modules.loader" in ours) == ("1", True)
     heavy, ours = run(folder, "test_one.py", "errors", code=HEAVY).stdout.splitlines()[-2:]
     assert heavy == "0"
-    assert set(ours.split()) <= {"attnc", "attnc.pytest_plugin", "attnc.files"}
+    assert set(ours.split()) <= {"attnc", "attnc.testing.pytest_plugin", "attnc.inspection.attn_files"}
 
 
 def test_an_editable_installation_under_errors_and_xdist(folder: Path, tmp_path: Path) -> None:
@@ -199,11 +199,11 @@ def test_the_place_of_a_picture_is_its_first_wrong_line() -> None:
 
 
 def test_the_command_goes_on_after_a_broken_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["test", str(folder)]) == 1
+    assert main.run(["test", str(folder)]) == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided, 1 with faults"
     assert "broken.attn:1:13" in err
-    assert cli.run(["test", str(folder), "--ignore", "errors", "--ignore", "*local*"]) == 1
+    assert main.run(["test", str(folder), "--ignore", "errors", "--ignore", "*local*"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided"
-    assert cli.run(["test", str(folder / "errors"), "--ignore", "broken*"]) == 1
+    assert main.run(["test", str(folder / "errors"), "--ignore", "broken*"]) == 1
     assert "there is no .attn file" in capsys.readouterr().err

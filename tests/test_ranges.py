@@ -7,34 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.classify import Classifier
-from attnc.compiler.evaluate import NumpyArrays, TableValues, environment, interpret
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import (
-    FALSE,
-    HEAD,
-    HEADS,
-    LOGIT,
-    TRUE,
-    Const,
-    Dimension,
-    Entry,
-    Expr,
-    K,
-    Member,
-    N,
-    Q,
-    Table,
-    walk,
-)
-from attnc.compiler.outside import OutOfTableError
-from attnc.compiler.plan import Axis, Kernel, Program, Segment, View, natural
-from attnc.compiler.ranges import OutOfRange, check_indices, index_width
+from attnc.compiler.analysis.classify import Classifier
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import FALSE, HEAD, HEADS, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, interpret
+from attnc.compiler.oracle.out_of_table import OutOfTableError
+from attnc.compiler.plan.orders import Axis, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.verify.index_ranges import OutOfRange, check_indices, index_width
 from tests.random_expressions import Case, Generator, dense
 
-CAUSAL = fold.less_equal(K, Q)
-DISTANCE = fold.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
+DISTANCE = constructors.sub(Q, K)
 
 
 def program(mask: Expr, *tables: Table, score: Expr = LOGIT, sink: Expr | None = None) -> Program:
@@ -51,11 +37,11 @@ def zeros(*shape: int) -> Contents:
 
 
 def window(size: int) -> Expr:
-    return fold.less_equal(fold.absolute(DISTANCE), Const(size))
+    return constructors.less_equal(constructors.absolute(DISTANCE), Const(size))
 
 
 def plus_bias(index: Expr) -> Expr:
-    return fold.add(LOGIT, Entry("0", (index,), "float"))
+    return constructors.add(LOGIT, Entry("0", (index,), "float"))
 
 
 @pytest.mark.parametrize(
@@ -68,17 +54,41 @@ def plus_bias(index: Expr) -> Expr:
         (CAUSAL, Extent(8, 8, q_start=(2**31 - 63,)), 64),  # at the end of the tile
         (CAUSAL, Extent(8, 8, q_start=(0, 2**31)), 64),
         (CAUSAL, Extent(8, 8, q_start=None), 64),
-        (fold.less(K, Const(5)), Extent(8, 8, q_start=None), 32),
-        (fold.less(fold.mul(Q, N), K), Extent(46_272, 46_272), 32),
-        (fold.less(fold.mul(Q, N), K), Extent(46_400, 46_400), 64),
-        (fold.less(fold.mul(Q, fold.mul(K, HEADS)), Const(0)), Extent(1000, 1000, heads=2048), 32),
-        (fold.less(fold.mul(Q, fold.mul(K, HEADS)), Const(0)), Extent(1000, 1000, heads=2100), 64),
-        (fold.less(Q, Const(2**31)), Extent(8, 8), 64),
-        (fold.less(fold.add(Q, fold.mul(Const(-(2**20)), K), fold.mul(Const(2**20), K)), N), Extent(1024, 8), 32),
-        (fold.less(fold.add(fold.mul(Q, Const(2**30)), K, fold.mul(Const(-(2**30)), Q)), N), Extent(8, 8), 64),
-        (fold.equal(fold.mod(fold.sub(fold.mul(Q, Const(2**28)), K), 7), Const(0)), Extent(8, 8), 64),
-        (fold.less(fold.hashed(Q, K), Const(2**30)), Extent(8, 8), 32),
-        (fold.less(fold.add(fold.hashed(Q, K), Const(1)), Const(2**30)), Extent(8, 8), 64),
+        (constructors.less(K, Const(5)), Extent(8, 8, q_start=None), 32),
+        (constructors.less(constructors.mul(Q, N), K), Extent(46_272, 46_272), 32),
+        (constructors.less(constructors.mul(Q, N), K), Extent(46_400, 46_400), 64),
+        (
+            constructors.less(constructors.mul(Q, constructors.mul(K, HEADS)), Const(0)),
+            Extent(1000, 1000, heads=2048),
+            32,
+        ),
+        (
+            constructors.less(constructors.mul(Q, constructors.mul(K, HEADS)), Const(0)),
+            Extent(1000, 1000, heads=2100),
+            64,
+        ),
+        (constructors.less(Q, Const(2**31)), Extent(8, 8), 64),
+        (
+            constructors.less(
+                constructors.add(Q, constructors.mul(Const(-(2**20)), K), constructors.mul(Const(2**20), K)), N
+            ),
+            Extent(1024, 8),
+            32,
+        ),
+        (
+            constructors.less(
+                constructors.add(constructors.mul(Q, Const(2**30)), K, constructors.mul(Const(-(2**30)), Q)), N
+            ),
+            Extent(8, 8),
+            64,
+        ),
+        (
+            constructors.equal(constructors.mod(constructors.sub(constructors.mul(Q, Const(2**28)), K), 7), Const(0)),
+            Extent(8, 8),
+            64,
+        ),
+        (constructors.less(constructors.hashed(Q, K), Const(2**30)), Extent(8, 8), 32),
+        (constructors.less(constructors.add(constructors.hashed(Q, K), Const(1)), Const(2**30)), Extent(8, 8), 64),
     ],
 )
 def test_width_of_positions(mask: Expr, extent: Extent, width: int) -> None:
@@ -99,17 +109,17 @@ def test_width_of_positions(mask: Expr, extent: Extent, width: int) -> None:
 )
 def test_width_of_table_entries(contents: Contents, width: int) -> None:
     table = Table("length", "int", (Dimension("free", name="a"),))
-    mask = fold.less(K, fold.add(Entry("0", (Q,), "int"), fold.minimum(K, Const(2**30))))
+    mask = constructors.less(K, constructors.add(Entry("0", (Q,), "int"), constructors.minimum(K, Const(2**30))))
     extent = Extent(64, 64)
     assert index_width(program(mask, table), extent, (contents,)) == width
-    score = fold.mul(LOGIT, fold.to_float(fold.add(Entry("0", (Q,), "int"), K)))
+    score = constructors.mul(LOGIT, constructors.to_float(constructors.add(Entry("0", (Q,), "int"), K)))
     assert index_width(program(TRUE, table, score=score), extent, (contents,)) == width
-    sink = fold.to_float(fold.add(Entry("0", (Q,), "int"), Q))
+    sink = constructors.to_float(constructors.add(Entry("0", (Q,), "int"), Q))
     assert index_width(program(TRUE, table, sink=sink), extent, (contents,)) == width
 
 
 def test_width_of_entries_that_only_the_device_knows() -> None:
-    mask = fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
+    mask = constructors.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
     plan = program(mask, Table("doc", "int", (Dimension("token"),)))
     assert index_width(plan, Extent(64, 64), (Contents(None),)) == 32
     assert index_width(plan, Extent(64, 64), (Contents(None, wide=True),)) == 64
@@ -129,7 +139,10 @@ def test_a_width_is_found_once_for_all_lengths_up_to_a_power_of_two(monkeypatch:
     looks: list[int] = []
     usual = Classifier.look
     monkeypatch.setattr(Classifier, "look", lambda self, boxes: looks.append(1) or usual(self, boxes))
-    plan = program(fold.less(fold.mul(Q, Const(7)), fold.add(K, Entry("0", (), "int"))), Table("length", "int", ()))
+    plan = program(
+        constructors.less(constructors.mul(Q, Const(7)), constructors.add(K, Entry("0", (), "int"))),
+        Table("length", "int", ()),
+    )
     held = (Contents(np.array(5)),)
     assert index_width(plan, Extent(1000, 1000), held) == 32
     assert looks
@@ -157,7 +170,7 @@ def test_no_integer_of_a_random_mask_passes_the_width() -> None:
 
 def test_an_index_inside_its_table_passes() -> None:
     extent = Extent(1000, 1000)
-    inside = program(window(128), free("bias"), score=plus_bias(fold.add(DISTANCE, Const(128))))
+    inside = program(window(128), free("bias"), score=plus_bias(constructors.add(DISTANCE, Const(128))))
     assert check_indices(inside, extent, (zeros(257),)) is None
     assert check_indices(inside, extent, (Contents(None, shape=(257,)),)) is None
     assert check_indices(inside, extent, (Contents(None),)) is None  # its size is not known here
@@ -165,7 +178,7 @@ def test_an_index_inside_its_table_passes() -> None:
 
 @pytest.mark.parametrize("n", [300, 65_536])
 def test_an_index_outside_its_table_is_found_with_its_range(n: int) -> None:
-    score = plus_bias(fold.add(DISTANCE, Const(128)))
+    score = plus_bias(constructors.add(DISTANCE, Const(128)))
     plan = program(window(128), free("bias"), score=score)
     assert check_indices(plan, Extent(n, n), (zeros(256),)) == OutOfRange("bias", 0, 0, 256, 256, None)
     device = Contents(None, shape=(256,))
@@ -175,7 +188,9 @@ def test_an_index_outside_its_table_is_found_with_its_range(n: int) -> None:
 
 
 def test_a_strict_bound_is_read_to_the_last_key() -> None:
-    mask = fold.conjunction(fold.less_equal(Const(0), DISTANCE), fold.less(DISTANCE, Const(128)))
+    mask = constructors.conjunction(
+        constructors.less_equal(Const(0), DISTANCE), constructors.less(DISTANCE, Const(128))
+    )
     plan = program(mask, free("bias"), score=plus_bias(DISTANCE))
     for n in (300, 100_000):
         assert check_indices(plan, Extent(n, n), (zeros(128),)) is None
@@ -187,15 +202,15 @@ def test_an_index_is_looked_at_only_where_it_is_reached() -> None:
     read = Entry("0", (DISTANCE,), "bool")
     table = free("keep", "bool")
     flags = Contents(np.zeros(100, bool))
-    assert check_indices(program(fold.conjunction(CAUSAL, read), table), extent, (flags,)) is None
-    assert check_indices(program(fold.conjunction(read, CAUSAL), table), extent, (flags,)) is not None
-    assert check_indices(program(fold.disjunction(CAUSAL, read), table), extent, (flags,)) is not None
-    assert check_indices(program(fold.choose(CAUSAL, read, FALSE), table), extent, (flags,)) is None
-    assert check_indices(program(fold.choose(CAUSAL, TRUE, read), table), extent, (flags,)) is not None
-    counted = fold.filtered(CAUSAL, fold.plus(read, fold.equal(Q, K)))
+    assert check_indices(program(constructors.conjunction(CAUSAL, read), table), extent, (flags,)) is None
+    assert check_indices(program(constructors.conjunction(read, CAUSAL), table), extent, (flags,)) is not None
+    assert check_indices(program(constructors.disjunction(CAUSAL, read), table), extent, (flags,)) is not None
+    assert check_indices(program(constructors.choose(CAUSAL, read, FALSE), table), extent, (flags,)) is None
+    assert check_indices(program(constructors.choose(CAUSAL, TRUE, read), table), extent, (flags,)) is not None
+    counted = constructors.filtered(CAUSAL, constructors.plus(read, constructors.equal(Q, K)))
     assert check_indices(program(counted, table), extent, (flags,)) is None
     assert check_indices(program(TRUE, free("b"), score=plus_bias(DISTANCE)), extent, (zeros(100),)) is not None
-    twice = fold.plus(CAUSAL, CAUSAL)
+    twice = constructors.plus(CAUSAL, CAUSAL)
     assert check_indices(program(twice, free("b"), score=plus_bias(DISTANCE)), extent, (zeros(100),)) is None
 
 
@@ -209,16 +224,16 @@ def test_a_sink_is_looked_at_for_every_row() -> None:
 
 
 def test_what_only_the_device_knows_is_left_to_the_kernels() -> None:
-    read = Entry("0", (fold.sub(K, Q),), "bool")
+    read = Entry("0", (constructors.sub(K, Q),), "bool")
     keep, doc = free("keep", "bool"), Table("doc", "int", (Dimension("token"),))
-    same = fold.equal(Entry("1", (Q,), "int"), Entry("1", (K,), "int"))
-    plan = program(fold.conjunction(same, read), keep, doc)
+    same = constructors.equal(Entry("1", (Q,), "int"), Entry("1", (K,), "int"))
+    plan = program(constructors.conjunction(same, read), keep, doc)
     flags, labels = Contents(np.zeros(100, bool)), Contents(np.zeros(100, np.int32))
     extent = Extent(100, 100)
     assert check_indices(plan, extent, (flags, labels)) is not None
     assert check_indices(plan, extent, (flags, Contents(None))) is None
     assert check_indices(plan, Extent(100, 100, q_start=None), (flags, labels)) is None
-    unlike = fold.conjunction(fold.negation(same), read)
+    unlike = constructors.conjunction(constructors.negation(same), read)
     assert check_indices(program(unlike, keep, doc), extent, (flags, labels)) is None
     assert check_indices(program(unlike, keep, doc), extent, (flags, Contents(None))) is None
     chained = Entry("0", (Entry("1", (Q,), "int"),), "bool")  # an index that is itself a table's entry
@@ -228,13 +243,13 @@ def test_what_only_the_device_knows_is_left_to_the_kernels() -> None:
 def test_a_set_is_checked_by_its_indices_and_not_by_its_element() -> None:
     chosen = Table("chosen", "set", (Dimension("free", name="a"),))
     bitmap = Contents(np.zeros((4, 10), bool))
-    by_block = Member(K, "0", (fold.floordiv(Q, 16),))
+    by_block = Member(K, "0", (constructors.floordiv(Q, 16),))
     assert check_indices(program(by_block, chosen), Extent(64, 64), (bitmap,)) is None
     assert check_indices(program(by_block, chosen), Extent(64, 65), (bitmap,)) == OutOfRange("chosen", 0, 0, 4, 4, None)
 
 
 def test_sizes_come_from_declarations_where_contents_do_not_tell() -> None:
-    mask = Entry("0", (fold.add(HEAD, Const(1)), fold.sub(K, Const(0))), "bool")
+    mask = Entry("0", (constructors.add(HEAD, Const(1)), constructors.sub(K, Const(0))), "bool")
     table = Table("keep", "bool", (Dimension("head"), Dimension("token")))
     found = check_indices(program(mask, table), Extent(8, 8, heads=3), (Contents(None),))
     assert found == OutOfRange("keep", 0, 1, 3, 3, None)
@@ -275,7 +290,7 @@ def test_random_programs_are_refused_just_where_the_oracle_refuses_them() -> Non
         case = generator.case()
         bias = generator.read("float", 1)
         case = Case(case.mask, tuple(generator.tables), tuple(generator.contents), case.extent)
-        plan = program(case.mask, *case.tables, score=fold.add(LOGIT, bias))
+        plan = program(case.mask, *case.tables, score=constructors.add(LOGIT, bias))
         found = check_indices(plan, case.extent, case.contents)
         if any(np.isnan(held.values).any() for held in case.contents):
             assert found is None or raises(plan, case), seed  # a comparison with NaN may be left undecided

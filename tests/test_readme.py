@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc import cli
+from attnc.cli import main
 
 from . import pages
 
@@ -50,7 +50,7 @@ def test_patterns_pass_their_own_tests(folder: Path, capsys: pytest.CaptureFixtu
     names = [sample.file for sample in of("attn")]
     assert names
     assert all(names)
-    assert cli.run(["test", *names]) == 0, capsys.readouterr()
+    assert main.run(["test", *names]) == 0, capsys.readouterr()
     assert "0 passed" not in capsys.readouterr().out.splitlines()[-1]
 
 

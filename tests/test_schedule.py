@@ -7,27 +7,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold, ways
-from attnc.compiler.arrange import arrange
-from attnc.compiler.counts import Totals, totals
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import FALSE, HEAD, LOGIT, TRUE, Attention, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
-from attnc.compiler.module import bind, load_shipped
-from attnc.compiler.plan import EMPTY, FULL, Bounds, Kernel, Program, Segment, TileCount, Tiles, natural
-from attnc.compiler.schedule import schedule, schedule_depends
-from attnc.compiler.visits import Slot, visits
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Attention, Dimension, Table
+from attnc.compiler.ir.expression import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.plan.orders import EMPTY, FULL, TileCount, Tiles, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import Bounds
+from attnc.compiler.schedule import strategies
+from attnc.compiler.schedule.segments import schedule, schedule_depends
+from attnc.compiler.schedule.statistics import Totals, totals
+from attnc.compiler.schedule.tile_visits import Slot, visits
 
 from . import tiles
 from .random_expressions import Generator, dense
 
 TILES = ((4, 4), (8, 4), (4, 16), (1, 1), (5, 3), (16, 16), (64, 64))
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 TOKENS = Table("g", "set", ())
 DOCUMENTS = Table("doc", "int", (Dimension("token"),))
 LENGTH = Table("length", "int", ())
-SAME_DOCUMENT = fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
+SAME_DOCUMENT = constructors.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
 
 
 def program(mask: Expr, *tables: Table, tile: int = 64, score: Expr = LOGIT) -> Program:
@@ -36,15 +40,15 @@ def program(mask: Expr, *tables: Table, tile: int = 64, score: Expr = LOGIT) -> 
 
 
 def window(size: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(size // 2))
+    return constructors.less_equal(constructors.absolute(D), Const(size // 2))
 
 
 def causal_window(size: int) -> Expr:
-    return fold.conjunction(fold.less_equal(Const(0), D), fold.less(D, Const(size)))
+    return constructors.conjunction(constructors.less_equal(Const(0), D), constructors.less(D, Const(size)))
 
 
 def blocks(size: int) -> Expr:
-    return fold.equal(fold.floordiv(Q, size), fold.floordiv(K, size))
+    return constructors.equal(constructors.floordiv(Q, size), constructors.floordiv(K, size))
 
 
 def bitmap(n: int, *members: int) -> Contents:
@@ -68,7 +72,7 @@ def check(program: Program, extent: Extent, contents: tuple[Contents, ...] = ())
 def however_few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way is taken even where there are so few tiles that a descent is cheaper, or not."""
     if request.param == "all ways":
-        monkeypatch.setattr(ways, "_FEW_TILES", 0)
+        monkeypatch.setattr(strategies, "_FEW_TILES", 0)
 
 
 @pytest.mark.usefixtures("however_few")
@@ -90,38 +94,57 @@ PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
     "none": (FALSE, (), ()),
     "causal": (CAUSAL, (), ()),
     "window": (window(24), (), ()),
-    "dilated window": (fold.conjunction(window(60), fold.equal(fold.mod(D, 3), Const(0))), (), ()),
+    "dilated window": (
+        constructors.conjunction(window(60), constructors.equal(constructors.mod(D, 3), Const(0))),
+        (),
+        (),
+    ),
     "causal window": (causal_window(20), (), ()),
     "longformer": (
-        fold.disjunction(window(24), Member(Q, "0", ()), Member(K, "0", ())),
+        constructors.disjunction(window(24), Member(Q, "0", ()), Member(K, "0", ())),
         (TOKENS,),
         (bitmap(130, 0, 77),),
     ),
     "blocks": (blocks(16), (), ()),
-    "chunked": (fold.conjunction(CAUSAL, blocks(16)), (), ()),
+    "chunked": (constructors.conjunction(CAUSAL, blocks(16)), (), ()),
     "strided": (
-        fold.conjunction(CAUSAL, fold.disjunction(fold.less(D, Const(12)), fold.equal(fold.mod(D, 12), Const(0)))),
+        constructors.conjunction(
+            CAUSAL,
+            constructors.disjunction(
+                constructors.less(D, Const(12)), constructors.equal(constructors.mod(D, 12), Const(0))
+            ),
+        ),
         (),
         (),
     ),
     "fixed": (
-        fold.conjunction(CAUSAL, fold.disjunction(blocks(32), fold.less_equal(Const(28), fold.mod(K, 32)))),
+        constructors.conjunction(
+            CAUSAL, constructors.disjunction(blocks(32), constructors.less_equal(Const(28), constructors.mod(K, 32)))
+        ),
         (),
         (),
     ),
-    "documents": (fold.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(130, 7),)),
+    "documents": (constructors.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(130, 7),)),
     "grid": (
-        fold.conjunction(
-            fold.less_equal(fold.absolute(fold.sub(fold.floordiv(Q, 13), fold.floordiv(K, 13))), Const(2)),
-            fold.less_equal(fold.absolute(fold.sub(fold.mod(Q, 13), fold.mod(K, 13))), Const(2)),
+        constructors.conjunction(
+            constructors.less_equal(
+                constructors.absolute(constructors.sub(constructors.floordiv(Q, 13), constructors.floordiv(K, 13))),
+                Const(2),
+            ),
+            constructors.less_equal(
+                constructors.absolute(constructors.sub(constructors.mod(Q, 13), constructors.mod(K, 13))), Const(2)
+            ),
         ),
         (),
         (),
     ),
     "bigbird as a count": (
-        fold.plus(
+        constructors.plus(
             window(24),
-            fold.less(fold.mod(fold.hashed(fold.floordiv(Q, 8), fold.floordiv(K, 8)), 100), Const(20)),
+            constructors.less(
+                constructors.mod(constructors.hashed(constructors.floordiv(Q, 8), constructors.floordiv(K, 8)), 100),
+                Const(20),
+            ),
         ),
         (),
         (),
@@ -157,28 +180,46 @@ AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
     "causal": (CAUSAL, (), ()),
     "window": (window(512), (), ()),
     "causal window": (causal_window(4096), (), ()),
-    "band": (fold.conjunction(fold.less_equal(Const(-100), D), fold.less_equal(D, Const(5000))), (), ()),
+    "band": (
+        constructors.conjunction(constructors.less_equal(Const(-100), D), constructors.less_equal(D, Const(5000))),
+        (),
+        (),
+    ),
     "longformer": (
-        fold.disjunction(window(512), Member(Q, "0", ()), Member(K, "0", ())),
+        constructors.disjunction(window(512), Member(Q, "0", ()), Member(K, "0", ())),
         (TOKENS,),
         (bitmap(LARGE, 0, 1, 40_000),),
     ),
-    "first": (fold.conjunction(CAUSAL, fold.disjunction(fold.less(D, Const(1024)), fold.less(K, Const(4)))), (), ()),
-    "prefix": (fold.disjunction(CAUSAL, fold.less(K, Entry("0", (), "int"))), (LENGTH,), (Contents(np.array(7777)),)),
+    "first": (
+        constructors.conjunction(
+            CAUSAL, constructors.disjunction(constructors.less(D, Const(1024)), constructors.less(K, Const(4)))
+        ),
+        (),
+        (),
+    ),
+    "prefix": (
+        constructors.disjunction(CAUSAL, constructors.less(K, Entry("0", (), "int"))),
+        (LENGTH,),
+        (Contents(np.array(7777)),),
+    ),
     "blocks": (blocks(512), (), ()),
     "odd blocks": (blocks(1000), (), ()),
-    "chunked": (fold.conjunction(CAUSAL, blocks(8192)), (), ()),
+    "chunked": (constructors.conjunction(CAUSAL, blocks(8192)), (), ()),
     "block band": (
-        fold.conjunction(
-            fold.less_equal(Const(-2), fold.sub(fold.floordiv(Q, 128), fold.floordiv(K, 128))),
-            fold.less_equal(fold.sub(fold.floordiv(Q, 128), fold.floordiv(K, 128)), Const(3)),
+        constructors.conjunction(
+            constructors.less_equal(
+                Const(-2), constructors.sub(constructors.floordiv(Q, 128), constructors.floordiv(K, 128))
+            ),
+            constructors.less_equal(
+                constructors.sub(constructors.floordiv(Q, 128), constructors.floordiv(K, 128)), Const(3)
+            ),
         ),
         (),
         (),
     ),
     "documents": (SAME_DOCUMENT, (DOCUMENTS,), (documents(LARGE, 24),)),
-    "causal documents": (fold.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(LARGE, 24, 1),)),
-    "padded": (fold.less(K, Entry("0", (), "int")), (LENGTH,), (Contents(np.array(60_001)),)),
+    "causal documents": (constructors.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(LARGE, 24, 1),)),
+    "padded": (constructors.less(K, Entry("0", (), "int")), (LENGTH,), (Contents(np.array(60_001)),)),
 }
 
 
@@ -252,13 +293,18 @@ def test_large_plans_are_sound_at_sampled_pairs() -> None:
 
 def test_a_full_tile_may_hang_over_the_end() -> None:
     assert check(program(TRUE, tile=16), Extent(40, 24))[:2] == (6, 0)
-    beyond = fold.less_equal(Const(40), K)  # true only past the last key
+    beyond = constructors.less_equal(Const(40), K)  # true only past the last key
     assert check(program(beyond, tile=16), Extent(40, 24))[:2] == (0, 0)
 
 
 def test_nothing_to_plan() -> None:
     for extent in (Extent(0, 5), Extent(5, 0), Extent(0, 0), Extent(5, 5, heads=0)):
-        for mask in (fold.less(HEAD, K), CAUSAL, TRUE, fold.conjunction(CAUSAL, fold.less(HEAD, K))):
+        for mask in (
+            constructors.less(HEAD, K),
+            CAUSAL,
+            TRUE,
+            constructors.conjunction(CAUSAL, constructors.less(HEAD, K)),
+        ):
             assert planned_totals(program(mask), extent)[:2] == (0, 0) or extent.n * extent.m
     nobody = Contents(np.zeros((0, 8), np.int32), batched=True)
     plan = schedule(program(SAME_DOCUMENT, DOCUMENTS), Extent(8, 8), (nobody,))
@@ -277,30 +323,32 @@ def test_slots_stand_only_where_plans_differ() -> None:
         return bounds.batch_slots, bounds.head_slots
 
     assert slots(CAUSAL) == (1, 1)
-    assert slots(fold.less(K, HEAD)) == (1, 2)
+    assert slots(constructors.less(K, HEAD)) == (1, 2)
     assert slots(SAME_DOCUMENT, (Contents(labels, batched=True),)) == (3, 1)
     assert slots(SAME_DOCUMENT, (Contents(labels[:1], batched=True),)) == (1, 1)
-    assert slots(fold.conjunction(SAME_DOCUMENT, fold.less(HEAD, K)), (Contents(labels, batched=True),)) == (3, 2)
+    assert slots(
+        constructors.conjunction(SAME_DOCUMENT, constructors.less(HEAD, K)), (Contents(labels, batched=True),)
+    ) == (3, 2)
     assert slots(CAUSAL, (Contents(labels, batched=True),)) == (1, 1)  # the mask does not read it
     assert slots(CAUSAL, extent=Extent(8, 4, q_start=(0, 2, 4))) == (3, 1)
     assert slots(CAUSAL, extent=Extent(8, 4, q_start=(2, 2, 2))) == (1, 1)
-    assert slots(fold.less(K, N), extent=Extent(8, 4, q_start=(0, 2, 4))) == (1, 1)
+    assert slots(constructors.less(K, N), extent=Extent(8, 4, q_start=(0, 2, 4))) == (1, 1)
 
 
 def test_what_only_the_device_knows_is_partial() -> None:
     unknown = (Contents(None, batched=True, shape=(3, 64)),)
-    documents = program(fold.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16)
+    documents = program(constructors.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16)
     assert schedule(documents, Extent(64, 64), unknown).kernels[0].segments[0].by_query.batch_slots == 1
     assert planned_totals(documents, Extent(64, 64), unknown)[:2] == (0, 10)
     later = Extent(64, 16, q_start=None)
     assert planned_totals(program(CAUSAL, tile=16), later)[:2] == (0, 4)
-    assert planned_totals(program(fold.less(K, Const(32)), tile=16), later)[:2] == (2, 0)
+    assert planned_totals(program(constructors.less(K, Const(32)), tile=16), later)[:2] == (2, 0)
 
 
 def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
     """Rows of a grid that is no multiple of the tile: whole tiles straddle two of them, quarters seldom do."""
     mask, _, _ = PATTERNS["grid"]
-    wide = fold.substitute(mask, {Const(13): Const(200)})
+    wide = constructors.substitute(mask, {Const(13): Const(200)})
     extent = Extent(2400, 2400)
     holds = dense(wide, (), (), extent)[0, 0]
     padded = np.zeros((2432, 2432), bool)
@@ -310,24 +358,24 @@ def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
 
 
 def test_a_finer_look_calls_a_tile_full_by_its_parts() -> None:
-    low = fold.less(fold.mod(K, 16), Const(8))
-    high = fold.less_equal(Const(8), fold.mod(fold.add(K, Const(8)), 16))
-    assert check(program(fold.iff(low, high), tile=32), Extent(72, 72))[:2] == (9, 0)
+    low = constructors.less(constructors.mod(K, 16), Const(8))
+    high = constructors.less_equal(Const(8), constructors.mod(constructors.add(K, Const(8)), 16))
+    assert check(program(constructors.iff(low, high), tile=32), Extent(72, 72))[:2] == (9, 0)
 
 
 def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = fold.equal(fold.mod(fold.hashed(Q, K), 4), Const(0))  # no other way than to descend
-    mask = fold.conjunction(CAUSAL, odd)
+    odd = constructors.equal(constructors.mod(constructors.hashed(Q, K), 4), Const(0))  # no other way than to descend
+    mask = constructors.conjunction(CAUSAL, odd)
     extent = Extent(256, 256)
     exact = check(program(mask, tile=2), extent)
-    monkeypatch.setattr(ways, "_MOST_BOXES", 700)
+    monkeypatch.setattr(strategies, "_MOST_BOXES", 700)
     coarse = check(program(mask, tile=2), extent)
     assert exact.partial < coarse.partial < 128 * 128
 
 
 def test_which_tables_decide_a_schedule() -> None:
-    bias = Entry("1", (fold.sub(Q, K),), "float")
+    bias = Entry("1", (constructors.sub(Q, K),), "float")
     table = Table("bias", "float", (Dimension("free", name="a"),))
-    reading = program(fold.conjunction(SAME_DOCUMENT, Member(K, "2", ())), DOCUMENTS, table, TOKENS, score=bias)
+    reading = program(constructors.conjunction(SAME_DOCUMENT, Member(K, "2", ())), DOCUMENTS, table, TOKENS, score=bias)
     assert schedule_depends(reading) == {0, 2}
     assert schedule_depends(program(CAUSAL)) == frozenset()

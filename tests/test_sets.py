@@ -16,16 +16,18 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler import contents as literals
-from attnc.compiler.claims import run_test
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Dimension, K, Member, Table
-from attnc.compiler.lookup_members import MemberTable
-from attnc.compiler.membership import fits_bitmaps
-from attnc.compiler.module import bound_tests, load_text
-from attnc.runtime import launches, tables
-from attnc.runtime.arguments import collect
-from attnc.runtime.tables import bind
+from attnc.compiler.analysis.range_sets import MemberTable
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expression import LOGIT, K, Member
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bound_tests, load_text
+from attnc.compiler.oracle import literal_tables as literals
+from attnc.compiler.oracle.membership import fits_bitmaps
+from attnc.compiler.verify.claims import run_test
+from attnc.runtime.base import counters
+from attnc.runtime.call import tables
+from attnc.runtime.call.python_values import collect
+from attnc.runtime.call.tables import bind
 
 from . import fuzz_masks, fuzz_programs, fuzz_structures
 from .generate import Program
@@ -179,11 +181,11 @@ def test_members_and_elements_anywhere(backend: str) -> None:
         assert torch.equal(attend.mask(n, **given), wanted)
         v = torch.randint(0, 2, (1, 1, n, 16)).float().requires_grad_()
         q, k = torch.zeros(1, heads, n, 16), torch.randn(1, 1, n, 16)
-        before = launches.launches().get(f"{backend}.forward", 0)
+        before = counters.launches().get(f"{backend}.forward", 0)
         with attnc.settings.override(backend=backend, optimisation=1, verify=True):
             out = attend(q, k, v, **given)
             (grad,) = torch.autograd.grad(out.sum(), v)
-        assert launches.launches()[f"{backend}.forward"] > before
+        assert counters.launches()[f"{backend}.forward"] > before
         total = wanted.sum(-1, keepdim=True)
         assert torch.equal((out[0] * total).round(), wanted.float() @ v[0].detach())
         columns = (wanted / total.clamp(min=1)).sum((0, 1))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnc.runtime import launches
-from attnc.runtime.settings import SettingError, Settings, settings
+from attnc.runtime.base import counters
+from attnc.runtime.base.configuration import SettingError, Settings, settings
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +175,7 @@ def test_only_overrides_change_a_setting() -> None:
 
 
 def test_launches_are_counted() -> None:
-    before = launches.launches().get("test.forward", 0)
-    launches.count("test.forward")
-    launches.count("test.forward")
-    assert launches.launches()["test.forward"] == before + 2
+    before = counters.launches().get("test.forward", 0)
+    counters.count("test.forward")
+    counters.count("test.forward")
+    assert counters.launches()["test.forward"] == before + 2

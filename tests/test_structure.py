@@ -7,12 +7,14 @@ from random import Random
 
 import pytest
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.describe import program as described
-from attnc.compiler.ir import TRUE, Apply, Attention, Const, Expr, Number, walk
-from attnc.compiler.module import bind, load_text
-from attnc.compiler.plan import Gathered, Kernel, Program, Sorted, Tiles
-from attnc.compiler.structure import filled, lift
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.codegen.lift import filled, lift
+from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.expression import TRUE, Apply, Const, Expr, Number, walk
+from attnc.compiler.modules.loader import bind, load_text
+from attnc.compiler.plan.orders import Gathered, Sorted, Tiles
+from attnc.compiler.plan.printer import program as described
+from attnc.compiler.plan.program import Kernel, Program
 
 from .random_expressions import Generator
 from .walked_masks import TILES, drawn_case, forced

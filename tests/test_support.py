@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 from .shipped_support import SHIPPED, Shipped, support
 

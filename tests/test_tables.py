@@ -6,27 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from attnc.compiler import fold
-from attnc.compiler.evaluate import NumpyArrays, environment, interpret
-from attnc.compiler.extent import Extent
-from attnc.compiler.ir import (
-    DEFAULT_SCALE,
-    HEAD,
-    LOGIT,
-    Attention,
-    Const,
-    Dimension,
-    Entry,
-    Expr,
-    K,
-    Member,
-    N,
-    Q,
-    Table,
-)
-from attnc.compiler.ir import HEADS as HEADS_POSITION
-from attnc.runtime.arguments import collect
-from attnc.runtime.tables import Bound, Sizes, bind, check, integer_bounds
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.expression import HEADS as HEADS_POSITION
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.oracle.interpreter import NumpyArrays, environment, interpret
+from attnc.runtime.call.python_values import collect
+from attnc.runtime.call.tables import Bound, Sizes, bind, check, integer_bounds
 
 CPU = torch.device("cpu")
 TOKEN, QUERY, HEADS = Dimension("token"), Dimension("query"), Dimension("head")
@@ -36,7 +23,7 @@ SIZES = Sizes(batch=3, heads=2, m=6, n=10)
 
 
 def attention(*tables: Table, mask: Expr | None = None) -> Attention:
-    return Attention("p", mask or fold.less_equal(K, Q), LOGIT, DEFAULT_SCALE, None, tables)
+    return Attention("p", mask or constructors.less_equal(K, Q), LOGIT, DEFAULT_SCALE, None, tables)
 
 
 def bound(given: dict[str, object], *tables: Table, mask: Expr | None = None, extent: Extent = EXTENT) -> Bound:
@@ -95,7 +82,7 @@ def test_a_set_as_a_condition_over_its_universe() -> None:
 def test_sets_in_a_table() -> None:
     table = Table("c", "set", (HEADS, BLOCK))
     given = [[{0}, {1}, set()], [[2, 0], [], [1]]]
-    mask = Member(K, "c", (HEAD, fold.floordiv(Q, 8)))
+    mask = Member(K, "c", (HEAD, constructors.floordiv(Q, 8)))
     for value in (given, torch.tensor([[[0, -1], [1, 1], [-5, -1]], [[0, 2], [-1, -1], [1, 1]]])):
         argument = bound({"c": value}, table, mask=mask).arguments[0]
         assert argument.sizes == (2, 3, 3)
@@ -227,8 +214,8 @@ def test_a_table_elsewhere_is_refused_but_a_number() -> None:
 
 
 def test_the_sink_counts_for_the_universe() -> None:
-    sink = fold.choose(Member(Q, "g", ()), Const(1.0), Const(0.0))
-    made = Attention("p", fold.less_equal(K, Q), LOGIT, DEFAULT_SCALE, sink, (Table("g", "set", ()),))
+    sink = constructors.choose(Member(Q, "g", ()), Const(1.0), Const(0.0))
+    made = Attention("p", constructors.less_equal(K, Q), LOGIT, DEFAULT_SCALE, sink, (Table("g", "set", ()),))
     tensors = collect(made, {"g": {5, 8}}, CPU)
     assert members(bind(made, tensors, EXTENT, CPU, torch.float32).arguments[0].tensor) == [5], "rows are 0 to 5"
 
@@ -237,17 +224,17 @@ ELEMENTS = (
     K,
     Q,
     HEAD,
-    fold.floordiv(K, 3),
-    fold.sub(K, Q),
-    fold.add(fold.floordiv(Q, 4), Const(2)),
-    fold.mod(fold.sub(K, Q), 7),
-    fold.mod(K, 50),
-    fold.mul(fold.sub(Q, Const(9)), fold.sub(K, Const(4))),
-    fold.neg(K),
-    fold.minimum(K, Const(5)),
-    fold.maximum(fold.neg(Q), fold.floordiv(fold.sub(K, Const(20)), 6)),
-    fold.mul(Const(-3), HEAD),
-    fold.sub(N, K),
+    constructors.floordiv(K, 3),
+    constructors.sub(K, Q),
+    constructors.add(constructors.floordiv(Q, 4), Const(2)),
+    constructors.mod(constructors.sub(K, Q), 7),
+    constructors.mod(K, 50),
+    constructors.mul(constructors.sub(Q, Const(9)), constructors.sub(K, Const(4))),
+    constructors.neg(K),
+    constructors.minimum(K, Const(5)),
+    constructors.maximum(constructors.neg(Q), constructors.floordiv(constructors.sub(K, Const(20)), 6)),
+    constructors.mul(Const(-3), HEAD),
+    constructors.sub(N, K),
     HEADS_POSITION,
 )
 
@@ -267,6 +254,6 @@ def test_bounds_of_elements_hold(extent: Extent) -> None:
 def test_what_sizes_do_not_bound() -> None:
     unknown = Extent(n=10, m=6, q_start=None)
     assert integer_bounds(Q, unknown) is None
-    assert integer_bounds(fold.add(Q, K), unknown) is None
+    assert integer_bounds(constructors.add(Q, K), unknown) is None
     assert integer_bounds(Entry("bucket", (K,), "int"), EXTENT) is None
-    assert integer_bounds(fold.hashed(K), EXTENT) is None
+    assert integer_bounds(constructors.hashed(K), EXTENT) is None

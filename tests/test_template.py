@@ -8,31 +8,35 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold
-from attnc.compiler.classify import Classifier
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, LOGIT, Const, Dimension, Entry, Expr, K, Member, N, Q, Table
-from attnc.compiler.plan import HORIZON, Axis, Bounds, Kernel, Program, Segment, View, natural
-from attnc.compiler.schedule import schedule
-from attnc.compiler.template import forget, shift_divisor
+from attnc.compiler.analysis.classify import Classifier
+from attnc.compiler.analysis.shift import shift_divisor
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import Axis, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.schedule.periodic import forget
+from attnc.compiler.schedule.segments import schedule
 
 from . import tiles
 from .random_expressions import Generator, dense
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 
 
 def divides(x: Expr, by: int, remainder: int = 0) -> Expr:
-    return fold.equal(fold.mod(x, by), Const(remainder))
+    return constructors.equal(constructors.mod(x, by), Const(remainder))
 
 
 def within(reach: int) -> Expr:
-    return fold.less_equal(fold.absolute(D), Const(reach))
+    return constructors.less_equal(constructors.absolute(D), Const(reach))
 
 
 def block(x: Expr, size: int) -> Expr:
-    return fold.floordiv(x, size)
+    return constructors.floordiv(x, size)
 
 
 def residues(modulus: int, tile: int) -> View:
@@ -51,9 +55,11 @@ def program(condition: Expr, rows: View, keys: View, *tables: Table) -> Program:
     return Program((Kernel(rows, (Segment(keys, condition),), "store"),), condition, LOGIT, None, tables)
 
 
-NEIGHBOURS = fold.conjunction(
-    fold.less_equal(fold.absolute(fold.sub(block(Q, 6), block(K, 6))), Const(1)),
-    fold.less_equal(fold.absolute(fold.sub(fold.mod(Q, 6), fold.mod(K, 6))), Const(2)),
+NEIGHBOURS = constructors.conjunction(
+    constructors.less_equal(constructors.absolute(constructors.sub(block(Q, 6), block(K, 6))), Const(1)),
+    constructors.less_equal(
+        constructors.absolute(constructors.sub(constructors.mod(Q, 6), constructors.mod(K, 6))), Const(2)
+    ),
 )
 BLOCKS = View((Axis(4, 3), Axis(12), Axis(1, 4, 4)))
 LENGTH = Table("length", "int", ())
@@ -61,35 +67,45 @@ LENGTH = Table("length", "int", ())
 CASES: dict[str, tuple[Expr, View, View]] = {
     "causal": (CAUSAL, natural(4), natural(8)),
     "window": (within(9), natural(3), natural(5)),
-    "behind": (fold.less(Const(7), D), natural(8), natural(4)),
-    "dilated": (fold.conjunction(within(12), divides(D, 3)), residues(3, 2), residues(3, 4)),
-    "strided": (fold.conjunction(CAUSAL, divides(D, 5)), residues(5, 4), residues(5, 2)),
+    "behind": (constructors.less(Const(7), D), natural(8), natural(4)),
+    "dilated": (constructors.conjunction(within(12), divides(D, 3)), residues(3, 2), residues(3, 4)),
+    "strided": (constructors.conjunction(CAUSAL, divides(D, 5)), residues(5, 4), residues(5, 2)),
     "every third block": (
-        fold.conjunction(CAUSAL, divides(fold.sub(block(Q, 4), block(K, 4)), 3)),
+        constructors.conjunction(CAUSAL, divides(constructors.sub(block(Q, 4), block(K, 4)), 3)),
         BLOCKS,
         BLOCKS,
     ),
-    "chunks": (fold.conjunction(CAUSAL, fold.equal(block(Q, 10), block(K, 10))), natural(4), natural(4)),
+    "chunks": (
+        constructors.conjunction(CAUSAL, constructors.equal(block(Q, 10), block(K, 10))),
+        natural(4),
+        natural(4),
+    ),
     "two residues": (
-        fold.conjunction(divides(D, 6), within(40)),
+        constructors.conjunction(divides(D, 6), within(40)),
         View((Axis(1, 2), Axis(2, 3), Axis(6, None, 2))),
         View((Axis(1, 2), Axis(2, 3), Axis(6, None, 3))),
     ),
     "summaries": (
-        fold.conjunction(fold.less(block(K, 8), block(Q, 8)), fold.less_equal(Const(6), fold.mod(K, 8))),
+        constructors.conjunction(
+            constructors.less(block(K, 8), block(Q, 8)), constructors.less_equal(Const(6), constructors.mod(K, 8))
+        ),
         natural(4),
         View((Axis(8, None, 3), Axis(1, 2, 2)), 6),
     ),
     "sublattice": (
-        fold.conjunction(divides(Q, 4, 1), divides(K, 4, 1), fold.equal(block(Q, 32), block(K, 32))),
+        constructors.conjunction(divides(Q, 4, 1), divides(K, 4, 1), constructors.equal(block(Q, 32), block(K, 32))),
         every(4, 2, 1),
         every(4, 4, 1),
     ),
     "neighbours": (NEIGHBOURS, grid(6, 2, 4), grid(6, 2, 2)),
     "in the order of others": (within(7), residues(3, 2), natural(4)),
     "unlike tiles of residues": (divides(D, 4, 2), residues(4, 2), residues(4, 4)),
-    "far and sparse": (fold.conjunction(CAUSAL, divides(D, 12)), natural(4), natural(4)),
-    "rows in turn": (fold.conjunction(fold.less(fold.mod(Q, 8), Const(4)), CAUSAL), natural(4), natural(4)),
+    "far and sparse": (constructors.conjunction(CAUSAL, divides(D, 12)), natural(4), natural(4)),
+    "rows in turn": (
+        constructors.conjunction(constructors.less(constructors.mod(Q, 8), Const(4)), CAUSAL),
+        natural(4),
+        natural(4),
+    ),
 }
 
 
@@ -187,7 +203,9 @@ def test_a_greater_length_is_not_looked_at(name: str, looks: list[int]) -> None:
 
 
 def test_small_tables_are_remembered_by_what_they_hold(looks: list[int]) -> None:
-    planned = program(fold.less_equal(fold.absolute(D), Entry("0", (), "int")), natural(4), natural(4), LENGTH)
+    planned = program(
+        constructors.less_equal(constructors.absolute(D), Entry("0", (), "int")), natural(4), natural(4), LENGTH
+    )
     extent = Extent(40, 40)
     for size, new in ((5, True), (9, True), (5, False)):
         looks.clear()
@@ -197,7 +215,9 @@ def test_small_tables_are_remembered_by_what_they_hold(looks: list[int]) -> None
 
 
 def test_templates_of_each_head_and_each_entry() -> None:
-    condition = fold.less_equal(fold.absolute(D), fold.add(Entry("0", (), "int"), fold.mul(HEAD, Const(3))))
+    condition = constructors.less_equal(
+        constructors.absolute(D), constructors.add(Entry("0", (), "int"), constructors.mul(HEAD, Const(3)))
+    )
     planned = program(condition, natural(4), natural(2), LENGTH)
     held = (Contents(np.array([1, 6]), batched=True),)
     for extent in (Extent(30, 30, 3), Extent(30, 11, 3, (19, 2))):
@@ -220,22 +240,22 @@ def test_by_key_where_rows_come_and_go_for_ever() -> None:
         (CAUSAL, 1),
         (divides(D, 7), 1),
         (divides(Q, 6), 6),
-        (fold.equal(block(Q, 4), block(K, 4)), 4),
-        (fold.equal(fold.mod(block(Q, 4), 3), fold.mod(block(K, 4), 3)), 12),
-        (fold.equal(block(fold.mul(Q, Const(2)), 6), block(fold.mul(K, Const(2)), 6)), 3),
-        (fold.conjunction(divides(Q, 4), divides(K, 6)), 12),
-        (fold.less(fold.minimum(Q, K), fold.maximum(Q, K)), 1),
-        (fold.less(fold.hashed(D, HEAD), Const(9)), 1),
-        (fold.less(K, fold.choose(divides(D, 2), Q, fold.add(Q, Const(3)))), 1),
-        (fold.less(fold.hashed(Q), Const(9)), None),
-        (fold.less(K, Const(9)), None),
-        (fold.less(K, fold.sub(N, Const(1))), None),
-        (fold.less(fold.mul(Q, K), Const(9)), None),
-        (fold.less(fold.absolute(Q), K), None),
-        (fold.equal(block(Q, 4), K), None),
+        (constructors.equal(block(Q, 4), block(K, 4)), 4),
+        (constructors.equal(constructors.mod(block(Q, 4), 3), constructors.mod(block(K, 4), 3)), 12),
+        (constructors.equal(block(constructors.mul(Q, Const(2)), 6), block(constructors.mul(K, Const(2)), 6)), 3),
+        (constructors.conjunction(divides(Q, 4), divides(K, 6)), 12),
+        (constructors.less(constructors.minimum(Q, K), constructors.maximum(Q, K)), 1),
+        (constructors.less(constructors.hashed(D, HEAD), Const(9)), 1),
+        (constructors.less(K, constructors.choose(divides(D, 2), Q, constructors.add(Q, Const(3)))), 1),
+        (constructors.less(constructors.hashed(Q), Const(9)), None),
+        (constructors.less(K, Const(9)), None),
+        (constructors.less(K, constructors.sub(N, Const(1))), None),
+        (constructors.less(constructors.mul(Q, K), Const(9)), None),
+        (constructors.less(constructors.absolute(Q), K), None),
+        (constructors.equal(block(Q, 4), K), None),
         (Member(K, "0", ()), None),
-        (fold.conjunction(CAUSAL, Member(D, "0", ())), 1),
-        (fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int")), None),
+        (constructors.conjunction(CAUSAL, Member(D, "0", ())), 1),
+        (constructors.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int")), None),
     ],
 )
 def test_what_divides_a_move_that_changes_nothing(condition: Expr, divisor: int | None) -> None:
@@ -249,8 +269,8 @@ def test_random_conditions_do_not_change_when_they_are_moved() -> None:
         divisor = shift_divisor(case.mask)
         if divisor is None or divisor > 500 or len(case.dense()) > 1:
             continue
-        by = {Q: fold.add(Q, Const(divisor)), K: fold.add(K, Const(divisor))}
-        there = dense(fold.substitute(case.mask, by), case.tables, case.contents, case.extent)
+        by = {Q: constructors.add(Q, Const(divisor)), K: constructors.add(K, Const(divisor))}
+        there = dense(constructors.substitute(case.mask, by), case.tables, case.contents, case.extent)
         np.testing.assert_array_equal(there, case.dense(), err_msg=f"seed {seed}: {case.mask}")
         moved += 1
     assert moved > 300
@@ -258,8 +278,8 @@ def test_random_conditions_do_not_change_when_they_are_moved() -> None:
 
 def test_a_table_read_at_the_query_does_not_move() -> None:
     table = Table("w", "int", (Dimension("query"),))
-    assert shift_divisor(fold.less(fold.sub(Q, Entry("0", (Q,), "int")), K)) is None
-    planned = program(fold.less(fold.sub(Q, Entry("0", (Q,), "int")), K), natural(4), natural(4), table)
+    assert shift_divisor(constructors.less(constructors.sub(Q, Entry("0", (Q,), "int")), K)) is None
+    planned = program(constructors.less(constructors.sub(Q, Entry("0", (Q,), "int")), K), natural(4), natural(4), table)
     held = (Contents(np.arange(20) % 7),)
     extent = Extent(20, 20)
     assert tiles.fault(planned, schedule(planned, extent, held), extent, held) is None

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnc import cli
-from attnc.compiler.diagnostics import Diagnostic, Label, Source, Span, render, with_places
-from attnc.compiler.visible import visible, visible_line
+from attnc.cli import main
+from attnc.compiler.diagnostics.diagnostic import Diagnostic, Label, Source, Span, render, with_places
+from attnc.compiler.diagnostics.terminal_text import visible, visible_line
 
 ROOT = Path(__file__).parents[1]
 # A title, a cleared line, a line break, an override of direction, a lone surrogate (a byte that is no UTF-8).
@@ -116,7 +116,7 @@ COMMANDS: list[tuple[int, list[str]]] = [
 def test_no_command_hands_on_what_acts(
     code: int, arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(arguments) == code
+    assert main.run(arguments) == code
     out, err = capsys.readouterr()
     assert out + err
     assert not harmful(out + err), out + err
@@ -127,7 +127,7 @@ def test_names_stay_on_one_line(folder: Path, capsys: pytest.CaptureFixture[str]
     forged = "a\nall.attn: no faults\nb.attn"
     (folder / forged).write_text(GOOD)
     for arguments, lines in ((["check", forged], 1), (["show", forged + ":q"], 1), (["show", "none" + forged], 1)):
-        cli.run(arguments)
+        main.run(arguments)
         assert len("".join(capsys.readouterr()).splitlines()) == lines
 
 
@@ -137,10 +137,10 @@ def test_values_of_variables_are_neutralised(
     for name, value in (("ATTNC_CXX", "\x1b]0;pwn\x07\n"), ("ATTNC_CACHE_DIR", f"{folder}/\x1b[2J\u202e")):
         monkeypatch.setenv(name, value)
     for command in (["settings"], ["settings", "--format", "json"], ["cache"], ["cache", "--clear"]):
-        assert cli.run(command) == 0
+        assert main.run(command) == 0
         assert not harmful("".join(capsys.readouterr()))
     monkeypatch.setenv("ATTNC_CACHE", "\x1b]0;pwn\x07")
-    assert cli.run(["settings"]) == cli.run(["cache"]) == 1
+    assert main.run(["settings"]) == main.run(["cache"]) == 1
     assert not harmful("".join(capsys.readouterr()))
 
 
@@ -151,15 +151,15 @@ def test_a_warning_is_a_line_and_neutralised(
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr("attnc.explain.listed", lambda: warnings.warn(EVIL, RuntimeWarning, stacklevel=1) or "")
-        assert cli.run(["explain"]) == 0
+        monkeypatch.setattr("attnc.cli.explain.listed", lambda: warnings.warn(EVIL, RuntimeWarning, stacklevel=1) or "")
+        assert main.run(["explain"]) == 0
     err = capsys.readouterr().err
     assert err.startswith(r"warning: e\x1b]0;pwn\x07v\x9b2Ji\r")
     assert not harmful(err)
 
 
 def test_json_still_holds_what_there_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.run(["check", "--format", "json", f"{EVIL}bad.attn"])
+    main.run(["check", "--format", "json", f"{EVIL}bad.attn"])
     assert json.loads(capsys.readouterr().out)[0]["file"] == f"{EVIL}bad.attn"
 
 
@@ -171,7 +171,7 @@ def test_a_text_is_laid_out_byte_for_byte_into_a_pipe_alone(
     for terminal in (False, True):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
         monkeypatch.setattr(sys.stdout, "isatty", lambda answer=terminal: answer, raising=False)
-        assert cli.run(["fmt", "-"]) == 0
+        assert main.run(["fmt", "-"]) == 0
         seen.append(capfdbinary.readouterr().out)
     assert seen[0] == text
     assert seen[1].decode() == visible(text.decode())
@@ -180,7 +180,17 @@ def test_a_text_is_laid_out_byte_for_byte_into_a_pipe_alone(
 @pytest.mark.parametrize("good", [True, False])
 def test_the_plugin_hands_on_nothing_that_acts(good: bool, folder: Path) -> None:
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "attnc.pytest_plugin", "-p", "no:cacheprovider", "-v", "-rA"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "attnc.testing.pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "-v",
+        "-rA",
+    ]
     names = ("good", "claim", "for_all") if good else ("bad", "cut")
     paths = [f"{EVIL}{name}.attn" for name in names]
     done = subprocess.run([*command, *paths], cwd=folder, env=variables, capture_output=True, timeout=120, check=False)

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attnc
-from attnc import cli
-from attnc.contrast import LARGEST, Panel, contrast, side_by_side
-from attnc.testing import (
+from attnc.cli import main
+from attnc.inspection.side_by_side import LARGEST, Panel, contrast, side_by_side
+from attnc.testing.assertions import (
     SHAPES,
     Shape,
     assert_mask,
@@ -187,7 +187,9 @@ def test_one_pair_is_seen(one: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for says, runs in ((whole, less), (less, whole)):
         # The support test makes an attention of its own from the mask that is claimed: give it the other's kernels.
         with monkeypatch.context() as patched:
-            patched.setattr("attnc.agreement._without_score", lambda _, says=says, runs=runs: Planted(says, runs))
+            patched.setattr(
+                "attnc.testing.agreement._without_score", lambda _, says=says, runs=runs: Planted(says, runs)
+            )
             with pytest.raises(
                 AssertionError, match=r"the number of kept pairs is .* at batch entry 0, head 0, query row"
             ):
@@ -249,7 +251,7 @@ def test_the_commands_of_the_page_print_what_it_shows(folder: Path, capsys: pyte
     shown = re.findall(r"^```console\n\$ attnc (.*)\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)
     assert len(shown) == 2
     for command, expected in shown:
-        code = cli.run(command.split())
+        code = main.run(command.split())
         out = capsys.readouterr().out
         assert (out, code) == (expected, int("failed:" in expected))
 
@@ -260,7 +262,7 @@ def test_the_tests_of_the_page_pass(folder: Path) -> None:
         "PYTHONPATH": str(ROOT), "ATTNC_BACKEND": "blocked", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "attnc.pytest_plugin", "-p", "no:cacheprovider", "-q"],
+        [sys.executable, "-m", "pytest", "-p", "attnc.testing.pytest_plugin", "-p", "no:cacheprovider", "-q"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].startswith("9 passed, 1 xfailed"), done.stdout + done.stderr

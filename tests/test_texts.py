@@ -13,12 +13,12 @@ from types import FrameType
 
 import pytest
 
-from attnc.compiler import diagnostics, limits
-from attnc.compiler.collector import paused
-from attnc.compiler.diagnostics import AttnError, Source
-from attnc.compiler.module import load_text
-from attnc.compiler.owners import Claim, Owners
-from attnc.compiler.scan import segments
+from attnc.compiler.diagnostics import diagnostic, limits
+from attnc.compiler.diagnostics.diagnostic import AttnError, Source
+from attnc.compiler.modules.loader import load_text
+from attnc.compiler.modules.models import Claim, Owners
+from attnc.compiler.syntax.gc_pause import paused
+from attnc.compiler.syntax.lexer import segments
 
 from .fuzz_text import wide_text
 
@@ -72,7 +72,7 @@ def steps(text: str) -> int:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_steps_grow_as_the_words_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "CANDIDATES", 10)  # names that a spelling is compared with: at most so many
+    monkeypatch.setattr(diagnostic, "CANDIDATES", 10)  # names that a spelling is compared with: at most so many
     load_text("pattern p = causal")
     few, many = (wide_text(SHAPES[name], times) for times in (150, 600))
     more_words = words(many) - words(few) or 450

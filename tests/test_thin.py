@@ -15,18 +15,20 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnc import cli, show, tiled, view
-from attnc.compiler import fold
-from attnc.compiler.diagnostics import AttnError
-from attnc.compiler.evaluate import evaluate
-from attnc.compiler.imports import shipped_names
-from attnc.compiler.ir import TRUE, K, Q
-from attnc.compiler.module import load_shipped
-from attnc.draw import FRAME, INK, PAPER, Picture, Tile, bins, blocks, ink, painted, rectangles
-from attnc.grid import GAP, LINE, TERMINAL_PANEL
-from attnc.show import Sight, Sizes, prepare, sampled
-from attnc.subject import APPLICABLE, find
-from attnc.telling import telling_length
+from attnc.cli import main, show
+from attnc.compiler.diagnostics.diagnostic import AttnError
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import TRUE, K, Q
+from attnc.compiler.modules.imports import shipped_names
+from attnc.compiler.modules.loader import load_shipped
+from attnc.compiler.oracle.interpreter import evaluate
+from attnc.inspection.launch_view import Sight, Sizes, prepare
+from attnc.inspection.picture_size import telling_length
+from attnc.inspection.subject import APPLICABLE, find
+from attnc.pictures import sample, tiled
+from attnc.pictures.grid import GAP, LINE, TERMINAL_PANEL
+from attnc.pictures.picture import FRAME, INK, PAPER, Picture, Tile, bins, blocks, ink, painted, rectangles
+from attnc.pictures.sample import sampled
 
 SVG = "{http://www.w3.org/2000/svg}"
 APART = 150  # of the 765 steps between black and white: a difference that is seen in one row of pixels
@@ -113,7 +115,7 @@ def test_a_global_token_is_seen_in_the_picture_of_a_model(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["show", MODEL, "--n", str(N), "--set", "g={700, 1333}", "-o", f"model.{ending}"]) == 0
+    assert main.run(["show", MODEL, "--n", str(N), "--set", "g={700, 1333}", "-o", f"model.{ending}"]) == 0
     expected = kept_cells(sight(MODEL, N, g=GLOBAL), 240)
     for token in GLOBAL:
         at = token * len(expected) // N
@@ -136,7 +138,7 @@ def test_a_global_token_is_seen_on_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for name, limit, indent in (("longformer", 80, 0), (MODEL, TERMINAL_PANEL, 2)):
-        assert cli.run(["show", name, "--n", str(N), "--set", "g={700, 1333}"]) == 0
+        assert main.run(["show", name, "--n", str(N), "--set", "g={700, 1333}"]) == 0
         lines = capsys.readouterr().out.splitlines()
         expected = kept_cells(sight(name, N, g=GLOBAL), limit)
         expected = np.logical_or.reduceat(expected, np.arange(0, len(expected), 2))
@@ -180,7 +182,7 @@ def test_counting_by_tiles_is_counting_by_pairs(name: str, n: int, monkeypatch: 
 
 
 def test_a_large_mask_without_tiles_to_spare_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (show, tiled, view):
+    for module in (show, tiled, sample):
         monkeypatch.setattr(module, "EXACT_PAIRS", 2**17)
     text = tmp_path / "sparse.attn"
     text.write_text("pattern sparse = hash(q, k) % 100 == 0\n")
@@ -191,7 +193,7 @@ def test_a_large_mask_without_tiles_to_spare_is_sampled(tmp_path: Path, monkeypa
 
 # What is shown where nobody says how much
 
-WHOLE = (TRUE, fold.less_equal(K, Q))  # nothing but the whole is to be seen
+WHOLE = (TRUE, constructors.less_equal(K, Q))  # nothing but the whole is to be seen
 
 
 def shipped() -> list[str]:

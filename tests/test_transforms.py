@@ -13,7 +13,7 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from torch.utils._pytree import tree_leaves
 
 import attnc
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 from .test_op import BACKENDS
 

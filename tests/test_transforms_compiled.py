@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnc.runtime.settings import settings
+from attnc.runtime.base.configuration import settings
 
 from .test_transforms import FORWARD, GIVEN, MODULE, NO_SECOND, NO_TANGENT, ONLY_OURS, REVERSE, SECOND, Call, of
 

@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnc.compiler.arrange import arrange
-from attnc.compiler.fold import disjunction, equal, negation
-from attnc.compiler.ir import DEFAULT_SCALE, LOGIT, TRUE, Attention, Const, Dimension, Entry, K, Member, Q, Table
-from attnc.compiler.module import bind, load_shipped
-from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, Sorted, View, key_major, natural
-from attnc.compiler.render_triton import render_triton
-from attnc.compiler.source import KernelSource
-from attnc.compiler.structure import lift
-from attnc.compiler.triton_kernels import kind_of
-from attnc.compiler.triton_steps import TILES, make_variant
-from attnc.compiler.triton_variant import Variant
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.codegen.lift import lift
+from attnc.compiler.codegen.source import KernelSource
+from attnc.compiler.codegen.triton.functions import kind_of
+from attnc.compiler.codegen.triton.render import render_triton
+from attnc.compiler.codegen.triton.tuning import TILES, make_variant
+from attnc.compiler.codegen.triton.variant import Variant
+from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.constructors import disjunction, equal, negation
+from attnc.compiler.ir.expression import LOGIT, TRUE, Const, Entry, K, Member, Q
+from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, key_major, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
 
 from .handmade import GLOBALS, divisible, neighbourhood, residues, within
 from .triton_patterns import cases
@@ -69,7 +71,7 @@ def lanes_of(program: Program, name: str) -> int:
 
 
 def check(name: str, program: tuple[Program, Variant], target: str, kinds: tuple[str, ...] | None = None) -> None:
-    from attnc.runtime.aot import compile_for
+    from attnc.runtime.triton.ahead_of_time import compile_for
 
     for kernel in compile_for(*program, target, kinds):
         label = f"{name} {kernel.name} {target}"
@@ -159,7 +161,7 @@ def test_boxes_are_walked_with_their_condition_alone() -> None:
     ],
 )
 def test_what_shipped_files_do_not_use_compiles(name: str, kernels: tuple[str, ...]) -> None:
-    from attnc.runtime.aot import compile_for
+    from attnc.runtime.triton.ahead_of_time import compile_for
 
     (case,) = (case for case in cases() if case.name == name)
     attention = Attention(name, case.mask, case.score, DEFAULT_SCALE, case.sink, case.tables)
@@ -172,7 +174,7 @@ def test_what_shipped_files_do_not_use_compiles(name: str, kernels: tuple[str, .
 
 
 def test_a_target_of_another_form_is_refused() -> None:
-    from attnc.runtime.aot import compile_for
+    from attnc.runtime.triton.ahead_of_time import compile_for
 
     with pytest.raises(ValueError, match="target is 'h100', expected sm_80"):
         compile_for(*shipped("causal"), "h100")
@@ -231,7 +233,7 @@ def test_kernels_import_triton_alone_and_full_tiles_have_no_mask(file: str) -> N
 
 
 def test_a_source_is_loaded_once_and_from_a_private_file() -> None:
-    from attnc.runtime.triton_modules import load_module
+    from attnc.runtime.triton.modules import load_module
 
     source = rendered(*shipped("causal"))
     module = load_module(source)
@@ -245,7 +247,7 @@ def test_a_source_is_loaded_once_and_from_a_private_file() -> None:
 
 
 def test_a_file_that_was_changed_is_not_loaded(tmp_path: Path) -> None:
-    from attnc.runtime.triton_modules import CheckedLoader
+    from attnc.runtime.triton.modules import CheckedLoader
 
     path = tmp_path / "kernel.py"
     path.write_bytes(b"planted = True\n")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from attnc.compiler.ir import Dimension, Table
-from attnc.runtime import gpu
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.runtime.triton import executor
 
 from .shipped_support import SHIPPED
 from .triton_cases import FORCED
@@ -91,15 +91,15 @@ print(sorted(name for name, (error, bound) in found.items() if not error <= boun
 
 def test_what_has_no_fixed_order_is_refused_where_torch_is_asked_for_one() -> None:
     tables = [Table("bias", "float", (Dimension("token"),))]
-    gpu._say_unordered(tables)
+    executor._say_unordered(tables)
     torch.use_deterministic_algorithms(True)
     try:
-        gpu._say_unordered([])
+        executor._say_unordered([])
         with pytest.raises(RuntimeError, match="bias: its gradient in fp64 has no deterministic form on a GPU"):
-            gpu._say_unordered(tables)
+            executor._say_unordered(tables)
         torch.use_deterministic_algorithms(True, warn_only=True)
         with pytest.warns(RuntimeWarning, match="bias: its gradient in fp64"):
-            gpu._say_unordered(tables)
+            executor._say_unordered(tables)
     finally:
         torch.use_deterministic_algorithms(False)
 

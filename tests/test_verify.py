@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.execute import ScheduleFaultError
-from attnc.compiler.extent import Extent
-from attnc.compiler.plan import EMPTY, FULL, PARTIAL, Bounds
-from attnc.runtime import planning, verify
-from attnc.runtime.settings import settings
+from attnc.compiler.ir.extent import Extent
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
+from attnc.compiler.plan.schedule import Bounds
+from attnc.compiler.verify import schedule_interpreter
+from attnc.compiler.verify.schedule_interpreter import ScheduleFaultError
+from attnc.runtime import planning
+from attnc.runtime.base.configuration import settings
 
 MODULE = attnc.loads("""
 pattern near = abs(q - k) <= 70
@@ -70,7 +72,7 @@ def test_wrong_schedules_are_found(name: str, was: int, becomes: int, message: s
     first = replace(first, segments=(segment, *first.segments[1:]))
     wrong = replace(planned.schedule, kernels=(first, *rest))
     with pytest.raises(ScheduleFaultError, match=message):
-        verify.verify_schedule(planned.program, wrong, Extent(n=300, m=300), ())
+        schedule_interpreter.verify_schedule(planned.program, wrong, Extent(n=300, m=300), ())
 
 
 def test_a_call_verifies_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,20 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler import fold, ways
-from attnc.compiler.arrange import arrange
-from attnc.compiler.classify import Classifier
-from attnc.compiler.counts import totals
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, LOGIT, TRUE, Attention, Const, Dimension, Entry, Expr, K, Member, Q, Table
-from attnc.compiler.module import bind, load_shipped
-from attnc.compiler.plan import FULL, HORIZON, Bounds, Gathered, Kernel, Order, Program, Segment, Sorted, Tiles, natural
-from attnc.compiler.schedule import schedule, schedule_depends
+from attnc.compiler.analysis.classify import Classifier
+from attnc.compiler.arrange.search import arrange
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Attention, Dimension, Table
+from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.schedule import strategies
+from attnc.compiler.schedule.segments import schedule, schedule_depends
+from attnc.compiler.schedule.statistics import totals
 
 from . import tiles
 
-D = fold.sub(Q, K)
-CAUSAL = fold.less_equal(K, Q)
+D = constructors.sub(Q, K)
+CAUSAL = constructors.less_equal(K, Q)
 CHOSEN = Table("chosen", "int", (Dimension("free", name="rows"), Dimension("free", name="draws")))
 SETS = Table("sets", "set", (Dimension("free", name="rows"),))
 TOKENS = Table("g", "set", ())
@@ -31,7 +35,7 @@ MILLION = 2**20
 
 @pytest.fixture(autouse=True)
 def _however_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "_FEW_TILES", 0)
+    monkeypatch.setattr(strategies, "_FEW_TILES", 0)
 
 
 @pytest.fixture
@@ -71,8 +75,10 @@ def visited(bounds: Bounds) -> int:
 
 def drawn(block: int, places: int = 3) -> Expr:
     """Blocks of keys that a table lists for each block of rows."""
-    rows, column = fold.floordiv(Q, block), fold.floordiv(K, block)
-    return fold.disjunction(*(fold.equal(column, Entry("0", (rows, Const(t)), "int")) for t in range(places)))
+    rows, column = constructors.floordiv(Q, block), constructors.floordiv(K, block)
+    return constructors.disjunction(
+        *(constructors.equal(column, Entry("0", (rows, Const(t)), "int")) for t in range(places))
+    )
 
 
 def numbers(*shape: int, below: int, seed: int = 0) -> Contents:
@@ -81,7 +87,7 @@ def numbers(*shape: int, below: int, seed: int = 0) -> Contents:
 
 @pytest.mark.parametrize("block", [4, 8, 3, 1])
 def test_tiles_that_a_table_lists(block: int) -> None:
-    for condition in (drawn(block), fold.conjunction(drawn(block), CAUSAL)):
+    for condition in (drawn(block), constructors.conjunction(drawn(block), CAUSAL)):
         planned(program(condition, CHOSEN), Extent(60, 60), numbers(60 // block, 3, below=60 // block))
         planned(program(condition, CHOSEN), Extent(60, 21, q_start=(37,)), numbers(60 // block, 3, below=70 // block))
 
@@ -97,15 +103,19 @@ def test_listing_looks_at_what_is_listed_alone(looks: list[int]) -> None:
 
 
 def test_sets_list_tiles_too(looks: list[int]) -> None:
-    condition = Member(fold.floordiv(K, 4), "0", (fold.floordiv(Q, 8),))
+    condition = Member(constructors.floordiv(K, 4), "0", (constructors.floordiv(Q, 8),))
     bitmap = np.zeros((8, 12), bool)
     bitmap[np.arange(8), np.arange(8) * 5 % 12] = True
     assert visited(planned(program(condition, SETS), Extent(48, 48), Contents(bitmap))) == 12
     many = np.zeros((1024, 1024), bool)
     many[np.arange(1024), np.arange(1024) * 7 % 1024] = True
     looks.clear()
-    large = fold.substitute(
-        condition, {fold.floordiv(K, 4): fold.floordiv(K, 64), fold.floordiv(Q, 8): fold.floordiv(Q, 64)}
+    large = constructors.substitute(
+        condition,
+        {
+            constructors.floordiv(K, 4): constructors.floordiv(K, 64),
+            constructors.floordiv(Q, 8): constructors.floordiv(Q, 64),
+        },
     )
     plan = schedule(wide(large, SETS), Extent(65_536, 65_536), (Contents(many),))
     assert visited(plan.kernels[0].segments[0].by_query) == 1024
@@ -114,12 +124,14 @@ def test_sets_list_tiles_too(looks: list[int]) -> None:
 
 def test_keys_that_are_functions_of_the_query(looks: list[int]) -> None:
     """Not a table at all: the one key of each row is found by value."""
-    condition = fold.equal(K, fold.hashed(fold.mod(Q, 50)))
-    near = fold.equal(K, fold.mod(fold.mul(Q, Const(7)), 40))
+    condition = constructors.equal(K, constructors.hashed(constructors.mod(Q, 50)))
+    near = constructors.equal(K, constructors.mod(constructors.mul(Q, Const(7)), 40))
     planned(program(condition), Extent(40, 40))
     assert visited(planned(program(near), Extent(40, 40))) <= 40
     looks.clear()
-    schedule(wide(fold.equal(K, fold.mod(fold.mul(Q, Const(7)), 65_536))), Extent(65_536, 65_536), ())
+    schedule(
+        wide(constructors.equal(K, constructors.mod(constructors.mul(Q, Const(7)), 65_536))), Extent(65_536, 65_536), ()
+    )
     assert sum(looks) < 65_536 * 8
 
 
@@ -127,13 +139,17 @@ def labels(n: int, *cuts: int) -> Contents:
     return Contents(np.searchsorted(np.array(cuts), np.arange(n), side="right").astype(np.int32))
 
 
-SAME = fold.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
+SAME = constructors.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
 
 
 def test_labels_that_rise_are_searched(looks: list[int]) -> None:
     bounds = planned(program(SAME, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
     assert bounds.period == 15
-    for condition in (SAME, fold.conjunction(CAUSAL, SAME), fold.conjunction(SAME, fold.less(D, Const(9)))):
+    for condition in (
+        SAME,
+        constructors.conjunction(CAUSAL, SAME),
+        constructors.conjunction(SAME, constructors.less(D, Const(9))),
+    ):
         planned(program(condition, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
         planned(program(condition, DOCUMENTS), Extent(61, 22, q_start=(38,)), labels(61, 5, 24, 30, 55))
         planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(np.arange(20) * 7 % 5))  # that do not rise
@@ -141,11 +157,13 @@ def test_labels_that_rise_are_searched(looks: list[int]) -> None:
         assert planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(batch, batched=True)).batch_slots == 2
     looks.clear()
     cuts = np.sort(np.random.default_rng(0).integers(0, MILLION, 2000))
-    schedule(wide(fold.conjunction(CAUSAL, SAME), DOCUMENTS), Extent(MILLION, MILLION), (labels(MILLION, *cuts),))
+    schedule(
+        wide(constructors.conjunction(CAUSAL, SAME), DOCUMENTS), Extent(MILLION, MILLION), (labels(MILLION, *cuts),)
+    )
     assert sum(looks) < 3 * MILLION // 64
 
 
-@pytest.mark.parametrize("compare", [fold.less_equal, fold.less])
+@pytest.mark.parametrize("compare", [constructors.less_equal, constructors.less])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_comparisons_that_rise_are_searched(compare: Any, swapped: bool) -> None:
     sides = Entry("0", (Q,), "int"), Entry("0", (K,), "int")
@@ -163,10 +181,12 @@ def bits(n: int, *members: int) -> Contents:
 
 def test_a_union_of_unlike_members() -> None:
     """A band, rows, columns and a table's blocks, each in its own way, under a guard that all share."""
-    band = fold.less_equal(fold.absolute(D), Const(6))
-    mask = fold.disjunction(band, Member(Q, "1", ()), Member(K, "1", ()), drawn(4))
+    band = constructors.less_equal(constructors.absolute(D), Const(6))
+    mask = constructors.disjunction(band, Member(Q, "1", ()), Member(K, "1", ()), drawn(4))
     held = numbers(15, 3, below=15), bits(60, 3, 40)
-    guarded = fold.conjunction(mask, fold.negation(fold.equal(fold.mod(D, 5), Const(0))))
+    guarded = constructors.conjunction(
+        mask, constructors.negation(constructors.equal(constructors.mod(D, 5), Const(0)))
+    )
     for condition in (mask, guarded):
         bounds = planned(program(condition, CHOSEN, TOKENS), Extent(60, 60), *held)
         assert visited(bounds) < 15 * 15
@@ -188,7 +208,7 @@ def test_rows_alone_and_keys_alone_are_looked_at_once(looks: list[int]) -> None:
 
 
 def test_what_does_not_depend_on_the_pair_is_all_or_nothing(looks: list[int]) -> None:
-    for condition, runs in ((TRUE, 1), (fold.less(HEAD, Const(1)), 1)):
+    for condition, runs in ((TRUE, 1), (constructors.less(HEAD, Const(1)), 1)):
         bounds = planned(program(condition), Extent(50, 50, 2))
         assert (bounds.period, bounds.shift, len(bounds.runs.start)) == (1, 0, runs)
     assert sum(looks) < 20
@@ -198,14 +218,16 @@ def gathered(position: Expr, tile: int = 4) -> Gathered:
     return Gathered(Member(position, "0", ()), tile)
 
 
-NEAR = fold.less_equal(fold.absolute(D), Const(5))
+NEAR = constructors.less_equal(constructors.absolute(D), Const(5))
 
 
 @pytest.mark.parametrize("members", [(), (0,), (3, 4, 5, 33), tuple(range(0, 60, 2)), tuple(range(60))])
-@pytest.mark.parametrize("condition", [TRUE, CAUSAL, NEAR, fold.negation(NEAR), fold.equal(fold.mod(D, 3), Const(0))])
+@pytest.mark.parametrize(
+    "condition", [TRUE, CAUSAL, NEAR, constructors.negation(NEAR), constructors.equal(constructors.mod(D, 3), Const(0))]
+)
 def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monkeypatch: pytest.MonkeyPatch) -> None:
     for short in (64, 0):
-        monkeypatch.setattr(ways, "_SHORT", short)
+        monkeypatch.setattr(strategies, "_SHORT", short)
         for extent in (Extent(60, 60), Extent(60, 25, q_start=(30,))):
             held = bits(60, *members)
             planned(program(condition, TOKENS, keys=gathered(K)), extent, held)
@@ -215,7 +237,7 @@ def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monke
 
 def test_a_few_gathered_keys_are_full_away_from_the_band() -> None:
     """Keys far from one another in one tile: the tile is partial near each of them alone."""
-    planned_program = program(fold.negation(NEAR), TOKENS, keys=gathered(K, 16))
+    planned_program = program(constructors.negation(NEAR), TOKENS, keys=gathered(K, 16))
     bounds = planned(planned_program, Extent(200, 200), bits(200, 2, 100, 180))
     assert (bounds.runs.kind == FULL).sum() >= 50 - 3 * 4
 
@@ -224,7 +246,7 @@ def test_gathering_is_refused_where_it_cannot_be_decided() -> None:
     unknown = Contents(None, shape=(60,))
     with pytest.raises(ValueError, match="the host cannot decide"):
         schedule(program(CAUSAL, TOKENS, keys=gathered(K)), Extent(60, 60), (unknown,))
-    later = program(CAUSAL, rows=Gathered(fold.less(Q, Const(4)), 4))
+    later = program(CAUSAL, rows=Gathered(constructors.less(Q, Const(4)), 4))
     with pytest.raises(ValueError, match="the host cannot decide"):
         schedule(later, Extent(60, 60, q_start=None), ())
 
@@ -234,8 +256,8 @@ def sorted_(position: Expr, tile: int = 4) -> Sorted:
 
 
 def near_in_rank(size: int) -> Expr:
-    apart = fold.sub(*(fold.floordiv(Entry("0", (x,), "int"), size) for x in (Q, K)))
-    return fold.less_equal(fold.absolute(apart), Const(1))
+    apart = constructors.sub(*(constructors.floordiv(Entry("0", (x,), "int"), size) for x in (Q, K)))
+    return constructors.less_equal(constructors.absolute(apart), Const(1))
 
 
 def test_sorted_rows_and_keys_are_planned_by_rank() -> None:
@@ -245,7 +267,9 @@ def test_sorted_rows_and_keys_are_planned_by_rank() -> None:
     bounds = planned(program(condition, RANK, rows=rows, keys=keys), Extent(60, 60), order)
     assert (bounds.period, bounds.shift, visited(bounds)) == (1, 1, 3)
     assert (bounds.runs.kind == FULL).all()
-    causal = planned(program(fold.conjunction(condition, CAUSAL), RANK, rows=rows, keys=keys), Extent(60, 60), order)
+    causal = planned(
+        program(constructors.conjunction(condition, CAUSAL), RANK, rows=rows, keys=keys), Extent(60, 60), order
+    )
     assert (visited(causal), (causal.runs.kind == FULL).any()) == (3, False)
     planned(program(condition, RANK, keys=keys), Extent(60, 60), order)
     planned(program(condition, RANK, rows=rows), Extent(60, 60), order)
@@ -263,7 +287,7 @@ def test_ranks_of_each_head_and_entry_share_their_bounds() -> None:
     held = np.stack([[np.random.default_rng(a + 9 * b).permutation(30) for a in range(3)] for b in range(2)])
     table = Table("rank", "order", (Dimension("head"), Dimension("token")))
     rank = [Entry("0", (HEAD, x), "int") for x in (Q, K)]
-    condition = fold.less_equal(fold.absolute(fold.sub(*rank)), Const(3))
+    condition = constructors.less_equal(constructors.absolute(constructors.sub(*rank)), Const(3))
     both = program(condition, table, rows=Sorted(rank[0], 4), keys=Sorted(rank[1], 2))
     plan = schedule(both, Extent(30, 30, 3), (Contents(held, batched=True),))
     bounds = plan.kernels[0].segments[0].by_query
@@ -295,9 +319,9 @@ def test_bigbird_as_published_looks_at_what_is_drawn_alone(looks: list[int]) -> 
 
 def test_many_heads_are_descended_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks drawn for each head: all heads together have more tiles than are looked at at once."""
-    blocks = fold.hashed(HEAD, fold.floordiv(Q, 4), fold.floordiv(K, 4))
-    condition = fold.less(fold.mod(blocks, 10), Const(2))
+    blocks = constructors.hashed(HEAD, constructors.floordiv(Q, 4), constructors.floordiv(K, 4))
+    condition = constructors.less(constructors.mod(blocks, 10), Const(2))
     exact = planned(program(condition), Extent(60, 60, 5))
     assert visited(exact) < 0.3 * 5 * 225
-    monkeypatch.setattr(ways, "_MOST_BOXES", 300)
+    monkeypatch.setattr(strategies, "_MOST_BOXES", 300)
     assert visited(planned(program(condition), Extent(60, 60, 5))) == visited(exact)

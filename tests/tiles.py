@@ -8,27 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.orders import tokens_of
-from attnc.compiler.plan import (
-    EMPTY,
-    FULL,
-    PARTIAL,
-    Bounds,
-    Box,
-    Kernel,
-    KernelSchedule,
-    Listing,
-    Order,
-    Program,
-    Runs,
-    Schedule,
-    Segment,
-    SegmentSchedule,
-    TileCount,
-    key_major,
-    tile_count,
-)
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Box, Order, TileCount, key_major
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
+from attnc.compiler.schedule.tile_positions import tokens_of
 
 from .random_expressions import dense
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold
-from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Q, Table
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Q
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Case:
 
 
 INT, FLOAT = "int", "float"
-CAUSAL = fold.less_equal(K, Q)
+CAUSAL = constructors.less_equal(K, Q)
 
 
 def constant(value: int | float) -> Const:
@@ -66,9 +67,9 @@ def constant(value: int | float) -> Const:
 
 
 def window(size: int, dilation: int = 1) -> Expr:
-    distance = fold.sub(Q, K)
-    near = fold.less_equal(fold.absolute(distance), constant(size // 2 * dilation))
-    return fold.conjunction(near, fold.equal(fold.mod(distance, dilation), constant(0)))
+    distance = constructors.sub(Q, K)
+    near = constructors.less_equal(constructors.absolute(distance), constant(size // 2 * dilation))
+    return constructors.conjunction(near, constructors.equal(constructors.mod(distance, dilation), constant(0)))
 
 
 def dense_window(size: int, dilation: int = 1) -> Formula:

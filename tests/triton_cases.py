@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.fold import rename_tables
-from attnc.compiler.ir import LOGIT, Const, K, Q
-from attnc.compiler.plan import Axis, Gathered, Kernel, Program, Segment, View, natural
-from attnc.runtime.launch import Launch, TableArgument
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.constructors import rename_tables
+from attnc.compiler.ir.expression import LOGIT, Const, K, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import Axis, Gathered, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.runtime.base.launch import Launch, TableArgument
 
 from .brute import brute_schedule
 from .shipped_support import SHIPPED
@@ -65,16 +66,18 @@ def forced_program(case: Case) -> Program:
     """The same mask cut into several kernels and segments: every fourth row gathered, the others in natural order;
     every third key gathered, the others in natural order, but by residues where the rows are gathered."""
     program = natural_program(case, case.tiles)
-    of_row, of_key = (fold.equal(fold.mod(x, by), Const(1)) for x, by in ((Q, 4), (K, 3)))
-    others = fold.negation(of_key)
+    of_row, of_key = (constructors.equal(constructors.mod(x, by), Const(1)) for x, by in ((Q, 4), (K, 3)))
+    others = constructors.negation(of_key)
     rest = (
-        fold.filtered(others, program.mask) if program.mask.type == "count" else fold.conjunction(others, program.mask)
+        constructors.filtered(others, program.mask)
+        if program.mask.type == "count"
+        else constructors.conjunction(others, program.mask)
     )
     rows, keys = natural(case.tiles[0]), natural(case.tiles[1])
     halves = View((Axis(1, 2), Axis(2, None, case.tiles[1] // 2)))
     segments = Segment(keys, rest), Segment(Gathered(of_key, 8), program.mask)
     kernels = (
-        Kernel(rows, segments, "store", fold.negation(of_row)),
+        Kernel(rows, segments, "store", constructors.negation(of_row)),
         Kernel(Gathered(of_row, 8), (Segment(halves, program.mask),), "merge", of_row),
     )
     return replace(program, kernels=kernels)
@@ -166,15 +169,15 @@ BOUNDS = {torch.float64: 1e-14, torch.float32: 1.5e-6, torch.float16: 1e-3}
 
 
 def compare(case: Case, program: Program | None = None) -> dict[str, tuple[float, float]]:
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     q, k, v, grad_out, grad_lse = inputs(case)
     counts = kept_counts(case)
     launch = launch_of(case, q, k, v, program)
     leaves, out, lse = dense(case, launch, counts)
-    got_out, got_lse = gpu.forward(launch)
+    got_out, got_lse = executor.forward(launch)
     grad_lse = grad_lse.to(got_lse.dtype)
-    got = gpu.backward(launch, got_out, got_lse, grad_out, grad_lse if case.with_lse else None)
+    got = executor.backward(launch, got_out, got_lse, grad_out, grad_lse if case.with_lse else None)
     loss = (out * grad_out.double()).sum()
     if case.with_lse:
         loss = loss + torch.where(lse.isfinite(), lse, 0.0).mul(grad_lse.double()).sum()
@@ -193,14 +196,14 @@ def compare(case: Case, program: Program | None = None) -> dict[str, tuple[float
 
 def support(case: Case) -> dict[str, tuple[float, float]]:
     """The exact set of keys: q = 0, so every kept key weighs its count over its row's; all values 0 or 1."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     q, k, v, grad_out, _ = inputs(case)
     q, v, grad_out = torch.zeros_like(q), (v > 0).to(v.dtype), (grad_out > 0).to(v.dtype)
     counts = kept_counts(case)
     launch = launch_of(case, q, k, v)
-    out, lse = gpu.forward(launch)
-    gradient = gpu.backward(launch, out, lse, grad_out, None).v
+    out, lse = executor.forward(launch)
+    gradient = executor.backward(launch, out, lse, grad_out, None).v
     group = case.heads // case.kv_heads
     total = counts.sum(-1, keepdim=True).double()
     exact = counts.double() @ v.double().repeat_interleave(group, 1)

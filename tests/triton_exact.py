@@ -13,12 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from attnc.compiler import fold
-from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, K, Q, Table
-from attnc.compiler.plan import Kernel, Program, Segment, natural
-from attnc.compiler.triton_steps import make_variant
-from attnc.compiler.triton_variant import DIGITS
-from attnc.runtime import gpu
+from attnc.compiler.codegen.triton.tuning import make_variant
+from attnc.compiler.codegen.triton.variant import DIGITS
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import LOGIT, Const, Entry, K, Q
+from attnc.compiler.plan.orders import natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.runtime.triton import executor
 
 from .handmade import CAUSAL
 
@@ -35,10 +37,10 @@ def _add(digits, floats, entries, count, digits_each: tl.constexpr, lanes: tl.co
 
 def _module() -> Any:
     bias = Table("bias", "float", (Dimension("token"),))
-    entry = Entry("0", (fold.absolute(fold.sub(Q, K)),), "float")
+    entry = Entry("0", (constructors.absolute(constructors.sub(Q, K)),), "float")
     kernel = Kernel(natural(16), (Segment(natural(16), CAUSAL),), "store")
-    program = Program((kernel,), CAUSAL, fold.add(LOGIT, fold.mul(Const(1.0), entry)), None, (bias,))
-    return gpu._kernels(program, make_variant("fp32", 16, 16, ("fp32",))).module
+    program = Program((kernel,), CAUSAL, constructors.add(LOGIT, constructors.mul(Const(1.0), entry)), None, (bias,))
+    return executor._kernels(program, make_variant("fp32", 16, 16, ("fp32",))).module
 
 
 def _summed(floats: Tensor, entries: Tensor, count: int) -> Tensor:
@@ -47,7 +49,7 @@ def _summed(floats: Tensor, entries: Tensor, count: int) -> Tensor:
     digits = torch.zeros(count, DIGITS, dtype=torch.int64)
     lanes = 1 << (len(floats) - 1).bit_length()
     _add[(1,)](digits, floats, entries, len(floats), DIGITS, lanes)
-    return gpu.from_digits(digits)
+    return executor.from_digits(digits)
 
 
 def any_float() -> None:

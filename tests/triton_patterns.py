@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from attnc.compiler import fold
-from attnc.compiler.ir import HEAD, LOGIT, TRUE, Const, K, Member, N, Q
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, K, Member, N, Q
 
 from .triton_case import (
     CAUSAL,
@@ -56,10 +56,12 @@ def plain_cases() -> list[Case]:
         replace(causal, name="dropout_half", dropout=0.7, seed=2**31 + 9, dtype=torch.float16, q_start=(3,)),
         replace(causal, name="dropout_wide", dropout=0.25, seed=2**64 - 3, wide=True),
         replace(causal, name="drops_everything", dropout=1.0, seed=4),
-        Case("nothing_kept", fold.less(K, constant(0)), lambda p: p.k < 0 * p.q),
+        Case("nothing_kept", constructors.less(K, constant(0)), lambda p: p.k < 0 * p.q),
         Case(
             "empty_rows",
-            fold.conjunction(CAUSAL, fold.not_equal(fold.mod(Q, 5), constant(2)), fold.less(constant(18), Q)),
+            constructors.conjunction(
+                CAUSAL, constructors.not_equal(constructors.mod(Q, 5), constant(2)), constructors.less(constant(18), Q)
+            ),
             lambda p: (p.k <= p.q) & (p.q % 5 != 2) & (p.q > 18),
         ),
     ]
@@ -67,42 +69,50 @@ def plain_cases() -> list[Case]:
 
 def arithmetic_cases() -> list[Case]:
     """Integers: floors of negative numbers, hashes, choices, counts."""
-    distance = fold.sub(Q, K)
-    floors = fold.conjunction(
-        fold.less_equal(constant(-3), fold.floordiv(distance, 5)),
-        fold.less(fold.floordiv(distance, 4), constant(3)),
-        fold.less(fold.mod(fold.neg(distance), 7), constant(5)),
-        fold.less(fold.mod(distance, 8), constant(6)),
+    distance = constructors.sub(Q, K)
+    floors = constructors.conjunction(
+        constructors.less_equal(constant(-3), constructors.floordiv(distance, 5)),
+        constructors.less(constructors.floordiv(distance, 4), constant(3)),
+        constructors.less(constructors.mod(constructors.neg(distance), 7), constant(5)),
+        constructors.less(constructors.mod(distance, 8), constant(6)),
     )
 
     def dense_floors(p: Positions) -> Tensor:
         d = p.q - p.k
         return (d // 5 >= -3) & (d // 4 < 3) & (-d % 7 < 5) & (d % 8 < 6)
 
-    block = fold.floordiv(Q, 4), fold.floordiv(K, 4)
-    chance = fold.hashed(constant(-7), constant(2**40 + 1), HEAD, *block, constant(3))
-    random = fold.less(fold.mod(chance, 100), constant(40))
+    block = constructors.floordiv(Q, 4), constructors.floordiv(K, 4)
+    chance = constructors.hashed(constant(-7), constant(2**40 + 1), HEAD, *block, constant(3))
+    random = constructors.less(constructors.mod(chance, 100), constant(40))
 
     def dense_random(p: Positions) -> Tensor:
         return murmur(-7, 2**40 + 1, p.head, p.q // 4, p.k // 4, 3) % 100 < 40
 
-    middle = fold.choose(
-        fold.less(K, fold.floordiv(N, 2)), fold.maximum(Q, constant(9)), fold.minimum(Q, N, constant(25))
+    middle = constructors.choose(
+        constructors.less(K, constructors.floordiv(N, 2)),
+        constructors.maximum(Q, constant(9)),
+        constructors.minimum(Q, N, constant(25)),
     )
-    chosen = fold.conjunction(fold.less_equal(K, middle), fold.iff(CAUSAL, fold.less(constant(2), Q)))
+    chosen = constructors.conjunction(
+        constructors.less_equal(K, middle), constructors.iff(CAUSAL, constructors.less(constant(2), Q))
+    )
 
     def dense_chosen(p: Positions) -> Tensor:
         nine, limit = torch.tensor(9), torch.tensor(min(p.n, 25))
         bound = torch.where(p.k < p.n // 2, torch.maximum(p.q, nine), torch.minimum(p.q, limit))
         return (p.k <= bound) & ((p.k <= p.q) == (p.q > 2))
 
-    counts = fold.plus(window(8), fold.filtered(fold.equal(HEAD, constant(1)), fold.plus(CAUSAL, random)), CAUSAL)
+    counts = constructors.plus(
+        window(8),
+        constructors.filtered(constructors.equal(HEAD, constant(1)), constructors.plus(CAUSAL, random)),
+        CAUSAL,
+    )
 
     def dense_counts(p: Positions) -> Tensor:
         inner = torch.where(p.head == 1, dense_causal(p).int() + dense_random(p).int(), 0)
         return dense_window(8)(p).int() + inner + dense_causal(p).int()
 
-    either = fold.choose(fold.less(HEAD, constant(1)), fold.plus(CAUSAL, window(4)), window(4))
+    either = constructors.choose(constructors.less(HEAD, constant(1)), constructors.plus(CAUSAL, window(4)), window(4))
 
     def dense_either(p: Positions) -> Tensor:
         narrow = dense_window(4)(p).int()
@@ -123,16 +133,18 @@ def arithmetic_cases() -> list[Case]:
 
 def table_cases() -> list[Case]:
     """Masks that read labels and scalars."""
-    documents = fold.equal(entry("doc", Q, kind=INT), entry("doc", K, kind=INT))
+    documents = constructors.equal(entry("doc", Q, kind=INT), entry("doc", K, kind=INT))
     labels = integers(3, 2, 40).sort(-1).values
-    prefix = fold.disjunction(CAUSAL, fold.less(K, entry("length", kind=INT)))
-    scalar = fold.disjunction(
-        fold.conjunction(fold.less(entry("level"), Const(0.25)), CAUSAL),
-        fold.conjunction(
-            fold.negation(entry("on", kind="bool")), fold.less(K, constant(7)), fold.less(HEAD, constant(1))
+    prefix = constructors.disjunction(CAUSAL, constructors.less(K, entry("length", kind=INT)))
+    scalar = constructors.disjunction(
+        constructors.conjunction(constructors.less(entry("level"), Const(0.25)), CAUSAL),
+        constructors.conjunction(
+            constructors.negation(entry("on", kind="bool")),
+            constructors.less(K, constant(7)),
+            constructors.less(HEAD, constant(1)),
         ),
     )
-    far = entry("doc", fold.add(K, constant(7)), kind=INT)
+    far = entry("doc", constructors.add(K, constant(7)), kind=INT)
 
     def dense_documents(p: Positions) -> Tensor:
         doc = p.tables["doc"]
@@ -147,7 +159,7 @@ def table_cases() -> list[Case]:
         replace(document, name="documents_shared", values={"doc": (labels[0], False)}, wide=True),
         replace(document, name="documents_64_bits", values={"doc": (labels.long(), True)}),
         Case(
-            "outside_reads_zero", fold.equal(far, constant(0)), lambda p: looked_up(p.tables["doc"], p.k + 7) == 0,
+            "outside_reads_zero", constructors.equal(far, constant(0)), lambda p: looked_up(p.tables["doc"], p.k + 7) == 0,
             tables=document.tables, values={"doc": (labels[0], False)},
         ),
         Case(
@@ -167,16 +179,18 @@ def table_cases() -> list[Case]:
 
 def set_cases() -> list[Case]:
     """Masks that read sets, flags and limits of queries."""
-    members = fold.disjunction(window(6), Member(Q, "g", ()), Member(K, "g", ()))
+    members = constructors.disjunction(window(6), Member(Q, "g", ()), Member(K, "g", ()))
     bitmap = torch.zeros(2, 35, dtype=torch.uint8)
     bitmap[0, [0, 7, 34]] = 1
     bitmap[1, [3]] = 1
-    blocks = fold.conjunction(CAUSAL, Member(fold.floordiv(K, 8), "chosen", (HEAD, fold.floordiv(Q, 8))))
-    chosen = (integers(2, 2, 5, 5) > 0).to(torch.uint8)
-    flags = fold.conjunction(
-        entry("flag", HEAD, fold.sub(K, Q), kind="bool"), fold.less(entry("weight", K), Const(0.5))
+    blocks = constructors.conjunction(
+        CAUSAL, Member(constructors.floordiv(K, 8), "chosen", (HEAD, constructors.floordiv(Q, 8)))
     )
-    limits = fold.less(K, entry("limit", Q, kind=INT))
+    chosen = (integers(2, 2, 5, 5) > 0).to(torch.uint8)
+    flags = constructors.conjunction(
+        entry("flag", HEAD, constructors.sub(K, Q), kind="bool"), constructors.less(entry("weight", K), Const(0.5))
+    )
+    limits = constructors.less(K, entry("limit", Q, kind=INT))
 
     def dense_members(p: Positions) -> Tensor:
         g = p.tables["g"]
@@ -213,11 +227,13 @@ def set_cases() -> list[Case]:
 
 def listed_cases() -> list[Case]:
     """Sets that are given as rising members: 32 bits and 64, at places of one, two and no dimensions."""
-    near = fold.disjunction(
-        fold.conjunction(CAUSAL, Member(HEAD, "g", ())), Member(Q, "g", ()), Member(fold.sub(K, Const(2)), "g", ())
+    near = constructors.disjunction(
+        constructors.conjunction(CAUSAL, Member(HEAD, "g", ())),
+        Member(Q, "g", ()),
+        Member(constructors.sub(K, Const(2)), "g", ()),
     )
     few = torch.tensor([[-1, 0, 5, 5, 34], [-1, -1, -1, 1, 3]], dtype=torch.int32)
-    far = Member(entry("id", K, kind=INT), "chosen", (HEAD, fold.floordiv(Q, 8)))
+    far = Member(entry("id", K, kind=INT), "chosen", (HEAD, constructors.floordiv(Q, 8)))
     base = 2**62 - 30
     ids = integers(20, 40).long() + base
     ids[7], ids[9] = -base, -1
@@ -251,22 +267,24 @@ def listed_cases() -> list[Case]:
 
 def score_cases() -> list[Case]:
     """Scores and sinks, and gradients of the tables that they read."""
-    distance = fold.to_float(fold.sub(K, Q))
-    softcap = fold.mul(fold.function("tanh", fold.div(LOGIT, Const(1.5))), Const(1.5))
+    distance = constructors.to_float(constructors.sub(K, Q))
+    softcap = constructors.mul(constructors.function("tanh", constructors.div(LOGIT, Const(1.5))), Const(1.5))
     slope = (table("slope", "float", "head"),)
     alibi = Case(
-        "alibi", CAUSAL, dense_causal, fold.add(LOGIT, fold.mul(entry("slope", HEAD), distance)),
+        "alibi", CAUSAL, dense_causal, constructors.add(LOGIT, constructors.mul(entry("slope", HEAD), distance)),
         lambda s, p: s + looked_up(p.tables["slope"], p.head) * (p.k - p.q), tables=slope,
         values={"slope": (numbers(4).abs() / 8, False)}, heads=4, kv_heads=2, batch=2,
     )  # fmt: skip
-    relative = fold.add(fold.sub(K, Q), constant(12))
+    relative = constructors.add(constructors.sub(K, Q), constant(12))
     bias = Case(
-        "bias", window(30), dense_window(30), fold.add(LOGIT, entry("bias", HEAD, relative)),
+        "bias", window(30), dense_window(30), constructors.add(LOGIT, entry("bias", HEAD, relative)),
         lambda s, p: s + looked_up(p.tables["bias"], p.head, p.k - p.q + 12),
         tables=(table("bias", "float", "head", "free"),),
         values={"bias": (numbers(2, 20), False)},
     )  # fmt: skip
-    columns = fold.add(LOGIT, entry("row", HEAD, Q), fold.mul(entry("column", K), entry("one")), entry("of", Q))
+    columns = constructors.add(
+        LOGIT, entry("row", HEAD, Q), constructors.mul(entry("column", K), entry("one")), entry("of", Q)
+    )
     lines = Case(
         "rows_and_columns", CAUSAL, dense_causal, columns,
         lambda s, p: s + looked_up(p.tables["row"], p.head, p.q)
@@ -284,8 +302,10 @@ def score_cases() -> list[Case]:
         dense_sink=lambda p: looked_up(p.tables["logit"], p.head), tables=logit,
         values={"logit": (numbers(2), False)}, kv_heads=2,
     )  # fmt: skip
-    per_row = fold.add(fold.mul(entry("logit", HEAD), entry("by", Q)), fold.div(fold.to_float(N), Const(40.0)))
-    odd = fold.conjunction(CAUSAL, fold.equal(fold.mod(Q, 3), constant(1)))
+    per_row = constructors.add(
+        constructors.mul(entry("logit", HEAD), entry("by", Q)), constructors.div(constructors.to_float(N), Const(40.0))
+    )
+    odd = constructors.conjunction(CAUSAL, constructors.equal(constructors.mod(Q, 3), constant(1)))
     return [
         Case("softcap", CAUSAL, dense_causal, softcap, lambda s, _: 1.5 * torch.tanh(s / 1.5), kv_heads=2),
         Case(
@@ -299,7 +319,7 @@ def score_cases() -> list[Case]:
         replace(alibi, name="alibi_full", mask=TRUE, dense_mask=lambda p: torch.ones((), dtype=torch.bool), n=32, m=32),
         bias,
         replace(bias, name="bias_batched", values={"bias": (numbers(2, 2, 20), True)}, batch=2, wide=True),
-        replace(bias, name="bias_counts", mask=fold.plus(window(30), CAUSAL),
+        replace(bias, name="bias_counts", mask=constructors.plus(window(30), CAUSAL),
                 dense_mask=lambda p: dense_window(30)(p).int() + dense_causal(p).int()),
         lines,
         replace(lines, name="rows_and_columns_wide", wide=True),
@@ -318,17 +338,21 @@ def score_cases() -> list[Case]:
 
 def operation_cases() -> list[Case]:
     """Every float operation and its derivative, and scores that lack the logit."""
-    positive = fold.add(fold.mul(LOGIT, LOGIT), Const(0.5))
+    positive = constructors.add(constructors.mul(LOGIT, LOGIT), Const(0.5))
     x = entry("x", HEAD)
-    everything = fold.add(
-        fold.function("log", positive),
-        fold.mul(fold.function("sqrt", positive), x),
-        fold.function("sigmoid", fold.sub(LOGIT, x)),
-        fold.neg(fold.function("exp", fold.mul(LOGIT, Const(0.25)))),
-        fold.absolute(fold.sub(LOGIT, Const(0.1))),
-        fold.minimum(LOGIT, x, Const(0.8)),
-        fold.maximum(fold.div(x, positive), Const(-0.3)),
-        fold.choose(fold.less(K, constant(20)), fold.mul(LOGIT, x), fold.to_float(fold.floordiv(K, 16))),
+    everything = constructors.add(
+        constructors.function("log", positive),
+        constructors.mul(constructors.function("sqrt", positive), x),
+        constructors.function("sigmoid", constructors.sub(LOGIT, x)),
+        constructors.neg(constructors.function("exp", constructors.mul(LOGIT, Const(0.25)))),
+        constructors.absolute(constructors.sub(LOGIT, Const(0.1))),
+        constructors.minimum(LOGIT, x, Const(0.8)),
+        constructors.maximum(constructors.div(x, positive), Const(-0.3)),
+        constructors.choose(
+            constructors.less(K, constant(20)),
+            constructors.mul(LOGIT, x),
+            constructors.to_float(constructors.floordiv(K, 16)),
+        ),
     )
 
     def dense_everything(s: Tensor, p: Positions) -> Tensor:
@@ -342,7 +366,7 @@ def operation_cases() -> list[Case]:
 
     by_key = (table("column", "float", "token"),)
     columns = {"column": (numbers(40), False)}
-    root = fold.function("sqrt", fold.to_float(fold.sub(Q, K)))
+    root = constructors.function("sqrt", constructors.to_float(constructors.sub(Q, K)))
     return [
         Case(
             "operations", CAUSAL, dense_causal, everything, dense_everything, tables=(table("x", "float", "head"),),
@@ -355,7 +379,7 @@ def operation_cases() -> list[Case]:
         Case("score_constant", CAUSAL, dense_causal, Const(0.25), lambda s, _: s * 0 + 0.25),
         # not a number wherever nothing is kept: must not leak, neither forward nor backward
         Case(
-            "score_undefined_outside", CAUSAL, dense_causal, fold.mul(LOGIT, root),
+            "score_undefined_outside", CAUSAL, dense_causal, constructors.mul(LOGIT, root),
             lambda s, p: s * (p.q - p.k).clamp(min=0).double().sqrt(), kv_heads=2,
         ),
     ]  # fmt: skip

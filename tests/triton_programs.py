@@ -19,13 +19,14 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from attnc.compiler import fold
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import HEAD, TRUE, Const, K, Q
-from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Program, Segment, View, natural
-from attnc.compiler.schedule import schedule
-from attnc.compiler.triton_steps import make_variant
-from attnc.compiler.triton_variant import Step, Variant
+from attnc.compiler.codegen.triton.tuning import make_variant
+from attnc.compiler.codegen.triton.variant import Step, Variant
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.expression import HEAD, TRUE, Const, K, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
+from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.schedule.segments import schedule
 
 from .brute import brute_schedule
 from .executors import check, launch_of
@@ -47,16 +48,16 @@ def owned() -> Program:
     """One kernel that stores rows of which it speaks for some only: the others get the sink alone."""
     where = divisible(Q, 3, 1)
     kernel = Kernel(natural(8), (Segment(natural(4), CAUSAL),), "store", where)
-    return everything(fold.conjunction(where, CAUSAL), kernel, sink=True)
+    return everything(constructors.conjunction(where, CAUSAL), kernel, sink=True)
 
 
 def shared_keys() -> Program:
     """Groups of heads that cut across those that share keys."""
-    dilated, plain = fold.conjunction(within(8), divisible(fold.sub(Q, K), 4)), within(3)
-    inner = fold.less(fold.mod(fold.add(HEAD, Const(1)), 4), Const(2))
+    dilated, plain = constructors.conjunction(within(8), divisible(constructors.sub(Q, K), 4)), within(3)
+    inner = constructors.less(constructors.mod(constructors.add(HEAD, Const(1)), 4), Const(2))
     order = residues(4, 2)
     return everything(
-        fold.choose(inner, dilated, plain),
+        constructors.choose(inner, dilated, plain),
         Kernel(order, (Segment(order, dilated),), "store", heads=(3, 0)),
         Kernel(natural(4), (Segment(natural(4), plain),), "store", heads=(1, 2)),
     )
@@ -64,7 +65,7 @@ def shared_keys() -> Program:
 
 def numerous() -> Program:
     """More numbers than a function has arguments."""
-    among = fold.disjunction(*(fold.equal(K, Const(i * i)) for i in range(300)))
+    among = constructors.disjunction(*(constructors.equal(K, Const(i * i)) for i in range(300)))
     return everything(among, Kernel(natural(8), (Segment(natural(8), among),), "store"))
 
 
@@ -72,10 +73,10 @@ def whole_rows() -> Program:
     """Few rows that see all keys, which are cut into parts."""
     few = divisible(Q, 50)
     kernels = (
-        Kernel(natural(16), (Segment(natural(16), within(3)),), "store", fold.negation(few)),
+        Kernel(natural(16), (Segment(natural(16), within(3)),), "store", constructors.negation(few)),
         Kernel(Gathered(few, 2), (Segment(natural(4), TRUE),), "merge", few),
     )
-    return everything(fold.disjunction(within(3), few), *kernels, sink=True)
+    return everything(constructors.disjunction(within(3), few), *kernels, sink=True)
 
 
 def wide_boxes() -> Program:
@@ -87,7 +88,10 @@ def wide_boxes() -> Program:
 
 def line_boxes() -> Program:
     """Boxes along one axis, longer before than behind: whole tiles."""
-    near = fold.conjunction(fold.less_equal(Const(-9), fold.sub(K, Q)), fold.less_equal(fold.sub(K, Q), Const(3)))
+    near = constructors.conjunction(
+        constructors.less_equal(Const(-9), constructors.sub(K, Q)),
+        constructors.less_equal(constructors.sub(K, Q), Const(3)),
+    )
     rows = natural(4)
     return everything(near, Kernel(rows, (Segment(Box(rows, (9,), (3,), 8), near),), "store"))
 
@@ -95,12 +99,15 @@ def line_boxes() -> Program:
 def volume_boxes() -> Program:
     """Three axes, uneven halos: a box has a part of a tile left."""
     rows = View((Axis(12, None, 2), Axis(4, 3, 2), Axis(1, 4, 3)))
-    places = [(fold.floordiv(x, 12), fold.mod(fold.floordiv(x, 4), 3), fold.mod(x, 4)) for x in (Q, K)]
-    steps = [fold.sub(k, q) for q, k in zip(*places, strict=True)]
+    places = [
+        (constructors.floordiv(x, 12), constructors.mod(constructors.floordiv(x, 4), 3), constructors.mod(x, 4))
+        for x in (Q, K)
+    ]
+    steps = [constructors.sub(k, q) for q, k in zip(*places, strict=True)]
     halo = (1, 1, 1), (2, 0, 2)
-    near = fold.conjunction(
-        *(fold.less_equal(Const(-before), step) for before, step in zip(halo[0], steps, strict=True)),
-        *(fold.less_equal(step, Const(after)) for after, step in zip(halo[1], steps, strict=True)),
+    near = constructors.conjunction(
+        *(constructors.less_equal(Const(-before), step) for before, step in zip(halo[0], steps, strict=True)),
+        *(constructors.less_equal(step, Const(after)) for after, step in zip(halo[1], steps, strict=True)),
     )
     return everything(near, Kernel(rows, (Segment(Box(rows, *halo, 32), near),), "store"))
 
@@ -108,13 +115,13 @@ def volume_boxes() -> Program:
 def boxes_of_some() -> Program:
     """The last three of every eight are near one another, after what all have: boxes in a kernel that merges."""
     rows = View((Axis(8, None, 4), Axis(1, 3, 2)), 5)
-    of_row, of_key = (fold.less_equal(Const(5), fold.mod(x, 8)) for x in (Q, K))
-    near = fold.conjunction(of_row, of_key, neighbourhood(8, (-2, 3), 1), fold.negation(within(3)))
+    of_row, of_key = (constructors.less_equal(Const(5), constructors.mod(x, 8)) for x in (Q, K))
+    near = constructors.conjunction(of_row, of_key, neighbourhood(8, (-2, 3), 1), constructors.negation(within(3)))
     kernels = (
         Kernel(natural(8), (Segment(natural(8), within(3)),), "store"),
         Kernel(rows, (Segment(Box(rows, (2, 1), (3, 1), 16), near),), "merge", of_row),
     )
-    return everything(fold.disjunction(within(3), near), *kernels, sink=True)
+    return everything(constructors.disjunction(within(3), near), *kernels, sink=True)
 
 
 def more_cases() -> Iterator[Case]:
@@ -136,54 +143,54 @@ def more_cases() -> Iterator[Case]:
 
 def scheduled(case: Case, tolerance: float = 1e-9, dtype: torch.dtype = torch.float64) -> None:
     """By the bounds that the compiler gives it: closed forms, templates and runs."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     launch = launch_of(case, schedule(case.program, case.extent, case.contents), wide)
     inputs = {name: getattr(launch, name).to(dtype) for name in ("q", "k", "v")}
-    check(gpu, case, replace(launch, **inputs), tolerance)
+    check(executor, case, replace(launch, **inputs), tolerance)
 
 
 def looked_at(case: Case) -> None:
     """By a row of runs for each tile."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
-    check(gpu, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
+    check(executor, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
 
 
 def cut(case: Case) -> None:
     """With steps that take a part of a tile only, of several axes too."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     def small(*given: Any, **options: bool) -> Variant:
         steps = {"forward": Step(2, 4), "backward_keys": Step(4, 2), "backward_queries": Step(4, 2)}
         return replace(make_variant(*given, **options), **steps)
 
-    with patch.object(gpu, "make_variant", small):
+    with patch.object(executor, "make_variant", small):
         scheduled(case)
 
 
 def parted(case: Case) -> None:
     """The program has split visits: some kernel's keys are in several parts."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     launch = launch_of(case)
-    call = gpu._prepared(launch)
-    assert max(gpu._rows(call, number, 64).parts for number in range(len(launch.program.kernels))) > 3
+    call = executor._prepared(launch)
+    assert max(executor._rows(call, number, 64).parts for number in range(len(launch.program.kernels))) > 3
     scheduled(case)
 
 
 def same_in_any_order(case: Case) -> None:
     """The same probabilities are dropped whatever the order, and results are equal from run to run."""
-    from attnc.runtime import gpu
+    from attnc.runtime.triton import executor
 
     mask = case.program.mask
     plain = replace(case.program, kernels=(Kernel(natural(16), (Segment(natural(16), mask),), "store"),))
     found = []
     for program in (case.program, case.program, plain):
         launch = replace(launch_of(replace(case, program=program)), dropout=0.4, seed=77)
-        out, lse = gpu.forward(launch)
-        gradients = gpu.backward(launch, out, lse, torch.ones_like(out), None)
+        out, lse = executor.forward(launch)
+        gradients = executor.backward(launch, out, lse, torch.ones_like(out), None)
         found.append((out, lse, gradients.q, gradients.k, gradients.v))
     for first, again, other in zip(*found, strict=True):
         assert torch.equal(first, again)

@@ -8,18 +8,20 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler import fold
-from attnc.compiler.assemble import Placed, assemble
-from attnc.compiler.candidates import Known, walks
-from attnc.compiler.extent import Contents, Extent
-from attnc.compiler.ir import LOGIT, Const, Dimension, Entry, Expr, K, Member, Position, Q, Table
-from attnc.compiler.normalise import normalise, parts
-from attnc.compiler.plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, Tiles, View
+from attnc.compiler.analysis.normal_form import normalise, parts
+from attnc.compiler.arrange.assemble import Placed, assemble
+from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.ir import constructors
+from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Sorted, Tiles, View
+from attnc.compiler.plan.program import Kernel, Program
 
 from .random_expressions import Case, dense
 
 TILES = Tiles(8, 4, 2)
-DISTANCE = fold.sub(Q, K)
+DISTANCE = constructors.sub(Q, K)
 TABLES = (
     Table("globals", "set", ()),
     Table("rank", "order", (Dimension("token"),)),
@@ -38,15 +40,15 @@ def drawn_case(seed: int) -> Case:
         Contents(np.sort(random.integers(0, 4, n))),
     )
     made = [_condition(draw, draw.randint(1, 3)) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
-    return Case(fold.plus(*made), TABLES, contents, Extent(n, n))
+    return Case(constructors.plus(*made), TABLES, contents, Extent(n, n))
 
 
 def _condition(draw: Random, depth: int) -> Expr:
     choice = draw.random()
     if depth and choice < 0.8:
-        join = fold.disjunction if choice < 0.45 else fold.conjunction
+        join = constructors.disjunction if choice < 0.45 else constructors.conjunction
         return join(*(_condition(draw, depth - 1) for _ in range(draw.randint(2, 3))))
-    return fold.negation(_test(draw)) if draw.random() < 0.1 else _test(draw)
+    return constructors.negation(_test(draw)) if draw.random() < 0.1 else _test(draw)
 
 
 def _test(draw: Random) -> Expr:
@@ -54,46 +56,46 @@ def _test(draw: Random) -> Expr:
     position = draw.choice((Q, K))
     match draw.randrange(13):
         case 0:
-            return fold.less_equal(K, Q)
+            return constructors.less_equal(K, Q)
         case 1:
-            return fold.less_equal(fold.absolute(DISTANCE), Const(size))
+            return constructors.less_equal(constructors.absolute(DISTANCE), Const(size))
         case 2:
-            return fold.equal(fold.mod(DISTANCE, size), Const(draw.choice((0, 0, 1))))
+            return constructors.equal(constructors.mod(DISTANCE, size), Const(draw.choice((0, 0, 1))))
         case 3:
-            return fold.equal(fold.mod(Q, size), fold.mod(K, size))
+            return constructors.equal(constructors.mod(Q, size), constructors.mod(K, size))
         case 4:
-            blocks = fold.sub(fold.floordiv(Q, size), fold.floordiv(K, size))
-            return fold.equal(fold.mod(blocks, draw.choice((2, 3))), Const(0))
+            blocks = constructors.sub(constructors.floordiv(Q, size), constructors.floordiv(K, size))
+            return constructors.equal(constructors.mod(blocks, draw.choice((2, 3))), Const(0))
         case 5:
-            return fold.equal(fold.mod(position, size), Const(draw.randrange(size)))
+            return constructors.equal(constructors.mod(position, size), Const(draw.randrange(size)))
         case 6:
-            return fold.less_equal(Const(draw.randrange(size)), fold.mod(position, size))
+            return constructors.less_equal(Const(draw.randrange(size)), constructors.mod(position, size))
         case 7:
-            return fold.equal(fold.floordiv(Q, size), fold.floordiv(K, size))
+            return constructors.equal(constructors.floordiv(Q, size), constructors.floordiv(K, size))
         case 8:
             return Member(position, "0", ())
         case 9:
-            return fold.less(position, Const(size))
+            return constructors.less(position, Const(size))
         case 10:
-            ranks = (fold.floordiv(Entry("1", (side,), "int"), size) for side in (Q, K))
-            return fold.equal(*ranks)
+            ranks = (constructors.floordiv(Entry("1", (side,), "int"), size) for side in (Q, K))
+            return constructors.equal(*ranks)
         case 11:
             return _neighbourhood(draw)
         case _:
             labels = (Entry("2", (side,), "int") for side in (Q, K))
-            return fold.equal(*labels)
+            return constructors.equal(*labels)
 
 
 def _neighbourhood(draw: Random) -> Expr:
     """On a grid, some of every other line or column only."""
     width = draw.choice((8, 8, 12))
-    steps = [fold.sub(split(Q, width), split(K, width)) for split in (fold.floordiv, fold.mod)]
+    steps = [constructors.sub(split(Q, width), split(K, width)) for split in (constructors.floordiv, constructors.mod)]
     near: list[Expr] = []
     for step in steps:
         dilation = draw.choice((1, 1, 2))
-        near.append(fold.less_equal(fold.absolute(step), Const(dilation * draw.randrange(3))))
-        near += [fold.equal(fold.mod(step, dilation), Const(0))] if dilation > 1 else []
-    return fold.conjunction(*near)
+        near.append(constructors.less_equal(constructors.absolute(step), Const(dilation * draw.randrange(3))))
+        near += [constructors.equal(constructors.mod(step, dilation), Const(0))] if dilation > 1 else []
+    return constructors.conjunction(*near)
 
 
 def forced(mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, shifted: bool = False) -> Program:

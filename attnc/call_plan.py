@@ -1,0 +1,219 @@
+"""The dense mask and the plan of a call that is not made: what `Attention.mask` and `Attention.plan` give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .compiler.diagnostics import LARGEST_SIZE
+from .compiler.ir import Attention, Contents, Extent
+from .compiler.oracle import evaluate
+from .compiler.plan import Kernel, Program, Schedule, order
+from .compiler.schedule import Totals, pairs, schedule_depends, totals
+from .compiler.verify import check_attention
+from .runtime.call import (
+    Sizes,
+    bind,
+    check,
+    check_positions,
+    checked_start,
+    collect,
+    integer,
+    is_batched,
+    positions,
+    settle,
+)
+from .runtime.eager import TILES
+from .runtime.planning import plan_of
+
+_CPU = torch.device("cpu")
+_MOST_PARTIAL = 2**24  # tiles that are looked at to count pairs
+_ORDERS = 4  # that a plan's repr names
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The sizes and contents that were asked about. ``batch`` is None where nothing has a batch.
+
+    ``attention`` compares floats as :func:`runtime.call.comparisons.settle` says.
+    """
+
+    attention: Attention
+    extent: Extent
+    contents: tuple[Contents, ...]
+    batch: int | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # what holds arrays is itself alone
+class Planned:
+    """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
+
+    program: Program
+    schedule: Schedule
+    extent: Extent
+    batch: int
+    contents: tuple[Contents, ...]
+
+    def __repr__(self) -> str:
+        """The sizes and what is visited, on a few lines however large the plan is; nothing is counted for it twice."""
+        orders = self.order
+        shown = ", ".join(orders[:_ORDERS]) + (f", … ({len(orders) - _ORDERS} more)" if len(orders) > _ORDERS else "")
+        sizes = f"{self.extent.m:,} queries × {self.extent.n:,} keys, heads {self.extent.heads:,}, batch {self.batch:,}"
+        tiles = f"tiles: {self.full:,} full, {self.partial:,} partial; {self.area:,.1f} keys computed for each query"
+        return f"<attnc plan of {sizes}\n {tiles}\n kernels: {shown}>"
+
+    @cached_property
+    def _totals(self) -> Totals:
+        return totals(self.program, self.schedule, self.extent)
+
+    @property
+    def full(self) -> int:
+        """Tiles whose every pair is kept, once: no condition is evaluated there."""
+        return self._totals.full
+
+    @property
+    def partial(self) -> int:
+        """Tiles on which the condition is evaluated pair by pair."""
+        return self._totals.partial
+
+    @property
+    def area(self) -> float:
+        """Keys computed for each query, on average."""
+        return self._totals.area
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The launches, in order."""
+        return self.program.kernels
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """In which order each kernel walks its rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
+        names = {str(number): table.name for number, table in enumerate(self.program.tables)}
+        return tuple(order(kernel.rows, names) for kernel in self.program.kernels)
+
+    @cached_property
+    def pairs(self) -> int:
+        """Pairs that are kept, with their counts, over the whole batch and all heads.
+
+        Partial tiles are looked at: slow for a large n where no two are alike. ValueError where the contents of a table
+        that decides are on a device, and for more than 2**24 partial tiles.
+        """
+        if self.partial > _MOST_PARTIAL:
+            raise ValueError(
+                f"n: is {self.extent.n:,}, and {self.partial:,} partial tiles would be looked at, "
+                f"expected at most {_MOST_PARTIAL:,}"
+            )
+        if any(self.contents[number].values is None for number in schedule_depends(self.program)):
+            raise ValueError("the pairs cannot be counted: the contents of a table are on a device")
+        return pairs(self.program, self.schedule, self.extent, self.contents, self.batch)
+
+    def flops(self, d: int) -> int:
+        """Floating-point operations of a forward pass over the kept pairs, for heads of ``d`` features."""
+        return 4 * d * self.pairs
+
+    def bytes(self, d: int, dtype: torch.dtype) -> int:
+        """Bytes of q, k, v and out, each moved once, where every query head has keys of its own."""
+        rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.extent.n)
+        return rows * d * torch.empty((), dtype=dtype).element_size()
+
+
+def planned(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: object,
+    tables: Mapping[str, object],
+) -> Planned:
+    """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
+    asked = _asked(attention, n, m, heads, q_start, tables)
+    plan = plan_of(asked.attention, asked.extent, asked.contents, TILES)
+    return Planned(plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents)
+
+
+def dense_mask(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: object,
+    tables: Mapping[str, object],
+) -> Tensor:
+    """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
+    asked = _asked(attention, n, m, heads, q_start, tables)
+    exact = asked.attention
+    check_attention(exact, asked.extent, asked.contents)
+    contents = {table.name: held for table, held in zip(exact.tables, asked.contents, strict=True)}
+    mask = torch.from_numpy(evaluate(exact.mask, exact.tables, asked.extent, contents))
+    return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
+
+
+def _asked(
+    attention: Attention,
+    n: int,
+    m: int | None,
+    heads: int | None,
+    q_start: object,
+    tables: Mapping[str, object],
+) -> _Question:
+    n = _size(attention, "n", n)
+    m, heads = (None if size is None else _size(attention, name, size) for name, size in (("m", m), ("heads", heads)))
+    given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
+    tensors = collect(attention, given, _CPU)
+    start, starts = checked_start(q_start)
+    batch = _size_of(attention, tensors, None)
+    if starts is not None and starts.ndim:
+        batch = len(starts) if batch in (None, 1) else batch
+    at = positions(start, starts, 1 if batch is None else batch)
+    assert at is not None, "on the host"
+    if m is None:
+        if len(at) > 1:
+            raise ValueError("m: is not given, and q_start differs from one entry of the batch to another")
+        m = n - at[0]
+        if m < 0:
+            raise ValueError(f"q_start: is {at[0]}, expected at most n = {n}, since m is not given")
+    if heads is None:
+        found = _size_of(attention, tensors, "head")
+        heads = 1 if found is None else found
+    check_positions(at, m)
+    check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
+    extent = Extent(n=n, m=m, heads=heads, q_start=at)
+    exact, all_tables = settle(attention, tensors, extent, torch.float64)
+    bound = bind(exact, all_tables, extent, _CPU, torch.float64)
+    return _Question(exact, extent, bound.contents, batch)
+
+
+def _size(attention: Attention, name: str, given: object) -> int:
+    """A size as a number; TypeError and ValueError for what is none."""
+    size = integer(given)
+    if size is None:
+        tables = ", ".join(f"{table.name}=…" for table in attention.parameters)
+        more = f"; tables are given by name: {tables}" if tables and name == "m" else ""
+        raise TypeError(f"{name}: is {type(given).__name__}, expected an int{more}")
+    if size < 0:
+        raise ValueError(f"{name}: is {size}, expected 0 or more")
+    if size > LARGEST_SIZE:
+        raise ValueError(f"{name}: is {size}, expected at most 2**48")
+    return size
+
+
+def _size_of(attention: Attention, tensors: Mapping[str, Tensor], kind: str | None) -> int | None:
+    """The size that the tables give a kind of dimension, the batch for None; None where no table says it."""
+    sizes = []
+    for table in attention.parameters:
+        tensor = tensors.get(table.name)
+        if tensor is None:
+            continue
+        batched = is_batched(table, tensor)
+        if kind is None and batched:
+            sizes.append(tensor.shape[0])
+        for dimension, size in zip(table.dimensions, tensor.shape[batched:], strict=False):
+            if dimension.kind == kind:
+                sizes.append(size)
+    larger = [size for size in sizes if size != 1]
+    return larger[0] if larger else sizes[0] if sizes else None

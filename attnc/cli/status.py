@@ -1,0 +1,123 @@
+"""`attnc settings` and `attnc cache`: what is set and what is kept, in lines for people or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..compiler.diagnostics import visible_line
+from ..inspection import InputError
+from ..runtime.base import Settings, cache, settings
+
+HEADS = ("setting", "variable", "value")
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One setting. ``fault`` says why its variable cannot be read, and there is no value then."""
+
+    name: str
+    variables: tuple[str, ...]
+    value: bool | int | float | str | None
+    sentence: str
+    fault: str | None
+
+
+def lines() -> tuple[Line, ...]:
+    """Every setting with its present value, in the order of the settings' own page."""
+    return tuple(_lines())
+
+
+def _lines() -> Iterator[Line]:
+    for setting in Settings.fields():
+        value, fault = None, None
+        try:
+            value = getattr(settings, setting.name)
+        except ValueError as error:
+            fault = str(error)
+        plain = str(value) if isinstance(value, Path) else value
+        yield Line(setting.name, setting.variables, plain, setting.sentence, fault)
+
+
+def settings_table(found: tuple[Line, ...], columns: int) -> str:
+    """Setting, variables and value, a line each, and below it the sentence that says what it does."""
+    rows = [(line.name, ", ".join(line.variables), _shown(line)) for line in found]
+    widths = [max(len(row[column]) for row in (HEADS, *rows)) for column in (0, 1)]
+    text = [_row(HEADS, widths)]
+    for row, line in zip(rows, found, strict=True):
+        text.append(_row(row, widths))
+        text += textwrap.wrap(line.sentence, max(columns, 40), initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(text)
+
+
+def _row(row: tuple[str, str, str], widths: list[int]) -> str:
+    return f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}".rstrip()
+
+
+def _shown(line: Line) -> str:
+    if line.fault is not None:
+        return f"cannot be read: {visible_line(line.fault)}"
+    if isinstance(line.value, bool):
+        return "on" if line.value else "off"
+    return "not set" if line.value is None else visible_line(str(line.value))
+
+
+def settings_document(found: tuple[Line, ...]) -> str:
+    """The same as JSON: a list of objects."""
+    return json.dumps(
+        [
+            {
+                "setting": line.name,
+                "variables": list(line.variables),
+                "value": line.value,
+                "fault": line.fault,
+                "sentence": line.sentence,
+            }
+            for line in found
+        ],
+        indent=2,
+    )
+
+
+def cache_usage() -> cache.Usage:
+    """What the cache holds. InputError where it cannot be looked into."""
+    try:
+        return cache.usage()
+    except (cache.UnusableFolderError, OSError) as error:
+        raise InputError(f"the cache cannot be looked into: {error}") from None
+
+
+def clear_cache() -> int:
+    """Empties the cache; how many entries there were. InputError where that is not possible."""
+    try:
+        return cache.clear()
+    except (cache.UnusableFolderError, OSError) as error:
+        raise InputError(f"the cache cannot be cleared: {error}") from None
+
+
+def cache_text(usage: cache.Usage) -> str:
+    """Where the cache is, how many kernels it holds, how large it is, and whether it is used at all."""
+    used = "" if settings.cache else "\nThe setting cache is off: nothing is read from it or added."
+    return (
+        f"location  {visible_line(str(usage.folder))}\nentries   {usage.entries:,}\nsize      {size(usage.size)}{used}"
+    )
+
+
+def cache_document(usage: cache.Usage) -> str:
+    """The same as JSON: one object; ``bytes`` is the size."""
+    return json.dumps(
+        {"location": str(usage.folder), "entries": usage.entries, "bytes": usage.size, "used": settings.cache}, indent=2
+    )
+
+
+def size(count: int) -> str:
+    """A number of bytes for people: ``1,536 bytes (1.5 KiB)``."""
+    exact = f"{count:,} byte{'s' * (count != 1)}"
+    scaled, unit = float(count), 0
+    while scaled >= 1024 and unit < len(UNITS) - 1:
+        scaled, unit = scaled / 1024, unit + 1
+    return exact if unit == 0 else f"{exact} ({scaled:.1f} {UNITS[unit]})"

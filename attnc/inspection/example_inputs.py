@@ -1,0 +1,227 @@
+"""Contents for run-time tables at the command line: read from ``--set``, or made up, and then said so."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..compiler.ir import Contents, Extent, Literal_, Table, table_type
+from ..compiler.oracle import LARGEST, from_literal
+from ..compiler.verify import Use
+
+MOST_MEMBERS = 2**20
+DOCUMENTS = 4
+FREE_SIZE = 16
+# As Python holds them on the way to an array.
+_BYTES_OF_A_NUMBER, _BYTES_OF_A_SET = 64, 512
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<float>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|(?P<int>\d+)|(?P<word>true|false)\b|(?P<sign>\.\.<|\.\.|[-{}\[\],]))"
+)
+
+
+def read_literal(text: str) -> Literal_:
+    """One value as the language writes it: ``512``, ``-0.5``, ``true``, ``{0, 3..7}``, ``[[1, 2], [3, 4]]``.
+
+    Raises ValueError that says what stands where a value was expected.
+    """
+    reader = _Reader(text)
+    value = reader.value(depth=0)
+    if reader.token is not None:
+        raise ValueError(f"`{text}`: nothing was expected after the value, but there is `{reader.token}`")
+    return value
+
+
+class _Reader:
+    """The tokens of one literal, looked at one ahead."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.place = text, 0
+        self.kind, self.token = "", None  # type: str, str | None
+        self.advance()
+
+    def advance(self) -> None:
+        rest = self.text[self.place :]
+        found = _TOKEN.match(rest)
+        if found:
+            self.kind, self.token = str(found.lastgroup), found.group(str(found.lastgroup))
+            self.place += found.end()
+        elif rest.strip():
+            raise ValueError(f"`{self.text}`: a number, a set or a list was expected, but there is `{rest.strip()}`")
+        else:
+            self.kind, self.token = "", None
+
+    def take(self, token: str) -> bool:
+        if self.token != token:
+            return False
+        self.advance()
+        return True
+
+    def value(self, depth: int) -> Literal_:
+        if depth > 8:
+            raise ValueError(f"`{self.text}`: lists are nested too deep")
+        if self.take("{"):
+            return self.members()
+        if self.take("["):
+            parts: list[Literal_] = []
+            while not self.take("]"):
+                parts.append(self.value(depth + 1))
+                self.separate("]")
+            return tuple(parts)
+        return self.number()
+
+    def number(self) -> bool | int | float:
+        negative = self.take("-")
+        kind, token = self.kind, self.token
+        if token is None or kind == "sign" or (negative and kind == "word"):
+            raise ValueError(f"`{self.text}`: a number, a set or a list was expected, but there is {_shown(token)}")
+        self.advance()
+        if kind == "word":
+            return token == "true"
+        if kind == "int" and len(token) > 18:
+            raise ValueError(f"`{token}`: an integer has at most 18 digits")
+        value: int | float = int(token) if kind == "int" else float(token)
+        return -value if negative else value
+
+    def members(self) -> frozenset[int]:
+        members: set[int] = set()
+        while not self.take("}"):
+            first = self.integer()
+            last = first
+            if self.take("..<"):
+                last = self.integer() - 1
+            elif self.take(".."):
+                last = self.integer()
+            if last - first >= MOST_MEMBERS:
+                raise ValueError(f"`{self.text}`: a set may list at most {MOST_MEMBERS:,} members")
+            members.update(range(first, last + 1))
+            self.separate("}")
+        return frozenset(members)
+
+    def integer(self) -> int:
+        value = self.number()
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"`{self.text}`: a set has integer members, and {value} is none")
+        return value
+
+    def separate(self, end: str) -> None:
+        if self.token != end and not self.take(","):
+            raise ValueError(f"`{self.text}`: `,` or `{end}` was expected, but there is {_shown(self.token)}")
+
+
+def _shown(token: str | None) -> str:
+    return "nothing" if token is None else f"`{token}`"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The contents of every table by name, and a line for each that nobody gave."""
+
+    contents: Mapping[str, Contents]
+    made_up: tuple[str, ...]
+
+
+def inputs(
+    tables: Sequence[Table],
+    given: Mapping[str, Literal_],
+    extent: Extent,
+    sizes: Mapping[str, int],
+    uses: Mapping[str, Use],
+) -> Inputs:
+    """Contents for all tables: what ``given`` says, else the text's own value or default, else something likely.
+
+    ``sizes`` gives free sizes by name where nothing else does but ``uses``, which says what the attention does with
+    each table: made-up entries are numbers that it may compare them with. The same call makes up the same contents.
+    Raises ValueError where a literal does not fit its table.
+    """
+    free: dict[str, int] = {}
+    needed = _needed(tables, uses)
+    contents: dict[str, Contents] = {}
+    said: list[str] = []
+    for table in sorted(tables, key=lambda table: _known(table, given) is None):
+        literal = _known(table, given)
+        if literal is None:
+            literal, words = _made_up(table, extent, {**needed, **sizes, **free}, uses.get(table.name))
+            said.append(f"{table.name}: {table_type(table)} was not given: {words}")
+        contents[table.name] = from_literal(table, literal, extent, free)
+    return Inputs(contents, tuple(said))
+
+
+def _known(table: Table, given: Mapping[str, Literal_]) -> Literal_ | None:
+    if table.value is not None:
+        return table.value
+    return given.get(table.name, table.default)
+
+
+def _needed(tables: Sequence[Table], uses: Mapping[str, Use]) -> dict[str, int]:
+    """The free sizes that the indices of all tables ask for."""
+    needed: dict[str, int] = {}
+    for table in tables:
+        for place, size in (uses[table.name].sizes if table.name in uses else {}).items():
+            dimension = table.dimensions[place]
+            if dimension.kind == "free":
+                needed[dimension.name] = max(needed.get(dimension.name, 1), size)
+    return needed
+
+
+def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int], use: Use | None) -> tuple[Literal_, str]:
+    """Likely contents and what they are, in words. Seeded by the table's name."""
+    shape = tuple(
+        {"token": extent.n, "query": extent.m, "head": extent.heads, "fixed": dimension.size}.get(dimension.kind)
+        or sizes.get(dimension.name, 0 if dimension.kind in ("token", "query") else FREE_SIZE)
+        for dimension in table.dimensions
+    )
+    size = prod(shape) * (_BYTES_OF_A_SET if table.element == "set" else _BYTES_OF_A_NUMBER)
+    if size > LARGEST:
+        raise ValueError(
+            f"{table.name}: {table_type(table)} was not given, and {prod(shape):,} made-up entries would take about "
+            f"{size:,} bytes, expected at most {LARGEST:,}"
+        )
+    random = np.random.default_rng(zlib.crc32(table.name.encode()))
+    values = None if use is None or table.element != "int" or not table.dimensions else use.values
+    if values is not None:
+        numbers = random.integers(values[0], values[1] + 1, size=shape)
+        return _nested(numbers), f"random numbers of {values[0]}..{values[1]}, which it is compared with"
+    match table.element, tuple(dimension.kind for dimension in table.dimensions):
+        case "set", ():
+            return frozenset({0}), "{0}"
+        case "set", _:
+            sets = np.empty(shape, dtype=object)
+            for place in np.ndindex(*shape):
+                sets[place] = frozenset({0, place[-1]})
+            return _nested(sets), "0 and the place itself in each set"
+        case "int", (*_, "token"):
+            cuts = np.sort(random.integers(0, extent.n + 1, size=DOCUMENTS - 1))
+            labels = np.broadcast_to(np.searchsorted(cuts, np.arange(extent.n), side="right"), shape)
+            return _nested(labels), f"{DOCUMENTS} documents of random lengths, one after the other"
+        case "int", ():
+            return extent.n // 2, f"{extent.n // 2}"
+        case "int", _:
+            return _nested(random.integers(0, max(extent.n, 1), size=shape)), f"random positions below {extent.n}"
+        case "float", ("head",):
+            slopes = 2.0 ** (-8.0 * (np.arange(extent.heads) + 1) / extent.heads)
+            return _nested(slopes), "2 ** (-8 * (head + 1) / heads), the slopes of ALiBi"
+        case "float", ():
+            return 0.5, "0.5"
+        case "float", _:
+            return _nested(random.normal(size=shape) * 0.5), "random, normal, of deviation 0.5"
+        case "bool", _:
+            return _nested(random.random(size=shape) < 0.75), "random, three of four true"
+        case _:
+            orders = [random.permutation(extent.n) for _ in range(prod(shape[:-1]))]
+            return _nested(np.array(orders, dtype=np.int64).reshape(shape)), "random permutations"
+
+
+def _nested(values: Any) -> Literal_:
+    """An array as nested tuples; of no dimensions, its value."""
+    if values.ndim == 0:
+        return values.item()  # type: ignore[no-any-return]
+    if values.ndim == 1:
+        return tuple(values.tolist())
+    return tuple(_nested(part) for part in values)

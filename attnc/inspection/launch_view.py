@@ -1,0 +1,106 @@
+"""What a command looks at: a bound attention, its tables, and the sizes of one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..compiler.ir import Extent, Literal_
+from ..compiler.oracle import require_room
+from ..compiler.pipeline import Way
+from ..compiler.plan import Tiles
+from ..compiler.verify import uses
+from ..pictures import (
+    WIDTH,
+)
+from .errors import InputError, WrongUseError
+from .example_inputs import inputs
+from .stage_at_work import stage
+from .subject import Applied, Subject, apply
+
+# As the executors have them: asking them would import torch.
+TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
+HEAD_DIM = 64  # of the source that is shown
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see: an attention on its way, and one head of it."""
+
+    way: Way
+    constants: Mapping[str, Literal_]
+    layer: int | None
+    head: int
+    target: str
+
+    @property
+    def name(self) -> str:
+        return self.way.name if self.layer is None else f"{self.way.name}, layer {self.layer}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, head {self.head}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the command line says of the launch; None where it does not."""
+
+    n: int
+    m: int | None = None
+    q_start: int = 0
+    layer: int | None = None
+    head: int | None = None
+    heads: int | None = None
+    usual_heads: int = 1
+
+
+def prepare(
+    subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, say: Callable[[str], None]
+) -> Sight:
+    """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
+    with stage("check"):
+        applied = apply(subject, values, sizes.layer)
+    return see(applied, sizes, target, say)
+
+
+def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None]) -> Sight:
+    """As :func:`prepare`, for what is bound already."""
+    subject, head = applied.subject, sizes.head or 0
+    heads = heads_of(applied, sizes)
+    if head >= heads:
+        raise WrongUseError(f"{subject.name} has heads 0 to {heads - 1} here, and {head} is none of them")
+    m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
+    if m < 1:
+        raise WrongUseError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
+    extent = Extent(sizes.n, m, heads, (sizes.q_start,))
+    try:
+        require_room("a picture of rows of the mask", (min(m, WIDTH), sizes.n), 1)
+        require_room("a picture of columns of the mask", (m, min(sizes.n, WIDTH)), 1)
+        use = uses(applied.attention, extent)
+        found = inputs(applied.attention.tables, applied.tables, extent, {}, use)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    for line in found.made_up:
+        say(line)
+    tiles = TILES["cpu" if target == "cpu" else "gpu"]
+    way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tiles)
+    return Sight(way, applied.constants, applied.layer, head, target)
+
+
+def heads_of(applied: Applied, sizes: Sizes) -> int:
+    """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
+    if applied.heads is not None:
+        if sizes.heads not in (None, applied.heads):
+            raise WrongUseError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")
+        return applied.heads
+    if sizes.heads is not None:
+        return sizes.heads
+    for table in applied.attention.tables:
+        given = applied.tables.get(table.name)
+        for dimension in table.dimensions:
+            if isinstance(given, tuple):
+                if dimension.kind == "head":
+                    return len(given)
+                given = given[0] if given else None
+    return max((sizes.head or 0) + 1, sizes.usual_heads)

@@ -1,0 +1,95 @@
+"""A whole model at once: its layers in their order, and in each the heads that keep different pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+
+from ..compiler.ir import HEAD, HEADS, Attention, Const, Expr, Literal_, Table, substitute
+from ..inspection import Sight, Sizes, Subject, apply_all, see, stage
+from .grid import Grid, Panel, Row
+from .picture import Picture
+from .sample import sampled
+
+Kept = tuple[Expr, tuple[Table, ...]]  # what decides which pairs a head keeps
+
+
+def overview(
+    subject: Subject,
+    values: Mapping[str, Literal_],
+    sizes: Sizes,
+    target: str,
+    cells: Callable[[int], int],
+    tiles: bool,
+    say: Callable[[str], None],
+    at: Callable[[str], object],
+) -> Grid:
+    """The pictures of a model: one row for layers in succession that keep the same pairs, one panel for such heads.
+
+    ``cells`` gives the cells along a panel when it hears how many stand side by side; ``say`` hears of made-up tables,
+    ``at`` of each row. ``sizes.head`` leaves the other heads out. Raises AttnError, InputError.
+    """
+    with stage("check"):
+        layers = apply_all(subject, values)
+    told: dict[str, None] = {}
+    sights = [see(applied, sizes, target, lambda line: told.setdefault(line)) for applied in layers]
+    for line in told:
+        say(line)
+    groups = [_heads(sight.way.attention, sight.way.extent.heads, sizes.head) for sight in sights]
+    limit = cells(max(map(len, groups)))
+    seen: dict[Kept, Panel] = {}
+    rows: list[Row] = []
+    for _, members in groupby(range(len(sights)), key=lambda layer: tuple(groups[layer].items())):
+        alike = list(members)
+        label = f"layer{'s' * (len(alike) > 1)} {ranges(alike)}"
+        at(label)
+        sight, panels = sights[alike[0]], []
+        for kept, heads in groups[alike[0]].items():
+            if kept not in seen:
+                seen[kept] = _panel(replace(sight, head=heads[0]), limit, tiles)
+            panels.append(replace(seen[kept], label=f"{_named(heads, sight)}  {seen[kept].label}"))
+        rows.append(Row(label, tuple(panels)))
+    m, n = sights[0].way.extent.m, sights[0].way.extent.n
+    return Grid(f"{subject.name}: {len(sights)} layers, {m:,} queries × {n:,} keys", tuple(rows))
+
+
+def _heads(attention: Attention, heads: int, only: int | None) -> dict[Kept, list[int]]:
+    """The heads in groups that keep the same pairs, whatever they score, in the order of their first."""
+    found: dict[Kept, list[int]] = {}
+    for head in range(heads) if only is None else (only,):
+        mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(heads)})
+        found.setdefault((mask, attention.tables), []).append(head)
+    return found
+
+
+def _named(heads: list[int], sight: Sight) -> str:
+    if len(heads) == sight.way.extent.heads:
+        return "all heads"
+    return f"head{'s' * (len(heads) > 1)} {ranges(heads)}"
+
+
+def _panel(sight: Sight, limit: int, tiles: bool) -> Panel:
+    """One head's picture; the label says how much of all pairs it keeps."""
+    with stage("schedule"):
+        planned = sight.way.schedule if tiles else None
+    with stage("mask"):
+        picture, pairs = sampled(sight, limit, planned)
+    return Panel(_share(picture, pairs, sight.way.attention.mask.type == "count"), picture)
+
+
+def _share(picture: Picture, pairs: int | None, counted: bool) -> str:
+    if pairs is None:
+        return f"about {float(picture.density.mean()):.2%}"
+    return f"{pairs:,} pairs" if counted else f"{pairs / (picture.queries * picture.keys):.2%}"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers as a selector of the language: ``0..5, 7``."""
+    return ", ".join(_runs(numbers))
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[str]:
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        yield str(members[0]) if len(members) == 1 else f"{members[0]}..{members[-1]}"

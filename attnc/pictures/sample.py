@@ -1,0 +1,212 @@
+"""`attnc show`: one attention at one stage of the compiler, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler.analysis import kept
+from ..compiler.ir import (
+    HEAD,
+    HEADS,
+    Attention,
+    Const,
+    Contents,
+    Expr,
+    Extent,
+    Table,
+    conjunction,
+    substitute,
+)
+from ..compiler.oracle import (
+    OutOfTableError,
+    TooLargeError,
+    environment,
+    evaluate,
+    interpret,
+    numbered_values,
+    require_room,
+)
+from ..compiler.plan import Box, Program, Schedule
+from ..compiler.verify import IntegerRangeError, check_attention
+from ..inspection import InputError, Sight
+from .picture import Picture, bins, blocks, tile_counts
+from .tile_walks import Walk, as_they_stand, visits_of_cells, walks
+from .tiled import look_by_tiles
+
+WIDTH = 128  # characters of a line that are used at most
+
+
+def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
+    """The picture in characters, and a line that counts; if ``tinted``, in the colours of its tiles."""
+    limit = max(2, min(columns, WIDTH))
+    picture, pairs = sampled(sight, limit, sight.way.schedule if tinted else None)
+    m, n = sight.way.extent.m, sight.way.extent.n
+    number = f"about {float(picture.density.mean()):.2%} of all pairs"
+    if pairs is not None:
+        counted = sight.way.attention.mask.type == "count"
+        number = (
+            f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
+        )
+    scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
+    tiles = "" if picture.visits is None else f"\n{tile_counts(picture.visits)}"
+    return f"{blocks(picture, tinted)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}{tiles}"
+
+
+def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside
+    or an integer beyond 63 bits.
+
+    With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
+    """
+    way = sight.way
+    large = way.extent.m * way.extent.n > EXACT_PAIRS
+    found = walks(way.program, planned or way.schedule, sight.head) if planned is not None or large else []
+    cells = (limit, limit)
+    by_tiles = None
+    if large:
+        name = way.attention.name
+        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, sight.head, cells)
+    try:
+        picture, pairs = by_tiles or look(way.attention, way.extent, way.contents, sight.head, cells)
+    except (OutOfTableError, TooLargeError, IntegerRangeError) as error:
+        raise InputError(str(error)) from None
+    if planned is not None:
+        visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))
+        tiles = tuple(tile for walk in found for tile in walk.tiles()) if as_they_stand(found) else ()
+        picture = replace(picture, visits=visits, tiles=tiles)
+    return picture, pairs
+
+
+EXACT_PAIRS = 2**26
+STRIP_PAIRS = 2**22
+
+
+def look(
+    attention: Attention, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
+) -> tuple[Picture, int | None]:
+    """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
+
+    Above EXACT_PAIRS pairs a sample of the rows stands for all, and the number of pairs is None. ``q_start`` is one
+    number here, and no table has a batch. Raises what :func:`evaluate` raises, IntegerRangeError, and TooLargeError for
+    rows too long.
+    """
+    check_attention(attention, extent, [contents[table.name] for table in attention.tables])
+    mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
+    (start,) = extent.q_start or (0,)
+
+    def strip(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        single = Extent(extent.n, 1, 1, tuple((start + rows).tolist()))
+        dense = evaluate(mask, attention.tables, single, _sliced(attention.tables, contents, rows))
+        values: NDArray[np.int64] = np.broadcast_to(dense.astype(np.int64), (len(rows), 1, 1, extent.n))[:, 0, 0]
+        return values
+
+    return _pictured(attention.name, (extent.m, extent.n), limit, strip, mask.type == "count")
+
+
+def look_along(
+    walk: Walk, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
+) -> Picture:
+    """What one segment keeps, its rows and keys in the order in which it walks them, with its tiles.
+
+    As in :func:`look`; a read outside its table gives nothing, as in the kernels.
+    """
+    rows, keys = walk.order()
+    holds = holding(condition_of(walk), program, extent, contents, head)
+
+    def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        values = holds(rows[places], keys).astype(np.int64)
+        return values if once else values * walk.met(places)
+
+    once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
+    picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
+    return replace(picture, tiles=tuple(walk.tiles()))
+
+
+def condition_of(walk: Walk) -> Expr:
+    """When a segment keeps a pair that is in one of its tiles."""
+    return conjunction(walk.kernel.where, kept(walk.segment.condition))
+
+
+def holding(
+    condition: Expr, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
+) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
+    """What tells for which of some query rows and keys a condition of the program holds, ``[rows, keys]``."""
+    held = [contents[table.name] for table in program.tables]
+    tables, arrays = numbered_values(program.tables, held)
+    start = np.array(extent.q_start or (0,), np.int64)
+    nowhere = arrays.constant(False)
+    bound = environment(arrays, extent.n, extent.m, extent.heads, start, tables, reached=nowhere)
+
+    def holds(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        at = {
+            **bound.positions,
+            "q": start.reshape(1, 1, 1, 1) + rows.reshape(1, 1, -1, 1),
+            "k": keys.reshape(1, 1, 1, -1),
+            "head": np.full((1, 1, 1, 1), head),
+        }
+        with np.errstate(all="ignore"):
+            kept = interpret(condition, replace(bound, positions=at))
+        found: NDArray[np.bool_] = np.broadcast_to(kept, (1, 1, len(rows), len(keys)))[0, 0]
+        return found
+
+    return holds
+
+
+def _pictured(
+    title: str,
+    shape: tuple[int, int],
+    limit: tuple[int, int],
+    strip: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    counted: bool,
+) -> tuple[Picture, int | None]:
+    """``strip`` tells how often some of the rows keep each key, ``[rows, keys]``."""
+    tops, lefts = bins(shape[0], limit[0]), bins(shape[1], limit[1])
+    exact = shape[0] * shape[1] <= EXACT_PAIRS
+    require_room("a picture of rows of the mask", (min(len(tops) - 1, shape[0]), shape[1]), 1)
+    rows, cells = _sample(tops, shape[1], exact)
+    density = np.zeros((len(tops) - 1, len(lefts) - 1), np.float32)
+    counts = np.zeros(density.shape, np.int64) if counted and density.shape == shape else None
+    pairs, most = 0, max(1, STRIP_PAIRS // max(shape[1], 1))
+    for first in range(0, len(rows) if shape[1] else 0, most):
+        cell = cells[first : first + most]
+        values = strip(rows[first : first + most])
+        pairs += int(values.sum())
+        np.add.at(density, cell, np.add.reduceat((values > 0).astype(np.int64), lefts[:-1], axis=1) / np.diff(lefts))
+        if counts is not None:
+            counts[cell] = values
+    density /= np.maximum(np.bincount(cells, minlength=len(density)), 1)[:, None]
+    return Picture(title, *shape, density, counts), pairs if exact else None
+
+
+def _sample(tops: NDArray[np.int64], keys: int, exact: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows to evaluate, and for each the row of cells that it belongs to.
+
+    All rows, or of each row of cells as many, evenly spaced, as EXACT_PAIRS allows: at least one.
+    """
+    share = EXACT_PAIRS // max(keys * (len(tops) - 1), 1)
+    heights = np.diff(tops)
+    taken = heights if exact else np.clip(heights, 1, max(1, share))
+    cells = np.repeat(np.arange(len(heights)), taken)
+    within = np.arange(len(cells)) - np.repeat(np.cumsum(taken) - taken, taken)
+    return tops[cells] + within * heights[cells] // np.maximum(taken[cells], 1), cells
+
+
+def _sliced(
+    tables: tuple[Table, ...], contents: Mapping[str, Contents], rows: NDArray[np.int64]
+) -> Mapping[str, Contents]:
+    """The contents as a batch of single rows sees them: a dimension of query rows keeps the one row of each entry."""
+    sliced = dict(contents)
+    for table in tables:
+        held = contents[table.name]
+        if held.values is None or not any(dimension.kind == "query" for dimension in table.dimensions):
+            continue
+        cuts = [
+            held.values[tuple(slice(r, r + 1) if d.kind == "query" else slice(None) for d in table.dimensions)]
+            for r in rows.tolist()
+        ]
+        sliced[table.name] = Contents(np.stack(cuts), batched=True)
+    return sliced

@@ -1,0 +1,81 @@
+"""A large mask as a picture, exact: counted tile by tile, where whole tiles cost little and empty ones are not met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler.ir import Contents, Extent
+from ..compiler.plan import Program
+from .picture import Picture, bins
+from .sample import EXACT_PAIRS, condition_of, holding
+from .tile_walks import Walk, as_they_stand
+
+RUNS = 2**15  # of tiles kept in part: evaluating each takes its time, however few its pairs
+STEPS = 2**28  # keys of whole tiles in other orders than the natural one: each is sought its cell
+
+
+def look_by_tiles(
+    title: str,
+    found: Sequence[Walk],
+    program: Program,
+    extent: Extent,
+    contents: Mapping[str, Contents],
+    head: int,
+    limit: tuple[int, int],
+) -> tuple[Picture, int | None] | None:
+    """As :func:`attnc.pictures.sample.look`, by what the walks of a head visit; None where that is too much to look at.
+
+    What a multiset keeps several times is one pair, and their number None. A read outside its table gives nothing, as
+    in the kernels.
+    """
+    if not _affordable(found):
+        return None
+    tops, lefts = bins(extent.m, limit[0]), bins(extent.n, limit[1])
+    row_cells, key_cells = _cells(tops), _cells(lefts)
+    kept = np.zeros((len(tops) - 1, len(lefts) - 1))
+    for walk in found:
+        rows, keys = walk.order()
+        holds = holding(condition_of(walk), program, extent, contents, head)
+        served = np.all(holding(walk.kernel.where, program, extent, contents, head)(rows, keys[:1]), axis=1)
+        natural = as_they_stand([walk])
+        for run in walk.runs():
+            seen = keys[run.left : run.right]
+            above = row_cells[rows[run.top : run.bottom]]
+            if not run.full:
+                at, key = np.nonzero(holds(rows[run.top : run.bottom], seen))
+                np.add.at(kept, (above[at], key_cells[seen][key]), 1)
+                continue
+            inside: NDArray[np.int64] = np.clip(lefts, run.left, run.right)
+            each = inside[1:] - inside[:-1] if natural else np.bincount(key_cells[seen], minlength=kept.shape[1])
+            at, times = np.unique(
+                above[served[run.top : run.bottom]], return_counts=True
+            )  # of whole tiles all it serves
+            kept[at] += times[:, None] * each
+    pairs_of = np.diff(tops)[:, None] * np.diff(lefts)
+    counted = program.mask.type == "count"
+    density = np.minimum(kept / pairs_of, 1).astype(np.float32)
+    return Picture(title, extent.m, extent.n, density), None if counted else int(kept.sum())
+
+
+def _affordable(found: Sequence[Walk]) -> bool:
+    """Whether few enough pairs lie in tiles that are kept in part, in few enough runs, and few keys are sought."""
+    pairs = sum(walk.counts()[1] * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
+    if pairs > EXACT_PAIRS:
+        return False
+    runs = steps = 0
+    for walk in found:
+        natural = as_they_stand([walk])
+        for run in walk.runs():
+            runs += not run.full
+            steps += run.full and not natural and run.right - run.left
+            if runs > RUNS or steps > STEPS:
+                return False
+    return True
+
+
+def _cells(edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which cell each place lies in, for cells that begin at ``edges[:-1]``."""
+    return np.repeat(np.arange(len(edges) - 1), np.diff(edges))

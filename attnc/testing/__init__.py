@@ -1,0 +1,40 @@
+"""For tests of your own patterns: assertions that say what differs, and hypothesis strategies that find where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attributes
+
+__all__ = [
+    "SHAPES",
+    "Shape",
+    "assert_mask",
+    "assert_matches_reference",
+    "assert_support",
+    "patterns",
+    "shapes",
+    "tables",
+]
+
+if TYPE_CHECKING:
+    from .assertions import assert_mask, assert_matches_reference, assert_support, patterns, shapes, tables
+    from .call_shapes import SHAPES, Shape
+else:
+    __getattr__ = attributes(
+        __name__,
+        {
+            "assertions": (
+                "assert_mask",
+                "assert_matches_reference",
+                "assert_support",
+                "patterns",
+                "shapes",
+                "tables",
+            ),
+            "call_shapes": (
+                "SHAPES",
+                "Shape",
+            ),
+        },
+    )

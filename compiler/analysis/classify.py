@@ -1,0 +1,461 @@
+"""Is a condition true nowhere, somewhere or everywhere in a box of pairs? Many boxes at once, without visiting pairs.
+
+Integers are affine forms over the digits of the positions (:mod:`compiler.analysis.affine_forms`), table entries the range of what a
+box of indices holds (:mod:`compiler.analysis.range_tables`). The answer is three-valued: PARTIAL is always allowed, a wrong EMPTY or
+FULL never. On boxes of one pair the answer is exact, up to what only the device knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ir import Apply, Const, Contents, Entry, Expr, Extent, Logit, Member, Number, Position, Table, children, walk
+from ..oracle import is_listed
+from ..plan import EMPTY, FULL, PARTIAL, Program
+from .affine_forms import Bounds, Digits, Form, add, hashed, scale, subtract
+from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude
+from .range_sets import MemberTable
+from .range_tables import RangeTable
+
+
+class DigitRange(NamedTuple):
+    """One digit of a token position: ``stride`` tokens apart, with values ``low .. high`` in each box.
+
+    Where both are the same array, the digit is a constant of each box, and is added up with the others of its kind.
+    """
+
+    stride: int
+    low: NDArray[np.int64]  # [boxes]
+    high: NDArray[np.int64]  # [boxes]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A batch of boxes of pairs.
+
+    A query's row (its position less ``q_start``) and a key's position are the sums of their digits times the strides.
+    ``batch`` is the box's entry of the batch; ``head`` its query head, or None for any head.
+    """
+
+    query: tuple[DigitRange, ...]
+    key: tuple[DigitRange, ...]
+    batch: NDArray[np.int64]  # [boxes]
+    head: NDArray[np.int64] | None = None  # [boxes]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def part(self, first: int, end: int) -> Boxes:
+        """The boxes numbered ``first .. end - 1``."""
+
+        def cut(digit: DigitRange) -> DigitRange:
+            low = digit.low[first:end]
+            return DigitRange(digit.stride, low, low if digit.high is digit.low else digit.high[first:end])
+
+        head = None if self.head is None else self.head[first:end]
+        return Boxes(tuple(map(cut, self.query)), tuple(map(cut, self.key)), self.batch[first:end], head)
+
+
+@dataclass(frozen=True)
+class TableContents:
+    """One table that an expression may read, with what it holds."""
+
+    table: Table
+    contents: Contents
+
+
+def numbered(program: Program, contents: Sequence[Contents]) -> dict[str, TableContents]:
+    """What a Program's tables hold, under the names that its expressions give them."""
+    pairs = zip(program.tables, contents, strict=True)
+    return {str(number): TableContents(table, held) for number, (table, held) in enumerate(pairs)}
+
+
+class Range(NamedTuple):
+    """Floats or counts between two bounds, in every box."""
+
+    low: Any
+    high: Any
+
+
+Trits: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
+Value: TypeAlias = Form | Range | Trits | None  # an int, a float or a count, a condition; None: any number whatever
+
+# Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
+_LARGEST_MAGNITUDE = 2**60
+_PYTHON_INTEGERS_AT_ONCE = 2**14  # boxes
+
+
+class Classifier:
+    """Prepared to look at boxes for some expressions, one extent and the tables' contents.
+
+    Integers that only the device knows may be anything. ``reach``: rows and keys of the boxes are at most so large,
+    where they may pass the extent's. ``between``: what the unknown integers of a table, or one entry of it, lie
+    between all the same; ``"q"`` the position of the first row, and ``"n"`` where it is any of several.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Expr],
+        extent: Extent,
+        tables: Mapping[str, TableContents],
+        reach: int = 0,
+        between: Mapping[str | Expr, tuple[int, int]] | None = None,
+    ) -> None:
+        self._between = between or {}
+        self._roots = tuple(roots)
+        self._extent = extent
+        self._tables = tables
+        self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
+        self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
+        self._dtype = np.dtype(np.int64 if self._magnitude(reach) < _LARGEST_MAGNITUDE else object)
+
+    def classify(self, boxes: Boxes) -> Trits:
+        """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
+        trits = self.look(boxes)[0]
+        assert isinstance(trits, np.ndarray)
+        return trits
+
+    def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
+        """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
+        if self._dtype.hasobject and len(boxes) > _PYTHON_INTEGERS_AT_ONCE:  # they take much memory
+            step = _PYTHON_INTEGERS_AT_ONCE
+            looks = [self._look(boxes.part(first, first + step)) for first in range(0, len(boxes), step)]
+            return [_joined(list(parts)) for parts in zip(*looks, strict=True)]
+        return self._look(boxes)
+
+    def _look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
+        reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._between)
+        values = reading.read(self._order)
+        found: list[Trits | Bounds | None] = []
+        for root in self._roots:
+            value = values[root]
+            found.append(reading.bounds(value) if root.type == "int" else _as_trits(value, root.type, len(boxes)))
+        return found
+
+    def _magnitude(self, reach: int) -> int:
+        def entry(table: str) -> int:
+            values = self._tables[table].contents.values
+            if values is None:
+                return max(map(abs, self._between.get(table, (0,))))
+            return max(abs(int(values.min())), abs(int(values.max()))) if values.size else 0
+
+        return largest_magnitude(self._order, self._extent, reach, entry)
+
+    def _read_tables(self) -> set[str]:
+        return {node.table for node in self._order if isinstance(node, Entry | Member)}
+
+
+def _joined(parts: list[Trits | Bounds | None]) -> Trits | Bounds | None:
+    """One look at many boxes, from looks at some of them after others."""
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)  # type: ignore[arg-type]
+    low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return low, high
+
+
+def _lookup(held: TableContents) -> RangeTable | MemberTable | None:
+    """None where nothing is known of the entries."""
+    values = held.contents.values
+    if values is None or (held.contents.batched and not len(values)):
+        return None
+    # A batch of one stands for every entry of the batch.
+    alone = held.contents.batched and len(values) == 1
+    kind = MemberTable if held.table.element == "set" and is_listed(values) else RangeTable
+    return kind(values[0] if alone else values, held.contents.batched and not alone)
+
+
+class _Reading:
+    """One look at one batch of boxes."""
+
+    def __init__(
+        self,
+        extent: Extent,
+        tables: Mapping[str, TableContents],
+        lookups: Mapping[str, RangeTable | MemberTable | None],
+        boxes: Boxes,
+        dtype: np.dtype[Any],
+        between: Mapping[str | Expr, tuple[int, int]],
+    ) -> None:
+        self._extent, self._tables, self._lookups = extent, tables, lookups
+        self._boxes, self._dtype, self._between = boxes, dtype, between
+        self._digits = Digits(dtype)
+        self._start = self._query_start()
+        self._positions = {
+            "q": add(self._start, self._position(boxes.query)),
+            "k": self._position(boxes.key),
+            "n": self._digits.covering(*between["n"]) if "n" in between else Form(extent.n),
+            "heads": Form(extent.heads),
+            "head": self._digits.covering(0, max(extent.heads - 1, 0))
+            if boxes.head is None
+            else Form(self._digits.exact(boxes.head)),
+        }
+
+    def read(self, order: Sequence[Expr]) -> dict[Expr, Value]:
+        values: dict[Expr, Value] = {}
+        for node in order:
+            values[node] = self._value(node, [values[part] for part in children(node)])
+        return values
+
+    def bounds(self, value: Value) -> Bounds | None:
+        """The least and the greatest value of an integer in each box; None where nothing is known."""
+        if value is None:
+            return None
+        assert isinstance(value, Form)
+        low, high = self._digits.bounds(value)
+        return self._for_each_box(low), self._for_each_box(high)
+
+    def _for_each_box(self, value: Any) -> NDArray[Any]:
+        return value if isinstance(value, np.ndarray) and value.ndim else np.full(len(self._boxes), value, self._dtype)
+
+    def _query_start(self) -> Form:
+        q_start = self._extent.q_start
+        if q_start is None:
+            return Form(0, {self._digits.digit(*self._between.get("q", (0, LARGEST_UNKNOWN_POSITION))): 1})
+        if len(q_start) == 1:
+            return Form(q_start[0])
+        return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
+
+    def _position(self, digits: Sequence[DigitRange]) -> Form:
+        exact, constant, terms = self._digits.exact, 0, {}
+        for stride, low, high in digits:
+            if low is high:
+                constant = constant + stride * exact(low)
+            else:
+                terms[self._digits.digit(exact(low), exact(high))] = stride
+        return Form(constant, terms)
+
+    def _value(self, node: Expr, parts: list[Value]) -> Value:
+        match node:
+            case Const(value=bool(value)):
+                return _trits(np.full(len(self._boxes), value), True)
+            case Const(value=int(value)):
+                return Form(value)
+            case Const(value=value):
+                return Range(np.float64(value), np.float64(value))
+            case Position(name=name):
+                return self._positions.get(name)
+            case Logit() | Number():
+                return None
+            case Entry() | Member():
+                return self._entry(node, parts)
+            case Apply(op="lt" | "le" | "eq" | "ne"):
+                return self._compared(node, parts)
+            case Apply(type="bool"):
+                return self._condition(node, parts)
+            case Apply(type="int"):
+                return self._integer(node, parts)
+            case Apply(type="count"):
+                return self._count(node, parts)
+            case Apply():
+                return self._float(node, parts)
+
+    def _entry(self, node: Entry | Member, parts: list[Value]) -> Value:
+        lookup = self._lookups[node.table]
+        if lookup is None:
+            return self._unknown(node)
+        low: list[Any] = []
+        high: list[Any] = []
+        kinds = [dimension.kind for dimension in self._tables[node.table].table.dimensions]
+        for place, (index, size) in enumerate(zip(parts, lookup.sizes, strict=True)):
+            if isinstance(index, Form) and place < len(node.indices) and kinds[place] == "query":
+                index = subtract(index, self._start)
+            bounds = self.bounds(index)
+            if bounds is None:
+                bounds = np.full(len(self._boxes), -1), np.full(len(self._boxes), size)
+            low.append(bounds[0])
+            high.append(bounds[1])
+        least, greatest = lookup.extrema(self._boxes.batch, low, high)
+        if node.type == "bool":
+            return _trits(greatest.astype(bool), least.astype(bool))
+        if node.type == "float":
+            return Range(least.astype(np.float64), greatest.astype(np.float64))
+        return self._digits.covering(least.astype(np.int64, copy=False), greatest.astype(np.int64, copy=False))
+
+    def _unknown(self, node: Entry | Member) -> Value:
+        if node.type == "bool":
+            return np.full(len(self._boxes), PARTIAL, np.int8)
+        known = self._between.get(node, self._between.get(node.table)) if node.type == "int" else None
+        return None if known is None else self._digits.covering(*known)
+
+    def _compared(self, node: Apply, parts: list[Value]) -> Value:
+        left, right = parts
+        if left is None or right is None:
+            return np.full(len(self._boxes), PARTIAL, np.int8)
+        if isinstance(left, Range) and isinstance(right, Range):
+            trits = _compare_floats(node.op, left, right)
+        else:
+            assert isinstance(left, Form)
+            assert isinstance(right, Form)
+            trits = self._compare_integers(node.op, subtract(left, right))
+        return trits if trits.ndim else np.full(len(self._boxes), trits)
+
+    def _compare_integers(self, op: str, difference: Form) -> Trits:
+        low, high = self._digits.bounds(difference)
+        if op == "le":
+            return _trits(low <= 0, high <= 0)
+        if op == "lt":
+            return _trits(low < 0, high < 0)
+        step, base = self._digits.lattice(difference)
+        possible = (low <= 0) & (high >= 0)
+        if not isinstance(step, int) or step != 1:
+            possible = possible & (self._digits.exact(base) % self._digits.greatest([step, 1]) == 0)
+        trits = _trits(possible, (low == 0) & (high == 0))
+        return trits if op == "eq" else _negated(trits)
+
+    def _condition(self, node: Apply, parts: list[Value]) -> Value:
+        xs = [_as_trits(part, "bool", len(self._boxes)) for part in parts]
+        match node.op:
+            case "and":
+                return reduce(np.minimum, xs)
+            case "or":
+                return reduce(np.maximum, xs)
+            case "not":
+                return _negated(xs[0])
+            case "iff" | "eq":
+                decided = (xs[0] != PARTIAL) & (xs[1] != PARTIAL)
+                return np.where(decided, np.where(xs[0] == xs[1], FULL, EMPTY), PARTIAL).astype(np.int8)
+            case "if":
+                then, otherwise = xs[1:]
+                either = np.where(then == otherwise, then, PARTIAL)
+                return np.where(xs[0] == FULL, then, np.where(xs[0] == EMPTY, otherwise, either)).astype(np.int8)
+        return np.full(len(self._boxes), PARTIAL, np.int8)
+
+    def _integer(self, node: Apply, parts: list[Value]) -> Value:
+        if node.op == "if":
+            return self._chosen_integer(parts)
+        digits = self._digits
+        forms = [part for part in parts if isinstance(part, Form)]
+        known = len(forms) == len(parts)
+        match node.op:
+            case "hash":
+                return self._hash(forms) if known else digits.covering(0, 2**31 - 1)
+            case "mod" if not known:
+                return digits.covering(0, _divisor(node) - 1)
+            case _ if not known:
+                return None
+            case "add":
+                return reduce(add, forms)
+            case "sub":
+                return subtract(*forms)
+            case "mul":
+                return reduce(digits.multiply, forms)
+            case "neg":
+                return scale(forms[0], -1)
+            case "abs":
+                return digits.absolute(forms[0])
+            case "min" | "max":
+                return reduce(lambda a, b: digits.extreme(a, b, node.op == "max"), forms)
+            case "floordiv":
+                return digits.floordiv(forms[0], _divisor(node))
+            case "mod":
+                return digits.mod(forms[0], _divisor(node))
+        return None
+
+    def _chosen_integer(self, parts: list[Value]) -> Value:
+        condition = _as_trits(parts[0], "bool", len(self._boxes))
+        then, otherwise = parts[1:]
+        if isinstance(then, Form) and np.all(condition == FULL):
+            return then
+        if isinstance(otherwise, Form) and np.all(condition == EMPTY):
+            return otherwise
+        if not isinstance(then, Form) or not isinstance(otherwise, Form):
+            return None
+        digits = self._digits
+        undecided = digits.hull(then, otherwise)
+        return digits.choose(condition == FULL, then, digits.choose(condition == EMPTY, otherwise, undecided))
+
+    def _hash(self, forms: list[Form]) -> Form:
+        bounds = [self._digits.bounds(form) for form in forms]
+        single = reduce(np.logical_and, [low == high for low, high in bounds])
+        if not np.any(single):
+            return self._digits.covering(0, 2**31 - 1)
+        h = hashed([low for low, _ in bounds], len(self._boxes))
+        return self._digits.covering(np.where(single, h, 0), np.where(single, h, 2**31 - 1))
+
+    def _count(self, node: Apply, parts: list[Value]) -> Value:
+        if node.op == "plus":
+            counts = [_as_count(part) for part in parts]
+            return Range(sum(count.low for count in counts), sum(count.high for count in counts))
+        condition = _as_trits(parts[0], "bool", len(self._boxes))
+        then = _as_count(parts[1])
+        otherwise = _as_count(parts[2]) if node.op == "if" else Range(np.int64(0), np.int64(0))
+        low = np.where(condition == FULL, then.low, np.minimum(then.low, otherwise.low))
+        high = np.where(condition == FULL, then.high, np.maximum(then.high, otherwise.high))
+        empty = condition == EMPTY
+        return Range(np.where(empty, otherwise.low, low), np.where(empty, otherwise.high, high))
+
+    def _float(self, node: Apply, parts: list[Value]) -> Value:
+        """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
+        if node.op == "float" and isinstance(parts[0], Form):
+            low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
+            return Range(low, high)
+        if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
+            then, otherwise = parts[1], parts[2]
+            return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
+        return None
+
+    def _as_float(self, values: Any) -> NDArray[np.float64]:
+        """Integers that no float holds as some that are larger than all that a table may have."""
+        digits, most = self._digits, 2**1023
+        if not self._dtype.hasobject:
+            return np.asarray(values, np.float64)
+        return np.asarray(digits.greatest([digits.least([values, most]), -most]), np.float64)
+
+
+def _divisor(node: Apply) -> int:
+    divisor = node.args[1]
+    assert isinstance(divisor, Const)
+    return int(divisor.value)
+
+
+def _trits(somewhere: Any, everywhere: Any) -> Trits:
+    """FULL where the condition holds everywhere, EMPTY where not even somewhere."""
+    return np.asarray(somewhere).astype(np.int8) + np.asarray(everywhere & somewhere).astype(np.int8)
+
+
+def _negated(trits: Trits) -> Trits:
+    return np.asarray(FULL - trits, np.int8)
+
+
+def _as_trits(value: Value, kind: str, boxes: int) -> Trits:
+    """A condition or a count as EMPTY, PARTIAL or FULL."""
+    if kind == "count":
+        assert isinstance(value, Range)
+        trits = np.where(value.high == 0, EMPTY, np.where((value.low == 1) & (value.high == 1), FULL, PARTIAL))
+        return np.broadcast_to(trits.astype(np.int8), boxes)
+    assert isinstance(value, np.ndarray)
+    return value
+
+
+def _as_count(value: Value) -> Range:
+    if isinstance(value, Range):
+        return value
+    assert isinstance(value, np.ndarray)
+    return Range((value == FULL).astype(np.int64), (value != EMPTY).astype(np.int64))
+
+
+def _compare_floats(op: str, left: Range, right: Range) -> Trits:
+    """Certain only where float32 and float64 agree: the kernels compare in either. NaN is certain of nothing."""
+    if op in ("lt", "le"):
+        strict = op == "lt"
+        everywhere = _below(left.high, right.low, not strict)
+        nowhere = _below(right.high, left.low, strict)
+        return _trits(~nowhere, everywhere)
+    nowhere = _below(left.high, right.low, False) | _below(right.high, left.low, False)
+    everywhere = (left.low == left.high) & (right.low == right.high) & (left.low == right.low)
+    trits = _trits(~nowhere, everywhere)
+    return trits if op == "eq" else _negated(trits)
+
+
+def _below(a: Any, b: Any, or_equal: bool) -> Any:
+    with np.errstate(over="ignore"):
+        below = np.asarray(a).astype(np.float32) < np.asarray(b).astype(np.float32)
+    return below | (np.asarray(a) == np.asarray(b)) if or_equal else below

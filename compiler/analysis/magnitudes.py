@@ -1,0 +1,70 @@
+"""How large the integers become that the arithmetic of forms meets, before any is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
+
+from ..ir import Apply, Const, Entry, Expr, Extent, Position, children
+
+LARGEST_UNKNOWN_POSITION = 2**48
+"""No position is larger that only the device knows."""
+
+
+def largest_magnitude(order: Sequence[Expr], extent: Extent, reach: int, largest_entry: Callable[[str], int]) -> int:
+    """No integer that forms of these expressions meet is larger; parts come before wholes.
+
+    ``reach``: rows and keys are at most so large, where they may pass the extent's. ``largest_entry``: in magnitude, of
+    a table.
+    """
+    magnitudes: dict[Expr, int] = {}
+    largest = 0
+    for node in order:
+        parts = [magnitudes[part] for part in children(node)]
+        match node:
+            case Position(name=name):
+                magnitude, met = _position(name, extent, reach), 0
+            case Entry(table=table, type="int"):
+                magnitude, met = 3 * largest_entry(table), sum(parts) + _position("q", extent, reach)
+            case _:
+                magnitude, met = _magnitude(node, parts)
+        magnitudes[node] = magnitude
+        largest = max(largest, magnitude, met)
+    return largest
+
+
+def _magnitude(node: Expr, parts: list[int]) -> tuple[int, int]:
+    """Of a node's form, all terms together, and of what is met on the way to it.
+
+    A covering form is a bound and a length: three times what it covers.
+    """
+    match node:
+        case Const(value=value):
+            return (abs(value) if isinstance(value, int) else 0), 0
+        case Apply(op="add" | "sub"):
+            return sum(parts), 0
+        case Apply(op="mul", args=args, type="int"):
+            # What is scaled stays a form; a covering one comes of forms multiplied.
+            scaled = sum(not isinstance(arg, Const) for arg in args) < 2
+            return (prod(parts) if scaled else 3 * reduce(lambda a, b: 3 * a * b, parts)), 0
+        case Apply(op="floordiv" | "mod"):
+            return 4 * sum(parts) + 4, 0
+        case Apply(op="hash"):
+            return 3 * 2**31, sum(parts)
+        case Apply(type="int"):
+            return 3 * max(parts, default=0), sum(parts)
+        case _:
+            return 0, sum(parts)
+
+
+def _position(name: str, extent: Extent, reach: int) -> int:
+    if name == "q":
+        start = LARGEST_UNKNOWN_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
+        return start + max(extent.m + 2**20, reach)
+    return {
+        "k": max(extent.n + 2**20, reach),
+        "n": extent.n,
+        "head": extent.heads,
+        "heads": extent.heads,
+    }.get(name, 0)

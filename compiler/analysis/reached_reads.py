@@ -1,0 +1,117 @@
+"""Where each read of a table is looked at, as a condition, and what that condition says of the read's indices.
+
+An index is looked at where the conditions to its left in the same ``and`` hold, in the chosen branch of an ``if``, and
+in a score for kept pairs only. All of it is symbolic; :mod:`compiler.verify.index_ranges` decides it for one extent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from ..ir import FALSE, TRUE, Apply, Entry, Expr, Member, children, constructors, walk
+
+Part = TypeVar("Part", bound=Expr)
+
+
+@dataclass(frozen=True)
+class Reached(Generic[Part]):
+    """One part of an expression, and the condition on which it is looked at."""
+
+    node: Part
+    reached: Expr
+
+
+Read: TypeAlias = Reached[Entry | Member]
+
+
+def reads(expr: Expr, wanted: Callable[[Entry | Member], bool], reached: Expr = TRUE) -> list[Read]:
+    """Every distinct wanted read in an expression that is itself looked at where ``reached`` holds."""
+    return _reached(expr, [node for node in walk(expr) if isinstance(node, Entry | Member) and wanted(node)], reached)
+
+
+def parts_reached(expr: Expr, wanted: Callable[[Expr], bool], reached: Expr = TRUE) -> list[Reached[Expr]]:
+    """The same of any parts; parts come before wholes."""
+    return _reached(expr, [node for node in walk(expr) if wanted(node)], reached)
+
+
+def _reached(expr: Expr, found: list[Part], reached: Expr) -> list[Reached[Part]]:
+    if not found:
+        return []
+    nodes = tuple(walk(expr))
+    holding = _holding(nodes, set(found))
+    conditions: dict[Expr, Expr] = {expr: reached}
+
+    def reach(node: Expr, condition: Expr) -> None:
+        if node in holding:
+            conditions[node] = constructors.disjunction(conditions.get(node, FALSE), condition)
+
+    for node in reversed(nodes):  # wholes before their parts
+        if node not in holding:
+            continue
+        here = conditions[node]
+        match node:
+            case Apply(op="and", args=args):
+                for place, part in enumerate(args):
+                    if part in holding:
+                        reach(part, constructors.conjunction(here, *args[:place]))
+            case Apply(op="if", args=(condition, then, otherwise)):
+                reach(condition, here)
+                reach(then, constructors.conjunction(here, condition))
+                reach(otherwise, constructors.conjunction(here, constructors.negation(condition)))
+            case Apply(op="filter", args=(condition, count)):
+                reach(condition, here)
+                reach(count, constructors.conjunction(here, condition))
+            case _:
+                for part in children(node):
+                    reach(part, here)
+    return [Reached(node, conditions[node]) for node in found]
+
+
+def _holding(nodes: tuple[Expr, ...], found: set[Expr]) -> set[Expr]:
+    """The nodes found and those that hold one; ``nodes`` has parts before wholes."""
+    holding: set[Expr] = set(found)
+    for node in nodes:
+        if any(part in holding for part in children(node)):
+            holding.add(node)
+    return holding
+
+
+def kept(mask: Expr) -> Expr:
+    """The condition that a mask keeps a pair at least once."""
+    match mask:
+        case Apply(op="plus", args=args):
+            return constructors.disjunction(*map(kept, args))
+        case Apply(op="filter", args=(condition, count)):
+            return constructors.conjunction(condition, kept(count))
+        case Apply(op="if", args=(condition, then, otherwise), type="count"):
+            return constructors.choose(condition, kept(then), kept(otherwise))
+        case _:
+            return mask
+
+
+def certain(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
+    """A condition that holds only where the given one does, whatever its unknown parts turn out to be.
+
+    ``unknown`` says of a part whether its value is not known here; what is made of something unknown is unknown.
+    """
+    hidden: set[Expr] = set()
+    least: dict[Expr, Expr] = {}  # holds only where the condition does
+    most: dict[Expr, Expr] = {}  # holds wherever the condition does
+    for node in walk(condition):
+        if unknown(node) or any(part in hidden for part in children(node)):
+            hidden.add(node)
+        match node:
+            case Apply(op="and", args=args):
+                bounds = tuple(constructors.conjunction(*(side[part] for part in args)) for side in (least, most))
+            case Apply(op="or", args=args):
+                bounds = tuple(constructors.disjunction(*(side[part] for part in args)) for side in (least, most))
+            case Apply(op="not", args=(part,)):
+                bounds = constructors.negation(most[part]), constructors.negation(least[part])
+            case _ if node.type == "bool":
+                bounds = (FALSE, TRUE) if node in hidden else (node, node)
+            case _:
+                continue
+        least[node], most[node] = bounds
+    return least[condition]

@@ -1,0 +1,138 @@
+"""Terms, each with the orders in which it is walked, to kernels: what shares a launch, and what keeps them apart.
+
+Terms of one part in one order are one segment, and their union needs no guard. Between segments a later one leaves out
+what an earlier one has. A guard over the row alone that a whole kernel shares says which rows it speaks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..analysis import Term, guards
+from ..ir import FALSE, Expr, Table, constructors, positions
+from ..plan import Gathered, Kernel, Order, Segment, Tiles, covers, natural
+from .candidates import Walk
+from .simplify import settled
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A term of a part (by its number), and how it is walked."""
+
+    part: int
+    term: Term
+    walk: Walk
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The terms of one segment."""
+
+    part: int
+    walk: Walk
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A segment before its guards are put in their places: conditions and guards of its terms."""
+
+    terms: tuple[tuple[Term, tuple[Expr, ...]], ...]
+    shared: tuple[Expr, ...]  # guards that all its terms have
+
+
+def assemble(
+    placed: Sequence[Placed], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
+) -> tuple[Kernel, ...]:
+    """The kernels that keep each pair of each part once. The first walks every row, with no segment if need be."""
+    orders = _row_orders(placed, tiles)
+    groups = _groups(placed, orders)
+    drafts = _guarded(groups)
+    whole = {number: _terms(placed, number) for number in range(len(parts))}
+    kernels: list[Kernel] = []
+    for place, rows in enumerate(orders):
+        here = [(group, drafts[group]) for group in groups if group.walk.rows == rows and group in drafts]
+        where = _where([draft for _, draft in here])
+        segments = []
+        for group, draft in here:
+            complete = len(group.terms) == len(whole[group.part]) and not any(rest for _, rest in draft.terms)
+            condition = parts[group.part] if complete else _condition(draft, where)
+            condition = settled(condition, rows, group.walk.keys, tables)
+            if condition != FALSE:
+                segments.append(Segment(group.walk.keys, condition))
+        if segments or not place:
+            owned = settled(constructors.conjunction(*where), rows, natural(1), tables)
+            kernels.append(Kernel(rows, tuple(segments), "merge" if place else "store", owned))
+    return tuple(kernels)
+
+
+def _terms(placed: Sequence[Placed], part: int) -> list[Term]:
+    return [each.term for each in placed if each.part == part]
+
+
+def _row_orders(placed: Sequence[Placed], tiles: Tiles) -> list[Order]:
+    """The row orders, one that has every row first, gathered ones last."""
+    orders = list(dict.fromkeys(each.walk.rows for each in placed))
+    orders.sort(key=lambda order: (order != natural(tiles.query), not covers(order), isinstance(order, Gathered)))
+    return orders if orders and covers(orders[0]) else [natural(tiles.query), *orders]
+
+
+def _groups(placed: Sequence[Placed], orders: Sequence[Order]) -> list[_Group]:
+    """The segments, kernel by kernel; keys in natural order come before gathered ones, small tiles after large ones."""
+    found: dict[tuple[int, Walk], list[Term]] = {}
+    for each in placed:
+        found.setdefault((each.part, each.walk), []).append(each.term)
+    groups = [_Group(part, walk, tuple(terms)) for (part, walk), terms in found.items()]
+    return sorted(groups, key=lambda group: (orders.index(group.walk.rows), -group.walk.keys.tile, group.part))
+
+
+def _guarded(groups: Sequence[_Group]) -> dict[_Group, _Draft]:
+    """Each segment guarded against those before it, which are not always those launched before it: rows that see all
+    that any of them sees are best left to the kernel that gathers them.
+    """
+    drafts: dict[_Group, _Draft] = {}
+    earlier: dict[int, list[Term]] = {}
+    every = {part: [term for group in groups if group.part == part for term in group.terms] for part in _parts(groups)}
+    for group in sorted(groups, key=lambda group: not _owns_rows(group, every[group.part])):
+        before = earlier.setdefault(group.part, [])
+        kept = [(term, rest) for term in group.terms if (rest := guards(term, before)) is not None]
+        if kept:
+            shared = tuple(guard for guard in kept[0][1] if all(guard in rest for _, rest in kept))
+            own = tuple((term, tuple(guard for guard in rest if guard not in shared)) for term, rest in kept)
+            drafts[group] = _Draft(own, shared)
+        before.extend(group.terms)
+    return drafts
+
+
+def _parts(groups: Sequence[_Group]) -> dict[int, None]:
+    return dict.fromkeys(group.part for group in groups)
+
+
+def _owns_rows(group: _Group, terms: Sequence[Term]) -> bool:
+    """Whether gathered rows see whatever they see in any term: what else its terms ask, all terms of the part do."""
+    if not isinstance(group.walk.rows, Gathered):
+        return False
+    shared = [x for x in terms[0].conjuncts if all(x in term.conjuncts for term in terms)]
+    return all(x in term.rows or x in shared for term in group.terms for x in term.conjuncts)
+
+
+def _where(drafts: Sequence[_Draft]) -> tuple[Expr, ...]:
+    """The guards over the row alone that all segments of a kernel share."""
+    if not drafts:
+        return ()
+    first, *others = drafts
+    return tuple(
+        guard
+        for guard in first.shared
+        if "q" in positions(guard) and "k" not in positions(guard) and all(guard in other.shared for other in others)
+    )
+
+
+def _condition(draft: _Draft, where: Sequence[Expr]) -> Expr:
+    """The union of the segment's terms, what all of them ask written once, and its guards."""
+    terms = draft.terms
+    common = [x for x in terms[0][0].conjuncts if all(x in term.conjuncts for term, _ in terms)]
+    rests = [constructors.conjunction(*(x for x in term.conjuncts if x not in common), *guard) for term, guard in terms]
+    shared = [guard for guard in draft.shared if guard not in where]
+    return constructors.conjunction(*common, constructors.disjunction(*rests), *shared)

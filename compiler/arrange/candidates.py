@@ -1,0 +1,301 @@
+"""Orders in which the pairs of a term may lie close together, read off the constants of its conditions.
+
+Nothing is tried here: :mod:`compiler.arrange.search` does, and takes what costs least.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import lcm
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import Term
+from ..ir import Apply, Const, Entry, Expr, Extent, K, Member, Position, Q, Table, constructors, positions, walk
+from ..oracle import evaluate
+from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
+from .halo import halo
+
+# Classes of tokens beyond it would each be a tile of their own.
+_MOST_CLASSES = 4096
+# Tokens. No order repeats itself, or has lines, that are longer: a call would see the first of them only.
+_LONGEST = 2**22
+# Lines and columns below it are no grid.
+_NARROWEST = 8
+# One of so many tokens, at most, is worth listing; where that is counted.
+_SPARSE, _LISTED_BELOW = 16, 2**16
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A row order and a key order that go together."""
+
+    rows: Order
+    keys: Order
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the search for orders may know: the sizes of tiles, the tables, and which of them the host can read."""
+
+    tiles: Tiles
+    tables: tuple[Table, ...]
+    readable: frozenset[str]
+
+
+def walks(term: Term, known: Known, shifted: bool) -> tuple[Walk, ...]:
+    """The walks that suit a term, natural order first. ``shifted``: of rows, natural order only."""
+    rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
+    keys = [*_side(term.columns, K, known, known.tiles.key)]
+    pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
+    plain = Walk(natural(known.tiles.query), natural(known.tiles.key))
+    sides = product([plain.rows, *rows], [plain.keys, *keys])
+    listed = [Walk(*both) for both in sides]
+    listed += [Walk(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
+    usable = dict.fromkeys(walk for walk in listed if not shifted or walk.rows == natural(walk.rows.tile))
+    return tuple(usable)
+
+
+def _side(conjuncts: tuple[Expr, ...], position: Position, known: Known, tile: int) -> Iterator[Order]:
+    """Orders of just those tokens of which conditions over one position hold."""
+    repeating = [part for part in conjuncts if _period(part, position)]
+    if repeating:
+        yield from _window_of_period(constructors.conjunction(*repeating), position, tile)
+    listed = [part for part in conjuncts if part not in repeating and _listed(part, known)]
+    if listed:
+        yield Gathered(constructors.conjunction(*listed), known.tiles.gathered)
+
+
+def _listed(conjunct: Expr, known: Known) -> bool:
+    """Whether few tokens are expected to meet a condition over one position, and the host can list them."""
+    if isinstance(conjunct, Member):
+        return all(node.table in known.readable for node in walk(conjunct) if isinstance(node, Entry | Member))
+    return _few(conjunct)
+
+
+def _few(conjunct: Expr) -> bool:
+    """Whether a condition without tables holds of a few tokens only, such as the first ones or a random choice."""
+    names = positions(conjunct)
+    if len(names) != 1 or any(isinstance(node, Entry | Member) for node in walk(conjunct)):
+        return False
+    holds = _along(conjunct, _LISTED_BELOW)
+    return 0 < int(holds.sum()) <= _LISTED_BELOW // _SPARSE
+
+
+def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
+    """A condition over one position alone, at ``0 .. length - 1``."""
+    extent = Extent(length, 1) if positions(condition) <= {"k"} else Extent(1, length)
+    return np.asarray(evaluate(condition, (), extent, {}), dtype=bool).reshape(-1)
+
+
+def _period(conjunct: Expr, position: Position) -> int:
+    """The period of a condition that reads one position through remainders alone, else 0."""
+    period = 1
+    stack = [conjunct]
+    while stack:
+        match stack.pop():
+            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if _shape(x) == (1, position):
+                period = lcm(period, divisor)
+            case Apply(op="hash" | "float"):
+                return 0
+            case Apply(args=args):
+                stack.extend(args)
+            case Const():
+                continue
+            case _:
+                return 0
+    return period if 1 < period <= _MOST_CLASSES else 0
+
+
+def _shape(x: Expr) -> tuple[int, Position] | None:
+    """``(divisor, position)`` of ``position + constant``, or of its quotient by a divisor; else None."""
+    match x:
+        case Position(name="q" | "k"):
+            return 1, x
+        case Apply(op="add", args=(inner, Const())):
+            return _shape(inner)
+        case Apply(op="floordiv", args=(inner, Const(value=int(divisor)))):
+            shape = _shape(inner)
+            return None if shape is None else (shape[0] * divisor, shape[1])
+    return None
+
+
+def _window_of_period(condition: Expr, position: Position, tile: int) -> Iterator[View]:
+    """The tokens of which a periodic condition holds, where they are neighbours in each period."""
+    period = 1
+    for conjunct in condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,):
+        period = lcm(period, _period(conjunct, position))
+    if not 1 < period <= _MOST_CLASSES:
+        return
+    holds = np.flatnonzero(_along(condition, period))
+    width = len(holds)
+    if not width or width == period or holds[-1] - holds[0] >= width:
+        return
+    offset = int(holds[0])
+    if width == 1:
+        yield View((Axis(period, None, tile),), offset)
+        return
+    for size in (tile, tile // 2):
+        minor = min(size, _power(width))
+        yield View((Axis(period, None, size // minor), Axis(1, width, minor)), offset)
+
+
+def _power(width: int) -> int:
+    """The least power of two that is no less."""
+    return 1 << (width - 1).bit_length()
+
+
+def _block_rows(term: Term, known: Known) -> Iterator[View]:
+    """Natural order in smaller tiles, where rows are told apart by blocks smaller than a tile."""
+    sizes: set[int] = set()
+    for node in walk(term.condition):
+        if isinstance(node, Apply) and node.op == "floordiv":
+            shape = _shape(node)
+            if shape is not None and shape[1] == Q:
+                sizes.add(shape[0])
+        if isinstance(node, Apply) and node.op in ("lt", "le") and positions(node) == {"q"}:
+            sizes |= {int(part.value) for part in node.args if isinstance(part, Const)}
+    for size in sorted(sizes, reverse=True):
+        if 16 <= size < known.tiles.query and known.tiles.query % size == 0:
+            yield natural(size)
+
+
+def _cyclic(term: Term, known: Known) -> Iterator[Walk]:
+    """The classes of rows and keys whose remainders a relation compares: of tokens, or of blocks of tokens."""
+    for block, count in dict.fromkeys(_compared(term)):
+        if 2 <= count <= _MOST_CLASSES:
+            yield Walk(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
+
+
+def _compared(term: Term) -> Iterator[tuple[int, int]]:
+    """``(block, classes)`` of what a relation reads as a remainder."""
+    for conjunct in term.relation:
+        for node in _arithmetic(conjunct):
+            if isinstance(node, Apply) and node.op == "mod":
+                yield from ((block, count) for block, count in _classes(node) if block * count <= _LONGEST)
+
+
+def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
+    """The parts of a condition, but for those inside of what has no structure: hashes and tables."""
+    stack = [conjunct]
+    while stack:
+        node = stack.pop()
+        yield node
+        if isinstance(node, Apply) and node.op != "hash":
+            stack.extend(node.args)
+
+
+def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
+    """``(block, classes)`` of each position that a remainder reads."""
+    x, divisor = remainder.args
+    assert isinstance(divisor, Const)
+    stack = [x]
+    while stack:
+        node = stack.pop()
+        shape = _shape(node)
+        if shape is not None:
+            yield shape[0], int(divisor.value)
+        elif isinstance(node, Apply) and node.op in ("add", "sub", "neg"):
+            stack.extend(node.args)
+        elif isinstance(node, Apply) and node.op == "mod" and not _divisor(node) % int(divisor.value):
+            stack.append(node.args[0])  # whose remainder is the same
+
+
+def _divisor(remainder: Apply) -> int:
+    divisor = remainder.args[1]
+    assert isinstance(divisor, Const)
+    return int(divisor.value)
+
+
+def _classed(block: int, count: int, tile: int) -> View:
+    """The tokens of blocks ``0, count, 2 * count, …``, then those of blocks ``1, count + 1, …``, and so on."""
+    if block == 1:
+        return View((Axis(1, count), Axis(count, None, tile)))
+    minor = min(tile, _power(block))
+    return View((Axis(block, count), Axis(block * count, None, tile // minor), Axis(1, block, minor)))
+
+
+def _grids(term: Term, known: Known) -> Iterator[Walk]:
+    """Tiles of several lines by several columns, where a relation reads both the line and the column of a token; of
+    several planes too, where it reads those. With the box around each tile, where its keys are no farther."""
+    compared = tuple(dict.fromkeys(_compared(term)))
+    for strides, flat in product(_lattices(term), (0, 1)):
+        if flat and len(strides) == 2:
+            continue
+        plain = tuple(_Line((), axis) for axis in _lines(strides))
+        dilated = tuple(_dilated(line.along, compared) for line in plain)
+        for lattice in dict.fromkeys((plain, dilated)):
+            rows, keys = (_cubes(lattice, flat, tile) for tile in (known.tiles.query, known.tiles.key))
+            around = halo(term.relation, rows)
+            if around is not None:
+                yield Walk(rows, Box(rows, *around, known.tiles.key))
+            yield Walk(rows, keys)
+
+
+def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
+    """Strides of the coordinates that a relation reads, the greatest first: of all of them, and of a few."""
+    divisors: set[int] = set()
+    moduli: set[int] = set()
+    for node in (node for conjunct in term.relation for node in walk(conjunct)):
+        match node:
+            case Apply(op="floordiv" | "mod" as op, args=(x, Const(value=int(divisor)))) if shape := _shape(x):
+                (divisors if op == "floordiv" else moduli).add(shape[0] * divisor)
+    widths = [width for width in sorted(divisors & moduli) if _NARROWEST <= width <= _LONGEST]
+    chain = [1]
+    for width in widths:
+        if width % chain[-1] == 0 and width >= _NARROWEST * chain[-1]:
+            chain.append(width)
+    if len(chain) > 2:
+        yield tuple(reversed(chain))
+    yield from ((width, 1) for width in widths)
+
+
+def _lines(strides: tuple[int, ...]) -> list[Axis]:
+    return [Axis(strides[0]), *(Axis(inner, outer // inner) for outer, inner in itertools.pairwise(strides))]
+
+
+class _Line(NamedTuple):
+    """One coordinate of a lattice, and the classes into which it falls where every so many-th is taken."""
+
+    classes: tuple[Axis, ...]
+    along: Axis
+
+
+def _dilated(axis: Axis, compared: Iterable[tuple[int, int]]) -> _Line:
+    """An axis whose coordinates are compared by their remainders."""
+    for block, count in compared:
+        if block == axis.stride and 1 < count <= _MOST_CLASSES:
+            if axis.length is None:
+                return _Line((Axis(block, count),), Axis(block * count))
+            if count < axis.length and not axis.length % count:
+                return _Line((Axis(block, count),), Axis(block * count, axis.length // count))
+    return _Line((), axis)
+
+
+def _cubes(lattice: Sequence[_Line], flat: int, tile: int) -> View:
+    """Tiles as long one way as the other, but for the first ``flat`` axes; longer along the last where they cannot."""
+    count = len(lattice) - flat
+    each, over = divmod(tile.bit_length() - 1, count)
+    sizes = [1] * flat + [1 << (each + (place >= count - over)) for place in range(count)]
+    classes = [axis for line in lattice for axis in line.classes]
+    return View((*classes, *(replace(line.along, tile=size) for line, size in zip(lattice, sizes, strict=True))))
+
+
+def _sorted(term: Term, known: Known) -> Iterator[Walk]:
+    """The order of a table of ranks, where a relation compares the ranks of a row and of a key."""
+    ranks: dict[str, dict[str, Entry]] = {}
+    for conjunct in term.relation:
+        for node in walk(conjunct):
+            if isinstance(node, Entry) and known.tables[int(node.table)].element == "order" and node.indices:
+                last = node.indices[-1]
+                others = frozenset().union(*(positions(index) for index in node.indices[:-1]))
+                if last in (Q, K) and others <= {"head"} and node.table in known.readable:
+                    ranks.setdefault(node.table, {})["q" if last == Q else "k"] = node
+    for sides in ranks.values():
+        if len(sides) == 2 and constructors.substitute(sides["q"], {Q: K}) == sides["k"]:
+            yield Walk(Sorted(sides["q"], known.tiles.query), Sorted(sides["k"], known.tiles.key))

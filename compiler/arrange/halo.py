@@ -1,0 +1,123 @@
+"""How far apart the coordinates of a pair may lie: the halo of keys around a tile of queries, at every length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..analysis import Boxes, Classifier, DigitRange, shift_divisor
+from ..ir import HEAD, HEADS, Apply, Entry, Expr, Extent, Member, N, constructors, walk
+from ..plan import EMPTY, Axis, View
+
+# Coordinates: a halo as wide is none.
+_WIDEST = 2**9
+# Coordinates along another axis than the main one, each of which is looked at.
+_LONGEST = 2**14
+# Coordinates along the main axis: further than any key is from a query.
+_FAR = 2**34
+
+
+class Halo(NamedTuple):
+    """A pair's key is at most so many coordinates before its query, and so many behind it, along each axis."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
+    """What all conditions together allow, along the axes of a view; None if too much, or a key of another class.
+
+    Conditions that know more than positions, and those that a move by one coordinate of the main axis changes, are left
+    out of it: they can but take pairs away.
+    """
+    found = _along(tuple(conjuncts), tuple(replace(axis, tile=1) for axis in view.axes))
+    return None if found is None or any(map(any, (ends[: view.main] for ends in found))) else found
+
+
+@lru_cache(maxsize=256)
+def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
+    """The same for axes in tiles of any size, which is no matter."""
+    main = next(axis for axis in axes if axis.length is None)
+    usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
+    if not usable:
+        return None
+    classifier = Classifier((constructors.conjunction(*usable),), Extent(0, 0), {}, reach=2 * _FAR)
+    ends: list[tuple[int, int]] = []
+    for place in range(len(axes)):
+        own = _ends(classifier, axes, place)
+        if own is None:
+            return None
+        ends.append(own)
+    before, after = zip(*ends, strict=True)
+    return Halo(before, after)
+
+
+def _of_positions(conjunct: Expr) -> bool:
+    return not any(
+        isinstance(node, Entry | Member) or node in (N, HEAD, HEADS) or (isinstance(node, Apply) and node.op == "hash")
+        for node in walk(conjunct)
+    )
+
+
+def _moves(conjunct: Expr, stride: int) -> bool:
+    divisor = shift_divisor(conjunct)
+    return divisor is None or stride % divisor != 0
+
+
+def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int, int] | None:
+    """Along one axis, whatever the coordinates along the others are. Of the main axis one query stands for all."""
+    length = axes[place].length
+    if (length or 0) > _LONGEST:
+        return None
+    last = _FAR // axes[place].stride if length is None else length - 1
+    at = np.zeros(1, np.int64) if length is None else np.arange(length, dtype=np.int64)
+    floor = -last if length is None else 0
+    widest = _WIDEST if length is None else min(last, _WIDEST)
+
+    def none_before(reach: int) -> bool:
+        return _empty(classifier, axes, place, at, np.full_like(at, floor), at - reach - 1)
+
+    def none_after(reach: int) -> bool:
+        return _empty(classifier, axes, place, at, at + reach + 1, np.full_like(at, last))
+
+    before = _least(none_before, widest)
+    after = None if before is None else _least(none_after, widest)
+    return None if before is None or after is None else (before, after)
+
+
+def _least(holds: Callable[[int], bool], widest: int) -> int | None:
+    """The least number found of which something holds that, once it holds, holds of all greater ones."""
+    if not holds(widest):
+        return None
+    low, high = -1, widest
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _empty(
+    classifier: Classifier,
+    axes: Sequence[Axis],
+    place: int,
+    at: np.ndarray[tuple[int], np.dtype[np.int64]],
+    low: np.ndarray[tuple[int], np.dtype[np.int64]],
+    high: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> bool:
+    """Whether no key with a coordinate in ``low .. high`` meets a query with the coordinate ``at``."""
+    some = low <= high
+    if not some.any():
+        return True
+    at, low, high = at[some], low[some], high[some]
+    query, key = [DigitRange(axes[place].stride, at, at)], [DigitRange(axes[place].stride, low, high)]
+    nought = np.zeros_like(at)
+    for other, axis in enumerate(axes):
+        if other != place:
+            last = _FAR // axis.stride if axis.length is None else axis.length - 1
+            query.append(DigitRange(axis.stride, nought, nought if axis.length is None else nought + last))
+            key.append(DigitRange(axis.stride, nought - last if axis.length is None else nought, nought + last))
+    return bool((classifier.classify(Boxes(tuple(query), tuple(key), nought)) == EMPTY).all())

@@ -1,0 +1,186 @@
+"""Attention to Program: the orders in which rows and keys are walked, chosen by what the kernels would cost.
+
+The choice is made once, at a stand-in length, and serves every length. It starts from natural order throughout, and
+from each term's own cheapest walk; then moves what pays, one move at a time. Natural order wins ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from ..analysis import normalise, parts
+from ..ir import Attention, Expr, Extent, rename_tables
+from ..plan import Box, Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
+from .assemble import Placed, assemble
+from .candidates import Known, Walk, walks
+from .cost import cost, stand_in_length
+from .head_groups import groups
+
+# Natural order is left for what costs at most this share of it.
+_WORTHWHILE = 0.98
+# A step that saves less is none.
+_STEP = 0.995
+_MOST_PARTS = 16
+# Of one search: walks tried alone, and programs tried, each a share for every term; walks of one term that are tried in
+# programs, once it is known what each costs the term alone.
+_ALONE, _TOGETHER, _MOST_OPTIONS = 64, 128, 4
+
+
+def arrange(
+    attention: Attention,
+    tiles: Tiles,
+    heads: int | None = None,
+    known: frozenset[int] | None = None,
+    shifted: bool = False,
+) -> Program:
+    """The Program of an attention, for tiles of so many queries and keys.
+
+    ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
+    the tables whose contents the host will know when a schedule is made; None for all. ``shifted``: the first row may
+    stand at a position that only the device knows, and rows are walked in natural order; else it stands at a multiple
+    of :func:`compiler.plan.program.row_cycle`. Tables are numbered in the attention's order; nothing of the text's names is
+    left.
+    """
+    numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
+    mask = rename_tables(attention.mask, numbers)
+    readable = frozenset(numbers.values()) if known is None else frozenset(map(str, known))
+    return Program(
+        kernels=_arranged(mask, heads, Known(tiles, attention.tables, readable), shifted),
+        mask=mask,
+        score=rename_tables(attention.score, numbers),
+        sink=None if attention.sink is None else rename_tables(attention.sink, numbers),
+        tables=attention.tables,
+    )
+
+
+def serves(program: Program, extent: Extent) -> bool:
+    """Whether the rows of a launch begin where the program may be used; elsewhere one is arranged as ``shifted``."""
+    if extent.q_start is None:
+        return all(kernel.rows == natural(kernel.rows.tile) for kernel in program.kernels)
+    return not any(start % row_cycle(program) for start in extent.q_start)
+
+
+def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tuple[Kernel, ...]:
+    """The kernels of each group of heads. Groups in natural order share theirs, which branch on the head."""
+    apart = groups(mask, heads) if heads is not None else ()
+    if len(apart) < 2:
+        return _kernels(apart[0].mask if apart else mask, known, shifted)
+    plain: list[int] = []
+    kernels: list[Kernel] = []
+    for group in apart:
+        own = _kernels(group.mask, known, shifted)
+        if own == _natural(_conditions(group.mask), known.tiles):
+            plain.extend(group.heads)
+        else:
+            kernels += [replace(kernel, heads=group.heads) for kernel in own]
+    if not plain:
+        return tuple(kernels)
+    if not kernels:
+        return _natural(_conditions(mask), known.tiles)
+    shared = [group for group in apart if set(group.heads) <= set(plain)]
+    together = shared[0].mask if len(shared) == 1 else mask
+    natural_ones = _natural(_conditions(together), known.tiles)
+    return (*(replace(kernel, heads=tuple(sorted(plain))) for kernel in natural_ones), *kernels)
+
+
+def _kernels(mask: Expr, known: Known, shifted: bool) -> tuple[Kernel, ...]:
+    pieces = _conditions(mask)
+    if pieces != parts(mask):
+        return _natural(pieces, known.tiles)
+    subjects = [(number, term) for number, part in enumerate(normalise(mask)) for term in part]
+    options = [walks(term, known, shifted) for _, term in subjects]
+    if all(len(each) == 1 for each in options):
+        return _natural(pieces, known.tiles)
+    placed = tuple(Placed(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
+    return _Search(pieces, known, options, stand_in_length(mask, known.tiles)).best(placed)
+
+
+def _conditions(mask: Expr) -> tuple[Expr, ...]:
+    """The conditions of the segments in natural order: the parts of a mask, or the whole count where they are many."""
+    pieces = parts(mask)
+    return pieces if len(pieces) <= _MOST_PARTS else (mask,)
+
+
+def _natural(conditions: Sequence[Expr], tiles: Tiles) -> tuple[Kernel, ...]:
+    segments = tuple(Segment(natural(tiles.key), condition) for condition in conditions)
+    return (Kernel(natural(tiles.query), segments, "store"),)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    placed: tuple[Placed, ...]
+    kernels: tuple[Kernel, ...]
+    cost: float
+
+
+class _Search:
+    """Over the walks of all terms at once; ``options`` are those of each term, natural order first."""
+
+    def __init__(self, conditions: tuple[Expr, ...], known: Known, options: Sequence[tuple[Walk, ...]], n: int) -> None:
+        self._conditions, self._known, self._options, self._n = conditions, known, options, n
+        self._tried: dict[tuple[Placed, ...], _Tried] = {}
+
+    def best(self, start: tuple[Placed, ...]) -> tuple[Kernel, ...]:
+        plain = self._try(start)
+        ranked = [self._ranked(*each) for each in zip(start, self._options, strict=True)]
+        own = self._try(tuple(replace(each, walk=its[0]) for each, its in zip(start, ranked, strict=True)))
+        self._options = [(each.walk, *its[:_MOST_OPTIONS]) for each, its in zip(start, ranked, strict=True)]
+        found = self._descend(min((plain, own), key=lambda tried: tried.cost))
+        return found.kernels if found.cost < _WORTHWHILE * plain.cost else _natural(self._conditions, self._known.tiles)
+
+    def _try(self, placed: tuple[Placed, ...]) -> _Tried:
+        if placed not in self._tried:
+            kernels = assemble(placed, self._conditions, self._known.tiles, self._known.tables)
+            self._tried[placed] = _Tried(placed, kernels, self._cost(kernels))
+        return self._tried[placed]
+
+    def _cost(self, kernels: tuple[Kernel, ...]) -> float:
+        return cost(kernels, self._n, self._known.tiles, self._known.tables)
+
+    def _ranked(self, placed: Placed, options: tuple[Walk, ...]) -> list[Walk]:
+        """A term's walks, the cheapest for it alone first; the one that it has wins ties."""
+
+        def alone(walk: Walk) -> float:
+            only = (Placed(0, placed.term, walk),)
+            return self._cost(assemble(only, (placed.term.condition,), self._known.tiles, self._known.tables))
+
+        share = max(_ALONE // len(self._options), 2)
+        return list(options) if len(options) == 1 else sorted(options[:share], key=alone)
+
+    def _descend(self, tried: _Tried) -> _Tried:
+        most = _TOGETHER // len(self._options) + 2
+        while True:
+            left = most - len(self._tried)
+            others = map(self._try, islice(self._moves(tried.placed), max(left, 0)))
+            better = min(others, key=lambda other: other.cost, default=tried)
+            if better.cost >= _STEP * tried.cost:
+                return tried
+            tried = better
+
+    def _moves(self, placed: tuple[Placed, ...]) -> Iterator[tuple[Placed, ...]]:
+        """The terms that share a row order move together, to another one; so do those that have the same choice."""
+        every = {walk.rows: None for options in self._options for walk in options if covers(walk.rows)}
+        for old in dict.fromkeys(each.walk.rows for each in placed):
+            for new in every:
+                if new != old:
+                    yield tuple(
+                        replace(each, walk=_onto(each.walk, own, new)) if each.walk.rows == old else each
+                        for each, own in zip(placed, self._options, strict=True)
+                    )
+        for options in dict.fromkeys(map(frozenset, self._options)):
+            for walk in sorted(options, key=repr) if len(options) > 1 else ():
+                yield tuple(
+                    replace(each, walk=walk) if frozenset(own) == options else each
+                    for each, own in zip(placed, self._options, strict=True)
+                )
+
+
+def _onto(walk: Walk, options: Sequence[Walk], rows: Order) -> Walk:
+    """The walk of a term on other rows: its own there, the one with the same keys first, or else just the same keys."""
+    own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
+    if own:
+        return own[0]
+    keys = natural(walk.keys.tile) if isinstance(walk.keys, Box) else walk.keys  # the boxes are around other rows
+    return Walk(rows, keys)

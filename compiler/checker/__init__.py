@@ -1,0 +1,97 @@
+"""An expression of the tree to a typed value."""
+
+from . import suggestions
+from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, stand_in, taken_as
+from .context import (
+    CONSTANT,
+    MASK,
+    RULE,
+    SCALE,
+    SCORE,
+    SETTING,
+    SINK,
+    TEST,
+    Account,
+    Environment,
+    Local,
+    Place,
+    Stopped,
+    definition_of,
+)
+from .expressions import (
+    argument_values,
+    body_positions,
+    body_value,
+    constant_integer,
+    constant_value,
+    evaluate,
+    expand,
+    pattern,
+    read_locals,
+    scalar,
+)
+from .operators import as_float, is_condition, is_number
+from .reserved_names import CALL
+from .scope import Definition, Scope, collect, ordered
+from .sets import members
+from .shipped import SHIPPED, shipped_names
+from .types import Formal, ParameterType, check_names, parameter_type
+from .values import AttentionValue, ConstantSet, ListValue, Scalar, TableValue, Value, described, runs_of
+
+__all__ = [
+    "CALL",
+    "CONSTANT",
+    "MASK",
+    "RULE",
+    "SCALE",
+    "SCORE",
+    "SETTING",
+    "SHIPPED",
+    "SINK",
+    "TEST",
+    "Account",
+    "AttentionValue",
+    "ConstantSet",
+    "Definition",
+    "Environment",
+    "Formal",
+    "ListValue",
+    "Local",
+    "ParameterType",
+    "Place",
+    "Scalar",
+    "Scope",
+    "Stopped",
+    "TableValue",
+    "Value",
+    "argument_values",
+    "as_float",
+    "body_positions",
+    "body_value",
+    "check_names",
+    "collect",
+    "constant_integer",
+    "constant_value",
+    "constants_first",
+    "default_value",
+    "definition_of",
+    "described",
+    "dimensions_of",
+    "evaluate",
+    "expand",
+    "is_condition",
+    "is_number",
+    "match_arguments",
+    "members",
+    "members_of",
+    "ordered",
+    "parameter_type",
+    "pattern",
+    "read_locals",
+    "runs_of",
+    "scalar",
+    "shipped_names",
+    "stand_in",
+    "suggestions",
+    "taken_as",
+]

@@ -1,0 +1,401 @@
+"""What an application gives, against what the declaration takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from ..diagnostics import Advice, Diagnostic, at, counted, limits, words
+from ..ir import Const, Dimension, Entry
+from ..syntax import tree as t
+from . import suggestions
+from .context import CONSTANT, Environment, Local, Stopped, literal_table
+from .operators import as_float
+from .scope import Definition
+from .sets import members
+from .types import DimensionType, Formal, ParameterType
+from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
+
+Evaluate = Callable[[t.Expression, Environment], Value | None]
+_MOST = 12  # parameters that a message names
+Given = Sequence[tuple[t.Argument, Value | None]]
+
+
+def bind_arguments(
+    definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
+) -> dict[str, Value] | None:
+    """The value of every parameter; None after reporting a fault of the arguments."""
+    if env.account.generic and not given and not definition.without_default:
+        return {}
+    matched = match_arguments(definition, name, given, env)
+    if matched is None:
+        return None
+    values: dict[str, Value] = {}
+    sizes: dict[str, Dimension] = {}
+    good = True
+    if definition.ill_typed:
+        return None
+    # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
+    asked = definition.formals
+    if env.account.generic:
+        asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
+    for formal in constants_first(asked):
+        if formal.name in matched:
+            argument, value = matched[formal.name]
+            taken = taken_as(formal, value, argument.value, env, values, sizes)
+        else:
+            taken = default_value(formal, definition, env, values, sizes, evaluate)
+        if taken is None:
+            good = False
+        else:
+            values[formal.name] = taken
+    return values if good else None
+
+
+def constants_first(formals: Sequence[Formal]) -> list[Formal]:
+    """The order in which parameters get their values: the sizes of tables are constants."""
+    return sorted(formals, key=lambda formal: formal.type is None or formal.type.run_time)
+
+
+def match_arguments(
+    definition: Definition, name: t.Identifier, given: Given, env: Environment, run_time_too: bool = True
+) -> dict[str, tuple[t.Argument, Value | None]] | None:
+    """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
+    ``run_time_too``, run-time parameters may be missing.
+    """
+    formals = definition.places
+    matched: dict[str, tuple[t.Argument, Value | None]] = {}
+    good, keyword = True, None
+    for place, (argument, value) in enumerate(given):
+        if argument.keyword is None and keyword is not None:
+            env.fault("wrong-arguments", "an argument without a name stands after one with a name", argument.span)
+            return None
+        keyword = argument.keyword
+        if keyword is None and place >= len(definition.formals):
+            takes = counted(len(formals), "argument") if formals else "no arguments"
+            message = f"`{name.name}` takes {takes}, but has {len(given)} here"
+            env.fault(
+                "wrong-arguments", message, argument.span, related=(at(definition.node.name.span, "declared here"),)
+            )
+            return None
+        target = keyword.name if keyword is not None else definition.formals[place].name
+        if target not in formals:
+            assert keyword is not None
+            helps, edits = env.account.reports.meant(target, formals, keyword.span)
+            message = f"`{name.name}` has no parameter `{target}`"
+            notes = () if helps or env.account.reports.full else (_signature(definition, name),)
+            env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
+            good = False
+        elif target in matched:
+            related = (at(matched[target][0].span, "first here"),)
+            env.fault("wrong-arguments", f"`{target}` is given twice", argument.span, related=related)
+            good = False
+        else:
+            matched[target] = (argument, value)
+    needed = (f for f in definition.without_default if run_time_too or f.type is None or not f.type.run_time)
+    absent = (f"`{formal.name}`" for formal in needed if formal.name not in matched)
+    missing = list(islice(absent, _MOST + 1)) if good else []
+    if missing:
+        message = f"`{name.name}` needs {', '.join(missing[:_MOST])}{' …' if len(missing) > _MOST else ''}"
+        env.fault("missing-argument", message, name.span, notes=(_signature(definition, name),))
+        good = False
+    return matched if good else None
+
+
+def _signature(definition: Definition, name: t.Identifier) -> str:
+    if not definition.formals:
+        return "it has no parameters"
+    several = ", ".join(map(_declared, definition.formals[:_MOST])) + (", …" if len(definition.formals) > _MOST else "")
+    return f"it is declared as `{name.name}({several})`"
+
+
+def _declared(formal: Formal) -> str:
+    """A parameter as it stands in the text."""
+    default = "" if formal.default is None else f" = {words(formal.default.span)[1:-1]}"
+    return f"{formal.name}: {formal.type or '…'}{default}"
+
+
+def default_value(
+    formal: Formal,
+    definition: Definition,
+    env: Environment,
+    values: dict[str, Value],
+    sizes: dict[str, Dimension],
+    evaluate: Evaluate,
+) -> Value | None:
+    """What a parameter is that was not given; its default may use the earlier parameters."""
+    assert formal.default is not None
+    assert formal.type is not None
+    # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
+    inner = Environment(definition.scope, env.account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    value = evaluate(formal.default, inner)
+    return taken_as(formal, value, formal.default, inner, values, sizes)
+
+
+def stand_in(formal: Formal, values: dict[str, Value]) -> Value | None:
+    """A parameter of which only the type is known."""
+    kind = formal.type
+    if kind is None:
+        return None
+    if kind.dimensions is not None:
+        assert kind.element != "index"
+        return TableValue(formal.name, kind.element, tuple(dimension(d, values) for d in kind.dimensions))
+    match kind.element:
+        case "set":
+            return ConstantSet(None, formal.name)
+        case "index":
+            return Scalar("int", Entry(formal.name, (), "int"))
+        case "int" | "float" | "bool" as element:
+            return Scalar(element, Entry(formal.name, (), element), constant=True)
+        case _:
+            return None
+
+
+def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
+    """A dimension with the int parameters filled in; a size that is not known yet is None."""
+    match kind:
+        case DimensionType(kind="parameter", name=name):
+            value = values.get(name)
+            known = isinstance(value, Scalar) and isinstance(value.expr, Const)
+            return Dimension("fixed", int(value.expr.value) if known else None)  # type: ignore[union-attr]
+        case DimensionType(kind="fixed", size=size):
+            return Dimension("fixed", size)
+        case DimensionType(kind="free", name=name):
+            return Dimension("free", name=name)
+        case DimensionType(kind="token" | "query" | "head" as plain):
+            return Dimension(plain)
+    raise AssertionError(kind)
+
+
+def dimensions_of(formal: Formal, env: Environment, values: dict[str, Value]) -> tuple[Dimension, ...] | None:
+    """The dimensions of a run-time parameter; None after reporting that one comes to nothing."""
+    assert formal.type is not None
+    found = []
+    for kind in formal.type.dimensions or ():
+        found.append(dimension(kind, values))
+        size = found[-1].size
+        if size is not None and size < 1:
+            message = f"a dimension has at least one entry, but `{kind.name}` is {size}"
+            env.fault("bad-size", message, formal.span)
+            return None
+    return tuple(found)
+
+
+def taken_as(
+    formal: Formal,
+    value: Value | None,
+    node: t.Expression,
+    env: Environment,
+    values: dict[str, Value],
+    sizes: dict[str, Dimension],
+) -> Value | None:
+    """A value as a parameter takes it; None after reporting that it cannot."""
+    if value is None or formal.type is None:
+        return None
+    if formal.type.dimensions is None:
+        return _constant(formal, formal.type, value, node, env)
+    wanted = dimensions_of(formal, env, values)
+    if wanted is None:
+        return None
+    match value:
+        case TableValue():
+            return _table(formal, value, wanted, node, env, sizes)
+        case ListValue() if wanted:
+            return _literal(formal, value, wanted, node, env, sizes)
+        case ConstantSet() if formal.type.element == "set" and not wanted:
+            return value
+        case Scalar(kind="int" | "float", constant=True) if not wanted and formal.type.element == "float":
+            return as_float(env, value, node.span)
+        case Scalar(kind="int", constant=True) if not wanted and formal.type.element == "int":
+            return value
+    helps = (f"declare `{formal.name}: index`, which takes any int expression",)
+    found = Advice(helps) if isinstance(value, Scalar) and not value.constant and value.kind == "int" else Advice()
+    _mismatch(formal, value, node, env, found)
+    return None
+
+
+def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, found: Advice) -> None:
+    constant = not isinstance(value, Scalar) or value.constant
+    what = described(value) if constant else f"{described(value)} known only at run time"
+    message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but {words(node.span)} is {what}"
+    related = (at(formal.span, "declared here"),)
+    env.fault("wrong-type", message, node.span, related=related, helps=found.helps, edits=found.edits)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeio" else "a"
+
+
+def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Expression, env: Environment) -> Value | None:
+    """A constant, or what an `index` stands for."""
+    if kind.element == "index":
+        if isinstance(value, TableValue) and value.element == "int" and not value.dimensions:
+            return Scalar("int", Entry(value.name, (), "int", span=node.span))
+        if isinstance(value, Scalar) and value.kind == "int":
+            return value
+        _mismatch(formal, value, node, env, Advice())
+        return None
+    if kind.element == "set" and isinstance(value, ConstantSet):
+        return value.given_for(formal.name)
+    if isinstance(value, Scalar) and value.constant and (value.kind, kind.element) in _FITS:
+        return as_float(env, value, node.span) if kind.element == "float" else value
+    run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
+    if not run_time:
+        found = Advice()
+        if isinstance(node, t.Arithmetic) and "/" in node.signs and kind.element == "int":
+            place = node.signs.index("/")
+            found = suggestions.whole_division(node.operands[place], node.operands[place + 1])
+        _mismatch(formal, value, node, env, found)
+        return None
+    message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
+    helps, edits = Advice()
+    if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
+        pass
+    elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
+        helps, edits = suggestions.declared(formal.name, "tokens", formal.type_span, ", a set given at run time")
+    elif kind.element in ("int", "float") and isinstance(value, TableValue):
+        helps, edits = suggestions.declared(
+            formal.name, f"{kind.element}[]", formal.type_span, ", a number given at run time"
+        )
+    elif kind.element == "int" and isinstance(value, Scalar) and value.kind == "int":
+        helps, edits = suggestions.declared(formal.name, "index", formal.type_span, ", which takes any int expression")
+    related = (at(formal.span, "declared here"),)
+    env.fault("not-constant", message, node.span, related=related, helps=helps, edits=edits)
+    return None
+
+
+_FITS = {("int", "int"), ("float", "float"), ("int", "float"), ("bool", "bool")}
+
+
+def _table(
+    formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    sizes: dict[str, Dimension],
+) -> Value | None:  # fmt: skip
+    """One run-time parameter passed on as another."""
+    assert formal.type is not None
+    alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
+    if not alike or len(wanted) != len(value.dimensions):
+        _mismatch(formal, value, node, env, Advice())
+        return None
+    for have, want in zip(value.dimensions, wanted, strict=True):
+        if want.kind == "free":
+            want = sizes.setdefault(want.name, have)
+        same = have == want
+        if have.kind == want.kind == "fixed":
+            same = have.size == want.size or None in (have.size, want.size)
+        if not same:
+            message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but a dimension of "
+            message += f"{words(node.span)} is {_dimension(have)} where it takes {_dimension(want)}"
+            env.fault("wrong-type", message, node.span, related=(at(formal.span, "declared here"),))
+            return None
+    return value
+
+
+def _dimension(dimension: Dimension) -> str:
+    if dimension.kind == "fixed":
+        return "a constant size" if dimension.size is None else str(dimension.size)
+    return f"`{dimension.name or dimension.kind}`"
+
+
+def _literal(
+    formal: Formal, value: ListValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    sizes: dict[str, Dimension],
+) -> Value | None:  # fmt: skip
+    """A list as the contents of a table."""
+    assert formal.type is not None
+    assert formal.type.element != "index"
+    if env.account.reports.full:  # whatever is wrong with it is one of too many
+        return None
+    element, axes = formal.type.element, len(wanted)
+    if (element, axes) not in value.contents:
+        shape: list[int] = []
+        contents = _contents(formal, value, wanted, 0, node, env, shape)
+        if contents is None:
+            return None
+        value.contents[element, axes] = contents, (*shape, *[0] * (axes - len(shape)))
+    contents, lengths = value.contents[element, axes]
+    final = []
+    for dimension, length in zip(wanted, lengths, strict=True):
+        named = dimension
+        if dimension.kind == "free":
+            named = sizes.setdefault(dimension.name, Dimension("fixed", length))
+        if named.kind == "fixed" and named.size not in (None, length):
+            told = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
+            env.fault(
+                "wrong-table",
+                f"{words(node.span)} has {counted(length, 'entry', 'entries')} where `{formal.name}` takes {told}",
+                node.span,
+            )
+            return None
+        sized = dimension.kind in ("free", "fixed")
+        final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
+    if contents is _UNKNOWN or env.account.generic:
+        return TableValue(formal.name, formal.type.element, tuple(final))
+    return literal_table(env.account, formal.name, formal.type.element, tuple(final), contents, node.span)
+
+
+_UNKNOWN: Any = ("not known yet",)
+
+
+def _contents(
+    formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: Environment,
+    shape: list[int],
+) -> Any:  # fmt: skip
+    """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known."""
+    assert formal.type is not None
+    if axis == len(wanted):
+        return _leaf(formal, value, node, env)
+    if not isinstance(value, ListValue):
+        message = f"`{formal.name}` has {counted(len(wanted), 'dimension')}, but {words(node.span)} has {axis}"
+        env.fault("wrong-table", message, node.span)
+        return None
+    if len(shape) == axis:
+        shape.append(len(value.items))
+    if shape[axis] != len(value.items):
+        message = (
+            f"the rows of a table are of one length, but {words(node.span)} has {shape[axis]} and {len(value.items)}"
+        )
+        env.fault("wrong-table", message, node.span)
+        return None
+    parts = []
+    for item in value.items:
+        part = _contents(formal, item, wanted, axis + 1, node, env, shape)
+        if part is None:
+            return None
+        parts.append(part)
+    if any(part is _UNKNOWN for part in parts):
+        return _UNKNOWN
+    if formal.type.element == "order" and axis == len(wanted) - 1 and sorted(parts) != list(range(len(parts))):
+        message = f"an `order` holds each of 0..{len(parts) - 1} once"
+        env.fault("wrong-table", message, node.span)
+        return None
+    return tuple(parts)
+
+
+def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) -> Any:
+    assert formal.type is not None
+    element = formal.type.element
+    if element == "set" and isinstance(value, ConstantSet):
+        return _UNKNOWN if value.runs is None else members_of(value, node, env)
+    kinds = {"float": ("int", "float"), "bool": ("bool",)}.get(element, ("int",))
+    if isinstance(value, Scalar) and value.kind in kinds:
+        if not isinstance(value.expr, Const):
+            return _UNKNOWN
+        return float(value.expr.value) if element == "float" else value.expr.value
+    if isinstance(value, ListValue):
+        message = f"{words(node.span)} has more dimensions than `{formal.name}`, which is `{formal.type}`"
+    else:
+        message = f"`{formal.name}` is `{formal.type}`, but an entry of {words(node.span)} is {described(value)}"
+    env.fault("wrong-table", message, node.span)
+    return None
+
+
+def members_of(value: ConstantSet, node: t.Expression, env: Environment) -> frozenset[int]:
+    """A known set, member by member. Raises Stopped where that is past a limit."""
+    if value.size > limits.NODES:
+        env.account.overflow(node.span)
+    if not env.account.reports.may_keep(value.size):
+        message = f"the sets of this text come to more than {limits.MEMBERS:,} members, the most that there may be"
+        raise Stopped(Diagnostic("too-large", message, at(node.span), env.account.led_here(node.span)))
+    return frozenset(members(value.runs or ()))

@@ -1,0 +1,245 @@
+"""Where an expression stands while it is worked out, and the account of that work: faults, limits, what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..diagnostics import Diagnostic, Edit, Label, Reports, Span, at, limits
+from ..ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, measure
+from .values import Scalar, TableValue, Value
+
+if TYPE_CHECKING:
+    from .scope import Scope
+from collections.abc import Iterator
+from itertools import chain
+
+from ..diagnostics import Advice
+from ..syntax import tree as t
+from .scope import Definition
+from .shipped import shipped_declarations
+
+_WORK = 10 * limits.NODES  # arguments of nodes built: no expression within the limits needs more
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an expression is for: which positions it may look at, and whether its integers may become floats."""
+
+    phrase: str
+    positions: frozenset[str]
+    floats: bool
+    tables: bool
+
+
+_EVERY = frozenset({"q", "k", "n", "head", "heads", "layer", "layers"})
+MASK = Place("a mask", _EVERY, floats=False, tables=True)
+SCORE = Place("a score", _EVERY | {"s"}, floats=True, tables=True)
+SCALE = Place("a scale", frozenset({"head", "heads", "layer", "layers"}), floats=True, tables=False)
+SINK = Place("a sink", _EVERY - {"k"}, floats=True, tables=True)
+CONSTANT = Place("a constant", frozenset(), floats=True, tables=False)
+RULE = Place("a model's rule", frozenset({"layer", "layers", "head", "heads"}), floats=False, tables=True)
+TEST = Place("a test", _EVERY, floats=False, tables=True)
+SETTING = Place("a test's number", frozenset({"n", "head", "heads", "layer", "layers"}), floats=True, tables=False)
+
+
+class Stopped(Exception):  # noqa: N818 - a limit, not a fault of ours; it never leaves the checker
+    """A declaration grew past a limit; nothing more of it is looked at."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
+@dataclass(frozen=True)
+class Local:
+    """A name of a `where`, with the faults that its value has: they count where it is used."""
+
+    value: Value | None
+    faults: tuple[Diagnostic, ...] = ()
+
+
+@dataclass
+class Account:
+    """The account of one declaration that is checked by itself (``generic``), or filled in with values."""
+
+    reports: Reports
+    generic: bool
+    visits: int = 0
+    work: int = 0
+    depth: int = 0
+    trail: list[Span] = field(default_factory=list)  # the applications that led here, outermost first
+    tables: dict[tuple[object, ...], Table] = field(default_factory=dict)  # the contents that the text itself gives
+    numbers: dict[str, int] = field(default_factory=dict)  # the last number of those of one name
+    taken: set[str] = field(default_factory=set)  # names of the run-time parameters
+    memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
+    used: set[str] = field(default_factory=set)  # local names that were looked at
+    later: dict[str, Span] = field(default_factory=dict)  # names of the declaration that come after this place
+    _unknowns: int = 0
+
+    def unknown(self, kind: Type, constant: bool = False) -> Scalar:
+        """A value of which only the type is known."""
+        self._unknowns += 1
+        return Scalar(kind, Entry(f"?{self._unknowns}", (), kind), constant)
+
+    def visit(self, span: Span) -> None:
+        """Count one node of the text, looked at once more."""
+        self.visits += 1
+        if self.visits > limits.NODES or self.depth > limits.FILLED_NESTING:
+            self.past(span)
+
+    @property
+    def steps(self) -> int:
+        """The work so far: nodes looked at, and arguments of those that were made."""
+        return self.visits + self.work
+
+    def past(self, span: Span) -> None:
+        if self.visits > limits.NODES:
+            self.overflow(span)
+        self.too_deep(span)
+
+    def overflow(self, span: Span, helps: tuple[str, ...] = ()) -> None:
+        message = f"this grows beyond {limits.NODES:,} nodes, the most that a declaration may have once it is filled in"
+        raise Stopped(Diagnostic("too-large", message, at(span), self.led_here(span), helps=helps))
+
+    def too_deep(self, span: Span) -> None:
+        message = f"this nests deeper than {limits.FILLED_NESTING} once patterns and local names are filled in"
+        raise Stopped(Diagnostic("too-deep", message, at(span), self.led_here(span)))
+
+    def led_here(self, span: Span) -> tuple[Label, ...]:
+        outside = [place for place in self.trail if place != span]
+        return tuple(at(place, "applied here") for place in outside[-1:-4:-1])
+
+    def build(self, constructor: Callable[..., Expr], parts: tuple[Expr, ...], span: Span) -> Expr:
+        """A node, refused before it is built where it would be past a limit."""
+        if 1 + sum([1 if isinstance(part, Const) else measure(part)[0] for part in parts]) > limits.NODES:
+            self.overflow(span)
+        result = constructor(*parts, span=span)
+        if isinstance(result, Apply):
+            self.work += len(result.args)
+            if self.work > _WORK:
+                self.overflow(span)
+            if measure(result)[1] > limits.FILLED_NESTING:
+                self.too_deep(span)
+        return result
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What names mean at one place. ``local`` grows while a `where` is read, and during a comprehension."""
+
+    scope: Scope
+    account: Account
+    place: Place
+    local: dict[str, Value | Local | None]
+    positions: Mapping[str, Scalar]  # those that are constants here
+
+    def fault(
+        self,
+        slug: str,
+        message: str,
+        span: Span,
+        label: str = "",
+        related: tuple[Label, ...] = (),
+        notes: tuple[str, ...] = (),
+        helps: tuple[str, ...] = (),
+        edits: tuple[Edit, ...] = (),
+    ) -> None:
+        """Report, with the applications that led here. Returns None, the value of what has a fault."""
+        related = (*related, *self.account.led_here(span))
+        self.account.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
+
+    def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
+        """A node; None after reporting a number that is too large."""
+        result = self.account.build(constructor, parts, span)
+        inside = result.args if isinstance(result, Apply) else (result,)
+        for part in inside:
+            if isinstance(part, Const) and not _fits(part.value):
+                message = f"this comes to a number of more than {limits.DIGITS} digits"
+                if isinstance(part.value, float):
+                    message = "this comes to a number beyond the largest float"
+                self.fault("number-too-large", message, span)
+                return None
+        return result
+
+    def at(self, place: Place) -> Environment:
+        return Environment(self.scope, self.account, place, self.local, self.positions)
+
+
+def _fits(value: bool | int | float) -> bool:
+    if isinstance(value, float):
+        return abs(value) < float("inf")
+    return abs(int(value)) <= limits.LARGEST
+
+
+def literal_table(
+    account: Account, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
+) -> TableValue:
+    """A table whose contents the text gives. Equal contents are one table."""
+    short = ("table", id(value), element, dimensions)
+    if short not in account.memory:
+        key = (element, dimensions, _typed(value))
+        table = account.tables.get(key)
+        if table is None:
+            number = account.numbers.get(name, 0)
+            free = name if number == 0 else f"{name} {number + 1}"
+            while free in account.taken:
+                number, free = number + 1, f"{name} {number + 2}"
+            account.numbers[name] = number
+            account.taken.add(free)
+            table = account.tables[key] = Table(free, element, dimensions, value=value, span=span)
+        account.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
+    found: TableValue = account.memory[short][1]
+    return found
+
+
+def _typed(value: Literal_) -> object:
+    """A key that tells 1, 1.0 and true apart."""
+    return tuple(map(_typed, value)) if isinstance(value, tuple) else (type(value), value)
+
+
+def position(name: str) -> Position:
+    assert name in ("q", "k", "n", "head", "heads")
+    return Position(name)  # type: ignore[arg-type]
+
+
+_ENDLESS = frozenset({"inf", "infinity", "nan"})
+
+
+def definition_of(name: t.Identifier, env: Environment, wanted: str) -> Definition | None:
+    """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
+    definition = env.scope.find(name.name)
+    if definition is None and not env.scope.excused(name.name):
+        later = env.account.later.get(name.name)
+        if later is not None:
+            notes = ("names of a `where`, and defaults, see only what stands before them",)
+            message = f"`{name.name}` is not known yet"
+            env.fault("unknown-name", message, name.span, related=(at(later, "given here"),), notes=notes)
+            return None
+        helps, edits = _elsewhere(name, env) or env.account.reports.meant(name.name, known_names(env), name.span)
+        message = f"`{name.name}` is not {wanted}"
+        env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps, edits=edits)
+    return definition
+
+
+def _elsewhere(name: t.Identifier, env: Environment) -> Advice | None:
+    """What to do about a name that means something in Python, or among the shipped patterns."""
+    if name.name.lower() in _ENDLESS:
+        if env.place.floats:
+            return Advice(("a pair that is to be left out is left out by the mask: `mask = causal and …`",))
+        return Advice(("integers have no infinity: leave the bound out",))
+    module = None if env.account.reports.full else shipped_declarations().get(name.name)
+    if module is None:
+        return None
+    text = f"from {module} import {name.name}"
+    return Advice((f"import it: `{text}`",), (Edit(_top(name.span), f"{text}\n"),))
+
+
+def _top(span: Span) -> Span:
+    return Span(span.source, 0, 0)
+
+
+def known_names(env: Environment) -> Iterator[str]:
+    """Every name that means something here."""
+    return chain(env.local, env.scope.names(), sorted(env.place.positions))

@@ -1,0 +1,501 @@
+"""An expression of the text to its value: names filled in, patterns applied, comprehensions written out.
+
+The same code checks a declaration by itself, its parameters unknown but for their types, and fills it in when they are
+known. Checked by itself every branch is looked at and nothing is written out; filled in, only what is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..diagnostics import Advice, Reports, limits, words
+from ..ir import FALSE, LOGIT, TRUE, Const, constructors
+from ..syntax import tree as t
+from . import suggestions
+from .arguments import bind_arguments
+from .context import CONSTANT, MASK, Account, Environment, Local, definition_of, position
+from .operators import (
+    PATTERNS,
+    called,
+    chain_fault,
+    chosen,
+    compared,
+    is_condition,
+    is_integer,
+    is_number,
+    joined,
+    multiplied,
+    negated,
+    power,
+    summed,
+)
+from .scope import Definition
+from .sets import domain, gathered, interval, members, membership
+from .tables import chosen_entry, item, number_of
+from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
+
+
+def evaluate(node: t.Expression, env: Environment) -> Value | None:
+    """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
+    account = env.account
+    account.visits += 1
+    if account.visits > limits.NODES or account.depth > limits.FILLED_NESTING:
+        account.past(node.span)
+    account.depth += 1
+    value = _HANDLERS[type(node)](node, env)
+    account.depth -= 1
+    return value
+
+
+def scalar(node: t.Expression, env: Environment) -> Scalar | None:
+    """The value of an expression that has to be a number, a condition or a count."""
+    value = evaluate(node, env)
+    if value is None or isinstance(value, Scalar):
+        return value
+    if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
+        return number_of(env, value, node)
+    helps: tuple[str, ...] = ()
+    if isinstance(value, TableValue) and value.dimensions:
+        helps = (f"choose an entry: `{value.name}[{', '.join('…' for _ in value.dimensions)}]`",)
+    elif not isinstance(value, ListValue):
+        helps = ("ask whether something is in it: `k in …`",)
+    message = f"expected a number or a condition, but {words(node.span)} is {described(value)}"
+    env.fault("not-a-value", message, node.span, helps=helps)
+    return None
+
+
+def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+    """The value of an expression that has to be a condition or a count. ``wanted``: ``a pattern is a condition``."""
+    value = scalar(node, env)
+    if value is None or value.kind in PATTERNS:
+        return value
+    helps, edits = Advice()
+    if value.kind == "int" and isinstance(node, t.Arithmetic):
+        helps, edits = suggestions.bounded(node)
+    elif value.kind == "int":
+        helps, edits = suggestions.unchosen(node) or Advice()
+    message = f"{wanted}, but {words(node.span)} is a number"
+    env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps, edits=edits)
+    return None
+
+
+def number(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+    """The value of an expression that has to be a number."""
+    value = scalar(node, env)
+    return value if is_number(env, node, value, wanted) else None
+
+
+def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+    """The value of an expression that has to be a constant int, known or not."""
+    value = scalar(node, env)
+    if not is_integer(env, node, value, wanted):
+        return None
+    assert value is not None
+    if not value.constant:
+        env.fault("not-constant", f"expected {wanted}, but {words(node.span)} is known only at run time", node.span)
+        return None
+    return value
+
+
+def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
+    """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
+    outside = env.account.reports
+    env.account.later = {binding.name.name: binding.name.span for binding in bindings}
+    for binding in bindings:
+        name = binding.name
+        if name.name in env.local:
+            message = f"`{name.name}` is a name here already"
+            env.fault(
+                "hidden-name", message, name.span, notes=("a local name may hide a declaration, never another one",)
+            )
+            continue
+        env.account.reports = Reports(outside)
+        value = evaluate(binding.value, env)
+        faults = tuple(env.account.reports.found)
+        env.account.reports = outside
+        env.account.later.pop(name.name, None)
+        env.local[name.name] = Local(value, faults)
+    env.account.later = {}
+
+
+# Leaves and names
+
+
+def _number(node: t.Number, _: Environment) -> Value:
+    return Scalar("float" if isinstance(node.value, float) else "int", Const(node.value), True)
+
+
+def _truth(node: t.Truth, _: Environment) -> Value:
+    return Scalar("bool", Const(node.value), True)
+
+
+def _builtin(node: t.Builtin, env: Environment) -> Value | None:
+    name = node.name
+    if name not in env.place.positions:
+        meaning = "`s` is the logit" if name == "s" else f"`{name}` is not known"
+        message = f"{meaning}, and stands in a score only" if name == "s" else f"{meaning} in {env.place.phrase}"
+        env.fault("misplaced-position", message, node.span)
+        return None
+    if name in env.positions:
+        return env.positions[name]
+    return _POSITIONS[name]
+
+
+_POSITIONS = {name: Scalar("int", position(name)) for name in ("q", "k", "n", "head", "heads")}
+_POSITIONS["s"] = Scalar("float", LOGIT)
+
+
+def _name(node: t.Name, env: Environment) -> Value | None:
+    found = _local(node.name, env)
+    if found is not _MISSING:
+        return found
+    definition = env.scope.find(node.name)
+    if definition is not None and definition.value is not None:
+        return definition.value
+    return apply(t.Identifier(node.name, node.span), (), node, env)
+
+
+_MISSING: Any = object()
+
+
+def _local(name: str, env: Environment) -> Value | None:
+    """The value of a local name, or ``_MISSING``."""
+    if name not in env.local:
+        missing: Value | None = _MISSING
+        return missing
+    value = env.local[name]
+    if isinstance(value, Local):
+        env.account.used.add(name)
+        env.account.reports.extend(value.faults)
+        return value.value
+    return value
+
+
+# Operators
+
+
+def _several(nodes: tuple[t.Expression, ...], env: Environment) -> list[Scalar | None]:
+    return [scalar(node, env) for node in nodes]
+
+
+def _arithmetic(node: t.Arithmetic, env: Environment) -> Value | None:
+    values = _several(node.operands, env)
+    return (summed if node.signs[0] in "+-" else multiplied)(env, node, values)
+
+
+def _negative(node: t.Negative, env: Environment) -> Value | None:
+    return negated(env, node, scalar(node.operand, env))
+
+
+def _power(node: t.Power, env: Environment) -> Value | None:
+    return power(env, node, scalar(node.base, env), scalar(node.exponent, env))
+
+
+def _comparison(node: t.Comparison, env: Environment) -> Value | None:
+    if chain_fault(env, node):
+        return None
+    if node.signs[0] in ("in", "not in"):
+        return membership(env, node, scalar(node.operands[0], env), evaluate(node.operands[1], env))
+    return compared(env, node, _several(node.operands, env))
+
+
+def _junction(node: t.Junction, env: Environment) -> Value | None:
+    if env.account.generic:
+        return joined(env, node, _several(node.parts, env))
+    settled = FALSE if node.word == "and" else TRUE
+    values: list[Scalar | None] = []
+    for part in node.parts:
+        values.append(scalar(part, env))
+        value = values[-1]
+        if value is not None and value.kind == "bool" and value.expr == settled:
+            if all(value is not None and value.kind in PATTERNS for value in values):
+                return value
+            break  # what stands to the right of it is not reached
+    if len(values) < len(node.parts):
+        node = t.Junction(node.word, node.parts[: len(values)], node.span)
+    return joined(env, node, values)
+
+
+def _not(node: t.Not, env: Environment) -> Value | None:
+    value = scalar(node.operand, env)
+    if not is_condition(env, node.operand, value, "`not` takes a condition"):
+        return None
+    assert value is not None
+    return Scalar("bool", env.account.build(constructors.negation, (value.expr,), node.span), value.constant)
+
+
+def _conditional(node: t.Conditional, env: Environment) -> Value | None:
+    condition = scalar(node.condition, env)
+    good = is_condition(env, node.condition, condition, "after `if` stands a condition")
+    if not env.account.generic and condition is not None and good and isinstance(condition.expr, Const):
+        return evaluate(node.then if condition.expr.value else node.otherwise, env)
+    then, otherwise = evaluate(node.then, env), evaluate(node.otherwise, env)
+    if condition is None or not good or then is None or otherwise is None:
+        return None
+    if condition.constant and isinstance(then, ConstantSet) and isinstance(otherwise, ConstantSet):
+        return ConstantSet(None)
+    if condition.constant and isinstance(then, TableValue | ListValue) and type(then) is type(otherwise):
+        return then
+    first, second = _as_scalar(then, node.then, env), _as_scalar(otherwise, node.otherwise, env)
+    return None if first is None or second is None else chosen(env, node, condition, first, second)
+
+
+def _as_scalar(value: Value, node: t.Expression, env: Environment) -> Scalar | None:
+    if isinstance(value, Scalar):
+        return value
+    if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
+        return number_of(env, value, node)
+    message = f"a choice is between two numbers or two patterns, but {words(node.span)} is {described(value)}"
+    env.fault("mixed-choice", message, node.span)
+    return None
+
+
+def _function_call(node: t.FunctionCall, env: Environment) -> Value | None:
+    return called(env, node, _several(node.arguments, env))
+
+
+# Sets and lists
+
+
+def _range(node: t.Range, env: Environment) -> Value | None:
+    return gathered([interval(env, node, scalar(node.low, env), scalar(node.high, env))])
+
+
+def _set_literal(node: t.SetLiteral, env: Environment) -> Value | None:
+    ranges = []
+    for member in node.members:
+        if isinstance(member, t.Range):
+            ranges.append(interval(env, member, scalar(member.low, env), scalar(member.high, env)))
+            continue
+        value = scalar(member, env)
+        good = is_integer(env, member, value, "an int or a range of ints in a set")
+        ranges.append((value, value) if good and value is not None else None)
+    return gathered(ranges)
+
+
+def _list_literal(node: t.ListLiteral, env: Environment) -> Value | None:
+    items: list[Value] = []
+    good = True
+    for part in node.items:
+        value = evaluate(part, env)
+        if value is not None and not _constant(value):
+            message = f"a list is of constants, but {words(part.span)} is known only at run time"
+            env.fault("not-constant", message, part.span)
+            value = None
+        if value is None:
+            good = False
+        else:
+            items.append(value)
+    if not good:
+        return None
+    shapes = {_shape(item) for item in items}
+    if len(shapes) > 1:
+        env.fault(
+            "mixed-list", "the entries of a list are all numbers, all conditions, all sets or all lists", node.span
+        )
+        return None
+    if {item.kind for item in items if isinstance(item, Scalar)} == {"int", "float"}:
+        items = [_floated(item) for item in items]
+    return ListValue(tuple(items))
+
+
+def _constant(value: Value) -> bool:
+    return value.constant if isinstance(value, Scalar) else isinstance(value, ConstantSet | ListValue)
+
+
+def _shape(value: Value) -> str:
+    if isinstance(value, Scalar):
+        return "condition" if value.kind == "bool" else "number"
+    return "set" if isinstance(value, ConstantSet) else "list"
+
+
+def _floated(value: Value) -> Value:
+    assert isinstance(value, Scalar)
+    return Scalar("float", constructors.to_float(value.expr), True)
+
+
+def _comprehension(node: t.Comprehension, env: Environment) -> Value | None:
+    over = domain(env, node, evaluate(node.domain, env))
+    name = node.name.name
+    if name in env.local:
+        notes = ("a local name may hide a declaration, never another one",)
+        env.fault("hidden-name", f"`{name}` is a name here already", node.name.span, notes=notes)
+        return None
+    if env.account.generic or over is None or over.runs is None:
+        return _summary(node, env, [_body(node, env, env.account.unknown("int", constant=True))], generic=True)
+    if over.size > limits.NODES:
+        helps = (f"`{over.parameter}` has {over.size:,} members",) if over.parameter else ()
+        env.account.overflow(node.domain.span, helps)
+    values = [_body(node, env, Scalar("int", Const(i), True)) for i in members(over.runs)]
+    return _summary(node, env, values, generic=False)
+
+
+def _body(node: t.Comprehension, env: Environment, variable: Scalar) -> Scalar | None:
+    env.local[node.name.name] = variable
+    value = scalar(node.body, env)
+    del env.local[node.name.name]
+    return value
+
+
+def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None], generic: bool) -> Value | None:
+    """What `any`, `all` or `sum` makes of its parts."""
+    if node.function != "sum":
+        parts = [v for v in values if is_condition(env, node.body, v, f"`{node.function}` takes conditions")]
+        if len(parts) < len(values):
+            return None
+        combine = constructors.disjunction if node.function == "any" else constructors.conjunction
+        known = [value for value in parts if value is not None]
+        expr = env.account.build(combine, tuple(value.expr for value in known), node.span)
+        return Scalar("bool", expr, all(value.constant for value in known))
+    if any(value is None for value in values):
+        return None
+    if not values:
+        return _nothing(node, env)
+    first = values[0]
+    assert first is not None
+    if generic and first.kind in PATTERNS:
+        return env.account.unknown("count")
+    if generic:
+        return env.account.unknown(first.kind, first.constant)
+    if first.kind in PATTERNS:
+        expr = env.account.build(
+            constructors.plus, tuple(value.expr for value in values if value is not None), node.span
+        )
+        return Scalar("count", expr)
+    signs = ("+",) * (len(values) - 1)
+    return summed(env, t.Arithmetic((node.body,) * len(values), signs, node.span), values)
+
+
+def _nothing(node: t.Comprehension, env: Environment) -> Value | None:
+    """The sum of none: 0 of numbers, and of patterns what keeps nothing."""
+    quiet = Environment(env.scope, Account(Reports(), generic=True), env.place, env.local, env.positions)
+    kind = _body(node, quiet, quiet.account.unknown("int", constant=True))
+    if kind is None or kind.kind in PATTERNS:
+        return Scalar("count", FALSE)
+    return Scalar(kind.kind, Const(0.0 if kind.kind == "float" else 0), True)
+
+
+# Tables
+
+
+def _indexed(node: t.Indexed, env: Environment) -> Value | None:
+    name = node.name.name
+    found = _local(name, env)
+    if found is _MISSING:
+        definition = definition_of(node.name, env, "a table, a parameter or a list")
+        found = None if definition is None else definition.value
+        if definition is not None and not definition.faulty and found is None:
+            env.fault("not-a-table", f"`{name}` is a pattern, and has no entries to choose from", node.name.span)
+    indices = _several(node.indices, env)
+    if found is None:
+        return None
+    if isinstance(found, ListValue):
+        return item(env, node, found, indices)
+    if not isinstance(found, TableValue) or (not found.dimensions):
+        message = f"`{name}` is {described(found)}, and has no entries to choose from"
+        env.fault("not-a-table", message, node.name.span)
+        return None
+    return chosen_entry(env, node, found, indices)
+
+
+# Applications
+
+
+def _application(node: t.Application, env: Environment) -> Value | None:
+    name = node.name.name
+    if name in env.local:
+        for argument in node.arguments:
+            evaluate(argument.value, env)
+        table = isinstance(env.local[name], TableValue)
+        helps = (f"an entry is chosen in brackets: `{name}[…]`",) if table else ()
+        env.fault("not-a-pattern", f"`{name}` is not a pattern, and cannot be applied", node.name.span, helps=helps)
+        return None
+    return apply(node.name, node.arguments, node, env)
+
+
+def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: Environment) -> Scalar | None:
+    """A pattern with its arguments."""
+    definition = definition_of(name, env, "a pattern, a parameter or a position")
+    if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
+        for argument in arguments:
+            evaluate(argument.value, env)
+        return None
+    if isinstance(definition.node, t.Constant):
+        env.fault("not-a-pattern", f"`{name.name}` is a constant, and cannot be applied", name.span)
+        return None
+    if not isinstance(definition.node, t.Pattern):
+        kind = "an attention" if isinstance(definition.node, t.Attention) else "a model"
+        helps = (f"a model's rule, or a test, applies {kind}",) if kind == "an attention" else ()
+        env.fault("not-a-pattern", f"`{name.name}` is {kind}; expected a pattern", name.span, helps=helps)
+        return None
+    unseen = definition.looks_at - env.place.positions
+    if unseen:
+        looks = ", ".join(f"`{word}`" for word in sorted(unseen))
+        message = f"{env.place.phrase} has no {looks}, which `{name.name}` looks at"
+        env.fault("misplaced-position", message, node.span)
+        return None
+    values = argument_values(definition, name, arguments, env)
+    if values is None or definition.faulty:
+        return None
+    return expand(definition, values, node, env)
+
+
+def argument_values(
+    definition: Definition, name: t.Identifier, arguments: tuple[t.Argument, ...], env: Environment
+) -> dict[str, Value] | None:
+    """What the parameters of a declaration become; None after reporting a fault of the arguments."""
+    given = [(argument, evaluate(argument.value, env)) for argument in arguments]
+    return bind_arguments(definition, name, given, env, evaluate)
+
+
+def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: Environment) -> Scalar | None:
+    """The body of a pattern with its parameters filled in."""
+    assert isinstance(definition.node, t.Pattern)
+    account = env.account
+    if account.generic:
+        return account.unknown(definition.kind or "bool")
+    key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
+    if key in account.memory:
+        found: Scalar | None = account.memory[key]
+        return found
+    account.trail.append(node.span)
+    account.depth += 1
+    result = body_value(definition, values, account, body_positions(env))
+    account.depth -= 1
+    account.trail.pop()
+    if result is not None:  # a fault is reported wherever it is met: some meetings do not count
+        account.memory[key] = result
+    return result
+
+
+def body_value(
+    definition: Definition, values: Mapping[str, Value], account: Account, positions: Mapping[str, Scalar]
+) -> Scalar | None:
+    """What a pattern keeps, its parameters filled in."""
+    assert isinstance(definition.node, t.Pattern)
+    env = Environment(definition.scope, account, MASK, dict(values), positions)
+    read_locals(definition.node.locals, env)
+    return pattern(definition.node.body, env, "a pattern is a condition")
+
+
+def body_positions(env: Environment) -> dict[str, Scalar]:
+    """The positions that are constants inside what is applied: the layer, never the head."""
+    return {name: value for name, value in env.positions.items() if name in ("layer", "layers")}
+
+
+def constant_value(node: t.Expression, env: Environment) -> Value | None:
+    """The value of a `const`, a setting or a default."""
+    value = evaluate(node, env.at(CONSTANT))
+    if value is None or _constant(value):
+        return value
+    env.fault("not-constant", f"expected a constant, but {words(node.span)} is known only at run time", node.span)
+    return None
+
+
+_HANDLERS: dict[type, Callable[[Any, Environment], Value | None]] = {
+    t.Number: _number, t.Truth: _truth, t.Builtin: _builtin, t.Name: _name, t.Application: _application,
+    t.Indexed: _indexed, t.SetLiteral: _set_literal, t.ListLiteral: _list_literal, t.Range: _range,
+    t.Junction: _junction, t.Not: _not, t.Comparison: _comparison, t.Arithmetic: _arithmetic, t.Negative: _negative,
+    t.Power: _power, t.Conditional: _conditional, t.Comprehension: _comprehension, t.FunctionCall: _function_call,
+}  # fmt: skip

@@ -1,0 +1,496 @@
+"""Operators on values that are worked out already: what may be combined with what, and the expression that it makes.
+
+Every function reports a misuse and returns None for it; None among the values has been reported before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeGuard
+
+from ..diagnostics import Advice, Span, at, counted, limits, up_to, words
+from ..ir import FALSE, TRUE, Const, Expr, Op, Type
+from ..ir import constructors as fold
+from ..syntax import tree as t
+from . import suggestions
+from .context import Environment
+from .values import Scalar, described
+
+NUMBERS = ("int", "float")
+PATTERNS = ("bool", "count")
+FLOAT_FUNCTIONS: tuple[Op, ...] = ("exp", "log", "tanh", "sqrt", "sigmoid")
+_LONG = 16  # terms; a longer sum of integers is built flat, so that it nests no deeper for being long
+_BEYOND = 2**63  # no integer of a table reaches it
+Operands = Sequence[Scalar | None]
+
+
+def made(
+    env: Environment, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
+) -> Scalar | None:
+    """A scalar of ``kind`` from others; None after reporting a number that is too large."""
+    expr = env.build(constructor, *[value.expr for value in values], span=span)
+    return None if expr is None else Scalar(kind, expr, False not in [value.constant for value in values])
+
+
+def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
+    if value.kind == "float":
+        return value
+    return Scalar("float", env.account.build(fold.to_float, (value.expr,), span), value.constant)
+
+
+def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
+    """Whether no value has a fault."""
+    return None not in values
+
+
+def one_kind(env: Environment, values: Sequence[Scalar], span: Span) -> list[Scalar]:
+    """Numbers of one type: integers beside floats become floats."""
+    if "float" in [value.kind for value in values]:
+        return [as_float(env, value, span) for value in values]
+    return list(values)
+
+
+def is_number(env: Environment, node: t.Expression, value: Scalar | None, wanted: str = "a number") -> bool:
+    """Whether a value is a number; reported if not, unless its fault has been."""
+    if value is None:
+        return False
+    if value.kind not in NUMBERS:
+        helps = ("`a if c else b` makes a number of a condition",) if value.kind == "bool" else ()
+        env.fault(
+            "not-a-number", f"expected {wanted}, but {words(node.span)} is {described(value)}", node.span, helps=helps
+        )
+        return False
+    return True
+
+
+def is_integer(env: Environment, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
+    if not is_number(env, node, value, wanted):
+        return False
+    assert value is not None
+    if value.kind == "float":
+        env.fault("not-an-int", f"expected {wanted}, but {words(node.span)} is a float", node.span)
+        return False
+    return True
+
+
+def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
+    """Whether a value is a condition; reported if not. ``wanted`` starts the message: `` `or` joins conditions``."""
+    if value is None:
+        return False
+    if value.kind == "bool":
+        return True
+    helps, edits = Advice()
+    if value.kind == "count":
+        slug = "count-misused"
+        if "`or`" in wanted or "`any`" in wanted:
+            helps = ("`+` and `sum` count a pair once for each part that keeps it",)
+    else:
+        slug = "not-a-condition"
+        if value.kind == "int":
+            helps, edits = suggestions.unchosen(node) or suggestions.compared(node)
+    message = f"{wanted}, but {words(node.span)} is {described(value)}"
+    env.fault(slug, message, node.span, helps=helps, edits=edits)
+    return False
+
+
+def floats_allowed(
+    env: Environment, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
+) -> bool:
+    """Whether floats may be calculated with here: anywhere but in a mask, unless all of it is constant."""
+    if env.place.floats or all(value.constant for value in values):
+        return True
+    culprit = next((p for p, v in zip(parts, values, strict=True) if v.kind == "float" and not v.constant), None)
+    culprit = culprit or next(p for p, v in zip(parts, values, strict=True) if v.kind == "float")
+    message = f"{env.place.phrase} computes with integers, but {words(culprit.span)} is a float"
+    notes = ("a float may be compared here, and calculated with in a score, a scale or a sink",)
+    env.fault(
+        "float-in-mask", message, node.span, related=(at(culprit.span),) if culprit is not node else (), notes=notes
+    )
+    return False
+
+
+# Sums and products
+
+
+def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | None:
+    """``a + b - c``: of numbers a number, of patterns a count."""
+    if not whole(values):
+        return None
+    kinds = [value.kind in PATTERNS for value in values]
+    if False in kinds and True in kinds:
+        number, pattern = kinds.index(False), kinds.index(True)
+        first, second = node.operands[number], node.operands[pattern]
+        message = f"`+` adds numbers or patterns, but {words(first.span)} is {described(values[number])} and "
+        message += f"{words(second.span)} is {described(values[pattern])}"
+        related = (at(first.span), at(second.span))
+        helps = ("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",)
+        if isinstance(first, t.Number):
+            helps = ("`full` counts every pair once: `causal + full`",)
+        env.fault("mixed-sum", message, node.span, related=related, helps=helps)
+        return None
+    if False in kinds:
+        return add_numbers(env, node, values)
+    if "-" in node.signs:
+        taken = node.operands[node.signs.index("-") + 1]
+        message = f"`-` takes numbers, but {words(taken.span)} is {described(values[node.signs.index('-') + 1])}"
+        env.fault("not-a-number", message, taken.span, helps=("to leave pairs out, write `… and not …`",))
+        return None
+    return made(env, "count", fold.plus, values, node.span)
+
+
+def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
+    kind: Type = "float" if "float" in [value.kind for value in values] else "int"
+    if kind == "float" and not floats_allowed(env, node, values, node.operands):
+        return None
+    constant = False not in [value.constant for value in values]
+    terms = [value.expr for value in one_kind(env, values, node.span)]
+    if kind == "float":
+        signed = [terms[0]]
+        for sign, term in zip(node.signs, terms[1:], strict=True):
+            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
+        total = env.build(fold.add, *signed, span=node.span)
+    elif len(terms) > _LONG:
+        # One sum, not what is added less what is taken: each of these may be larger than any sum of the text.
+        signed = [terms[0]]
+        for sign, term in zip(node.signs, terms[1:], strict=True):
+            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
+        total = env.build(fold.add, *signed, span=node.span)
+    else:
+        total = terms[0]
+        for sign, term, operand in zip(node.signs, terms[1:], node.operands[1:], strict=True):
+            made_next = env.build(
+                fold.add if sign == "+" else fold.sub, total, term, span=up_to(node.span, operand.span)
+            )
+            if made_next is None:
+                return None
+            total = made_next
+    return None if total is None else Scalar(kind, total, constant)
+
+
+def multiplied(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | None:
+    """``a * b // c % d / e``, from left to right."""
+    result, left = values[0], node.operands[0]
+    if not is_number(env, left, result, f"a number before `{node.signs[0]}`"):
+        result = None
+    for sign, right, value in zip(node.signs, node.operands[1:], values[1:], strict=True):
+        if not is_number(env, right, value, f"a number after `{sign}`") or result is None:
+            result = None
+            continue
+        assert value is not None
+        result = _OPERATIONS[sign](env, node, (left, right), (result, value))
+        left = node if result is None else left
+    return result
+
+
+Pair = tuple[Scalar, Scalar]
+Nodes = tuple[t.Expression, t.Expression]
+
+
+def _times(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+    if "float" in (values[0].kind, values[1].kind):
+        if not floats_allowed(env, node, values, nodes):
+            return None
+        return made(env, "float", fold.mul, one_kind(env, values, node.span), node.span)
+    return made(env, "int", fold.mul, values, up_to(node.span, nodes[1].span))
+
+
+def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+    first, second = values
+    if not env.place.floats and not (first.constant and second.constant):
+        message = f"`/` makes floats, and {env.place.phrase} computes with integers"
+        helps, edits = suggestions.whole_division(*nodes)
+        env.fault("float-in-mask", message, node.span, helps=helps, edits=edits)
+        return None
+    if second.known and isinstance(second.expr, Const) and second.expr.value == 0:
+        env.fault("bad-divisor", f"{words(nodes[1].span)} is 0, and nothing can be divided by it", nodes[1].span)
+        return None
+    both = (as_float(env, first, node.span), as_float(env, second, node.span))
+    return made(env, "float", fold.div, both, node.span)
+
+
+def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Scalar | None]:
+    def divide(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+        first, second = values
+        if not is_integer(env, nodes[0], first, f"an int before `{sign}`"):
+            return None
+        if not is_integer(env, nodes[1], second, f"an int after `{sign}`"):
+            return None
+        if not second.constant:
+            message = f"the divisor of `{sign}` is a constant, but {words(nodes[1].span)} is known only at run time"
+            helps = ("a parameter of type `int` is a constant, one of type `int[]` is not",)
+            env.fault("bad-divisor", message, nodes[1].span, helps=helps)
+            return None
+        if not isinstance(second.expr, Const):  # a parameter, of which only the type is known yet
+            return env.account.unknown("int", first.constant)
+        divisor = int(second.expr.value)
+        if divisor < 1:
+            told = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
+            env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
+            return None
+        operation = fold.floordiv if sign == "//" else fold.mod
+        expr = env.build(partial(operation, divisor=divisor), first.expr, span=up_to(node.span, nodes[1].span))
+        return None if expr is None else Scalar("int", expr, first.constant)
+
+    return divide
+
+
+_OPERATIONS: dict[str, Callable[[Environment, t.Expression, Nodes, Pair], Scalar | None]] = {
+    "*": _times, "/": _over, "//": _floored("//"), "%": _floored("%"),
+}  # fmt: skip
+
+
+def negated(env: Environment, node: t.Negative, value: Scalar | None) -> Scalar | None:
+    if value is not None and value.kind in PATTERNS:
+        message = f"`-` takes a number, but {words(node.operand.span)} is {described(value)}"
+        env.fault("not-a-number", message, node.operand.span, helps=("the opposite of a condition is `not …`",))
+        return None
+    if value is None or (value.kind == "float" and not floats_allowed(env, node, (value,), (node.operand,))):
+        return None
+    return made(env, value.kind, fold.neg, (value,), node.span)
+
+
+def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar | None) -> Scalar | None:
+    """``a ** b`` of constants."""
+    good = is_number(env, node.base, base, "a number before `**`")
+    if not is_number(env, node.exponent, exponent, "a number after `**`") or not good:
+        return None
+    assert base is not None
+    assert exponent is not None
+    for value, part in ((base, node.base), (exponent, node.exponent)):
+        if not value.constant:
+            message = f"both sides of `**` are constants, but {words(part.span)} is known only at run time"
+            env.fault("not-constant", message, part.span)
+            return None
+    kind: Type = "int" if base.kind == exponent.kind == "int" else "float"
+    if not isinstance(base.expr, Const) or not isinstance(exponent.expr, Const):
+        return env.account.unknown(kind, constant=True)
+    left, right = base.expr.value, exponent.expr.value
+    if kind == "int" and right < 0 and env.place.floats:
+        kind, left = "float", float(left)
+    known = _power(left, right)
+    if isinstance(known, str):
+        env.fault("bad-power", f"{words(node.span)} {known}", node.span)
+        return None
+    return Scalar(kind, Const(known), True)
+
+
+def _power(base: int | float, exponent: int | float) -> int | float | str:
+    """The power, or what is wrong with it."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        if exponent < 0:
+            return "is an int to a negative power"
+        if abs(base) > 1 and exponent * math.log10(abs(base)) > limits.DIGITS + 1:
+            return f"is a number of more than {limits.DIGITS} digits"
+        result = base**exponent
+        return result if abs(result) <= limits.LARGEST else f"is a number of more than {limits.DIGITS} digits"
+    try:
+        power = float(base) ** float(exponent)
+    except ZeroDivisionError:
+        return "divides by 0"
+    except OverflowError:
+        return "is beyond the largest float"
+    if isinstance(power, complex):
+        return "is a root of a negative number"
+    return power if abs(power) < math.inf else "is beyond the largest float"
+
+
+# Comparisons
+
+
+def compared(env: Environment, node: t.Comparison, values: Operands) -> Scalar | None:
+    """``a < b <= c``: a chain in one direction, or one comparison alone. (`in` is :mod:`compiler.checker.sets`'s.)"""
+    if not whole(values):
+        return None
+    pairs = []
+    for i, sign in enumerate(node.signs):
+        pair = _pair(env, node, i, sign, (values[i], values[i + 1]))
+        if pair is None:
+            return None
+        pairs.append(pair)
+    return pairs[0] if len(pairs) == 1 else made(env, "bool", fold.conjunction, pairs, node.span)
+
+
+def chain_fault(env: Environment, node: t.Comparison) -> bool:
+    """Report comparisons that stand in one chain and may not."""
+    signs = node.signs
+    if len(signs) == 1 or set(signs) <= {"<", "<="} or set(signs) <= {">", ">="}:
+        return False
+    odd = next((sign for sign in signs if sign not in ("<", "<=", ">", ">=")), None)
+    if odd is None:
+        message = "comparisons in a chain point in one direction"
+    else:
+        message = f"a comparison by `{odd}` stands alone"
+    helps, edits = suggestions.conjoined(node)
+    env.fault("comparison-chain", message, node.span, helps=helps, edits=edits)
+    return True
+
+
+def _pair(env: Environment, node: t.Comparison, i: int, sign: str, values: Pair) -> Scalar | None:
+    left, right = node.operands[i], node.operands[i + 1]
+    first, second = values
+    if sign in ("==", "!=") and first.kind == second.kind == "bool":
+        return made(env, "bool", fold.equal if sign == "==" else fold.not_equal, values, node.span)
+    if "count" in (first.kind, second.kind):
+        part, value = (left, first) if first.kind == "count" else (right, second)
+        message = f"`{sign}` compares numbers, but {words(part.span)} is {described(value)}"
+        env.fault("count-misused", message, part.span, notes=("what a count counts is how often a pair is kept",))
+        return None
+    if "bool" in (first.kind, second.kind):
+        part = left if first.kind == "bool" else right
+        message = f"`{sign}` compares numbers, but {words(part.span)} is a condition"
+        if sign in ("==", "!="):
+            message = f"`{sign}` compares two numbers or two conditions, but {words(part.span)} is a condition"
+            message += f" and {words((right if part is left else left).span)} is a number"
+        env.fault("not-a-number", message, part.span)
+        return None
+    if sign in (">", ">="):
+        return _ordered(env, node, "<" if sign == ">" else "<=", (second, first))
+    return _ordered(env, node, sign, values)
+
+
+def _ordered(env: Environment, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
+    first, second = values
+    if first.kind != second.kind:
+        exact = _against_float(env, node, sign, values)
+        if exact is not None:
+            return exact
+    constructor = {"<": fold.less, "<=": fold.less_equal, "==": fold.equal, "!=": fold.not_equal}[sign]
+    return made(env, "bool", constructor, one_kind(env, (first, second), node.span), node.span)
+
+
+def _against_float(env: Environment, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
+    """An integer against a known float, exactly and without floats: ``k < 2.5`` is ``k <= 2``."""
+    first, second = values
+    mirrored = isinstance(first.expr, Const) and first.kind == "float"
+    number, constant = (second, first) if mirrored else (first, second)
+    if number.constant or not isinstance(constant.expr, Const) or constant.kind != "float":
+        return None
+    bound = float(constant.expr.value)
+    if sign in ("==", "!="):
+        if bound != math.floor(bound) or abs(bound) >= _BEYOND:
+            return Scalar("bool", TRUE if sign == "!=" else FALSE)
+        nearest = Scalar("int", Const(int(bound)), True)
+        return made(env, "bool", fold.equal if sign == "==" else fold.not_equal, (number, nearest), node.span)
+    if abs(bound) >= _BEYOND:
+        return Scalar("bool", TRUE if (bound > 0) != mirrored else FALSE)
+    if mirrored:  # bound < number, bound <= number
+        edge = math.floor(bound) if sign == "<" else math.ceil(bound)
+        return made(env, "bool", fold.less if sign == "<" else fold.less_equal, (_int(edge), number), node.span)
+    edge = math.ceil(bound) if sign == "<" else math.floor(bound)
+    return made(env, "bool", fold.less if sign == "<" else fold.less_equal, (number, _int(edge)), node.span)
+
+
+def _int(value: int) -> Scalar:
+    return Scalar("int", Const(max(-limits.LARGEST, min(value, limits.LARGEST))), True)
+
+
+# Conditions
+
+
+def joined(env: Environment, node: t.Junction, values: Operands) -> Scalar | None:
+    """``and`` and ``or``. One count among the parts of an `and` is filtered by the others."""
+    counts = [i for i, value in enumerate(values) if value is not None and value.kind == "count"]
+    filtering = node.word == "and" and len(counts) == 1
+    good = whole(values)
+    for i, (part, value) in enumerate(zip(node.parts, values, strict=True)):
+        if filtering and i == counts[0]:
+            continue
+        if node.word == "and" and len(counts) > 1 and i in counts[:2]:
+            continue
+        good = is_condition(env, part, value, f"`{node.word}` joins conditions") and good
+    if node.word == "and" and len(counts) > 1:
+        first, second = node.parts[counts[0]], node.parts[counts[1]]
+        env.fault(
+            "count-misused", "`and` filters one count by conditions, but both of these are counts", second.span,
+            related=(at(first.span, "a count"),), helps=("`+` adds them",),
+        )  # fmt: skip
+        return None
+    if not good or not whole(values):
+        return None
+    if not filtering:
+        return made(env, "bool", fold.conjunction if node.word == "and" else fold.disjunction, values, node.span)
+    conditions = [value for i, value in enumerate(values) if i != counts[0]]
+    condition = made(env, "bool", fold.conjunction, conditions, node.span)
+    return condition and made(env, "count", fold.filtered, (condition, values[counts[0]]), node.span)
+
+
+def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scalar, otherwise: Scalar) -> Scalar | None:
+    """``then if condition else otherwise``."""
+    kinds = {then.kind, otherwise.kind}
+    if kinds == {"int", "float"}:
+        then, otherwise = (as_float(env, value, node.span) for value in (then, otherwise))
+        kinds = {"float"}
+    if kinds == {"bool", "count"}:
+        kinds = {"count"}
+    if len(kinds) > 1:
+        message = (
+            f"a choice is between two numbers or two patterns, but {words(node.then.span)} is {described(then)} and "
+        )
+        message += f"{words(node.otherwise.span)} is {described(otherwise)}"
+        helps, edits = suggestions.unchosen(node) or Advice()
+        related = (at(node.then.span), at(node.otherwise.span))
+        env.fault("mixed-choice", message, node.span, related=related, helps=helps, edits=edits)
+        return None
+    return made(env, kinds.pop(), fold.choose, (condition, then, otherwise), node.span)
+
+
+# Functions
+
+
+def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar | None:
+    """``abs min max hash exp log tanh sqrt sigmoid``."""
+    name, nodes = node.function.name, node.arguments
+    least, most = {"min": (2, None), "max": (2, None), "hash": (1, None)}.get(name, (1, 1))
+    if len(values) < least or (most is not None and len(values) > most):
+        wanted = counted(least, "argument") if most else f"at least {counted(least, 'argument')}"
+        env.fault("wrong-arguments", f"`{name}` takes {wanted}, but has {len(values)} here", node.span)
+        return None
+    if not _each(is_number, env, nodes, values, f"numbers in `{name}`") or not whole(values):
+        return None
+    if name == "hash":
+        if not _each(is_integer, env, nodes, values, "ints in `hash`"):
+            return None
+        return made(env, "int", fold.hashed, values, node.span)
+    if name in ("abs", "min", "max"):
+        return _extreme(env, node, values)
+    if not env.place.floats and not values[0].constant:
+        message = f"`{name}` makes floats, and {env.place.phrase} computes with integers"
+        env.fault("float-in-mask", message, node.span)
+        return None
+    operation = next(op for op in FLOAT_FUNCTIONS if op == name)
+    argument = as_float(env, values[0], node.span)
+    if isinstance(argument.expr, Const) and not _in_domain(name, float(argument.expr.value)):
+        notes = (_DOMAINS[name],)
+        env.fault("bad-argument", f"`{name}` of {words(nodes[0].span)} is no number", nodes[0].span, notes=notes)
+        return None
+    return made(env, "float", partial(fold.function, operation), (argument,), node.span)
+
+
+def _each(
+    test: Callable[[Environment, t.Expression, Scalar | None, str], bool], env: Environment,
+    nodes: Sequence[t.Expression], values: Operands, wanted: str,
+) -> bool:  # fmt: skip
+    """Whether all values pass; every one that does not is reported."""
+    return False not in [test(env, node, value, wanted) for node, value in zip(nodes, values, strict=True)]
+
+
+def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
+    constructors: dict[str, Callable[..., Expr]] = {"abs": fold.absolute, "min": fold.minimum, "max": fold.maximum}
+    kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
+    if kind == "float" and not floats_allowed(env, node, values, node.arguments):
+        return None
+    return made(env, kind, constructors[node.function.name], one_kind(env, values, node.span), node.span)
+
+
+_DOMAINS = {
+    "log": "`log` takes a number above 0", "sqrt": "`sqrt` takes a number that is not negative",
+    "exp": "`exp` takes a number of at most 709: beyond it is no float",
+}  # fmt: skip
+
+
+def _in_domain(name: str, value: float) -> bool:
+    if name == "log":
+        return value > 0
+    return value >= 0 if name == "sqrt" else not (name == "exp" and value > 709)

@@ -1,0 +1,91 @@
+"""What to do about a fault, in the user's own words, and as edits that do it."""
+
+from __future__ import annotations
+
+import re
+
+from ..diagnostics import Advice, Edit, Span, words
+from ..syntax import tree as t
+
+
+def declared(name: str, type_: str, span: Span, why: str = "") -> Advice:
+    """Another type for a parameter, in the place of the one at a span."""
+    return Advice((f"declare `{name}: {type_}`{why}",), (Edit(span, type_),))
+
+
+def entered(text: str, node: t.Attention | t.Model) -> Advice:
+    """What a declaration in curly brackets lacks, entered behind the first of them."""
+    source = node.span.source
+    heading = node.parameters[-1].span if node.parameters else node.name.span
+    bracket = re.compile(r"(?:#.*|[^#{])*\{").match(source.text, heading.end)
+    assert bracket is not None, "the grammar has one"
+    place = Span(source, bracket.end(), bracket.end())
+    return Advice((f"write `{text}`",), (Edit(place, f" {text}"),))
+
+
+def whole_division(first: t.Expression, second: t.Expression) -> Advice:
+    """`//` in the place of the `/` between two operands."""
+    start = first.span.source.text.rindex("/", first.span.end, second.span.start)
+    edit = Edit(Span(first.span.source, start, start + 1), "//")
+    return Advice(("`//` divides integers, rounding down",), (edit,))
+
+
+def bounded(node: t.Expression) -> Advice:
+    """A difference of positions as a band."""
+    difference = words(node.span)[1:-1]
+    return _instead("to keep a band, bound it", f"abs({'q - k' if '…' in difference else difference}) <= 128", node)
+
+
+def compared(node: t.Expression) -> Advice:
+    """A number as a condition."""
+    text = words(node.span).strip("`")
+    simple = isinstance(node, t.Name | t.Builtin | t.Number | t.Application | t.Indexed)
+    instead = "abs(q - k) <= 128" if "…" in text else f"{text} == 0" if simple else f"abs({text}) <= 128"
+    return _instead("to make a condition of it, compare it", instead, node)
+
+
+def braced(node: t.ListLiteral) -> Advice:
+    """A list of numbers as the set of them."""
+    span = node.span
+    within = span.source.text[span.start : span.end]
+    if not (within[0] == "[" and within[-1] == "]") or not all(
+        isinstance(item, t.Number | t.Name | t.Builtin | t.Arithmetic | t.Negative) for item in node.items
+    ):
+        return Advice(("a set stands in braces: `k in {0, 3}`",))
+    text = words(span).strip("`")
+    first, last = Span(span.source, span.start, span.start + 1), Span(span.source, span.end - 1, span.end)
+    shown = "{0, 1}" if "…" in text else "{" + text[1:-1] + "}"
+    return Advice((f"a set stands in braces: `{shown}`",), (Edit(first, "{"), Edit(last, "}")))
+
+
+def unchosen(node: t.Expression) -> Advice | None:
+    """A choice between 1 and 0, or true and false, as the condition that it is; None for what is no such choice."""
+    if not isinstance(node, t.Conditional):
+        return None
+    chosen = tuple(part.value if isinstance(part, t.Number | t.Truth) else None for part in (node.then, node.otherwise))
+    if chosen not in ((1, 0), (0, 1)):
+        return None
+    text = words(node.condition.span).strip("`")
+    whole = node.condition.span.source.text[node.condition.span.start : node.condition.span.end]
+    if chosen == (0, 1):
+        return Advice((f"a condition needs no `if`: write `not ({text})`",), (Edit(node.span, f"not ({whole})"),))
+    inside = whole if isinstance(node.condition, t.Comparison | t.Name | t.Application) else f"({whole})"
+    return Advice((f"a condition needs no `if`: write `{text}`",), (Edit(node.span, inside),))
+
+
+def conjoined(node: t.Comparison) -> Advice:
+    """A chain of comparisons as pairs; of sums of conditions, which look like one, only what they lack."""
+    in_the_middle = node.operands[1:-1]
+    sums = any(isinstance(part, t.Arithmetic) and set(part.signs) == {"+"} for part in in_the_middle)
+    parts = [words(part.span).strip("`") for part in node.operands]
+    joined = " and ".join(f"{a} {sign} {b}" for a, sign, b in zip(parts, node.signs, parts[1:], strict=False))
+    if sums:
+        helps = ("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",)
+        return Advice(helps if "…" in joined else (*helps, f"join comparisons by `and`: `{joined}`"))
+    if "…" in joined:
+        return Advice(("join comparisons by `and`: `a < b and b > c`",))
+    return _instead("join comparisons by `and`", joined, node)
+
+
+def _instead(what: str, text: str, node: t.Expression) -> Advice:
+    return Advice((f"{what}: `{text}`",), (Edit(node.span, text),))

@@ -1,0 +1,5 @@
+"""A Program to C++."""
+
+from .render import CppVariant, Element, Pass, Storage, render_cpp
+
+__all__ = ["CppVariant", "Element", "Pass", "Storage", "render_cpp"]

@@ -1,0 +1,35 @@
+"""A Program to a Triton module."""
+
+from .functions import direct_keys, direct_output, direct_queries, function_names, is_split, kind_of
+from .render import render_triton
+from .signature import Parameter, parameters
+from .sites import Site, gradient_sites, pair_tables
+from .tuning import TILES, make_variant, options
+from .variant import DIGIT_BITS, DIGITS, DType, Variant, fitted
+from .walks import is_natural, span, uneven
+
+__all__ = [
+    "DIGITS",
+    "DIGIT_BITS",
+    "TILES",
+    "DType",
+    "Parameter",
+    "Site",
+    "Variant",
+    "direct_keys",
+    "direct_output",
+    "direct_queries",
+    "fitted",
+    "function_names",
+    "gradient_sites",
+    "is_natural",
+    "is_split",
+    "kind_of",
+    "make_variant",
+    "options",
+    "pair_tables",
+    "parameters",
+    "render_triton",
+    "span",
+    "uneven",
+]

@@ -1,0 +1,207 @@
+"""How Triton spells single operations: the dialect of :mod:`compiler.codegen.straight_line` for kernels in Triton's Python.
+
+Positions are the kernel's variables ``q``, ``k``, ``n``, ``head`` and ``heads``; table 3 is a pointer ``table3`` with
+sizes ``table3_size0, …``. Operands broadcast against each other, so the same text serves tiles of either orientation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ...ir import Op, Table, Type
+
+_HASH_START = 0x9E3779B9
+_SMALLEST_NORMAL, _LARGEST = 2.0**-126, 3.4028234663852886e38
+_COMPARISONS = {"lt": "<", "le": "<=", "eq": "==", "ne": "!=", "iff": "=="}
+_JOINS = {"add": "+", "mul": "*", "and": "&", "or": "|"}
+_FUNCTIONS = {"exp": "tl.exp", "log": "tl.log", "sqrt": "tl.sqrt", "sigmoid": "tl.sigmoid", "tanh": "_tanh"}
+
+
+def floating(value: float, double: bool = False) -> str:
+    """A float as a literal that Triton takes for the compute type: beyond fp32's normal range it would be an fp64."""
+    if math.isnan(value):
+        return 'float("nan")'
+    if not double and abs(value) > _LARGEST:
+        value = math.copysign(math.inf, value)
+    if not double and abs(value) < _SMALLEST_NORMAL:
+        value = 0.0
+    if math.isinf(value):
+        return 'float("inf")' if value > 0 else 'float("-inf")'
+    return repr(value) if value >= 0 else f"({value!r})"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table's entry lies: its offset in elements, and the condition under which it is inside the table."""
+
+    offset: str
+    inside: str | None
+
+
+@dataclass(frozen=True)
+class TritonDialect:
+    """``wide``: integers have 64 bits, else 32. ``double``: floats are fp64, else fp32. ``names`` spells positions.
+
+    ``listed``: the tables of sets that hold rising members, and not bitmaps.
+    """
+
+    tables: tuple[Table, ...]
+    wide: bool = False
+    double: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+    listed: frozenset[int] = frozenset()
+
+    @property
+    def integer(self) -> str:
+        return "tl.int64" if self.wide else "tl.int32"
+
+    @property
+    def compute(self) -> str:
+        return "tl.float64" if self.double else "tl.float32"
+
+    def constant(self, value: bool | int | float) -> str:
+        if isinstance(value, float):
+            return floating(value, self.double)
+        return str(value) if value >= 0 else f"({value})"
+
+    def position(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def logit(self) -> str:
+        return "s"
+
+    def number(self, index: int) -> str:
+        return f"number{index}"
+
+    def entry(self, table: int, indices: tuple[str, ...], kind: Type) -> str:
+        read = self._load(table, self.place(table, indices))
+        match kind:
+            case "bool":
+                return f"{read} != 0"
+            case "float":
+                return read
+            case _:
+                return f"{read}.to({self.integer})"
+
+    def member(self, element: str, table: int, indices: tuple[str, ...]) -> str:
+        if table not in self.listed:
+            return f"{self._load(table, self.place(table, (*indices, element)))} != 0"
+        place, slots = self.place(table, indices), f"table{table}_size{len(indices)}"
+        return f"_holds(table{table}, {slots}, {place.offset}, {place.inside or 'True'}, {element})"
+
+    def place(self, table: int, indices: tuple[str, ...]) -> Place:
+        """Where an entry lies. A set's bitmap has its universe as one dimension more."""
+        dimensions = self.tables[table].dimensions
+        rows = tuple(
+            f"({index} - q_first)" if axis < len(dimensions) and dimensions[axis].kind == "query" else index
+            for axis, index in enumerate(indices)
+        )
+        offset, conditions = "", []
+        for axis, row in enumerate(rows):
+            size = f"table{table}_size{axis}"
+            offset = f"({offset}) * {size} + {row}" if offset else row
+            conditions.append(f"({row} < {size})" if row.isdecimal() else f"({row} >= 0) & ({row} < {size})")
+        inside = " & ".join(conditions)
+        if len(rows) > 1:
+            # Triton's interpreter turns a condition on scalars into integers when a block joins it, and refuses those
+            # as a mask: the comparison makes it a condition again, and costs a device nothing
+            inside = f"({inside}) != 0"
+        return Place(offset or "0", inside or None)
+
+    def _load(self, table: int, place: Place) -> str:
+        if place.inside is None:
+            return f"tl.load(table{table})"
+        return f"tl.load(table{table} + ({place.offset}), mask={place.inside}, other=0)"
+
+    def operation(self, op: Op, args: tuple[str, ...], types: tuple[Type, ...], kind: Type) -> str:
+        if op in _JOINS:
+            return f" {_JOINS[op]} ".join(args)
+        if op in _COMPARISONS:
+            return f"{args[0]} {_COMPARISONS[op]} {args[1]}"
+        if op in _FUNCTIONS:
+            return f"{_FUNCTIONS[op]}({args[0]})"
+        match op, args:
+            case "sub", (a, b):
+                return f"{a} - {b}"
+            case "neg", (x,):
+                return f"-{x}"
+            case "abs", (x,):
+                return f"tl.abs({x})"
+            case (("min" | "max"), (first, *rest)):
+                text = first
+                for x in rest:
+                    text = f"tl.{op}imum({text}, {x})"
+                return text
+            case "div", (a, b):
+                return f"{a} / {b}"
+            case "float", (x,):
+                return f"tl.cast({x}, {self.compute})"
+            case "floordiv", (x, divisor):
+                return _floordiv(x, int(divisor))
+            case "mod", (x, divisor):
+                return _mod(x, int(divisor))
+            case "not", (x,):
+                return f"{x} == 0"
+            case "hash", _:
+                return self._hash(args)
+            case (("if" | "filter" | "plus"), _):
+                return self._select(op, args, types, kind)
+        raise ValueError(f"no spelling of {op}")  # unreachable: every operation is listed
+
+    def _select(self, op: Op, args: tuple[str, ...], types: tuple[Type, ...], kind: Type) -> str:
+        if op == "plus":
+            return " + ".join(_counted(x, its) for x, its in zip(args, types, strict=True))
+        if op == "filter":
+            return f"tl.where({args[0]}, {_counted(args[1], types[1])}, 0)"
+        if kind == "count":
+            return f"tl.where({args[0]}, {_counted(args[1], types[1])}, {_counted(args[2], types[2])})"
+        text = f"tl.where({args[0]}, {args[1]}, {args[2]})"
+        return f"{text}.to({self.integer})" if kind == "int" else text  # two literals would make 32 bits
+
+    def _hash(self, args: tuple[str, ...]) -> str:
+        """The chain of ``fmix32``, begun here as far as the arguments are constants."""
+        known = 0
+        start = _HASH_START
+        while known < len(args) and (value := _integer(args[known])) is not None:
+            start = _mixed(start, value)
+            known += 1
+        text = f"tl.full([], {start}, tl.uint32)"
+        for x in args[known:]:
+            value = _integer(x)
+            text = f"_mix({text}, {x if value is None else f'tl.full([], {value & 0xFFFFFFFF}, tl.uint32)'})"
+        return f"({text} >> 1).to({self.integer})"
+
+
+def _integer(text: str) -> int | None:
+    """The value of an integer literal as :meth:`TritonDialect.constant` writes it."""
+    digits = text.strip("()")
+    return int(digits) if digits.removeprefix("-").isdecimal() else None
+
+
+def _counted(text: str, kind: Type) -> str:
+    """A condition as 0 or 1; a count as it is."""
+    return f"tl.cast({text}, tl.int32)" if kind == "bool" else text
+
+
+def _floordiv(x: str, divisor: int) -> str:
+    """Rounded down, where Triton's ``//`` rounds towards zero."""
+    if divisor & (divisor - 1) == 0:
+        return f"{x} >> {divisor.bit_length() - 1}"
+    return f"{x} // {divisor} - tl.where({x} % {divisor} < 0, 1, 0)"
+
+
+def _mod(x: str, divisor: int) -> str:
+    """In ``0 .. divisor - 1``, where Triton's ``%`` has the sign of its left operand."""
+    if divisor & (divisor - 1) == 0:
+        return f"{x} & {divisor - 1}"
+    return f"{x} % {divisor} + tl.where({x} % {divisor} < 0, {divisor}, 0)"
+
+
+def _mixed(h: int, value: int) -> int:
+    """One step of the hash's chain, as the template's ``_mix`` takes it at run time."""
+    h ^= value & 0xFFFFFFFF
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return h ^ (h >> 16)

@@ -1,0 +1,248 @@
+"""How kernels walk an order of tokens: lines of Triton from the number of a step to the tokens of its lanes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+from ...plan import Axis, Box, Order, View
+from .. import Code
+from .variant import fitted
+
+Side = Literal["row", "column"]
+_TOTAL = {"row": "m", "column": "n_tokens"}
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One order, ``step`` lanes of a tile at a time: ``parts`` steps to a tile.
+
+    - ``lanes`` are lines that run once, ``lines`` those that run for each step;
+    - ``tokens`` and ``present`` tell each lane's token, and whether it has one; ``steady``: the tokens are ``shift``
+      on from the variable ``row_lanes`` (``column_lanes``, …), which no step changes;
+    - ``natural``: the loop counts tokens, not steps; ``guarded``: lanes without a token may lie anywhere, not only in
+      the last tiles; ``never_full``: no tile is called full, so none has to be walked without its condition;
+    - ``blocks`` counts the steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters all this needs;
+    - ``name`` begins the name of each variable and parameter.
+    """
+
+    tile: int
+    step: int
+    natural: bool
+    steady: bool
+    guarded: bool
+    never_full: bool
+    listed: bool
+    main_tiles: bool
+    lanes: tuple[Code, ...]
+    lines: tuple[Code, ...]
+    shift: Code
+    tokens: Code
+    present: Code
+    blocks: Code
+    name: Code
+
+    @property
+    def parts(self) -> int:
+        return self.tile // self.step
+
+    @property
+    def total(self) -> Code:
+        """The variable that counts all tokens."""
+        return Code("m" if self.name.startswith("row") else "n_tokens")
+
+    @property
+    def counted(self) -> bool:
+        return not self.natural
+
+
+def is_natural(order: Order) -> bool:
+    """Whether an order is that in which tokens stand, whatever its tile."""
+    return isinstance(order, View) and order.offset == 0 and len(order.axes) == 1 and order.axes[0].stride == 1
+
+
+def uneven(order: Order) -> bool:
+    """Whether tiles before the last ones may have lanes without a token."""
+    if not isinstance(order, View):
+        return True
+    return any(axis.length is not None and axis.length % axis.tile for axis in order.axes)
+
+
+def span(order: Order) -> int:
+    """Tokens from the first lane of a tile to its last; 0 where no step is the same as another moved on."""
+    return sum(axis.stride * (axis.tile - 1) for axis in order.axes) if isinstance(order, View) else 0
+
+
+def make_walk(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> Walk:
+    """The walk over an order in steps of at most so many lanes.
+
+    ``fixed``: a program stays at one step, number ``block``; else the loop's variable is ``step``, or ``start``, a
+    token, in natural order. ``suffix`` tells the names of several walks apart.
+    """
+    name = f"{side}{suffix}"
+    size = fitted(most, order.tile)
+    index = "block" if fixed else "step"
+    if isinstance(order, Box):
+        return _box(order, size, side, index, name)
+    if not isinstance(order, View):
+        return _listed(order.tile, size, index, name)
+    if is_natural(order):
+        return _natural(order.tile, size, side, fixed, name)
+    return _view(order, size, side, index, name)
+
+
+def second_walk(first: Walk, order: Order, side: Side, most: int) -> Walk:
+    """The same walk once more in shorter steps, whose variables have names of their own beside the first's."""
+    suffix = f"{first.name.removeprefix(side)}_again"
+    walk = make_walk(order, side, min(most, first.step), False, suffix)
+    given = (["main_tiles"] if walk.main_tiles else []) + (["list", "list_length", "slot"] if walk.listed else [])
+    lines = tuple(Code(f"{walk.name}_{name} = {first.name}_{name}") for name in given)
+    return replace(walk, steady=False, lanes=(*lines, *walk.lanes))
+
+
+def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> Walk:
+    shift = f"block * {size}" if fixed else "start"
+    tokens = f"{shift} + {name}_lanes"
+    return Walk(
+        tile, size, natural=True, steady=True, guarded=False, never_full=False, listed=False, main_tiles=False,
+        lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift), tokens=Code(tokens),
+        present=Code(f"{side}s < {_TOTAL[side]}"), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"), name=Code(name),
+    )  # fmt: skip
+
+
+def _listed(tile: int, size: int, index: str, name: str) -> Walk:
+    lines = (
+        f"{name}_index = {index} * {size} + tl.arange(0, {size})",
+        f"{name}_listed = tl.load({name}_list + {name}_slot + {name}_index, "
+        f"mask={name}_index < {name}_list_length, other=-1)",
+    )
+    return Walk(
+        tile, size, natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
+        lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
+        present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, tile // size), name=Code(name),
+    )  # fmt: skip
+
+
+def _blocks(name: str, parts: int) -> Code:
+    return Code(f"{name}_tiles" + (f" * {parts}" if parts > 1 else ""))
+
+
+def _view(order: View, size: int, side: Side, index: str, name: str) -> Walk:
+    parts = order.tile // size
+    lines: list[str] = []
+    tile = index
+    if parts > 1:
+        lines.append(f"{name}_tile = {index} // {parts}")
+        tile = f"{name}_tile"
+    coordinates, main_tiles = _tile_coordinates(order, name, tile, lines)
+    terms = [str(order.offset)] if order.offset else []
+    for axis, at in zip(order.axes, coordinates, strict=True):
+        if at is not None:
+            terms.append(_times(at, axis.stride * axis.tile))
+    within = [place for place, axis in enumerate(order.axes) if axis.tile > 1]
+    steady = parts == 1 or len(within) < 2
+    lane = f"tl.arange(0, {size})"
+    if parts > 1:
+        lines.append(f"{name}_first = {index} % {parts} * {size}")
+        if not steady:
+            lane = f"({name}_first + {lane})"
+    digits = _digits(order.axes, within, lane)
+    once = [f"{name}_digit{place} = {text}" for place, text in digits.items()]
+    offsets = " + ".join(_times(f"{name}_digit{place}", order.axes[place].stride) for place in digits)
+    once.append(f"{name}_lanes = {offsets or lane}")
+    if steady and parts > 1:
+        terms.append(_times(f"{name}_first", order.axes[within[0]].stride))
+    if not steady:
+        lines, once = [*lines, *once], []
+    shift = " + ".join(terms) or "0"
+    lines.append(f"{name}_shift = {shift}")
+    inside = [f"({side}s < {_TOTAL[side]})"]
+    for place in within:
+        axis = order.axes[place]
+        if axis.length is not None and axis.length % axis.tile:
+            terms = [] if coordinates[place] is None else [_times(str(coordinates[place]), axis.tile)]
+            terms += [f"{name}_first"] if steady and parts > 1 else []
+            inside.append(f"({' + '.join([*terms, f'{name}_digit{place}'])} < {axis.length})")
+    return Walk(
+        order.tile, size, natural=False, steady=steady, guarded=uneven(order), never_full=False, listed=False,
+        main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
+        shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
+        blocks=_blocks(name, parts), name=Code(name),
+    )  # fmt: skip
+
+
+def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
+    """Lanes without a token get token 0, so that no integer is larger than tokens make it."""
+    view, parts = order.view, order.tile // size
+    steps, box, lane = order.parts * parts, index, f"tl.arange(0, {size})"
+    lines: list[str] = []
+    if steps > 1:
+        lines += [f"{name}_box = {index} // {steps}", f"{name}_lane = {index} % {steps} * {size} + {lane}"]
+        box, lane = f"{name}_box", f"{name}_lane"
+    inside, main_tiles = _box_coordinates(order, name, box, lane, lines)
+    terms = [str(view.offset)] if view.offset else []
+    terms += [_times(f"{name}_along{place}", axis.stride) for place, axis in enumerate(view.axes)]
+    lines.append(f"{name}_token = {' + '.join(terms)}")
+    # With the other axes inside, the token tells whether the main one is; and it is negative where it was too large.
+    inside += [f"({name}_token >= {view.offset})", f"({name}_token < {_TOTAL[side]})"]
+    lines.append(f"{name}_inside = {' & '.join(inside)}")
+    return Walk(
+        order.tile, size, natural=False, steady=False, guarded=True, never_full=True, listed=False,
+        main_tiles=main_tiles,
+        lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), present=Code(f"{name}_inside"),
+        tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts), name=Code(name),
+    )  # fmt: skip
+
+
+def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str]) -> tuple[list[str], bool]:
+    """Adds the lines that find the coordinates ``_along0``, ``_along1``, … of some lanes of a box. Returns what says
+    that they are in the box, and inside the bounded axes; and whether that took how many boxes the main axis has.
+    """
+    tiles, main_tiles = _tile_coordinates(order.view, name, box, lines)
+    inside = []
+    for place, (axis, tile, before) in enumerate(zip(order.view.axes, tiles, order.before, strict=True)):
+        digit = _digit(lane, place, order.extents)
+        if not place and prod(order.extents) % order.tile:
+            lines.append(f"{name}_digit = {digit}")
+            digit = f"{name}_digit"
+            inside.append(f"({digit} < {order.extents[0]})")
+        first = before + order.lead * axis.tile if axis.length is None else before
+        terms = [digit] if tile is None else [_times(tile, axis.tile), digit]
+        lines.append(f"{name}_along{place} = {' + '.join(terms)} - {first}")
+        if axis.length is not None:
+            inside += [f"({name}_along{place} >= 0)", f"({name}_along{place} < {axis.length})"]
+    return inside, main_tiles
+
+
+def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tuple[list[str | None], bool]:
+    """For each axis the name of the tile's place along it (None: there is one place), and whether that took the number
+    of tiles along the main axis. Adds the lines that find them."""
+    several = [place for place, axis in enumerate(order.axes) if axis.length is None or axis.tiles > 1]
+    found: list[str | None] = [None] * len(order.axes)
+    rest, main_tiles = tile, False
+    for place in reversed(several[1:]):
+        axis = order.axes[place]
+        count = f"{name}_main_tiles" if axis.length is None else str(axis.tiles)
+        main_tiles = main_tiles or axis.length is None
+        lines += [f"{name}_at{place} = {rest} % {count}", f"{name}_rest{place} = {rest} // {count}"]
+        found[place], rest = f"{name}_at{place}", f"{name}_rest{place}"
+    found[several[0]] = rest
+    return found, main_tiles
+
+
+def _digits(axes: tuple[Axis, ...], within: list[int], lane: str) -> dict[int, str]:
+    """The coordinate of each lane along each axis that has several in a tile, the last axis fastest."""
+    sizes = tuple(axis.tile for axis in axes)
+    return {place: _digit(lane, place, sizes) for place in within}
+
+
+def _digit(lane: str, place: int, sizes: tuple[int, ...]) -> str:
+    """One digit of a number that counts through all of ``sizes``, the last fastest. The first goes on without end."""
+    below = prod(sizes[place + 1 :])
+    text = lane if below == 1 else f"{lane} // {below}"
+    return text if prod(sizes[:place]) == 1 else f"{text} % {sizes[place]}"
+
+
+def _times(text: str, factor: int) -> str:
+    return text if factor == 1 else f"{text} * {factor}"

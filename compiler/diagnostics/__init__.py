@@ -1,0 +1,55 @@
+"""What an error is, how it looks, the catalogue of errors and its pages, and the limits of a text."""
+
+from . import limits
+from .catalogue import CATALOGUE, page
+from .collector import Advice, Reports
+from .diagnostic import (
+    ArgumentError,
+    AttnError,
+    Diagnostic,
+    Edit,
+    Label,
+    Source,
+    Span,
+    edited,
+    line_ends,
+    nearest,
+    render,
+    with_places,
+)
+from .limits import FIRST_BEYOND, LARGEST_POSITION, LARGEST_SIZE, NESTING, within_64_bits
+from .terminal_text import visible, visible_line
+from .wording import at, counted, listed, shortened, up_to, words
+
+__all__ = [
+    "CATALOGUE",
+    "FIRST_BEYOND",
+    "LARGEST_POSITION",
+    "LARGEST_SIZE",
+    "NESTING",
+    "Advice",
+    "ArgumentError",
+    "AttnError",
+    "Diagnostic",
+    "Edit",
+    "Label",
+    "Reports",
+    "Source",
+    "Span",
+    "at",
+    "counted",
+    "edited",
+    "limits",
+    "line_ends",
+    "listed",
+    "nearest",
+    "page",
+    "render",
+    "shortened",
+    "up_to",
+    "visible",
+    "visible_line",
+    "with_places",
+    "within_64_bits",
+    "words",
+]

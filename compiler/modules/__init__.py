@@ -1,0 +1,25 @@
+"""Declarations, imports, binding of constants, and the tests of a text."""
+
+from .imports import read
+from .loader import Declaration, Module, Parameter, bind, bound_tests, known_default, load_file, load_shipped, load_text
+from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
+
+__all__ = [
+    "BoundTest",
+    "Check",
+    "Claim",
+    "Column",
+    "Declaration",
+    "Module",
+    "Pairs",
+    "Parameter",
+    "Picture",
+    "Row",
+    "bind",
+    "bound_tests",
+    "known_default",
+    "load_file",
+    "load_shipped",
+    "load_text",
+    "read",
+]

@@ -1,0 +1,141 @@
+"""Attentions and whole declarations with their parameters filled in, or unknown, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..checker import (
+    MASK,
+    SCALE,
+    SCORE,
+    SINK,
+    Account,
+    AttentionValue,
+    Definition,
+    Environment,
+    Formal,
+    Local,
+    Place,
+    Scalar,
+    Scope,
+    Value,
+    as_float,
+    body_positions,
+    constants_first,
+    is_number,
+    pattern,
+    read_locals,
+    scalar,
+    stand_in,
+    suggestions,
+)
+from ..diagnostics import Span, at
+from ..ir import DEFAULT_SCALE, LOGIT, Const, Expr
+from ..syntax import tree as t
+
+_PLACES: dict[str, Place] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink": SINK}
+
+
+def check_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
+    """Report the faults of local names that nothing has used."""
+    for binding in bindings:
+        value = env.local.get(binding.name.name)
+        if isinstance(value, Local) and binding.name.name not in env.account.used:
+            env.account.reports.extend(value.faults)
+
+
+def attention_of(
+    node: t.Attention,
+    scope: Scope,
+    account: Account,
+    values: Mapping[str, Value | None],
+    positions: Mapping[str, Scalar],
+) -> AttentionValue | None:
+    """An attention with its parameters filled in; None after reporting what is wrong with it."""
+    fields = _fields(node, account)
+    parts: dict[str, Scalar | None] = {}
+    for name, place in _PLACES.items():
+        if name not in fields:
+            continue
+        env = Environment(scope, account, place, dict(values), positions)
+        read_locals(node.locals, env)
+        if name == "mask":
+            parts[name] = pattern(fields[name].value, env, "a mask is a condition")
+        else:
+            parts[name] = _float(fields[name].value, env)
+    if account.generic:
+        used = set(account.used)
+        env = Environment(scope, account, SCORE, dict(values), positions)
+        read_locals(node.locals, env)
+        account.used = used
+        check_locals(node.locals, env)
+    if "mask" not in parts or None in parts.values():
+        return None
+    exprs: dict[str, Expr] = {name: value.expr for name, value in parts.items() if value is not None}
+    return AttentionValue(
+        node.name.name, exprs["mask"], exprs.get("score", LOGIT), exprs.get("scale", DEFAULT_SCALE), exprs.get("sink")
+    )
+
+
+def _fields(node: t.Attention, account: Account) -> dict[str, t.Binding]:
+    fields: dict[str, t.Binding] = {}
+    env = Environment(Scope(), account, MASK, {}, {})
+    for field in node.fields:
+        name = field.name.name
+        if name in fields:
+            related = (at(fields[name].name.span, "first here"),)
+            env.fault("duplicate-name", f"`{name}` is given twice", field.name.span, related=related)
+        fields.setdefault(name, field)
+    if "mask" not in fields:
+        _, edits = suggestions.entered("mask = full", node)
+        helps = ("`mask = full` keeps every pair",)
+        message = f"the attention `{node.name.name}` has no mask"
+        env.fault("missing-mask", message, node.name.span, helps=helps, edits=edits)
+    return fields
+
+
+def _float(node: t.Expression, env: Environment) -> Scalar | None:
+    value = scalar(node, env)
+    if not is_number(env, node, value, f"a number as {env.place.phrase}"):
+        return None
+    assert value is not None
+    return as_float(env, value, node.span)
+
+
+def applied(
+    definition: Definition, values: dict[str, Value], mask: Scalar | None, env: Environment, span: Span
+) -> AttentionValue | None:
+    """A pattern (its ``mask`` is given) or an attention where a model's rule or a test applies it."""
+    node = definition.node
+    if isinstance(node, t.Pattern):
+        return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
+    assert isinstance(node, t.Attention)
+    account = env.account
+    key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
+    if key not in account.memory:
+        account.trail.append(span)
+        value = attention_of(node, definition.scope, account, values, body_positions(env))
+        account.trail.pop()
+        if value is None:
+            return None
+        account.memory[key] = value
+    found: AttentionValue = account.memory[key]
+    return found
+
+
+def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
+    """Every parameter with only its type known."""
+    values: dict[str, Value] = {}
+    for formal in constants_first(formals):
+        value = stand_in(formal, values)
+        if value is not None:
+            values[formal.name] = value
+    return {formal.name: values.get(formal.name) for formal in formals}
+
+
+def layer_positions(account: Account, layer: int | None, layers: int | None) -> dict[str, Scalar]:
+    """``layer`` and ``layers`` as constants, known or not."""
+    return {
+        name: account.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
+        for name, value in (("layer", layer), ("layers", layers))
+    }

@@ -1,0 +1,356 @@
+"""A `test` of the text with its settings and arguments filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..checker import (
+    CONSTANT,
+    MASK,
+    SETTING,
+    TEST,
+    Account,
+    AttentionValue,
+    ConstantSet,
+    Definition,
+    Environment,
+    Scalar,
+    Scope,
+    Stopped,
+    TableValue,
+    Value,
+    constant_integer,
+    constants_first,
+    default_value,
+    definition_of,
+    described,
+    dimensions_of,
+    evaluate,
+    match_arguments,
+    members_of,
+    pattern,
+    taken_as,
+)
+from ..diagnostics import Edit, Reports, Span, at, counted, limits, listed, shortened, words
+from ..ir import Const, Dimension, Expr, Extent
+from ..syntax import tree as t
+from .attentions import layer_positions
+from .binding import assembled, attention_value, parameter_tables
+from .models import fill_model, model_sizes
+from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
+
+_SETTINGS = ("n", "m", "q_start", "heads", "head", "layer", "layers")
+_TITLE = 100
+
+
+def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
+    """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
+    own = Reports(reports)
+    account = Account(own, generic=False)
+    try:
+        found = tuple(_fill(node, scope, account))
+    except Stopped as stopped:
+        own.add(stopped.diagnostic)
+        found = ()
+    reports.absorb(own)
+    reports.fill(account.steps, node.span)
+    return () if own.found else found
+
+
+def _fill(node: t.Test, scope: Scope, account: Account) -> Iterator[BoundTest]:
+    env = Environment(scope, account, TEST, {}, {})
+    settings = _settings(node, env)
+    name = node.application.name
+    definition = definition_of(name, env, "a pattern, an attention or a model")
+    if definition is not None and isinstance(definition.node, t.Constant):
+        env.fault("not-a-pattern", f"`{name.name}` is a constant; a test applies a pattern", name.span)
+        return
+    if definition is None or settings is None:
+        return
+    values = _values(node, definition, settings, env)
+    if values is None or definition.faulty:
+        return
+    for setting, value in _subjects(node, definition, values, settings, env):
+        checks = list(_checks(node, setting, values, env))
+        if account.reports.found or value is None:
+            return
+        if setting.extent is not None and not _given_tables_fit(setting.extent, account, env):
+            return
+        operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
+        tables = () if setting.extent else parameter_tables(definition, values, account, _given(node, definition))
+        subject = assembled(definition.name, value, tables, account, operands)
+        yield BoundTest(
+            _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
+        )
+
+
+def _given_tables_fit(extent: Extent, account: Account, env: Environment) -> bool:
+    """Whether the tables that a test gives are as long as its numbers say; reported if not."""
+    known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
+    good = True
+    for table in account.tables.values():
+        level = table.value
+        for dimension in table.dimensions:
+            if not isinstance(level, tuple):
+                break
+            size, what = known.get(dimension.kind, (len(level), ""))
+            if len(level) != size and table.span is not None:
+                entries = counted(len(level), "entry", "entries")
+                message = f"{words(table.span)} has {entries} where the test has {counted(size, what)}"
+                env.fault("wrong-table", message, table.span)
+                good = False
+                break
+            level = level[0] if level else None
+    return good
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """The sizes of one test; ``extent`` is None for all n."""
+
+    extent: Extent | None
+    head: int
+    heads: int | None
+    layer: int
+    layers: int
+    told: str = ""
+
+
+def _title(node: t.Test, setting: _Setting) -> str:
+    text = node.span.source.text
+    application = text[node.application.span.start : node.application.span.end]
+    if node.settings is None:
+        return shortened(f"{application} for all n{setting.told}", _TITLE)
+    return shortened(f"{application} at {text[node.settings[0].span.start : node.settings[-1].span.end]}", _TITLE)
+
+
+def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
+    """The numbers after `at`, checked one by one; empty for all n. None after reporting a fault."""
+    found: dict[str, int] = {}
+    first: dict[str, t.Binding] = {}
+    good = True
+    for setting in node.settings or ():
+        name = setting.name.name
+        value = constant_integer(setting.value, env.at(CONSTANT), f"a constant int as `{name}`")
+        if name not in _SETTINGS:
+            helps, edits = env.account.reports.meant(name, _SETTINGS, setting.name.span)
+            notes = (f"there are {listed([f'`{word}`' for word in _SETTINGS], 'and')}",)
+            message = f"`{name}` is no setting of a test"
+            env.fault("unknown-setting", message, setting.name.span, notes=notes, helps=helps, edits=edits)
+            good = False
+        elif name in first:
+            related = (at(first[name].span, "first here"),)
+            env.fault("duplicate-name", f"`{name}` is given twice", setting.span, related=related)
+            good = False
+        elif value is None or not isinstance(value.expr, Const):
+            good = False
+        else:
+            found[name] = int(value.expr.value)
+            least = 0 if name in ("q_start", "head", "layer") else 1
+            if found[name] < least:
+                message = f"`{name}` is at least {least}, but {found[name]} here"
+                env.fault("bad-setting", message, setting.value.span)
+                good = False
+        first.setdefault(name, setting)
+    if node.settings is not None and "n" not in first:
+        first_span = node.settings[0].span
+        edits = (Edit(Span(first_span.source, first_span.start, first_span.start), "n = 8, "),)
+        message = "the test does not say how many keys there are"
+        env.fault("missing-setting", message, first_span, helps=("write `at n = 8`",), edits=edits)
+        good = False
+    return found if good else None
+
+
+def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: Environment) -> Extent | None:
+    """The sizes of a call; None after reporting that they do not fit each other."""
+    assert node.settings is not None
+    n, q_start = settings["n"], settings.get("q_start", 0)
+    m = settings.get("m", n - q_start)
+    places = {setting.name.name: setting.value.span for setting in node.settings}
+    if m < 1:
+        message = f"`q_start` is {q_start}, but the last of {n} positions is {n - 1}"
+        env.fault("bad-setting", message, places["q_start"], helps=("say how many rows there are: `m = 1`",))
+        return None
+    if m * n > limits.PAIRS:
+        message = f"a test looks at no more than {limits.PAIRS:,} pairs, but there are {m * n:,}"
+        env.fault("too-large", message, places["n"])
+        return None
+    return Extent(n, m, heads, (q_start,))
+
+
+def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: int, env: Environment) -> int | None:
+    """The `head` or `layer` of a test, one of ``count``."""
+    value = settings.get(name, 0)
+    if value < count:
+        return value
+    span = next(setting.value.span for setting in node.settings or () if setting.name.name == name)
+    numbered = f"they are numbered 0..{count - 1}" if count > 1 else f"the only one is {name} 0"
+    env.fault("bad-setting", f"there is no {name} {value}", span, notes=(numbered,))
+    return None
+
+
+def _subjects(
+    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: Environment
+) -> Iterator[tuple[_Setting, AttentionValue | None]]:
+    """What the test looks at, and the sizes at which it does; nothing after a fault."""
+    if isinstance(definition.node, t.Model):
+        yield from _layers(node, definition, values, settings, env)
+        return
+    heads, layers = settings.get("heads", 1), settings.get("layers", 1)
+    layer, head = (
+        _checked_place(node, settings, name, count, env) for name, count in (("layer", layers), ("head", heads))
+    )
+    extent = _extent(node, settings, heads, env) if node.settings is not None else None
+    if layer is None or head is None or (node.settings is not None and extent is None):
+        return
+    setting = _Setting(extent, head, heads if extent else None, layer, layers)
+    yield setting, attention_value(definition, values, env.account, layer, layers)
+
+
+def _layers(
+    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: Environment
+) -> Iterator[tuple[_Setting, AttentionValue | None]]:
+    assert isinstance(definition.node, t.Model)
+    inner = Environment(definition.scope, env.account, CONSTANT, dict(values), {})
+    sizes = model_sizes(definition.node, inner)
+    if sizes is None or sizes.layers is None or sizes.heads is None:
+        return
+    for setting in node.settings or ():
+        name = setting.name.name
+        own = {"layers": sizes.layers, "heads": sizes.heads}.get(name)
+        if own is not None and settings[name] != own:
+            env.fault("bad-setting", f"`{definition.name}` has {own} {name}, not {settings[name]}", setting.value.span)
+            return
+    layer = _checked_place(node, settings, "layer", sizes.layers, env)
+    head = _checked_place(node, settings, "head", sizes.heads, env)
+    extent = _extent(node, settings, sizes.heads, env) if node.settings is not None else None
+    if layer is None or head is None or (node.settings is not None and extent is None):
+        return
+    found = fill_model(definition, values, env.account, None if extent is None else layer)
+    if found is None:
+        return
+    seen: set[AttentionValue] = set()
+    for number, value in enumerate(found.values):
+        if value not in seen:
+            place = number if extent is None else layer
+            yield _Setting(extent, head, sizes.heads, place, sizes.layers, f", layer {place}"), value
+        seen.add(value)
+
+
+def _values(
+    node: t.Test, definition: Definition, settings: Mapping[str, int], env: Environment
+) -> dict[str, Value] | None:
+    """The subject's parameters: given, by default, or for all n standing for themselves."""
+    positions = layer_positions(env.account, settings.get("layer", 0), settings.get("layers", 1))
+    here = Environment(env.scope, env.account, TEST, {}, positions)
+    given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
+    bounded = node.settings is not None
+    matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
+    if matched is None or definition.ill_typed:
+        return None
+    env.account.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
+    values: dict[str, Value] = {}
+    sizes: dict[str, Dimension] = {}
+    for formal in constants_first(definition.formals):
+        assert formal.type is not None
+        value: Value | None
+        if formal.name in matched:
+            argument, found = matched[formal.name]
+            value = taken_as(formal, found, argument.value, here, values, sizes)
+        elif formal.type.dimensions is not None and not bounded:
+            assert formal.type.element != "index"
+            kinds = dimensions_of(formal, here, values)
+            value = None if kinds is None else TableValue(formal.name, formal.type.element, kinds)
+        else:
+            value = default_value(formal, definition, here, values, {}, evaluate)
+        if value is not None:
+            values[formal.name] = value
+    return values if len(values) == len(definition.formals) else None
+
+
+def _given(node: t.Test, definition: Definition) -> set[str]:
+    """The parameters that the application gives."""
+    arguments = enumerate(node.application.arguments)
+    return {a.keyword.name if a.keyword else definition.formals[place].name for place, a in arguments}
+
+
+# Checks
+
+
+def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: Environment) -> Iterator[Check]:
+    """The checks with their operands; those that have a fault are left out."""
+    positions = layer_positions(env.account, setting.layer, setting.layers)
+    claims = Environment(env.scope, env.account, MASK, dict(values), positions)
+    sizes = dict(positions)
+    if setting.extent is not None:
+        known = {"n": setting.extent.n, "heads": setting.extent.heads, "head": setting.head}
+        sizes |= {name: Scalar("int", Const(value), True) for name, value in known.items()}
+    numbers = Environment(env.scope, env.account, SETTING, {}, sizes)
+    for check in node.checks:
+        if not isinstance(check, t.Claim) and setting.extent is None:
+            helps = ("write `at n = 8` to look at one length",)
+            env.fault("not-a-claim", "only claims can be stated for all n", check.span, helps=helps)
+            continue
+        found = _check(check, claims, numbers)
+        if found is not None:
+            yield found
+
+
+def _check(check: t.Check, claims: Environment, numbers: Environment) -> Check | None:
+    match check:
+        case t.Claim(kind=kind, operand=node, negated=negated, span=span):
+            operand: Expr | None = None
+            if node is not None:
+                quiet = Environment(
+                    claims.scope,
+                    Account(claims.account.reports, generic=True),
+                    MASK,
+                    dict(claims.local),
+                    claims.positions,
+                )
+                wanted = f"after `{kind}` stands a pattern"
+                if pattern(node, quiet, wanted) is None:
+                    return None
+                value = pattern(node, claims, wanted)
+                if value is None:
+                    return None
+                operand = value.expr
+            return Claim(kind, operand, negated, span)  # type: ignore[arg-type]
+        case t.Picture():
+            return _picture(check, numbers)
+        case t.Pairs(count=count, span=span):
+            number = constant_integer(count, numbers, "a constant int as the number of pairs")
+            return Pairs(_known(number), span=span) if number is not None else None
+        case t.Line(axis=axis, index=node, members=members, span=span):
+            number = constant_integer(node, numbers, f"a constant int as the number of the {axis}")
+            kept = _members(members, numbers)
+            if number is None or kept is None:
+                return None
+            return (Row if axis == "row" else Column)(_known(number), kept, span=span)
+
+
+def _known(value: Scalar) -> int:
+    assert isinstance(value.expr, Const)
+    return int(value.expr.value)
+
+
+def _members(node: t.Expression, env: Environment) -> frozenset[int] | None:
+    value = evaluate(node, env)
+    if value is None or isinstance(value, ConstantSet):
+        return None if value is None else members_of(value, node, env)
+    env.fault("not-a-set", f"expected a constant set, but {words(node.span)} is {described(value)}", node.span)
+    return None
+
+
+def _picture(check: t.Picture, env: Environment) -> Picture | None:
+    """The lines of a picture; characters that mean nothing are reported."""
+    for place, character in enumerate(check.text):
+        if character not in "#.0123456789" and not character.isspace():
+            span = type(check.span)(check.span.source, check.inside.start + place, check.inside.start + place + 1)
+            notes = ("`#` is a pair that is kept once, `.` one that is not, a digit one that is kept so many times",)
+            shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
+            env.fault("bad-picture", f"{shown} means nothing in a picture", span, notes=notes)
+            return None
+    lines = ("".join(line.split()) for line in check.text.splitlines())
+    return Picture(tuple(line for line in lines if line), span=check.span)

@@ -1,0 +1,174 @@
+"""Each declaration by itself, its parameters unknown but for their types: what is wrong, and what others may use."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ..checker import (
+    CONSTANT,
+    MASK,
+    Account,
+    Definition,
+    Environment,
+    Formal,
+    Local,
+    Scalar,
+    Scope,
+    Stopped,
+    Value,
+    check_names,
+    constant_value,
+    evaluate,
+    parameter_type,
+    pattern,
+    read_locals,
+    stand_in,
+    suggestions,
+    taken_as,
+)
+from ..diagnostics import Reports
+from ..ir import Const, Type
+from ..syntax import tree as t
+from .attentions import attention_of, check_locals, layer_positions, unknowns
+from .models import check_model
+
+
+def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
+    """Check one declaration, after all that it uses."""
+    own = Reports(reports)
+    account = Account(own, generic=True)
+    formals: tuple[Formal, ...] = ()
+    kind: Type | None = None
+    value: Value | None = None
+    try:
+        if isinstance(node, t.Constant):
+            value = _constant(node, scope, own, reports)
+        else:
+            formals = _formals(node, scope, own)
+            kind = _body(node, formals, scope, account)
+    except Stopped as stopped:
+        own.add(stopped.diagnostic)
+    reports.absorb(own)
+    reports.steps += account.steps
+    faulty = bool(own.found) or any(formal.type is None for formal in formals)
+    if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
+        faulty = True  # for want of something whose fault is reported elsewhere
+    return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
+
+
+def _constant(node: t.Constant, scope: Scope, reports: Reports, file: Reports) -> Value | None:
+    """A constant is known as soon as it is checked; every branch of it is looked at first."""
+    value: Value | None = None
+    for generic in (True, False):
+        account = Account(reports, generic)
+        try:
+            value = constant_value(node.value, Environment(scope, account, CONSTANT, {}, {}))
+        finally:
+            if generic:
+                file.steps += account.steps
+            else:
+                file.fill(account.steps, node.span)
+        if value is None or not file.may_fill:
+            return None
+    return value
+
+
+def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Reports) -> tuple[Formal, ...]:
+    """The parameters with their types and defaults checked."""
+    check_names(node.parameters, reports)
+    integers = {p.name.name for p in node.parameters if p.type.dimensions is None and p.type.element.name == "int"}
+    others = {p.name.name: p for p in node.parameters}
+
+    def size(dimension: t.Dimension) -> int | str | None:
+        return _size(dimension, others, scope, reports)
+
+    formals: list[Formal] = []
+    seen: set[str] = set()
+    for parameter in node.parameters:
+        kind = parameter_type(parameter.type, integers, size, reports)
+        if parameter.name.name not in seen:
+            formals.append(
+                Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
+            )
+        seen.add(parameter.name.name)
+    account = Account(reports, generic=True)
+    values: dict[str, Value] = {}
+    # The same dictionary, so that each default sees the parameters before it.
+    env = Environment(scope, account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    account.later = {formal.name: formal.span for formal in formals}
+    for formal in formals:
+        if formal.default is not None:
+            value = evaluate(formal.default, env)
+            taken_as(formal, value, formal.default, env, values, {})
+        known = stand_in(formal, values)
+        if known is not None:
+            values[formal.name] = known
+        account.later.pop(formal.name, None)
+    return tuple(formals)
+
+
+def _size(
+    dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: Reports
+) -> int | str | None:
+    """What a name means as a dimension: the size that a constant has, or a free size."""
+    name = str(dimension.value)
+    env = Environment(scope, Account(reports, generic=True), CONSTANT, {}, {})
+    if name in parameters:
+        kind = parameters[name].type
+        written = kind.span.source.text[kind.span.start : kind.span.end]
+        message = f"a dimension is an int, but `{name}` is `{written}`"
+        helps, edits = suggestions.declared(name, "int", kind.span)
+        env.fault("malformed-type", message, dimension.span, helps=helps, edits=edits)
+        return None
+    definition = scope.find(name)
+    if definition is None and scope.excused(name):
+        return None
+    if definition is None or not isinstance(definition.node, t.Constant):
+        return name
+    if definition.value is None:
+        return None
+    if (
+        isinstance(definition.value, Scalar)
+        and definition.value.kind == "int"
+        and isinstance(definition.value.expr, Const)
+    ):
+        return int(definition.value.expr.value)
+    env.fault("malformed-type", f"a dimension is an int, but the constant `{name}` is none", dimension.span)
+    return None
+
+
+def _body(
+    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, account: Account
+) -> Type | None:
+    """Check what a declaration says; the kind that a pattern is of."""
+    values = unknowns(formals)
+    positions = layer_positions(account, None, None)
+    match node:
+        case t.Pattern():
+            env = Environment(scope, account, MASK, dict(values), positions)
+            read_locals(node.locals, env)
+            result = pattern(node.body, env, "a pattern is a condition")
+            check_locals(node.locals, env)
+            return None if result is None else result.kind
+        case t.Attention():
+            attention_of(node, scope, account, values, positions)
+        case t.Model():
+            check_model(node, Environment(scope, account, CONSTANT, dict(values), {}))
+    return None
+
+
+def _looks_at(node: t.Named, scope: Scope) -> frozenset[str]:
+    """The positions that a declaration looks at, itself or through what it applies."""
+    found: set[str] = set()
+    stack = list(t.roots(node))
+    while stack:
+        part = stack.pop()
+        match part:
+            case t.Builtin(name=name):
+                found.add(name)
+            case t.Name(name=name) | t.Application(name=t.Identifier(name=name)):
+                definition = scope.find(name)
+                if definition is not None:
+                    found |= definition.looks_at
+        stack.extend(t.parts(part))
+    return frozenset(found)

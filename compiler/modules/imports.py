@@ -1,0 +1,73 @@
+"""Where modules are found: beside the file that imports them, then among the shipped patterns, and nowhere else."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checker import SHIPPED, shipped_names
+from ..diagnostics import Advice, AttnError, Diagnostic, Reports, Source, at, limits, shortened
+from ..syntax import decode
+from ..syntax import tree as t
+
+
+class MissingFileError(AttnError, FileNotFoundError):
+    """There is no such file."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module's file, and what errors call it."""
+
+    path: Path
+    name: str
+    shipped: bool
+
+
+def read(path: Path, name: str) -> Source:
+    """The text of a file. AttnError where there is none, or it is no text within the limits."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise AttnError([Diagnostic("unreadable-file", f"{name} is not a file of text")])
+        if status.st_size > limits.BYTES:
+            data = b"\0" * (limits.BYTES + 1)  # refused by its length
+        else:
+            with path.open("rb") as file:
+                data = file.read(limits.BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError([Diagnostic("missing-file", f"there is no file {name}")]) from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise AttnError([Diagnostic("unreadable-file", f"{name} cannot be read: {reason}")]) from None
+    return Source(name, decode(data, name))
+
+
+def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -> Place | None:
+    """The file of an imported module; None after reporting that there is none, or that a link leads outside."""
+    parts = [part.name for part in node.module]
+    relative = Path(*parts).with_suffix(".attn")
+    span = node.module[0].span
+    span = type(span)(span.source, span.start, node.module[-1].span.end)
+    for root, of_ours in ((folder, shipped), (SHIPPED, True)):
+        if root is None:
+            continue
+        path = root / relative
+        try:
+            if not path.is_file():
+                continue
+            inside = path.resolve().is_relative_to(root.resolve())
+        except (OSError, RuntimeError):
+            continue
+        if not inside:
+            message = f"`{'.'.join(parts)}` is a link that leads out of its folder"
+            reports.add(Diagnostic("import-outside", message, at(span)))
+            return None
+        return Place(path, relative.as_posix(), of_ours)
+    message = f"there is no module `{shortened('.'.join(parts))}`"
+    beside = "beside the file, then " if folder is not None else ""
+    notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
+    helps, edits = Advice() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
+    reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
+    return None

@@ -1,0 +1,306 @@
+"""The language's face to the rest of the compiler: a text, checked; a declaration, filled in; tests, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ..checker import SHIPPED, Account, Definition, ParameterType, Scope, Stopped, collect, ordered, shipped_names
+from ..diagnostics import ArgumentError, AttnError, Diagnostic, Reports, Source, Span, at, limits, listed, nearest
+from ..ir import Attention, Literal_, Model
+from ..syntax import decode, parse, paused
+from ..syntax import tree as t
+from .bind_tests import fill_test
+from .binding import bind_definition, bindable, default_literal, filled, parameter_values
+from .declarations import define
+from .imports import Place, find, read
+from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
+
+__all__ = [
+    "BoundTest", "Check", "Claim", "Column", "Declaration", "Module", "Pairs", "Parameter", "Picture", "Row", "bind",
+    "bound_tests", "known_default", "load_file", "load_shipped", "load_text",
+]  # fmt: skip
+
+Kind = Literal["const", "pattern", "attention", "model"]
+_KINDS: dict[type, Kind] = {
+    t.Constant: "const", t.Pattern: "pattern", t.Attention: "attention", t.Model: "model",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """``default`` is the text of the default, None where there is none. A parameter that is not a compile-time constant
+    is given at the call, but for an ``index``, which is given by whoever applies the pattern in a text.
+    """
+
+    name: str
+    type: ParameterType
+    default: str | None
+    span: Span = field(compare=False, repr=False)
+
+    @property
+    def compile_time(self) -> bool:
+        return self.type.compile_time
+
+    @property
+    def run_time(self) -> bool:
+        return self.type.run_time
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """``documentation``: the comment lines directly above it."""
+
+    name: str
+    kind: Kind
+    parameters: tuple[Parameter, ...]
+    documentation: str
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A text without faults. ``declarations`` are its own, in the order of the text."""
+
+    source: Source
+    declarations: Mapping[str, Declaration]
+    tests: tuple[BoundTest, ...]
+    definitions: Mapping[str, Definition] = field(repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.source, dict(self.declarations), self.tests, dict(self.definitions))
+
+
+def _restored(
+    source: Source, declarations: dict[str, Declaration], tests: tuple[BoundTest, ...], found: dict[str, Definition]
+) -> Module:
+    return Module(source, MappingProxyType(declarations), tests, MappingProxyType(found))
+
+
+def load_text(text: str | bytes, name: str = "<text>", folder: Path | None = None) -> Module:
+    """Check a text; its imports are looked for in ``folder``, if there is one, and among the shipped patterns.
+
+    Raises AttnError with every fault.
+    """
+    decoded = decoded_text(text, name)
+    return _Loader().load(Source(name, decoded), None if folder is None else Path(folder), shipped=False)
+
+
+def load_file(path: str | Path) -> Module:
+    """Check a file. Raises AttnError with every fault; it is a FileNotFoundError too where there is no such file."""
+    file = Path(path)
+    loader = _Loader()
+    source = read(file, str(path))
+    return loader.load(source, file.parent, shipped=False, path=_resolved(file))
+
+
+def load_shipped(name: str) -> Module:
+    """Check one of the shipped files: ``longformer``, or ``folder.name``. Raises AttnError as :func:`load_file`."""
+    if name == "std":
+        return _prelude()
+    return _shipped(name)
+
+
+def _shipped(name: str) -> Module:
+    parts = name.split(".")
+    if not all(part.isidentifier() and part.isascii() for part in parts):
+        parts = ["?"]
+    file = SHIPPED.joinpath(*parts).with_suffix(".attn")
+    try:
+        source = read(file, Path(*parts).with_suffix(".attn").as_posix())
+    except FileNotFoundError as error:
+        meant = nearest(name, shipped_names())
+        helps: tuple[str, ...] = (f"did you mean `{meant}`?",) if meant else ()
+        if _is_file(f"{name}.attn"):
+            helps = (f"the file of that name is loaded by all of its name: {name}.attn",)
+        message = f"there is no shipped pattern `{name}`"
+        raise type(error)([Diagnostic("missing-file", message, helps=helps)]) from None
+    return _Loader().load(source, SHIPPED, shipped=True, path=_resolved(file))
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def known_default(module: Module, name: str, parameter: str) -> Literal_ | None:
+    """The default of a declaration's constant as Python has it; None where other parameters decide it."""
+    definition = module.definitions[name]
+    return default_literal(definition, definition.formals[definition.places[parameter]])
+
+
+def decoded_text(text: str | bytes, name: str) -> str:
+    """A text as characters, without a byte order mark."""
+    return decode(text, name) if isinstance(text, bytes) else text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+
+
+@lru_cache(maxsize=1)
+def _prelude() -> Module:
+    """The patterns whose names are visible everywhere, checked once for each process."""
+    file = SHIPPED / "std.attn"
+    return _Loader(prelude=False).load(read(file, "std.attn"), SHIPPED, shipped=True, path=_resolved(file))
+
+
+def _resolved(path: Path) -> Path | None:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return None
+
+
+class _Loader:
+    """One load: the modules that it has met, so that each is checked once, and no two import each other."""
+
+    def __init__(self, prelude: bool = True) -> None:
+        self.prelude = prelude
+        self.done: dict[Path, Module | None] = {}  # None: it has faults, reported already
+        self.path: list[Path] = []
+
+    def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
+        """Check one text. AttnError with its faults, and with those of the modules that it imports."""
+        with paused(len(source.text)):
+            return self.checked(source, folder, shipped, path)
+
+    def checked(self, source: Source, folder: Path | None, shipped: bool, path: Path | None) -> Module:
+        reports = Reports()
+        if path is not None:
+            self.path.append(path)
+        tree = parse(source, reports)
+        scope = Scope(prelude=_prelude().definitions if self.prelude else {})
+        collect(tree, scope, reports)
+        for node in tree.declarations:
+            if isinstance(node, t.Import):
+                self.enter(node, scope, folder, shipped, reports)
+        tests = _check(tree, scope, reports)
+        if path is not None:
+            self.path.pop()
+        reports.check()
+        definitions = MappingProxyType({name: scope.definitions[name] for name in scope.nodes})
+        declarations = MappingProxyType({name: _declaration(d) for name, d in definitions.items()})
+        return Module(source, declarations, tests, definitions)
+
+    def enter(self, node: t.Import, scope: Scope, folder: Path | None, shipped: bool, reports: Reports) -> None:
+        """Make the imported names mean what they do in their module."""
+        place = find(node, folder, shipped, reports)
+        module = None if place is None else self.module(node, place, reports)
+        for imported in node.names:
+            alias = imported.alias
+            if alias.name in scope.nodes or alias.name in scope.imported:
+                message = f"`{alias.name}` is declared here and imported"
+                if alias.name in scope.imported:
+                    message = f"`{alias.name}` is imported twice"
+                first = scope.nodes.get(alias.name)
+                related = () if first is None else (at(first.name.span, "declared here"),)
+                another = (f"give one of them another name: `import {imported.name.name} as other`",)
+                reports.add(Diagnostic("duplicate-name", message, at(alias.span), related, helps=another))
+                continue
+            found = None if module is None else module.definitions.get(imported.name.name)
+            if module is not None and found is None:
+                helps, edits = reports.meant(imported.name.name, module.definitions, imported.name.span)
+                message = f"`{'.'.join(part.name for part in node.module)}` has no `{imported.name.name}`"
+                reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps, edits=edits))
+            scope.imported[alias.name] = found
+
+    def module(self, node: t.Import, place: Place, reports: Reports) -> Module | None:
+        """The imported module, checked; None after reporting its faults, or that it imports itself."""
+        path = place.path.resolve()
+        span = node.span
+        if path in self.path:
+            circle = [other.stem for other in self.path[self.path.index(path) :]]
+            notes = ("by way of " + ", then ".join(f"`{name}`" for name in circle[1:]),) if len(circle) > 1 else ()
+            reports.add(Diagnostic("import-cycle", f"`{circle[0]}` imports itself", at(span), notes=notes))
+            return None
+        if len(self.path) >= limits.NESTING:
+            message = f"files import files deeper than {limits.NESTING}, the most that there may be"
+            reports.add(Diagnostic("too-deep", message, at(span)))
+            return None
+        if self.prelude and place.shipped and place.name == "std.attn":
+            return _prelude()
+        if path not in self.done:
+            self.done[path] = None
+            try:
+                source = read(place.path, place.name)
+                folder = place.path.parent
+                self.done[path] = self.load(source, folder, place.shipped, path)
+            except AttnError as error:
+                reports.extend(error.diagnostics)
+        return self.done[path]
+
+
+def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
+    """Check the declarations of a text, each after those that it uses, then the tests."""
+    for named in ordered(scope, reports):
+        scope.definitions[named.name.name] = define(named, scope, reports)
+    tests: list[BoundTest] = []
+    for node in tree.declarations:
+        if isinstance(node, t.Test) and reports.may_fill and reports.members <= limits.MEMBERS:
+            tests.extend(fill_test(node, scope, reports))  # past a limit of all of them, one fault says so
+    _try_defaults(scope, reports)
+    return tuple(tests)
+
+
+def _try_defaults(scope: Scope, reports: Reports) -> None:
+    """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
+    what is not reached is tried when it is used.
+    """
+    left = limits.NODES - 2 * (reports.steps + reports.filled)
+    for definition in scope.definitions.values():
+        if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
+            continue
+        own = Reports(reports)
+        account = Account(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
+        started = account.steps
+        try:
+            values = parameter_values(definition, {}, account)
+            if values is not None:
+                filled(definition, values, account)
+        except Stopped as stopped:
+            if started == 0 or account.visits <= limits.NODES:  # else it is only that no more work was left
+                own.add(stopped.diagnostic)
+            left = 0  # whatever uses it would be past the limit too
+        reports.absorb(own)
+        left -= account.steps - started
+
+
+def _declaration(definition: Definition) -> Declaration:
+    node = definition.node
+    parameters = tuple(
+        Parameter(formal.name, formal.type, _text(formal.default), formal.span)
+        for formal in definition.formals
+        if formal.type is not None
+    )
+    return Declaration(definition.name, _KINDS[type(node)], parameters, node.documentation, node.name.span)
+
+
+def _text(node: t.Expression | None) -> str | None:
+    return None if node is None else node.span.source.text[node.span.start : node.span.end]
+
+
+def bind(module: Module, name: str, constants: Mapping[str, object]) -> Attention | Model:
+    """Fill in a declaration's constants: Python numbers, sets, ranges and iterables of ints by the parameter's name.
+
+    Raises AttnError for what the values bring to light (ArgumentError, a TypeError too, where one does not fit).
+    """
+    definition = module.definitions.get(name)
+    if definition is None or isinstance(definition.node, t.Constant):
+        others = [key for key, found in module.declarations.items() if found.kind != "const"]
+        meant = nearest(name, others)
+        helps = (f"did you mean `{meant}`?",) if meant else ()
+        notes = (f"it has {listed([f'`{other}`' for other in others[:20]], 'and')}",) if others else ()
+        message = f"{module.source.name} declares no pattern, attention or model `{name}`"
+        raise ArgumentError([Diagnostic("unknown-name", message, notes=notes, helps=helps)])
+    try:
+        return bind_definition(definition, constants)
+    except Stopped as stopped:
+        raise AttnError([stopped.diagnostic]) from None
+
+
+def bound_tests(module: Module) -> tuple[BoundTest, ...]:
+    """The tests of a module, in the order of the text."""
+    return module.tests

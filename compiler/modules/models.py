@@ -1,0 +1,437 @@
+"""A model's rules: which of them each layer and each head follows, and what those come to."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ..checker import (
+    CONSTANT,
+    RULE,
+    Account,
+    AttentionValue,
+    Definition,
+    Environment,
+    Scalar,
+    Value,
+    argument_values,
+    constant_integer,
+    definition_of,
+    expand,
+    is_condition,
+    runs_of,
+    scalar,
+    suggestions,
+)
+from ..diagnostics import Advice, Edit, Span, at, limits, words
+from ..ir import HEAD, Const, Expr, constructors
+from ..syntax import tree as t
+from .attentions import applied, layer_positions
+
+_MOST = 50  # runs that a help writes out
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many layers and heads a model has; None where that depends on a parameter that is not known yet."""
+
+    layers: int | None
+    heads: int | None
+    heads_span: Span
+
+
+def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
+    """The numbers of layers and heads; None after reporting a fault."""
+    found: dict[str, Scalar | None] = {}
+    first: dict[str, t.Binding] = {}
+    for field in node.fields:
+        name = field.name.name
+        if name in first:
+            env.fault(
+                "duplicate-name",
+                f"`{name}` is given twice",
+                field.name.span,
+                related=(at(first[name].name.span, "first here"),),
+            )
+            continue
+        first[name] = field
+        found[name] = constant_integer(field.value, env.at(CONSTANT), f"a constant int as the number of {name}")
+    for name in ("layers", "heads"):
+        if name not in found:
+            message = f"the model `{node.name.name}` does not say how many {name} it has"
+            helps, edits = suggestions.entered(f"{name} = 12", node)
+            env.fault("missing-size", message, node.name.span, helps=helps, edits=edits)
+    if len(found) < 2 or None in found.values():
+        return None
+    known = {
+        name: int(v.expr.value) if v is not None and isinstance(v.expr, Const) else None for name, v in found.items()
+    }
+    for name, number in known.items():
+        if number is not None and number < 1:
+            message = f"a model has at least one {name.removesuffix('s')}, but {number} here"
+            env.fault("bad-size", message, first[name].value.span)
+            return None
+    if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
+        env.account.overflow(first["layers"].span)
+    return Sizes(known["layers"], known["heads"], first["heads"].span)
+
+
+def check_model(node: t.Model, env: Environment) -> None:
+    """Report whatever is wrong with a model by itself, its parameters unknown."""
+    sizes = model_sizes(node, env)
+    if not node.rules and sizes is not None:
+        helps = ("`layer * = causal` gives every layer the same",)
+        env.fault("layers-gap", f"no layer of `{node.name.name}` has a rule", node.name.span, helps=helps)
+    elif sizes is not None:
+        owners(node.rules, sizes.layers, "layer", "", env, node.name.span)
+        for rule in node.rules:
+            if isinstance(rule.value, tuple):
+                owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
+    positions = layer_positions(env.account, None, None)
+    positions |= {"head": env.account.unknown("int", constant=True), "heads": env.account.unknown("int", constant=True)}
+    inner = Environment(env.scope, env.account, RULE, env.local, positions)
+    for rule in node.rules:
+        for value in [head.value for head in rule.value] if isinstance(rule.value, tuple) else [rule.value]:
+            rule_value(value, inner)
+
+
+def _of_layer(rule: t.LayerRule) -> str:
+    items = rule.selector.items
+    return f" of layer {words(items[0].low.span)[1:-1]}" if items else ""
+
+
+Rule = t.LayerRule | t.HeadRule
+
+
+def owners(
+    rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: Environment, block: Span
+) -> RuleTable | None:
+    """Which rule of the block each layer or head follows. None after reporting a gap, an overlap, or one that there is
+    not, and where the count is not known yet.
+    """
+    found = RuleTable()
+    good = count is not None
+    for number, rule in enumerate(rules):
+        if rule.selector.items is None:
+            if found.rest is not None:
+                related = (at(rules[found.rest].selector.span, "first here"),)
+                message = f"two rules{whose} name every other {noun}"
+                env.fault(f"{noun}s-overlap", message, rule.selector.span, "again here", related)
+                good = False
+            else:
+                found.rest = number
+            continue
+        for item in rule.selector.items:
+            good = _claim(item, number, found, count, noun, whose, env) and good
+    if count is None or not good:
+        return None
+    if found.rest is None and found.claimed < count:
+        _report_gap(found, count, noun, whose, env, block)
+        return None
+    return found
+
+
+def _claim(
+    item: t.SelectorItem, number: int, found: RuleTable, count: int | None, noun: str, whose: str, env: Environment
+) -> bool:
+    """Enter one item of a selector; False after reporting that it cannot stand."""
+    constant = env.at(CONSTANT)
+    low = constant_integer(item.low, constant, f"a constant int as the number of a {noun}")
+    high = low
+    if item.high is not None:
+        high = constant_integer(item.high, constant, f"a constant int as the number of a {noun}")
+    if low is None or high is None:
+        return False
+    if not isinstance(low.expr, Const) or not isinstance(high.expr, Const) or count is None:
+        return count is None
+    first, last = int(low.expr.value), int(high.expr.value) - (not item.closed)
+    if first > last:
+        env.fault(f"{noun}s-range", f"{words(item.span)} names no {noun}", item.span)
+        return False
+    if first < 0 or last >= count:
+        wrong = first if first < 0 or first >= count else last
+        numbered = f"the {noun}s are numbered 0..{count - 1}" if count > 1 else f"the only {noun} is {noun} 0"
+        env.fault(f"{noun}s-range", f"there is no {noun} {wrong}{whose}", item.span, notes=(numbered,))
+        return False
+    taken = found.taken(first, last)
+    if taken is not None:
+        owner = found.owner(taken)
+        assert owner is not None
+        helps, edits = Advice() if env.account.reports.full else _unclaimed(found, first, last, item.span)
+        message = f"{noun} {taken}{whose} has two rules"
+        related = (at(owner.span, "first here"),)
+        env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
+        last = taken - 1
+    if first <= last:
+        found.enter(RuleSpan(first, last, number, item.span))
+    return taken is None
+
+
+def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Advice:
+    """What an item of a selector may still name."""
+    left = list(islice(found.free(first, last), _MOST + 1))
+    if not left or len(left) > _MOST:
+        return Advice()
+    instead = _numbers(left)
+    return Advice((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
+
+
+def _numbers(runs: Sequence[Run]) -> str:
+    """Numbers as a selector has them: ``0, 4..7``."""
+    return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
+
+
+def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: Environment, block: Span) -> None:
+    runs = list(found.free(0, count - 1))
+    (first, last), several = runs[0], count - found.claimed > 1
+    text = _numbers(runs[:4]) + (", …" if len(runs) > 4 else "")
+    named = f"{noun}s {text}{whose} have" if several else f"{noun} {text}{whose} has"
+    before, after = found.owner(first - 1), found.owner(last + 1)
+    places = [claim.span for claim in (before, after) if claim is not None]
+    where = places[0] if places else block
+    related = tuple(at(place, f"the next one is {noun} {last + 1}") for place in places[1:])
+    label = f"ends at {noun} {first - 1}" if before else f"starts at {noun} {last + 1}" if places else ""
+    helps = (f"`{noun} * = …` names all that are left",)
+    env.fault(f"{noun}s-gap", f"{named} no rule", where, label, related, helps=helps)
+
+
+def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
+    """What a rule comes to; None after reporting a fault, and while the model is checked by itself."""
+    env.account.visit(node.span)
+    if isinstance(node, t.Conditional):
+        condition = scalar(node.condition, env)
+        if not is_condition(env, node.condition, condition, "after `if` stands a condition"):
+            condition = None
+        elif condition is not None and not condition.constant:
+            message = f"a rule is chosen by constants, but {words(node.condition.span)} is known only at run time"
+            env.fault("not-constant", message, node.condition.span)
+            condition = None
+        if env.account.generic or condition is None:
+            rule_value(node.then, env)
+            rule_value(node.otherwise, env)
+            return None
+        assert isinstance(condition.expr, Const)
+        return rule_value(node.then if condition.expr.value else node.otherwise, env)
+    match node:
+        case t.Name(name=word, span=span):
+            name, arguments = t.Identifier(word, span), ()
+        case t.Application(name=name, arguments=arguments):
+            pass
+        case _:
+            message = f"a rule applies a pattern or an attention, but {words(node.span)} does not"
+            helps = ("declare it as a pattern of its own, and apply that",)
+            env.fault("not-a-rule", message, node.span, helps=helps)
+            return None
+    return application_value(name, arguments, node, env)
+
+
+def application_value(
+    name: t.Identifier, arguments: Sequence[t.Argument], node: t.Expression, env: Environment
+) -> AttentionValue | None:
+    """An applied pattern or attention; None after reporting a fault, and while only types are known."""
+    definition = None
+    if name.name in env.local:
+        env.fault("not-a-pattern", f"`{name.name}` is not a pattern or an attention", name.span)
+    else:
+        definition = definition_of(name, env, "a pattern or an attention")
+    if definition is not None and not isinstance(definition.node, t.Pattern | t.Attention):
+        kind = "a constant" if isinstance(definition.node, t.Constant) else "a model"
+        env.fault("not-a-pattern", f"`{name.name}` is {kind}; expected a pattern or an attention", name.span)
+        definition = None
+    if definition is None:
+        return None
+    values = argument_values(definition, name, tuple(arguments), env)
+    if values is None or definition.faulty or env.account.generic:
+        return None
+    mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
+    return applied(definition, values, mask, env, node.span)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What each layer of a model comes to."""
+
+    heads: int
+    heads_span: Span
+    values: tuple[AttentionValue, ...]
+
+
+def fill_model(
+    definition: Definition, values: Mapping[str, Value], account: Account, only: int | None = None
+) -> Layers | None:
+    """The layers of a model with its parameters filled in, or ``only`` one of them; None after reporting a fault."""
+    node, scope = definition.node, definition.scope
+    assert isinstance(node, t.Model)
+    env = Environment(scope, account, CONSTANT, dict(values), {})
+    sizes = model_sizes(node, env)
+    if sizes is None or sizes.layers is None or sizes.heads is None:
+        return None
+    owner = owners(node.rules, sizes.layers, "layer", "", env, node.name.span)
+    blocks: dict[int, RuleTable | None] = {}
+    for number, rule in enumerate(node.rules):
+        if isinstance(rule.value, tuple):
+            blocks[number] = owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
+    if owner is None or None in blocks.values():
+        return None
+    found = []
+    for layer in range(sizes.layers) if only is None else [only]:
+        number = owner.rule(layer)
+        rule = node.rules[number]
+        per_head = list(_heads(rule, blocks.get(number), layer, sizes, env))
+        known = [value for value in per_head if value is not None]
+        if len(known) < len(per_head):
+            return None
+        found.append(_merged(definition.name, known, account, rule.span))
+    return Layers(sizes.heads, sizes.heads_span, tuple(found))
+
+
+def _heads(
+    rule: t.LayerRule, block: RuleTable | None, layer: int, sizes: Sizes, env: Environment
+) -> Iterator[AttentionValue | None]:
+    """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
+    assert sizes.layers is not None
+    assert sizes.heads is not None
+    positions = layer_positions(env.account, layer, sizes.layers)
+    positions["heads"] = Scalar("int", Const(sizes.heads), True)
+    once: dict[int, AttentionValue | None] = {}
+    for head in range(sizes.heads):
+        node = rule.value if block is None else rule.value[block.rule(head)].value  # type: ignore[index]
+        assert not isinstance(node, tuple)
+        if id(node) in once:
+            yield once[id(node)]
+            continue
+        here = {**positions, "head": Scalar("int", Const(head), True)}
+        value = rule_value(node, Environment(env.scope, env.account, RULE, env.local, here))
+        if not _speaks_of_head(node):
+            once[id(node)] = value
+        yield value
+
+
+def _speaks_of_head(root: t.Expression) -> bool:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, t.Builtin) and node.name == "head":
+            return True
+        stack.extend(t.parts(node))
+    return False
+
+
+def _merged(name: str, heads: Sequence[AttentionValue], account: Account, span: Span) -> AttentionValue:
+    """One attention for all heads: where they differ, each part of it chooses by ``head``."""
+    distinct = set(heads)
+    if len(distinct) == 1:
+        return heads[0]
+
+    def part(values: Sequence[Expr]) -> Expr:
+        groups: dict[Expr, list[int]] = {}
+        for head, value in enumerate(values):
+            groups.setdefault(value, []).append(head)
+        return _by_head(list(groups.items()), account, span)
+
+    sinks = None
+    if any(value.sink is not None for value in heads):
+        sinks = part([Const(float("-inf")) if value.sink is None else value.sink for value in heads])
+    names = {value.name for value in heads}
+    return AttentionValue(
+        names.pop() if len(names) == 1 else name,
+        part([value.mask for value in heads]),
+        part([value.score for value in heads]),
+        part([value.scale for value in heads]),
+        sinks,
+    )
+
+
+def _by_head(groups: list[tuple[Expr, list[int]]], account: Account, span: Span) -> Expr:
+    """The group's expression that the head belongs to, found by halves."""
+    if len(groups) == 1:
+        return groups[0][0]
+    half = len(groups) // 2
+    left, right = groups[:half], groups[half:]
+    lower = [head for _, heads in left for head in heads]
+    upper = [head for _, heads in right for head in heads]
+    if max(lower) < min(upper):
+        condition = account.build(constructors.less, (HEAD, Const(min(upper))), span)
+    else:
+        runs = runs_of((head, head) for head in lower)
+        parts = [_run(low, high, account, span) for low, high in runs]
+        condition = account.build(constructors.disjunction, tuple(parts), span)
+    return account.build(
+        constructors.choose, (condition, _by_head(left, account, span), _by_head(right, account, span)), span
+    )
+
+
+def _run(low: int, high: int, account: Account, span: Span) -> Expr:
+    if low == high:
+        return account.build(constructors.equal, (HEAD, Const(low)), span)
+    above = account.build(constructors.less_equal, (Const(low), HEAD), span)
+    below = account.build(constructors.less_equal, (HEAD, Const(high)), span)
+    return account.build(constructors.conjunction, (above, below), span)
+
+
+Run = tuple[int, int]  # the first and the last number
+
+
+@dataclass(frozen=True, order=True)
+class RuleSpan:
+    """The numbers that one item of a selector names; ``rule`` is the place of its rule in the block."""
+
+    first: int
+    last: int
+    rule: int = field(compare=False)
+    span: Span = field(compare=False)
+
+
+@dataclass
+class RuleTable:
+    """Claims, rising and apart; ``rest`` is the rule of all numbers that none of them names."""
+
+    spans: list[RuleSpan] = field(default_factory=list)
+    rest: int | None = None
+    claimed: int = 0  # how many numbers
+
+    def owner(self, number: int) -> RuleSpan | None:
+        """The span that names a number."""
+        span = self._before(number)
+        return span if span is not None and number <= span.last else None
+
+    def rule(self, number: int) -> int:
+        """The rule that a number follows, where there is one."""
+        span = self.owner(number)
+        found = self.rest if span is None else span.rule
+        assert found is not None, number
+        return found
+
+    def taken(self, first: int, last: int) -> int | None:
+        """The first number of a run that is claimed already."""
+        if self.owner(first) is not None:
+            return first
+        following = bisect_right(self.spans, first, key=_first)
+        span = self.spans[following] if following < len(self.spans) else None
+        return span.first if span is not None and span.first <= last else None
+
+    def enter(self, span: RuleSpan) -> None:
+        """Add a span to numbers that are free."""
+        insort(self.spans, span)
+        self.claimed += span.last - span.first + 1
+
+    def free(self, first: int, last: int) -> Iterator[Run]:
+        """The runs between two numbers, these included, that nothing spans."""
+        for span in self.spans[max(bisect_right(self.spans, first, key=_first) - 1, 0) :]:
+            if span.first > last:
+                break
+            if span.first > first:
+                yield first, span.first - 1
+            first = max(first, span.last + 1)
+        if first <= last:
+            yield first, last
+
+    def _before(self, number: int) -> RuleSpan | None:
+        place = bisect_right(self.spans, number, key=_first)
+        return self.spans[place - 1] if place else None
+
+
+def _first(span: RuleSpan) -> int:
+    return span.first

@@ -1,0 +1,37 @@
+"""What an expression means, pair by pair: the judge of everything behind it."""
+
+from .dense import LARGEST, TooLargeError, require_room
+from .interpreter import (
+    Arrays,
+    Environment,
+    NumpyArrays,
+    TableValues,
+    environment,
+    evaluate,
+    interpret,
+    numbered_values,
+)
+from .literal_tables import ContentsError, from_literal, literal_contents
+from .membership import fits_bitmaps, is_listed
+from .out_of_table import OutOfTableError, read_at
+
+__all__ = [
+    "LARGEST",
+    "Arrays",
+    "ContentsError",
+    "Environment",
+    "NumpyArrays",
+    "OutOfTableError",
+    "TableValues",
+    "TooLargeError",
+    "environment",
+    "evaluate",
+    "fits_bitmaps",
+    "from_literal",
+    "interpret",
+    "is_listed",
+    "literal_contents",
+    "numbered_values",
+    "read_at",
+    "require_room",
+]

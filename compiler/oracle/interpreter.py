@@ -1,0 +1,426 @@
+"""The oracle: what an expression means, pair by pair, as dense arrays. Slow, plain, and the judge of all else.
+
+:func:`evaluate` makes the dense mask in numpy. :func:`interpret` underneath works with any array library that offers
+:class:`Arrays`, so that scores and sinks can be evaluated in PyTorch, differentiably, by the same lines.
+
+Every value is an array of four axes, ``[batch, heads, m, n]``, where an axis has size 1 when the value does not depend
+on it: a condition on ``q`` alone never becomes dense.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..diagnostics import within_64_bits
+from ..ir import Apply, Const, Contents, Entry, Expr, Extent, Logit, Member, Number, Position, Table, children, walk
+from .dense import dense_mask, require_room
+from .membership import holds, is_listed
+from .out_of_table import OutOfTableError
+
+Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at hand work with
+
+
+class Arrays(Protocol):
+    """What an array library must offer, beside Python's operators, ``reshape`` and indexing by arrays of integers.
+
+    Integers are int64 and floor in ``//`` and ``%``; floats are all of one working dtype, the implementation's choice.
+    """
+
+    def constant(self, value: bool | int | float) -> Array:
+        """One value, bool, int64 or the working float, of shape [1, 1, 1, 1]."""
+
+    def arange(self, size: int) -> Array:
+        """``0 .. size - 1`` as int64 [size]."""
+
+    def integers(self, x: Array) -> Array:
+        """Integers or conditions as int64."""
+
+    def floats(self, x: Array) -> Array:
+        """Integers or floats as the working float."""
+
+    def where(self, condition: Array, then: Array, otherwise: Array) -> Array: ...
+    def absolute(self, x: Array) -> Array: ...
+    def minimum(self, a: Array, b: Array) -> Array: ...
+    def maximum(self, a: Array, b: Array) -> Array: ...
+    def exp(self, x: Array) -> Array: ...
+    def log(self, x: Array) -> Array: ...
+    def tanh(self, x: Array) -> Array: ...
+    def sqrt(self, x: Array) -> Array: ...
+    def sigmoid(self, x: Array) -> Array: ...
+
+    def numpy(self, x: Array) -> NDArray[Any]:
+        """A copy or view for looking at; nothing flows back."""
+
+
+@dataclass(frozen=True)
+class TableValues:
+    """The contents of one table in the library's own arrays, laid out as :class:`compiler.ir.extent.Contents` says.
+
+    ``values``: ``[batch if batched, dimensions…]``; a set's has one axis more, its universe or its slots.
+    """
+
+    table: Table
+    values: Array
+    batched: bool = False
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What gives the leaves of an expression their values. Made by :func:`environment`."""
+
+    arrays: Arrays
+    positions: Mapping[str, Array]  # q [batch or 1, 1, m, 1], k [1, 1, 1, n], head [1, heads, 1, 1], n, heads, head_dim
+    q_start: Array  # [batch or 1, 1, 1, 1]
+    batch: Array  # 0 .. batch - 1, [batch, 1, 1, 1]
+    tables: Mapping[str, TableValues]
+    logit: Array | None = None  # [batch, heads, m, n]
+    reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]; None: every pair
+
+
+class NumpyArrays:
+    """The oracle's own arrays; ``dtype`` is the working float."""
+
+    def __init__(self, dtype: Any = np.float64) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def constant(self, value: bool | int | float) -> Array:
+        if type(value) is int:
+            value = within_64_bits(value)  # no wider one is looked at
+        dtype = self.dtype if isinstance(value, float) else np.dtype(bool if isinstance(value, bool) else np.int64)
+        return np.full((1, 1, 1, 1), value, dtype=dtype)
+
+    def arange(self, size: int) -> Array:
+        return np.arange(size, dtype=np.int64)
+
+    def integers(self, x: Array) -> Array:
+        return x.astype(np.int64, copy=False)
+
+    def floats(self, x: Array) -> Array:
+        return x.astype(self.dtype, copy=False)
+
+    def where(self, condition: Array, then: Array, otherwise: Array) -> Array:
+        return np.where(condition, then, otherwise)
+
+    def absolute(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def minimum(self, a: Array, b: Array) -> Array:
+        return np.minimum(a, b)
+
+    def maximum(self, a: Array, b: Array) -> Array:
+        return np.maximum(a, b)
+
+    def exp(self, x: Array) -> Array:
+        return np.exp(x)
+
+    def log(self, x: Array) -> Array:
+        return np.log(x)
+
+    def tanh(self, x: Array) -> Array:
+        return np.tanh(x)
+
+    def sqrt(self, x: Array) -> Array:
+        return np.sqrt(x)
+
+    def sigmoid(self, x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))
+
+    def numpy(self, x: Array) -> NDArray[Any]:
+        return np.asarray(x)
+
+
+def evaluate(
+    expr: Expr, tables: Sequence[Table], extent: Extent, contents: Mapping[str, Contents]
+) -> NDArray[np.bool_] | NDArray[np.int64]:
+    """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, n]``.
+
+    ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats
+    are compared in float32 where every float table is, else in float64. Raises :class:`OutOfTableError` for an index
+    that is reached and lies outside its table, and ValueError for what only a device knows; TooLargeError, before
+    anything is made, for a mask of more than 2**33 bytes. Beside the mask it takes a few megabytes.
+    """
+    if expr.type not in ("bool", "count"):
+        raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
+    if extent.q_start is None:
+        raise ValueError("the positions of the query rows (q_start) are on a device: a mask needs them here")
+    dtype = np.dtype(bool if expr.type == "bool" else np.int64)
+    require_room("the dense mask", (len(extent.q_start), extent.heads, extent.m, extent.n), dtype.itemsize)
+    values = {}
+    for table in tables:
+        held = contents[table.name]
+        if held.values is None:
+            raise ValueError(f"the contents of table `{table.name}` are on a device: a mask needs them here")
+        values[table.name] = TableValues(table, held.values, held.batched)
+    floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
+    arrays = NumpyArrays(np.result_type(*floats) if floats else np.float64)
+    q_start = np.asarray(extent.q_start, dtype=np.int64)
+    bound = environment(arrays, extent.n, extent.m, extent.heads, q_start, values)
+    shape = (len(bound.batch), extent.heads, extent.m, extent.n)
+    require_room("the dense mask", shape, dtype.itemsize)
+    batched = len(q_start) > 1 or any(held.batched for held in values.values())
+    return dense_mask(expr, bound, dtype, interpret, batched)
+
+
+def numbered_values(
+    tables: Sequence[Table], contents: Sequence[Contents]
+) -> tuple[dict[str, TableValues], NumpyArrays]:
+    """What a Program's tables hold, under the names that its expressions give them, and arrays that compare floats in
+    the tables' dtype. Zeros stand for what only a device knows.
+    """
+    values = {}
+    for number, (table, held) in enumerate(zip(tables, contents, strict=True)):
+        known = np.zeros(held.shape or ()) if held.values is None else held.values
+        values[str(number)] = TableValues(table, known, held.batched)
+    floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
+    return values, NumpyArrays(np.result_type(*floats) if floats else np.float64)
+
+
+def environment(
+    arrays: Arrays,
+    n: int,
+    m: int,
+    heads: int,
+    q_start: Array,
+    tables: Mapping[str, TableValues],
+    *,
+    logit: Array | None = None,
+    head_dim: int | None = None,
+    reached: Array | None = None,
+) -> Environment:
+    """Lay positions and tables out along the four axes.
+
+    ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
+    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs whose reads count (the kept ones, for a score).
+    Raises ValueError where batches disagree.
+    """
+    sizes = {"q_start": q_start.shape[0]}
+    sizes.update({name: held.values.shape[0] for name, held in tables.items() if held.batched})
+    if logit is not None:
+        sizes["the logits"] = logit.shape[0]
+    batches = {size for size in sizes.values() if size != 1}
+    if len(batches) > 1:
+        raise ValueError(f"batch sizes disagree: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
+    batch = batches.pop() if batches else 1
+    start = arrays.integers(q_start).reshape(-1, 1, 1, 1)
+    positions = {
+        "q": start + arrays.arange(m).reshape(1, 1, m, 1),
+        "k": arrays.arange(n).reshape(1, 1, 1, n),
+        "head": arrays.arange(heads).reshape(1, heads, 1, 1),
+        "n": arrays.constant(n),
+        "heads": arrays.constant(heads),
+    }
+    if head_dim is not None:
+        positions["head_dim"] = arrays.constant(head_dim)
+    return Environment(arrays, positions, start, arrays.arange(batch).reshape(batch, 1, 1, 1), tables, logit, reached)
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """Where one index of a read lies outside its table."""
+
+    node: Entry | Member
+    axis: int
+    index: Array
+    size: int
+    where: Array
+
+
+def interpret(expr: Expr, environment: Environment) -> Array:
+    """The value of an expression: bool, int64 (numbers and counts) or the working float; axes may have size 1.
+
+    A read outside its table gives 0 or false; where it is also reached, :class:`OutOfTableError` is raised. Shared
+    parts are evaluated once, and integers and floats are let go after their last use.
+    """
+    nodes = tuple(walk(expr))
+    uses = Counter(part for node in nodes for part in children(node))
+    values: dict[Expr, Array] = {}
+    outside: list[_Outside] = []
+    for node in nodes:
+        values[node] = _value(node, values, environment, outside)
+        for part in children(node):
+            uses[part] -= 1
+            if not uses[part] and part.type != "bool":  # conditions may be needed to say what is reached
+                values.pop(part, None)
+    if outside:
+        _refuse(outside, _reached(nodes, values, environment), environment)
+    return values[expr]
+
+
+def _value(node: Expr, values: Mapping[Expr, Array], environment: Environment, outside: list[_Outside]) -> Array:
+    match node:
+        case Const(value=value):
+            return environment.arrays.constant(value)
+        case Position(name=name):
+            if name not in environment.positions:
+                raise ValueError(f"`{name}` has no value here")
+            return environment.positions[name]
+        case Logit():
+            if environment.logit is None:
+                raise ValueError("`s` has no value here: it stands in a score only")
+            return environment.logit
+        case Number(index=index):
+            raise ValueError(f"number {index} of a launch has no value here: a mask and a score hold none")
+        case Entry() | Member():
+            return _read(node, values, environment, outside)
+        case Apply(op="if"):
+            return _choice(node, values, environment.arrays)
+        case Apply(op="hash", args=args):
+            return _hashed([values[x] for x in args], environment.arrays)
+        case Apply():
+            return _operation(node, [values[x] for x in node.args], environment.arrays)
+
+
+def _read(
+    node: Entry | Member, values: Mapping[Expr, Array], environment: Environment, outside: list[_Outside]
+) -> Array:
+    arrays, held = environment.arrays, environment.tables[node.table]
+    contents, batched = held.values, held.batched
+    if batched and contents.shape[0] == 1:
+        contents, batched = contents[0], False
+    sizes = tuple(contents.shape[1:] if batched else contents.shape)
+    indices = [values[index] for index in node.indices]
+    inside = arrays.constant(True)
+    places: list[Array] = []
+    for axis, index in enumerate(indices):
+        row = index - environment.q_start if held.table.dimensions[axis].kind == "query" else index
+        fits = (row >= 0) & (row < sizes[axis])
+        if not bool(fits.all()):
+            outside.append(_Outside(node, axis, index, sizes[axis], ~fits))
+            inside = inside & fits
+            row = arrays.where(fits, row, 0)
+        places.append(row)
+    listed = isinstance(node, Member) and is_listed(contents) and 0 not in sizes
+    if isinstance(node, Member) and not listed:  # an element beyond the universe is no member, and no fault
+        element = values[node.element]
+        fits = (element >= 0) & (element < sizes[-1])
+        inside = inside & fits
+        places.append(arrays.where(fits, element, 0))
+    nothing = arrays.constant({"int": 0, "float": 0.0}.get(node.type, False))
+    if 0 in sizes:
+        return nothing
+    if batched:
+        places.insert(0, environment.batch)
+    if listed:
+        assert isinstance(node, Member)
+        return inside & holds(contents, places, values[node.element], arrays)
+    entry = contents[tuple(places)] if places else contents.reshape(1, 1, 1, 1)
+    entry = arrays.floats(entry) if node.type == "float" else entry if node.type == "bool" else arrays.integers(entry)
+    return arrays.where(inside, entry, nothing)
+
+
+def _choice(node: Apply, values: Mapping[Expr, Array], arrays: Arrays) -> Array:
+    condition, then, otherwise = (values[x] for x in node.args)
+    if node.type == "count":
+        then, otherwise = arrays.integers(then), arrays.integers(otherwise)
+    return arrays.where(condition, then, otherwise)
+
+
+def _hashed(xs: Sequence[Array], arrays: Arrays) -> Array:
+    """The language's ``hash``. Products wrap around int64, whose low 32 bits are those of the exact product."""
+    low = 0xFFFFFFFF
+    h = arrays.constant(0x9E3779B9)
+    for x in xs:
+        h = h ^ (x & low)
+        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & low
+        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & low
+        h = h ^ (h >> 16)
+    return h >> 1
+
+
+def _operation(node: Apply, xs: Sequence[Array], arrays: Arrays) -> Array:
+    match node.op:
+        case "add":
+            return reduce(lambda a, b: a + b, xs)
+        case "plus":
+            return reduce(lambda a, b: a + b, map(arrays.integers, xs))
+        case "filter":
+            return arrays.where(xs[0], arrays.integers(xs[1]), arrays.constant(0))
+        case "min":
+            return reduce(arrays.minimum, xs)
+        case "max":
+            return reduce(arrays.maximum, xs)
+        case "and":
+            return reduce(lambda a, b: a & b, xs)
+        case "or":
+            return reduce(lambda a, b: a | b, xs)
+        case "neg":
+            return -xs[0]
+        case "abs":
+            return arrays.absolute(xs[0])
+        case "not":
+            return ~xs[0]
+        case "float":
+            return arrays.floats(xs[0])
+        case "exp" | "log" | "tanh" | "sqrt" | "sigmoid" as name:
+            return getattr(arrays, name)(xs[0])
+        case _:
+            return _binary(node, xs[0], xs[1])
+
+
+def _binary(node: Apply, a: Array, b: Array) -> Array:
+    match node.op:
+        case "sub":
+            return a - b
+        case "mul":
+            return a * b
+        case "div":
+            return a / b
+        case "floordiv":
+            return a // b
+        case "mod":
+            return a % b
+        case "lt":
+            return a < b
+        case "le":
+            return a <= b
+        case "eq" | "iff":
+            return a == b
+        case "ne":
+            return a != b
+    raise ValueError(f"`{node.op}` has no value")  # unreachable: every operation is listed
+
+
+def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: Environment) -> dict[Expr, Array]:
+    """For each node, the pairs at which it is looked at, over all the places where it stands. Parents come first."""
+    everywhere = environment.arrays.constant(True)
+    reached: dict[Expr, Array] = {nodes[-1]: everywhere if environment.reached is None else environment.reached}
+
+    def reach(node: Expr, where: Array) -> None:
+        reached[node] = reached[node] | where if node in reached else where
+
+    for node in reversed(nodes):
+        where = reached[node]
+        match node:
+            case Apply(op="and", args=args):
+                for part in args:
+                    reach(part, where)
+                    where = where & values[part]
+            case Apply(op="if", args=(condition, then, otherwise)):
+                reach(condition, where)
+                reach(then, where & values[condition])
+                reach(otherwise, where & ~values[condition])
+            case Apply(op="filter", args=(condition, count)):
+                reach(condition, where)
+                reach(count, where & values[condition])
+            case _:
+                for part in children(node):
+                    reach(part, where)
+    return reached
+
+
+def _refuse(outside: Sequence[_Outside], reached: Mapping[Expr, Array], environment: Environment) -> None:
+    """Raise for the first index that is both outside its table and reached."""
+    for fault in outside:
+        bad = environment.arrays.numpy(fault.where & reached[fault.node])
+        if bad.any():
+            pair = tuple(int(axis[0]) for axis in np.nonzero(bad))
+            value = np.broadcast_to(environment.arrays.numpy(fault.index), bad.shape)[pair]
+            table = environment.tables[fault.node.table].table
+            raise OutOfTableError(table, fault.axis, int(value), fault.size, pair, fault.node.span)

@@ -1,0 +1,59 @@
+"""A Program: the kernels of an attention, for every length. Nouns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+from typing import Literal
+
+from ..ir import TRUE, Expr, Table
+from .orders import Box, Order, cycle
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need none.
+
+    It holds only of pairs that no earlier segment or kernel of the same part has; where the keys are gathered, what
+    gathers them is left out of it.
+    """
+
+    keys: Order
+    condition: Expr
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch: query rows walked in one order, over segments of keys under one online softmax.
+
+    ``where`` (bool over ``q``, ``n``, heads and tables) says which of the rows it walks it speaks for: in the others it
+    keeps nothing. ``output``: the first kernel stores all rows, sink included; the others merge theirs into what is
+    there, by log-sum-exp. ``heads``: the query heads it runs for; None for all.
+    """
+
+    rows: Order
+    segments: tuple[Segment, ...]
+    output: Literal["store", "merge"]
+    where: Expr = TRUE
+    heads: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that decides the text of the kernels, and nothing else.
+
+    Expressions name tables by their position in ``tables``: the table of ``Entry.table == "3"`` is ``tables[3]``, so
+    that no name of the user's reaches a template. For each head, the first of its kernels walks every row and stores.
+    """
+
+    kernels: tuple[Kernel, ...]
+    mask: Expr
+    score: Expr
+    sink: Expr | None
+    tables: tuple[Table, ...]
+
+
+def row_cycle(program: Program) -> int:
+    """The first row of a launch must stand at a multiple of it; elsewhere a program is arranged as ``shifted``."""
+    boxes = [x.keys for kernel in program.kernels for x in kernel.segments if isinstance(x.keys, Box)]
+    return lcm(*(cycle(order) for order in (*(kernel.rows for kernel in program.kernels), *boxes)))

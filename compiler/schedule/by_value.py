@@ -1,0 +1,259 @@
+"""Key tiles found by value: conditions that compare a function of the query alone with one of the key alone.
+
+Where the key's function rises from tile to tile (a position, a block's number, a document's label), the tiles of any
+value are found by binary search: for each query tile at once, whatever the query's function reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import Classifier, TableContents
+from ..ir import Apply, Expr, Extent, K, Member, Q, walk
+from ..oracle import is_listed
+from ..plan import FULL, PARTIAL, natural
+from .run_rows import Rows, united
+from .tile_boxes import Slots, Space, TileBoxes
+from .tile_positions import Numbers, Side, ViewSide
+
+# Tiles looked at together, and the entries of sets.
+_BATCH = 2**15
+_MOST_ENTRIES = 2**22
+# Greater than any value that is compared here.
+_LARGEST = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Line:
+    """One side: ``tiles`` of them in a row, and of ``tile`` lanes each. Every slot has them all."""
+
+    side: Side
+    tiles: int
+    lanes: Side | None
+    tile: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where to look: both sides, the slots, the call."""
+
+    rows: Line
+    keys: Line
+    slots: Slots
+    extent: Extent
+    tables: Mapping[str, TableContents]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The least and the greatest value in each tile, ``[slots, tiles]``; _LARGEST in one without a token."""
+
+    low: Numbers
+    high: Numbers
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        return self.low < _LARGEST
+
+    @property
+    def rising(self) -> bool:
+        return all(bool((ends[:, 1:] >= ends[:, :-1]).all()) for ends in (self.low, self.high))
+
+
+def side_of(expr: Expr) -> str | None:
+    """``"q"`` or ``"k"`` where an expression depends on that position alone."""
+    nodes = set(walk(expr))
+    return {(True, False): "q", (False, True): "k"}.get((Q in nodes, K in nodes))
+
+
+def compared(search: Search, condition: Expr) -> Rows | None:
+    """The tiles of ``==``, ``<=`` or ``<`` between functions that both rise; None for anything else."""
+    match condition:
+        case Apply(op="eq" | "le" | "lt" as op, args=(left, right)) if left.type == "int":
+            pass
+        case _:
+            return None
+    if {side_of(left), side_of(right)} != {"q", "k"}:
+        return None
+    q_first = side_of(left) == "q"
+    of_query, of_key = (left, right) if q_first else (right, left)
+    keys = _rising(search, of_key)
+    found = None if keys is None else _ends(search, [of_query], search.rows.side, search.rows.tiles, by_query=True)
+    if keys is None or found is None:
+        return None
+    rows = found[0]
+    if op == "eq":
+        if not rows.rising:  # then there may be many values in a tile: they are listed
+            return None
+        some, every = _equal(rows, keys)
+    else:
+        some, every = _below(rows, keys, "left" if (op == "le") == q_first else "right", q_first)
+    return united([_rows(rows, PARTIAL, *some), _rows(rows, FULL, *every)])
+
+
+def _rising(search: Search, of_key: Expr) -> Ends | None:
+    found = _ends(search, [of_key], search.keys.side, search.keys.tiles, by_query=False)
+    return found[0] if found is not None and found[0].rising else None
+
+
+_Spans = tuple[Numbers, Numbers]  # first tile and end, [slots, row tiles]
+
+
+def _equal(rows: Ends, keys: Ends) -> tuple[_Spans, _Spans]:
+    """The key tiles that may hold a row's value, and those that hold no other."""
+    some = _found(keys.high, rows.low, "left"), _found(keys.low, rows.high, "right")
+    every = _found(keys.low, rows.low, "left"), _found(keys.high, rows.low, "right")
+    return some, (every[0], np.where(rows.low == rows.high, every[1], 0))
+
+
+def _below(rows: Ends, keys: Ends, side: str, q_first: bool) -> tuple[_Spans, _Spans]:
+    end, zero = np.broadcast_to(keys.present.sum(1)[:, None], rows.low.shape), np.zeros_like(rows.low)
+    if q_first:
+        return (_found(keys.high, rows.low, side), end), (_found(keys.low, rows.high, side), end)
+    return (zero, _found(keys.low, rows.high, side)), (zero, _found(keys.high, rows.low, side))
+
+
+def _found(rising: Numbers, values: Numbers, side: str) -> Numbers:
+    """``np.searchsorted`` in each slot."""
+    pairs = zip(rising, values, strict=True)
+    return np.stack([np.searchsorted(each, wanted, side) for each, wanted in pairs])  # type: ignore[call-overload]
+
+
+def _rows(rows: Ends, kind: int, start: Numbers, end: Numbers) -> Rows:
+    held = rows.present & (start < end)
+    row = np.flatnonzero(held)
+    start, end = start[held].astype(np.int64), end[held].astype(np.int64)
+    return Rows(held.size, row, start, end, np.full(len(row), kind, np.uint8))
+
+
+def candidates(search: Search, condition: Expr) -> Rows | None:
+    """Key tiles outside of which the condition holds of no pair, PARTIAL all; None where it lists none."""
+    match condition:
+        case Apply(op="eq", args=(left, right)) if left.type == "int" and {side_of(left), side_of(right)} == {"q", "k"}:
+            of_query, of_key = (left, right) if side_of(left) == "q" else (right, left)
+            listed = _values
+        case Member(element=element, indices=indices) if side_of(element) == "k" and any(
+            side_of(index) == "q" for index in indices
+        ):
+            of_query, of_key = condition, element
+            listed = _members
+        case _:
+            return None
+    keys = _rising(search, of_key)
+    found = None if keys is None else listed(search, of_query)
+    if keys is None or found is None:
+        return None
+    row, value = found
+    slot = row // max(search.rows.tiles, 1)
+    start, end = np.empty_like(row), np.empty_like(row)
+    for number in range(search.slots.count):
+        its = slot == number
+        start[its] = np.searchsorted(keys.high[number], value[its], "left")
+        end[its] = np.searchsorted(keys.low[number], value[its], "right")
+    held = start < end
+    count = search.slots.count * search.rows.tiles
+    kind = np.full(int(held.sum()), PARTIAL, np.uint8)
+    return united([Rows(count, row[held], start[held], end[held], kind)])
+
+
+def _values(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
+    """Every value of a function of the query in every row tile: row (``slot * tiles + tile``) and value."""
+    found = _single(search, [of_query])
+    return None if found is None else (found[0], found[1][0])
+
+
+def _single(search: Search, roots: Sequence[Expr]) -> tuple[Numbers, list[Numbers]] | None:
+    """Row tiles and the values of some functions of the query in them, each combination once."""
+    rows = search.rows
+    ends = _ends(search, roots, rows.side, rows.tiles, by_query=True)
+    if ends is None:
+        return None
+    if all((each.low == each.high).all() for each in ends):
+        row = np.flatnonzero(ends[0].present)
+        return row, [each.low.ravel()[row] for each in ends]
+    if rows.lanes is None:
+        return None
+    ends = _ends(search, roots, rows.lanes, rows.tiles * rows.tile, by_query=True)
+    if ends is None or any((each.low != each.high).any() for each in ends):
+        return None
+    lane = np.flatnonzero(ends[0].present)
+    combined = np.stack([lane // rows.tile, *(each.low.ravel()[lane] for each in ends)])
+    row, *values = np.unique(combined, axis=1)
+    return row, values
+
+
+def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
+    """Every member of the sets that a query's tile chooses."""
+    assert isinstance(of_query, Member)
+    held = search.tables[of_query.table]
+    sets = held.contents.values
+    found = None if sets is None else _single(search, of_query.indices)
+    if sets is None or found is None:
+        return None
+    row, indices = found
+    batch = row // max(search.rows.tiles, 1) // search.slots.head_slots
+    start = np.resize(np.asarray(search.extent.q_start or (0,), np.int64), search.slots.batch)
+    alone = not held.contents.batched
+    sets = sets[np.newaxis] if alone else sets
+    flat, inside = (np.zeros_like(row) if len(sets) == 1 else batch), np.ones(len(row), bool)
+    for index, size, dimension in zip(indices, sets.shape[1:-1], held.table.dimensions, strict=True):
+        at = index - start[batch] if dimension.kind == "query" else index
+        inside &= (at >= 0) & (at < size)
+        flat = flat * size + at
+    row, flat = row[inside], flat[inside]
+    chosen, which = np.unique(flat, return_inverse=True)
+    owner, member = _entries(sets.reshape(-1, sets.shape[-1]), chosen)
+    counts = np.bincount(owner, minlength=len(chosen))[which]
+    first = np.searchsorted(owner, which)
+    source = np.repeat(np.arange(len(row)), counts)
+    place = first[source] + np.arange(len(source)) - (np.cumsum(counts) - counts)[source]
+    return row[source], member[place]
+
+
+def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
+    """The members of the chosen sets, bitmaps or listed: the place in ``chosen``, and the member; in order."""
+    step = max(_MOST_ENTRIES // max(sets.shape[1], 1), 1)
+    owners, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for first in range(0, len(chosen), step):
+        some = sets[chosen[first : first + step]]
+        if is_listed(sets):
+            kept = some >= 0
+            kept[:, 1:] &= some[:, 1:] != some[:, :-1]
+            owner, slot = np.nonzero(kept)
+            member = some[owner, slot].astype(np.int64)
+        else:
+            owner, member = np.nonzero(some)
+        owners.append(owner + first)
+        members.append(member)
+    return np.concatenate(owners), np.concatenate(members)
+
+
+def _ends(search: Search, roots: Sequence[Expr], side: Side, tiles: int, *, by_query: bool) -> list[Ends] | None:
+    """The values of some functions of one side in every tile; None where something is unknown."""
+    count = search.slots.count * tiles
+    low, high = np.full((2, len(roots), count), _LARGEST)
+    alone = ViewSide.whole(natural(1), 1)
+    space = Space(side, alone, search.slots) if by_query else Space(alone, side, search.slots)
+    classifier = Classifier(roots, search.extent, search.tables)
+    for first in range(0, count, _BATCH):
+        place = np.arange(first, min(first + _BATCH, count))
+        slot, tile = np.divmod(place, tiles)
+        zero = np.zeros_like(tile)
+        query, key = (tile, zero) if by_query else (zero, tile)
+        boxes, present = space.read(TileBoxes(slot, query, query, key, key, zero.astype(np.uint8)))
+        place = place[present]
+        for number, bounds in enumerate(classifier.look(boxes)):
+            if not isinstance(bounds, tuple) or not all(_fits(end) for end in bounds):
+                return None
+            low[number, place], high[number, place] = (end[present] for end in bounds)
+    shape = search.slots.count, tiles
+    return [Ends(a.reshape(shape), b.reshape(shape)) for a, b in zip(low, high, strict=True)]
+
+
+def _fits(values: Numbers) -> bool:
+    return not len(values) or (int(values.min()) > -_LARGEST and int(values.max()) < _LARGEST)

@@ -1,0 +1,131 @@
+"""The lists of gathered and sorted orders at one launch, and the tiles of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import Classifier, TableContents
+from ..ir import HEAD, Const, Expr, Extent, K, Q
+from ..plan import FULL, Gathered, Listing, Sorted, natural
+from .subdivide import descend
+from .tile_boxes import Slots, Space, TileBoxes, slots
+from .tile_positions import ListSide, Numbers, ViewSide
+
+# Tokens looked at together: bounds the memory.
+_BATCH = 2**17
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list for each of the slots. ``values`` rise: the tokens gathered, or the ranks by which they are sorted."""
+
+    listing: Listing
+    slots: Slots
+    values: NDArray[np.int64]  # [slots, length]
+    counts: Numbers  # [slots]
+
+    def side(self, tile: int, apart: Slots) -> ListSide:
+        """The tiles of the list, for slots that are at least as fine."""
+        slot = np.arange(apart.count)
+        batch = slot // apart.head_slots if self.slots.batch > 1 else np.zeros_like(slot)
+        head = slot % apart.head_slots if self.slots.heads is not None else np.zeros_like(slot)
+        return ListSide(self.values, self.counts, batch * self.slots.head_slots + head, tile)
+
+
+def is_whole(listed: Listed) -> bool:
+    """Whether the values are simply 0, 1, 2, …: tiles of ranks are then tiles in the natural order of ranks."""
+    length = listed.values.shape[1]
+    return bool((listed.counts == length).all() and (listed.values == np.arange(length)).all())
+
+
+def gathered(
+    order: Gathered, by_query: bool, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None
+) -> Listed:
+    """The tokens of which the condition holds. Raises ValueError where it cannot be told of one of them.
+
+    ``heads``: those of the kernel.
+    """
+    apart = slots(order.condition, extent, tables, heads)
+    total = extent.m if by_query else extent.n
+    alone = ViewSide.whole(natural(1), 1)
+    several = ViewSide.whole(natural(1), total)
+    space = Space(several, alone, apart) if by_query else Space(alone, several, apart)
+    classifier = Classifier((order.condition,), extent, tables)
+    found: list[tuple[Numbers, Numbers, Numbers]] = []
+    for first in range(0, total, _BATCH):
+        ends = [(first, min(first + _BATCH, total) - 1)]
+        start = TileBoxes.product(apart.count, *((ends, [(0, 0)]) if by_query else ([(0, 0)], ends)))
+        boxes, _ = descend(classifier, space, start, 2 * _BATCH * apart.count)
+        if (boxes.kind != FULL).any():
+            raise ValueError("order: gathers tokens by a condition that the host cannot decide")
+        low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
+        found.append((boxes.slot, low, high + 1))
+    parts = zip(*found, strict=True) if found else ([np.zeros(0, np.int64)],) * 3
+    return _of_ranges(apart, *(np.concatenate(part) for part in parts))
+
+
+def _of_ranges(apart: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Listed:
+    order = np.lexsort((start, slot))
+    slot, start, width = slot[order], start[order], (end - start)[order]
+    source = np.repeat(np.arange(len(slot)), width)
+    tokens = start[source] + np.arange(len(source)) - (np.cumsum(width) - width)[source]
+    counts = np.bincount(slot[source], minlength=apart.count)
+    values = np.zeros((apart.count, int(counts.max(initial=0))), np.int64)
+    listing = np.full(values.shape, -1, np.int32)
+    place = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values[slot[source], place] = listing[slot[source], place] = tokens
+    return Listed(Listing(listing, apart.batch, apart.head_slots), apart, values, counts)
+
+
+def ordered_by(
+    order: Sorted, by_query: bool, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None
+) -> Listed:
+    """All tokens by their ranks. Raises ValueError where these are unknown, or read by more than plain positions."""
+    apart = slots(order.rank, extent, tables, heads)
+    held = tables[order.rank.table]
+    if held.contents.values is None:
+        raise ValueError("order: sorts tokens by a table that the host does not know")
+    total = extent.m if by_query else extent.n
+    values = held.contents.values if held.contents.batched else held.contents.values[np.newaxis]
+    batch = np.arange(apart.batch) if len(values) > 1 else np.zeros(apart.batch, np.int64)
+    start = np.resize(np.asarray(extent.q_start or (0,), np.int64), apart.batch)
+    inside = np.ones((1, 1, 1), bool)
+    index: list[Numbers] = [batch[:, None, None]]
+    for place, (part, size) in enumerate(zip(order.rank.indices, values.shape[1:], strict=True)):
+        at = _positions(part, total, start, apart, held.table.dimensions[place].kind == "query")
+        inside = inside & (at >= 0) & (at < size)
+        index.append(np.clip(at, 0, size - 1))
+    ranks = np.where(inside, values[tuple(index)], 0)
+    ranks = np.broadcast_to(ranks, (apart.batch, apart.head_slots, total)).reshape(-1, total)
+    tokens = np.stack([_by_rank(each) for each in ranks]) if total else np.zeros(ranks.shape, np.int64)
+    listing = Listing(tokens.astype(np.int32), apart.batch, apart.head_slots)
+    values = np.take_along_axis(ranks, tokens, 1).astype(np.int64)
+    return Listed(listing, apart, values, np.full(len(tokens), total))
+
+
+def _positions(index: Expr, total: int, start: Numbers, apart: Slots, of_row: bool) -> Numbers:
+    """An index of every token, to be broadcast to [batch slots, head slots, tokens]."""
+    match index:
+        case Const(value=value):
+            return np.full((1, 1, 1), int(value))
+        case _ if index == HEAD:
+            return np.asarray(apart.heads or (0,), np.int64)[None, :, None]
+        case _ if index == K or (index == Q and of_row):
+            return np.arange(total)[None, None, :]
+        case _ if index == Q:
+            return start[:, None, None] + np.arange(total)
+    raise ValueError(f"order: sorts tokens by a table at {index}, expected a position, a head or a constant")
+
+
+def _by_rank(ranks: Numbers) -> Numbers:
+    """The places of the ranks in rising order."""
+    places = np.full(len(ranks), -1, np.int64)
+    if ranks.min() >= 0 and ranks.max() < len(ranks):
+        places[ranks] = np.arange(len(ranks))
+        if (places >= 0).all():
+            return places
+    return np.argsort(ranks, kind="stable")

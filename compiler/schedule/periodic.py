@@ -1,0 +1,284 @@
+"""Conditions that do not change when queries and keys move on together: one period of query tiles serves every length.
+
+Whether a condition is such a one, and by how many tokens it may be moved, is read off its text; the tiles of one period
+are then classified against keys on both sides without end.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import lcm, prod
+
+import numpy as np
+
+from ..analysis import Classifier, TableContents, shift_divisor
+from ..ir import HEAD, HEADS, Contents, Expr, Extent, N, Table, tables_read, walk
+from ..plan import HORIZON, Axis, Bounds, View
+from .run_rows import Rows, Steps, clipped, of_boxes, packed, spread, turned
+from .subdivide import descend
+from .tile_boxes import Slots, Space, TileBoxes, slots
+from .tile_positions import Counted, ViewSide
+
+# Tokens: no call has so many, so what goes on to here from a query goes on for ever.
+_FAR = 2**34
+# Keys are first looked at in ranges that grow with their distance, by so many bits each.
+_GROWTH_BITS = 4
+# Rows of one period; a longer one is not worth a template.
+_MOST_ROWS = 1024
+# Pairs of classes that are looked at, each in one box.
+_MOST_CLASSES = 2**12
+# Boxes of one level: so many, and so many more for each row.
+_MOST_BOXES = 2**12
+_MOST_BOXES_OF_ROW = 2**6
+# Tiles in the rows of a period, where they are looked at up to a limit.
+_MOST_TILES = 2**20
+# Bytes of a table's contents up to which they are part of what a template is remembered by.
+_SMALL = 2**10
+
+
+@dataclass(frozen=True)
+class Held:
+    """The contents of a small table, or that they are unknown, as part of a question."""
+
+    table: Table
+    data: bytes | None
+    dtype: str
+    shape: tuple[int, ...]
+    batched: bool
+
+    @staticmethod
+    def of(held: TableContents) -> Held | None:
+        values = held.contents.values
+        if values is None:
+            return Held(held.table, None, "", held.contents.shape or (), held.contents.batched)
+        if values.nbytes > _SMALL:
+            return None
+        return Held(held.table, values.tobytes(), values.dtype.str, values.shape, held.contents.batched)
+
+    @property
+    def contents(self) -> TableContents:
+        if self.data is None:
+            return TableContents(self.table, Contents(None, self.batched, self.shape))
+        values = np.frombuffer(self.data, self.dtype).reshape(self.shape)
+        return TableContents(self.table, Contents(values, self.batched))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a template depends on, and nothing else.
+
+    ``starts``: the first query's position, less whole periods, for each batch slot or for all; ``n`` and ``heads`` only
+    where the condition speaks of them.
+    """
+
+    condition: Expr
+    rows: View
+    keys: View
+    period: int
+    starts: tuple[int, ...]
+    n: int
+    heads: int
+    slots: Slots
+    held: tuple[tuple[str, Held], ...] | None
+
+    @property
+    def steps(self) -> Steps:
+        rows, keys = _step(self.rows), _step(self.keys)
+        return Steps(self.period // rows * self.rows.minor_tiles, self.period // keys * self.keys.minor_tiles)
+
+
+def question(
+    condition: Expr,
+    rows: View,
+    keys: View,
+    extent: Extent,
+    tables: Mapping[str, TableContents],
+    heads: tuple[int, ...] | None,
+) -> Question | None:
+    """What to ask for a condition in these orders; None where it has no template."""
+    divisor = shift_divisor(condition)
+    if divisor is None or extent.q_start is None or _classes(rows) != _classes(keys):
+        return None
+    period = lcm(divisor, _step(rows), _step(keys))
+    if period // _step(rows) * rows.minor_tiles > _MOST_ROWS or rows.classes > _MOST_CLASSES:
+        return None
+    if any(axis.tile != 1 or axis.stride % divisor for axis in _classes(rows)):
+        return None
+    starts = tuple(start % period for start in extent.q_start)
+    starts = starts if len(set(starts)) > 1 else starts[:1]
+    nodes = set(walk(condition))
+    n, count = extent.n if N in nodes else 0, extent.heads if HEAD in nodes or HEADS in nodes else 1
+    apart = slots(condition, Extent(n, 0, extent.heads, starts), tables, heads)
+    held = [(name, Held.of(tables[name])) for name in sorted(tables_read(condition))]
+    small = tuple((name, each) for name, each in held if each is not None)
+    return Question(condition, rows, keys, period, starts, n, count, apart, small if len(small) == len(held) else None)
+
+
+@dataclass(frozen=True)
+class Template:
+    """Rows of one period for each slot of the question. ``endless``: they are right for every length."""
+
+    rows: Rows
+    endless: bool
+
+
+def bounds(asked: Question, extent: Extent, tables: Mapping[str, TableContents]) -> tuple[Bounds, Bounds] | None:
+    """By query and by key, for all lengths; where these need longer and longer rows, for all up to a power of two."""
+    assert extent.q_start is not None
+    steps = asked.steps
+    moves = tuple(start // asked.period for start in extent.q_start)
+    moves = moves if len(set(moves)) > 1 or asked.slots.batch > 1 else moves[:1]
+    last_period = (asked.rows.tiles(extent.m).per_class - 1) // steps.period + max(moves, default=0)
+    reach = max(asked.keys.tiles(extent.n).per_class, last_period * steps.shift, 1)
+    reach = 1 << (reach - 1).bit_length()
+    if asked.held is not None:
+        return _remembered_bounds(asked, moves, reach)
+    return _bounds(asked, moves, reach, tables)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_bounds(asked: Question, moves: tuple[int, ...], reach: int) -> tuple[Bounds, Bounds] | None:
+    assert asked.held is not None
+    return _bounds(asked, moves, reach, {name: held.contents for name, held in asked.held})
+
+
+@lru_cache(maxsize=1024)
+def _remembered(asked: Question, reach: int | None) -> Template | None:
+    assert asked.held is not None
+    return _derived(asked, reach, {name: held.contents for name, held in asked.held})
+
+
+def _bounds(
+    asked: Question, moves: tuple[int, ...], reach: int, tables: Mapping[str, TableContents]
+) -> tuple[Bounds, Bounds] | None:
+    steps = asked.steps
+
+    def of_reach(limit: int | None) -> Template | None:
+        return _derived(asked, limit, tables) if asked.held is None else _remembered(asked, limit)
+
+    if asked.rows.classes > 1 and not _apart(asked, tables):
+        return None
+    found = of_reach(None) or of_reach(reach)
+    if found is None:
+        return None
+    columns = turned(found.rows, steps, 0)
+    if columns is None:
+        columns = turned(clipped(found.rows, -2 * reach, 2 * reach), steps, 0)
+    assert columns is not None
+    return (
+        _placed(asked, found.rows, steps.period, steps.shift, moves, steps.shift),
+        _placed(asked, columns, steps.shift, steps.period, moves, -steps.period),
+    )
+
+
+def forget() -> None:
+    """All templates: what the next schedule takes is what a first one does."""
+    for function in (_remembered_bounds, _remembered, _remembered_apart, shift_divisor):
+        function.cache_clear()
+
+
+def _placed(asked: Question, rows: Rows, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
+    """The rows of every slot, where the first query is so many periods on; ``each``: tiles to a period."""
+    batch = max(len(moves), asked.slots.batch)
+    heads = asked.slots.head_slots
+    entry = np.arange(batch) if asked.slots.batch > 1 else np.zeros(batch, np.int64)
+    picked = (entry[:, None] * heads + np.arange(heads)).ravel()
+    rows = spread(rows, period, picked)
+    moved = np.array(moves if len(moves) > 1 else moves * batch, np.int64)
+    rows = rows.moved((moved * each)[rows.row // (period * heads)])
+    return Bounds(period, shift, asked.rows.classes > 1, batch, heads, packed(rows))
+
+
+def _classes(view: View) -> tuple[Axis, ...]:
+    return view.axes[: view.main]
+
+
+def _step(view: View) -> int:
+    """Tokens from a tile to the next along the main axis."""
+    main = view.axes[view.main]
+    return main.stride * main.tile
+
+
+def _far(view: View) -> int:
+    """Tiles along the main axis that no call has."""
+    return min(_FAR // _step(view), HORIZON // 2 // view.minor_tiles)
+
+
+def _endless(view: View) -> ViewSide:
+    """The tiles of the first class, on both sides of the first."""
+    inner = view.axes[view.main :]
+    return ViewSide(
+        tuple(Counted(axis, None if axis.length is None else axis.tiles) for axis in inner), view.offset, None
+    )
+
+
+def _classifier(asked: Question, tables: Mapping[str, TableContents]) -> Classifier:
+    extent = Extent(asked.n, 0, asked.heads, asked.starts)
+    return Classifier((asked.condition,), extent, tables, reach=2 * _FAR)
+
+
+def _derived(asked: Question, reach: int | None, tables: Mapping[str, TableContents]) -> Template | None:
+    """Classify one period. ``reach``: key tiles to look at on either side; None for all."""
+    count, unit = asked.steps.period, asked.keys.minor_tiles
+    far = _far(asked.keys) if reach is None else -(-reach // unit)
+    if reach is not None and count * 2 * far * unit > _MOST_TILES:
+        return None
+    space = Space(_endless(asked.rows), _endless(asked.keys), asked.slots)
+    keys = [(low * unit, high * unit - 1) for low, high in _growing(far)]
+    start = TileBoxes.product(asked.slots.count, [(0, count - 1)], keys)
+    most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * asked.slots.count if reach is None else _MOST_TILES
+    boxes, exact = descend(_classifier(asked, tables), space, start, most)
+    if reach is None and not exact:
+        return None
+    rows = of_boxes(boxes, count, asked.slots.count)
+    return Template(_unlimited(rows, far * unit) if reach is None else rows, reach is None)
+
+
+def _growing(far: int) -> list[tuple[int, int]]:
+    """Ranges from ``-far`` to ``far``, the shorter the nearer to 0."""
+    ends = [0]
+    while (bits := _GROWTH_BITS * len(ends)) < far.bit_length():
+        ends.append(1 << bits)
+    ends = [*ends, far] if ends[-1] < far else ends
+    above = list(itertools.pairwise(ends))
+    return [*((-high, -low) for low, high in reversed(above)), *above]
+
+
+def _unlimited(rows: Rows, far: int) -> Rows:
+    """What goes on to the end of what was looked at goes on for ever."""
+    start = np.where(rows.start <= -far, -HORIZON, rows.start)
+    return replace(rows, start=start, end=np.where(rows.end >= far, HORIZON, rows.end))
+
+
+def _apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
+    """Whether tokens of different classes never meet: by the differences of classes, as a move by one class is a move
+    that changes nothing.
+    """
+    if asked.held is not None:
+        return _remembered_apart(asked)
+    return _found_apart(asked, tables)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_apart(asked: Question) -> bool:
+    assert asked.held is not None
+    return _found_apart(asked, {name: held.contents for name, held in asked.held})
+
+
+def _found_apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
+    keys, classes = asked.keys, _classes(asked.keys)
+    far = _far(keys)
+    lengths = [2 * axis.tiles - 1 for axis in classes]
+    differences = [Counted(Axis(axis.stride, length), length) for axis, length in zip(classes, lengths, strict=True)]
+    inner = [Counted(axis, 2 * far if axis.length is None else axis.tiles) for axis in keys.axes[keys.main :]]
+    offset = keys.offset - far * _step(keys) - sum(axis.stride * (axis.tiles - 1) for axis in classes)
+    space = Space(_endless(asked.rows), ViewSide((*differences, *inner), offset, None), asked.slots)
+    same = prod(lengths) // 2
+    width = 2 * far * keys.minor_tiles
+    others = [(number * width, (number + 1) * width - 1) for number in range(prod(lengths)) if number != same]
+    start = TileBoxes.product(asked.slots.count, [(0, asked.steps.period - 1)], others)
+    boxes, _ = descend(_classifier(asked, tables), space, start, 2 * len(start) + _MOST_BOXES)
+    return not len(boxes)

@@ -1,0 +1,256 @@
+"""Rows of runs as a schedule is worked out in them: united, met, turned round, repeated for every tile, packed.
+
+A row is a tile of one side, or one that stands for all a period apart; its runs cover tiles of the other side.
+Nothing here knows what the tiles are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plan import EMPTY, FULL, HORIZON, PARTIAL, Bounds, Runs, TileCount
+from .tile_boxes import TileBoxes
+from .tile_positions import Numbers
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Runs ``start .. end - 1`` of ``count`` rows, sorted by row and start, apart, neighbours of one kind joined.
+
+    ``row`` is ``slot * rows of a slot + row``. An end at -HORIZON or HORIZON stands for all that is beyond.
+    """
+
+    count: int
+    row: Numbers  # [runs]
+    start: Numbers  # [runs], tiles
+    end: Numbers  # [runs], tiles
+    kind: NDArray[np.uint8]  # [runs]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def moved(self, tiles: int | Numbers) -> Rows:
+        """Every run so many tiles further on, each its own number or all the same; what is beyond stays beyond."""
+        return replace(self, start=_moved(self.start, tiles), end=_moved(self.end, tiles))
+
+
+def _moved(ends: Numbers, tiles: int | Numbers) -> Numbers:
+    return np.where(np.abs(ends) >= HORIZON, ends, ends + tiles)
+
+
+def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> Rows:
+    """The runs of boxes that are apart, ``rows`` rows for each slot."""
+    count = boxes.query_high - boxes.query_low + 1
+    source = np.repeat(np.arange(len(boxes)), count)
+    offset = np.arange(len(source)) - (np.cumsum(count) - count)[source]
+    row = boxes.slot[source] * rows + boxes.query_low[source] + offset
+    return ordered(rows * slots, row, boxes.key_low[source], boxes.key_high[source] + 1, boxes.kind[source])
+
+
+def ordered(count: int, row: Numbers, start: Numbers, end: Numbers, kind: NDArray[np.uint8]) -> Rows:
+    """Runs that are apart, in any order."""
+    order = np.argsort(row * (4 * HORIZON) + start)
+    row, start, end, kind = row[order], start[order], end[order], kind[order]
+    first = np.ones(len(row), bool)
+    first[1:] = (row[1:] != row[:-1]) | (start[1:] != end[:-1]) | (kind[1:] != kind[:-1])
+    heads = np.flatnonzero(first)
+    tails = np.append(heads[1:], len(row))[: len(heads)] - 1
+    return Rows(count, row[heads], start[heads], end[tails], kind[heads])
+
+
+def united(parts: Sequence[Rows]) -> Rows:
+    """What any of the parts visits; FULL where one of them is."""
+    return combined(parts, full=1, some=1)
+
+
+def met(parts: Sequence[Rows]) -> Rows:
+    """What all of the parts visit; FULL where all of them are."""
+    return combined(parts, full=len(parts), some=len(parts))
+
+
+def combined(parts: Sequence[Rows], full: int, some: int) -> Rows:
+    """Tiles that at least ``some`` of the parts visit; FULL where at least ``full`` are, else PARTIAL."""
+    row = np.concatenate([part.row for part in parts])
+    start, end = np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts])
+    is_full = np.concatenate([part.kind for part in parts]) == FULL
+    place, visited, filled = _swept(row, start, end, (np.ones(len(row), np.int64), is_full.astype(np.int64)))
+    kind = np.where(visited < some, EMPTY, np.where(filled >= full, FULL, PARTIAL)).astype(np.uint8)
+    return _from_steps(parts[0].count, place, kind)
+
+
+# Row and tile in one number, by which the ends of runs are sorted.
+_ROOM = 4 * HORIZON
+
+
+def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers]) -> tuple[Numbers, ...]:
+    """The places where something begins or ends, in order, and the sum of each weight from there on."""
+    places = np.concatenate([row * _ROOM + (start + HORIZON), row * _ROOM + (end + HORIZON)])
+    order = np.argsort(places, kind="stable")  # of a few sorted parts: they are merged
+    places = places[order]
+    last = np.ones(len(places), bool)
+    last[:-1] = places[1:] != places[:-1]
+    sums = [np.cumsum(np.concatenate([weight, -weight])[order])[last] for weight in weights]
+    return places[last], *sums
+
+
+def _from_steps(count: int, place: Numbers, kind: NDArray[np.uint8]) -> Rows:
+    """Rows of a kind that changes at each place, EMPTY at the end of every row."""
+    changes = np.ones(len(kind), bool)
+    changes[1:] = kind[1:] != kind[:-1]
+    place, kind = place[changes], kind[changes]
+    held = np.flatnonzero(kind != EMPTY)
+    row, start = place[held] // _ROOM, place[held] % _ROOM - HORIZON
+    end = place[held + 1] - row * _ROOM - HORIZON
+    return Rows(count, row, start, end, kind[held])
+
+
+def clipped(rows: Rows, low: int, high: int) -> Rows:
+    """Without what is outside the tiles ``low .. high - 1``."""
+    start, end = np.maximum(rows.start, low), np.minimum(rows.end, high)
+    held = start < end
+    return Rows(rows.count, rows.row[held], start[held], end[held], rows.kind[held])
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How rows repeat: row ``period`` is row 0 moved on by ``shift`` tiles. No shift: the rows are all there are."""
+
+    period: int
+    shift: int
+
+
+def turned(rows: Rows, steps: Steps, columns: int) -> Rows | None:
+    """The same tiles by column. None where the rows repeat, and a run without end comes and goes from row to row.
+
+    For rows that repeat, the columns ``0 .. shift - 1`` stand for all, repeating by the period; else there are
+    ``columns`` of them.
+    """
+    row, low, high, old, new = _changes(rows, steps)
+    if len(low) and (low.min() <= -HORIZON or high.max() >= HORIZON):
+        return None
+    width = high - low
+    source = np.repeat(np.arange(len(row)), width)
+    column = low[source] + np.arange(len(source)) - (np.cumsum(width) - width)[source]
+    slot, at = row[source] // (steps.period + 1), row[source] % (steps.period + 1)
+    slots = rows.count // steps.period
+    if not steps.shift:
+        return _from_events(slots, columns, slot, column, at, new[source], None)
+    cycle = column // steps.shift
+    always = _constant_columns(rows, steps)
+    at = at - cycle * steps.period
+    return _from_events(slots, steps.shift, slot, column - cycle * steps.shift, at, new[source], (old[source], always))
+
+
+def _changes(rows: Rows, steps: Steps) -> tuple[Numbers, Numbers, Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Where each row differs from the one before it: row, first tile, end, kind before and kind now.
+
+    Rows are ``slot * (period + 1) + row`` here: the last of each slot is the end of rows that do not repeat.
+    """
+    slot, row = rows.row // steps.period, rows.row % steps.period
+    now = slot * (steps.period + 1) + row
+    following = now + 1
+    start, end = rows.start, rows.end
+    if steps.shift:
+        wraps = row == steps.period - 1
+        following = np.where(wraps, now - row, following)
+        start, end = (np.where(wraps, _moved(ends, -steps.shift), ends) for ends in (start, end))
+    kind, none = rows.kind.astype(np.int64), np.zeros(len(rows), np.int64)
+    place, new, old = _swept(
+        np.concatenate([now, following]),
+        np.concatenate([rows.start, start]),
+        np.concatenate([rows.end, end]),
+        (np.concatenate([kind, none]), np.concatenate([none, kind])),
+    )
+    differs = np.flatnonzero(new != old)
+    at = place[differs] // _ROOM
+    low, high = place[differs] - at * _ROOM - HORIZON, place[differs + 1] - at * _ROOM - HORIZON
+    return at, low, high, old[differs].astype(np.uint8), new[differs].astype(np.uint8)
+
+
+def _constant_columns(rows: Rows, steps: Steps) -> NDArray[np.uint8]:
+    """The kind of row 0 at each column of the first cycle, ``[slots, shift]``."""
+    slots = rows.count // steps.period
+    kinds = np.full((slots, steps.shift), EMPTY, np.uint8)
+    first = np.flatnonzero(rows.row % steps.period == 0)
+    for run in first:
+        low, high = max(int(rows.start[run]), 0), min(int(rows.end[run]), steps.shift)
+        if low < high:
+            kinds[int(rows.row[run]) // steps.period, low:high] = rows.kind[run]
+    return kinds
+
+
+def _from_events(
+    slots: int,
+    columns: int,
+    slot: Numbers,
+    column: Numbers,
+    at: Numbers,
+    new: NDArray[np.uint8],
+    endless: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
+) -> Rows:
+    """Runs of each column, which is of kind ``new`` from row ``at`` on until its next event.
+
+    ``endless``: the kind before each event, and that of columns without any; else they begin and end EMPTY.
+    """
+    place = slot * columns + column
+    order = np.lexsort((at, place))
+    place, at, new = place[order], at[order], new[order]
+    first = np.ones(len(place), bool)
+    first[1:] = place[1:] != place[:-1]
+    end = np.full(len(place), HORIZON, np.int64)
+    end[:-1] = np.where(first[1:], HORIZON, at[1:])
+    row, start, kind = place, at, new
+    if endless is not None:
+        old, always = endless[0][order], endless[1].ravel()
+        still = np.ones(slots * columns, bool)
+        still[place] = False
+        quiet = np.flatnonzero(still)
+        row = np.concatenate([place, place[first], quiet])
+        start = np.concatenate([at, np.full(first.sum() + len(quiet), -HORIZON)])
+        end = np.concatenate([end, at[first], np.full(len(quiet), HORIZON)])
+        kind = np.concatenate([new, old[first], always[quiet]])
+    held = kind != EMPTY
+    return ordered(slots * columns, row[held], start[held], end[held], kind[held])
+
+
+def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> Rows:
+    """What every tile visits, in each of the bounds' slots: rows ``slot * own.total + tile``."""
+    slots = bounds.batch_slots * bounds.head_slots
+    tile = np.arange(own.total)
+    of_class, along = np.divmod(tile, max(own.per_class, 1)) if bounds.aligned else (np.zeros_like(tile), tile)
+    limit = other.per_class if bounds.aligned else other.total
+    row = (np.arange(slots)[:, None] * bounds.period + along % bounds.period).ravel()
+    move, base = (np.tile(x, slots) for x in (along // bounds.period * bounds.shift, of_class * limit))
+    runs = bounds.runs
+    count = np.diff(runs.pointer)[row]
+    source = np.repeat(np.arange(len(row)), count)
+    run = runs.pointer[row][source] + np.arange(len(source)) - (np.cumsum(count) - count)[source]
+    start = np.maximum(runs.start[run] + move[source], 0)
+    end = np.minimum(runs.start[run].astype(np.int64) + runs.length[run] + move[source], limit)
+    held = start < end
+    base = base[source][held]
+    return Rows(slots * own.total, source[held], start[held] + base, end[held] + base, runs.kind[run][held])
+
+
+def spread(rows: Rows, period: int, picked: Numbers) -> Rows:
+    """The rows of the slots ``picked``, one slot after another; ``period`` rows make a slot."""
+    parts = []
+    for slot, source in enumerate(picked.tolist()):
+        low, high = np.searchsorted(rows.row, (source * period, (source + 1) * period))
+        its = slice(int(low), int(high))
+        row = rows.row[its] + (slot - source) * period
+        parts.append(Rows(0, row, rows.start[its], rows.end[its], rows.kind[its]))
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "start", "end", "kind")]
+    return Rows(len(picked) * period, *columns)
+
+
+def packed(rows: Rows) -> Runs:
+    """As executors read them."""
+    pointer = np.zeros(rows.count + 1, np.int64)
+    np.cumsum(np.bincount(rows.row, minlength=rows.count), out=pointer[1:])
+    end = np.minimum(rows.end, HORIZON - 1)
+    return Runs(pointer, rows.start.astype(np.int32), (end - rows.start).astype(np.int32), rows.kind)

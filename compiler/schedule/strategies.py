@@ -1,0 +1,329 @@
+"""The ways in which what a condition keeps is worked out by tiles, each for conditions of its own kind.
+
+Each gives a row of runs for every query tile, or None where the condition is not of its kind. All of them are sound;
+which one is taken is a matter of cost alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from ..analysis import Classifier, TableContents, negation_normal, shift_divisor
+from ..ir import Apply, Expr, Extent, K, Q, constructors, walk
+from ..plan import FULL, HORIZON, PARTIAL, Bounds, TileCount, View, natural
+from . import periodic
+from .by_value import Line, Search, candidates, compared
+from .listed_orders import Listed
+from .run_rows import Rows, Steps, met, of_boxes, ordered, packed, repeated, spread, turned, united
+from .subdivide import descend
+from .tile_boxes import Slots, Space, TileBoxes, slots
+from .tile_positions import Counted, ListSide, Side, ViewSide
+
+# Where a level of the descent would have more boxes, its boxes are called partial as they stand.
+_MOST_BOXES = 2**20
+# A list of so few tokens is looked at lane by lane.
+_SHORT = 64
+# Runs that a template may give, written out for every tile, where it is one member of a union.
+_MOST_REPEATED = 2**20
+# Conjunctions that a conjunction of unions is taken apart into.
+_MOST_CHOICES = 16
+# Candidate key tiles that are listed from a table; of more, a descent is as good.
+_MOST_CANDIDATES = 2**20
+# Of so few tiles a descent is the cheapest way.
+_FEW_TILES = 2**6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The order of rows or of keys: a view, or a list in rising order of values."""
+
+    order: View | Listed
+    tile: int
+    tokens: int
+
+    @property
+    def count(self) -> TileCount:
+        if isinstance(self.order, View):
+            return self.order.tiles(self.tokens)
+        return self.order.listing.tiles(self.tile)
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(1, None) if isinstance(self.order, View) else self.order.slots
+
+    @property
+    def straight(self) -> bool:
+        """Whether any neighbouring tiles are a range."""
+        return not isinstance(self.order, View) or len(self.order.axes) == 1
+
+    def side(self, apart: Slots) -> Side:
+        if isinstance(self.order, View):
+            return ViewSide.whole(self.order, self.tokens)
+        return self.order.side(self.tile, apart)
+
+    def lanes(self, apart: Slots) -> ListSide | None:
+        """Each token of a short list as a tile of its own."""
+        if isinstance(self.order, View) or self.order.values.shape[1] > _SHORT:
+            return None
+        return self.order.side(1, apart)
+
+    def line(self, apart: Slots) -> Line:
+        """The tiles, and where they are neighbours their lanes, one by one."""
+        lanes: Side | None = None
+        if isinstance(self.order, Listed):
+            lanes = self.order.side(1, apart)
+        elif self.straight:
+            lanes = ViewSide((Counted(replace(self.order.axes[0], tile=1), None),), self.order.offset, self.tokens)
+        return Line(self.side(apart), self.count.total, lanes, self.tile)
+
+
+_ALONE = Axis(natural(1), 1, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A condition over rows and keys in their orders, at one launch. ``heads``: those of the kernel."""
+
+    condition: Expr
+    rows: Axis
+    keys: Axis
+    extent: Extent
+    tables: Mapping[str, TableContents]
+    heads: tuple[int, ...] | None
+
+    @property
+    def slots(self) -> Slots:
+        own = slots(self.condition, self.extent, self.tables, self.heads)
+        return own.with_(self.rows.slots).with_(self.keys.slots)
+
+    def of(self, condition: Expr) -> Problem:
+        return replace(self, condition=condition)
+
+    def search(self, apart: Slots) -> Search:
+        return Search(self.rows.line(apart), self.keys.line(apart), apart, self.extent, self.tables)
+
+    def classifier(self, *roots: Expr) -> Classifier:
+        return Classifier(roots or (self.condition,), self.extent, self.tables)
+
+
+def bounds(problem: Problem) -> tuple[Bounds, Bounds]:
+    """What every query tile visits, and what every key tile does."""
+    nodes, apart = set(walk(problem.condition)), problem.slots
+    if Q not in nodes and K not in nodes:
+        rows = _everywhere(_line(problem, _ALONE, apart, by_query=False), 1)
+        everywhere = Bounds(1, 0, False, apart.batch, apart.head_slots, packed(rows))
+        return everywhere, everywhere
+    if Q not in nodes:
+        return _one_for_all(_line(problem, problem.keys, apart, by_query=False), problem.keys, apart)
+    if K not in nodes:
+        return _one_for_all(_line(problem, problem.rows, apart, by_query=True), problem.rows, apart)[::-1]
+    found = _template(problem)
+    if found is not None:
+        return found
+    return _row_by_row(visited(problem, apart), problem.rows.count.total, problem.keys.count.total, apart)
+
+
+def _line(problem: Problem, axis: Axis, apart: Slots, *, by_query: bool) -> Rows:
+    """The tiles of one side on which a condition on that side alone holds: a row for each slot."""
+    side, alone = axis.side(apart), _ALONE.side(apart)
+    space = Space(side, alone, apart) if by_query else Space(alone, side, apart)
+    boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+    low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
+    return ordered(apart.count, boxes.slot, low, high + 1, boxes.kind)
+
+
+def _everywhere(line: Rows, tiles: int) -> Rows:
+    """For every tile of the line a row that visits all tiles of the other side, or none."""
+    count = line.end - line.start
+    source = np.repeat(np.arange(len(line)), count)
+    row = line.row[source] * tiles + line.start[source] + np.arange(len(source)) - (np.cumsum(count) - count)[source]
+    whole = np.full(len(row), HORIZON)
+    return Rows(line.count * tiles, row, -whole, whole, line.kind[source])
+
+
+def _one_for_all(line: Rows, axis: Axis, apart: Slots) -> tuple[Bounds, Bounds]:
+    """Bounds of a side of which every tile visits the line, and those of the line's side."""
+    tiles = max(axis.count.total, 1)
+    return (
+        Bounds(1, 0, False, apart.batch, apart.head_slots, packed(line)),
+        Bounds(tiles, 0, False, apart.batch, apart.head_slots, packed(_everywhere(line, tiles))),
+    )
+
+
+def _row_by_row(rows: Rows, count: int, columns: int, apart: Slots) -> tuple[Bounds, Bounds]:
+    """``rows`` has a row for each of ``count`` tiles in every slot, at least one."""
+    count, columns = max(count, 1), max(columns, 1)
+    by_key = turned(rows, Steps(count, 0), columns)
+    assert by_key is not None
+    return (
+        Bounds(count, 0, False, apart.batch, apart.head_slots, packed(rows)),
+        Bounds(columns, 0, False, apart.batch, apart.head_slots, packed(by_key)),
+    )
+
+
+def visited(problem: Problem, apart: Slots) -> Rows:
+    """A row of runs for every query tile of every slot, by the cheapest of all ways."""
+    few = problem.rows.count.total * problem.keys.count.total <= _FEW_TILES
+    found = None
+    if not few and problem.condition.type == "bool":
+        found = _cheap(problem.of(negation_normal(problem.condition)), apart)
+    return _descended(problem, apart, None) if found is None else found
+
+
+def _cheap(problem: Problem, apart: Slots) -> Rows | None:
+    """By any way but a plain descent."""
+    condition, nodes = problem.condition, set(walk(problem.condition))
+    if isinstance(condition, Apply) and condition.op == "or":
+        return _union(problem, apart, condition.args)
+    if Q not in nodes or K not in nodes:
+        return _straight_line(problem, apart, by_query=Q in nodes)
+    found = _repeated_template(problem, apart)
+    if found is None:
+        found = compared(problem.search(apart), condition)
+    if found is not None:
+        return found
+    if isinstance(condition, Apply) and condition.op == "and":
+        return _intersection(problem, apart, condition.args)
+    return _listed(problem, apart)
+
+
+def _union(problem: Problem, apart: Slots, members: Sequence[Expr]) -> Rows | None:
+    """Each member in its own way; those that move on alike together, and those of no way in one descent."""
+    alike = [member for member in members if shift_divisor(member) is not None]
+    found: list[Rows] = []
+    if len(alike) > 1:
+        together = _repeated_template(problem.of(constructors.disjunction(*alike)), apart)
+        if together is not None:
+            found.append(together)
+            members = [member for member in members if member not in alike]
+    rest: list[Expr] = []
+    for member in members:
+        rows = _cheap(problem.of(member), apart)
+        if rows is None:
+            rest.append(member)
+        else:
+            found.append(rows)
+    if not found:
+        return None
+    if rest:
+        found.append(_descended(problem.of(constructors.disjunction(*rest)), apart, None))
+    return united(found)
+
+
+def _intersection(problem: Problem, apart: Slots, members: Sequence[Expr]) -> Rows | None:
+    """All members in ways of their own, or the whole on the candidates of one that lists them."""
+    choices = [member for member in members if isinstance(member, Apply) and member.op == "or"]
+    if choices and prod(len(choice.args) for choice in choices) <= _MOST_CHOICES:
+        others = [member for member in members if member is not choices[0]]
+        return _union(problem, apart, [constructors.conjunction(choice, *others) for choice in choices[0].args])
+    parts: list[Rows] = []
+    for member in members:
+        rows = _cheap(problem.of(member), apart)
+        if rows is None:
+            return next((rows for x in members if (rows := _listed(problem, apart, x)) is not None), None)
+        parts.append(rows)
+    return met(parts)
+
+
+def _straight_line(problem: Problem, apart: Slots, *, by_query: bool) -> Rows | None:
+    """Of a condition on rows alone or on keys alone."""
+    axis, other = (problem.rows, problem.keys) if by_query else (problem.keys, problem.rows)
+    line = _line(problem, axis, apart, by_query=by_query)
+    if by_query:
+        whole = _everywhere(line, axis.count.total)
+        return replace(whole, start=np.zeros_like(whole.start), end=np.full_like(whole.end, other.count.total))
+    count = other.count.total
+    if len(line) * count > _MOST_REPEATED:
+        return None
+    source = np.repeat(np.arange(len(line)), count)
+    row = line.row[source] * count + np.arange(len(source)) % count
+    return ordered(line.count * count, row, line.start[source], line.end[source], line.kind[source])
+
+
+def _template(problem: Problem) -> tuple[Bounds, Bounds] | None:
+    rows, keys = problem.rows.order, problem.keys.order
+    if not isinstance(rows, View) or not isinstance(keys, View):
+        return None
+    asked = periodic.question(problem.condition, rows, keys, problem.extent, problem.tables, problem.heads)
+    return None if asked is None else periodic.bounds(asked, problem.extent, problem.tables)
+
+
+def _repeated_template(problem: Problem, apart: Slots) -> Rows | None:
+    found = _template(problem)
+    if found is None:
+        return None
+    by_query, count = found[0], problem.rows.count
+    if len(by_query.runs.start) * (count.total // by_query.period + 1) > _MOST_REPEATED:
+        return None
+    rows = repeated(by_query, count, problem.keys.count)
+    batch = np.arange(apart.batch) if by_query.batch_slots > 1 else np.zeros(apart.batch, np.int64)
+    head = np.arange(apart.head_slots) if by_query.head_slots > 1 else np.zeros(apart.head_slots, np.int64)
+    return spread(rows, count.total, (batch[:, None] * by_query.head_slots + head).ravel())
+
+
+def _listed(problem: Problem, apart: Slots, member: Expr | None = None) -> Rows | None:
+    """On the candidates that one member of the condition, or all of it, lists."""
+    if not problem.keys.straight:
+        return None
+    found = candidates(problem.search(apart), problem.condition if member is None else member)
+    if found is None or (found.end - found.start).sum() > _MOST_CANDIDATES:
+        return None
+    count = max(problem.rows.count.total, 1)
+    slot, row = np.divmod(found.row, count)
+    kind = np.full(len(row), PARTIAL, np.uint8)
+    return _descended(problem, apart, TileBoxes(slot, row, row, found.start, found.end - 1, kind))
+
+
+def _descended(problem: Problem, apart: Slots, start: TileBoxes | None) -> Rows:
+    """By classification of all tiles, or of those in the start."""
+    lanes = _by_lanes(problem, apart) if start is None else None
+    if lanes is not None:
+        return lanes
+    space = Space(problem.rows.side(apart), problem.keys.side(apart), apart)
+    start = space.start if start is None else start
+    classifier = problem.classifier()
+    boxes, exact = descend(classifier, space, start, _MOST_BOXES)
+    if not exact and problem.rows.count.total * problem.keys.count.total <= _MOST_BOXES:
+        # All slots together have too many tiles, but one alone has not.
+        each = (start.take(start.slot == slot) for slot in range(apart.count))
+        boxes = TileBoxes.joined([descend(classifier, space, its, _MOST_BOXES)[0] for its in each])
+    return of_boxes(boxes, max(problem.rows.count.total, 1), apart.count)
+
+
+def _by_lanes(problem: Problem, apart: Slots) -> Rows | None:
+    """Where one side is a short list, its tokens one by one: they may lie far apart."""
+    rows, keys = problem.rows.lanes(apart), problem.keys.lanes(apart)
+    if keys is not None:
+        space = Space(problem.rows.side(apart), keys, apart)
+        boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+        count = max(problem.rows.count.total, 1)
+        return _of_lanes(of_boxes(boxes, count, apart.count), count, problem.keys.tile, keys)
+    if rows is None:
+        return None
+    space = Space(rows, problem.keys.side(apart), apart)
+    boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+    count, columns = max(problem.rows.count.total, 1), max(problem.keys.count.total, 1)
+    lanes = max(rows.values.shape[1], 1)
+    held = turned(of_boxes(boxes, lanes, apart.count), Steps(lanes, 0), columns)
+    assert held is not None
+    return turned(_of_lanes(held, columns, problem.rows.tile, rows), Steps(columns, 0), count)
+
+
+def _of_lanes(lanes: Rows, count: int, tile: int, side: ListSide) -> Rows:
+    """Runs of lanes as runs of tiles: FULL where all lanes that hold a token are, visited where any is."""
+    held = side.counts[side.list_of[lanes.row // count]]
+    start, end = -(-lanes.start // tile), np.where(lanes.end == held, -(-lanes.end // tile), lanes.end // tile)
+    full = (lanes.kind == FULL) & (start < end)
+    touched = Rows(
+        lanes.count,
+        lanes.row,
+        lanes.start // tile,
+        -(-lanes.end // tile),
+        np.full(len(lanes), PARTIAL, np.uint8),
+    )
+    whole = Rows(lanes.count, lanes.row[full], start[full], end[full], lanes.kind[full])
+    return united([touched, whole])

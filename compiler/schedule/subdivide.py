@@ -1,0 +1,101 @@
+"""Boxes of tiles classified whole, the largest first; what is partial is cut and looked at again, down to single tiles.
+
+The cost follows the boundary of the pattern, not its area.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import Boxes, Classifier, DigitRange
+from ..plan import EMPTY, FULL, PARTIAL
+from .tile_boxes import Space, TileBoxes, cut
+from .tile_positions import Numbers
+
+# Boxes looked at together: bounds the memory of one look.
+_BATCH = 2**15
+# Partial tiles that a finer look is tried on, the share of them that it must decide before it is taken at all, and the
+# most that it is taken at.
+_TRIAL = 64
+_WORTHWHILE = 0.05
+_MOST_REFINED = 2**16
+
+
+def descend(classifier: Classifier, space: Space, start: TileBoxes, most: int) -> tuple[TileBoxes, bool]:
+    """The partial and full boxes within those of the start, all apart; whether every partial one is a single tile.
+
+    Where a level would have more than ``most`` boxes, its boxes are called partial as they stand.
+    """
+    pending = start
+    found = [pending.take(slice(0))]
+    single = [pending.take(slice(0))]
+    exact = True
+    while len(pending):
+        pending = _classified(classifier, space, pending)
+        found.append(pending.take(pending.kind == FULL))
+        partial = pending.take(pending.kind == PARTIAL)
+        single.append(partial.take(partial.single))
+        pending = partial.take(~partial.single)
+        pieces = cut(space, pending)
+        if pieces.count > most:
+            found.append(pending)
+            exact = False
+            break
+        pending = pieces.pieces
+    return TileBoxes.joined([*found, _refined(classifier, space, TileBoxes.joined(single))]), exact
+
+
+def _classified(classifier: Classifier, space: Space, boxes: TileBoxes) -> TileBoxes:
+    """The same boxes with what the pairs inside the extent make of them."""
+    parts = [boxes.take(slice(first, first + _BATCH)) for first in range(0, len(boxes), _BATCH)]
+    return boxes.of_kind(np.concatenate([_kinds(classifier, space, part) for part in parts]))
+
+
+def _kinds(classifier: Classifier, space: Space, boxes: TileBoxes) -> NDArray[np.int8]:
+    read, present = space.read(boxes)
+    return np.where(present, classifier.classify(read), EMPTY).astype(np.int8)
+
+
+def _refined(classifier: Classifier, space: Space, tiles: TileBoxes) -> TileBoxes:
+    """Partial single tiles, less those that a finer look finds empty; those that it finds full are so called.
+
+    A few are tried first: where the condition is read exactly on whole tiles, a finer look finds nothing.
+    """
+    if not len(tiles):
+        return tiles
+    trial = tiles.take(np.unique(np.linspace(0, len(tiles) - 1, _TRIAL).astype(np.int64)))
+    decided = _looked_into(classifier, space, trial) != PARTIAL
+    if decided.mean() < _WORTHWHILE or len(tiles) > _MOST_REFINED:
+        return tiles
+    step = _BATCH // 16
+    parts = [tiles.take(slice(first, first + step)) for first in range(0, len(tiles), step)]
+    tiles = tiles.of_kind(np.concatenate([_looked_into(classifier, space, part) for part in parts]))
+    return tiles.take(tiles.kind != EMPTY)
+
+
+def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDArray[np.int8]:
+    """The kind of each partial tile by those of its parts, cut in four along both sides."""
+    whole, _ = space.read(tiles)
+    number = np.arange(16).repeat(len(tiles))
+    parts = Boxes(
+        query=_quarter(whole.query, number // 4),
+        key=_quarter(whole.key, number % 4),
+        batch=np.tile(whole.batch, 16),
+        head=None if whole.head is None else np.tile(whole.head, 16),
+    )
+    kinds = classifier.classify(parts).reshape(16, -1)
+    return np.where((kinds == EMPTY).all(0), EMPTY, np.where((kinds == FULL).all(0), FULL, PARTIAL)).astype(np.int8)
+
+
+def _quarter(digits: tuple[DigitRange, ...], number: Numbers) -> tuple[DigitRange, ...]:
+    """The lanes of the quarters so numbered; the last lane stands for a quarter that a short tile does not have."""
+    *outer, lane = (_tiled(digit) for digit in digits)
+    size = (lane.high - lane.low + 4) // 4
+    low = np.minimum(lane.low + number * size, lane.high)
+    return (*outer, DigitRange(lane.stride, low, np.minimum(low + size - 1, lane.high)))
+
+
+def _tiled(digit: DigitRange) -> DigitRange:
+    low = np.tile(digit.low, 16)
+    return DigitRange(digit.stride, low, low if digit.high is digit.low else np.tile(digit.high, 16))

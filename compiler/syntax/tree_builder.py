@@ -1,0 +1,217 @@
+"""What each rule of the grammar makes of its pieces: the nodes of the tree, from the leaves up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from ..diagnostics import Source, Span
+from . import tree as t
+from .lexer import Word
+
+# What a rule receives: words as they stand in the text, and what its parts have become.
+Piece: TypeAlias = Any
+Children: TypeAlias = list[Piece]
+
+
+class Grower:
+    """Makes the nodes of one source. Every rule of the grammar, by its name or alias, has a method here."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.documentation = ""  # of the declaration that is read
+
+    def rule(self, name: str) -> Callable[[Children], Piece]:
+        found: Callable[[Children], Piece] = getattr(self, name)
+        return found
+
+    def span(self, children: Children) -> Span:
+        first, last = children[0], children[-1]
+        return Span(
+            self.source,
+            first.start if isinstance(first, Word) else first.span.start,
+            last.end if isinstance(last, Word) else last.span.end,
+        )
+
+    def identifier(self, word: Word) -> t.Identifier:
+        return t.Identifier(word.text, Span(self.source, word.start, word.end))
+
+    # Expressions
+
+    def integer(self, c: Children) -> t.Number:
+        return t.Number(int(c[0].text), self.span(c))
+
+    def float_(self, c: Children) -> t.Number:
+        return t.Number(float(c[0].text), self.span(c))
+
+    def truth(self, c: Children) -> t.Truth:
+        return t.Truth(c[0].text == "true", self.span(c))
+
+    def builtin(self, c: Children) -> t.Builtin:
+        return t.Builtin(c[0].text, self.span(c))
+
+    def name(self, c: Children) -> t.Name:
+        return t.Name(c[0].text, self.span(c))
+
+    def parenthesized(self, c: Children) -> t.Expression:
+        inner: t.Expression = replace(c[1], span=self.span(c))
+        return inner
+
+    def call(self, c: Children) -> _Group:
+        return _Group(tuple(piece for piece in c if isinstance(piece, t.Argument)), self.span(c))
+
+    def argument(self, c: Children) -> t.Argument:
+        keyword = self.identifier(c[0]) if len(c) == 3 else None
+        return t.Argument(keyword, c[-1], self.span(c))
+
+    def application(self, c: Children) -> t.Application:
+        arguments = c[1].items if len(c) == 2 else ()
+        return t.Application(self.identifier(c[0]), arguments, self.span(c))
+
+    def indexed(self, c: Children) -> t.Indexed:
+        return t.Indexed(self.identifier(c[0]), _nodes(c), self.span(c))
+
+    def set_literal(self, c: Children) -> t.SetLiteral:
+        return t.SetLiteral(_nodes(c), self.span(c))
+
+    def list_literal(self, c: Children) -> t.ListLiteral:
+        return t.ListLiteral(_nodes(c), self.span(c))
+
+    def range(self, c: Children) -> t.Range:
+        return t.Range(c[0], c[2], c[1].text == "..", self.span(c))
+
+    def junction(self, c: Children) -> t.Junction:
+        return t.Junction("and" if c[1].text == "and" else "or", tuple(c[::2]), self.span(c))
+
+    def negation(self, c: Children) -> t.Not:
+        return t.Not(c[1], self.span(c))
+
+    def comparison(self, c: Children) -> t.Comparison:
+        return t.Comparison(tuple(c[::2]), tuple(sign.text for sign in c[1::2]), self.span(c))
+
+    def arithmetic(self, c: Children) -> t.Arithmetic:
+        return t.Arithmetic(tuple(c[::2]), tuple(sign.text for sign in c[1::2]), self.span(c))
+
+    def negative(self, c: Children) -> t.Negative:
+        return t.Negative(c[1], self.span(c))
+
+    def power(self, c: Children) -> t.Power:
+        return t.Power(c[0], c[2], self.span(c))
+
+    def conditional(self, c: Children) -> t.Conditional:
+        return t.Conditional(c[2], c[0], c[4], self.span(c))
+
+    def comprehension(self, c: Children) -> t.Comprehension:
+        return t.Comprehension(_fold(c[0].text), c[2], self.identifier(c[4]), c[6], self.span(c))
+
+    def function_call(self, c: Children) -> t.FunctionCall:
+        return t.FunctionCall(self.identifier(c[0]), _nodes(c), self.span(c))
+
+    # Declarations
+
+    def constant(self, c: Children) -> t.Constant:
+        return t.Constant(self.identifier(c[1]), c[3], self.documentation, self.span(c))
+
+    def where(self, c: Children) -> _Group:
+        return _Group(tuple(piece for piece in c if isinstance(piece, t.Binding)), self.span(c))
+
+    def binding(self, c: Children) -> t.Binding:
+        return t.Binding(self.identifier(c[0]), c[2], self.span(c))
+
+    field = size = setting = binding
+
+    def pattern(self, c: Children) -> t.Pattern:
+        parameters, rest = (c[2].items, c[4:]) if isinstance(c[2], _Group) else ((), c[3:])
+        local = rest[1].items if len(rest) == 2 else ()
+        return t.Pattern(self.identifier(c[1]), parameters, rest[0], local, self.documentation, self.span(c))
+
+    def attention(self, c: Children) -> t.Attention:
+        parameters = c[2].items if isinstance(c[2], _Group) else ()
+        fields = tuple(piece for piece in c if isinstance(piece, t.Binding))
+        local = c[-2].items if isinstance(c[-2], _Group) else ()
+        return t.Attention(self.identifier(c[1]), parameters, fields, local, self.documentation, self.span(c))
+
+    def model(self, c: Children) -> t.Model:
+        parameters = c[2].items if isinstance(c[2], _Group) else ()
+        fields = tuple(piece for piece in c if isinstance(piece, t.Binding))
+        rules = tuple(piece for piece in c if isinstance(piece, t.LayerRule))
+        return t.Model(self.identifier(c[1]), parameters, fields, rules, self.documentation, self.span(c))
+
+    def layer_rule(self, c: Children) -> t.LayerRule:
+        return t.LayerRule(c[1], c[3], self.span(c))
+
+    def layer_block(self, c: Children) -> t.LayerRule:
+        return t.LayerRule(c[1], tuple(p for p in c if isinstance(p, t.HeadRule)), self.span(c))
+
+    def head_rule(self, c: Children) -> t.HeadRule:
+        return t.HeadRule(c[1], c[3], self.span(c))
+
+    def selector(self, c: Children) -> t.Selector:
+        items = None if isinstance(c[0], Word) else tuple(c[::2])
+        return t.Selector(items, self.span(c))
+
+    def selector_item(self, c: Children) -> t.SelectorItem:
+        if len(c) == 1:
+            return t.SelectorItem(c[0], None, True, self.span(c))
+        return t.SelectorItem(c[0], c[2], c[1].text == "..", self.span(c))
+
+    def parameters(self, c: Children) -> _Group:
+        return _Group(tuple(piece for piece in c if isinstance(piece, t.Parameter)), self.span(c))
+
+    def parameter(self, c: Children) -> t.Parameter:
+        return t.Parameter(self.identifier(c[0]), c[2], c[4] if len(c) == 5 else None, self.span(c))
+
+    def type(self, c: Children) -> t.TypeName:
+        dimensions = None if len(c) == 1 else tuple(p for p in c if isinstance(p, t.Dimension))
+        return t.TypeName(self.identifier(c[0]), dimensions, self.span(c))
+
+    def dimension(self, c: Children) -> t.Dimension:
+        value = int(c[0].text) if c[0].kind == "number" else c[0].text
+        return t.Dimension(value, self.span(c))
+
+    def import_(self, c: Children) -> t.Import:
+        names = tuple(piece for piece in c if isinstance(piece, t.ImportedName))
+        return t.Import(c[1].items, names, Span(self.source, c[0].start, names[-1].alias.span.end))
+
+    def module(self, c: Children) -> _Group:
+        return _Group(tuple(self.identifier(token) for token in c[::2]), self.span(c))
+
+    def imported(self, c: Children) -> t.ImportedName:
+        return t.ImportedName(self.identifier(c[0]), self.identifier(c[-1]))
+
+    def test(self, c: Children) -> t.Test:
+        settings = tuple(p for p in c if isinstance(p, t.Binding)) if c[2].text == "at" else None
+        checks = tuple(p for p in c if isinstance(p, t.Claim | t.Picture | t.Line | t.Pairs))
+        return t.Test(c[1], settings, checks, self.span(c))
+
+    def claim(self, c: Children) -> t.Claim:
+        negated = c[0].text == "not"
+        told = [piece.text for piece in c[negated:] if isinstance(piece, Word)]
+        operand = None if isinstance(c[-1], Word) else c[-1]
+        return t.Claim(" ".join(told), operand, negated, self.span(c))
+
+    def picture(self, c: Children) -> t.Picture:
+        inside = Span(self.source, c[1].start + 3, c[1].end - 3)
+        return t.Picture(c[1].text[3:-3], inside, self.span(c))
+
+    def line(self, c: Children) -> t.Line:
+        return t.Line("row" if c[0].text == "row" else "column", c[1], c[3], self.span(c))
+
+    def pairs(self, c: Children) -> t.Pairs:
+        return t.Pairs(c[2], self.span(c))
+
+
+class _Group:
+    """Several pieces between brackets, or after a `where`."""
+
+    def __init__(self, items: tuple[Any, ...], span: Span) -> None:
+        self.items, self.span = items, span
+
+
+def _nodes(c: Children) -> tuple[t.Expression, ...]:
+    return tuple(piece for piece in c if not isinstance(piece, Word))
+
+
+def _fold(word: str) -> Any:
+    return word

@@ -1,0 +1,337 @@
+"""How large the integers of a call become, and whether an index leaves its table: decided before launch, on the host.
+
+Only what sizes, constants and numbers on the host decide is decided here; the kernels check every read besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ..analysis import (
+    Bounds,
+    Boxes,
+    Classifier,
+    DigitRange,
+    Linear,
+    Reached,
+    Read,
+    TableContents,
+    Trits,
+    certain,
+    difference,
+    implied,
+    kept,
+    linear,
+    numbered,
+    reads,
+)
+from ..diagnostics import Span
+from ..ir import (
+    FALSE,
+    HEADS,
+    TRUE,
+    Apply,
+    Const,
+    Contents,
+    Entry,
+    Expr,
+    Extent,
+    K,
+    Logit,
+    Member,
+    N,
+    Q,
+    constructors,
+    walk,
+)
+from ..plan import FULL, PARTIAL, Order, Program, View, natural
+from ..schedule import Space, ViewSide, slots, split
+
+_LARGEST_INT32 = 2**31 - 1
+# Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
+_MOST_PENDING = 2**11
+
+
+@dataclass(frozen=True)
+class OutOfRange:
+    """An index that is looked at and leaves its table. ``low .. high`` is the range that it can take."""
+
+    table: str
+    dimension: int
+    low: int
+    high: int
+    size: int
+    span: Span | None
+
+
+def index_width(program: Program, extent: Extent, contents: Sequence[Contents]) -> Literal[32, 64]:
+    """32 where every integer of the conditions, the score and the sink is proved to fit int32 for this call, else 64.
+
+    Positions count to the end of the last tile. Entries that only the device knows count as below 2**31 in magnitude,
+    or as anything where :attr:`Contents.wide` says so; positions that only it knows need 64. What is proved for a
+    length is proved for all shorter ones, and remembered for them.
+    """
+    tables = numbered(program, contents)
+    if any(_is_wide(tables[name]) for name in _tables_read(program)):
+        return 64
+    entries = tuple((name, _entries(tables[name])) for name in _tables_read(program))
+    start = None if extent.q_start is None else max(extent.q_start, default=0)
+    sizes = _Sizes(extent.n, extent.m, extent.heads, start)
+    return 32 if _fits(program, sizes.rounded, entries) or _fits(program, sizes, entries) else 64
+
+
+class _Sizes(NamedTuple):
+    """Of all calls that are no larger. ``start``: the first row's position; None where only the device knows it."""
+
+    n: int
+    m: int
+    heads: int
+    start: int | None
+
+    @property
+    def rounded(self) -> _Sizes:
+        """Up to powers of two."""
+        start = None if self.start is None else _power(max(self.start, self.m))
+        return _Sizes(_power(self.n), _power(self.m), self.heads, start)
+
+
+def _power(size: int) -> int:
+    return 1 << (size - 1).bit_length() if size else 0
+
+
+@lru_cache(maxsize=1024)
+def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, int]], ...]) -> bool:
+    """``entries``: what those of each table lie between."""
+    nodes = _nodes(program)
+    integers = [Q, K, N, *(node for node in nodes if node.type == "int" and node not in (Q, K, N))]
+    integers += [partial for node in nodes for partial in _partial_results(node)]
+    if sizes.start is None:
+        if Q in nodes:
+            return False
+        integers.remove(Q)
+    rows = [kernel.rows for kernel in program.kernels]
+    keys = [segment.keys for kernel in program.kernels for segment in kernel.segments]
+    last_row = (sizes.start or 0) + max((_last(order, sizes.m) for order in rows), default=0)
+    last_key = max((_last(order, sizes.n) for order in keys), default=0)
+    extent = Extent(sizes.n, last_row + 1, sizes.heads)
+    contents = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(program.tables)}
+    between: dict[str | Expr, tuple[int, int]] = {**dict(entries), N.name: (0, sizes.n)}
+    classifier = Classifier(integers, extent, contents, max(last_row, last_key), between)
+    for bounds in classifier.look(_box(last_row, last_key)):
+        assert isinstance(bounds, tuple)
+        low, high = bounds
+        if low.min() < -_LARGEST_INT32 or high.max() > _LARGEST_INT32:
+            return False
+    return True
+
+
+def _last(order: Order, tokens: int) -> int:
+    """The last position of the last tile, with the lanes that hold no token."""
+    if not isinstance(order, View):
+        return max(tokens - 1, 0)
+    lanes = (max(order.main_tiles(tokens), 1) if axis.length is None else axis.tiles for axis in order.axes)
+    return order.offset + sum(
+        axis.stride * (tiles * axis.tile - 1) for axis, tiles in zip(order.axes, lanes, strict=True)
+    )
+
+
+def _box(last_row: int, last_key: int) -> Boxes:
+    """All pairs, as one box."""
+    rows, keys = ((DigitRange(1, np.zeros(1, np.int64), np.full(1, last)),) for last in (last_row, last_key))
+    return Boxes(rows, keys, np.zeros(1, np.int64))
+
+
+def _entries(held: TableContents) -> tuple[int, int]:
+    """What a table's integers lie between, 0 for a read outside of it included."""
+    values = held.contents.values
+    if held.table.element not in ("int", "order"):
+        return 0, 0
+    if values is None:
+        return -_LARGEST_INT32, _LARGEST_INT32
+    return (min(int(values.min()), 0), max(int(values.max()), 0)) if values.size else (0, 0)
+
+
+def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]) -> OutOfRange | None:
+    """The first index, decided by sizes, constants and contents on the host, that is looked at and leaves its table.
+
+    None where there is none, and where it depends on what only the device knows, on a table's contents, or on more
+    pairs than are worth looking at.
+    """
+    if not extent.m or not extent.heads:
+        return None
+    tables = numbered(program, contents)
+
+    def wanted(read: Entry | Member) -> bool:
+        return any(True for _ in _loose_indices(Reached(read, TRUE), extent, tables))
+
+    found = [(read, extent.n) for read in reads(program.mask, wanted)]
+    found += [(read, extent.n) for read in reads(program.score, wanted, kept(program.mask))]
+    if program.sink is not None:
+        found += [(read, 1) for read in reads(program.sink, wanted)]
+    for read, keys in found:
+        fault = _check(read, keys, extent, tables) if keys else None
+        if fault is not None:
+            return fault
+    return None
+
+
+@lru_cache(maxsize=256)
+def _nodes(program: Program) -> frozenset[Expr]:
+    """The parts of all that kernels evaluate."""
+    roots = [segment.condition for kernel in program.kernels for segment in kernel.segments]
+    roots += [*(kernel.where for kernel in program.kernels), program.mask, program.score]
+    return frozenset(node for root in [*roots, *([program.sink] if program.sink else [])] for node in walk(root))
+
+
+def _tables_read(program: Program) -> list[str]:
+    return sorted({node.table for node in _nodes(program) if isinstance(node, Entry | Member)})
+
+
+def _partial_results(node: Expr) -> Iterator[Expr]:
+    """What a sum or a product of more than two comes by on its way, from left to right."""
+    if isinstance(node, Apply) and node.op in ("add", "mul") and node.type == "int":
+        for count in range(2, len(node.args)):
+            yield Apply(node.op, node.args[:count], "int")
+
+
+def _is_wide(held: TableContents) -> bool:
+    """Whether the table has more entries, or perhaps larger ones, than 32 bits count."""
+    values = held.contents.values
+    if values is None:
+        return held.contents.wide or prod(held.contents.shape or ()) > _LARGEST_INT32
+    return values.size > _LARGEST_INT32
+
+
+@dataclass(frozen=True)
+class _LooseIndex:
+    """An index that its bounds ``low .. high`` do not keep inside its dimension."""
+
+    place: int
+    index: Expr
+    low: int
+    high: int
+    size: int
+
+
+def _loose_indices(read: Read, extent: Extent, tables: Mapping[str, TableContents]) -> Iterator[_LooseIndex]:
+    """The indices of a read that are functions of positions, and that what is known of them does not keep inside."""
+    held = tables[read.node.table]
+    for place, (index, dimension) in enumerate(zip(read.node.indices, held.table.dimensions, strict=True)):
+        size = _size(held, place, extent)
+        # The row of a query is inside whatever q_start is.
+        if size is None or dimension.kind == "query":
+            continue
+        if any(_is_unknown(node, extent) or isinstance(node, Entry | Member) for node in walk(index)):
+            continue
+        low, high = index_range(index, read.reached, extent)
+        if low < 0 or high >= size:
+            yield _LooseIndex(place, index, low, high, size)
+
+
+def _check(read: Read, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> OutOfRange | None:
+    held = tables[read.node.table]
+    for loose in _loose_indices(read, extent, tables):
+        reached = certain(read.reached, lambda node: _is_unknown(node, extent) or _is_unread(node, tables))
+        below = constructors.less(loose.index, Const(0)) if loose.low < 0 else FALSE
+        above = constructors.less_equal(Const(loose.size), loose.index) if loose.high >= loose.size else FALSE
+        if any(
+            _happens(constructors.conjunction(reached, outside), keys, extent, tables) for outside in (below, above)
+        ):
+            span = read.node.span or held.table.span
+            return OutOfRange(held.table.name, loose.place, loose.low, loose.high, loose.size, span)
+    return None
+
+
+def _size(held: TableContents, place: int, extent: Extent) -> int | None:
+    """The size of one dimension of a table, None where only the device knows it."""
+    dimension = held.table.dimensions[place]
+    shape = held.contents.shape if held.contents.values is None else held.contents.values.shape
+    if shape is not None:
+        return shape[place + held.contents.batched]
+    sizes = {"token": extent.n, "query": extent.m, "head": extent.heads}
+    return sizes.get(dimension.kind, dimension.size)
+
+
+def _is_unknown(node: Expr, extent: Extent) -> bool:
+    return isinstance(node, Logit) or (extent.q_start is None and node == Q)
+
+
+def _is_unread(node: Expr, tables: Mapping[str, TableContents]) -> bool:
+    return isinstance(node, Entry | Member) and tables[node.table].contents.values is None
+
+
+def index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
+    """Bounds of an index that is a function of positions: by the positions' ranges, and by what ``reached`` implies."""
+    known: dict[Expr, int] = {N: extent.n, HEADS: extent.heads}
+    form = linear(index, known)
+    limits = [Linear({}, 0), *implied(reached, known)]
+    above = [difference(form, limit) for limit in limits]
+    below = [difference(_negative(form), limit) for limit in limits]
+    parts = list(dict.fromkeys(part for side in (above, below) for rest in side for part in rest.factors))
+    bounds = _part_bounds(parts, extent)
+    highs = [high for high in (_largest(rest, bounds) for rest in above) if high is not None]
+    lows = [-low for low in (_largest(rest, bounds) for rest in below) if low is not None]
+    return max(lows), min(highs)
+
+
+def _negative(form: Linear) -> Linear:
+    return difference(Linear({}, 0), form)
+
+
+def position_bounds(expr: Expr, extent: Extent) -> tuple[int, int]:
+    """Bounds of an integer expression of positions over all pairs."""
+    return _part_bounds([expr], extent)[expr]
+
+
+def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int]]:
+    """Bounds of those parts that read no table."""
+    plain = [part for part in parts if not any(isinstance(node, Entry | Member) for node in walk(part))]
+    looks = _everywhere(plain, extent) if plain else []
+    bounds = {}
+    for part, look in zip(plain, looks, strict=True):
+        assert isinstance(look, tuple)
+        bounds[part] = (int(look[0].min()), int(look[1].max()))
+    return bounds
+
+
+def _everywhere(roots: Sequence[Expr], extent: Extent) -> list[Trits | Bounds | None]:
+    """Over all pairs of each entry of the batch, of functions that read no table."""
+    batch = len(extent.q_start or (0,))
+    rows, keys = (
+        (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, max(size - 1, 0))),) for size in (extent.m, extent.n)
+    )
+    return Classifier(roots, extent, {}).look(Boxes(rows, keys, np.arange(batch)))
+
+
+def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None:
+    total = form.constant
+    for part, factor in form.factors.items():
+        if part not in bounds:
+            return None
+        total += max(factor * bound for bound in bounds[part])
+    return total
+
+
+def _happens(condition: Expr, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> bool:
+    """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
+    if condition == FALSE:
+        return False
+    rows, columns = (ViewSide.whole(natural(1), length) for length in (extent.m, keys))
+    space = Space(rows, columns, slots(condition, extent, tables))
+    classifier = Classifier((condition,), extent, tables)
+    pending = space.start
+    while len(pending):
+        kinds = classifier.classify(space.read(pending)[0])
+        if (kinds == FULL).any():
+            return True
+        pending = pending.take((kinds == PARTIAL) & ~pending.single)
+        if len(pending) > _MOST_PENDING:
+            pending = pending.take(np.linspace(0, len(pending) - 1, _MOST_PENDING).astype(np.int64))
+        pending = split(space, pending)
+    return False

@@ -1,0 +1,349 @@
+"""The judge of schedules: a Program carried out as its Schedule says, tile by tile, in numpy. Simple, slow, obvious.
+
+It does what every executor does and nothing else, and tells which pairs it came by: :func:`visits` must equal the mask,
+in the order of queries (forward) and in that of keys (backward), and :func:`execute` must give what the mask gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ir import Contents, Expr, Extent
+from ..oracle import Environment, NumpyArrays, environment, interpret, numbered_values
+from ..plan import (
+    FULL,
+    PARTIAL,
+    Axis,
+    Bounds,
+    Box,
+    Kernel,
+    KernelSchedule,
+    Listing,
+    Order,
+    Program,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+    TileCount,
+    View,
+    key_major,
+    tile_count,
+)
+from ..schedule import schedule_depends
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class ScheduleFaultError(AssertionError):
+    """A fault of ours: a schedule that says of a tile, of a row or of a listed token what is not so."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"bug in attnc, stage schedule: {what}")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """q ``[batch, heads, m, head_dim]``, k and v ``[batch, kv_heads, n, …]``, scale ``[heads]``."""
+
+    q: Floats
+    k: Floats
+    v: Floats
+    scale: Floats
+
+
+@dataclass(frozen=True)
+class Result:
+    """out ``[batch, heads, m, value_dim]``, lse ``[batch, heads, m]``, and how often each pair was counted,
+    ``[batch, heads, m, n]``.
+    """
+
+    out: Floats
+    lse: Floats
+    visits: Counts
+
+
+def mask(program: Program, extent: Extent, contents: Sequence[Contents]) -> Counts:
+    """How often each pair counts, ``[batch or 1, heads, m, n]``; a read outside its table is 0, as in the kernels."""
+    return _Dense(program, extent, contents).values(program.mask).astype(np.int64)
+
+
+def visits(
+    program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents], *, by_key: bool = False
+) -> Counts:
+    """How often each pair is counted, ``[batch or 1, heads, m, n]``, over all kernels and segments.
+
+    ScheduleFaultError where a full tile lacks a pair, a row is stored never or twice, or a listed token does not exist.
+    """
+    dense = _Dense(program, extent, contents)
+    parts = (_kernel_counts(dense, *pair, by_key) for pair in zip(program.kernels, schedule.kernels, strict=True))
+    found = sum(parts, start=np.zeros(dense.shape, np.int64))
+    _check_stores(dense, schedule)
+    return found
+
+
+def execute(
+    program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents], inputs: Inputs
+) -> Result:
+    """Every kernel in turn. The errors of :func:`visits`."""
+    group = extent.heads // max(1, inputs.k.shape[1])
+    k, v = (np.repeat(x, group, axis=1) for x in (inputs.k, inputs.v))
+    logit = inputs.q @ k.swapaxes(-1, -2) * inputs.scale[:, None, None]
+    dense, floats = _Dense(program, extent, contents), _Dense(program, extent, contents, logit)
+    out, lse = np.zeros((*logit.shape[:3], v.shape[3])), np.full(logit.shape[:3], -np.inf)
+    sink = None if program.sink is None else floats.values(program.sink, columns=1)[..., 0]
+    score, total = floats.values(program.score), np.zeros(dense.shape, np.int64)
+    for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
+        counts = _kernel_counts(dense, kernel, its, by_key=False)
+        total += counts
+        mean, own = _softmax(score, counts, v)
+        heads = _heads(kernel, extent)
+        if kernel.output == "store":
+            first = np.full_like(own, -np.inf) if sink is None else sink
+            out[:, heads], lse[:, heads] = np.zeros_like(out[:, heads]), first[:, heads]
+        out[:, heads], lse[:, heads] = _merged(out[:, heads], lse[:, heads], mean[:, heads], own[:, heads])
+    _check_stores(dense, schedule)
+    return Result(out, lse, total)
+
+
+class _Dense:
+    """Expressions of one launch as dense arrays; ``shape`` is ``[batch or 1, heads, m, n]``.
+
+    Conditions compare floats in the dtype of the tables; scores, which have a ``logit``, are float64.
+    """
+
+    def __init__(
+        self, program: Program, extent: Extent, contents: Sequence[Contents], logit: Floats | None = None
+    ) -> None:
+        self.program, self.extent = program, extent
+        tables, arrays = numbered_values(program.tables, contents)
+        arrays = arrays if logit is None else NumpyArrays()
+        start = np.asarray(extent.q_start, dtype=np.int64)
+        nowhere = arrays.constant(False)
+        self._bound: Environment = environment(
+            arrays, extent.n, extent.m, extent.heads, start, tables, logit=logit, reached=nowhere
+        )
+        self.shape = len(self._bound.batch), extent.heads, extent.m, extent.n
+
+    def values(self, expr: Expr, columns: int | None = None) -> NDArray[Any]:
+        """``[batch, heads, m, n]``; where the expression speaks of rows alone, ``columns`` of them will do."""
+        with np.errstate(all="ignore"):
+            found = interpret(expr, self._bound)
+        return np.broadcast_to(found, (*self.shape[:3], self.shape[3] if columns is None else columns))
+
+
+def _heads(kernel: Kernel, extent: Extent) -> list[int]:
+    return list(range(extent.heads) if kernel.heads is None else kernel.heads)
+
+
+def _kernel_counts(dense: _Dense, kernel: Kernel, its: KernelSchedule, by_key: bool) -> Counts:
+    """How often the kernel counts each pair, in the rows that it speaks for."""
+    counts = np.zeros(dense.shape, np.int64)
+    owned = dense.values(kernel.where, columns=1)
+    for segment, bounds in zip(kernel.segments, its.segments, strict=True):
+        kept = dense.values(segment.condition).astype(np.int64)
+        for batch in range(dense.shape[0]):
+            for place, head in enumerate(_heads(kernel, dense.extent)):
+                walk = _Walk(kernel.rows, its.rows, segment, bounds, batch, place, dense.extent)
+                for rows, keys, kind in walk.by_key() if by_key else walk.by_query():
+                    pairs = np.ix_(rows, keys)
+                    tile = kept[batch, head][pairs] * owned[batch, head][rows]
+                    if kind == FULL and (tile != owned[batch, head][rows]).any():
+                        raise ScheduleFaultError("a tile called full lacks a pair or counts one twice")
+                    np.add.at(counts[batch, head], pairs, tile)
+    return counts
+
+
+def _check_stores(dense: _Dense, schedule: Schedule) -> None:
+    """For each head its first kernel stores every row once, and the others merge each row at most once."""
+    batches, heads, m, _ = dense.shape
+    started: set[int] = set()
+    for kernel, its in zip(dense.program.kernels, schedule.kernels, strict=True):
+        for place, head in enumerate(_heads(kernel, dense.extent)):
+            first = head not in started
+            started.add(head)
+            if first != (kernel.output == "store"):
+                raise ScheduleFaultError(f"the kernels of head {head} do not store first and merge then")
+            for batch in range(batches):
+                tiles = tile_tokens(kernel.rows, its.rows, m, batch, place)
+                times = np.bincount(np.concatenate([*tiles, np.zeros(0, np.int64)]), minlength=m)
+                if times.max(initial=0) > 1 or (first and times.min(initial=1) < 1):
+                    raise ScheduleFaultError(f"a row of head {head} is stored never, or written twice")
+    if len(started) < heads:
+        raise ScheduleFaultError("a head has no kernel")
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One segment for one entry of the batch and one head, ``place`` among the kernel's heads."""
+
+    rows: Order
+    row_listing: Listing | None
+    segment: Segment
+    bounds: SegmentSchedule
+    batch: int
+    place: int
+    extent: Extent
+
+    def by_query(self) -> Iterator[tuple[Counts, Counts, int]]:
+        """The rows and the keys of each tile that is visited, and its kind."""
+        rows, keys = self._tokens()
+        for tile, its in enumerate(rows):
+            for other, kind in _visited(self.bounds.by_query, self._slot(self.bounds.by_query), tile, *self._counts()):
+                yield its, keys[other], kind
+
+    def by_key(self) -> Iterator[tuple[Counts, Counts, int]]:
+        """The same the other way round: key tiles in their order."""
+        walked, of_keys = key_major(self.rows, self.segment.keys)
+        turned = replace(self, rows=walked, segment=replace(self.segment, keys=of_keys))
+        rows, keys = turned._tokens()
+        counts = turned._counts()[::-1]
+        for tile, its in enumerate(keys):
+            for other, kind in _visited(self.bounds.by_key, self._slot(self.bounds.by_key), tile, *counts):
+                yield rows[other], its, kind
+
+    def _slot(self, bounds: Bounds) -> int:
+        return _slot(bounds, self.batch, self.place)
+
+    def _tokens(self) -> tuple[list[Counts], list[Counts]]:
+        where = self.batch, self.place
+        return (
+            tile_tokens(self.rows, self.row_listing, self.extent.m, *where),
+            tile_tokens(self.segment.keys, self.bounds.keys, self.extent.n, *where),
+        )
+
+    def _counts(self) -> tuple[TileCount, TileCount]:
+        return (
+            tile_count(self.rows, self.row_listing, self.extent.m),
+            tile_count(self.segment.keys, self.bounds.keys, self.extent.n),
+        )
+
+
+def _slot(numbered: Bounds | Listing, batch: int, place: int) -> int:
+    batch = batch if numbered.batch_slots > 1 else 0
+    return batch * numbered.head_slots + (place if numbered.head_slots > 1 else 0)
+
+
+def _visited(bounds: Bounds, slot: int, tile: int, own: TileCount, other: TileCount) -> Iterator[tuple[int, int]]:
+    """The tiles of the other side that one tile visits, and their kinds."""
+    base, limit, along = 0, other.total, tile
+    if bounds.aligned:
+        if own.classes != other.classes:
+            raise ScheduleFaultError(f"{own.classes} classes of tiles are aligned with {other.classes}")
+        of_class, along = divmod(tile, own.per_class)
+        base, limit = of_class * other.per_class, other.per_class
+    row = slot * bounds.period + along % bounds.period
+    move = along // bounds.period * bounds.shift
+    runs = bounds.runs
+    for run in range(int(runs.pointer[row]), int(runs.pointer[row + 1])):
+        start, kind = int(runs.start[run]) + move, int(runs.kind[run])
+        if kind not in (PARTIAL, FULL):
+            raise ScheduleFaultError(f"a run is of kind {kind}")
+        for found in range(max(start, 0), min(start + int(runs.length[run]), limit)):
+            yield base + found, kind
+
+
+def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int = 0, place: int = 0) -> list[Counts]:
+    """The tokens of every tile, lane by lane without the lanes that hold none; for one entry of the batch, and the head
+    in one place among the kernel's.
+    """
+    if isinstance(order, View | Box):
+        return list(_tiles(order, tokens))
+    count = tile_count(order, listing, tokens).total
+    assert listing is not None, "counted"
+    listed = listing.tokens[_slot(listing, batch, place)].astype(np.int64)
+    if (listed >= tokens).any():
+        raise ScheduleFaultError(f"the token {listed.max()} is listed, and there are {tokens}")
+    lanes = [listed[tile * order.tile : (tile + 1) * order.tile] for tile in range(count)]
+    return [tile[tile >= 0] for tile in lanes]
+
+
+@lru_cache(maxsize=64)
+def _tiles(order: View | Box, tokens: int) -> tuple[Counts, ...]:
+    """Those of an order that is the same whatever the call holds: for every entry of the batch and every head."""
+    tiles = range(tile_count(order, None, tokens).total)
+    return tuple(_of_box(order, x, tokens) if isinstance(order, Box) else _of_view(order, x, tokens) for x in tiles)
+
+
+def _of_view(view: View, tile: int, tokens: int) -> Counts:
+    """Digit by digit, the last axis first."""
+    found = np.array([view.offset])
+    for axis in reversed(view.axes):
+        tile, place = divmod(tile, view.main_tiles(tokens) if axis.length is None else axis.tiles)
+        along = place * axis.tile + np.arange(axis.tile)
+        along = along if axis.length is None else along[along < axis.length]
+        found = (axis.stride * along[:, None] + found).reshape(-1)
+    return found[found < tokens]
+
+
+def _of_box(order: Box, tile: int, tokens: int) -> Counts:
+    """The part of a whole box, which is made axis by axis, the last first."""
+    box, part = divmod(tile, order.parts)
+    found, here = np.array([order.view.offset]), np.array([True])
+    spans = zip(order.view.axes, order.before, order.extents, strict=True)
+    for axis, before, extent in reversed(list(spans)):
+        box, place = divmod(box, order.main_tiles(tokens) if axis.length is None else axis.tiles)
+        place -= order.lead if axis.length is None else 0
+        found, here = _crossed(axis, place * axis.tile - before + np.arange(extent), found, here)
+    lanes = slice(part * order.tile, (part + 1) * order.tile)
+    return found[lanes][here[lanes] & (found[lanes] < tokens)]
+
+
+def _crossed(axis: Axis, along: Counts, found: Counts, here: NDArray[np.bool_]) -> tuple[Counts, NDArray[np.bool_]]:
+    inside = (along >= 0) & (True if axis.length is None else along < axis.length)
+    return (axis.stride * along[:, None] + found).reshape(-1), (inside[:, None] & here).reshape(-1)
+
+
+def _softmax(score: Floats, counts: Counts, v: Floats) -> tuple[Floats, Floats]:
+    """The weighted mean of the values and the log-sum-exp of each row, 0 and -inf where it counts nothing."""
+    with np.errstate(divide="ignore"):
+        logits = np.where(counts > 0, np.where(counts > 0, score, 0.0) + np.log(counts), -np.inf)
+    greatest = logits.max(-1, initial=-np.inf)
+    base = np.where(greatest == -np.inf, 0.0, greatest)
+    weight = np.exp(logits - base[..., None])
+    total = weight.sum(-1)
+    with np.errstate(divide="ignore"):
+        return weight @ v / np.where(total == 0, 1.0, total)[..., None], base + np.log(total)
+
+
+def _merged(out: Floats, lse: Floats, mean: Floats, own: Floats) -> tuple[Floats, Floats]:
+    """Two partial results in one, either of which may be empty."""
+    whole = np.logaddexp(lse, own)
+    base = np.where(whole == -np.inf, 0.0, whole)
+    return out * np.exp(lse - base)[..., None] + mean * np.exp(own - base)[..., None], whole
+
+
+LARGEST_AREA = 2**24  # pairs of all batch entries and heads
+
+
+def verify_schedule(program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents]) -> None:
+    """ScheduleFaultError where forward or backward does not count each pair as often as the mask says.
+
+    Looks at plans of at most so many pairs whose contents the host knows; others pass.
+    """
+    decisive = [contents[number] for number in schedule_depends(program)]
+    if extent.q_start is None or any(held.values is None for held in decisive):
+        return
+    batches = [
+        len(extent.q_start),
+        *(len(held.values) for held in contents if held.batched and held.values is not None),
+    ]
+    if extent.m * extent.n * extent.heads * max(batches) > LARGEST_AREA:
+        return
+    expected = mask(program, extent, contents)
+    for by_key, way in ((False, "forward"), (True, "backward")):
+        found = visits(program, schedule, extent, contents, by_key=by_key)
+        wrong = np.argwhere(found != expected)
+        if len(wrong):
+            batch, head, row, key = wrong[0].tolist()
+            times = f"{found[batch, head, row, key]} times, not {expected[batch, head, row, key]}"
+            raise ScheduleFaultError(
+                f"{way} counts {len(wrong)} pairs wrongly; the first, row {row} and key {key} "
+                f"of batch entry {batch} and head {head}, {times}"
+            )

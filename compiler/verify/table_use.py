@@ -1,0 +1,74 @@
+"""How an attention looks at its tables in a call of given sizes: how long its indices need them, what they may hold.
+
+For contents that are made up: a table of block numbers holds the numbers of blocks that there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..analysis import kept, reads
+from ..ir import Apply, Attention, Entry, Expr, Extent, Logit, Member, walk
+from .index_ranges import index_range, position_bounds
+
+LARGEST = 2**16  # entries along one dimension that are asked for
+
+
+@dataclass(frozen=True)
+class Use:
+    """``sizes``: how long a dimension must be for every index of positions that is looked at. ``values``: between which
+    numbers those lie that an integer entry is compared with; None where it is compared with none.
+    """
+
+    sizes: Mapping[int, int]
+    values: tuple[int, int] | None
+
+
+def uses(attention: Attention, extent: Extent) -> Mapping[str, Use]:
+    """The use of each table, by name. ``q_start`` is known, and there is at least one row, key and head."""
+    found = [*_reads(attention)]
+    names = {node.table for node, _ in found}
+    return {name: Use(_sizes(name, found, extent), _values(name, attention, extent)) for name in names}
+
+
+def _reads(attention: Attention) -> Iterator[tuple[Entry | Member, Expr]]:
+    """Every read, and the condition on which it is looked at."""
+    yield from ((read.node, read.reached) for read in reads(attention.mask, lambda _: True))
+    yield from ((read.node, read.reached) for read in reads(attention.score, lambda _: True, kept(attention.mask)))
+    if attention.sink is not None:
+        yield from ((read.node, read.reached) for read in reads(attention.sink, lambda _: True))
+
+
+def _sizes(name: str, found: list[tuple[Entry | Member, Expr]], extent: Extent) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for node, reached in found:
+        for place, index in enumerate(node.indices if node.table == name else ()):
+            if _of_positions(index):
+                _, high = index_range(index, reached, extent)
+                sizes[place] = min(max(sizes.get(place, 1), high + 1), LARGEST)
+    return sizes
+
+
+def _values(name: str, attention: Attention, extent: Extent) -> tuple[int, int] | None:
+    """The numbers that every comparison with the table allows, or, where they exclude each other, that any does."""
+    ranges = [position_bounds(other, extent) for other in _compared(name, attention) if _of_positions(other)]
+    if not ranges:
+        return None
+    low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+    return (low, high) if low <= high else (min(low for low, _ in ranges), max(high for _, high in ranges))
+
+
+def _compared(name: str, attention: Attention) -> Iterator[Expr]:
+    """What entries of a table are compared with."""
+    roots = (attention.mask, attention.score, *(() if attention.sink is None else (attention.sink,)))
+    for node in (node for root in roots for node in walk(root)):
+        if isinstance(node, Apply) and node.op in ("eq", "ne", "lt", "le"):
+            first, second = node.args
+            for entry, other in ((first, second), (second, first)):
+                if isinstance(entry, Entry) and entry.table == name and other.type == "int":
+                    yield other
+
+
+def _of_positions(expr: Expr) -> bool:
+    return not any(isinstance(node, Entry | Member | Logit) for node in walk(expr))

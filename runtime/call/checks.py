@@ -1,0 +1,280 @@
+"""One call of an attention, as its caller made it, and the checks that it must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...compiler.diagnostics import LARGEST_POSITION
+from ...compiler.ir import Attention, Expr, Extent
+from ...compiler.oracle import NumpyArrays, environment, interpret
+from ...compiler.verify import check_scale
+from . import errors
+from .host_values import LARGEST, copied, integer, real, unfit
+from .tables import INTEGERS, Sizes, check
+
+_ZERO = np.zeros(1, dtype=np.int64)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call. ``tables`` holds what was given, by name; ``q_starts`` wins over ``q_start``."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    tables: Mapping[str, Tensor]
+    scale: Tensor | None
+    q_start: int
+    q_starts: Tensor | None
+    dropout: float
+    seed: int
+
+    @property
+    def sizes(self) -> Sizes:
+        batch, heads, m, _ = self.q.shape
+        return Sizes(batch, heads, m, self.k.shape[2])
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.float64 if self.q.dtype == torch.float64 else torch.float32
+
+
+def check_tensors(q: object, k: object, v: object) -> None:
+    """The kinds, dtypes and devices of q, k and v: TypeError, or ValueError for the devices and the rank."""
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: is {type(x).__name__}, expected a tensor")
+        odd = unfit(x)
+        if odd is not None:
+            raise TypeError(f"{name}: {odd}, expected a dense one: pad it, and leave the padding out by the pattern")
+        if x.dtype not in DTYPES:
+            expected = "float32, bfloat16, float16 or float64"
+            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {expected}")
+        if x.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"{name}: is on {x.device}, expected cpu or cuda")
+        if x.ndim != 4:
+            raise ValueError(
+                f"{name}: has shape {list(x.shape)}, expected 4 dimensions [batch, heads, tokens, features]"
+            )
+    assert isinstance(q, Tensor)
+    for name, x in (("k", k), ("v", v)):
+        assert isinstance(x, Tensor)
+        if x.dtype != q.dtype:
+            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {_name(q.dtype)}, as q has")
+        if x.device != q.device:
+            raise ValueError(f"{name}: is on {x.device}, expected {q.device}, where q is")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check_call(attention: Attention, call: Call) -> None:
+    """Everything that shapes and dtypes tell, also of tensors that hold nothing; TypeError or ValueError."""
+    check_tensors(call.q, call.k, call.v)
+    batch, heads, _, head_dim = call.q.shape
+    _, kv_heads, n, _ = call.k.shape
+    if head_dim < 1 or call.v.shape[3] < 1:
+        name = "q" if head_dim < 1 else "v"
+        raise ValueError(f"{name}: has shape {list(getattr(call, name).shape)}, expected at least one feature")
+    _expect("k", call.k, 0, batch, "the batch of q")
+    _expect("v", call.v, 0, batch, "the batch of q")
+    _expect("v", call.v, 1, kv_heads, "the heads of k")
+    _expect("v", call.v, 2, n, "the tokens of k")
+    _expect("k", call.k, 3, head_dim, "the features of q")
+    if heads % kv_heads if kv_heads else heads:
+        raise ValueError(f"q: has {heads} heads, expected a multiple of the {kv_heads} heads of k")
+    if attention.heads not in (None, heads):
+        raise ValueError(errors.other_heads(attention, heads))
+    if call.scale is not None and list(call.scale.shape) not in ([], [heads]):
+        raise ValueError(
+            f"scale: has shape {list(call.scale.shape)}, expected a number or [{heads}], one for each head"
+        )
+    if call.q_starts is not None:
+        check_starts(call.q_starts, batch)
+    check(attention, call.tables, call.sizes)
+
+
+def _expect(name: str, x: Tensor, axis: int, size: int, what: str) -> None:
+    if x.shape[axis] != size:
+        raise ValueError(f"{name}: has shape {list(x.shape)}, expected {size} ({what}) in dimension {axis}")
+
+
+_STARTS = "an int or an int tensor [batch]"
+
+
+def checked_start(q_start: object) -> tuple[int, Tensor | None]:
+    """The position of the first query row: a number, or a tensor ``[batch]``, which is a copy of an array or a list.
+
+    TypeError for another kind, ValueError for a number beyond 64 bits.
+    """
+    if isinstance(q_start, Tensor):
+        odd = unfit(q_start)
+        if odd is not None:
+            raise TypeError(f"q_start: {odd}, expected {_STARTS}")
+        return 0, q_start
+    if isinstance(q_start, torch.SymInt):
+        return q_start, None  # type: ignore[return-value]
+    if isinstance(q_start, np.ndarray) and q_start.ndim:
+        return 0, copied("q_start", q_start, _STARTS)
+    if isinstance(q_start, (list, tuple)):
+        return 0, torch.tensor([_start(value, "holds") for value in q_start], dtype=torch.int64)
+    return _start(q_start, "is"), None
+
+
+def _start(value: object, verb: str) -> int:
+    """One position; ValueError for one that no tensor holds."""
+    whole = isinstance(value, Tensor) and not value.ndim and value.dtype in INTEGERS
+    start = int(value) if whole else integer(value)  # type: ignore[call-overload]
+    if start is None:
+        raise TypeError(f"q_start: {verb} {type(value).__name__}, expected {_STARTS}")
+    if start > LARGEST or start < -LARGEST:
+        raise ValueError(f"q_start: {verb} {start}, expected a position below 2**62")
+    return start
+
+
+def _within_64_bits(q_start: object) -> None:
+    """ValueError for a position that no tensor holds."""
+    if isinstance(q_start, int) and not -(2**63) <= q_start < 2**63:
+        raise ValueError(f"q_start: is {q_start}, expected a position below 2**62")
+
+
+def extent_of(call: Call) -> Extent:
+    """The sizes and positions of a checked call. ValueError for a position out of range that the host can see."""
+    batch, heads, m, _ = call.q.shape
+    starts = positions(call.q_start, call.q_starts, batch)
+    check_positions(starts, m)
+    return Extent(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+
+
+def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, ...] | None:
+    """Where the query rows start, once for all or for each entry of the batch; None where only a device knows it."""
+    starts = (q_start,)
+    if q_starts is not None:
+        if q_starts.device.type != "cpu":
+            return None
+        check_starts(q_starts, batch)
+        values = q_starts.reshape(-1).tolist()
+        starts = tuple(values) if len(set(values)) > 1 else tuple(values[:1]) or (0,)
+    if min(starts) < 0:
+        raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
+    return starts
+
+
+def check_positions(starts: tuple[int, ...] | None, m: int) -> None:
+    """ValueError where one of ``m`` rows would stand beyond the last position that there may be."""
+    if starts is not None and max(starts) + m > LARGEST_POSITION:
+        raise ValueError(f"q_start: is {max(starts)}, expected {m} rows from it on to stand below 2**62")
+
+
+def check_starts(q_starts: Tensor, batch: int) -> None:
+    """TypeError for positions that are no integers, ValueError for those of another shape."""
+    if q_starts.dtype not in INTEGERS:
+        raise TypeError(f"q_start: has dtype {_name(q_starts.dtype)}, expected integers")
+    if list(q_starts.shape) not in ([], [1], [batch]):
+        raise ValueError(f"q_start: has shape {list(q_starts.shape)}, expected an int or [{batch}], the batch of q")
+
+
+def positions_of(call: Call) -> Tensor:
+    """Where the query rows start: int64 [1] or [batch], on the device of q."""
+    if call.q_starts is None:
+        return torch.full((1,), call.q_start, dtype=torch.int64, device=call.q.device)
+    return call.q_starts.to(call.q.device, torch.int64).reshape(-1).contiguous()
+
+
+def scale_of(attention: Attention, call: Call) -> Tensor:
+    """The factor of q·k for each head: ``[heads]`` in the compute dtype, on the device of q."""
+    heads, head_dim = call.q.shape[1], call.q.shape[3]
+    if call.scale is not None:
+        scale = call.scale.detach().to(call.q.device, call.compute_dtype)
+        return scale.expand(heads).contiguous()
+    values, endless = _scales(attention.scale, heads, head_dim, call.compute_dtype)
+    if endless is not None:
+        raise ValueError(errors.endless_scale(attention, endless, values[endless]))
+    if len(set(values)) == 1:  # filled there: a copy from the host would have to wait
+        return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
+    return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
+
+
+@lru_cache(maxsize=512)
+def _scales(scale: Expr, heads: int, head_dim: int, dtype: torch.dtype) -> tuple[tuple[float, ...], int | None]:
+    """The text's scale for each head, and the first head for which it is no finite number.
+
+    IntegerRangeError where an integer of it leaves 63 bits.
+    """
+    check_scale(scale, heads, head_dim)
+    bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
+    with np.errstate(all="ignore"):  # what is not finite is refused by who asks
+        values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
+    endless = (head for head, value in enumerate(values.tolist()) if not is_finite(value, dtype))
+    return tuple(values.tolist()), next(endless, None)
+
+
+def check_dropout(dropout: object) -> float:
+    """The probability of dropping. TypeError for what is no number, ValueError for one outside ``0 .. 1``."""
+    number = real(dropout)
+    if number is None:
+        raise TypeError(f"dropout: is {type(dropout).__name__}, expected a number")
+    if not 0 <= number < 1:
+        raise ValueError(f"dropout: is {dropout}, expected a probability of at least 0 and below 1")
+    return number
+
+
+_SCALES = "a number or a tensor, one for each head"
+
+
+def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
+    """The factor of q·k as a tensor; a copy of an array or a list. ``dtype`` is that of q.
+
+    TypeError for another kind; ValueError for a number that is not finite in the dtype that a call of q's computes in,
+    and where a gradient would be lost. A tensor's contents are not looked at.
+    """
+    if scale is None:
+        return None
+    if isinstance(scale, Tensor):
+        odd = unfit(scale)
+        if odd is not None:
+            raise TypeError(f"scale: {odd}, expected {_SCALES}")
+        if not scale.is_floating_point():
+            raise TypeError(f"scale: has dtype {_name(scale.dtype)}, expected a float tensor")
+        if scale.requires_grad:
+            raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
+        return scale
+    if isinstance(scale, np.ndarray) and scale.ndim:
+        array = copied("scale", scale, _SCALES)
+        if array.dtype == torch.bool or array.is_complex():
+            raise TypeError(f"scale: has dtype {_name(array.dtype)}, expected {_SCALES}")
+        if not torch.compiler.is_compiling():  # where it is traced, what it holds is not known
+            for number in array.reshape(-1).tolist():
+                _check_finite(float(number), dtype, "holds")
+        return array.to(torch.float64)
+    if isinstance(scale, (list, tuple)):
+        numbers = [real(number) for number in scale]
+        for given, number in zip(scale, numbers, strict=True):
+            if number is None:
+                raise TypeError(f"scale: holds {type(given).__name__}, expected {_SCALES}")
+            _check_finite(number, dtype, "holds")
+        return torch.tensor(numbers, dtype=torch.float64)
+    number = real(scale)
+    if number is None:
+        raise TypeError(f"scale: is {type(scale).__name__}, expected {_SCALES}")
+    _check_finite(number, dtype, "is")
+    return torch.tensor(number, dtype=torch.float64)
+
+
+def _check_finite(number: float, dtype: torch.dtype, verb: str) -> None:
+    if not is_finite(number, dtype):
+        raise ValueError(f"scale: {verb} {number}, expected a finite number")
+
+
+def is_finite(number: float, dtype: torch.dtype) -> bool:
+    """Whether a number is one to kernels of a dtype: no NaN, no infinity, no float64 that is beyond float32."""
+    most = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).max
+    return -most <= number <= most

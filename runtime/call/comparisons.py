@@ -1,0 +1,253 @@
+"""How a mask compares floats: in the table's own dtype, exactly and the same on every executor.
+
+Kernels hold float tables in the dtype in which they sum. Where that holds every entry, entries are compared in it, and
+a literal is rounded to the table's dtype first. Elsewhere (an entry of float64 beside queries of float32, an integer
+beside an entry) integer tables are derived from the float table at the call, on its device, and those are compared. A
+scalar (``float[]``) beside an entry of a table with dimensions is rounded to its dtype, as torch does with a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...compiler.ir import (
+    Apply,
+    Attention,
+    Const,
+    Entry,
+    Expr,
+    Extent,
+    choose,
+    conjunction,
+    disjunction,
+    equal,
+    less,
+    less_equal,
+    negation,
+    transform,
+    walk,
+)
+from ...compiler.oracle import from_literal
+
+Dtypes = tuple[tuple[str, torch.dtype], ...]  # of the float tables that a mask compares
+Kind = Literal[
+    "high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole",
+    "float32", "float16", "bfloat16",
+]  # fmt: skip
+
+_COMPARISONS = {"lt": less, "le": less_equal, "eq": equal}
+_BITS = 21  # of each part of a double's place in the order of all doubles; the first has one more
+_NO_NUMBER = -(2**22)  # the first part of NaN: below that of any number
+_MOST = 2**62 - 1  # as large as what only a device knows may be
+_NOT_WHOLE = -_MOST
+_SMALLEST_NORMAL = 2.0**-126
+_NAMES: dict[torch.dtype, Kind] = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+_FLOATS = {name: dtype for dtype, name in _NAMES.items()}
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A table ``name`` with an entry for each of the float table ``source``; :func:`_derive` says which.
+
+    Of integers, or where ``kind`` is a dtype, of floats rounded to it.
+    """
+
+    name: str
+    source: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An attention whose mask compares floats in the call's dtype alone, and the tables that it reads for it."""
+
+    attention: Attention
+    derived: tuple[Derived, ...]
+
+
+def settle(
+    attention: Attention, tensors: Mapping[str, Tensor], extent: Extent, compute: torch.dtype
+) -> tuple[Attention, Mapping[str, Tensor]]:
+    """The attention as kernels that compute in a dtype compare its floats, and its tables with what is derived of them.
+
+    ``tensors``: checked, what was given. The derived tables come after the attention's own.
+    """
+    names = _compared(attention)
+    if not names:
+        return attention, tensors
+    held = {name: tensors[name] if name in tensors else _literal(attention, name, extent) for name in names}
+    found = _settled(attention, tuple((name, x.dtype) for name, x in held.items()), compute)
+    made = {one.name: _derive(held[one.source].detach(), one.kind) for one in found.derived}
+    return found.attention, {**tensors, **made}
+
+
+@lru_cache(maxsize=512)
+def _compared(attention: Attention) -> tuple[str, ...]:
+    """The float tables that a mask compares."""
+    nodes = walk(attention.mask)
+    return tuple(dict.fromkeys(node.table for node in nodes if isinstance(node, Entry) and node.type == "float"))
+
+
+def _literal(attention: Attention, name: str, extent: Extent) -> Tensor:
+    """What the text itself says that a table holds."""
+    table = next(table for table in attention.tables if table.name == name)
+    literal = table.value if table.value is not None else table.default
+    assert literal is not None, "checked before"
+    held = from_literal(table, literal, extent, {}).values
+    assert held is not None, "a literal's contents are known"
+    return torch.from_numpy(held)
+
+
+@lru_cache(maxsize=512)
+def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Settled:
+    sources = {table.name: table for table in attention.tables}
+    scalars = frozenset(name for name, table in sources.items() if not table.dimensions)
+    comparison = _Comparison(dict(dtypes), scalars, compute, {})
+    mask = transform(attention.mask, comparison.settled)
+    tables = tuple(
+        replace(
+            sources[one.source],
+            name=one.name,
+            element="float" if one.kind in _FLOATS else "int",
+            default=None,
+            value=None,
+        )
+        for one in comparison.derived.values()
+    )
+    settled = replace(attention, mask=mask, tables=(*attention.tables, *tables))
+    return Settled(settled, tuple(comparison.derived.values()))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """How floats are compared where tables have these dtypes; collects what must be ``derived``."""
+
+    dtypes: dict[str, torch.dtype]
+    scalars: frozenset[str]
+    compute: torch.dtype
+    derived: dict[tuple[str, Kind], Derived]
+
+    def settled(self, node: Expr) -> Expr:
+        if isinstance(node, Apply) and node.op in (*_COMPARISONS, "ne") and node.args[0].type == "float":
+            return self._compare(node, *node.args)
+        return node
+
+    def _compare(self, node: Apply, left: Expr, right: Expr) -> Expr:
+        """``node`` of two floats; a choice between floats becomes one between comparisons."""
+        for place, side in enumerate((left, right)):
+            if isinstance(side, Apply) and side.op == "if":
+                condition, *branches = side.args
+                then, otherwise = (
+                    self._compare(node, *((branch, right) if place == 0 else (left, branch))) for branch in branches
+                )
+                return choose(condition, then, otherwise, span=node.span)
+        if node.op == "ne":
+            return negation(self._compare(replace(node, op="eq"), left, right), span=node.span)
+        if isinstance(left, Const) and isinstance(right, Const):
+            return _COMPARISONS[node.op](left, right, span=node.span)
+        if _is_integer(left) and _is_integer(right):
+            return _COMPARISONS[node.op](_integer(left), _integer(right), span=node.span)
+        if _is_integer(left) or _is_integer(right):
+            return self._with_integer(node, left, right)
+        left, right = self._rounded(left, right), self._rounded(right, left)
+        if self._fits(left) and self._fits(right):
+            return _COMPARISONS[node.op](left, right, span=node.span)
+        return self._by_parts(node, left, right)
+
+    def _rounded(self, side: Expr, other: Expr) -> Expr:
+        """A literal, or a scalar, as the dtype of the entry beside it has it."""
+        if isinstance(side, Entry) and isinstance(other, Entry):
+            dtype = self.dtypes[other.table]
+            if side.table not in self.scalars or other.table in self.scalars or dtype == torch.float64:
+                return side
+            rounded = self._entry(side, _NAMES[dtype], "float")
+            self.dtypes[rounded.table] = dtype
+            return rounded
+        if not isinstance(side, Const):
+            return side
+        assert isinstance(other, Entry)
+        return Const(float(torch.tensor(side.value, dtype=torch.float64).to(self.dtypes[other.table])))
+
+    def _fits(self, side: Expr) -> bool:
+        """Whether the compute dtype holds it on every executor: some flush what is less than the least normal to 0."""
+        if isinstance(side, Entry):
+            return self.compute == torch.float64 or self.dtypes[side.table] != torch.float64
+        assert isinstance(side, Const)
+        return self.compute == torch.float64 or side.value == 0 or abs(side.value) >= _SMALLEST_NORMAL
+
+    def _with_integer(self, node: Apply, left: Expr, right: Expr) -> Expr:
+        """An integer beside an entry: beside the integer at or next to it. NaN is on neither side of any."""
+        compare = _COMPARISONS[node.op]
+        first = _is_integer(left)
+        number, entry = (_integer(left), right) if first else (_integer(right), left)
+        assert isinstance(entry, Entry)
+        if node.op == "eq":
+            whole = self._entry(entry, "whole")
+            return conjunction(negation(equal(whole, Const(_NOT_WHOLE))), equal(number, whole), span=node.span)
+        if first:
+            return compare(number, self._entry(entry, "ceiling" if node.op == "lt" else "floor"), span=node.span)
+        kind: Kind = "floor or most" if node.op == "lt" else "ceiling or most"
+        return compare(self._entry(entry, kind), number, span=node.span)
+
+    def _by_parts(self, node: Apply, left: Expr, right: Expr) -> Expr:
+        """Two doubles by their places in the order of all doubles, part by part."""
+        (a, b, c), (x, y, z) = self._parts(left), self._parts(right)
+        number = negation(equal(a, Const(_NO_NUMBER)))
+        if node.op == "eq":
+            return conjunction(number, equal(a, x), equal(b, y), equal(c, z), span=node.span)
+        last = disjunction(less(b, y), conjunction(equal(b, y), _COMPARISONS[node.op](c, z)))
+        return conjunction(number, disjunction(less(a, x), conjunction(equal(a, x), last)), span=node.span)
+
+    def _parts(self, side: Expr) -> tuple[Expr, Expr, Expr]:
+        if isinstance(side, Entry):
+            return self._entry(side, "high"), self._entry(side, "middle"), self._entry(side, "low")
+        assert isinstance(side, Const)
+        value = torch.tensor([side.value], dtype=torch.float64)
+        high, middle, low = (Const(int(_derive(value, kind))) for kind in ("high", "middle", "low"))
+        return high, middle, low
+
+    def _entry(self, entry: Entry, kind: Kind, of: Literal["int", "float"] = "int") -> Entry:
+        """The same entry of a derived table. Its name is no identifier, and so no other table's."""
+        one = Derived(f"{entry.table}'s {kind}", entry.table, kind)
+        return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
+
+
+def _is_integer(side: Expr) -> bool:
+    return isinstance(side, Apply) and side.op == "float"
+
+
+def _integer(side: Expr) -> Expr:
+    assert isinstance(side, Apply)
+    return side.args[0]
+
+
+def _derive(x: Tensor, kind: Kind) -> Tensor:
+    """Of each entry of a float tensor an integer, and 0 of 0; or the entry rounded to a dtype.
+
+    ``floor`` and ``ceiling``: the integer at or below, at or above it; NaN is the least, or the most. ``whole``: itself
+    where it is an integer. ``high``, ``middle``, ``low``: three parts of its place in the order of all doubles.
+    """
+    if kind in _FLOATS:
+        return x.to(_FLOATS[kind])
+    x = x.to(torch.float64)
+    if kind in ("high", "middle", "low"):
+        bits = (x + 0.0).view(torch.int64)  # of -0.0 those of 0.0
+        order = torch.where(bits < 0, bits ^ (2**63 - 1), bits)
+        order = torch.where(bits < 0, order + 1, order)  # -x just as far below 0 as x is above
+        part: Tensor = order >> {"high": 2 * _BITS, "middle": _BITS, "low": 0}[kind]
+        if kind == "high":
+            return part.masked_fill(x.isnan(), _NO_NUMBER).to(torch.int32)
+        return part.bitwise_and(2**_BITS - 1).to(torch.int32)
+    whole = x.floor() if kind.startswith("floor") else x.ceil()
+    least, most = whole <= -float(_MOST), whole >= float(_MOST)
+    found = torch.where(least | most | x.isnan(), 0.0, whole).to(torch.int64)
+    found = torch.where(most, _MOST, torch.where(least, -_MOST, found))
+    if kind == "whole":
+        return torch.where(x.isfinite() & (whole == x), found, _NOT_WHOLE)
+    return torch.where(x.isnan(), _MOST if kind.endswith("most") else -_MOST, found)

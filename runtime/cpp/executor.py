@@ -1,0 +1,185 @@
+"""C++ kernels on CPU tensors: a checked launch to results, through a library built at first use."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from ctypes import c_int, c_void_p
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from ...compiler.codegen import KernelSource, Lifted, lift
+from ...compiler.codegen.cpp import CppVariant, Element, Pass, Storage, render_cpp
+from ...compiler.plan import Program, Tiles
+from ..base import Gradients, Launch, count, get, renew
+from .arguments import Arguments
+from .build import BuildError, Compiler, build, cache_key, compiler, load
+
+TILES = Tiles(64, 64)
+
+# Bytes that the backward's private sums may take at once; what does not fit is done in turns.
+ROOM = 64 * 2**20
+
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+# OpenMP's threads do not live on in a child, where waiting for them would hang.
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def forward(launch: Launch) -> tuple[Tensor, Tensor]:
+    """Output ``[batch, heads, m, value_dim]`` in q's dtype and natural log-sum-exp ``[batch, heads, m]``, contiguous.
+
+    Raises what :func:`runtime.cpp.build.build` raises at the first use of a structure, MemoryError without memory.
+    """
+    out, lse = _results(launch)
+    _call("forward", launch, {"out": out, "lse": lse})
+    return out.to(launch.q.dtype), lse
+
+
+class Columns(NamedTuple):
+    """Pairs of a query and a key. ``visited``: in the tiles that the bounds name; ``multiplied``: those of them whose
+    logit was computed (a partial tile is cut down to groups of keys that some query of a group of queries keeps)."""
+
+    visited: int
+    multiplied: int
+
+
+def columns(launch: Launch) -> Columns:
+    """How much work a forward pass over this launch is, counted by kernels that are built to count."""
+    out, lse = _results(launch)
+    found = torch.zeros(2, dtype=torch.int64)
+    _call("forward", launch, {"out": out, "lse": lse, "columns": found}, counting=True)
+    return Columns(*found.tolist())
+
+
+def _results(launch: Launch) -> tuple[Tensor, Tensor]:
+    """Memory for output and log-sum-exp. Several kernels add to one another's output, in the dtype of sums."""
+    batch, heads, m, _ = launch.q.shape
+    dtype = launch.q.dtype if len(launch.program.kernels) == 1 else launch.compute_dtype
+    out = launch.q.new_empty(batch, heads, m, launch.v.shape[-1], dtype=dtype)
+    return out, launch.q.new_empty(batch, heads, m, dtype=launch.compute_dtype)
+
+
+def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
+    """The gradients of everything, from the forward's results and their gradients; contiguous, of the inputs' dtypes.
+
+    ``grad_out`` may have any strides. Bit for bit the same however many threads there are.
+    """
+    q, k, v = launch.q, launch.k, launch.v
+    compute = launch.compute_dtype
+    if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
+        grad_out = grad_out.contiguous()
+    several = len(launch.program.kernels) > 1
+    grad_q = q.new_zeros(q.shape, dtype=compute) if several else q.new_empty(q.shape)
+    grad_k, grad_v = k.new_zeros(k.shape, dtype=compute), v.new_zeros(v.shape, dtype=compute)
+    tables = tuple(
+        torch.zeros_like(argument.tensor) if table.element == "float" else None
+        for argument, table in zip(launch.tables, launch.program.tables, strict=True)
+    )
+    given = {
+        "out": out.contiguous(), "lse": lse.contiguous(), "grad_out": grad_out,
+        "grad_lse": None if grad_lse is None else grad_lse.to(compute).contiguous(),
+        "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v,
+    }  # fmt: skip
+    _call("backward", launch, given, tables)
+    return Gradients(grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype), tables)
+
+
+def source_variant(direction: Pass, launch: Launch) -> CppVariant:
+    """What the kernel of a launch is compiled for."""
+    return CppVariant(
+        direction=direction,
+        head_dim=launch.q.shape[-1],
+        value_dim=launch.v.shape[-1],
+        storage=cast(Storage, _name(launch.q.dtype)),
+        compute="float64" if launch.compute_dtype == torch.float64 else "float32",
+        wide=launch.wide,
+        dropout=launch.dropout > 0,
+        elements=tuple(cast(Element, _name(argument.tensor.dtype)) for argument in launch.tables),
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@lru_cache(maxsize=4096)
+def _lifted(program: Program) -> Lifted:
+    return lift(program)
+
+
+@lru_cache(maxsize=4096)
+def _source(program: Program, variant: CppVariant) -> KernelSource:
+    try:
+        return render_cpp(program, variant)
+    except OSError as error:  # the templates are files
+        raise BuildError(f"a kernel cannot be written: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _entry(source: KernelSource, using: Compiler) -> Any:
+    """The library's one function, built or taken from the cache. BuildError where it cannot be had.
+
+    A library is kept only after it was loaded here. One that was kept and cannot be loaded is built anew, once.
+    """
+    loaded: list[Any] = []
+
+    def make() -> bytes:
+        library = build(source, using)
+        loaded.append(_function(library))
+        return library
+
+    try:
+        key = cache_key(source, using)
+        kept = get(key, make)
+        if not loaded:
+            try:
+                return _function(kept)
+            except OSError:
+                renew(key, make)
+        return loaded[-1]
+    except OSError as error:
+        raise BuildError(f"a kernel built by {shlex.join(using.command)} cannot be loaded: {error}") from error
+
+
+def _function(content: bytes) -> Any:
+    """The function of a kernel's library. OSError where it cannot be loaded or holds none."""
+    library = load(content)
+    for name in ("forward", "backward"):
+        if hasattr(library, name):
+            function = getattr(library, name)
+            function.argtypes, function.restype = (c_void_p,), c_int
+            return function
+    raise OSError("the library holds no kernel")
+
+
+def kernel_of(direction: Pass, launch: Launch, counting: bool = False) -> tuple[KernelSource, Compiler]:
+    """The text of a launch's kernel, and what builds it. NoCompilerError without a compiler."""
+    variant = replace(source_variant(direction, launch), counting=counting)
+    return _source(_lifted(launch.program).program, variant), compiler()
+
+
+def _call(
+    direction: Pass,
+    launch: Launch,
+    tensors: dict[str, Tensor | None],
+    gradients: tuple[Tensor | None, ...] = (),
+    counting: bool = False,
+) -> None:
+    function = _entry(*kernel_of(direction, launch, counting))
+    numbers = _lifted(launch.program).numbers
+    threads = 1 if _forked else torch.get_num_threads()
+    arguments = Arguments(launch, numbers, tensors, gradients, threads, ROOM)
+    if function(arguments.address):
+        raise MemoryError(f"no memory for the {direction} pass of attention")
+    count(f"cpp.{direction}")

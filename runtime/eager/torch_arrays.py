@@ -1,0 +1,72 @@
+"""PyTorch as an array library of the oracle's interpreter: the same lines evaluate scores there, differentiably."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...compiler.diagnostics import within_64_bits
+from ...compiler.ir import Table
+from ...compiler.oracle import Arrays, TableValues
+from ..base import TableArgument
+
+
+class TorchArrays(Arrays):
+    """Tensors on one device; ``dtype`` is the working float."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device = dtype, device
+
+    def constant(self, value: bool | int | float) -> Tensor:
+        if type(value) is int:
+            value = within_64_bits(value)  # no wider one is looked at
+        kind = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else self.dtype
+        return torch.full((1, 1, 1, 1), value, dtype=kind, device=self.device)
+
+    def arange(self, size: int) -> Tensor:
+        return torch.arange(size, device=self.device)
+
+    def integers(self, x: Tensor) -> Tensor:
+        return x.long()
+
+    def floats(self, x: Tensor) -> Tensor:
+        return x.to(self.dtype)
+
+    def where(self, condition: Tensor, then: Any, otherwise: Any) -> Tensor:
+        return torch.where(condition, then, otherwise)
+
+    def absolute(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.minimum(a, b)
+
+    def maximum(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b)
+
+    def exp(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+    def log(self, x: Tensor) -> Tensor:
+        return x.log()
+
+    def tanh(self, x: Tensor) -> Tensor:
+        return x.tanh()
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return x.sigmoid()
+
+    def numpy(self, x: Tensor) -> NDArray[Any]:
+        return x.detach().cpu().numpy()
+
+
+def table_values(table: Table, argument: TableArgument) -> TableValues:
+    """An executor's table as the interpreter reads it: bitmaps and conditions as bool."""
+    tensor = argument.tensor.bool() if argument.tensor.dtype == torch.uint8 else argument.tensor
+    return TableValues(table, tensor, argument.batched)

@@ -1,0 +1,150 @@
+"""What the Triton kernels are given: a launch, its schedule and its numbers as tensors on the device and integers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...compiler.codegen.triton import uneven
+from ...compiler.plan import Bounds, Box, Listing, Order, Runs, TileCount, View, tile_count
+from ..base import Launch
+
+
+def call_arguments(launch: Launch) -> dict[str, Any]:
+    """What is the same for all kernels of a launch."""
+    heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
+    found: dict[str, Any] = {
+        "m": launch.schedule.m,
+        "n": launch.schedule.n,
+        "heads": heads,
+        "group": heads // kv_heads if kv_heads else 1,
+        "q_start": launch.q_start,
+        "q_start_step": int(launch.q_start.numel() > 1),
+        "scale": launch.scale.contiguous(),
+    }
+    found |= strided("query", launch.q) | strided("key", launch.k) | strided("value", launch.v)
+    for number, table in enumerate(launch.tables):
+        found[f"table{number}"] = table.tensor
+        found[f"table{number}_batch"] = table.tensor.stride(0) if table.batched and table.tensor.shape[0] > 1 else 0
+        found |= {f"table{number}_size{axis}": size for axis, size in enumerate(table.sizes)}
+    if launch.dropout > 0:
+        last = round(launch.dropout * 2**31) - 1
+        found |= {"seed_low": _signed(launch.seed), "seed_high": _signed(launch.seed >> 32), "drop_last": last}
+        found["drop_scale"] = 1 / (1 - launch.dropout) if launch.dropout < 1 else 0.0
+    return found
+
+
+def strided(name: str, tensor: Tensor) -> dict[str, Any]:
+    """A tensor ``[batch, heads, rows, lanes]`` and its strides."""
+    batch, head, row = tensor.stride()[:3]
+    return {name: tensor, f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
+
+
+def _signed(number: int) -> int:
+    """The low 32 bits as a 32-bit integer with a sign."""
+    low = number & 0xFFFFFFFF
+    return low - 2**32 if low >= 2**31 else low
+
+
+def number_arguments(numbers: tuple[int, ...], listed: bool, device: torch.device) -> dict[str, Any]:
+    """The numbers of a program one by one and, where some function has many (``listed``), in memory too."""
+    found: dict[str, Any] = {f"number{index}": number for index, number in enumerate(numbers)}
+    return found | ({"numbers": _on_device(numbers, torch.int64, device)} if listed else {})
+
+
+def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
+    """The heads of a kernel by their places among them, and the places (-1 for none) by the heads."""
+    total = q.shape[1]
+    if heads is None:
+        return {"kernel_heads": total, "head_list": None, "head_places": None}
+    places = [-1] * total
+    for place, head in enumerate(heads):
+        places[head] = place
+    return {
+        "kernel_heads": len(heads),
+        "head_list": _on_device(heads, torch.int32, q.device),
+        "head_places": _on_device(tuple(places), torch.int32, q.device),
+    }
+
+
+@lru_cache(maxsize=256)
+def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
+def order_arguments(
+    name: str, order: Order, listing: Listing | None, tokens: int, device: torch.device
+) -> dict[str, Any]:
+    """How the tokens of an order are found; ``name`` begins the names of its parameters."""
+    found: dict[str, Any] = {f"{name}_tiles": tile_count(order, listing, tokens).total}
+    if isinstance(order, View | Box):
+        return found | {f"{name}_main_tiles": order.main_tiles(tokens)}
+    assert listing is not None
+    length = listing.tokens.shape[1]
+    return found | {
+        f"{name}_list": _kept(listing, (listing.tokens,), (np.int32,), device)[0],
+        f"{name}_list_length": length,
+        f"{name}_list_batch": listing.head_slots * length if listing.batch_slots > 1 else 0,
+        f"{name}_list_head": length if listing.head_slots > 1 else 0,
+    }
+
+
+def bounds_arguments(
+    suffix: str, bounds: Bounds, rows: TileCount, columns: TileCount, order: Order, tokens: int, device: torch.device
+) -> dict[str, Any]:
+    """Bounds of ``rows`` tiles over ``columns`` tiles, which cut ``order`` with so many tokens."""
+    runs: Runs = bounds.runs
+    arrays = (runs.pointer, runs.start, runs.length, runs.kind)
+    pointer, start, length, kind = _kept(runs, arrays, (np.int64, np.int32, np.int32, np.uint8), device)
+    limit = columns.per_class if bounds.aligned else columns.total
+    found = {
+        "run_pointer": pointer,
+        "run_start": start,
+        "run_length": length,
+        "run_kind": kind,
+        "schedule_batch": bounds.head_slots * bounds.period if bounds.batch_slots > 1 else 0,
+        "schedule_head": bounds.period if bounds.head_slots > 1 else 0,
+        "period": bounds.period,
+        "shift": bounds.shift,
+        "class_tiles": max(1, rows.per_class if bounds.aligned else rows.total),
+        "limit": limit,
+        "whole": _whole_tiles(order, tokens, bounds.aligned, limit),
+    }
+    return {f"{name}{suffix}": value for name, value in found.items()}
+
+
+def _whole_tiles(order: Order, tokens: int, aligned: bool, limit: int) -> int:
+    """The first tiles, of each class where the bounds are aligned, whose lanes all have a token. All, where kernels
+    look at each full tile's lanes; none, where last tiles of classes lie in between."""
+    if uneven(order):
+        return limit
+    assert isinstance(order, View)
+    if order.classes > 1 and not aligned:
+        return 0
+    main = order.axes[order.main]
+    beside = sum(axis.stride * (axis.length - 1) for axis in order.axes if axis.length is not None)
+    places = (tokens - 1 - order.offset - beside) // main.stride + 1
+    return min(max(0, places // main.tile) * order.minor_tiles, limit)
+
+
+_tensors: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
+
+
+def _kept(
+    owner: object, arrays: Sequence[NDArray[Any]], dtypes: Sequence[Any], device: torch.device
+) -> tuple[Tensor, ...]:
+    """Arrays as tensors on a device, kept as long as the noun that owns them."""
+    key = (id(owner), device)
+    found = _tensors.get(key)
+    if found is None:
+        ready = (np.ascontiguousarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True))
+        found = _tensors[key] = tuple(torch.from_numpy(array).to(device) for array in ready)
+        weakref.finalize(owner, _tensors.pop, key, None)
+    return found

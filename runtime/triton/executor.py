@@ -1,0 +1,425 @@
+"""Runs a launch on the Triton kernels: CUDA and ROCm tensors on the device, CPU tensors in Triton's interpreter.
+
+The same two functions as every executor. Results are contiguous. All sums run in a fixed order, or in integers, whose
+order is no matter, and so are equal from run to run. Two exceptions: gradients of table entries chosen by query and key
+together are added as floats, as they come, in fp64, and for tables too large for integers of 96 bytes an entry; under
+`torch.use_deterministic_algorithms` the latter are integers as well, and the former are refused.
+
+Importing this module imports triton: TritonUnavailable, an ImportError, where it cannot be had.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...compiler.codegen import lift
+from ...compiler.codegen.triton import (
+    DIGIT_BITS,
+    DIGITS,
+    TILES,
+    DType,
+    Site,
+    Variant,
+    direct_keys,
+    direct_output,
+    direct_queries,
+    fitted,
+    gradient_sites,
+    is_natural,
+    is_split,
+    kind_of,
+    make_variant,
+    options,
+    pair_tables,
+    parameters,
+    render_triton,
+    span,
+)
+from ...compiler.ir import Table
+from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, key_major, tile_count
+from ..base import Gradients, Launch, count
+from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
+from .modules import interpreting, load_module, require_triton
+
+require_triton()
+
+__all__ = ["TILES", "backward", "forward", "make_variant", "variant_of"]
+
+_DTYPES: Mapping[torch.dtype, DType] = {
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+}
+_ELEMENTS = {
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.uint8: "u8",
+    torch.bool: "u8",
+}
+_LARGEST_OFFSET = 2**31
+# Entries of a table up to which its gradient is summed exactly, in all cases: 400 MB.
+_EXACT_ENTRIES = 2**22
+# Where a kernel would have fewer programs than this, because its rows are few, their keys are cut into parts, of so
+# many tiles at least and so many parts at most. All the same on every device, so that results are too.
+_PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
+
+
+def variant_of(launch: Launch) -> Variant:
+    """The text's variant for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it wrongly."""
+    if launch.q.dtype == torch.bfloat16 and interpreting():
+        raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
+    orders = [kernel.rows for kernel in launch.program.kernels]
+    orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
+    strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())
+    farthest = (1 + max(map(span, orders))) * max(strides, default=0)
+    entries = max((table.tensor.numel() for table in launch.tables), default=0)
+    return make_variant(
+        _DTYPES[launch.q.dtype],
+        launch.q.shape[-1],
+        launch.v.shape[-1],
+        tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
+        wide=launch.wide or max(farthest, entries) >= _LARGEST_OFFSET,
+        dropout=launch.dropout > 0,
+        exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """The functions of one module. ``program`` is lifted."""
+
+    program: Program
+    module: ModuleType
+    variant: Variant
+    parameters: Mapping[str, tuple[str, ...]]
+    sites: tuple[Site, ...]
+
+
+@lru_cache(maxsize=256)
+def _kernels(program: Program, variant: Variant) -> _Kernels:
+    names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
+    module = load_module(render_triton(program, variant))
+    return _Kernels(program, module, variant, names, gradient_sites(program))
+
+
+_lifted = lru_cache(maxsize=256)(lift)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A launch with the functions that run it, and the arguments that all of them share."""
+
+    launch: Launch
+    kernels: _Kernels
+    arguments: Mapping[str, Any]
+
+    def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
+        return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
+
+    def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
+        """One launch. The grid lies in one axis: the others are short."""
+        if programs:
+            given = {**self.arguments, **arguments}
+            values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
+            chosen = options(kind_of(name), self.kernels.variant).arguments(nvidia=torch.version.hip is None)
+            with _device(self.launch.q.device):
+                getattr(self.kernels.module, name)[(programs,)](**values, **chosen)
+
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
+
+    def empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
+
+
+@contextmanager
+def _device(device: torch.device) -> Iterator[None]:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            yield
+    else:
+        import numpy as np
+
+        with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
+            yield
+
+
+def require_device(device: torch.device) -> None:
+    """Raise ValueError where Triton's kernels do not run tensors on a device."""
+    if device.type == "cpu" and not interpreting():
+        raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
+
+
+def _prepared(launch: Launch) -> _Call:
+    require_device(launch.q.device)
+    lifted = _lifted(launch.program)
+    kernels = _kernels(lifted.program, variant_of(launch))
+    listed = any("numbers" in names for names in kernels.parameters.values())
+    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The programs of a function that stays with its rows: ``slots`` batch entries and heads, ``parts`` of the keys,
+    ``blocks`` of ``step`` rows."""
+
+    heads: int
+    slots: int
+    parts: int
+    blocks: int
+    step: int
+
+    @property
+    def programs(self) -> int:
+        return self.slots * self.parts * self.blocks
+
+    @property
+    def listed(self) -> tuple[int, int, int]:
+        """The shape of what is kept apart for each part, row by row."""
+        return self.slots, self.parts, self.blocks * self.step
+
+
+def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int:
+    """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.Walk.blocks` counts them."""
+    if is_natural(order):
+        return -(-tokens // step)
+    return tile_count(order, listing, tokens).total * (order.tile // step)
+
+
+def _rows(call: _Call, number: int, most: int) -> _Rows:
+    kernel, plan = call.kernel(number)
+    batch, heads, m, _ = call.launch.q.shape
+    heads = heads if kernel.heads is None else len(kernel.heads)
+    step = fitted(most, kernel.rows.tile)
+    blocks = _steps(kernel.rows, plan.rows, m, step)
+    parts = 1
+    if is_split(kernel) and batch * heads * blocks:
+        n = call.launch.schedule.n
+        tiles = [
+            tile_count(part.keys, its.keys, n).total for part, its in zip(kernel.segments, plan.segments, strict=True)
+        ]
+        wanted = -(-_PROGRAMS // (batch * heads * blocks))
+        parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
+    return _Rows(heads, batch * heads, parts, blocks, step)
+
+
+def _by_query(call: _Call, number: int) -> dict[str, Any]:
+    """The arguments of one kernel's functions that stay with their rows."""
+    kernel, plan = call.kernel(number)
+    n, m = call.launch.schedule.n, call.launch.schedule.m
+    rows = tile_count(kernel.rows, plan.rows, m)
+    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device)
+    found |= head_arguments(kernel.heads, call.launch.q)
+    for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
+        found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
+        columns = tile_count(part.keys, its.keys, n)
+        found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
+    return found
+
+
+def forward(launch: Launch) -> tuple[Tensor, Tensor]:
+    """The output ``[batch, heads, m, value_dim]`` and the log-sum-exp ``[batch, heads, m]``.
+
+    ValueError for CPU tensors outside the interpreter.
+    """
+    call = _prepared(launch)
+    batch, heads, m, _ = launch.q.shape
+    value_dim = launch.v.shape[-1]
+    direct = direct_output(launch.program)
+    shape = (batch, heads, m, value_dim)
+    output = launch.q.new_empty(shape) if direct else call.empty(*shape)
+    lse = call.empty(batch, heads, m)
+    for number, kernel in enumerate(launch.program.kernels):
+        rows = _rows(call, number, call.kernels.variant.forward.queries)
+        arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
+        if not is_split(kernel):
+            call.run(f"forward_{number}", rows.programs, arguments)
+            continue
+        arguments["part_output"] = call.empty(*rows.listed, value_dim)
+        arguments["part_lse"] = call.empty(*rows.listed)
+        call.run(f"forward_{number}", rows.programs, arguments)
+        call.run(f"merge_{number}", rows.slots * rows.blocks, arguments)
+    count("triton.forward")
+    return output.to(launch.q.dtype), lse
+
+
+def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
+    """The gradients of q, k, v and of every float table, from what forward returned and the gradients of both."""
+    call = _prepared(launch)
+    grad_out = grad_out.to(launch.q.dtype)
+    if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
+        grad_out = grad_out.contiguous()
+    grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
+    program = launch.program
+    if launch.q.device.type != "cpu" and not call.kernels.variant.exact:
+        _say_unordered([program.tables[number] for number in pair_tables(call.kernels.sites)])
+    by_query, by_key = direct_queries(program), direct_keys(program)
+    q = _gradient(call, launch.q, by_query)
+    k, v = (_gradient(call, t, by_key) for t in (launch.k, launch.v))
+    tables = tuple(
+        call.zeros(*argument.tensor.shape) if table.element == "float" else None
+        for table, argument in zip(program.tables, launch.tables, strict=True)
+    )
+    given = strided("grad_output", grad_out)
+    given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
+    given |= {"row_delta": call.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
+    pairs = _pair_sums(call, tables)
+    given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
+    call = _Call(launch, call.kernels, {**call.arguments, **given})
+    _run_delta(call, tables)
+    for number, kernel in enumerate(program.kernels):
+        for place in range(len(kernel.segments)):
+            _run_keys(call, number, place, tables)
+        if kernel.segments:
+            _run_queries(call, number, tables)
+    for number, sums in pairs.items() if call.kernels.variant.exact else ():
+        table = tables[number]
+        assert table is not None
+        table += from_digits(sums)
+    count("triton.backward")
+    q, k, v = (x.to(its.dtype) for x, its in ((q, launch.q), (k, launch.k), (v, launch.v)))
+    return Gradients(q, k, v, tables)
+
+
+def _gradient(call: _Call, like: Tensor, direct: bool) -> Tensor:
+    """Room for a gradient: stored as it is, or a sum that begins at zero."""
+    if direct:
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return call.zeros(*like.shape)
+
+
+def _say_unordered(tables: list[Table]) -> None:
+    """As torch does of operations that have no deterministic form."""
+    if not tables or not torch.are_deterministic_algorithms_enabled():
+        return
+    text = (
+        f"{tables[0].name}: its gradient in fp64 has no deterministic form on a GPU, as its entries are chosen by "
+        "query and key together; cast q, k and v to fp32, or turn off torch.use_deterministic_algorithms"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tensor]:
+    """Where the gradients of entries chosen by query and key together are added, pair by pair: by table."""
+    found: dict[int, Tensor] = {}
+    for number in pair_tables(call.kernels.sites):
+        table = tables[number]
+        assert table is not None
+        shape = (*table.shape, DIGITS)
+        exact = call.kernels.variant.exact
+        found[number] = torch.zeros(shape, dtype=torch.int64, device=table.device) if exact else table
+    return found
+
+
+def from_digits(sums: Tensor) -> Tensor:
+    """Float32 sums ``[...]`` from their digits ``[..., DIGITS]``: infinite or NaN where any of the summed was."""
+    weights = 2.0 ** (DIGIT_BITS * torch.arange(DIGITS - 1, dtype=torch.float64, device=sums.device) - 149)
+    found = (sums[..., :-1].double() * weights).sum(-1)
+    odd = sums[..., -1]
+    above, below = (odd & 0xFFFFF) > 0, (odd >> 20 & 0xFFFFF) > 0
+    found = torch.where(above, torch.inf, torch.where(below, -torch.inf, found))
+    return torch.where((odd >> 40 > 0) | (above & below), torch.nan, found).float()
+
+
+def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
+    batch, heads, m, _ = call.launch.q.shape
+    step = call.kernels.variant.backward_queries.queries
+    rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
+    sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
+    call.run("delta", rows.programs, _joined(sums))
+    _add(sums, tables)
+
+
+def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None, ...]) -> None:
+    """The gradients of keys and values through one segment. Where each query head has a list of keys of its own, those
+    that share a key head go one after the other."""
+    kernel, plan = call.kernel(number)
+    launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
+    n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
+    batch, kv_heads = launch.k.shape[:2]
+    group = launch.q.shape[1] // kv_heads if kv_heads else 1
+    rows, keys = key_major(kernel.rows, part.keys)
+    tiles = tile_count(keys, its.keys, n), tile_count(rows, plan.rows, m)
+    arguments = order_arguments("row", rows, plan.rows, m, device)
+    arguments |= order_arguments("column", keys, its.keys, n, device)
+    arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
+    arguments |= head_arguments(kernel.heads, launch.q)
+    step = fitted(call.kernels.variant.backward_keys.keys, keys.tile)
+    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
+    shape = (batch, launch.q.shape[1], n)
+    sums = [_Sums(call, site, shape, shape) for site in sites]
+    programs = batch * kv_heads * _steps(keys, its.keys, n, step)
+    apart = its.keys is not None and its.keys.head_slots > 1
+    for member in range(group) if apart else range(1):
+        chosen = {"first_member": member, "members": 1 if apart else group}
+        call.run(f"backward_keys_{number}_{place}", programs, arguments | _joined(sums) | chosen)
+    _add(sums, tables)
+
+
+def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
+    kernel = call.launch.program.kernels[number]
+    rows = _rows(call, number, call.kernels.variant.backward_queries.queries)
+    arguments = _by_query(call, number) | {"parts": rows.parts}
+    split = is_split(kernel)
+    if split:
+        arguments["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
+    sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]
+    sums = [_Sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
+    call.run(f"backward_queries_{number}", rows.programs, arguments | _joined(sums))
+    if split:
+        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments)
+    _add(sums, tables)
+
+
+def _shape(call: _Call, site: Site, rows: _Rows, split: bool) -> tuple[int, ...]:
+    """Of a site's sums: one for each block, or for each row."""
+    if site.level == "block":
+        return rows.slots, rows.parts * rows.blocks
+    return rows.listed if split else tuple(call.launch.q.shape[:3])
+
+
+class _Sums:
+    """What the kernels store for one site: sums, and the place in the table that each belongs to."""
+
+    def __init__(self, call: _Call, site: Site, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
+        self.site = site
+        self.values = call.zeros(*shape)
+        places = slots if site.level == "block" else shape
+        self.places = torch.zeros(places, dtype=torch.int64, device=self.values.device)
+
+    @property
+    def arguments(self) -> dict[str, Tensor]:
+        return {f"site{self.site.number}": self.values, f"site{self.site.number}_place": self.places}
+
+    def add_to(self, table: Tensor | None) -> None:
+        """Adds the sums where they belong. One place may receive many: accumulated in a fixed order."""
+        assert table is not None
+        values = self.values.sum(-1) if self.site.level == "block" else self.values
+        if table.numel() and values.numel():
+            table.view(-1).index_put_((self.places.view(-1),), values.reshape(-1), accumulate=True)
+
+
+def _joined(sums: list[_Sums]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in sums:
+        found |= part.arguments
+    return found
+
+
+def _add(sums: list[_Sums], tables: tuple[Tensor | None, ...]) -> None:
+    for part in sums:
+        part.add_to(tables[part.site.table])

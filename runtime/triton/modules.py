@@ -1,0 +1,122 @@
+"""Rendered Triton source to kernels that can be launched.
+
+Triton reads the text of its kernels from a file, so each source becomes one, in a folder of this process that nobody
+else may read, and is imported from there. What is imported is what was rendered: the bytes are hashed as they are read.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from hashlib import sha256
+from importlib.abc import SourceLoader
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+from ...compiler.codegen import KernelSource
+from ..base import settings
+
+_lock = threading.RLock()
+_modules: dict[str, ModuleType] = {}
+_folders: dict[int, Path] = {}  # by process: a forked child makes its own
+
+
+class TritonUnavailable(ImportError):  # noqa: N818
+    """Triton cannot run here, and why."""
+
+
+def require_triton() -> ModuleType:
+    """The triton module, with its interpreter chosen before the first import where ``ATTNC_INTERPRET`` asks for it.
+
+    TritonUnavailable where triton is not installed, or where the setting came after triton's import.
+    """
+    wanted = settings.interpret
+    if wanted and "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        import triton
+    except ImportError as error:
+        raise TritonUnavailable(
+            f"triton is not installed ({error}): tensors on a GPU need it, and so does ATTNC_INTERPRET=1"
+        ) from error
+    if wanted and not interpreting():
+        raise TritonUnavailable("ATTNC_INTERPRET=1 counts when it is set before triton is imported, and it came later")
+    return triton  # type: ignore[no-any-return]
+
+
+def interpreting() -> bool:
+    """Whether kernels run in Triton's interpreter: Triton chose when it was imported."""
+    triton = sys.modules.get("triton")
+    if triton is None:
+        return settings.interpret
+    return not isinstance(triton.language.zeros, triton.JITFunction)
+
+
+def load_module(source: KernelSource) -> ModuleType:
+    """The module of a Triton source, imported once per process. TritonUnavailable without triton."""
+    if source.target != "triton":
+        raise ValueError(f"source.target is {source.target!r}, expected 'triton'")
+    digest = source.digest
+    with _lock:
+        found = _modules.get(digest)
+        if found is None:
+            require_triton()
+            found = _modules[digest] = _imported(source, digest)
+        return found
+
+
+def _imported(source: KernelSource, digest: str) -> ModuleType:
+    name = f"attnc_kernels_{digest[:32]}"
+    content = source.text.encode()
+    path = _folder() / f"{name}.py"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    spec = ModuleSpec(name, CheckedLoader(str(path), sha256(content).digest()), origin=str(path))
+    spec.has_location = True
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # inspect looks a function's file up through it
+    try:
+        assert spec.loader is not None
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class CheckedLoader(SourceLoader):
+    """Loads one file, if its bytes are the expected ones. No bytecode is kept."""
+
+    def __init__(self, path: str, digest: bytes) -> None:
+        self.path, self.digest = path, digest
+
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
+        return self.path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        with open(path, "rb") as file:
+            content = file.read()
+        if sha256(content).digest() != self.digest:
+            raise ImportError(f"{path!r} is not the kernel that was written there")
+        return content
+
+
+def _folder() -> Path:
+    process = os.getpid()
+    folder = _folders.get(process)
+    if folder is None:
+        folder = _folders[process] = Path(tempfile.mkdtemp(prefix="attnc-"))  # mode 0700
+        atexit.register(_remove, process, folder)
+    return folder
+
+
+def _remove(process: int, folder: Path) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
