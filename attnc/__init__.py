@@ -28,9 +28,9 @@ _HOMES = {
     "AttnError": ".compiler.diagnostics",
     "Model": ".attention",
     "Module": ".attention",
-    "launches": ".runtime.launches",
+    "launches": ".runtime.base",
     "merge": ".runtime.merge",
-    "settings": ".runtime.settings",
+    "settings": ".runtime.base",
 }
 
 

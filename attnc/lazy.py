@@ -8,14 +8,19 @@ from importlib import import_module
 from typing import Any
 
 
-def attributes(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package (PEP 562). ``homes``: for each module of it the names that the package shows."""
-    modules = {name: module for module, names in homes.items() for name in names}
+def attributes(package: str, names: Mapping[str, Sequence[str]], modules: Sequence[str] = ()) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package (PEP 562).
+
+    ``names``: for each module of the package, what the package shows of it. ``modules``: those that it shows whole.
+    """
+    homes = {name: module for module, several in names.items() for name in several}
 
     def get(name: str) -> Any:
-        if name not in modules:
+        if name in modules:
+            return import_module(f"{package}.{name}")
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{modules[name]}"), name)
+        value = getattr(import_module(f"{package}.{homes[name]}"), name)
         setattr(sys.modules[package], name, value)
         return value
 

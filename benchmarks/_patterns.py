@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.extent import Contents
 from attnc.compiler.modules.loader import bind, load_text
 

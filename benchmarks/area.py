@@ -28,12 +28,12 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from attnc.compiler.analysis.normal_form import parts
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.ir.attention import Attention
+from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.printer import order
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
 from attnc.runtime.cpp.executor import TILES

@@ -1,4 +1,4 @@
-"""What the constants of compiler/cost.py are on this computer's CPU, in fp32.
+"""What the constants of compiler/arrange/cost.py are on this computer's CPU, in fp32.
 
     python benchmarks/costs.py
 
@@ -25,11 +25,11 @@ from rich.table import Table as Printed
 from torch import Tensor
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Table
-from attnc.compiler.ir.expression import LOGIT, TRUE, Const, Expr, K, Member
+from attnc.compiler.ir.attentions import Table
+from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Expr, K, Member
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import PARTIAL, Axis, Gathered, Order, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, Runs, Schedule
 from attnc.compiler.schedule.segments import schedule
 from attnc.runtime.base.launch import Launch, TableArgument
@@ -123,7 +123,7 @@ def variants(inputs: tuple[Tensor, ...]) -> dict[str, Launch]:
     return {name: launch(subject, inputs, change) for name, (subject, change) in made.items()}
 
 
-# For each variant, the constant of compiler/cost.py that it tells, from its share of the plain variant.
+# For each variant, the constant of compiler/arrange/cost.py that it tells, from its share of the plain variant.
 CONSTANTS: dict[str, tuple[str, Callable[[float], float]]] = {
     "every tile partial": ("PARTIAL_TILE", lambda share: share),
     "gathered keys, 64 to a tile": ("GATHER", lambda share: share),

@@ -1,6 +1,6 @@
 """The way through the compiler on one page: from a text to the source of kernels.
 
-Each stage is a function from one frozen noun to the next and knows nothing of the others. :mod:`compiler.modules.loader` makes
+Each stage is a function from one frozen noun to the next and knows nothing of the others. :mod:`compiler.modules` makes
 a text into a checked Module, and with constants into an Attention. A :class:`Way` goes on from there, for some sizes
 and some contents of the tables. (A call takes the same way, and keeps what it can: :mod:`runtime.planning`.)
 """

@@ -30,7 +30,7 @@ from attnc.testing import assertions
 from tests import pages
 
 DOCS = Path(__file__).parent
-GRAMMAR = DOCS.parent / "compiler" / "grammar.lark"
+GRAMMAR = DOCS.parent / "compiler" / "syntax" / "grammar.lark"
 EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
 RULE = re.compile(r"^[?!]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)

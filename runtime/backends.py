@@ -26,7 +26,8 @@ _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC
 
 
 class Executor(Protocol):
-    """What runs a launch: :mod:`runtime.cpp.executor`, :mod:`runtime.triton.executor`, :mod:`runtime.eager.blocked` or :class:`CppOrBlocked`."""
+    """What runs a launch: an executor module of :mod:`runtime.cpp`, :mod:`runtime.triton` or :mod:`runtime.eager`, or
+    :class:`CppOrBlocked`."""
 
     TILES: Tiles
 

@@ -69,8 +69,10 @@ _plans: Kept[Hashable, Plan] = Kept(128)
 
 
 def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
-    """One call, checked and planned. Raises the errors of :func:`runtime.call.checks.check_call`, and ValueError for an index
-    that sizes, constants and host numbers put outside its table, and for an integer that may leave 63 bits.
+    """One call, checked and planned.
+
+    Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and host
+    numbers put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
     extent = extent_of(call)

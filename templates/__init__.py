@@ -1,1 +1,1 @@
-"""Kernel text with holes. Read by :mod:`compiler.render` alone."""
+"""Kernel text with holes. Read by :mod:`compiler.codegen` alone."""

@@ -13,7 +13,7 @@ from functools import reduce
 
 import islpy as isl
 
-from attnc.compiler.ir.expression import Apply, Const, Expr, Position, walk
+from attnc.compiler.ir.expressions import Apply, Const, Expr, Position, walk
 
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,

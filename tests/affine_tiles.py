@@ -10,7 +10,7 @@ from itertools import product
 
 import islpy as isl
 
-from attnc.compiler.ir.expression import Expr
+from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.plan.orders import FULL, PARTIAL, View
 from attnc.compiler.plan.schedule import HORIZON, Bounds
 

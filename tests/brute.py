@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.ir.expression import Expr
+from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.oracle.interpreter import environment, interpret, numbered_values
 from attnc.compiler.plan.orders import FULL, PARTIAL, Box, Gathered, Order, Sorted
-from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import tile_tokens

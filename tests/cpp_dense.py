@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.constructors import murmur, rename_tables
-from attnc.compiler.ir.expression import LOGIT, Expr
+from attnc.compiler.ir.expressions import LOGIT, Expr
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import FULL, PARTIAL, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 from attnc.runtime.base.launch import Launch, TableArgument
 

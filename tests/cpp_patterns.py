@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.constructors import murmur
-from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
 
 from .cpp_dense import Grid, Pattern, Shape, Tables
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from attnc.compiler.ir.attention import Table
+from attnc.compiler.ir.attentions import Table
 from attnc.compiler.plan.schedule import Schedule
 from attnc.compiler.verify.schedule_interpreter import mask
 from attnc.runtime.base.launch import Launch, TableArgument

@@ -61,8 +61,8 @@ exit 0
 STARTS = """
 import json, os, sys, tempfile, traceback, warnings
 import torch, torch._dynamo, torch._inductor, attnc
-from attnc.runtime.build import BuildError, NoCompilerError
-from attnc.runtime.launches import launches
+from attnc.runtime.cpp.build import BuildError, NoCompilerError
+from attnc.runtime.base.counters import launches
 
 def start():
     attend = attnc.loads("pattern p = abs(q - k) <= 5").p()

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.ir import expression
+from attnc.compiler import ir, plan
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.extent import Contents
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.oracle.interpreter import evaluate
-from attnc.compiler.plan import orders
 from attnc.compiler.schedule.segments import schedule
 
 from . import tiles
@@ -35,7 +34,7 @@ class Bound:
     """A program's attention, with the call for which the program was written."""
 
     program: Program
-    attention: expression.Attention
+    attention: ir.Attention
 
     @property
     def contents(self) -> Mapping[str, Contents]:
@@ -49,7 +48,7 @@ def bound(program: Program) -> Bound:
     """Bind a program's subject; of a model, the layer that the program looks at."""
     module = load_text(program.text, f"<seed {program.seed}>", MODULES)
     subject = bind(module, program.subject, program.constants)
-    if isinstance(subject, expression.Model):
+    if isinstance(subject, ir.Model):
         assert program.layer is not None
         subject = subject.layers[program.layer]
     return Bound(program, subject)
@@ -65,13 +64,13 @@ def fault(program: Program) -> str | None:
     return None if found is None else f"tiles of {sizes}: {found}"
 
 
-def natural_program(attention: expression.Attention, query_tile: int, key_tile: int) -> orders.Program:
+def natural_program(attention: ir.Attention, query_tile: int, key_tile: int) -> plan.Program:
     """The whole mask, in natural order."""
     names = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask, score = rename_tables(attention.mask, names), rename_tables(attention.score, names)
-    segment = orders.Segment(orders.natural(key_tile), mask)
-    return orders.Program(
-        (orders.Kernel(orders.natural(query_tile), (segment,), "store"),), mask, score, None, attention.tables
+    segment = plan.Segment(plan.natural(key_tile), mask)
+    return plan.Program(
+        (plan.Kernel(plan.natural(query_tile), (segment,), "store"),), mask, score, None, attention.tables
     )
 
 

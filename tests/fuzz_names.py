@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from random import Random
 
+from attnc.compiler import ir
 from attnc.compiler.diagnostics.collector import Reports
 from attnc.compiler.diagnostics.diagnostic import Source, Span
 from attnc.compiler.diagnostics.limits import NAME
-from attnc.compiler.ir import expression
 from attnc.compiler.syntax import tree as t
 from attnc.compiler.syntax.parser import parse
 from attnc.source import source_of
@@ -49,7 +49,7 @@ def fault(program: Program) -> str | None:
     return None
 
 
-def _told(attention: expression.Attention) -> Iterator[str]:
+def _told(attention: ir.Attention) -> Iterator[str]:
     yield attention.name
     yield from (table.name for table in attention.tables)
 

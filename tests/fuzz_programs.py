@@ -15,19 +15,19 @@ from random import Random
 import numpy as np
 import torch
 
+from attnc.compiler import ir
 from attnc.compiler.analysis.normal_form import normalise, parts
 from attnc.compiler.arrange.assemble import Placed, assemble
 from attnc.compiler.arrange.candidates import Known, walks
 from attnc.compiler.arrange.head_groups import groups
 from attnc.compiler.arrange.search import arrange, serves
-from attnc.compiler.ir import expression
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.ir.expression import Expr
+from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.printer import program as described
-from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import Inputs, execute, visits
 from attnc.compiler.verify.schedule_interpreter import mask as kept_pairs
@@ -58,7 +58,7 @@ def small(seed: int) -> Text:
 
 
 def forced(
-    attention: expression.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
+    attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
 ) -> Program:
     """A program of the attention, each of its terms in one of the walks that suit it, drawn at random."""
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
@@ -200,7 +200,7 @@ def drawn_orders(seed: int) -> Iterator[None]:
     """Calls within it are arranged with walks drawn at random in place of the compiler's choice."""
 
     def drawn(
-        attention: expression.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
+        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
     ) -> Program:
         return forced(attention, tiles, heads, known, shifted, Random(seed))
 

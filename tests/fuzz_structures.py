@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attnc.attention import Attention
-from attnc.compiler.ir import expression
+from attnc.compiler import ir
 from attnc.compiler.ir.extent import Contents
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.runtime.base.configuration import settings
@@ -64,9 +64,7 @@ class Shape:
     contents: Mapping[str, Contents]
 
 
-def shapes(
-    program: Program, tables: tuple[expression.Table, ...], draw: Random, count: int = SHAPES
-) -> Iterator[Shape]:
+def shapes(program: Program, tables: tuple[ir.Table, ...], draw: Random, count: int = SHAPES) -> Iterator[Shape]:
     """The call for which the program was written, then smaller ones: every index stays as far inside its table."""
     full = program.sizes
     for number in range(count):
@@ -88,7 +86,7 @@ def _smaller(full: Sizes, draw: Random, batched: bool) -> Sizes:
     )
 
 
-def _cut(table: expression.Table, held: Contents, sizes: Sizes) -> Contents:
+def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
     values = held.values
     assert values is not None
     lengths = {"token": sizes.n, "query": sizes.m}
@@ -132,7 +130,7 @@ def fault(program: Program, count: int = SHAPES, device: str | None = None) -> s
 
 def _differs(
     attention: Attention,
-    subject: expression.Attention,
+    subject: ir.Attention,
     shape: Shape,
     seed: int,
     dtype: torch.dtype,
@@ -227,7 +225,7 @@ def _error(got: Tensor, wanted: Tensor) -> float:
 
 def _support(
     attention: Attention,
-    subject: expression.Attention,
+    subject: ir.Attention,
     shape: Shape,
     tables: Mapping[str, Tensor],
     start: int | Tensor,
@@ -236,7 +234,7 @@ def _support(
     generator: torch.Generator,
 ) -> str | None:
     """With q = 0 and v of 0 and 1, out × count is an exact whole number. Only where the score is the logit alone."""
-    if subject.score != expression.LOGIT or subject.sink is not None:
+    if subject.score != ir.LOGIT or subject.sink is not None:
         return None
     q, k, v = _inputs(shape, dtype, dims, generator)  # dims of its own would be kernels of its own
     given = {name: torch.from_numpy(held.values) for name, held in shape.contents.items()} | dict(tables)

@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import HEAD, Const, Expr
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, Const, Expr
 from attnc.compiler.ir.extent import Contents
 from attnc.compiler.ir.printer import expression, table_type
 

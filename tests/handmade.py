@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from attnc.attention import Attention
-from attnc.compiler.ir import expression
+from attnc.compiler import ir
 
 
 class OnDevice(Attention):
     """Takes and returns host tensors, differentiably. ``known``: the host knows the integer tables and ``q_start``."""
 
-    def __init__(self, bound: expression.Attention, device: str, known: bool) -> None:
+    def __init__(self, bound: ir.Attention, device: str, known: bool) -> None:
         super().__init__(bound)
         self._device, self._known = device, known
 

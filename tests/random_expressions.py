@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import HEAD, HEADS, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, HEADS, LOGIT, Const, Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.oracle import interpreter as oracle
 from attnc.compiler.plan.orders import natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 32)
 

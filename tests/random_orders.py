@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, Position, Q
 from attnc.compiler.ir.extent import Contents
 from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 
 from .random_expressions import SIZES, Case, Generator
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attnc.compiler.ir.attention import Table
-from attnc.compiler.ir.expression import Apply, Const, Entry, Expr, Logit, Member, Position
+from attnc.compiler.ir.attentions import Table
+from attnc.compiler.ir.expressions import Apply, Const, Entry, Expr, Logit, Member, Position
 from attnc.compiler.ir.extent import Contents, Extent
 
 

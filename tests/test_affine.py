@@ -17,13 +17,13 @@ import attnc
 from attnc.compiler.analysis.normal_form import Term, apart, guarded, normalise, parts
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Attention
-from attnc.compiler.ir.expression import FALSE, Apply, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.attentions import Attention
+from attnc.compiler.ir.expressions import FALSE, Apply, Const, Entry, Expr, K, Member, Position, Q
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Tiles, View
-from attnc.compiler.plan.program import Program, Segment
+from attnc.compiler.plan.programs import Program, Segment
 
 from .affine import Pairs, bounded_steps, free
 from .random_expressions import Generator, dense

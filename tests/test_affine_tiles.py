@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import HEAD, HEADS, Const, Expr, K, N, Q, walk
+from attnc.compiler.ir.expressions import HEAD, HEADS, Const, Expr, K, N, Q, walk
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
-from attnc.compiler.plan.program import Program
+from attnc.compiler.plan.programs import Program
 from attnc.compiler.plan.schedule import HORIZON, Bounds
 from attnc.compiler.schedule.periodic import question
 from attnc.compiler.schedule.segments import schedule

@@ -12,14 +12,14 @@ from attnc.compiler.arrange.candidates import Known, walks
 from attnc.compiler.arrange.cost import cost, stand_in_length
 from attnc.compiler.arrange.search import arrange, serves
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Model
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.ir.expression import HEAD, LOGIT, Const
+from attnc.compiler.ir.expressions import HEAD, LOGIT, Const
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Gathered, Tiles, covers, natural
 from attnc.compiler.plan.printer import order
-from attnc.compiler.plan.program import Kernel, Program, Segment, row_cycle
+from attnc.compiler.plan.programs import Kernel, Program, Segment, row_cycle
 
 from .random_expressions import Case
 from .walked_masks import TABLES, TILES, counted, drawn_case

@@ -11,11 +11,11 @@ from attnc.compiler.analysis.normal_form import terms
 from attnc.compiler.arrange.assemble import Placed, assemble
 from attnc.compiler.arrange.candidates import Known, Walk, walks
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Table
-from attnc.compiler.ir.expression import FALSE, TRUE, Const, Expr, K, Member, Q
+from attnc.compiler.ir.attentions import Table
+from attnc.compiler.ir.expressions import FALSE, TRUE, Const, Expr, K, Member, Q
 from attnc.compiler.plan.orders import Axis, Gathered, Sorted, Tiles, View, covers, natural
 from attnc.compiler.plan.printer import program as described
-from attnc.compiler.plan.program import Kernel, Segment
+from attnc.compiler.plan.programs import Kernel, Segment
 
 from .walked_masks import TABLES, TILES, all_tokens, counted, drawn_case, forced
 

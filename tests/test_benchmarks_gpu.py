@@ -226,7 +226,7 @@ def test_a_rehearsal_that_is_killed_goes_on(tmp_path: Path) -> None:
 PLANTED = """
 import torch
 def plant():
-    from attnc.runtime import gpu as executor
+    from attnc.runtime.triton import executor
     forward = executor.forward
     def without_a_key(launch):
         out, lse = forward(launch)

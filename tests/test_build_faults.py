@@ -148,8 +148,8 @@ def test_a_kernel_that_is_refused_runs_blocked_and_is_not_tried_again(
 RUN_OUT = """
 import os, resource, sys, warnings
 import torch, attnc
-from attnc.runtime.build import BuildError, NoCompilerError
-from attnc.runtime.launches import launches
+from attnc.runtime.cpp.build import BuildError, NoCompilerError
+from attnc.runtime.base.counters import launches
 
 attend = attnc.loads("pattern near = abs(q - k) <= 5").near()
 q = torch.randn(1, 2, 40, 8)
@@ -205,8 +205,8 @@ def test_a_system_that_has_run_out(what: str, backend: str, tmp_path: Path) -> N
 
 KILLED = """
 import sys
-from attnc.compiler.source import KernelSource
-from attnc.runtime.build import build, compiler
+from attnc.compiler.codegen.source import KernelSource
+from attnc.runtime.cpp.build import build, compiler
 build(KernelSource("cpp", 'extern "C" int answer() { return 42; }'), compiler())
 """
 
@@ -262,7 +262,7 @@ def test_many_at_once_sweep_nobody(tmp_path: Path) -> None:
     code = """
 import os, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from attnc.runtime.scratch import scratch
+from attnc.runtime.cpp.scratch import scratch
 for number in range(100):
     with scratch() as folder:
         with open(os.path.join(folder, "file"), "w") as file:

@@ -405,7 +405,7 @@ def test_threads_make_it_once(folder: Path) -> None:
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from attnc.runtime import cache
+from attnc.runtime.base import cache
 
 folder, key = Path(sys.argv[1]), sys.argv[2]
 

@@ -100,7 +100,7 @@ def test_no_descriptor_is_lost(tmp_path: Path) -> None:
 
 KILL = """
 import os, sys
-from attnc.runtime import cache
+from attnc.runtime.base import cache
 import fcntl
 
 calls = sys.argv[1].split(",")

@@ -125,7 +125,7 @@ def test_the_wrong_example_of_a_page_is_wrong_in_that_way_alone_and_the_right_on
 
 
 def test_the_pages_are_found_in_the_package_and_among_the_documentation() -> None:
-    packaged = Path(attnc.__file__).parent / "compiler" / "errors"
+    packaged = Path(attnc.__file__).parent / "compiler" / "diagnostics" / "errors"
     assert {path.name for path in packaged.iterdir()} == {f"{slug}.md" for slug in SLUGS}
     assert (ROOT / "docs" / "errors").resolve() == PAGES.resolve()
 

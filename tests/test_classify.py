@@ -14,8 +14,8 @@ from attnc.compiler.analysis.affine_forms import hashed
 from attnc.compiler.analysis.classify import Boxes, Classifier, DigitRange, TableContents
 from attnc.compiler.analysis.range_tables import RangeTable
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import HEAD, HEADS, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, HEADS, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
 

@@ -284,7 +284,7 @@ HEAVY = {"torch", "triton", "transformers", "islpy", "lark"}
 def imported(arguments: list[str], folder: Path) -> set[str]:
     """What a process has imported that ran one command."""
     code = (
-        "import sys; from attnc import cli; code = cli.run(sys.argv[1:]);"
+        "import sys; from attnc.cli import main as cli; code = cli.run(sys.argv[1:]);"
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
@@ -315,7 +315,7 @@ def test_reading_a_text_takes_no_numbers(arguments: list[str], folder: Path) -> 
 
 def test_the_tiles_are_those_of_the_executors() -> None:
     from attnc.inspection.launch_view import TILES
-    from attnc.runtime.cpp import executor
-    from attnc.runtime.triton import executor
+    from attnc.runtime.cpp.executor import TILES as CPU_TILES
+    from attnc.runtime.triton.executor import TILES as GPU_TILES
 
-    assert TILES == {"cpu": executor.TILES, "gpu": executor.TILES}
+    assert TILES == {"cpu": CPU_TILES, "gpu": GPU_TILES}

@@ -188,7 +188,7 @@ def test_names_stages_errors_and_commands_are_completed() -> None:
 @pytest.mark.parametrize("arguments", [["settings"], ["cache"], ["completion", "zsh"]])
 def test_they_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from attnc import cli; code = cli.run(sys.argv[1:]);"
+        "import sys; from attnc.cli import main as cli; code = cli.run(sys.argv[1:]);"
         "heavy = {'torch', 'triton', 'transformers', 'islpy'} & set(sys.modules);"
         "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler.ir.attention import Dimension, Literal_, Table
+from attnc.compiler.ir.attentions import Dimension, Literal_, Table
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.oracle.literal_tables import ContentsError, from_literal, literal_contents
 from attnc.compiler.verify.samples import KINDS, contents_of

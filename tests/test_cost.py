@@ -11,11 +11,11 @@ from attnc.compiler.arrange.candidates import Known, Walk, walks
 from attnc.compiler.arrange.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
 from attnc.compiler.arrange.simplify import settled
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Member, Q, walk
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Member, Q, walk
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.plan.orders import Gathered, Tiles, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.expression import Const, K, Q
+from attnc.compiler.ir.expressions import Const, K, Q
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.counters import launches
 from attnc.runtime.base.launch import Launch

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.expression import TRUE, Const, Expr, K, Q
+from attnc.compiler.ir.expressions import TRUE, Const, Expr, K, Q
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.plan.orders import Axis, Box, Order, View, cycle, natural
-from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.schedule.statistics import totals
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.launch import Launch

@@ -13,10 +13,10 @@ import torch
 
 import attnc
 from attnc.compiler.codegen.cpp.render import CppVariant, Element, Pass, render_cpp
-from attnc.compiler.codegen.lift import lift
+from attnc.compiler.codegen.lifting import lift
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.plan.program import Program
+from attnc.compiler.plan.programs import Program
 from attnc.runtime.base import cache
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp import build, executor

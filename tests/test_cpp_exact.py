@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.expression import HEAD, Const, K, Q
+from attnc.compiler.ir.expressions import HEAD, Const, K, Q
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.launch import Gradients, Launch
 from attnc.runtime.cpp import executor

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.expression import FALSE, HEAD, TRUE, Const, Expr, K, Q
+from attnc.compiler.ir.expressions import FALSE, HEAD, TRUE, Const, Expr, K, Q
 from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp import executor
 

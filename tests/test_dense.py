@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import attnc
 from attnc.cli.main import commands
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.oracle import dense

@@ -12,11 +12,12 @@ from attnc.compiler.analysis.normal_form import normalise
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.dump import schedule as described
 from attnc.compiler.dump import terms as described_terms
-from attnc.compiler.ir import printer
-from attnc.compiler.ir.attention import Attention, Model
+from attnc.compiler.ir.attentions import Attention, Model
 from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Tiles, View
+from attnc.compiler.plan.printer import order, program
 from attnc.compiler.schedule.segments import schedule
 
 N, TILES = 4096, Tiles(64, 64)
@@ -152,11 +153,11 @@ GRID_APART = "grid 64 wide, every 4 lines and 2 columns, in 8×8"
     ],
 )
 def test_orders_have_names(view: View, text: str) -> None:
-    assert printer.order(view) == text
+    assert order(view) == text
 
 
 def test_a_sum_with_a_negative_number_is_a_difference() -> None:
-    assert printer.expression(attention("q + k - 3 < n - 1").mask) == "q + k - 3 < n - 1"
+    assert expression(attention("q + k - 3 < n - 1").mask) == "q + k - 3 < n - 1"
 
 
 def test_the_page_on_the_compiler_names_the_orders_that_patterns_get() -> None:
@@ -165,6 +166,6 @@ def test_the_page_on_the_compiler_names_the_orders_that_patterns_get() -> None:
     rows = re.findall(r"^\| (`.*) \| (.*`.*`.*) \| .* \|$", table, re.MULTILINE)
     named = [pair for row in rows for pair in zip(*(re.findall(r"`([^`]*)`", cell) for cell in row), strict=True)]
     assert len(named) > 7
-    for order, mask in named:
-        found = printer.program(arrange(attention(mask, "(g: tokens, rank: order[token])"), TILES))
-        assert order.removesuffix("…") in found, (order, mask, found)
+    for name, mask in named:
+        found = program(arrange(attention(mask, "(g: tokens, rank: order[token])"), TILES))
+        assert name.removesuffix("…") in found, (name, mask, found)

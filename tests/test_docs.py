@@ -124,7 +124,7 @@ def test_a_mask_that_differs_would_be_noticed(tmp_path: Path) -> None:
 
 def test_the_examples_of_the_grammar_use_all_of_it() -> None:
     """docs/build.py parses them by their rules; here, that nothing of the grammar is left out."""
-    text = (ROOT / "compiler" / "grammar.lark").read_text(encoding="utf-8")
+    text = (ROOT / "compiler" / "syntax" / "grammar.lark").read_text(encoding="utf-8")
     rules = re.findall(r"^[?!]*([a-z_]+):", text, re.MULTILINE)
     examples: dict[str, list[str]] = {}
     for block in (DOCS / "grammar.txt").read_text(encoding="utf-8").split("\n\n")[1:]:
@@ -144,7 +144,7 @@ def test_the_examples_of_the_grammar_use_all_of_it() -> None:
 
 def test_the_language_page_leaves_nothing_out() -> None:
     page = " ".join(PAGES["language"].split())
-    text = (ROOT / "compiler" / "grammar.lark").read_text(encoding="utf-8")
+    text = (ROOT / "compiler" / "syntax" / "grammar.lark").read_text(encoding="utf-8")
     reserved = re.search(r"NAME: /\(\?!\(\?:([\w|]+)\)", text)
     assert reserved is not None
     listed = re.search(r"Reserved: `([^`]+)`", page)

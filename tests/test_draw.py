@@ -12,8 +12,8 @@ from PIL import Image
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
-from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Q
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Tiles

@@ -26,7 +26,7 @@ EDITORS = ROOT / "docs" / "editors"
 FOLDER = EDITORS / "vscode"
 GRAMMAR: dict[str, Any] = json.loads((FOLDER / "syntaxes" / "attn.tmLanguage.json").read_text(encoding="utf-8"))
 PACKAGE: dict[str, Any] = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
-LARK = (ROOT / "compiler" / "grammar.lark").read_text(encoding="utf-8")
+LARK = (ROOT / "compiler" / "syntax" / "grammar.lark").read_text(encoding="utf-8")
 SHIPPED = sorted((ROOT / "patterns").rglob("*.attn"))
 
 Piece = tuple[str, str]  # text and its scope, which is empty where no rule has one

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnc.compiler.ir import constructors as f
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import (
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import (
     HEAD,
     HEADS,
     LOGIT,

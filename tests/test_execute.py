@@ -10,7 +10,7 @@ import pytest
 
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import FULL, PARTIAL, Axis, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import HORIZON, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 from attnc.compiler.verify.schedule_interpreter import Inputs, ScheduleFaultError, execute, mask, tile_tokens, visits
 

@@ -21,6 +21,7 @@ import attnc
 from attnc.compiler.diagnostics.diagnostic import Edit, Source, Span, edited
 
 ROOT = Path(__file__).parents[1]
+PLUGIN = "attnc.testing.pytest_plugin"
 MAIN = "from attnc.cli import main; main()"
 ROUNDS = 3  # of checking and mending: what hides behind a mended fault takes another
 
@@ -158,7 +159,7 @@ def test_4_a_wrong_picture_is_shown_beside_the_right_one(folder: Path) -> None:
 
 def test_5_pytest_collects_it(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "attnc.testing.pytest_plugin", "-rA", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", PLUGIN, "-rA", "."],
         cwd=folder, capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
     )  # fmt: skip

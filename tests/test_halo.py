@@ -11,12 +11,12 @@ from attnc.compiler.arrange.cost import counted
 from attnc.compiler.arrange.halo import halo
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Attention
-from attnc.compiler.ir.expression import LOGIT, Const, Expr, K, N, Q
+from attnc.compiler.ir.attentions import Attention
+from attnc.compiler.ir.expressions import LOGIT, Const, Expr, K, N, Q
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Box, Tiles, View
-from attnc.compiler.plan.program import Program, row_cycle
+from attnc.compiler.plan.programs import Program, row_cycle
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attnc.compiler.ir.attention import Attention, Dimension, Table
+from attnc.compiler.ir.attentions import Attention, Dimension, Table
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate

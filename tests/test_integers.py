@@ -15,7 +15,7 @@ import torch
 
 import attnc
 from attnc.compiler.analysis.classify import Boxes, Classifier, DigitRange, TableContents
-from attnc.compiler.ir.expression import walk
+from attnc.compiler.ir.expressions import walk
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.verify.claims import run_test

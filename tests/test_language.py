@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from attnc.compiler.ir import printer
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Model, Table
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model, Table
 from attnc.compiler.ir.constructors import murmur
-from attnc.compiler.ir.expression import LOGIT, Const, walk
+from attnc.compiler.ir.expressions import LOGIT, Const, walk
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate

@@ -212,7 +212,7 @@ def test_the_tree_keeps_places() -> None:
 
 
 def test_checking_loads_nothing_heavy() -> None:
-    script = "import sys, attnc.compiler.module as m; m.load_text('pattern p = window(3)');" \
+    script = "import sys, attnc.compiler.modules.loader as m; m.load_text('pattern p = window(3)');" \
         "print({'torch', 'triton', 'islpy', 'jinja2', 'lark', 'transformers'} & {*sys.modules})"  # fmt: skip
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)

@@ -19,7 +19,7 @@ from attnc.compiler.analysis.normal_form import (
     terms,
 )
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import FALSE, HEAD, TRUE, Apply, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.expressions import FALSE, HEAD, TRUE, Apply, Const, Entry, Expr, K, Member, Q
 from attnc.compiler.ir.printer import expression
 
 from .random_expressions import Case, Generator, dense

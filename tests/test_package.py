@@ -98,7 +98,7 @@ def test_an_editable_installation_works_from_an_empty_folder(tmp_path: Path) -> 
 def test_the_folder_itself_can_be_installed(tmp_path: Path) -> None:
     python = install(tmp_path / "env", copy_sources(tmp_path / "sources"))
     shutil.rmtree(tmp_path / "sources")
-    run(python, "-c", "import attnc.compiler.ir, attnc.runtime.settings, attnc.templates", cwd=tmp_path)
+    run(python, "-c", "import attnc.compiler.ir, attnc.runtime.base, attnc.templates", cwd=tmp_path)
 
 
 def test_wheel_and_sdist_hold_every_file_of_the_package(dist: Path) -> None:

@@ -14,7 +14,7 @@ from attnc.compiler.syntax.lalr import TABLES
 from attnc.compiler.syntax.make_tables import GRAMMAR, dumped
 
 TEXT = GRAMMAR.read_text(encoding="utf-8")
-ANEW = "python -m attnc.compiler.parser_tables > compiler/grammar.json"
+ANEW = "python -m attnc.compiler.syntax.make_tables > compiler/syntax/grammar.json"
 
 
 def test_the_tables_are_those_of_the_grammar() -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import attnc
-from attnc.compiler.ir import expression
+from attnc.compiler import ir
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
@@ -158,7 +158,7 @@ def test_a_file_names_its_paper_and_has_tests(name: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}.{case.name}")
 def test_against_a_formula(case: Case) -> None:
     subject = bind(load_shipped(case.file), case.name, case.constants)
-    if isinstance(subject, expression.Model):
+    if isinstance(subject, ir.Model):
         assert case.layer is not None
         assert subject.heads == case.heads
         subject = subject.layers[case.layer]
@@ -173,9 +173,9 @@ def test_against_a_formula(case: Case) -> None:
     np.testing.assert_array_equal(last[0], expected[:, start:])
 
 
-def attention(file: str, name: str, **constants: object) -> expression.Attention:
+def attention(file: str, name: str, **constants: object) -> ir.Attention:
     subject = bind(load_shipped(file), name, constants)
-    assert isinstance(subject, expression.Attention)
+    assert isinstance(subject, ir.Attention)
     return subject
 
 
@@ -204,5 +204,5 @@ def test_models_have_the_published_layers() -> None:
     }
     for (file, name), (layers, heads) in sizes.items():
         model = bind(load_shipped(file), name, {})
-        assert isinstance(model, expression.Model)
+        assert isinstance(model, ir.Model)
         assert (len(model.layers), model.heads) == (layers, heads)

@@ -9,13 +9,13 @@ import pytest
 
 from attnc.compiler.analysis.classify import Classifier
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import FALSE, HEAD, HEADS, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import FALSE, HEAD, HEADS, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, interpret
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.compiler.plan.orders import Axis, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.verify.index_ranges import OutOfRange, check_indices, index_width
 from tests.random_expressions import Case, Generator, dense
 

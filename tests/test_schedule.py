@@ -9,12 +9,12 @@ import pytest
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Attention, Dimension, Table
-from attnc.compiler.ir.expression import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.attentions import Attention, Dimension, Table
+from attnc.compiler.ir.expressions import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import EMPTY, FULL, TileCount, Tiles, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds
 from attnc.compiler.schedule import strategies
 from attnc.compiler.schedule.segments import schedule, schedule_depends

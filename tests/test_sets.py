@@ -17,8 +17,8 @@ import torch
 
 import attnc
 from attnc.compiler.analysis.range_sets import MemberTable
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
-from attnc.compiler.ir.expression import LOGIT, K, Member
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expressions import LOGIT, K, Member
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.oracle import literal_tables as literals

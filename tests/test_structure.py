@@ -8,13 +8,13 @@ from random import Random
 import pytest
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.codegen.lift import filled, lift
-from attnc.compiler.ir.attention import Attention
-from attnc.compiler.ir.expression import TRUE, Apply, Const, Expr, Number, walk
+from attnc.compiler.codegen.lifting import filled, lift
+from attnc.compiler.ir.attentions import Attention
+from attnc.compiler.ir.expressions import TRUE, Apply, Const, Expr, Number, walk
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Gathered, Sorted, Tiles
 from attnc.compiler.plan.printer import program as described
-from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.programs import Kernel, Program
 
 from .random_expressions import Generator
 from .walked_masks import TILES, drawn_case, forced

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
-from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
-from attnc.compiler.ir.expression import HEADS as HEADS_POSITION
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.expressions import HEADS as HEADS_POSITION
 from attnc.compiler.ir.extent import Extent
 from attnc.compiler.oracle.interpreter import NumpyArrays, environment, interpret
 from attnc.runtime.call.python_values import collect

@@ -11,11 +11,11 @@ import pytest
 from attnc.compiler.analysis.classify import Classifier
 from attnc.compiler.analysis.shift import shift_divisor
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import Axis, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import HORIZON, Bounds
 from attnc.compiler.schedule.periodic import forget
 from attnc.compiler.schedule.segments import schedule

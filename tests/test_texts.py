@@ -16,7 +16,7 @@ import pytest
 from attnc.compiler.diagnostics import diagnostic, limits
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.modules.loader import load_text
-from attnc.compiler.modules.models import Claim, Owners
+from attnc.compiler.modules.models import RuleSpan, RuleTable
 from attnc.compiler.syntax.gc_pause import paused
 from attnc.compiler.syntax.lexer import segments
 
@@ -157,7 +157,7 @@ def test_the_collector_pauses_for_large_texts_and_is_as_it_was() -> None:
 
 def test_owners_are_those_of_a_plain_table() -> None:
     span = load_text("pattern p = causal").declarations["p"].span
-    found, plain = Owners(), dict[int, int]()
+    found, plain = RuleTable(), dict[int, int]()
     for rule, (first, last) in enumerate([(5, 9), (0, 1), (12, 12), (9, 14), (2, 3), (3, 3), (13, 20)]):
         taken = next((i for i in range(first, last + 1) if i in plain), None)
         assert found.taken(first, last) == taken
@@ -165,7 +165,7 @@ def test_owners_are_those_of_a_plain_table() -> None:
         assert free == [i for i in range(first, last + 1) if i not in plain]
         end = last if taken is None else taken - 1
         if first <= end:
-            found.enter(Claim(first, end, rule, span))
+            found.enter(RuleSpan(first, end, rule, span))
             plain |= dict.fromkeys(range(first, end + 1), rule)
     assert found.claimed == len(plain)
     for number in range(-1, 25):

@@ -18,7 +18,7 @@ from PIL import Image
 from attnc.cli import main, show
 from attnc.compiler.diagnostics.diagnostic import AttnError
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import TRUE, K, Q
+from attnc.compiler.ir.expressions import TRUE, K, Q
 from attnc.compiler.modules.imports import shipped_names
 from attnc.compiler.modules.loader import load_shipped
 from attnc.compiler.oracle.interpreter import evaluate
@@ -28,7 +28,7 @@ from attnc.inspection.subject import APPLICABLE, find
 from attnc.pictures import sample, tiled
 from attnc.pictures.grid import GAP, LINE, TERMINAL_PANEL
 from attnc.pictures.picture import FRAME, INK, PAPER, Picture, Tile, bins, blocks, ink, painted, rectangles
-from attnc.pictures.sample import sampled
+from attnc.pictures.whole_mask import sampled
 
 SVG = "{http://www.w3.org/2000/svg}"
 APART = 150  # of the 765 steps between black and white: a difference that is seen in one row of pixels

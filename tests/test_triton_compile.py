@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.codegen.lift import lift
+from attnc.compiler.codegen.lifting import lift
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.codegen.triton.functions import kind_of
 from attnc.compiler.codegen.triton.render import render_triton
 from attnc.compiler.codegen.triton.tuning import TILES, make_variant
 from attnc.compiler.codegen.triton.variant import Variant
-from attnc.compiler.ir.attention import DEFAULT_SCALE, Attention, Dimension, Table
+from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.constructors import disjunction, equal, negation
-from attnc.compiler.ir.expression import LOGIT, TRUE, Const, Entry, K, Member, Q
+from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, Q
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, key_major, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 
 from .handmade import GLOBALS, divisible, neighbourhood, residues, within
 from .triton_patterns import cases
@@ -276,7 +276,7 @@ def test_without_triton_the_error_says_so() -> None:
 import sys
 sys.modules["triton"] = None
 try:
-    import attnc.runtime.gpu
+    import attnc.runtime.triton.executor
 except ImportError as error:
     print(error)
 """)
@@ -287,7 +287,7 @@ def test_the_interpreter_asked_for_too_late_is_an_error() -> None:
 import os, triton
 os.environ["ATTNC_INTERPRET"] = "1"
 try:
-    import attnc.runtime.gpu
+    import attnc.runtime.triton.executor
 except ImportError as error:
     print(error)
 """)
@@ -298,7 +298,7 @@ def test_nothing_is_compiled_in_the_interpreter_and_cpu_tensors_need_it() -> Non
 import os
 os.environ["ATTNC_INTERPRET"] = "1"
 from tests.test_triton_compile import shipped
-from attnc.runtime.aot import compile_for
+from attnc.runtime.triton.ahead_of_time import compile_for
 try:
     compile_for(*shipped("causal"), "sm_90")
 except RuntimeError as error:
@@ -307,7 +307,7 @@ except RuntimeError as error:
     assert "runs Triton's interpreter, which compiles nothing" in told
     told = child("""
 from tests.triton_cases import cases, inputs, launch_of
-from attnc.runtime import gpu
+from attnc.runtime.triton import executor as gpu
 case = cases()[0]
 try:
     gpu.forward(launch_of(case, *inputs(case)[:3]))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from attnc.compiler.ir.attention import Dimension, Table
+from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.runtime.triton import executor
 
 from .shipped_support import SHIPPED

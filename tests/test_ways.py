@@ -10,12 +10,12 @@ import pytest
 from attnc.compiler.analysis.classify import Classifier
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Attention, Dimension, Table
-from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
+from attnc.compiler.ir.attentions import Attention, Dimension, Table
+from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import HORIZON, Bounds
 from attnc.compiler.schedule import strategies
 from attnc.compiler.schedule.segments import schedule, schedule_depends

@@ -19,7 +19,7 @@ CALL = """
 import sys, warnings
 {before}
 import torch, attnc
-from attnc.runtime.launches import launches
+from attnc.runtime.base.counters import launches
 
 attend = attnc.loads("pattern near(g: tokens) = abs(q - k) <= 5 or k in g").near()
 q, k, v = (torch.randn(2, 2, 40, 8, requires_grad=True) for _ in range(3))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Box, Order, TileCount, key_major
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
 from attnc.compiler.schedule.tile_positions import tokens_of
 

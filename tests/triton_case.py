@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Q
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.ir.expression import LOGIT, Const, K, Q
+from attnc.compiler.ir.expressions import LOGIT, Const, K, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import Axis, Gathered, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.launch import Launch, TableArgument
 
 from .brute import brute_schedule

@@ -16,10 +16,10 @@ from torch import Tensor
 from attnc.compiler.codegen.triton.tuning import make_variant
 from attnc.compiler.codegen.triton.variant import DIGITS
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import LOGIT, Const, Entry, K, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import LOGIT, Const, Entry, K, Q
 from attnc.compiler.plan.orders import natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.triton import executor
 
 from .handmade import CAUSAL

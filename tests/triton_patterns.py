@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import HEAD, LOGIT, TRUE, Const, K, Member, N, Q
+from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, K, Member, N, Q
 
 from .triton_case import (
     CAUSAL,
@@ -159,7 +159,8 @@ def table_cases() -> list[Case]:
         replace(document, name="documents_shared", values={"doc": (labels[0], False)}, wide=True),
         replace(document, name="documents_64_bits", values={"doc": (labels.long(), True)}),
         Case(
-            "outside_reads_zero", constructors.equal(far, constant(0)), lambda p: looked_up(p.tables["doc"], p.k + 7) == 0,
+            "outside_reads_zero", constructors.equal(far, constant(0)),
+            lambda p: looked_up(p.tables["doc"], p.k + 7) == 0,
             tables=document.tables, values={"doc": (labels[0], False)},
         ),
         Case(

@@ -22,10 +22,10 @@ import torch
 from attnc.compiler.codegen.triton.tuning import make_variant
 from attnc.compiler.codegen.triton.variant import Step, Variant
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expression import HEAD, TRUE, Const, K, Q
+from attnc.compiler.ir.expressions import HEAD, TRUE, Const, K, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
-from attnc.compiler.plan.program import Kernel, Program, Segment
+from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 
 from .brute import brute_schedule

@@ -12,11 +12,11 @@ from attnc.compiler.analysis.normal_form import normalise, parts
 from attnc.compiler.arrange.assemble import Placed, assemble
 from attnc.compiler.arrange.candidates import Known, walks
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.attention import Dimension, Table
-from attnc.compiler.ir.expression import LOGIT, Const, Entry, Expr, K, Member, Position, Q
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Member, Position, Q
 from attnc.compiler.ir.extent import Contents, Extent
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Sorted, Tiles, View
-from attnc.compiler.plan.program import Kernel, Program
+from attnc.compiler.plan.programs import Kernel, Program
 
 from .random_expressions import Case, dense
 

@@ -11,14 +11,13 @@ __all__ = [
     "INPUT_NAME",
     "STDIN",
     "TOLERANCE",
-    "Applied",
+    "WIDTH",
     "InputError",
     "NamedCheck",
     "Sight",
     "Sizes",
     "Subject",
     "WrongUseError",
-    "apply",
     "apply_all",
     "begin",
     "contrast",
@@ -52,74 +51,27 @@ if TYPE_CHECKING:
     from .claims import NamedCheck, judge, named_checks, run_file, told, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs, read_literal
-    from .launch_view import HEAD_DIM, Sight, Sizes, prepare, see
+    from .launch_view import HEAD_DIM, WIDTH, Sight, Sizes, prepare, see
     from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
     from .side_by_side import contrast, differences
     from .stage_at_work import begin, current_stage, stage
     from .stdin import INPUT_NAME, load, shown_name, standard_input
-    from .subject import Applied, Subject, apply, apply_all, find
+    from .subject import Subject, apply_all, find
 else:
     __getattr__ = attributes(
         __name__,
         {
-            "attn_files": (
-                "STDIN",
-                "files",
-                "ignored",
-            ),
-            "claims": (
-                "NamedCheck",
-                "judge",
-                "named_checks",
-                "run_file",
-                "told",
-                "undecided",
-            ),
-            "errors": (
-                "InputError",
-                "WrongUseError",
-            ),
-            "example_inputs": (
-                "inputs",
-                "read_literal",
-            ),
-            "launch_view": (
-                "HEAD_DIM",
-                "Sight",
-                "Sizes",
-                "prepare",
-                "see",
-            ),
-            "measurement": (
-                "TOLERANCE",
-                "measure",
-                "report",
-                "request",
-                "tensors",
-            ),
+            "attn_files": ("STDIN", "files", "ignored"),
+            "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
+            "errors": ("InputError", "WrongUseError"),
+            "example_inputs": ("inputs", "read_literal"),
+            "launch_view": ("HEAD_DIM", "Sight", "Sizes", "WIDTH", "prepare", "see"),
+            "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
-            "side_by_side": (
-                "contrast",
-                "differences",
-            ),
-            "stage_at_work": (
-                "begin",
-                "current_stage",
-                "stage",
-            ),
-            "stdin": (
-                "INPUT_NAME",
-                "load",
-                "shown_name",
-                "standard_input",
-            ),
-            "subject": (
-                "Applied",
-                "Subject",
-                "apply",
-                "apply_all",
-                "find",
-            ),
+            "side_by_side": ("contrast", "differences"),
+            "stage_at_work": ("begin", "current_stage", "stage"),
+            "stdin": ("INPUT_NAME", "load", "shown_name", "standard_input"),
+            "subject": ("Subject", "apply_all", "find"),
         },
     )

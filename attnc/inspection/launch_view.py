@@ -10,9 +10,6 @@ from ..compiler.oracle import require_room
 from ..compiler.pipeline import Way
 from ..compiler.plan import Tiles
 from ..compiler.verify import uses
-from ..pictures import (
-    WIDTH,
-)
 from .errors import InputError, WrongUseError
 from .example_inputs import inputs
 from .stage_at_work import stage
@@ -21,6 +18,7 @@ from .subject import Applied, Subject, apply
 # As the executors have them: asking them would import torch.
 TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
 HEAD_DIM = 64  # of the source that is shown
+WIDTH = 128  # characters of a line that a picture takes at most
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from ..compiler.schedule import schedule
 from ..inspection import Sight, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
-from .sample import look_along, sampled
+from .sample import look_along
 from .tile_walks import Walk, as_they_stand, walks
+from .whole_mask import sampled
 
 CELLS = 960  # along the side of a picture that has a file for itself
 LARGEST = 640  # pixels along a picture that has not

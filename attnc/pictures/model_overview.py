@@ -10,7 +10,7 @@ from ..compiler.ir import HEAD, HEADS, Attention, Const, Expr, Literal_, Table, 
 from ..inspection import Sight, Sizes, Subject, apply_all, see, stage
 from .grid import Grid, Panel, Row
 from .picture import Picture
-from .sample import sampled
+from .whole_mask import sampled
 
 Kept = tuple[Expr, tuple[Table, ...]]  # what decides which pairs a head keeps
 

@@ -24,17 +24,7 @@ else:
     __getattr__ = attributes(
         __name__,
         {
-            "assertions": (
-                "assert_mask",
-                "assert_matches_reference",
-                "assert_support",
-                "patterns",
-                "shapes",
-                "tables",
-            ),
-            "call_shapes": (
-                "SHAPES",
-                "Shape",
-            ),
+            "assertions": ("assert_mask", "assert_matches_reference", "assert_support", "patterns", "shapes", "tables"),
+            "call_shapes": ("SHAPES", "Shape"),
         },
     )

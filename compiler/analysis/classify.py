@@ -1,7 +1,7 @@
 """Is a condition true nowhere, somewhere or everywhere in a box of pairs? Many boxes at once, without visiting pairs.
 
-Integers are affine forms over the digits of the positions (:mod:`compiler.analysis.affine_forms`), table entries the range of what a
-box of indices holds (:mod:`compiler.analysis.range_tables`). The answer is three-valued: PARTIAL is always allowed, a wrong EMPTY or
+Integers are affine forms over the digits of the positions (:mod:`.affine_forms`), table entries the range of what a
+box of indices holds (:mod:`.range_tables`). The answer is three-valued: PARTIAL is always allowed, a wrong EMPTY or
 FULL never. On boxes of one pair the answer is exact, up to what only the device knows.
 """
 

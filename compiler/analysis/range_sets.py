@@ -1,6 +1,7 @@
 """Do sets hold some, or all, of a range of integers? Of whole boxes of sets, many boxes at once, by their members.
 
-Answers as :class:`compiler.analysis.range_tables.RangeTable` does for bitmaps, for sets that are listed: memory follows the members.
+The answers are those of :class:`.range_tables.RangeTable` for bitmaps; here sets are listed, and memory follows their
+members.
 """
 
 from __future__ import annotations

@@ -40,8 +40,7 @@ def arrange(
     ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
     the tables whose contents the host will know when a schedule is made; None for all. ``shifted``: the first row may
     stand at a position that only the device knows, and rows are walked in natural order; else it stands at a multiple
-    of :func:`compiler.plan.program.row_cycle`. Tables are numbered in the attention's order; nothing of the text's names is
-    left.
+    of :func:`compiler.plan.row_cycle`. Tables are numbered in the attention's order; no name of the text is left.
     """
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask = rename_tables(attention.mask, numbers)

@@ -11,8 +11,7 @@ from functools import partial
 from typing import TypeGuard
 
 from ..diagnostics import Advice, Span, at, counted, limits, up_to, words
-from ..ir import FALSE, TRUE, Const, Expr, Op, Type
-from ..ir import constructors as fold
+from ..ir import FALSE, TRUE, Const, Expr, Op, Type, constructors
 from ..syntax import tree as t
 from . import suggestions
 from .context import Environment
@@ -37,7 +36,7 @@ def made(
 def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
     if value.kind == "float":
         return value
-    return Scalar("float", env.account.build(fold.to_float, (value.expr,), span), value.constant)
+    return Scalar("float", env.account.build(constructors.to_float, (value.expr,), span), value.constant)
 
 
 def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
@@ -137,7 +136,7 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
         message = f"`-` takes numbers, but {words(taken.span)} is {described(values[node.signs.index('-') + 1])}"
         env.fault("not-a-number", message, taken.span, helps=("to leave pairs out, write `… and not …`",))
         return None
-    return made(env, "count", fold.plus, values, node.span)
+    return made(env, "count", constructors.plus, values, node.span)
 
 
 def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
@@ -149,19 +148,19 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
     if kind == "float":
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
-            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
-        total = env.build(fold.add, *signed, span=node.span)
+            signed.append(env.account.build(constructors.neg, (term,), node.span) if sign == "-" else term)
+        total = env.build(constructors.add, *signed, span=node.span)
     elif len(terms) > _LONG:
         # One sum, not what is added less what is taken: each of these may be larger than any sum of the text.
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
-            signed.append(env.account.build(fold.neg, (term,), node.span) if sign == "-" else term)
-        total = env.build(fold.add, *signed, span=node.span)
+            signed.append(env.account.build(constructors.neg, (term,), node.span) if sign == "-" else term)
+        total = env.build(constructors.add, *signed, span=node.span)
     else:
         total = terms[0]
         for sign, term, operand in zip(node.signs, terms[1:], node.operands[1:], strict=True):
             made_next = env.build(
-                fold.add if sign == "+" else fold.sub, total, term, span=up_to(node.span, operand.span)
+                constructors.add if sign == "+" else constructors.sub, total, term, span=up_to(node.span, operand.span)
             )
             if made_next is None:
                 return None
@@ -192,8 +191,8 @@ def _times(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> 
     if "float" in (values[0].kind, values[1].kind):
         if not floats_allowed(env, node, values, nodes):
             return None
-        return made(env, "float", fold.mul, one_kind(env, values, node.span), node.span)
-    return made(env, "int", fold.mul, values, up_to(node.span, nodes[1].span))
+        return made(env, "float", constructors.mul, one_kind(env, values, node.span), node.span)
+    return made(env, "int", constructors.mul, values, up_to(node.span, nodes[1].span))
 
 
 def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
@@ -207,7 +206,7 @@ def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> S
         env.fault("bad-divisor", f"{words(nodes[1].span)} is 0, and nothing can be divided by it", nodes[1].span)
         return None
     both = (as_float(env, first, node.span), as_float(env, second, node.span))
-    return made(env, "float", fold.div, both, node.span)
+    return made(env, "float", constructors.div, both, node.span)
 
 
 def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Scalar | None]:
@@ -229,7 +228,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             told = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
             env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
             return None
-        operation = fold.floordiv if sign == "//" else fold.mod
+        operation = constructors.floordiv if sign == "//" else constructors.mod
         expr = env.build(partial(operation, divisor=divisor), first.expr, span=up_to(node.span, nodes[1].span))
         return None if expr is None else Scalar("int", expr, first.constant)
 
@@ -248,7 +247,7 @@ def negated(env: Environment, node: t.Negative, value: Scalar | None) -> Scalar 
         return None
     if value is None or (value.kind == "float" and not floats_allowed(env, node, (value,), (node.operand,))):
         return None
-    return made(env, value.kind, fold.neg, (value,), node.span)
+    return made(env, value.kind, constructors.neg, (value,), node.span)
 
 
 def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar | None) -> Scalar | None:
@@ -309,7 +308,7 @@ def compared(env: Environment, node: t.Comparison, values: Operands) -> Scalar |
         if pair is None:
             return None
         pairs.append(pair)
-    return pairs[0] if len(pairs) == 1 else made(env, "bool", fold.conjunction, pairs, node.span)
+    return pairs[0] if len(pairs) == 1 else made(env, "bool", constructors.conjunction, pairs, node.span)
 
 
 def chain_fault(env: Environment, node: t.Comparison) -> bool:
@@ -331,7 +330,7 @@ def _pair(env: Environment, node: t.Comparison, i: int, sign: str, values: Pair)
     left, right = node.operands[i], node.operands[i + 1]
     first, second = values
     if sign in ("==", "!=") and first.kind == second.kind == "bool":
-        return made(env, "bool", fold.equal if sign == "==" else fold.not_equal, values, node.span)
+        return made(env, "bool", constructors.equal if sign == "==" else constructors.not_equal, values, node.span)
     if "count" in (first.kind, second.kind):
         part, value = (left, first) if first.kind == "count" else (right, second)
         message = f"`{sign}` compares numbers, but {words(part.span)} is {described(value)}"
@@ -356,7 +355,12 @@ def _ordered(env: Environment, node: t.Comparison, sign: str, values: Pair) -> S
         exact = _against_float(env, node, sign, values)
         if exact is not None:
             return exact
-    constructor = {"<": fold.less, "<=": fold.less_equal, "==": fold.equal, "!=": fold.not_equal}[sign]
+    constructor = {
+        "<": constructors.less,
+        "<=": constructors.less_equal,
+        "==": constructors.equal,
+        "!=": constructors.not_equal,
+    }[sign]
     return made(env, "bool", constructor, one_kind(env, (first, second), node.span), node.span)
 
 
@@ -372,14 +376,20 @@ def _against_float(env: Environment, node: t.Comparison, sign: str, values: Pair
         if bound != math.floor(bound) or abs(bound) >= _BEYOND:
             return Scalar("bool", TRUE if sign == "!=" else FALSE)
         nearest = Scalar("int", Const(int(bound)), True)
-        return made(env, "bool", fold.equal if sign == "==" else fold.not_equal, (number, nearest), node.span)
+        return made(
+            env, "bool", constructors.equal if sign == "==" else constructors.not_equal, (number, nearest), node.span
+        )
     if abs(bound) >= _BEYOND:
         return Scalar("bool", TRUE if (bound > 0) != mirrored else FALSE)
     if mirrored:  # bound < number, bound <= number
         edge = math.floor(bound) if sign == "<" else math.ceil(bound)
-        return made(env, "bool", fold.less if sign == "<" else fold.less_equal, (_int(edge), number), node.span)
+        return made(
+            env, "bool", constructors.less if sign == "<" else constructors.less_equal, (_int(edge), number), node.span
+        )
     edge = math.ceil(bound) if sign == "<" else math.floor(bound)
-    return made(env, "bool", fold.less if sign == "<" else fold.less_equal, (number, _int(edge)), node.span)
+    return made(
+        env, "bool", constructors.less if sign == "<" else constructors.less_equal, (number, _int(edge)), node.span
+    )
 
 
 def _int(value: int) -> Scalar:
@@ -410,10 +420,12 @@ def joined(env: Environment, node: t.Junction, values: Operands) -> Scalar | Non
     if not good or not whole(values):
         return None
     if not filtering:
-        return made(env, "bool", fold.conjunction if node.word == "and" else fold.disjunction, values, node.span)
+        return made(
+            env, "bool", constructors.conjunction if node.word == "and" else constructors.disjunction, values, node.span
+        )
     conditions = [value for i, value in enumerate(values) if i != counts[0]]
-    condition = made(env, "bool", fold.conjunction, conditions, node.span)
-    return condition and made(env, "count", fold.filtered, (condition, values[counts[0]]), node.span)
+    condition = made(env, "bool", constructors.conjunction, conditions, node.span)
+    return condition and made(env, "count", constructors.filtered, (condition, values[counts[0]]), node.span)
 
 
 def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scalar, otherwise: Scalar) -> Scalar | None:
@@ -433,7 +445,7 @@ def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scala
         related = (at(node.then.span), at(node.otherwise.span))
         env.fault("mixed-choice", message, node.span, related=related, helps=helps, edits=edits)
         return None
-    return made(env, kinds.pop(), fold.choose, (condition, then, otherwise), node.span)
+    return made(env, kinds.pop(), constructors.choose, (condition, then, otherwise), node.span)
 
 
 # Functions
@@ -452,7 +464,7 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
     if name == "hash":
         if not _each(is_integer, env, nodes, values, "ints in `hash`"):
             return None
-        return made(env, "int", fold.hashed, values, node.span)
+        return made(env, "int", constructors.hashed, values, node.span)
     if name in ("abs", "min", "max"):
         return _extreme(env, node, values)
     if not env.place.floats and not values[0].constant:
@@ -465,7 +477,7 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
         notes = (_DOMAINS[name],)
         env.fault("bad-argument", f"`{name}` of {words(nodes[0].span)} is no number", nodes[0].span, notes=notes)
         return None
-    return made(env, "float", partial(fold.function, operation), (argument,), node.span)
+    return made(env, "float", partial(constructors.function, operation), (argument,), node.span)
 
 
 def _each(
@@ -477,11 +489,15 @@ def _each(
 
 
 def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
-    constructors: dict[str, Callable[..., Expr]] = {"abs": fold.absolute, "min": fold.minimum, "max": fold.maximum}
+    makers: dict[str, Callable[..., Expr]] = {
+        "abs": constructors.absolute,
+        "min": constructors.minimum,
+        "max": constructors.maximum,
+    }
     kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.arguments):
         return None
-    return made(env, kind, constructors[node.function.name], one_kind(env, values, node.span), node.span)
+    return made(env, kind, makers[node.function.name], one_kind(env, values, node.span), node.span)
 
 
 _DOMAINS = {

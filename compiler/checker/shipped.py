@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-SHIPPED = Path(__file__).parent.parent / "patterns"
+SHIPPED = Path(__file__).parents[2] / "patterns"
 _DECLARED = re.compile(r"^(?:pattern|attention|model|const) ([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ class Scalar:
     """A number, a condition or a count.
 
     ``constant``: known to the compiler. While a declaration is checked by itself its parameters stand for constants
-    that are not known yet; then ``expr`` is no :class:`compiler.ir.expression.Const`.
+    that are not known yet; then ``expr`` is no :class:`compiler.ir.expressions.Const`.
     """
 
     kind: Type

@@ -1,6 +1,6 @@
 """A Program to the text of its kernels; one folder for each target."""
 
-from .lift import Lifted, lift, numbers_of
+from .lifting import Lifted, lift, numbers_of
 from .source import Code, KernelSource, render
 from .straight_line import Lowered, Statement, lower
 

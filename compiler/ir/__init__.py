@@ -1,7 +1,7 @@
 """Expressions, attentions and models, and their algebra."""
 
 from . import constructors
-from .attention import DEFAULT_SCALE, Attention, Dimension, Literal_, Model, Table
+from .attentions import DEFAULT_SCALE, Attention, Dimension, Literal_, Model, Table
 from .constructors import (
     choose,
     conjunction,
@@ -16,7 +16,7 @@ from .constructors import (
     transform,
 )
 from .derivatives import ONE, ZERO, depends_on, derivative, reads
-from .expression import (
+from .expressions import (
     FALSE,
     HEAD,
     HEAD_DIM,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 
 from ..diagnostics import FIRST_BEYOND, Span
-from .expression import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Op, Type, children, walk
+from .expressions import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Op, Type, children, walk
 
 
 def _constants(*xs: Expr) -> tuple[bool | int | float, ...] | None:
@@ -270,7 +270,7 @@ _CONSTRUCTORS: dict[str, Callable[..., Expr]] = {
 
 
 def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
-    """The same node with other direct parts, in the order of :func:`compiler.ir.expression.children`."""
+    """The same node with other direct parts, in the order of :func:`compiler.ir.expressions.children`."""
     match expr:
         case Apply(op=op, span=span):
             return apply(op, parts, span)

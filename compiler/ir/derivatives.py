@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .constructors import add, choose, div, equal, less, less_equal, mul, neg, sub
-from .expression import Apply, Const, Entry, Expr, Position, walk
+from .expressions import Apply, Const, Entry, Expr, Position, walk
 
 ZERO, ONE = Const(0.0), Const(1.0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .attention import Attention, Table
-from .expression import Apply, Const, Entry, Expr, Logit, Member, Number, Position
+from .attentions import Attention, Table
+from .expressions import Apply, Const, Entry, Expr, Logit, Member, Number, Position
 
 _BINARY = {
     "or": ("or", 2), "and": ("and", 3), "lt": ("<", 5), "le": ("<=", 5), "eq": ("==", 5), "ne": ("!=", 5),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .expression import Entry, Expr, Member, Position, walk
+from .expressions import Entry, Expr, Member, Position, walk
 
 
 def tables_read(expr: Expr) -> set[str]:

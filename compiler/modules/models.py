@@ -46,18 +46,18 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
     """The numbers of layers and heads; None after reporting a fault."""
     found: dict[str, Scalar | None] = {}
     first: dict[str, t.Binding] = {}
-    for field in node.fields:
-        name = field.name.name
+    for binding in node.fields:
+        name = binding.name.name
         if name in first:
             env.fault(
                 "duplicate-name",
                 f"`{name}` is given twice",
-                field.name.span,
+                binding.name.span,
                 related=(at(first[name].name.span, "first here"),),
             )
             continue
-        first[name] = field
-        found[name] = constant_integer(field.value, env.at(CONSTANT), f"a constant int as the number of {name}")
+        first[name] = binding
+        found[name] = constant_integer(binding.value, env.at(CONSTANT), f"a constant int as the number of {name}")
     for name in ("layers", "heads"):
         if name not in found:
             message = f"the model `{node.name.name}` does not say how many {name} it has"

@@ -70,7 +70,7 @@ class BoundTest:
     """``extent`` is None for every n (with m = n), every number of heads (unless ``heads`` says it) and every head.
 
     ``subject.tables`` holds whatever the checks' operands read, too; contents that the text gives are in
-    :attr:`compiler.ir.attention.Table.value`.
+    :attr:`compiler.ir.attentions.Table.value`.
     """
 
     __test__ = False  # for pytest: no test of ours

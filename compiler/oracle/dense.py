@@ -25,7 +25,7 @@ _ALL = slice(None)
 
 Block = tuple[slice, slice, slice, slice]
 Interpret = Callable[[Expr, Any], Any]
-"""Of an expression and a :class:`compiler.oracle.interpreter.Environment`, which is one dataclass with fields of numpy arrays."""
+"""Of an expression and an :class:`.interpreter.Environment`, a dataclass whose fields are numpy arrays."""
 
 
 class TooLargeError(ValueError):

@@ -18,7 +18,7 @@ from .orders import (
     natural,
 )
 from .printer import order, program
-from .program import Kernel, Program, Segment, row_cycle
+from .programs import Kernel, Program, Segment, row_cycle
 from .schedule import HORIZON, Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..ir import TRUE, expression
 from .orders import Axis, Box, Gathered, Order, Sorted, View
-from .program import Kernel, Program
+from .programs import Kernel, Program
 
 
 def order(order: Order, names: Mapping[str, str] | None = None) -> str:

@@ -1,6 +1,6 @@
 """The words of one declaration, read by the tables of the grammar: shifts and reductions, and nothing built in between.
 
-The tables are Lark's (:mod:`compiler.syntax.make_tables`), and what is read, what is refused and what would have fitted are
+The tables are Lark's (:mod:`.make_tables`), and what is read, what is refused and what would have fitted are
 as Lark's own parser has them. A word is first what the place allows: ``causal`` a name, or a claim where no name fits.
 """
 

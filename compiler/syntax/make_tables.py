@@ -1,6 +1,6 @@
 """The parser's tables, made from the grammar by Lark and kept beside it as JSON: reading a text needs no Lark.
 
-After a change to the grammar ``python -m attnc.compiler.parser_tables > compiler/grammar.json`` makes them anew.
+After a change to the grammar run ``python -m attnc.compiler.syntax.make_tables``, its output into grammar.json.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
 """Settings, the cache, counters, and the nouns of a launch."""
 
-from . import cache
-from .build_count import built, listen_to_triton, note_built
-from .cache import get, renew
-from .configuration import SettingError, Settings, settings
-from .counters import count, launches
-from .dropout import kept
-from .identities import identity, register, registered
-from .launch import Gradients, Launch, TableArgument
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...lazy import attributes
 
 __all__ = [
     "Gradients",
@@ -29,3 +26,27 @@ __all__ = [
     "renew",
     "settings",
 ]
+
+if TYPE_CHECKING:
+    from . import cache
+    from .build_count import built, listen_to_triton, note_built
+    from .cache import get, renew
+    from .configuration import SettingError, Settings, settings
+    from .counters import count, launches
+    from .dropout import kept
+    from .identities import identity, register, registered
+    from .launch import Gradients, Launch, TableArgument
+else:
+    __getattr__ = attributes(
+        __name__,
+        {
+            "build_count": ("built", "listen_to_triton", "note_built"),
+            "cache": ("get", "renew"),
+            "configuration": ("SettingError", "Settings", "settings"),
+            "counters": ("count", "launches"),
+            "dropout": ("kept",),
+            "identities": ("identity", "register", "registered"),
+            "launch": ("Gradients", "Launch", "TableArgument"),
+        },
+        modules=("cache",),
+    )

@@ -1,24 +1,10 @@
 """The arguments of one call, checked and brought to one form."""
 
-from . import errors
-from .checks import (
-    Call,
-    check_call,
-    check_dropout,
-    check_positions,
-    check_tensors,
-    checked_scale,
-    checked_start,
-    extent_of,
-    positions,
-    positions_of,
-    scale_of,
-)
-from .comparisons import settle
-from .errors import asked, by_position
-from .host_values import integer
-from .python_values import collect
-from .tables import Sizes, bind, check, is_batched, widened
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...lazy import attributes
 
 __all__ = [
     "Call",
@@ -44,3 +30,49 @@ __all__ = [
     "settle",
     "widened",
 ]
+
+if TYPE_CHECKING:
+    from . import errors
+    from .checks import (
+        Call,
+        check_call,
+        check_dropout,
+        check_positions,
+        check_tensors,
+        checked_scale,
+        checked_start,
+        extent_of,
+        positions,
+        positions_of,
+        scale_of,
+    )
+    from .comparisons import settle
+    from .errors import asked, by_position
+    from .host_values import integer
+    from .python_values import collect
+    from .tables import Sizes, bind, check, is_batched, widened
+else:
+    __getattr__ = attributes(
+        __name__,
+        {
+            "checks": (
+                "Call",
+                "check_call",
+                "check_dropout",
+                "check_positions",
+                "check_tensors",
+                "checked_scale",
+                "checked_start",
+                "extent_of",
+                "positions",
+                "positions_of",
+                "scale_of",
+            ),
+            "comparisons": ("settle",),
+            "errors": ("asked", "by_position"),
+            "host_values": ("integer",),
+            "python_values": ("collect",),
+            "tables": ("Sizes", "bind", "check", "is_batched", "widened"),
+        },
+        modules=("errors",),
+    )

@@ -42,7 +42,7 @@ _LANGUAGE = (
 )
 _PROBE_SECONDS = 60.0  # for what takes a fraction of a second
 _LARGEST = 2**28  # bytes of a library; a kernel's has some hundred thousand
-_LOADS = Path(__file__).with_name("loads.py")
+_LOADS = Path(__file__).with_name("load_library.py")
 _SHOWN = 4000  # characters of a compiler's own message
 _ADD_SEALS, _EVERY_SEAL = 1033, 0xF  # F_ADD_SEALS; no more seals, shrinking, growing or writing
 

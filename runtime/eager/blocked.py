@@ -185,7 +185,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 
 def _matrix_product(weights: Tensor, rows: Tensor, _: Tensor) -> Tensor:
-    """:func:`runtime.eager.products.plain_sums` where all is finite and the weights of pairs that are not kept are 0."""
+    """:func:`.products.plain_sums` where all is finite and the weights of pairs that are not kept are 0."""
     return weights @ rows
 
 

@@ -1,4 +1,4 @@
-"""How Triton spells single operations: the dialect of :mod:`compiler.codegen.straight_line` for kernels in Triton's Python.
+"""How Triton spells single operations: a dialect of :mod:`compiler.codegen.straight_line`.
 
 Positions are the kernel's variables ``q``, ``k``, ``n``, ``head`` and ``heads``; table 3 is a pointer ``table3`` with
 sizes ``table3_size0, …``. Operands broadcast against each other, so the same text serves tiles of either orientation.

@@ -75,8 +75,10 @@ class Function:
 
 
 def render_triton(program: Program, variant: Variant) -> KernelSource:
-    """The module of a lifted Program (:func:`compiler.codegen.lift.lift`). ValueError where gathered rows, which are not
-    all rows, are to be stored."""
+    """The module of a lifted Program (:func:`compiler.codegen.lifting`).
+
+    ValueError where gathered rows, which are not all rows, are to be stored.
+    """
     if any(is_split(kernel) and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
     made = _Renderer(program, variant)

@@ -87,7 +87,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Number:
-    """An integer given at the launch, number ``index`` of its numbers; made by :mod:`compiler.codegen.lift` alone."""
+    """An integer given at the launch, number ``index`` of its numbers; made by :mod:`compiler.codegen` alone."""
 
     index: int
     type: Type = field(default="int", init=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..diagnostics import Span
-from .expression import HEAD_DIM, Apply, Const, Expr
+from .expressions import HEAD_DIM, Apply, Const, Expr
 
 
 @dataclass(frozen=True)

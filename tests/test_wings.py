@@ -1,7 +1,8 @@
-"""Imports run one way, and what a folder must not touch it does not touch.
+"""Imports run one way between wings, through their fronts, and what a folder must not touch it does not touch.
 
-LAYERS is the order of the house, first to last: a module imports from its own layer or from earlier ones, and no two
-modules import each other, directly or round a corner. A new module is put into the table where it belongs.
+A wing is a folder of modules, or the modules that stand in compiler/, runtime/ or attnc/ themselves. WINGS says for
+each the wings that it may import from (``depends_on``). What another wing needs is taken from the wing's own
+``__init__``, whose ``__all__`` is its public surface; no import reaches deeper.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
+from importlib import import_module
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
@@ -18,72 +22,81 @@ FOLDERS = ("compiler", "runtime", "attnc")
 PACKAGES = ("compiler", "runtime")  # their own files are empty but for a line that says what they are
 LINKED = ("compiler", "runtime", "templates", "patterns")
 
-LAYERS: dict[str, tuple[str, ...]] = {
-    "what everything speaks of": (
-        "compiler", "compiler.catalogue", "compiler.visible", "compiler.diagnostics", "compiler.limits", "compiler.ir",
-        "compiler.extent", "compiler.plan",
-        "compiler.source",
-    ),
-    "expressions": ("compiler.fold", "compiler.derive", "compiler.describe", "compiler.structure"),
-    "text to tree": (
-        "compiler.scan", "compiler.tree", "compiler.reports", "compiler.collector", "compiler.parser_tables",
-        "compiler.automaton", "compiler.hints", "compiler.misfit", "compiler.grow", "compiler.parse",
-    ),
-    "text to text": ("compiler.pretty", "compiler.layout", "compiler.format"),
-    "tree to module": (
-        "compiler.advice", "compiler.trial", "compiler.signature", "compiler.types", "compiler.values",
-        "compiler.scope", "compiler.context", "compiler.operators", "compiler.sets", "compiler.arguments",
-        "compiler.shipped", "compiler.names", "compiler.entries", "compiler.expressions", "compiler.attentions",
-        "compiler.owners", "compiler.models", "compiler.check", "compiler.fill", "compiler.fill_tests",
-        "compiler.imports", "compiler.module",
-    ),
-    "the oracle": (
-        "compiler.membership", "compiler.outside", "compiler.dense", "compiler.contents", "compiler.evaluate",
-        "compiler.samples",
-    ),
-    "program and schedule": (
-        "compiler.normalise", "compiler.settle", "compiler.candidates", "compiler.assemble", "compiler.cost",
-        "compiler.groups", "compiler.arrange", "compiler.forms", "compiler.lookup", "compiler.lookup_members",
-        "compiler.magnitudes",
-        "compiler.classify",
-        "compiler.orders", "compiler.boxes", "compiler.descend", "compiler.runs", "compiler.template", "compiler.halo",
-        "compiler.listing", "compiler.search", "compiler.ways", "compiler.schedule", "compiler.reach",
-        "compiler.integers", "compiler.ranges", "compiler.execute", "compiler.visits", "compiler.counts",
-        "compiler.describe_stages", "compiler.pairs", "compiler.uses", "compiler.claims",
-    ),
-    "kernels": (
-        "compiler.render", "compiler.emit", "compiler.emit_cpp", "compiler.cpp_stages", "compiler.render_cpp",
-        "compiler.emit_triton",
-        "compiler.triton_variant", "compiler.triton_sites", "compiler.triton_orders", "compiler.triton_body",
-        "compiler.triton_kernels", "compiler.triton_signature", "compiler.render_triton", "compiler.triton_steps",
-    ),
-    "the way through": ("compiler.stages", "compiler.driver"),
-    "settings, launches and what is kept": (
-        "runtime", "runtime.settings", "runtime.launch", "runtime.launches", "runtime.dropout", "runtime.identity",
-        "runtime.cache", "runtime.built", "runtime.command", "runtime.elf", "runtime.loads", "runtime.scratch",
-        "runtime.build", "runtime.triton_modules",
-    ),
-    "one call": (
-        "runtime.faults", "runtime.host", "runtime.arguments", "runtime.tables", "runtime.comparisons", "runtime.call",
-    ),
-    "executors": (
-        "runtime.arrays", "runtime.products", "runtime.merge", "runtime.levels", "runtime.reference",
-        "runtime.blocked",
-        "runtime.cpu_arguments", "runtime.cpu", "runtime.gpu_arguments", "runtime.gpu", "runtime.aot",
-        "runtime.executors",
-    ),
-    "the operator": ("runtime.verify", "runtime.planning", "runtime.batching", "runtime.derivatives", "runtime.op"),
-    "the face": ("attnc.facts", "attnc.call_plan", "attnc.source", "attnc.attention", "attnc"),
-    "the command line": (
-        "attnc.inspection.stage_at_work", "attnc.inspection.errors", "attnc.cli.terminal", "attnc.cli.explain", "attnc.pictures.picture", "attnc.pictures.tile_walks", "attnc.pictures.sample",
-        "attnc.inspection.example_inputs", "attnc.inspection.subject", "attnc.inspection.picture_size", "attnc.pictures.tiled", "attnc.cli.show", "attnc.pictures.export",
-        "attnc.inspection.side_by_side", "attnc.inspection.attn_files", "attnc.inspection.stdin",
-        "attnc.inspection.claims", "attnc.cli.progress", "attnc.inspection.measurement", "attnc.cli.fmt", "attnc.cli.check", "attnc.pictures.grid",
-        "attnc.pictures.model_overview", "attnc.cli.status", "attnc.cli.completion", "attnc.cli.main",
-        "attnc.testing.pytest_plugin",
-    ),
-    "for tests": ("attnc.testing.call_shapes", "attnc.testing.mask_assertions", "attnc.testing.agreement", "attnc.testing.strategies", "attnc.testing.assertions"),
-}  # fmt: skip
+WINGS: dict[str, tuple[str, ...]] = {
+    wing: tuple(depends_on.split())
+    for wing, depends_on in {
+        "compiler.diagnostics": "",
+        "compiler.ir": "compiler.diagnostics",
+        "compiler.syntax": "compiler.diagnostics",
+        "compiler.formatter": "compiler.diagnostics compiler.syntax",
+        "compiler.checker": "compiler.diagnostics compiler.ir compiler.syntax",
+        "compiler.modules": "compiler.checker compiler.diagnostics compiler.ir compiler.syntax",
+        "compiler.oracle": "compiler.diagnostics compiler.ir",
+        "compiler.plan": "compiler.ir",
+        "compiler.analysis": "compiler.ir compiler.oracle compiler.plan",
+        "compiler.arrange": "compiler.analysis compiler.ir compiler.oracle compiler.plan",
+        "compiler.schedule": "compiler.analysis compiler.ir compiler.oracle compiler.plan",
+        "compiler.codegen": "compiler.diagnostics compiler.ir compiler.plan",
+        "compiler.codegen.cpp": "compiler.codegen compiler.ir compiler.plan",
+        "compiler.codegen.triton": "compiler.codegen compiler.ir compiler.plan",
+        "compiler.verify": (
+            "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
+            "compiler.plan compiler.schedule"
+        ),
+        "runtime.base": "compiler.ir compiler.plan",
+        "runtime.call": (
+            "compiler.checker compiler.diagnostics compiler.ir compiler.oracle compiler.verify runtime.base"
+        ),
+        "runtime.eager": (
+            "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule "
+            "compiler.verify runtime.base runtime.call"
+        ),
+        "runtime.cpp": "compiler.codegen compiler.codegen.cpp compiler.plan runtime.base",
+        "runtime.triton": "compiler.codegen compiler.codegen.triton compiler.ir compiler.plan runtime.base",
+        "attnc.inspection": (
+            "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "
+            "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.cpp"
+        ),
+        "attnc.pictures": (
+            "attnc.inspection compiler.analysis compiler.ir compiler.oracle compiler.plan "
+            "compiler.schedule compiler.verify"
+        ),
+        "attnc.testing": "attnc attnc.inspection compiler.diagnostics compiler.ir compiler.modules compiler.verify",
+        "attnc.cli": (
+            "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
+            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime.base"
+        ),
+        "compiler": (
+            "compiler.analysis compiler.arrange compiler.codegen compiler.codegen.cpp "
+            "compiler.codegen.triton compiler.ir compiler.modules compiler.oracle compiler.plan "
+            "compiler.schedule compiler.syntax compiler.verify"
+        ),
+        "runtime": (
+            "compiler.arrange compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule "
+            "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
+        ),
+        "attnc": (
+            "compiler.arrange compiler.codegen compiler.codegen.cpp compiler.codegen.triton "
+            "compiler.diagnostics compiler.ir compiler.modules compiler.oracle compiler.plan "
+            "compiler.schedule compiler.verify runtime runtime.base runtime.call runtime.cpp runtime.eager "
+            "runtime.triton"
+        ),
+    }.items()
+}
+PUBLIC = {
+    "attnc.testing": (
+        "SHAPES",
+        "Shape",
+        "assert_mask",
+        "assert_matches_reference",
+        "assert_support",
+        "patterns",
+        "shapes",
+        "tables",
+    )
+}
+MOST_MODULES = 12  # in a folder, beside `__init__`
+EVERYWHERE = "attnc.lazy"  # how a package shows names late: it imports nothing of the house
 
 # Beside the standard library. What another line of this table allows, the folder's own modules may still not need.
 THIRD_PARTY = {
@@ -94,7 +107,7 @@ THIRD_PARTY = {
 # Of the top-level folders, which may be imported from which.
 FOLDERS_BELOW = {
     "compiler": {"compiler", "templates", "patterns"},
-    "runtime": {"compiler", "runtime", "templates"},
+    "runtime": {"compiler", "runtime", "templates", "lazy"},
     "attnc": {"attnc", "compiler", "runtime", "templates", "patterns"},
 }
 BANNED_CALLS = {"eval", "exec", "__import__", "compile"}
@@ -106,8 +119,9 @@ WRITING_CALLS = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def modules() -> dict[str, Path]:
-    """Every module of the house, by its name without the package: ``compiler.ir.expression``, ``runtime.op``, ``attnc.cli.main``."""
+    """Every module of the house, by its name without the package: ``compiler.ir.expressions``, ``runtime.op``."""
     found = {}
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -145,6 +159,7 @@ def ours(name: str, known: dict[str, Path]) -> str | None:
     return name if name in known else None
 
 
+@lru_cache(maxsize=1)
 def parsed() -> list[tuple[str, Path, ast.Module]]:
     return [(name, path, ast.parse(path.read_text(encoding="utf-8"))) for name, path in modules().items()]
 
@@ -155,7 +170,8 @@ def graph() -> dict[str, set[str]]:
     edges = {}
     for name, path, tree in parsed():
         found = {target for imported, _ in imports(tree, path) if (target := ours(imported, known))}
-        edges[name] = {target for target in found - {name} if target not in PACKAGES}
+        # A module takes its siblings through its own package: that is no import of the package.
+        edges[name] = {target for target in found if target not in PACKAGES and not f"{name}.".startswith(f"{target}.")}
     return edges
 
 
@@ -186,21 +202,81 @@ def test_a_cycle_would_be_found() -> None:
     assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_every_module_has_its_place() -> None:
-    placed = [name for layer in LAYERS.values() for name in layer]
-    assert sorted(placed) == sorted(modules())
-    assert len(placed) == len(set(placed))
+def wing_of(name: str) -> str:
+    """The wing that holds a module: the longest of their names that begins its own."""
+    return max((wing for wing in WINGS if name == wing or name.startswith(f"{wing}.")), key=len, default="")
 
 
-def test_imports_point_to_earlier_layers() -> None:
-    rank = {name: number for number, layer in enumerate(LAYERS.values()) for name in layer}
-    wrong = [
-        f"{name} imports {target}, which comes later"
-        for name, targets in graph().items()
-        for target in targets
-        if rank[target] > rank[name]
+def is_deep(name: str, wing: str) -> bool:
+    """Whether an import reaches past the front of a wing. Modules that stand in a top-level folder are its front."""
+    return name.count(".") > wing.count(".") + (wing in FOLDERS)
+
+
+def crossings() -> Iterator[tuple[str, str, str, str]]:
+    """Each import from one wing to another: the module, where, the package or module named, and what is taken of it."""
+    known = modules()
+    for name, path, tree in parsed():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                here = package(path)
+                full = ".".join([*here[: len(here) - node.level + 1], *([node.module] if node.module else [])])
+                short = ours(full, known) or full
+                for alias in node.names:
+                    target = f"{short}.{alias.name}" if f"{short}.{alias.name}" in known else short
+                    if short == "attnc" and alias.name in LINKED:
+                        continue
+                    if target in known and target != EVERYWHERE and wing_of(target) != wing_of(name):
+                        yield name, f"{path.relative_to(ROOT)}:{node.lineno}", short, alias.name
+
+
+def test_every_wing_is_there_and_holds_few_modules() -> None:
+    sizes: dict[str, int] = dict.fromkeys(WINGS, 0)
+    for name, path in modules().items():
+        assert path.name == "__init__.py" or wing_of(name) == name.rpartition(".")[0], f"{name} stands in no wing"
+        sizes[wing_of(name)] += path.name != "__init__.py"
+    assert all(sizes.values()), "a wing without a module"
+    assert {wing: size for wing, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def test_wings_depend_one_way() -> None:
+    assert cycle({wing: set(below) for wing, below in WINGS.items()}) == []
+
+
+def test_a_wing_imports_from_what_it_depends_on() -> None:
+    used: dict[str, set[str]] = {wing: set() for wing in WINGS}
+    for name, _, target, taken in crossings():
+        used[wing_of(name)].add(wing_of(f"{target}.{taken}"))
+    assert {wing: sorted(below) for wing, below in used.items()} == {w: sorted(below) for w, below in WINGS.items()}
+
+
+def test_no_import_reaches_past_the_front_of_a_wing() -> None:
+    deep = [f"{where} imports {t}" for _, where, t, _ in crossings() if is_deep(t, wing_of(t))]
+    assert deep == []
+    assert is_deep("compiler.ir.expressions", "compiler.ir")
+    assert is_deep("compiler.ir.expressions", "compiler")
+    assert not is_deep("compiler.ir", "compiler.ir")
+    assert not is_deep("runtime.op", "runtime")
+
+
+def surface(wing: str) -> tuple[str, ...]:
+    """What the ``__all__`` of a wing names."""
+    tree = ast.parse(modules()[wing].read_text(encoding="utf-8"))
+    found = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
-    assert wrong == []
+    return tuple(ast.literal_eval(found[0])) if found else ()
+
+
+@pytest.mark.parametrize("wing", [wing for wing in WINGS if wing not in FOLDERS])
+def test_a_front_shows_what_others_take(wing: str) -> None:
+    taken = {name for _, _, target, name in crossings() if target == wing}
+    assert taken <= set(surface(wing))
+    assert set(surface(wing)) - taken <= set(PUBLIC.get(wing, ())), "shown, and taken by nobody"
+    # Else what a package's name means would hang on what was imported before.
+    mine = {name.removeprefix(f"{wing}.") for name in modules() if name.startswith(f"{wing}.")}
+    package = import_module(f"attnc.{wing.removeprefix('attnc.')}")
+    for name in surface(wing):
+        assert name not in mine or ismodule(getattr(package, name)), f"{name} is a module of {wing}, and another thing"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -237,7 +313,7 @@ def test_inside_the_package_imports_are_relative() -> None:
 
 def test_one_module_imports_jinja2() -> None:
     users = [name for name, path, tree in parsed() if any(t.split(".")[0] == "jinja2" for t, _ in imports(tree, path))]
-    assert users == ["compiler.render"]
+    assert users == ["compiler.codegen.source"]
 
 
 def called(node: ast.AST) -> tuple[str, bool]:
