@@ -17,7 +17,7 @@ from .runtime.base import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .call_plan import Planned
+    from .call_plan import CallPlan
     from .compiler.modules import Declaration, Parameter
     from .compiler.modules import Module as CheckedModule
     from .facts import Facts
@@ -157,7 +157,7 @@ class Attention:
         heads: int | None = None,
         q_start: int | Sequence[int] | Tensor = 0,
         **tables: object,
-    ) -> Planned:
+    ) -> CallPlan:
         """Which tiles a call of these sizes visits, and what that costs, before anything runs."""
         from .call_plan import planned
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from .compiler.diagnostics import LARGEST_SIZE
-from .compiler.ir import Attention, Contents, Extent
+from .compiler.ir import Attention, CallShape, HostTable
 from .compiler.oracle import evaluate
 from .compiler.plan import Kernel, Program, Schedule, order
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
 from .compiler.verify import check_attention
 from .runtime.call import (
-    Sizes,
+    TableSizes,
     bind,
     check,
     check_positions,
@@ -43,20 +43,20 @@ class _Question:
     """
 
     attention: Attention
-    extent: Extent
-    contents: tuple[Contents, ...]
+    extent: CallShape
+    contents: tuple[HostTable, ...]
     batch: int | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # what holds arrays is itself alone
-class Planned:
+class CallPlan:
     """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
 
     program: Program
     schedule: Schedule
-    extent: Extent
+    extent: CallShape
     batch: int
-    contents: tuple[Contents, ...]
+    contents: tuple[HostTable, ...]
 
     def __repr__(self) -> str:
         """The sizes and what is visited, on a few lines however large the plan is; nothing is counted for it twice."""
@@ -129,11 +129,13 @@ def planned(
     heads: int | None,
     q_start: object,
     tables: Mapping[str, object],
-) -> Planned:
+) -> CallPlan:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
     asked = _asked(attention, n, m, heads, q_start, tables)
     plan = plan_of(asked.attention, asked.extent, asked.contents, TILES)
-    return Planned(plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents)
+    return CallPlan(
+        plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents
+    )
 
 
 def dense_mask(
@@ -181,8 +183,8 @@ def _asked(
         found = _size_of(attention, tensors, "head")
         heads = 1 if found is None else found
     check_positions(at, m)
-    check(attention, tensors, Sizes(1 if batch is None else batch, heads, m, n))
-    extent = Extent(n=n, m=m, heads=heads, q_start=at)
+    check(attention, tensors, TableSizes(1 if batch is None else batch, heads, m, n))
+    extent = CallShape(n=n, m=m, heads=heads, q_start=at)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
     return _Question(exact, extent, bound.contents, batch)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attnc.compiler.ir.attentions import Attention
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.modules.loader import bind, load_text
 
 TEXT = """
@@ -30,23 +30,23 @@ pattern packed(doc: int[token]) = causal and documents(doc)
 """
 
 
-def _few(n: int) -> tuple[Contents, ...]:
+def _few(n: int) -> tuple[HostTable, ...]:
     flags = np.zeros(n, bool)
     flags[[0, 7, 100]] = True
-    return (Contents(flags),)
+    return (HostTable(flags),)
 
 
-def _drawn(n: int) -> tuple[Contents, ...]:
+def _drawn(n: int) -> tuple[HostTable, ...]:
     draw = np.random.default_rng(0)
-    return (Contents(draw.integers(0, n // 64, (n // 64, 3), np.int32)),)
+    return (HostTable(draw.integers(0, n // 64, (n // 64, 3), np.int32)),)
 
 
-def _packed(n: int) -> tuple[Contents, ...]:
+def _packed(n: int) -> tuple[HostTable, ...]:
     """About 24 documents of lognormal lengths."""
     mean = max(64, n // 24)
     drawn = np.random.default_rng(0).lognormal(np.log(mean), 0.8, 4 * n // mean + 8)
     ends = np.cumsum(np.maximum(drawn.astype(np.int64), 16))
-    return (Contents(np.searchsorted(ends, np.arange(n), side="right").astype(np.int32)),)
+    return (HostTable(np.searchsorted(ends, np.arange(n), side="right").astype(np.int32)),)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Published:
     title: str
     name: str
     constants: Callable[[int], dict[str, int]]
-    contents: Callable[[int], tuple[Contents, ...]] = lambda _: ()
+    contents: Callable[[int], tuple[HostTable, ...]] = lambda _: ()
 
     def attention(self, n: int) -> Attention:
         subject = bind(load_text(TEXT, "published.attn", Path()), self.name, self.constants(n))

@@ -29,7 +29,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from attnc.compiler.analysis.normal_form import parts
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir.attentions import Attention
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.printer import order
@@ -65,14 +65,14 @@ def in_natural_order(attention: Attention, tiles: Tiles) -> Program:
 
 def area(program: Program, published: Published, n: int) -> float:
     """Keys for each query of a program at length n."""
-    extent = Extent(n, n)
+    extent = CallShape(n, n)
     return totals(program, schedule(program, extent, published.contents(n)), extent).area
 
 
 def flex(attention: Attention, published: Published, n: int) -> float:
     """Keys for each query in the blocks that FlexAttention would compute."""
     held = dict(zip((table.name for table in attention.tables), published.contents(n), strict=True))
-    kept = torch.from_numpy(evaluate(attention.mask, attention.tables, Extent(n, n), held)[0, 0])
+    kept = torch.from_numpy(evaluate(attention.mask, attention.tables, CallShape(n, n), held)[0, 0])
 
     def keeps(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return kept[q, k]

@@ -27,7 +27,7 @@ from torch import Tensor
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Expr, K, Member
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import PARTIAL, Axis, Gathered, Order, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, Runs, Schedule
@@ -93,8 +93,8 @@ Change = Callable[[Bounds], Bounds] | None
 def launch(
     subject: Program, inputs: tuple[Tensor, Tensor, Tensor], change: Callable[[Bounds], Bounds] | None
 ) -> Launch:
-    everything = Contents(np.ones(N, bool))
-    planned = schedule(subject, Extent(N, N, HEADS), (everything,))
+    everything = HostTable(np.ones(N, bool))
+    planned = schedule(subject, CallShape(N, N, HEADS), (everything,))
     table = TableArgument(torch.ones(N, dtype=torch.uint8), False)
     q, k, v = inputs
     scale = torch.full((HEADS,), HEAD_DIM**-0.5)

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.schedule import Bounds, Schedule
 from attnc.compiler.schedule import periodic
@@ -77,7 +77,7 @@ def measure(pattern: Published, rounds: int) -> Row:
     arranged = time.process_time() - start
 
     def plan(n: int = N) -> Schedule:
-        return schedule(program, Extent(n, n), contents if n == N else pattern.contents(n))
+        return schedule(program, CallShape(n, n), contents if n == N else pattern.contents(n))
 
     def first() -> Schedule:
         periodic.forget()
@@ -92,7 +92,7 @@ def measure(pattern: Published, rounds: int) -> Row:
         again=statistics.median(seconds(plan) for _ in range(rounds)),
         other=statistics.median(seconds(lambda n=OTHER - 64 * turn: plan(n)) for turn in range(rounds)),
         bytes=peak(first),
-        area=totals(program, found, Extent(N, N)).area,
+        area=totals(program, found, CallShape(N, N)).area,
         bounds=[described(segment.by_query) for kernel in found.kernels for segment in kernel.segments],
     )
 

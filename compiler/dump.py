@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .analysis import Term
-from .ir import TRUE, Expr, Extent, expression
+from .ir import TRUE, CallShape, Expr, expression
 from .plan import (
     FULL,
-    HORIZON,
+    UNBOUNDED,
     Bounds,
     Kernel,
     KernelSchedule,
@@ -48,7 +48,7 @@ def _joined(conjunct: Expr) -> str:
     return f"({text})" if getattr(conjunct, "op", "") == "or" else text
 
 
-def schedule(program: Program, schedule: Schedule, extent: Extent) -> str:
+def schedule(program: Program, schedule: Schedule, extent: CallShape) -> str:
     """The kernels of a program and, for each segment, which key tiles each row tile ``t`` visits."""
     names = {str(number): table.name for number, table in enumerate(program.tables)}
     lines = []
@@ -122,9 +122,9 @@ def _closed(bounds: Bounds) -> Iterator[str]:
 
 def _end(offset: int, shift: int, symbol: str) -> str:
     """One end of a run, as a sum; the ends of the tiles themselves where a run never ends."""
-    if offset <= -HORIZON // 2:
+    if offset <= -UNBOUNDED // 2:
         return "0"
-    if offset >= HORIZON // 2:
+    if offset >= UNBOUNDED // 2:
         return "last"
     moving = "" if not shift else symbol if shift == 1 else f"{shift}{symbol}"
     if not moving or not offset:

@@ -19,7 +19,7 @@ from .arrange import arrange, serves
 from .codegen import KernelSource, lift
 from .codegen.cpp import CppVariant, render_cpp
 from .codegen.triton import Variant, render_triton
-from .ir import Attention, Contents, Extent
+from .ir import Attention, CallShape, HostTable
 from .modules import Module
 from .oracle import evaluate
 from .plan import Program, Schedule, Tiles
@@ -41,8 +41,8 @@ class Way:
     module: Module
     name: str
     attention: Attention
-    extent: Extent
-    contents: Mapping[str, Contents]
+    extent: CallShape
+    contents: Mapping[str, HostTable]
     tiles: Tiles
 
     @cached_property

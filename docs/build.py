@@ -21,7 +21,7 @@ import lark
 
 import attnc
 from attnc.attention import Attention, Model, Module
-from attnc.call_plan import Planned
+from attnc.call_plan import CallPlan
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
 from attnc.facts import Facts
@@ -34,7 +34,7 @@ GRAMMAR = DOCS.parent / "compiler" / "syntax" / "grammar.lark"
 EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
 RULE = re.compile(r"^[?!]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
-RETURNED = (Planned, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
+RETURNED = (CallPlan, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
 WORDS = DOCS / "editors" / "vscode" / "words.json"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ..compiler.arrange import arrange, serves
-from ..compiler.ir import HEAD, HEADS, Attention, Contents, Extent, walk
+from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.schedule import schedule, schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, verify_schedule
@@ -99,7 +99,7 @@ def _last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def plan_of(attention: Attention, extent: Extent, contents: tuple[Contents, ...], tiles: Tiles) -> Plan:
+def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], tiles: Tiles) -> Plan:
     """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table, and
     for an integer beyond 63 bits.
 
@@ -135,7 +135,7 @@ def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: froz
     return _Arranged(program, tuple(matters))
 
 
-def _plan(attention: Attention, program: Program, extent: Extent, contents: tuple[Contents, ...]) -> Plan:
+def _plan(attention: Attention, program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Plan:
     wide = index_width(program, extent, contents) == 64
     if wide:  # what 32 bits hold, 63 do
         check_attention(attention, extent, contents)
@@ -148,11 +148,11 @@ def _plan(attention: Attention, program: Program, extent: Extent, contents: tupl
     return Plan(program, bounds, wide)
 
 
-def _sizes_only(held: Contents) -> Contents:
+def _sizes_only(held: HostTable) -> HostTable:
     """The sizes of a table whose entries decide nothing: learned numbers change at each step, the plan does not."""
     return replace(held, values=None)
 
 
-def _contents_key(held: Contents) -> Hashable:
+def _contents_key(held: HostTable) -> Hashable:
     entries = None if held.values is None else hashlib.sha256(np.ascontiguousarray(held.values).data).digest()
     return held.batched, held.shape, held.wide, entries

@@ -12,7 +12,7 @@ import islpy as isl
 
 from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.plan.orders import FULL, PARTIAL, View
-from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 
 from .affine import Pairs, bounded_steps
 
@@ -30,7 +30,7 @@ class Walks:
     rows: View
     keys: View
     start: int = 0
-    longest: int = HORIZON // 2
+    longest: int = UNBOUNDED // 2
 
 
 @bounded_steps()

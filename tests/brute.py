@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnc.compiler.ir.expressions import Expr
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle.interpreter import environment, interpret, numbered_values
 from attnc.compiler.plan.orders import FULL, PARTIAL, Box, Gathered, Order, Sorted
 from attnc.compiler.plan.programs import Kernel, Program
@@ -17,14 +17,14 @@ from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import tile_tokens
 
 
-def brute_schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:
+def brute_schedule(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule:
     """A row of runs for each tile, each batch entry and each head; a tile is full if all of its pairs count once."""
     looker = _Looker(program, extent, contents)
     return Schedule(extent.n, extent.m, tuple(map(looker.kernel, program.kernels)))
 
 
 class _Looker:
-    def __init__(self, program: Program, extent: Extent, contents: Sequence[Contents]) -> None:
+    def __init__(self, program: Program, extent: CallShape, contents: Sequence[HostTable]) -> None:
         values, arrays = numbered_values(program.tables, contents)
         start = np.asarray(extent.q_start, np.int64)
         nowhere = arrays.constant(False)

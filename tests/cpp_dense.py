@@ -12,7 +12,7 @@ from torch import Tensor
 from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.constructors import murmur, rename_tables
 from attnc.compiler.ir.expressions import LOGIT, Expr
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import FULL, PARTIAL, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
@@ -204,8 +204,8 @@ def forced(program: Program, pattern: Pattern, shape: Shape, tables: Tables) -> 
     contents = []
     for table in pattern.tables:
         batched = tables[table.name].shape[0] > 1
-        contents.append(Contents(tables[table.name][slice(None) if batched else 0].numpy(), batched=batched))
-    return brute_schedule(program, Extent(shape.n, shape.m, shape.heads, shape.starts), contents)
+        contents.append(HostTable(tables[table.name][slice(None) if batched else 0].numpy(), batched=batched))
+    return brute_schedule(program, CallShape(shape.n, shape.m, shape.heads, shape.starts), contents)
 
 
 def launch(

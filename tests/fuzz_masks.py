@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnc.compiler import ir, plan
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.schedule.segments import schedule
@@ -37,7 +37,7 @@ class Bound:
     attention: ir.Attention
 
     @property
-    def contents(self) -> Mapping[str, Contents]:
+    def contents(self) -> Mapping[str, HostTable]:
         return {table.name: self.program.contents[table.name] for table in self.attention.tables}
 
     def dense(self) -> NDArray[Any]:
@@ -101,7 +101,7 @@ def from_json(text: str) -> Program:
         layer=held["layer"],
         sizes=Sizes(**sizes),
         contents={
-            name: Contents(np.array(array["values"], array["dtype"]).reshape(array["shape"]), array["batched"])
+            name: HostTable(np.array(array["values"], array["dtype"]).reshape(array["shape"]), array["batched"])
             for name, array in held["contents"].items()
         },
     )
@@ -117,7 +117,7 @@ def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def _array(contents: Contents) -> dict[str, object]:
+def _array(contents: HostTable) -> dict[str, object]:
     values = contents.values
     assert values is not None
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from random import Random
 
 from attnc.compiler import ir
-from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.collector import ErrorCollector
 from attnc.compiler.diagnostics.diagnostic import Source, Span
 from attnc.compiler.diagnostics.limits import NAME
 from attnc.compiler.syntax import tree as t
@@ -62,7 +62,7 @@ def _difference(before: str, after: str) -> str:
 def renamed(program: Program) -> tuple[Program, dict[str, str]]:
     """The program with every name of its own replaced, and what became of each."""
     source = Source("<renamed>", program.text)
-    places = Places.of(parse(source, Reports()))
+    places = Places.of(parse(source, ErrorCollector()))
     draw = Random(program.seed)
     names = sorted({place.name for place in places.found})
     fresh = dict(zip(names, _fresh(draw, names), strict=True))

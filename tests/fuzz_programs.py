@@ -17,13 +17,13 @@ import torch
 
 from attnc.compiler import ir
 from attnc.compiler.analysis.normal_form import normalise, parts
-from attnc.compiler.arrange.assemble import Placed, assemble
-from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.arrange.assemble import AssignedTerm, assemble
+from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.arrange.head_groups import groups
 from attnc.compiler.arrange.search import arrange, serves
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import Expr
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.printer import program as described
@@ -65,7 +65,7 @@ def forced(
     mask, score = (rename_tables(part, numbers) for part in (attention.mask, attention.score))
     sink = None if attention.sink is None else rename_tables(attention.sink, numbers)
     plain = Program((), mask, score, sink, attention.tables)
-    may_know = Known(tiles, plain.tables, frozenset(map(str, known)))
+    may_know = SearchContext(tiles, plain.tables, frozenset(map(str, known)))
     apart = groups(plain.mask, heads) if heads is not None and draw.random() < 0.7 else ()
     if len(apart) < 2:
         return replace(plain, kernels=_drawn(plain.mask, may_know, shifted, draw))
@@ -75,9 +75,9 @@ def forced(
     return replace(plain, kernels=tuple(kernels))
 
 
-def _drawn(condition: Expr, known: Known, shifted: bool, draw: Random) -> tuple[Kernel, ...]:
+def _drawn(condition: Expr, known: SearchContext, shifted: bool, draw: Random) -> tuple[Kernel, ...]:
     placed = tuple(
-        Placed(number, term, draw.choice(walks(term, known, shifted)))
+        AssignedTerm(number, term, draw.choice(walks(term, known, shifted)))
         for number, part in enumerate(normalise(condition))
         for term in part
     )
@@ -123,7 +123,7 @@ class _Judge:
         self.all_known = frozenset(range(len(self.contents)))
         self.inputs, self.expected = _reference(subject, draw.getrandbits(31))
 
-    def fault(self, program: Program, extent: Extent, known: frozenset[int]) -> str | None:
+    def fault(self, program: Program, extent: CallShape, known: frozenset[int]) -> str | None:
         """``extent`` and ``known``: as far as the host knows them."""
         held = tuple(own if number in known else _hidden(own) for number, own in enumerate(self.contents))
         plan = schedule(program, extent, held)
@@ -147,16 +147,16 @@ class _Judge:
         return None
 
 
-def _as_called(held: Contents) -> Contents:
+def _as_called(held: HostTable) -> HostTable:
     """As a call in float64 holds it."""
     assert held.values is not None
     return replace(held, values=held.values.astype(np.float64)) if held.values.dtype.kind == "f" else held
 
 
-def _hidden(held: Contents) -> Contents:
+def _hidden(held: HostTable) -> HostTable:
     assert held.values is not None
     wide = held.values.dtype == np.int64
-    return Contents(None, held.batched, held.values.shape, wide)
+    return HostTable(None, held.batched, held.values.shape, wide)
 
 
 def _reference(subject: Bound, seed: int) -> tuple[Inputs, tuple[np.ndarray, np.ndarray] | None]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attnc.attention import Attention
 from attnc.compiler import ir
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.counters import launches
@@ -61,7 +61,7 @@ class Shape:
     sizes: Sizes
     kv_heads: int
     layout: str
-    contents: Mapping[str, Contents]
+    contents: Mapping[str, HostTable]
 
 
 def shapes(program: Program, tables: tuple[ir.Table, ...], draw: Random, count: int = SHAPES) -> Iterator[Shape]:
@@ -86,7 +86,7 @@ def _smaller(full: Sizes, draw: Random, batched: bool) -> Sizes:
     )
 
 
-def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
+def _cut(table: ir.Table, held: HostTable, sizes: Sizes) -> HostTable:
     values = held.values
     assert values is not None
     lengths = {"token": sizes.n, "query": sizes.m}
@@ -96,7 +96,7 @@ def _cut(table: ir.Table, held: Contents, sizes: Sizes) -> Contents:
     if table.element == "float":
         # Exact in every dtype, and equal to no literal of a text: whether a pair is kept is no matter of rounding.
         values = np.asarray((values * 64).round() / 64 + 1 / 256, values.dtype)
-    return Contents(values, held.batched)
+    return HostTable(values, held.batched)
 
 
 def device_fault(program: Program, count: int = SHAPES, *, device: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 
 from .generate_expressions import (
     CHOICE,
@@ -36,7 +36,7 @@ class Program:
     constants: Mapping[str, object]
     layer: int | None
     sizes: Sizes
-    contents: Mapping[str, Contents]
+    contents: Mapping[str, HostTable]
 
 
 def generate(seed: int, *, largest: int = 64, floats: bool | None = None) -> Program:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Sizes:
         return max(self.end, self.n)
 
     @property
-    def extent(self) -> Extent:
-        return Extent(self.n, self.m, self.heads, self.q_start)
+    def extent(self) -> CallShape:
+        return CallShape(self.n, self.m, self.heads, self.q_start)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RuntimeTable:
 
     type: str
     use: str
-    contents: Contents
+    contents: HostTable
     limit: int = 0  # what the use needs to know: labels, reach, block size, …
     dimensions: tuple[int, ...] = ()
 
@@ -75,9 +75,9 @@ def _batched(draw: Random, sizes: Sizes, shape: tuple[int, ...]) -> tuple[bool, 
     return batched, ((sizes.batch, *shape) if batched else shape)
 
 
-def _contents(draw: Random, sizes: Sizes, shape: tuple[int, ...], make: Callable[..., NDArray[Any]]) -> Contents:
+def _contents(draw: Random, sizes: Sizes, shape: tuple[int, ...], make: Callable[..., NDArray[Any]]) -> HostTable:
     batched, full = _batched(draw, sizes, shape)
-    return Contents(make(_seeded(draw), full), batched)
+    return HostTable(make(_seeded(draw), full), batched)
 
 
 def labels(draw: Random, sizes: Sizes) -> RuntimeTable:
@@ -202,7 +202,7 @@ def query_sets(draw: Random, sizes: Sizes) -> RuntimeTable:
     return RuntimeTable("set[query]", "query_sets", _sets(draw, sizes, (sizes.m,), 0.3))
 
 
-def _sets(draw: Random, sizes: Sizes, shape: tuple[int, ...], density: float) -> Contents:
+def _sets(draw: Random, sizes: Sizes, shape: tuple[int, ...], density: float) -> HostTable:
     universe = max(1, sizes.n + draw.choice((0, 0, 0, 5, -3)))
 
     def make(random: np.random.Generator, full: tuple[int, ...]) -> NDArray[Any]:
@@ -225,7 +225,7 @@ def _permutations(random: np.random.Generator, shape: tuple[int, ...]) -> NDArra
     return np.argsort(random.random(shape), axis=-1).astype(np.int32)
 
 
-def literal(contents: Contents, table_type: str) -> str:
+def literal(contents: HostTable, table_type: str) -> str:
     """The contents as a literal of the language; of a batch, the first entry."""
     assert contents.values is not None
     values = contents.values[0] if contents.batched else contents.values

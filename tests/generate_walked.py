@@ -9,7 +9,7 @@ import numpy as np
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, Const, Expr
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.ir.printer import expression, table_type
 
 from .generate import Program
@@ -60,7 +60,7 @@ def _by_head(draw: Random, mask: Expr, heads: int) -> Expr:
     )
 
 
-def _contents(draw: Random, table: Table, sizes: Sizes) -> Contents:
+def _contents(draw: Random, table: Table, sizes: Sizes) -> HostTable:
     random = np.random.default_rng(draw.getrandbits(32))
     batched = sizes.batch > 1 and draw.random() < 0.4
     entries = sizes.batch if batched else 1
@@ -74,4 +74,4 @@ def _contents(draw: Random, table: Table, sizes: Sizes) -> Contents:
         case _:
             length = sizes.heads if table is LOGIT else sizes.n
             values = np.round(random.normal(size=(entries, length)) * 64).astype(np.float32) / 64
-    return Contents(values if batched else values[0], batched)
+    return HostTable(values if batched else values[0], batched)

@@ -9,7 +9,7 @@ import numpy as np
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 
@@ -20,8 +20,8 @@ class Case:
 
     name: str
     program: Program
-    extent: Extent
-    contents: tuple[Contents, ...] = ()
+    extent: CallShape
+    contents: tuple[HostTable, ...] = ()
 
 
 D = constructors.sub(Q, K)
@@ -178,47 +178,47 @@ def nothing() -> Program:
     return everything(FALSE, Kernel(natural(4), (), "store"), sink=True)
 
 
-def _bits(shape: tuple[int, ...], *members: int) -> Contents:
+def _bits(shape: tuple[int, ...], *members: int) -> HostTable:
     held = np.zeros(shape, bool)
     held[..., list(members)] = True
-    return Contents(held)
+    return HostTable(held)
 
 
 def cases() -> list[Case]:
     """All of them, each for a launch of an odd size; some at later positions."""
     draw = np.random.default_rng(5)
-    chosen = Contents(draw.random((2, 3, 29)) < 0.2, batched=True)
+    chosen = HostTable(draw.random((2, 3, 29)) < 0.2, batched=True)
     made = [
-        Case("longformer", longformer(), Extent(37, 37, 2), (_bits((30,), 0, 3, 17),)),
-        Case("longformer later", longformer(), Extent(37, 20, 2, (9, 17)), (_bits((60,), 0, 13, 36),)),
-        Case("longformer without globals", longformer(), Extent(21, 21), (_bits((1,)),)),
-        Case("longformer of many", longformer(), Extent(23, 23), (_bits((23,), *range(0, 23, 2)),)),
-        Case("strided", strided(), Extent(43, 43, 2)),
-        Case("strided later", strided(), Extent(43, 13, 1, (30,))),
-        Case("sublattice", sublattice(), Extent(20, 20)),
-        Case("blocks", blocks(), Extent(41, 41)),
-        Case("grid", grid(), Extent(7 * 6 + 3, 7 * 6 + 3, 2)),
-        Case("grid of fewer rows", grid(), Extent(45, 12, 1, (14,))),
-        Case("boxes", boxes(), Extent(7 * 9 + 3, 7 * 9 + 3, 2)),
-        Case("boxes of fewer rows", boxes(tile=16), Extent(80, 20, 1, (14, 42))),
-        Case("boxes of rows beyond the keys", boxes(tile=4), Extent(40, 30, 1, (28,))),
-        Case("boxes wider than the grid", boxes(3), Extent(32, 32)),
-        Case("dilated boxes", dilated_boxes(), Extent(67, 67, 2)),
-        Case("dilated boxes of fewer rows", dilated_boxes(tile=4), Extent(90, 35, 1, (40, 80))),
-        Case("buckets", buckets(), Extent(26, 26, 2), (Contents(draw.permutation(26).astype(np.int32)),)),
+        Case("longformer", longformer(), CallShape(37, 37, 2), (_bits((30,), 0, 3, 17),)),
+        Case("longformer later", longformer(), CallShape(37, 20, 2, (9, 17)), (_bits((60,), 0, 13, 36),)),
+        Case("longformer without globals", longformer(), CallShape(21, 21), (_bits((1,)),)),
+        Case("longformer of many", longformer(), CallShape(23, 23), (_bits((23,), *range(0, 23, 2)),)),
+        Case("strided", strided(), CallShape(43, 43, 2)),
+        Case("strided later", strided(), CallShape(43, 13, 1, (30,))),
+        Case("sublattice", sublattice(), CallShape(20, 20)),
+        Case("blocks", blocks(), CallShape(41, 41)),
+        Case("grid", grid(), CallShape(7 * 6 + 3, 7 * 6 + 3, 2)),
+        Case("grid of fewer rows", grid(), CallShape(45, 12, 1, (14,))),
+        Case("boxes", boxes(), CallShape(7 * 9 + 3, 7 * 9 + 3, 2)),
+        Case("boxes of fewer rows", boxes(tile=16), CallShape(80, 20, 1, (14, 42))),
+        Case("boxes of rows beyond the keys", boxes(tile=4), CallShape(40, 30, 1, (28,))),
+        Case("boxes wider than the grid", boxes(3), CallShape(32, 32)),
+        Case("dilated boxes", dilated_boxes(), CallShape(67, 67, 2)),
+        Case("dilated boxes of fewer rows", dilated_boxes(tile=4), CallShape(90, 35, 1, (40, 80))),
+        Case("buckets", buckets(), CallShape(26, 26, 2), (HostTable(draw.permutation(26).astype(np.int32)),)),
         Case(
             "buckets of each entry",
             buckets(),
-            Extent(19, 19),
-            (Contents(np.stack([draw.permutation(19) for _ in range(3)]), batched=True),),
+            CallShape(19, 19),
+            (HostTable(np.stack([draw.permutation(19) for _ in range(3)]), batched=True),),
         ),
-        Case("counted", counted(), Extent(31, 31)),
-        Case("groups", groups(), Extent(33, 33, 3)),
-        Case("by head", by_head(), Extent(29, 29, 3), (chosen,)),
-        Case("nothing", nothing(), Extent(9, 9, 2)),
-        Case("one token", strided(), Extent(1, 1)),
+        Case("counted", counted(), CallShape(31, 31)),
+        Case("groups", groups(), CallShape(33, 33, 3)),
+        Case("by head", by_head(), CallShape(29, 29, 3), (chosen,)),
+        Case("nothing", nothing(), CallShape(9, 9, 2)),
+        Case("one token", strided(), CallShape(1, 1)),
     ]
     return [
-        Case(case.name, case.program, case.extent, (*case.contents, Contents(draw.normal(size=case.extent.n))))
+        Case(case.name, case.program, case.extent, (*case.contents, HostTable(draw.normal(size=case.extent.n))))
         for case in made
     ]

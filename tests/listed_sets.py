@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 
 from .fuzz_masks import bound
 from .generate import Program
@@ -32,5 +32,5 @@ def with_listed_sets(program: Program) -> Program | None:
     for name in sets:
         values = contents[name].values
         assert values is not None
-        contents[name] = Contents(listed(values), contents[name].batched)
+        contents[name] = HostTable(listed(values), contents[name].batched)
     return replace(program, contents=contents) if sets else None

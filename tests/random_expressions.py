@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, HEADS, LOGIT, Const, Entry, Expr, K, Member, N, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle import interpreter as oracle
 from attnc.compiler.plan.orders import natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
@@ -30,8 +30,8 @@ class Case:
 
     mask: Expr
     tables: tuple[Table, ...]
-    contents: tuple[Contents, ...]
-    extent: Extent
+    contents: tuple[HostTable, ...]
+    extent: CallShape
 
     def program(self, query_tile: int, key_tile: int) -> Program:
         segment = Segment(natural(key_tile), self.mask)
@@ -42,7 +42,7 @@ class Case:
         return dense(self.mask, self.tables, self.contents, self.extent)
 
 
-def dense(expr: Expr, tables: tuple[Table, ...], contents: tuple[Contents, ...], extent: Extent) -> NDArray[Any]:
+def dense(expr: Expr, tables: tuple[Table, ...], contents: tuple[HostTable, ...], extent: CallShape) -> NDArray[Any]:
     """Any expression but a float one, pair by pair, [batch, heads, m, n]."""
     values = {
         str(number): oracle.TableValues(table, held.values, held.batched)
@@ -66,13 +66,13 @@ class Generator:
         self.random = random.Random(seed)
         self.numpy = np.random.default_rng(seed)
         self.tables: list[Table] = []
-        self.contents: list[Contents] = []
+        self.contents: list[HostTable] = []
         n = self.random.randint(1, 48)
         m = n if self.random.random() < 0.5 else self.random.randint(1, 48)
         self.batch = self.random.choice((1, 1, 1, 2, 3))
         batched_start = self.batch > 1 and self.random.random() < 0.5
         start = tuple(self.random.choice((0, 0, 5, 16, 23)) for _ in range(self.batch if batched_start else 1))
-        self.extent = Extent(n, m, self.random.choice((1, 1, 2, 3)), start)
+        self.extent = CallShape(n, m, self.random.choice((1, 1, 2, 3)), start)
 
     def case(self) -> Case:
         depth = self.random.randint(1, 4)
@@ -216,7 +216,7 @@ class Generator:
             shape = (self.random.choice((1, self.batch)), *shape)
         if element == "set":
             shape = (*shape, self.random.randint(1, 50))
-        self.contents.append(Contents(self.values(element, shape), batched))
+        self.contents.append(HostTable(self.values(element, shape), batched))
         dimensions = tuple(Dimension(kind, name=f"size{place}") for place, kind in enumerate(kinds))
         self.tables.append(Table(f"table{len(self.tables)}", element, dimensions))
         return str(len(self.tables) - 1)

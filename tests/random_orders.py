@@ -11,7 +11,7 @@ import numpy as np
 
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, Position, Q
-from attnc.compiler.ir.extent import Contents
+from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 
@@ -102,7 +102,7 @@ class OrderGenerator(Generator):
         assert held.values is not None
         if position == Q and self.random.random() < 0.8:
             shuffled = np.argsort(self.numpy.random(held.values.shape), axis=-1)
-            self.contents[number] = Contents(shuffled.astype(np.int32), held.batched)
+            self.contents[number] = HostTable(shuffled.astype(np.int32), held.batched)
         self.tables[number] = replace(self.tables[number], element="order")
         indices = (position,) if len(self.tables[number].dimensions) == 1 else (HEAD, position)
         return Sorted(Entry(table, indices, "int"), self.tile())

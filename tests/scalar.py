@@ -9,7 +9,7 @@ from typing import Any
 
 from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.expressions import Apply, Const, Entry, Expr, Logit, Member, Position
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 
 
 class OutsideError(Exception):
@@ -20,13 +20,13 @@ class OutsideError(Exception):
 class Pair:
     """Where an expression is looked at: every number that its leaves can have."""
 
-    extent: Extent
+    extent: CallShape
     batch: int
     head: int
     q: int
     k: int
     tables: Mapping[str, Table]
-    contents: Mapping[str, Contents]
+    contents: Mapping[str, HostTable]
     logit: float = 0.0
 
     @property

@@ -19,7 +19,7 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.expressions import FALSE, Apply, Const, Entry, Expr, K, Member, Position, Q
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Tiles, View
@@ -103,7 +103,7 @@ def normal_form_fault(mask: Expr, form: tuple[tuple[Term, ...], ...]) -> str | N
 def test_isl_and_the_dense_mask_have_the_same_pairs() -> None:
     """What the proofs rest on: conditions and counts as isl has them, at a length at which all can be looked at."""
     start = 3
-    extent = Extent(7, 6, heads=2, q_start=(start,))
+    extent = CallShape(7, 6, heads=2, q_start=(start,))
     compared = 0
     for seed in range(400):
         mask = Generator(seed).case().mask

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import HEAD, HEADS, Const, Expr, K, N, Q, walk
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
 from attnc.compiler.plan.programs import Program
-from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 from attnc.compiler.schedule.periodic import question
 from attnc.compiler.schedule.segments import schedule
 
@@ -58,12 +58,12 @@ def moving(programs: Iterator[Program]) -> Segments:
         if {Q, K} <= (nodes := set(walk(found[0])))
         and not nodes & {N, HEAD, HEADS}
         and not free(found[0])
-        and question(*found, Extent(LENGTH, LENGTH), {}, None) is not None
+        and question(*found, CallShape(LENGTH, LENGTH), {}, None) is not None
     ]
 
 
 def bounds(condition: Expr, walks: Walks, length: int) -> tuple[Bounds, Bounds]:
-    extent = Extent(length, length, q_start=(walks.start,))
+    extent = CallShape(length, length, q_start=(walks.start,))
     segment = schedule(program(condition, walks.rows, walks.keys), extent, ()).kernels[0].segments[0]
     return segment.by_query, segment.by_key
 
@@ -145,9 +145,9 @@ def mutants(bounds: Bounds) -> Iterator[tuple[str, Bounds]]:
     runs = bounds.runs
     for run, (start, length, kind) in enumerate(zip(runs.start, runs.length, runs.kind, strict=True)):
         here = np.arange(len(runs.start)) == run
-        if start > -HORIZON:
+        if start > -UNBOUNDED:
             yield "begins late", of_runs(bounds, start=runs.start + here, length=runs.length - here)
-        if start + length < HORIZON - 1:
+        if start + length < UNBOUNDED - 1:
             yield "ends early", of_runs(bounds, length=runs.length - here)
         if kind == PARTIAL:
             yield "called full", of_runs(bounds, kind=np.where(here, np.uint8(FULL), runs.kind))

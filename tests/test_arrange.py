@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from attnc.compiler.analysis.normal_form import normalise, parts
-from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.arrange.cost import cost, stand_in_length
 from attnc.compiler.arrange.search import arrange, serves
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Gathered, Tiles, covers, natural
 from attnc.compiler.plan.printer import order
@@ -150,14 +150,14 @@ def test_what_only_the_device_knows_is_not_listed() -> None:
 @pytest.mark.parametrize("seed", range(15))
 def test_rows_from_any_position_on(seed: int, start: int | None) -> None:
     case = drawn_case(seed)
-    extent = Extent(case.extent.n, case.extent.m, q_start=None if start is None else (start,))
+    extent = CallShape(case.extent.n, case.extent.m, q_start=None if start is None else (start,))
     found = arrange(_drawn(case), TILES)
     if not serves(found, extent):
         found = arrange(_drawn(case), TILES, shifted=True)
         assert all(kernel.rows == natural(kernel.rows.tile) for kernel in found.kernels)
         assert serves(found, extent)
     moved = Case(
-        case.mask, case.tables, case.contents, Extent(extent.n, extent.m, q_start=(11 if start is None else start,))
+        case.mask, case.tables, case.contents, CallShape(extent.n, extent.m, q_start=(11 if start is None else start,))
     )
     assert (counted(found.kernels, moved) == moved.dense()).all()
 
@@ -165,12 +165,12 @@ def test_rows_from_any_position_on(seed: int, start: int | None) -> None:
 def test_a_program_serves_rows_that_begin_where_its_orders_do() -> None:
     lattice = arrange(attention("q % 4 == 1 and k % 4 == 1 and causal"), WIDE)
     assert row_cycle(lattice) == 4
-    assert serves(lattice, Extent(64, 64, q_start=(8, 4)))
-    assert not serves(lattice, Extent(64, 64, q_start=(8, 3)))
+    assert serves(lattice, CallShape(64, 64, q_start=(8, 4)))
+    assert not serves(lattice, CallShape(64, 64, q_start=(8, 3)))
     gathered = arrange(attention("window(512) or q in g", "(g: tokens)"), WIDE)
     assert any(isinstance(kernel.rows, Gathered) for kernel in gathered.kernels)
-    assert serves(gathered, Extent(64, 64, q_start=(3,)))
-    assert not serves(gathered, Extent(64, 64, q_start=None))
+    assert serves(gathered, CallShape(64, 64, q_start=(3,)))
+    assert not serves(gathered, CallShape(64, 64, q_start=None))
 
 
 MODEL = """
@@ -215,8 +215,8 @@ def test_heads_apart_keep_every_pair(seed: int) -> None:
     n, heads = first.extent.n, 3
     third = constructors.conjunction(*parts(second.mask))
     chosen = constructors.choose(constructors.equal(HEAD, Const(1)), first.mask, third)
-    held = (Contents(np.resize(first.contents[0].values, n)), *first.contents[1:])
-    case = Case(chosen, TABLES, held, Extent(n, n, heads))
+    held = (HostTable(np.resize(first.contents[0].values, n)), *first.contents[1:])
+    case = Case(chosen, TABLES, held, CallShape(n, n, heads))
     found = arrange(_drawn(case), TILES, heads)
     assert (counted(found.kernels, case) == case.dense()).all()
     for head in range(heads):
@@ -227,7 +227,7 @@ def test_heads_apart_keep_every_pair(seed: int) -> None:
 
 
 def test_tiles_of_every_order_have_as_many_lanes_as_are_asked_for() -> None:
-    known = Known(Tiles(16, 8, 4), TABLES, frozenset("012"))
+    known = SearchContext(Tiles(16, 8, 4), TABLES, frozenset("012"))
     for seed in range(200):
         for term in (term for part in normalise(drawn_case(seed).mask) for term in part):
             for walk in walks(term, known, shifted=False):

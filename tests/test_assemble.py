@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnc.compiler.analysis.normal_form import terms
-from attnc.compiler.arrange.assemble import Placed, assemble
-from attnc.compiler.arrange.candidates import Known, Walk, walks
+from attnc.compiler.arrange.assemble import AssignedTerm, assemble
+from attnc.compiler.arrange.candidates import OrderPair, SearchContext, walks
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.expressions import FALSE, TRUE, Const, Expr, K, Member, Q
@@ -69,7 +69,7 @@ def test_orders_of_every_kind_are_drawn() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 24, 61, 64, 200])
 def test_each_order_has_a_token_once(count: int) -> None:
-    known = Known(TILES, TABLES, frozenset("012"))
+    known = SearchContext(TILES, TABLES, frozenset("012"))
     orders = {
         order
         for seed in range(200)
@@ -94,9 +94,9 @@ GLOBALS = (Table("g", "set", ()),)
 OF_QUERY, OF_KEY = Member(Q, "0", ()), Member(K, "0", ())
 
 
-def placed(condition: Expr, walk: Walk) -> Placed:
+def placed(condition: Expr, walk: OrderPair) -> AssignedTerm:
     (term,) = terms(condition)
-    return Placed(0, term, walk)
+    return AssignedTerm(0, term, walk)
 
 
 def test_longformer_has_a_band_and_columns_for_the_rows_that_no_other_kernel_gathers() -> None:
@@ -104,9 +104,9 @@ def test_longformer_has_a_band_and_columns_for_the_rows_that_no_other_kernel_gat
     rows, keys = natural(128), natural(64)
     found = assemble(
         [
-            placed(near(256), Walk(rows, keys)),
-            placed(OF_QUERY, Walk(Gathered(OF_QUERY, 16), keys)),
-            placed(OF_KEY, Walk(rows, Gathered(OF_KEY, 16))),
+            placed(near(256), OrderPair(rows, keys)),
+            placed(OF_QUERY, OrderPair(Gathered(OF_QUERY, 16), keys)),
+            placed(OF_KEY, OrderPair(rows, Gathered(OF_KEY, 16))),
         ],
         (mask,),
         Tiles(128, 64),
@@ -126,8 +126,8 @@ def test_longformer_has_a_band_and_columns_for_the_rows_that_no_other_kernel_gat
 
 def test_what_is_walked_alike_is_one_segment_with_the_whole_mask() -> None:
     mask = constructors.conjunction(CAUSAL, constructors.disjunction(near(4), OF_KEY))
-    walk = Walk(natural(8), natural(4))
-    together = [Placed(0, term, walk) for term in terms(mask)]
+    walk = OrderPair(natural(8), natural(4))
+    together = [AssignedTerm(0, term, walk) for term in terms(mask)]
     (kernel,) = assemble(together, (mask,), TILES, GLOBALS)
     assert kernel == Kernel(natural(8), (Segment(natural(4), mask),), "store")
 
@@ -135,7 +135,7 @@ def test_what_is_walked_alike_is_one_segment_with_the_whole_mask() -> None:
 def test_without_an_order_of_all_rows_the_first_kernel_stores_nothing_kept() -> None:
     lattice = View((Axis(4, None, 8),), 1)
     mask = constructors.conjunction(CAUSAL, constructors.equal(constructors.mod(Q, 4), Const(1)))
-    first, second = assemble([placed(mask, Walk(lattice, natural(4)))], (mask,), TILES, ())
+    first, second = assemble([placed(mask, OrderPair(lattice, natural(4)))], (mask,), TILES, ())
     assert first == Kernel(natural(8), (), "store")
     assert second == Kernel(lattice, (Segment(natural(4), CAUSAL),), "merge")
 

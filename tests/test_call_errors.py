@@ -182,8 +182,8 @@ OUT_OF_REACH = {": holds the member"}
 
 def messages() -> Iterator[tuple[str, str]]:
     """Every message about a table in the sources: its fixed words, and a pattern that it matches."""
-    for name in ("arguments", "faults", "host", "tables"):
-        tree = ast.parse((ROOT / "runtime" / f"{name}.py").read_text(encoding="utf-8"))
+    for name in ("python_values", "errors", "host_values", "tables"):
+        tree = ast.parse((ROOT / "runtime" / "call" / f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if not isinstance(node, ast.JoinedStr) or not isinstance(node.values[0], ast.FormattedValue):
                 continue

@@ -134,7 +134,7 @@ def test_the_pages_are_found_in_the_package_and_among_the_documentation() -> Non
 
 
 def sources() -> Iterator[ast.AST]:
-    for path in sorted((ROOT / "compiler").glob("*.py")):
+    for path in sorted((ROOT / "compiler").rglob("*.py")):
         yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from attnc.compiler.analysis import classify as classification
 from attnc.compiler.analysis.affine_forms import hashed
-from attnc.compiler.analysis.classify import Boxes, Classifier, DigitRange, TableContents
+from attnc.compiler.analysis.classify import BoundTable, Boxes, Classifier, DigitRange
 from attnc.compiler.analysis.range_tables import RangeTable
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, HEADS, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
 
 from .random_expressions import Case, Generator, dense
@@ -26,7 +26,7 @@ D = constructors.sub(Q, K)
 
 def classifier(case: Case, *roots: Expr) -> Classifier:
     pairs = enumerate(zip(case.tables, case.contents, strict=True))
-    tables = {str(number): TableContents(*pair) for number, pair in pairs}
+    tables = {str(number): BoundTable(*pair) for number, pair in pairs}
     return Classifier(roots or (case.mask,), case.extent, tables)
 
 
@@ -37,7 +37,7 @@ def trits(values: NDArray[Any]) -> int:
     return FULL if (values == 1).all() else PARTIAL
 
 
-def single_pairs(extent: Extent, batch: int) -> tuple[Boxes, tuple[NDArray[np.int64], ...]]:
+def single_pairs(extent: CallShape, batch: int) -> tuple[Boxes, tuple[NDArray[np.int64], ...]]:
     axes = np.meshgrid(
         np.arange(batch), np.arange(extent.heads), np.arange(extent.m), np.arange(extent.n), indexing="ij"
     )
@@ -128,7 +128,7 @@ def test_bounds_of_every_integer_hold() -> None:
         draw = random.Random(seed)
         query, rows = random_digits(draw, case.extent.m)
         key, columns = random_digits(draw, case.extent.n)
-        looks = classifier(case, *integers).look(one_box(query, key))
+        looks = classifier(case, *integers).evaluate_boxes(one_box(query, key))
         for node, bounds in zip(integers, looks, strict=True):
             assert isinstance(bounds, tuple)
             values = dense(node, case.tables, case.contents, case.extent)[0][:, rows][:, :, columns]
@@ -206,14 +206,14 @@ LONG = [(64, 4, 15), (1, 0, 63)]  # 256 .. 1023
     ],
 )
 def test_patterns_are_read_precisely(condition: Expr, query: Any, key: Any, expected: int) -> None:
-    found = Classifier((condition,), Extent(1024, 1024, heads=4), {}).classify(one_box(query, key))
+    found = Classifier((condition,), CallShape(1024, 1024, heads=4), {}).classify(one_box(query, key))
     assert found.tolist() == [expected]
 
 
 def test_a_hash_may_be_anything_but_for_one_pair() -> None:
     rows = DigitRange(1, np.array([0, 5]), np.array([63, 5]))
     keys = DigitRange(1, np.array([7, 7]), np.array([7, 7]))
-    look = Classifier((constructors.hashed(Q, K),), Extent(64, 64), {}).look(
+    look = Classifier((constructors.hashed(Q, K),), CallShape(64, 64), {}).evaluate_boxes(
         Boxes((rows,), (keys,), np.zeros(2, np.int64))
     )
     assert isinstance(look[0], tuple)
@@ -238,13 +238,13 @@ def test_integers_past_64_bits_do_not_wrap() -> None:
         ),
         (constructors.equal(constructors.mod(constructors.mul(Q, Const(2**90)), 2**80), Const(0)), FULL),
     ):
-        found = Classifier((condition,), Extent(2048, 2048), {}).classify(box)
+        found = Classifier((condition,), CallShape(2048, 2048), {}).classify(box)
         assert found.tolist() == [expected], condition
 
 
 def test_tables_of_the_widest_integers_do_not_wrap() -> None:
     values = np.array([-(2**63), 2**63 - 1, 0, 1])
-    tables = {"0": TableContents(Table("x", "int", (Dimension("token"),)), Contents(values))}
+    tables = {"0": BoundTable(Table("x", "int", (Dimension("token"),)), HostTable(values))}
     entry = Entry("0", (Q,), "int")
     first, second = one_box([(1, 0, 0)], [(1, 0, 3)]), one_box([(1, 1, 1)], [(1, 0, 3)])
     for condition, box, expected in (
@@ -253,7 +253,7 @@ def test_tables_of_the_widest_integers_do_not_wrap() -> None:
         (constructors.less(constructors.mul(entry, entry), Const(0)), one_box([(1, 0, 3)], [(1, 0, 3)]), EMPTY),
         (constructors.less(constructors.neg(entry), Const(0)), second, FULL),
     ):
-        found = Classifier((condition,), Extent(4, 4), tables).classify(box)
+        found = Classifier((condition,), CallShape(4, 4), tables).classify(box)
         assert found.tolist() == [expected], condition
 
 
@@ -261,7 +261,7 @@ def test_what_only_the_device_knows_decides_nothing() -> None:
     names = ("int", "set", "bool", "float")
     shapes = ((Dimension("token"),), (), (Dimension("token"),), (Dimension("token"),))
     tables = {
-        str(number): TableContents(Table(name, name, shape), Contents(None))  # type: ignore[arg-type]
+        str(number): BoundTable(Table(name, name, shape), HostTable(None))  # type: ignore[arg-type]
         for number, (name, shape) in enumerate(zip(names, shapes, strict=True))
     }
     entry = Entry("0", (Q,), "int")
@@ -278,22 +278,22 @@ def test_what_only_the_device_knows_decides_nothing() -> None:
         (constructors.less(Entry("3", (Q,), "float"), Const(1.0)), PARTIAL),
         (constructors.disjunction(Entry("2", (Q,), "bool"), constructors.less(Q, Const(9))), FULL),
     ):
-        found = Classifier((condition,), Extent(8, 8), tables).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
+        found = Classifier((condition,), CallShape(8, 8), tables).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
         assert found.tolist() == [expected], condition
 
 
 def test_an_unknown_index_may_leave_its_table() -> None:
-    unknown = TableContents(Table("x", "int", (Dimension("token"),)), Contents(None))
-    flags = TableContents(Table("keep", "bool", (Dimension("free", name="a"),)), Contents(np.ones(5, bool)))
+    unknown = BoundTable(Table("x", "int", (Dimension("token"),)), HostTable(None))
+    flags = BoundTable(Table("keep", "bool", (Dimension("free", name="a"),)), HostTable(np.ones(5, bool)))
     read = Entry("1", (Entry("0", (Q,), "int"),), "bool")
-    found = Classifier((read,), Extent(8, 8), {"0": unknown, "1": flags}).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
+    found = Classifier((read,), CallShape(8, 8), {"0": unknown, "1": flags}).classify(one_box([(1, 0, 7)], [(1, 0, 7)]))
     assert found.tolist() == [PARTIAL]
 
 
 def test_rows_that_only_the_device_knows() -> None:
-    table = {"0": TableContents(Table("limit", "int", (Dimension("query"),)), Contents(np.arange(8)))}
+    table = {"0": BoundTable(Table("limit", "int", (Dimension("query"),)), HostTable(np.arange(8)))}
     limit = Entry("0", (Q,), "int")
-    extent = Extent(8, 8, q_start=None)
+    extent = CallShape(8, 8, q_start=None)
     for condition, expected in (
         (constructors.less_equal(K, Q), PARTIAL),
         (constructors.less_equal(Const(0), Q), FULL),
@@ -309,7 +309,7 @@ def test_rows_that_only_the_device_knows() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_floats_are_certain_only_where_both_precisions_agree(dtype: Any) -> None:
     values = np.array([0.1, 0.5, np.nan, np.inf], dtype)
-    tables = {"0": TableContents(Table("x", "float", (Dimension("token"),)), Contents(values))}
+    tables = {"0": BoundTable(Table("x", "float", (Dimension("token"),)), HostTable(values))}
     entry = Entry("0", (Q,), "float")
     for row, condition, expected in (
         (0, constructors.less(entry, Const(0.1)), EMPTY if dtype == np.float64 else PARTIAL),
@@ -326,7 +326,7 @@ def test_floats_are_certain_only_where_both_precisions_agree(dtype: Any) -> None
         (0, constructors.less(constructors.choose(constructors.less(K, Q), entry, Const(0.25)), Const(0.5)), FULL),
         (1, constructors.less(constructors.function("exp", entry), Const(100.0)), PARTIAL),  # not calculated
     ):
-        found = Classifier((condition,), Extent(4, 4), tables).classify(one_box([(1, row, row)], [(1, 0, 3)]))
+        found = Classifier((condition,), CallShape(4, 4), tables).classify(one_box([(1, row, row)], [(1, 0, 3)]))
         assert found.tolist() == [expected], condition
 
 

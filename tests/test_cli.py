@@ -270,7 +270,7 @@ def test_run_reaches_a_layer_of_a_model(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_names_without_colour_where_nobody_looks(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from attnc.cli import main; main()", "check", "broken.attn"],
+        [sys.executable, "-c", "from attnc.cli.main import main; main()", "check", "broken.attn"],
         cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

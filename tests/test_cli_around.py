@@ -172,7 +172,7 @@ def completed(*words: str) -> list[str]:
         "COMP_WORDS": " ".join(["attnc", *words]), "COMP_CWORD": str(len(words)),
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", "from attnc.cli import main; main()"],
+        [sys.executable, "-c", "from attnc.cli.main import main; main()"],
         capture_output=True, text=True, env=environment, timeout=60, check=True,
     )  # fmt: skip
     return done.stdout.splitlines()

@@ -98,7 +98,7 @@ def test_memory_that_is_not_there_is_no_bug(
     def large(*_: object) -> None:
         raise MemoryError("Unable to allocate 8.00 TiB")
 
-    monkeypatch.setattr("attnc.cli.show.look", large)
+    monkeypatch.setattr("attnc.pictures.whole_mask.sample_mask", large)
     assert main.run(["show", "causal", "--n", "8"]) == FAULT
     assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 8.00 TiB\n"
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from attnc.compiler.ir.attentions import Dimension, Literal_, Table
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.oracle.literal_tables import ContentsError, from_literal, literal_contents
 from attnc.compiler.verify.samples import KINDS, contents_of
 
-EXTENT = Extent(4, 2, 3)
+EXTENT = CallShape(4, 2, 3)
 TOKEN, QUERY, HEAD = Dimension("token"), Dimension("query"), Dimension("head")
 TWO, BLOCK = Dimension("fixed", 2), Dimension("free", name="block")
 

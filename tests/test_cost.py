@@ -7,13 +7,13 @@ from random import Random
 import pytest
 
 from attnc.compiler.analysis.normal_form import normalise
-from attnc.compiler.arrange.candidates import Known, Walk, walks
+from attnc.compiler.arrange.candidates import OrderPair, SearchContext, walks
 from attnc.compiler.arrange.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
-from attnc.compiler.arrange.simplify import settled
+from attnc.compiler.arrange.simplify import simplify_for_orders
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Member, Q, walk
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.plan.orders import Gathered, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
@@ -38,16 +38,16 @@ def test_as_many_keys_are_counted_as_a_schedule_visits(seed: int) -> None:
         for term in part:
             if any(isinstance(node, Entry | Member) for node in walk(term.condition)):
                 continue
-            walked = draw.choice(walks(term, Known(TILES, (), frozenset()), shifted=False))
+            walked = draw.choice(walks(term, SearchContext(TILES, (), frozenset()), shifted=False))
             rows, n = walked.rows, 480  # so few that every row tile is looked at
-            condition = settled(term.condition, rows, walked.keys, ())
+            condition = simplify_for_orders(term.condition, rows, walked.keys, ())
             segment = Segment(walked.keys, condition)
             program = Program((Kernel(rows, (segment,), "store"),), condition, LOGIT, None, ())
-            visited = totals(program, schedule(program, Extent(n, n), ()), Extent(n, n))
+            visited = totals(program, schedule(program, CallShape(n, n), ()), CallShape(n, n))
             lanes = rows.tile * walked.keys.tile / n
             found = counted(segment, rows, n, ())
             assert found.area >= (visited.full + visited.partial) * lanes - 1e-9
-            if walked == Walk(natural(TILES.query), natural(TILES.key)):
+            if walked == OrderPair(natural(TILES.query), natural(TILES.key)):
                 # A schedule looks into partial tiles once more, which decides little where tiles are intervals.
                 assert found.area <= 1.3 * (visited.full + visited.partial) * lanes + 4 * walked.keys.tile
             compared += 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler.plan.orders import FULL, PARTIAL, TileCount
-from attnc.compiler.plan.schedule import HORIZON, Bounds, Runs
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds, Runs
 from attnc.compiler.schedule.statistics import pairs, totals, visited
 from attnc.compiler.schedule.tile_visits import Slot, visits
 from attnc.compiler.verify.schedule_interpreter import mask
@@ -26,10 +26,10 @@ def random_bounds(draw: Random) -> tuple[Bounds, TileCount, TileCount]:
     period = draw.randint(1, 5)
     pointer, runs = [0], []
     for _ in range(heads * period):
-        place = draw.choice((-HORIZON, -9, -2, 0, 3))
+        place = draw.choice((-UNBOUNDED, -9, -2, 0, 3))
         for _ in range(draw.randint(0, 3)):
-            length = draw.choice((1, 2, 5, HORIZON))
-            runs.append((place, min(length, HORIZON - max(place, 0)), draw.choice((PARTIAL, FULL))))
+            length = draw.choice((1, 2, 5, UNBOUNDED))
+            runs.append((place, min(length, UNBOUNDED - max(place, 0)), draw.choice((PARTIAL, FULL))))
             place += length + draw.randint(0, 3)
             if place > 20:
                 break

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
 from attnc.compiler.ir.expressions import TRUE, Const, Expr, K, Q
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.plan.orders import Axis, Box, Order, View, cycle, natural
 from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.schedule.statistics import totals
@@ -222,7 +222,7 @@ def test_no_more_is_visited_than_the_area_says() -> None:
     pattern = around(Pattern(TRUE, lambda g, _: g.q >= 0), AROUND)
     call = neighbours(AROUND, pattern)
     found, walked = executor.columns(call), walk(call)
-    assert round(totals(call.program, call.schedule, Extent(1600, 1600, 2)).area * 2 * 1600) == walked.lanes
+    assert round(totals(call.program, call.schedule, CallShape(1600, 1600, 2)).area * 2 * 1600) == walked.lanes
     kept = int(counts(pattern, SQUARE, {}).sum())
     assert kept <= found.multiplied <= found.visited == walked.pairs <= walked.lanes
     assert found.visited < executor.columns(neighbours(WIDE, pattern)).visited

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.schedule.statistics import totals
 from attnc.compiler.schedule.tile_visits import Slot, Walked, visits
 from attnc.runtime.base.configuration import settings
@@ -96,7 +96,7 @@ def test_no_more_is_multiplied_than_the_area_says(name: str) -> None:
     call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), executor)
     found = executor.columns(call)
     walked = walk(call)
-    assert round(totals(call.program, call.schedule, Extent(N, N)).area * N) == walked.lanes
+    assert round(totals(call.program, call.schedule, CallShape(N, N)).area * N) == walked.lanes
     assert int(attend.mask(N, **tables).sum()) <= found.multiplied <= found.visited == walked.pairs <= walked.lanes
 
 

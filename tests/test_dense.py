@@ -18,7 +18,7 @@ from attnc.cli.main import commands
 from attnc.compiler.ir import constructors as f
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import Entry, Expr, K, Member, N, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.oracle import dense
 from attnc.compiler.oracle.dense import Alike, blocks, read_through
@@ -42,7 +42,7 @@ def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dense, name, value)
 
 
-def at_once(expr: Expr, tables: tuple[Table, ...], extent: Extent, contents: Mapping[str, Contents]) -> Any:
+def at_once(expr: Expr, tables: tuple[Table, ...], extent: CallShape, contents: Mapping[str, HostTable]) -> Any:
     held = {table.name: contents[table.name] for table in tables}
     values = {table.name: TableValues(table, held[table.name].values, held[table.name].batched) for table in tables}
     floats = [own.values.dtype for own in values.values() if own.table.element == "float"]
@@ -83,14 +83,14 @@ def test_random_masks_are_the_same_in_blocks() -> None:
 @pytest.mark.usefixtures("in_small_blocks")
 def test_an_index_outside_is_refused_at_its_own_pair() -> None:
     tables = (Table("label", "int", (Dimension("free", name="b"),)), Table("chosen", "set", (Dimension("fixed", 5),)))
-    extent = Extent(9, 6, 3, (0, 2))
+    extent = CallShape(9, 6, 3, (0, 2))
     refused = agreed = 0
     for seed in range(300):
         draw, state = random.Random(seed), np.random.default_rng(seed)
         expr = _random_condition(draw, 4)
         contents = {
-            "label": Contents(state.integers(-1, 6, (2, 20)), batched=True),
-            "chosen": Contents(state.random((5, 4)) < 0.5),
+            "label": HostTable(state.integers(-1, 6, (2, 20)), batched=True),
+            "chosen": HostTable(state.random((5, 4)) < 0.5),
         }
         given = expr, tables, extent, contents
         try:
@@ -100,7 +100,7 @@ def test_an_index_outside_is_refused_at_its_own_pair() -> None:
                 evaluate(*given)
             error, refused = caught.value, refused + 1
             b, head, row, key = error.pair
-            one = {"label": Contents(contents["label"].values[b]), "chosen": contents["chosen"]}  # type: ignore[index]
+            one = {"label": HostTable(contents["label"].values[b]), "chosen": contents["chosen"]}  # type: ignore[index]
             start = extent.q_start[b] + row  # type: ignore[index]
             with pytest.raises(OutOfTableError) as again:
                 _at(expr, tables, start, key, head, extent, one)
@@ -113,7 +113,7 @@ def test_an_index_outside_is_refused_at_its_own_pair() -> None:
 
 
 def _at(
-    expr: Expr, tables: tuple[Table, ...], q: int, k: int, head: int, extent: Extent, held: Mapping[str, Contents]
+    expr: Expr, tables: tuple[Table, ...], q: int, k: int, head: int, extent: CallShape, held: Mapping[str, HostTable]
 ) -> None:
     """One pair alone."""
     values = {table.name: TableValues(table, held[table.name].values) for table in tables}

@@ -13,7 +13,7 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.dump import schedule as described
 from attnc.compiler.dump import terms as described_terms
 from attnc.compiler.ir.attentions import Attention, Model
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Tiles, View
@@ -29,8 +29,8 @@ def attention(mask: str, parameters: str = "") -> Attention:
     return subject
 
 
-def lines(subject: Attention, contents: tuple[Contents, ...] = (), heads: int = 1) -> list[str]:
-    extent = Extent(N, N, heads)
+def lines(subject: Attention, contents: tuple[HostTable, ...] = (), heads: int = 1) -> list[str]:
+    extent = CallShape(N, N, heads)
     program = arrange(subject, TILES, heads)
     return described(program, schedule(program, extent, contents), extent).splitlines()
 
@@ -61,7 +61,7 @@ def test_classes_are_counted_within() -> None:
 def test_owned_rows_and_lists() -> None:
     flags = np.zeros(N, bool)
     flags[[0, 7, 100]] = True
-    found = lines(attention("window(512) or q in g or k in g", "(g: tokens)"), (Contents(flags),))
+    found = lines(attention("window(512) or q in g or k in g", "(g: tokens)"), (HostTable(flags),))
     assert "kernel 0   rows natural   64 tiles of 64   where not q in g   store" in found
     assert "  segment   keys gathered k in g   1 tile of 16" in found
     assert "kernel 1   rows gathered q in g   1 tile of 16   merge" in found
@@ -80,7 +80,7 @@ def test_a_template_is_written_row_by_row_up_to_a_point() -> None:
 
 
 def test_runs_of_each_tile_are_counted() -> None:
-    labels = Contents(np.arange(N) // 300)
+    labels = HostTable(np.arange(N) // 300)
     (visits,) = (
         line for line in lines(attention("doc[q] == doc[k]", "(doc: int[token])"), (labels,)) if "visits" in line
     )

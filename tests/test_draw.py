@@ -14,14 +14,14 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Tiles
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import mask
 from attnc.pictures.picture import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
-from attnc.pictures.sample import look, look_along
-from attnc.pictures.tile_walks import Walk, visits_of_cells, walks
+from attnc.pictures.sample import look_along, sample_mask
+from attnc.pictures.tile_walks import SegmentTiles, visits_of_cells, walks
 
 from . import handmade
 from .brute import brute_schedule
@@ -70,21 +70,21 @@ def test_bins_cover_everything_once(length: int, limit: int) -> None:
 
 @pytest.mark.parametrize("n", [7, 64])
 def test_a_small_mask_is_drawn_pair_by_pair(n: int) -> None:
-    found, pairs = look(CAUSAL, Extent(n, n), {}, 0, (64, 64))
-    expected = evaluate(CAUSAL.mask, (), Extent(n, n), {})[0, 0]
+    found, pairs = sample_mask(CAUSAL, CallShape(n, n), {}, 0, (64, 64))
+    expected = evaluate(CAUSAL.mask, (), CallShape(n, n), {})[0, 0]
     assert np.array_equal(found.density > 0, expected)
     assert pairs == expected.sum()
 
 
 def test_a_large_mask_is_drawn_by_density() -> None:
-    found, pairs = look(CAUSAL, Extent(1000, 1000), {}, 0, (10, 10))
-    dense = evaluate(CAUSAL.mask, (), Extent(1000, 1000), {})[0, 0].astype(float)
+    found, pairs = sample_mask(CAUSAL, CallShape(1000, 1000), {}, 0, (10, 10))
+    dense = evaluate(CAUSAL.mask, (), CallShape(1000, 1000), {})[0, 0].astype(float)
     assert np.allclose(found.density, dense.reshape(10, 100, 10, 100).mean(axis=(1, 3)))
     assert pairs == dense.sum()
 
 
 def test_a_huge_mask_is_sampled() -> None:
-    found, pairs = look(CAUSAL, Extent(65536, 65536), {}, 0, (16, 16))
+    found, pairs = sample_mask(CAUSAL, CallShape(65536, 65536), {}, 0, (16, 16))
     assert pairs is None
     assert np.array_equal(found.density > 0, np.tril(np.ones((16, 16))) > 0)
     assert np.allclose(np.tril(found.density, -1)[np.tril_indices(16, -1)], 1)
@@ -92,7 +92,7 @@ def test_a_huge_mask_is_sampled() -> None:
 
 def test_one_head_is_drawn() -> None:
     mask = constructors.less(Q, constructors.mul(HEAD, Const(4)))
-    found, pairs = look(attention(mask), Extent(8, 8, heads=3), {}, 1, (8, 8))
+    found, pairs = sample_mask(attention(mask), CallShape(8, 8, heads=3), {}, 1, (8, 8))
     assert pairs == 4 * 8
     assert (found.density[:4] == 1).all()
 
@@ -101,19 +101,19 @@ def test_rows_at_a_later_position_read_their_own_rows_of_a_table() -> None:
     table = Table("limit", "int", (Dimension("query"),))
     mask = constructors.less(K, Entry("limit", (Q,), "int"))
     limits = np.array([3, 0, 5], np.int32)
-    found, _ = look(attention(mask, table), Extent(8, 3, 1, (5,)), {"limit": Contents(limits)}, 0, (8, 8))
+    found, _ = sample_mask(attention(mask, table), CallShape(8, 3, 1, (5,)), {"limit": HostTable(limits)}, 0, (8, 8))
     assert found.density.sum(axis=1).tolist() == [3, 0, 5]
 
 
 def test_a_multiset_keeps_its_counts() -> None:
     mask = constructors.plus(constructors.less_equal(K, Q), constructors.equal(K, Const(0)))
-    found, pairs = look(attention(mask), Extent(3, 3), {}, 0, (8, 8))
+    found, pairs = sample_mask(attention(mask), CallShape(3, 3), {}, 0, (8, 8))
     assert pairs == 9
     assert found.counts is not None
     assert found.counts.tolist() == [[2, 0, 0], [2, 1, 0], [2, 1, 1]]
 
 
-def walk_of(subject: Attention, extent: Extent, tiles: Tiles) -> Walk:
+def walk_of(subject: Attention, extent: CallShape, tiles: Tiles) -> SegmentTiles:
     """The one segment of a program without tables."""
     program = arrange(subject, tiles)
     (walk,) = walks(program, schedule(program, extent, ()), 0)
@@ -121,7 +121,7 @@ def walk_of(subject: Attention, extent: Extent, tiles: Tiles) -> Walk:
 
 
 def test_tiles_are_those_of_the_schedule() -> None:
-    extent = Extent(40, 40)
+    extent = CallShape(40, 40)
     tiles = list(walk_of(CAUSAL, extent, Tiles(16, 8)).tiles())
     dense = evaluate(CAUSAL.mask, (), extent, {})[0, 0]
     for tile in tiles:
@@ -133,8 +133,8 @@ def test_tiles_are_those_of_the_schedule() -> None:
 
 
 def test_a_png_shows_pairs_and_tiles(tmp_path: Path) -> None:
-    found, _ = look(CAUSAL, Extent(32, 32), {}, 0, (64, 64))
-    found = replace(found, tiles=tuple(walk_of(CAUSAL, Extent(32, 32), Tiles(8, 8)).tiles()))
+    found, _ = sample_mask(CAUSAL, CallShape(32, 32), {}, 0, (64, 64))
+    found = replace(found, tiles=tuple(walk_of(CAUSAL, CallShape(32, 32), Tiles(8, 8)).tiles()))
     write(found, tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as opened:
         pixels = opened.convert("RGB")
@@ -176,7 +176,7 @@ LARGE = 4096  # cells: more than any of the pictures below has
 
 
 def test_cells_take_the_kind_of_the_tile_that_visits_them() -> None:
-    found = visits_of_cells([walk_of(CAUSAL, Extent(16, 16), Tiles(4, 4))], bins(16, 8), bins(16, 8))
+    found = visits_of_cells([walk_of(CAUSAL, CallShape(16, 16), Tiles(4, 4))], bins(16, 8), bins(16, 8))
     assert (found.full, found.partial) == (6, 4)
     tile = np.arange(8) // 2
     expected = np.select([tile[:, None] > tile, tile[:, None] == tile], [FULL, PARTIAL], EMPTY)

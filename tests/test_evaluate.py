@@ -24,7 +24,7 @@ from attnc.compiler.ir.expressions import (
     Position,
     Q,
 )
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 
@@ -40,7 +40,7 @@ def c(value: bool | int | float) -> Const:
 
 
 def dense(expr: Expr, n: int = 8, m: int | None = None, **more: object) -> np.ndarray:
-    return evaluate(expr, (), Extent(n, n if m is None else m, **more), {})  # type: ignore[arg-type]
+    return evaluate(expr, (), CallShape(n, n if m is None else m, **more), {})  # type: ignore[arg-type]
 
 
 def test_window_equals_its_formula() -> None:
@@ -109,7 +109,7 @@ def test_conditions_compare() -> None:
 def test_sets_ignore_what_lies_beyond_the_universe() -> None:
     table = Table("g", "set", ())
     member = Member(f.sub(K, c(2)), "g", ())
-    mask = evaluate(member, (table,), Extent(9, 1), {"g": Contents(np.array([True, False, True]))})
+    mask = evaluate(member, (table,), CallShape(9, 1), {"g": HostTable(np.array([True, False, True]))})
     assert np.flatnonzero(mask).tolist() == [2, 4]
 
 
@@ -117,7 +117,7 @@ def test_sets_of_heads_and_batches() -> None:
     table = Table("g", "set", (PER_HEAD,))
     values = np.zeros((2, 2, 3), dtype=bool)
     values[0, 1, 2] = values[1, 0, 0] = True
-    mask = evaluate(Member(K, "g", (HEAD,)), (table,), Extent(3, 1, 2), {"g": Contents(values, batched=True)})
+    mask = evaluate(Member(K, "g", (HEAD,)), (table,), CallShape(3, 1, 2), {"g": HostTable(values, batched=True)})
     assert mask.shape == (2, 2, 1, 3)
     assert np.argwhere(mask).tolist() == [[0, 1, 0, 2], [1, 0, 0, 0]]
 
@@ -125,7 +125,10 @@ def test_sets_of_heads_and_batches() -> None:
 def test_a_query_table_has_the_rows_of_the_call() -> None:
     table = Table("limit", "int", (QUERY,))
     mask = evaluate(
-        f.less(K, Entry("limit", (Q,), "int")), (table,), Extent(5, 2, 1, (3,)), {"limit": Contents(np.array([1, 4]))}
+        f.less(K, Entry("limit", (Q,), "int")),
+        (table,),
+        CallShape(5, 2, 1, (3,)),
+        {"limit": HostTable(np.array([1, 4]))},
     )
     assert mask[0, 0].sum(1).tolist() == [1, 4]
 
@@ -134,19 +137,19 @@ def test_floats_are_compared_in_their_own_precision() -> None:
     table = Table("level", "float", (PER_HEAD,))
     reads = f.equal(Entry("level", (HEAD,), "float"), c(0.1))
     for dtype in (np.float32, np.float64):
-        values = {"level": Contents(np.array([0.1], dtype=dtype))}
-        assert evaluate(reads, (table,), Extent(1, 1), values).all()
+        values = {"level": HostTable(np.array([0.1], dtype=dtype))}
+        assert evaluate(reads, (table,), CallShape(1, 1), values).all()
 
 
 BLOCKS = Table("label", "int", (BLOCK,))
 LABEL = Entry("label", (f.floordiv(K, 2),), "int")
-SHORT = {"label": Contents(np.array([0, 1]))}
+SHORT = {"label": HostTable(np.array([0, 1]))}
 
 
 def test_an_index_that_is_reached_outside_its_table_is_refused() -> None:
     message = r"index 2 is outside dimension `block` \(number 0\) of table `label`"
     with pytest.raises(OutOfTableError, match=message) as caught:
-        evaluate(f.equal(LABEL, c(0)), (BLOCKS,), Extent(6, 6), SHORT)
+        evaluate(f.equal(LABEL, c(0)), (BLOCKS,), CallShape(6, 6), SHORT)
     assert (caught.value.axis, caught.value.value, caught.value.size, caught.value.pair) == (0, 2, 2, (0, 0, 0, 4))
 
 
@@ -161,7 +164,7 @@ def test_an_index_that_is_reached_outside_its_table_is_refused() -> None:
     ],
 )
 def test_an_index_that_is_not_reached_reads_nothing(guarded: Expr) -> None:
-    mask = evaluate(guarded, (BLOCKS,), Extent(6, 6), SHORT)
+    mask = evaluate(guarded, (BLOCKS,), CallShape(6, 6), SHORT)
     assert (mask[0, 0, :, :2] > 0).all()
 
 
@@ -176,23 +179,23 @@ def test_an_index_that_is_not_reached_reads_nothing(guarded: Expr) -> None:
 )
 def test_a_guard_counts_only_from_the_left_and_for_its_own_part(unguarded: Expr) -> None:
     with pytest.raises(OutOfTableError):
-        evaluate(unguarded, (BLOCKS,), Extent(6, 6), SHORT)
+        evaluate(unguarded, (BLOCKS,), CallShape(6, 6), SHORT)
 
 
 def test_negative_indices_do_not_wrap() -> None:
     entry = Entry("label", (f.sub(K, c(1)),), "int")
     with pytest.raises(OutOfTableError, match="index -1 "):
-        evaluate(f.equal(entry, c(1)), (BLOCKS,), Extent(2, 1), SHORT)
-    mask = evaluate(f.conjunction(f.less(c(0), K), f.equal(entry, c(1))), (BLOCKS,), Extent(3, 1), SHORT)
+        evaluate(f.equal(entry, c(1)), (BLOCKS,), CallShape(2, 1), SHORT)
+    mask = evaluate(f.conjunction(f.less(c(0), K), f.equal(entry, c(1))), (BLOCKS,), CallShape(3, 1), SHORT)
     assert mask[0, 0, 0].tolist() == [False, False, True]
 
 
 def test_empty_tables_and_empty_calls() -> None:
-    none = {"label": Contents(np.zeros(0, dtype=np.int32))}
+    none = {"label": HostTable(np.zeros(0, dtype=np.int32))}
     with pytest.raises(OutOfTableError):
-        evaluate(f.equal(LABEL, c(0)), (BLOCKS,), Extent(2, 2), none)
-    assert evaluate(f.equal(LABEL, c(0)), (BLOCKS,), Extent(0, 2), none).shape == (1, 1, 2, 0)
-    assert evaluate(f.equal(LABEL, c(0)), (BLOCKS,), Extent(4, 0), SHORT).shape == (1, 1, 0, 4)
+        evaluate(f.equal(LABEL, c(0)), (BLOCKS,), CallShape(2, 2), none)
+    assert evaluate(f.equal(LABEL, c(0)), (BLOCKS,), CallShape(0, 2), none).shape == (1, 1, 2, 0)
+    assert evaluate(f.equal(LABEL, c(0)), (BLOCKS,), CallShape(4, 0), SHORT).shape == (1, 1, 0, 4)
 
 
 def test_a_score_is_judged_where_it_is_reached_only() -> None:
@@ -210,13 +213,13 @@ def test_a_score_is_judged_where_it_is_reached_only() -> None:
 
 def test_what_a_mask_cannot_be() -> None:
     with pytest.raises(ValueError, match="this expression is int"):
-        evaluate(f.add(Q, K), (), Extent(2, 2), {})
+        evaluate(f.add(Q, K), (), CallShape(2, 2), {})
     with pytest.raises(ValueError, match="q_start"):
-        evaluate(TRUE, (), Extent(2, 2, 1, None), {})
+        evaluate(TRUE, (), CallShape(2, 2, 1, None), {})
     with pytest.raises(ValueError, match="table `label`"):
-        evaluate(TRUE, (BLOCKS,), Extent(2, 2), {"label": Contents(None)})
+        evaluate(TRUE, (BLOCKS,), CallShape(2, 2), {"label": HostTable(None)})
     with pytest.raises(ValueError, match="batch sizes disagree: q_start has 2, label has 3"):
-        evaluate(TRUE, (BLOCKS,), Extent(2, 2, 1, (0, 1)), {"label": Contents(np.zeros((3, 2), int), batched=True)})
+        evaluate(TRUE, (BLOCKS,), CallShape(2, 2, 1, (0, 1)), {"label": HostTable(np.zeros((3, 2), int), batched=True)})
 
 
 def test_a_shared_expression_costs_its_distinct_parts() -> None:
@@ -270,7 +273,7 @@ def _random_condition(draw: random.Random, depth: int) -> Expr:
 
 def test_random_expressions_agree_with_one_pair_at_a_time() -> None:
     tables = (Table("label", "int", (BLOCK,)), Table("chosen", "set", (Dimension("fixed", 5),)))
-    extent = Extent(5, 4, 2, (0, 1))
+    extent = CallShape(5, 4, 2, (0, 1))
     refused = agreed = 0
     for seed in range(400):
         draw, random_state = random.Random(seed), np.random.default_rng(seed)
@@ -278,8 +281,8 @@ def test_random_expressions_agree_with_one_pair_at_a_time() -> None:
         if draw.random() < 0.3:
             expr = f.filtered(expr, f.plus(expr, _random_condition(draw, 2), _random_condition(draw, 3)))
         contents = {
-            "label": Contents(random_state.integers(-1, 6, (2, 14)), batched=True),
-            "chosen": Contents(random_state.random((5, 4)) < 0.5),
+            "label": HostTable(random_state.integers(-1, 6, (2, 14)), batched=True),
+            "chosen": HostTable(random_state.random((5, 4)) < 0.5),
         }
         try:
             mask = evaluate(expr, tables, extent, contents)
@@ -308,7 +311,7 @@ def test_random_programs_agree_with_one_pair_at_a_time() -> None:
 
 
 def _pair(
-    extent: Extent, tables: tuple[Table, ...], contents: dict[str, Contents], b: int, h: int, row: int, k: int
+    extent: CallShape, tables: tuple[Table, ...], contents: dict[str, HostTable], b: int, h: int, row: int, k: int
 ) -> scalar.Pair:
     assert extent.q_start is not None
     start = extent.q_start[b if len(extent.q_start) > 1 else 0]

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import FULL, PARTIAL, Axis, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
-from attnc.compiler.plan.schedule import HORIZON, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 from attnc.compiler.verify.schedule_interpreter import Inputs, ScheduleFaultError, execute, mask, tile_tokens, visits
 
 from . import handmade
@@ -84,14 +84,14 @@ def bounds(*rows: list[tuple[int, int, int]], shift: int = 0, aligned: bool = Fa
     return Bounds(len(rows), shift, aligned, 1, 1, runs)
 
 
-def one_segment(program: Program, extent: Extent, by_query: Bounds, by_key: Bounds) -> Schedule:
+def one_segment(program: Program, extent: CallShape, by_query: Bounds, by_key: Bounds) -> Schedule:
     assert len(program.kernels) == 1
     return Schedule(extent.n, extent.m, (KernelSchedule((SegmentSchedule(by_query, by_key),)),))
 
 
-def right(program: Program, extent: Extent, schedule: Schedule) -> bool:
+def right(program: Program, extent: CallShape, schedule: Schedule) -> bool:
     """Whether both walks visit what the mask keeps."""
-    held = (Contents(np.zeros(extent.n)),)
+    held = (HostTable(np.zeros(extent.n)),)
     expected = mask(program, extent, held)
     return all((visits(program, schedule, extent, held, by_key=way) == expected).all() for way in (False, True))
 
@@ -99,18 +99,18 @@ def right(program: Program, extent: Extent, schedule: Schedule) -> bool:
 @pytest.mark.parametrize("n", [1, 4, 31, 64])
 def test_a_closed_form_serves_every_length(n: int) -> None:
     program = handmade.everything(handmade.CAUSAL, Kernel(natural(4), (Segment(natural(4), handmade.CAUSAL),), "store"))
-    past, future = [(-HORIZON, HORIZON, FULL), (0, 1, PARTIAL)], [(0, 1, PARTIAL), (1, HORIZON, FULL)]
+    past, future = [(-UNBOUNDED, UNBOUNDED, FULL), (0, 1, PARTIAL)], [(0, 1, PARTIAL), (1, UNBOUNDED, FULL)]
     forms = bounds(past, shift=1), bounds(future, shift=1)
-    assert right(program, Extent(n, n), one_segment(program, Extent(n, n), *forms))
+    assert right(program, CallShape(n, n), one_segment(program, CallShape(n, n), *forms))
 
 
 @pytest.mark.parametrize("n", [3, 24, 37])
 def test_a_template_of_different_tiles(n: int) -> None:
     """Tiles of four rows against tiles of eight keys: two rows of runs, one tile further for both."""
     program = handmade.everything(handmade.CAUSAL, Kernel(natural(4), (Segment(natural(8), handmade.CAUSAL),), "store"))
-    by_query = bounds(*[[(-HORIZON, HORIZON, FULL), (0, 1, PARTIAL)]] * 2, shift=1)
-    by_key = bounds([(0, 2, PARTIAL), (2, HORIZON, FULL)], shift=2)
-    assert right(program, Extent(n, n), one_segment(program, Extent(n, n), by_query, by_key))
+    by_query = bounds(*[[(-UNBOUNDED, UNBOUNDED, FULL), (0, 1, PARTIAL)]] * 2, shift=1)
+    by_key = bounds([(0, 2, PARTIAL), (2, UNBOUNDED, FULL)], shift=2)
+    assert right(program, CallShape(n, n), one_segment(program, CallShape(n, n), by_query, by_key))
 
 
 @pytest.mark.parametrize("n", [5, 24, 50])
@@ -120,14 +120,14 @@ def test_aligned_classes(n: int) -> None:
     order = handmade.residues(4, 2)
     program = handmade.everything(mask_, Kernel(order, (Segment(order, mask_),), "store"))
     form = bounds([(-1, 3, PARTIAL)], shift=1, aligned=True)
-    assert right(program, Extent(n, n), one_segment(program, Extent(n, n), form, form))
+    assert right(program, CallShape(n, n), one_segment(program, CallShape(n, n), form, form))
 
 
 CAUSAL = Case(
     "causal",
     handmade.everything(handmade.CAUSAL, Kernel(natural(4), (Segment(natural(4), handmade.CAUSAL),), "store")),
-    Extent(16, 16),
-    (Contents(np.zeros(16)),),
+    CallShape(16, 16),
+    (HostTable(np.zeros(16)),),
 )
 
 
@@ -141,7 +141,7 @@ def test_a_false_kind_is_a_fault(run: tuple[int, int, int], fault: str) -> None:
 
 
 def test_a_lost_tile_and_one_visited_twice_are_seen() -> None:
-    past, future = [(-HORIZON, HORIZON, FULL), (0, 1, PARTIAL)], [(0, 1, PARTIAL), (1, HORIZON, FULL)]
+    past, future = [(-UNBOUNDED, UNBOUNDED, FULL), (0, 1, PARTIAL)], [(0, 1, PARTIAL), (1, UNBOUNDED, FULL)]
     forms = bounds(past, shift=1), bounds(future, shift=1)
     assert right(CAUSAL.program, CAUSAL.extent, one_segment(CAUSAL.program, CAUSAL.extent, *forms))
     for run in ([(0, 1, PARTIAL)], [*past, (0, 1, PARTIAL)]):

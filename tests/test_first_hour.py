@@ -22,7 +22,7 @@ from attnc.compiler.diagnostics.diagnostic import Edit, Source, Span, edited
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = "attnc.testing.pytest_plugin"
-MAIN = "from attnc.cli import main; main()"
+MAIN = "from attnc.cli.main import main; main()"
 ROUNDS = 3  # of checking and mending: what hides behind a mended fault takes another
 
 # Five mistakes of five kinds, and a sixth that only a test can find: the picture lacks the last row's window.

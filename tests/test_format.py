@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from attnc.cli import main
-from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.collector import ErrorCollector
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.formatter import WIDTH, formatted
 from attnc.compiler.modules.loader import bind, bound_tests, load_text
@@ -33,7 +33,7 @@ PROGRAMS = 300
 
 def meaning(text: str) -> Any:
     """The tree of a text, of its pictures the rows alone: documentation is a part, places are not."""
-    reports = Reports()
+    reports = ErrorCollector()
     tree = parse(Source("meant", text.removeprefix("\ufeff")), reports)
     reports.check()
     return plain(tree.declarations)
@@ -51,7 +51,7 @@ def plain(node: Any) -> Any:
 
 
 def words(text: str) -> list[Word]:
-    return [word for segment in segments(Source("words", text), Reports().add) for word in segment.words]
+    return [word for segment in segments(Source("words", text), ErrorCollector().add) for word in segment.words]
 
 
 def remarks(text: str) -> list[tuple[str, bool]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler.analysis.classify import Boxes, Classifier, Trits
+from attnc.compiler.analysis.classify import Boxes, Classifier, TileKinds
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Gathered, Sorted, View
 from attnc.compiler.schedule import periodic, strategies
 
@@ -58,7 +58,7 @@ def test_a_wrong_kind_is_noticed(kind: int, monkeypatch: pytest.MonkeyPatch) -> 
     """Some tiles of which only a part holds are called something else."""
     usual = Classifier.classify
 
-    def wrong(self: Classifier, boxes: Boxes) -> Trits:
+    def wrong(self: Classifier, boxes: Boxes) -> TileKinds:
         kinds = usual(self, boxes).copy()
         kinds[::7] = np.where(kinds[::7] == PARTIAL, kind, kinds[::7])
         return kinds

@@ -13,7 +13,7 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.expressions import LOGIT, Const, Expr, K, N, Q
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Box, Tiles, View
 from attnc.compiler.plan.programs import Program, row_cycle
@@ -58,7 +58,7 @@ def test_no_pair_lies_outside(seed: int) -> None:
     if found is None:
         return
     n = 10 * WIDTH + 5
-    query, key = np.nonzero(dense(constructors.conjunction(*conjuncts), (), (), Extent(n, n))[0, 0])
+    query, key = np.nonzero(dense(constructors.conjunction(*conjuncts), (), (), CallShape(n, n))[0, 0])
     for place, (a, b) in enumerate(((key // WIDTH, query // WIDTH), (key % WIDTH, query % WIDTH))):
         difference = a - b
         if len(difference):
@@ -91,7 +91,7 @@ def test_boxes_hold_every_pair_once(text: str, start: int) -> None:
     assert isinstance(program.kernels[0].segments[0].keys, Box)
     assert row_cycle(program) == 48
     for n in (1, 24, 100, 24 * 9 + 7):
-        extent = Extent(n, max(n - start, 0), 1, (start,))
+        extent = CallShape(n, max(n - start, 0), 1, (start,))
         assert fault(program, schedule(program, extent, ()), extent, ()) is None
 
 
@@ -109,7 +109,7 @@ def test_a_box_costs_what_its_tiles_do() -> None:
     segment = program.kernels[0].segments[0]
     assert isinstance(segment.keys, Box)
     assert (segment.keys.extents, segment.keys.parts) == ((14, 14), 4)
-    extent = Extent(4096, 4096)
+    extent = CallShape(4096, 4096)
     assert totals(program, schedule(program, extent, ()), extent).area == 256
     assert counted(segment, program.kernels[0].rows, 4096, ()).area == 256
 
@@ -138,9 +138,9 @@ def test_grids_of_planes(text: str, extents: tuple[int, ...], area: int) -> None
     keys = program.kernels[0].segments[0].keys
     assert isinstance(keys, Box)
     assert keys.extents == extents
-    extent = Extent(8192, 8192)
+    extent = CallShape(8192, 8192)
     assert totals(program, schedule(program, extent, ()), extent).area == area
-    small = Extent(1100, 1100)
+    small = CallShape(1100, 1100)
     assert fault(program, schedule(program, small, ()), small, ()) is None
 
 
@@ -157,4 +157,4 @@ def test_where_the_rows_begin_is_not_known_there_is_no_box() -> None:
 def test_a_start_within_a_tile_is_refused() -> None:
     program: Program = arrange(bind(load_text("pattern p = grid_window(24, 2, 3)"), "p", {}), Tiles(8, 16))
     with pytest.raises(ValueError, match=r"^q_start: is \(24,\), expected multiples of 48$"):
-        schedule(program, Extent(100, 40, 1, (24,)), ())
+        schedule(program, CallShape(100, 40, 1, (24,)), ())

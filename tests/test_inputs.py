@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler.ir.attentions import Attention, Dimension, Table
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.verify.table_use import uses
@@ -47,7 +47,7 @@ def table(element: str, *kinds: str, **more: object) -> Table:
     return Table("t", element, dimensions, **more)  # type: ignore[arg-type]
 
 
-EXTENT = Extent(20, 10, heads=4, q_start=(10,))
+EXTENT = CallShape(20, 10, heads=4, q_start=(10,))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def bound(name: str, **constants: int) -> Attention:
 
 @pytest.mark.parametrize(("n", "blocks"), [(64, 1), (640, 10), (2048, 32)])
 def test_numbers_of_blocks_are_those_that_there_are(n: int, blocks: int) -> None:
-    attention, extent = bound("bigbird"), Extent(n, n, heads=2)
+    attention, extent = bound("bigbird"), CallShape(n, n, heads=2)
     found = inputs(attention.tables, {}, extent, {}, uses(attention, extent))
     values = found.contents["chosen"].values
     assert values is not None
@@ -134,5 +134,5 @@ def test_numbers_of_blocks_are_those_that_there_are(n: int, blocks: int) -> None
 def test_what_a_pattern_does_with_a_table(text: str, size: int, values: tuple[int, int] | None) -> None:
     attention = bind(load_text(text), "p", {})
     assert isinstance(attention, Attention)
-    found = uses(attention, Extent(20, 10, heads=4, q_start=(10,)))["t"]
+    found = uses(attention, CallShape(20, 10, heads=4, q_start=(10,)))["t"]
     assert (found.sizes[0], found.values) == (size, values)

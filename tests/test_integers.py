@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.analysis.classify import Boxes, Classifier, DigitRange, TableContents
+from attnc.compiler.analysis.classify import BoundTable, Boxes, Classifier, DigitRange
 from attnc.compiler.ir.expressions import walk
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.verify.claims import run_test
 from attnc.compiler.verify.integer_limits import IntegerRangeError, check_attention
@@ -170,12 +170,12 @@ def test_a_large_call_is_decided_by_boxes() -> None:
 def test_what_only_a_device_knows_is_taken_to_be_below_2_to_the_62(text: str, wide: bool, refused: bool) -> None:
     bound = load_text(f"pattern p(t: int[token]) = {text}", "t")
     attention = attnc.Module(bound).p()._bound
-    held = (Contents(None, False, (40,), wide),)
+    held = (HostTable(None, False, (40,), wide),)
     if refused:
         with pytest.raises(IntegerRangeError):
-            check_attention(attention, Extent(40, 40), held)
+            check_attention(attention, CallShape(40, 40), held)
     else:
-        check_attention(attention, Extent(40, 40), held)
+        check_attention(attention, CallShape(40, 40), held)
 
 
 def test_what_is_answered_for_any_contents_is_answered_for_those_at_hand() -> None:
@@ -190,29 +190,29 @@ def test_what_is_answered_for_any_contents_is_answered_for_those_at_hand() -> No
             attention = attnc.loads(case.text).drawn()._bound
         except attnc.AttnError:
             continue
-        shown = [Contents(table.numpy()) for table in case.tables.values()]
+        shown = [HostTable(table.numpy()) for table in case.tables.values()]
         hidden = [
-            Contents(None, False, x.values.shape, x.values.dtype == np.int64) for x in shown if x.values is not None
+            HostTable(None, False, x.values.shape, x.values.dtype == np.int64) for x in shown if x.values is not None
         ]
         for start in ((case.q_start,), None) if case.q_start + case.m < 2**48 else ((case.q_start,),):
             try:
-                check_attention(attention, Extent(case.n, case.m, case.heads, start), hidden)
+                check_attention(attention, CallShape(case.n, case.m, case.heads, start), hidden)
             except IntegerRangeError:
                 continue
             answered, hidden_positions = answered + 1, hidden_positions + (start is None)
-            check_attention(attention, Extent(case.n, case.m, case.heads, (case.q_start,)), shown)
+            check_attention(attention, CallShape(case.n, case.m, case.heads, (case.q_start,)), shown)
     assert answered > 40
     assert hidden_positions > 10
 
 
 def test_positions_that_only_a_device_knows() -> None:
     attention = attnc.loads("pattern p = k <= q and (q - k) * 1000 % 7 == 0").p()._bound
-    check_attention(attention, Extent(40, 4, q_start=None), ())
+    check_attention(attention, CallShape(40, 4, q_start=None), ())
     attention = attnc.loads("pattern p = k <= q < 1000000 and q * 99999 == 3").p()._bound
-    check_attention(attention, Extent(40, 4, q_start=None), ())
+    check_attention(attention, CallShape(40, 4, q_start=None), ())
     attention = attnc.loads("pattern p = k <= q and q * 99999 == 3").p()._bound
     with pytest.raises(IntegerRangeError):
-        check_attention(attention, Extent(40, 4, q_start=None), ())
+        check_attention(attention, CallShape(40, 4, q_start=None), ())
 
 
 @pytest.mark.parametrize("start", [2**62 - 39, 2**62, 2**63 - 1, 2**63, 2**64, 10**30])
@@ -291,11 +291,11 @@ def test_ordinary_calls_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
 
 def _looks(case: Any, dtype: Any, boxes: Boxes) -> list[Any]:
     nodes = [node for node in dict.fromkeys(walk(case.mask)) if node.type == "int"]
-    tables = {str(i): TableContents(*both) for i, both in enumerate(zip(case.tables, case.contents, strict=True))}
+    tables = {str(i): BoundTable(*both) for i, both in enumerate(zip(case.tables, case.contents, strict=True))}
     classifier = Classifier([*nodes, case.mask], case.extent, tables)
     if dtype is not None:
         classifier._dtype = np.dtype(dtype)
-    return classifier.look(boxes)
+    return classifier.evaluate_boxes(boxes)
 
 
 def test_the_arithmetic_of_boxes_in_64_bits_is_that_of_pythons_integers() -> None:

@@ -13,7 +13,7 @@ from attnc.compiler.ir import printer
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model, Table
 from attnc.compiler.ir.constructors import murmur
 from attnc.compiler.ir.expressions import LOGIT, Const, walk
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.oracle.literal_tables import literal_contents
@@ -40,7 +40,7 @@ def model(text: str, name: str = "p", **constants: object) -> Model:
 
 
 def counts(subject: Attention, n: int = 12, heads: int = 1, m: int | None = None, q_start: int = 0) -> np.ndarray:
-    extent = Extent(n, n - q_start if m is None else m, heads, (q_start,))
+    extent = CallShape(n, n - q_start if m is None else m, heads, (q_start,))
     contents = literal_contents(subject.tables, extent)
     return np.asarray(evaluate(subject.mask, subject.tables, extent, contents)[0], dtype=np.int64)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import lark
 import pytest
 
-from attnc.compiler.diagnostics.collector import Reports
+from attnc.compiler.diagnostics.collector import ErrorCollector
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import (
     Claim,
     Column,
@@ -102,12 +102,12 @@ def test_bound_tests() -> None:
         "a(t = [1, 2]) at n = 3, heads = 2",
     ]
     assert [(test.extent, test.head, test.heads) for test in found] == [
-        (Extent(4, 3, 2, (1,)), 1, 2),
+        (CallShape(4, 3, 2, (1,)), 1, 2),
         (None, 0, None),
-        (Extent(3, 3, 2, (0,)), 1, 2),
+        (CallShape(3, 3, 2, (0,)), 1, 2),
         (None, 0, 2),
         (None, 0, 2),
-        (Extent(3, 3, 2, (0,)), 0, 2),
+        (CallShape(3, 3, 2, (0,)), 0, 2),
     ]
 
 
@@ -204,7 +204,7 @@ def test_the_grammar_is_free_of_conflicts(caplog: pytest.LogCaptureFixture) -> N
 
 def test_the_tree_keeps_places() -> None:
     source = Source("x", "# é\npattern p = (q + k) in {1, 2..3} or not causal")
-    (pattern,) = parse.parse(source, Reports()).declarations
+    (pattern,) = parse.parse(source, ErrorCollector()).declarations
     assert source.text[pattern.span.start : pattern.span.end].startswith("pattern p")
     body = pattern.body  # type: ignore[union-attr]
     parts = [source.text[part.span.start : part.span.end] for part in body.parts]  # type: ignore[union-attr]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, View, natural
-from attnc.compiler.plan.schedule import HORIZON, Listing
-from attnc.compiler.schedule.run_rows import Rows, Steps, combined, met, ordered, turned, united
+from attnc.compiler.plan.schedule import UNBOUNDED, Listing
+from attnc.compiler.schedule.run_rows import Repeat, TileRuns, combined, intersect, ordered, transpose, union
 from attnc.compiler.schedule.tile_boxes import Slots, Space, TileBoxes, split
 from attnc.compiler.schedule.tile_positions import ListSide, Side, ViewSide, tokens_of
 from attnc.compiler.verify.schedule_interpreter import tile_tokens
@@ -102,7 +102,7 @@ def test_ranges_of_a_list_read_from_its_first_to_its_last() -> None:
     ]
 
 
-def random_rows(draw: Random, count: int, columns: int) -> Rows:
+def random_rows(draw: Random, count: int, columns: int) -> TileRuns:
     runs = []
     for row in range(count):
         place = draw.randint(0, 3)
@@ -114,7 +114,7 @@ def random_rows(draw: Random, count: int, columns: int) -> Rows:
     return ordered(count, row, start, end, kind.astype(np.uint8))
 
 
-def spread_out(rows: Rows, low: int, high: int) -> np.ndarray[Any, Any]:
+def spread_out(rows: TileRuns, low: int, high: int) -> np.ndarray[Any, Any]:
     found = np.zeros((rows.count, high - low), np.uint8)
     for row, start, end, kind in zip(rows.row, rows.start, rows.end, rows.kind, strict=True):
         assert start < end
@@ -127,8 +127,8 @@ def test_rows_united_and_met() -> None:
         draw = Random(seed)
         parts = [random_rows(draw, 4, 20) for _ in range(draw.randint(1, 4))]
         dense = np.stack([spread_out(part, 0, 20) for part in parts])
-        np.testing.assert_array_equal(spread_out(united(parts), 0, 20), dense.max(0))
-        np.testing.assert_array_equal(spread_out(met(parts), 0, 20), dense.min(0))
+        np.testing.assert_array_equal(spread_out(union(parts), 0, 20), dense.max(0))
+        np.testing.assert_array_equal(spread_out(intersect(parts), 0, 20), dense.min(0))
         twice = spread_out(combined(parts, full=2, some=1), 0, 20)
         kinds = np.where((dense == FULL).sum(0) >= 2, FULL, PARTIAL)
         np.testing.assert_array_equal(twice, np.where((dense != EMPTY).any(0), kinds, EMPTY))
@@ -140,23 +140,23 @@ def test_rows_turned_round() -> None:
         slots, rows, columns = draw.randint(1, 3), draw.randint(1, 6), draw.randint(1, 20)
         held = random_rows(draw, slots * rows, columns)
         dense = spread_out(held, 0, columns).reshape(slots, rows, columns)
-        found = turned(held, Steps(rows, 0), columns)
+        found = transpose(held, Repeat(rows, 0), columns)
         assert found is not None
         by_column = spread_out(found, 0, rows).reshape(slots, columns, rows)
         np.testing.assert_array_equal(by_column.swapaxes(1, 2), dense)
-        again = turned(found, Steps(columns, 0), rows)
+        again = transpose(found, Repeat(columns, 0), rows)
         assert again is not None
         for name in ("row", "start", "end", "kind"):
             np.testing.assert_array_equal(getattr(again, name), getattr(held, name))
 
 
-def repeating(rows: Rows, steps: Steps, height: int, low: int, high: int) -> np.ndarray[Any, Any]:
+def repeating(rows: TileRuns, steps: Repeat, height: int, low: int, high: int) -> np.ndarray[Any, Any]:
     """The tiles ``low .. high - 1`` of the rows ``-height .. height - 1`` of one slot."""
     found = np.zeros((2 * height, high - low), np.uint8)
     for row in range(-height, height):
         cycle, place = divmod(row, steps.period)
         its = rows.row == place
-        one = Rows(1, np.zeros(its.sum(), np.int64), rows.start[its], rows.end[its], rows.kind[its])
+        one = TileRuns(1, np.zeros(its.sum(), np.int64), rows.start[its], rows.end[its], rows.kind[its])
         found[row + height] = spread_out(one.moved(cycle * steps.shift), low, high)[0]
     return found
 
@@ -165,18 +165,18 @@ def test_repeating_rows_turned_round() -> None:
     turned_round = 0
     for seed in range(300):
         draw = Random(seed)
-        steps = Steps(draw.randint(1, 4), draw.randint(1, 5))
+        steps = Repeat(draw.randint(1, 4), draw.randint(1, 5))
         rows = random_rows(draw, steps.period, 16).moved(-8)
         if draw.random() < 0.5:  # and all before them
             row = np.arange(steps.period)
-            before = Rows(
-                steps.period, row, np.full_like(row, -HORIZON), row * 0 - 6, np.full(len(row), FULL, np.uint8)
+            before = TileRuns(
+                steps.period, row, np.full_like(row, -UNBOUNDED), row * 0 - 6, np.full(len(row), FULL, np.uint8)
             )
-            rows = united([rows, before])
-        found = turned(rows, steps, 0)
+            rows = union([rows, before])
+        found = transpose(rows, steps, 0)
         assert found is not None
         turned_round += 1
-        back = Steps(steps.shift, steps.period)
+        back = Repeat(steps.shift, steps.period)
         there = repeating(rows, steps, 24, -24, 24)
         np.testing.assert_array_equal(repeating(found, back, 24, -24, 24).T, there, err_msg=f"seed {seed}")
     assert turned_round == 300
@@ -184,8 +184,8 @@ def test_repeating_rows_turned_round() -> None:
 
 def test_rows_that_come_and_go_for_ever_are_not_turned_round() -> None:
     row = np.array([0])
-    every_other = Rows(2, row, row - HORIZON, row, np.full(1, FULL, np.uint8))
-    assert turned(every_other, Steps(2, 2), 0) is None
+    every_other = TileRuns(2, row, row - UNBOUNDED, row, np.full(1, FULL, np.uint8))
+    assert transpose(every_other, Repeat(2, 2), 0) is None
 
 
 def test_boxes_are_cut_into_all_of_their_tiles() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import attnc
 from attnc.compiler import ir
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.verify.claims import run_test
@@ -162,14 +162,14 @@ def test_against_a_formula(case: Case) -> None:
         assert case.layer is not None
         assert subject.heads == case.heads
         subject = subject.layers[case.layer]
-    contents = {name: Contents(values) for name, values in case.tables.items()}
+    contents = {name: HostTable(values) for name, values in case.tables.items()}
     h, i, j = np.ogrid[: case.heads, : case.n, : case.n]
     expected = np.broadcast_to(case.formula(i, j, h), (case.heads, case.n, case.n))
-    mask = evaluate(subject.mask, subject.tables, Extent(case.n, case.n, case.heads), contents)
+    mask = evaluate(subject.mask, subject.tables, CallShape(case.n, case.n, case.heads), contents)
     np.testing.assert_array_equal(mask[0], expected)
     assert expected.any()
     start = case.n - 3
-    last = evaluate(subject.mask, subject.tables, Extent(case.n, 3, case.heads, (start,)), contents)
+    last = evaluate(subject.mask, subject.tables, CallShape(case.n, 3, case.heads, (start,)), contents)
     np.testing.assert_array_equal(last[0], expected[:, start:])
 
 

@@ -11,7 +11,7 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Attention, Dimension, Table
 from attnc.compiler.ir.expressions import FALSE, HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import EMPTY, FULL, TileCount, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
@@ -51,18 +51,18 @@ def blocks(size: int) -> Expr:
     return constructors.equal(constructors.floordiv(Q, size), constructors.floordiv(K, size))
 
 
-def bitmap(n: int, *members: int) -> Contents:
+def bitmap(n: int, *members: int) -> HostTable:
     flags = np.zeros(n, bool)
     flags[list(members)] = True
-    return Contents(flags)
+    return HostTable(flags)
 
 
-def documents(n: int, count: int, seed: int = 0) -> Contents:
+def documents(n: int, count: int, seed: int = 0) -> HostTable:
     cuts = np.sort(np.random.default_rng(seed).choice(np.arange(1, n), count - 1, replace=False))
-    return Contents(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32))
+    return HostTable(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32))
 
 
-def check(program: Program, extent: Extent, contents: tuple[Contents, ...] = ()) -> Totals:
+def check(program: Program, extent: CallShape, contents: tuple[HostTable, ...] = ()) -> Totals:
     plan = schedule(program, extent, contents)
     assert tiles.fault(program, plan, extent, contents) is None
     return totals(program, plan, extent)
@@ -89,7 +89,7 @@ def test_random_masks_are_planned_soundly(block: int) -> None:
         assert bounds.head_slots in (1, case.extent.heads)
 
 
-PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
+PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[HostTable, ...]]] = {
     "full": (TRUE, (), ()),
     "none": (FALSE, (), ()),
     "causal": (CAUSAL, (), ()),
@@ -154,14 +154,16 @@ PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
 
 @pytest.mark.usefixtures("however_few")
 @pytest.mark.parametrize("name", PATTERNS)
-@pytest.mark.parametrize("extent", [Extent(128, 128), Extent(130, 130), Extent(130, 31, q_start=(99,)), Extent(130, 1)])
-def test_published_patterns_are_planned_soundly(name: str, extent: Extent) -> None:
+@pytest.mark.parametrize(
+    "extent", [CallShape(128, 128), CallShape(130, 130), CallShape(130, 31, q_start=(99,)), CallShape(130, 1)]
+)
+def test_published_patterns_are_planned_soundly(name: str, extent: CallShape) -> None:
     mask, tables, contents = PATTERNS[name]
     for tile in (1, 8, 16, 64):
         check(program(mask, *tables, tile=tile), extent, contents)
 
 
-def planned_totals(program: Program, extent: Extent, contents: tuple[Contents, ...] = ()) -> Totals:
+def planned_totals(program: Program, extent: CallShape, contents: tuple[HostTable, ...] = ()) -> Totals:
     """Of a launch too large to be looked at pair by pair."""
     return totals(program, schedule(program, extent, contents), extent)
 
@@ -175,7 +177,7 @@ def row_kinds(bounds: Bounds, tile: int, own: TileCount, other: TileCount) -> np
 
 
 LARGE = 65_536
-AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
+AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[HostTable, ...]]] = {
     "full": (TRUE, (), ()),
     "causal": (CAUSAL, (), ()),
     "window": (window(512), (), ()),
@@ -200,7 +202,7 @@ AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
     "prefix": (
         constructors.disjunction(CAUSAL, constructors.less(K, Entry("0", (), "int"))),
         (LENGTH,),
-        (Contents(np.array(7777)),),
+        (HostTable(np.array(7777)),),
     ),
     "blocks": (blocks(512), (), ()),
     "odd blocks": (blocks(1000), (), ()),
@@ -219,7 +221,7 @@ AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
     ),
     "documents": (SAME_DOCUMENT, (DOCUMENTS,), (documents(LARGE, 24),)),
     "causal documents": (constructors.conjunction(CAUSAL, SAME_DOCUMENT), (DOCUMENTS,), (documents(LARGE, 24, 1),)),
-    "padded": (constructors.less(K, Entry("0", (), "int")), (LENGTH,), (Contents(np.array(60_001)),)),
+    "padded": (constructors.less(K, Entry("0", (), "int")), (LENGTH,), (HostTable(np.array(60_001)),)),
 }
 
 
@@ -227,11 +229,12 @@ AFFINE: dict[str, tuple[Expr, tuple[Table, ...], tuple[Contents, ...]]] = {
 def test_affine_patterns_evaluate_at_most_one_pair_in_a_hundred(name: str) -> None:
     mask, tables, contents = AFFINE[name]
     assert (
-        planned_totals(program(mask, *tables), Extent(LARGE, LARGE), contents).partial * 64 * 64 <= LARGE * LARGE // 100
+        planned_totals(program(mask, *tables), CallShape(LARGE, LARGE), contents).partial * 64 * 64
+        <= LARGE * LARGE // 100
     )
 
 
-PRELUDE: dict[str, tuple[dict[str, int], tuple[Contents, ...]]] = {
+PRELUDE: dict[str, tuple[dict[str, int], tuple[HostTable, ...]]] = {
     "full": ({}, ()),
     "causal": ({}, ()),
     "window": ({"size": 512}, ()),
@@ -241,12 +244,12 @@ PRELUDE: dict[str, tuple[dict[str, int], tuple[Contents, ...]]] = {
     "seen_by_all": ({}, (bitmap(LARGE, 0, 1, 40_000),)),
     "global_tokens": ({}, (bitmap(LARGE, 0, 1, 40_000),)),
     "first": ({"count": 4}, ()),
-    "prefix": ({}, (Contents(np.array(1234)),)),
+    "prefix": ({}, (HostTable(np.array(1234)),)),
     "blocks": ({"size": 500}, ()),
     "block_band": ({"size": 128, "left": 3, "right": 0}, ()),
     "chunked": ({"size": 8192}, ()),
     "documents": ({}, (documents(LARGE, 24),)),
-    "padded": ({}, (Contents(np.array(60_001)),)),
+    "padded": ({}, (HostTable(np.array(60_001)),)),
     "random_blocks": ({"size": 64, "percent": 2}, ()),
 }
 
@@ -256,7 +259,7 @@ def test_the_prelude_evaluates_at_most_one_pair_in_a_hundred(name: str) -> None:
     constants, contents = PRELUDE[name]
     subject = bind(load_shipped("std"), name, constants)
     assert isinstance(subject, Attention)
-    found = planned_totals(arrange(subject, Tiles(64, 64)), Extent(LARGE, LARGE), contents)
+    found = planned_totals(arrange(subject, Tiles(64, 64)), CallShape(LARGE, LARGE), contents)
     assert found.partial * 64 * 64 <= LARGE * LARGE // 100
 
 
@@ -274,31 +277,31 @@ def test_the_prelude_evaluates_at_most_one_pair_in_a_hundred(name: str) -> None:
 def test_affine_patterns_are_planned_exactly(name: str, full: int, partial: int) -> None:
     """Tiles are partial only where the pattern's boundary passes through them."""
     mask, tables, contents = AFFINE[name]
-    assert planned_totals(program(mask, *tables), Extent(LARGE, LARGE), contents)[:2] == (full, partial)
+    assert planned_totals(program(mask, *tables), CallShape(LARGE, LARGE), contents)[:2] == (full, partial)
 
 
 def test_large_plans_are_sound_at_sampled_pairs() -> None:
     """Where the dense mask would be too large, tiles drawn at random are compared pair by pair."""
     draw = np.random.default_rng(0)
     for mask, tables, contents in AFFINE.values():
-        bounds = schedule(program(mask, *tables), Extent(LARGE, LARGE), contents).kernels[0].segments[0].by_query
+        bounds = schedule(program(mask, *tables), CallShape(LARGE, LARGE), contents).kernels[0].segments[0].by_query
         count = natural(64).tiles(LARGE)
         for row in draw.integers(0, count.total, 6):
             kinds = row_kinds(bounds, int(row), count, count)
-            rows = dense(mask, tables, contents, Extent(LARGE, 64, q_start=(int(row) * 64,)))[0, 0]
+            rows = dense(mask, tables, contents, CallShape(LARGE, 64, q_start=(int(row) * 64,)))[0, 0]
             by_tile = rows.reshape(64, count.total, 64)
             assert not by_tile.any((0, 2))[kinds == EMPTY].any()
             assert by_tile.all((0, 2))[kinds == FULL].all()
 
 
 def test_a_full_tile_may_hang_over_the_end() -> None:
-    assert check(program(TRUE, tile=16), Extent(40, 24))[:2] == (6, 0)
+    assert check(program(TRUE, tile=16), CallShape(40, 24))[:2] == (6, 0)
     beyond = constructors.less_equal(Const(40), K)  # true only past the last key
-    assert check(program(beyond, tile=16), Extent(40, 24))[:2] == (0, 0)
+    assert check(program(beyond, tile=16), CallShape(40, 24))[:2] == (0, 0)
 
 
 def test_nothing_to_plan() -> None:
-    for extent in (Extent(0, 5), Extent(5, 0), Extent(0, 0), Extent(5, 5, heads=0)):
+    for extent in (CallShape(0, 5), CallShape(5, 0), CallShape(0, 0), CallShape(5, 5, heads=0)):
         for mask in (
             constructors.less(HEAD, K),
             CAUSAL,
@@ -306,16 +309,16 @@ def test_nothing_to_plan() -> None:
             constructors.conjunction(CAUSAL, constructors.less(HEAD, K)),
         ):
             assert planned_totals(program(mask), extent)[:2] == (0, 0) or extent.n * extent.m
-    nobody = Contents(np.zeros((0, 8), np.int32), batched=True)
-    plan = schedule(program(SAME_DOCUMENT, DOCUMENTS), Extent(8, 8), (nobody,))
+    nobody = HostTable(np.zeros((0, 8), np.int32), batched=True)
+    plan = schedule(program(SAME_DOCUMENT, DOCUMENTS), CallShape(8, 8), (nobody,))
     assert plan.kernels[0].segments[0].by_query.batch_slots == 1
 
 
 def test_slots_stand_only_where_plans_differ() -> None:
     labels = np.arange(24).reshape(3, 8) // 4
-    extent = Extent(8, 8, heads=2)
+    extent = CallShape(8, 8, heads=2)
 
-    def slots(mask: Expr, contents: tuple[Contents, ...] = (), extent: Extent = extent) -> tuple[int, int]:
+    def slots(mask: Expr, contents: tuple[HostTable, ...] = (), extent: CallShape = extent) -> tuple[int, int]:
         tables = (DOCUMENTS,) if contents else ()
         planned = program(mask, *tables, tile=2)
         check(planned, extent, contents)
@@ -324,23 +327,23 @@ def test_slots_stand_only_where_plans_differ() -> None:
 
     assert slots(CAUSAL) == (1, 1)
     assert slots(constructors.less(K, HEAD)) == (1, 2)
-    assert slots(SAME_DOCUMENT, (Contents(labels, batched=True),)) == (3, 1)
-    assert slots(SAME_DOCUMENT, (Contents(labels[:1], batched=True),)) == (1, 1)
+    assert slots(SAME_DOCUMENT, (HostTable(labels, batched=True),)) == (3, 1)
+    assert slots(SAME_DOCUMENT, (HostTable(labels[:1], batched=True),)) == (1, 1)
     assert slots(
-        constructors.conjunction(SAME_DOCUMENT, constructors.less(HEAD, K)), (Contents(labels, batched=True),)
+        constructors.conjunction(SAME_DOCUMENT, constructors.less(HEAD, K)), (HostTable(labels, batched=True),)
     ) == (3, 2)
-    assert slots(CAUSAL, (Contents(labels, batched=True),)) == (1, 1)  # the mask does not read it
-    assert slots(CAUSAL, extent=Extent(8, 4, q_start=(0, 2, 4))) == (3, 1)
-    assert slots(CAUSAL, extent=Extent(8, 4, q_start=(2, 2, 2))) == (1, 1)
-    assert slots(constructors.less(K, N), extent=Extent(8, 4, q_start=(0, 2, 4))) == (1, 1)
+    assert slots(CAUSAL, (HostTable(labels, batched=True),)) == (1, 1)  # the mask does not read it
+    assert slots(CAUSAL, extent=CallShape(8, 4, q_start=(0, 2, 4))) == (3, 1)
+    assert slots(CAUSAL, extent=CallShape(8, 4, q_start=(2, 2, 2))) == (1, 1)
+    assert slots(constructors.less(K, N), extent=CallShape(8, 4, q_start=(0, 2, 4))) == (1, 1)
 
 
 def test_what_only_the_device_knows_is_partial() -> None:
-    unknown = (Contents(None, batched=True, shape=(3, 64)),)
+    unknown = (HostTable(None, batched=True, shape=(3, 64)),)
     documents = program(constructors.conjunction(CAUSAL, SAME_DOCUMENT), DOCUMENTS, tile=16)
-    assert schedule(documents, Extent(64, 64), unknown).kernels[0].segments[0].by_query.batch_slots == 1
-    assert planned_totals(documents, Extent(64, 64), unknown)[:2] == (0, 10)
-    later = Extent(64, 16, q_start=None)
+    assert schedule(documents, CallShape(64, 64), unknown).kernels[0].segments[0].by_query.batch_slots == 1
+    assert planned_totals(documents, CallShape(64, 64), unknown)[:2] == (0, 10)
+    later = CallShape(64, 16, q_start=None)
     assert planned_totals(program(CAUSAL, tile=16), later)[:2] == (0, 4)
     assert planned_totals(program(constructors.less(K, Const(32)), tile=16), later)[:2] == (2, 0)
 
@@ -349,7 +352,7 @@ def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
     """Rows of a grid that is no multiple of the tile: whole tiles straddle two of them, quarters seldom do."""
     mask, _, _ = PATTERNS["grid"]
     wide = constructors.substitute(mask, {Const(13): Const(200)})
-    extent = Extent(2400, 2400)
+    extent = CallShape(2400, 2400)
     holds = dense(wide, (), (), extent)[0, 0]
     padded = np.zeros((2432, 2432), bool)
     padded[:2400, :2400] = holds
@@ -360,13 +363,13 @@ def test_a_finer_look_finds_tiles_that_are_empty_or_full() -> None:
 def test_a_finer_look_calls_a_tile_full_by_its_parts() -> None:
     low = constructors.less(constructors.mod(K, 16), Const(8))
     high = constructors.less_equal(Const(8), constructors.mod(constructors.add(K, Const(8)), 16))
-    assert check(program(constructors.iff(low, high), tile=32), Extent(72, 72))[:2] == (9, 0)
+    assert check(program(constructors.iff(low, high), tile=32), CallShape(72, 72))[:2] == (9, 0)
 
 
 def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = constructors.equal(constructors.mod(constructors.hashed(Q, K), 4), Const(0))  # no other way than to descend
     mask = constructors.conjunction(CAUSAL, odd)
-    extent = Extent(256, 256)
+    extent = CallShape(256, 256)
     exact = check(program(mask, tile=2), extent)
     monkeypatch.setattr(strategies, "_MOST_BOXES", 700)
     coarse = check(program(mask, tile=2), extent)

@@ -19,7 +19,7 @@ import attnc
 from attnc.compiler.analysis.range_sets import MemberTable
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.expressions import LOGIT, K, Member
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.oracle import literal_tables as literals
 from attnc.compiler.oracle.membership import fits_bitmaps
@@ -114,7 +114,7 @@ def test_the_form_is_bounded_by_members_and_keys() -> None:
         n, sets, slots = draw.randint(1, 5000), draw.randint(1, 40), draw.randint(0, 12)
         top = draw.choice((n, 10**6, 2**31 - 1, 2**31, 2**40, 2**63 - 1))
         members = [[draw.choice((draw.randint(-3, top), top)) for _ in range(slots)] for _ in range(sets)]
-        extent = Extent(n, 4)
+        extent = CallShape(n, 4)
         given = collect(attention, {"g": torch.tensor(members).reshape(sets, slots)}, torch.device("cpu"))
         made = bind(attention, given, extent, torch.device("cpu"), torch.float32)
         argument = made.arguments[0].tensor
@@ -134,7 +134,7 @@ def test_the_form_of_sets_on_a_device_is_told_by_sizes() -> None:
     device = torch.device("meta")
     for sets, n, dtype, last in ((4, 1000, torch.uint8, 1000), (3000, 3000, torch.int32, 2)):
         given = {"g": torch.empty(sets, 2, dtype=torch.int64, device=device)}
-        made = bind(attention, given, Extent(n, 4), device, torch.float32)
+        made = bind(attention, given, CallShape(n, 4), device, torch.float32)
         assert (made.arguments[0].tensor.dtype, tuple(made.arguments[0].tensor.shape)) == (dtype, (sets, last))
         assert made.contents[0].values is None
         assert not made.wide
@@ -250,7 +250,7 @@ def test_a_large_universe_is_no_bitmap() -> None:
     assert fits_bitmaps(2**16, 1, 0, 1)
     assert not fits_bitmaps(2**20, 1, 8, 40)
     assert fits_bitmaps(10**6, 1, 1, 10**6), "a set of positions is one"
-    held = literals.from_literal(Table("g", "set", ()), frozenset({3, LARGEST}), Extent(4, 4), {})
-    assert isinstance(held, Contents)
+    held = literals.from_literal(Table("g", "set", ()), frozenset({3, LARGEST}), CallShape(4, 4), {})
+    assert isinstance(held, HostTable)
     assert held.values is not None
     assert held.values.tolist() == [3, LARGEST]

@@ -10,26 +10,26 @@ from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.expressions import HEADS as HEADS_POSITION
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.oracle.interpreter import NumpyArrays, environment, interpret
 from attnc.runtime.call.python_values import collect
-from attnc.runtime.call.tables import Bound, Sizes, bind, check, integer_bounds
+from attnc.runtime.call.tables import Bound, TableSizes, bind, check, integer_bounds
 
 CPU = torch.device("cpu")
 TOKEN, QUERY, HEADS = Dimension("token"), Dimension("query"), Dimension("head")
 BLOCK = Dimension("free", name="blocks")
-EXTENT = Extent(n=10, m=6, heads=2)
-SIZES = Sizes(batch=3, heads=2, m=6, n=10)
+EXTENT = CallShape(n=10, m=6, heads=2)
+SIZES = TableSizes(batch=3, heads=2, m=6, n=10)
 
 
 def attention(*tables: Table, mask: Expr | None = None) -> Attention:
     return Attention("p", mask or constructors.less_equal(K, Q), LOGIT, DEFAULT_SCALE, None, tables)
 
 
-def bound(given: dict[str, object], *tables: Table, mask: Expr | None = None, extent: Extent = EXTENT) -> Bound:
+def bound(given: dict[str, object], *tables: Table, mask: Expr | None = None, extent: CallShape = EXTENT) -> Bound:
     made = attention(*tables, mask=mask)
     tensors = collect(made, given, CPU)
-    check(made, tensors, Sizes(3, extent.heads, extent.m, extent.n))
+    check(made, tensors, TableSizes(3, extent.heads, extent.m, extent.n))
     return bind(made, tensors, extent, CPU, torch.float32)
 
 
@@ -108,7 +108,9 @@ def test_a_member_too_large_for_a_bitmap() -> None:
 
 def test_members_beyond_the_last_query_row_are_kept_out() -> None:
     mask = Member(Q, "g", ())
-    made = bound({"g": {2, 25, 26}}, Table("g", "set", ()), mask=mask, extent=Extent(n=10, m=6, heads=2, q_start=(20,)))
+    made = bound(
+        {"g": {2, 25, 26}}, Table("g", "set", ()), mask=mask, extent=CallShape(n=10, m=6, heads=2, q_start=(20,))
+    )
     assert members(made.arguments[0].tensor) == [2, 25]
 
 
@@ -239,8 +241,10 @@ ELEMENTS = (
 )
 
 
-@pytest.mark.parametrize("extent", [EXTENT, Extent(n=1, m=1), Extent(n=30, m=4, heads=3, q_start=(2, 26))], ids=str)
-def test_bounds_of_elements_hold(extent: Extent) -> None:
+@pytest.mark.parametrize(
+    "extent", [EXTENT, CallShape(n=1, m=1), CallShape(n=30, m=4, heads=3, q_start=(2, 26))], ids=str
+)
+def test_bounds_of_elements_hold(extent: CallShape) -> None:
     starts = np.asarray(extent.q_start)
     bound = environment(NumpyArrays(), extent.n, extent.m, extent.heads, starts, {})
     for element in ELEMENTS:
@@ -252,7 +256,7 @@ def test_bounds_of_elements_hold(extent: Extent) -> None:
 
 
 def test_what_sizes_do_not_bound() -> None:
-    unknown = Extent(n=10, m=6, q_start=None)
+    unknown = CallShape(n=10, m=6, q_start=None)
     assert integer_bounds(Q, unknown) is None
     assert integer_bounds(constructors.add(Q, K), unknown) is None
     assert integer_bounds(Entry("bucket", (K,), "int"), EXTENT) is None

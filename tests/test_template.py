@@ -13,10 +13,10 @@ from attnc.compiler.analysis.shift import shift_divisor
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const, Entry, Expr, K, Member, N, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
-from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 from attnc.compiler.schedule.periodic import forget
 from attnc.compiler.schedule.segments import schedule
 
@@ -124,7 +124,7 @@ def test_one_template_serves_every_length_and_start(name: str) -> None:
     draw = np.random.default_rng(1)
     for n in (50, 1, 97, 64, 3, 130):
         for m, start in ((n, 0), (max(n // 2, 1), n - max(n // 2, 1)), (5, int(draw.integers(0, 100)))):
-            extent = Extent(n, m, q_start=(start,))
+            extent = CallShape(n, m, q_start=(start,))
             fault = tiles.fault(planned, schedule(planned, extent, ()), extent, ())
             assert fault is None, f"n = {n}, m = {m}, q_start = {start}: {fault}"
 
@@ -134,11 +134,11 @@ def test_entries_of_the_batch_start_where_they_like(name: str) -> None:
     condition, rows, keys = CASES[name]
     planned = program(condition, rows, keys)
     for starts in ((0, 24, 48), (5, 5, 5), (7, 0, 31)):
-        extent = Extent(70, 20, q_start=starts)
+        extent = CallShape(70, 20, q_start=starts)
         assert tiles.fault(planned, schedule(planned, extent, ()), extent, ()) is None
 
 
-def first_bounds(planned: Program, extent: Extent, contents: tuple[Contents, ...] = ()) -> Bounds:
+def first_bounds(planned: Program, extent: CallShape, contents: tuple[HostTable, ...] = ()) -> Bounds:
     return schedule(planned, extent, contents).kernels[0].segments[0].by_query
 
 
@@ -148,33 +148,33 @@ def first_bounds(planned: Program, extent: Extent, contents: tuple[Contents, ...
 def test_classes_that_never_meet_are_aligned(name: str) -> None:
     condition, rows, keys = CASES[name]
     meets = name == "unlike tiles of residues"
-    assert first_bounds(program(condition, rows, keys), Extent(99, 99)).aligned != meets
+    assert first_bounds(program(condition, rows, keys), CallShape(99, 99)).aligned != meets
 
 
 def test_classes_are_aligned_where_the_rows_begin_with_the_first() -> None:
     planned = program(*CASES["dilated"])
-    assert first_bounds(planned, Extent(60, 30, q_start=(30,))).aligned
-    assert not first_bounds(planned, Extent(60, 30, q_start=(31,))).aligned
+    assert first_bounds(planned, CallShape(60, 30, q_start=(30,))).aligned
+    assert not first_bounds(planned, CallShape(60, 30, q_start=(31,))).aligned
 
 
 def test_closed_forms_have_one_row() -> None:
-    bounds = first_bounds(program(CAUSAL, natural(64), natural(64)), Extent(1000, 1000))
+    bounds = first_bounds(program(CAUSAL, natural(64), natural(64)), CallShape(1000, 1000))
     runs = bounds.runs
-    assert (bounds.period, bounds.shift, runs.start.tolist()) == (1, 1, [-HORIZON, 0])
-    assert (runs.length.tolist(), runs.kind.tolist()) == ([HORIZON, 1], [2, 1])
+    assert (bounds.period, bounds.shift, runs.start.tolist()) == (1, 1, [-UNBOUNDED, 0])
+    assert (runs.length.tolist(), runs.kind.tolist()) == ([UNBOUNDED, 1], [2, 1])
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many boxes each look was at."""
     found: list[int] = []
-    usual = Classifier.look
+    usual = Classifier.evaluate_boxes
 
-    def look(self: Classifier, boxes: Any) -> Any:
+    def evaluate_boxes(self: Classifier, boxes: Any) -> Any:
         found.append(len(boxes))
         return usual(self, boxes)
 
-    monkeypatch.setattr(Classifier, "look", look)
+    monkeypatch.setattr(Classifier, "evaluate_boxes", evaluate_boxes)
     return found
 
 
@@ -184,10 +184,10 @@ AFFINE = [name for name in CASES if name not in ("in the order of others", "unli
 @pytest.mark.parametrize("name", AFFINE)
 def test_another_length_is_not_looked_at(name: str, looks: list[int]) -> None:
     planned = program(*CASES[name])
-    schedule(planned, Extent(8192, 8192), ())
+    schedule(planned, CallShape(8192, 8192), ())
     assert looks
     looks.clear()
-    for extent in (Extent(8190, 8190), Extent(5000, 5000), Extent(6000, 100, q_start=(5760,))):
+    for extent in (CallShape(8190, 8190), CallShape(5000, 5000), CallShape(6000, 100, q_start=(5760,))):
         first = schedule(planned, extent, ())
         assert schedule(planned, extent, ()).kernels[0].segments[0].by_query is first.kernels[0].segments[0].by_query
     assert not looks
@@ -196,9 +196,9 @@ def test_another_length_is_not_looked_at(name: str, looks: list[int]) -> None:
 @pytest.mark.parametrize("name", [name for name in AFFINE if name not in ("far and sparse", "rows in turn")])
 def test_a_greater_length_is_not_looked_at(name: str, looks: list[int]) -> None:
     planned = program(*CASES[name])
-    schedule(planned, Extent(64, 64), ())
+    schedule(planned, CallShape(64, 64), ())
     looks.clear()
-    schedule(planned, Extent(2**20, 2**20), ())
+    schedule(planned, CallShape(2**20, 2**20), ())
     assert not looks
 
 
@@ -206,10 +206,10 @@ def test_small_tables_are_remembered_by_what_they_hold(looks: list[int]) -> None
     planned = program(
         constructors.less_equal(constructors.absolute(D), Entry("0", (), "int")), natural(4), natural(4), LENGTH
     )
-    extent = Extent(40, 40)
+    extent = CallShape(40, 40)
     for size, new in ((5, True), (9, True), (5, False)):
         looks.clear()
-        held = (Contents(np.array(size)),)
+        held = (HostTable(np.array(size)),)
         assert tiles.fault(planned, schedule(planned, extent, held), extent, held) is None
         assert bool(looks) == new
 
@@ -219,8 +219,8 @@ def test_templates_of_each_head_and_each_entry() -> None:
         constructors.absolute(D), constructors.add(Entry("0", (), "int"), constructors.mul(HEAD, Const(3)))
     )
     planned = program(condition, natural(4), natural(2), LENGTH)
-    held = (Contents(np.array([1, 6]), batched=True),)
-    for extent in (Extent(30, 30, 3), Extent(30, 11, 3, (19, 2))):
+    held = (HostTable(np.array([1, 6]), batched=True),)
+    for extent in (CallShape(30, 30, 3), CallShape(30, 11, 3, (19, 2))):
         bounds = first_bounds(planned, extent, held)
         assert (bounds.batch_slots, bounds.head_slots) == (2, 3)
         assert tiles.fault(planned, schedule(planned, extent, held), extent, held) is None
@@ -229,8 +229,8 @@ def test_templates_of_each_head_and_each_entry() -> None:
 def test_by_key_where_rows_come_and_go_for_ever() -> None:
     """Every other row tile sees all before it: no finite row of runs says so of a key tile, for all lengths."""
     planned = program(*CASES["rows in turn"])
-    segment = schedule(planned, Extent(100, 100), ()).kernels[0].segments[0]
-    assert segment.by_query.runs.start.tolist() == [-HORIZON, 0]
+    segment = schedule(planned, CallShape(100, 100), ()).kernels[0].segments[0]
+    assert segment.by_query.runs.start.tolist() == [-UNBOUNDED, 0]
     assert len(segment.by_key.runs.start) > 50
 
 
@@ -280,6 +280,6 @@ def test_a_table_read_at_the_query_does_not_move() -> None:
     table = Table("w", "int", (Dimension("query"),))
     assert shift_divisor(constructors.less(constructors.sub(Q, Entry("0", (Q,), "int")), K)) is None
     planned = program(constructors.less(constructors.sub(Q, Entry("0", (Q,), "int")), K), natural(4), natural(4), table)
-    held = (Contents(np.arange(20) % 7),)
-    extent = Extent(20, 20)
+    held = (HostTable(np.arange(20) % 7),)
+    extent = CallShape(20, 20)
     assert tiles.fault(planned, schedule(planned, extent, held), extent, held) is None

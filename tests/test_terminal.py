@@ -209,7 +209,7 @@ def on_a_terminal(arguments: list[str], folder: Path, **environment: str) -> str
     ours, its = pty.openpty()
     base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "PATH": os.environ["PATH"], "HOME": str(folder)}
     with subprocess.Popen(
-        [sys.executable, "-c", "from attnc.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from attnc.cli.main import main; main()", *arguments],
         cwd=folder, stdin=its, stdout=its, stderr=its, env={**base, **environment}, close_fds=True,
     ) as process:  # fmt: skip
         os.close(its)

@@ -22,7 +22,7 @@ from attnc.compiler.ir.expressions import TRUE, K, Q
 from attnc.compiler.modules.imports import shipped_names
 from attnc.compiler.modules.loader import load_shipped
 from attnc.compiler.oracle.interpreter import evaluate
-from attnc.inspection.launch_view import Sight, Sizes, prepare
+from attnc.inspection.launch_view import LaunchSizes, LaunchView, prepare
 from attnc.inspection.picture_size import telling_length
 from attnc.inspection.subject import APPLICABLE, find
 from attnc.pictures import sample, tiled
@@ -37,11 +37,11 @@ GLOBAL = frozenset({700, 1333})
 Cells = NDArray[np.bool_]
 
 
-def sight(name: str, n: int, **tables: object) -> Sight:
-    return prepare(find(name), tables, Sizes(n), "cpu", lambda _: None)  # type: ignore[arg-type]
+def view(name: str, n: int, **tables: object) -> LaunchView:
+    return prepare(find(name), tables, LaunchSizes(n), "cpu", lambda _: None)  # type: ignore[arg-type]
 
 
-def kept_cells(found: Sight, limit: int) -> Cells:
+def kept_cells(found: LaunchView, limit: int) -> Cells:
     """Which cells of a picture hold a pair, by evaluating every one."""
     way = found.way
     dense = evaluate(way.attention.mask, way.attention.tables, way.extent, way.contents)
@@ -116,7 +116,7 @@ def test_a_global_token_is_seen_in_the_picture_of_a_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main.run(["show", MODEL, "--n", str(N), "--set", "g={700, 1333}", "-o", f"model.{ending}"]) == 0
-    expected = kept_cells(sight(MODEL, N, g=GLOBAL), 240)
+    expected = kept_cells(view(MODEL, N, g=GLOBAL), 240)
     for token in GLOBAL:
         at = token * len(expected) // N
         assert expected[at].all()
@@ -140,7 +140,7 @@ def test_a_global_token_is_seen_on_the_terminal(
     for name, limit, indent in (("longformer", 80, 0), (MODEL, TERMINAL_PANEL, 2)):
         assert main.run(["show", name, "--n", str(N), "--set", "g={700, 1333}"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        expected = kept_cells(sight(name, N, g=GLOBAL), limit)
+        expected = kept_cells(view(name, N, g=GLOBAL), limit)
         expected = np.logical_or.reduceat(expected, np.arange(0, len(expected), 2))
         first = next(number for number, line in enumerate(lines) if re.search("[░▒▓█]", line))
         rows = [line[indent:].ljust(expected.shape[1]) for line in lines[first : first + len(expected)]]
@@ -151,7 +151,7 @@ def test_a_global_token_is_seen_on_the_terminal(
 def test_one_pair_of_a_large_mask_is_seen_everywhere(tmp_path: Path) -> None:
     text = tmp_path / "one.attn"
     text.write_text("pattern one = q == 12345 and k == 17\n")
-    found = sight(str(text), 20_000)
+    found = view(str(text), 20_000)
     for limit in (24, 80, 960):
         picture, pairs = sampled(found, limit, None)
         assert pairs == 1
@@ -169,7 +169,7 @@ LARGE = (
 
 @pytest.mark.parametrize(("name", "n"), LARGE)
 def test_counting_by_tiles_is_counting_by_pairs(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sight(name, n)
+    found = view(name, n)
     expected, pairs = sampled(found, 37, None)
     monkeypatch.setattr(show, "EXACT_PAIRS", 0)
     monkeypatch.setattr(show, "look", lambda *_: pytest.fail("pair by pair"))
@@ -186,7 +186,7 @@ def test_a_large_mask_without_tiles_to_spare_is_sampled(tmp_path: Path, monkeypa
         monkeypatch.setattr(module, "EXACT_PAIRS", 2**17)
     text = tmp_path / "sparse.attn"
     text.write_text("pattern sparse = hash(q, k) % 100 == 0\n")
-    picture, pairs = sampled(sight(str(text), 1000), 4, None)
+    picture, pairs = sampled(view(str(text), 1000), 4, None)
     assert pairs is None
     assert np.allclose(picture.density, 0.01, atol=0.004)
 
@@ -216,7 +216,7 @@ def test_what_is_shown_without_arguments_tells(name: str, monkeypatch: pytest.Mo
         assert {fault.slug for fault in error.diagnostics} <= {"missing-argument", "missing-size"}  # noqa: PT017
         return
     assert 64 <= n <= 8192
-    found = sight(name, n)
+    found = view(name, n)
     density = sampled(found, 64, None)[0].density
     past = np.tril(np.ones(density.shape), -1)
     plain = (density == 1).all() or ((density == past) | np.eye(len(past), dtype=bool)).all()

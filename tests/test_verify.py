@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.ir.extent import Extent
+from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
 from attnc.compiler.plan.schedule import Bounds
 from attnc.compiler.verify import schedule_interpreter
@@ -72,7 +72,7 @@ def test_wrong_schedules_are_found(name: str, was: int, becomes: int, message: s
     first = replace(first, segments=(segment, *first.segments[1:]))
     wrong = replace(planned.schedule, kernels=(first, *rest))
     with pytest.raises(ScheduleFaultError, match=message):
-        schedule_interpreter.verify_schedule(planned.program, wrong, Extent(n=300, m=300), ())
+        schedule_interpreter.verify_schedule(planned.program, wrong, CallShape(n=300, m=300), ())
 
 
 def test_a_call_verifies_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Attention, Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
-from attnc.compiler.plan.schedule import HORIZON, Bounds
+from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 from attnc.compiler.schedule import strategies
 from attnc.compiler.schedule.segments import schedule, schedule_depends
 from attnc.compiler.schedule.statistics import totals
@@ -42,13 +42,13 @@ def _however_few(monkeypatch: pytest.MonkeyPatch) -> None:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many boxes each look was at."""
     found: list[int] = []
-    usual = Classifier.look
+    usual = Classifier.evaluate_boxes
 
-    def look(self: Classifier, boxes: Any) -> Any:
+    def evaluate_boxes(self: Classifier, boxes: Any) -> Any:
         found.append(len(boxes))
         return usual(self, boxes)
 
-    monkeypatch.setattr(Classifier, "look", look)
+    monkeypatch.setattr(Classifier, "evaluate_boxes", evaluate_boxes)
     return found
 
 
@@ -62,7 +62,7 @@ def wide(condition: Expr, *tables: Table) -> Program:
     return program(condition, *tables, rows=natural(64), keys=natural(64))
 
 
-def planned(program: Program, extent: Extent, *contents: Contents) -> Bounds:
+def planned(program: Program, extent: CallShape, *contents: HostTable) -> Bounds:
     """The bounds by query, once they have been held against every pair."""
     plan = schedule(program, extent, contents)
     assert tiles.fault(program, plan, extent, contents) is None
@@ -81,20 +81,22 @@ def drawn(block: int, places: int = 3) -> Expr:
     )
 
 
-def numbers(*shape: int, below: int, seed: int = 0) -> Contents:
-    return Contents(np.random.default_rng(seed).integers(0, below, shape, np.int32))
+def numbers(*shape: int, below: int, seed: int = 0) -> HostTable:
+    return HostTable(np.random.default_rng(seed).integers(0, below, shape, np.int32))
 
 
 @pytest.mark.parametrize("block", [4, 8, 3, 1])
 def test_tiles_that_a_table_lists(block: int) -> None:
     for condition in (drawn(block), constructors.conjunction(drawn(block), CAUSAL)):
-        planned(program(condition, CHOSEN), Extent(60, 60), numbers(60 // block, 3, below=60 // block))
-        planned(program(condition, CHOSEN), Extent(60, 21, q_start=(37,)), numbers(60 // block, 3, below=70 // block))
+        planned(program(condition, CHOSEN), CallShape(60, 60), numbers(60 // block, 3, below=60 // block))
+        planned(
+            program(condition, CHOSEN), CallShape(60, 21, q_start=(37,)), numbers(60 // block, 3, below=70 // block)
+        )
 
 
 def test_listing_looks_at_what_is_listed_alone(looks: list[int]) -> None:
     held = numbers(MILLION // 64, 3, below=MILLION // 64)
-    plan = schedule(wide(drawn(64), CHOSEN), Extent(MILLION, MILLION), (held,))
+    plan = schedule(wide(drawn(64), CHOSEN), CallShape(MILLION, MILLION), (held,))
     bounds = plan.kernels[0].segments[0].by_query
     distinct = sum(len(set(row)) for row in held.values.tolist())
     assert visited(bounds) == distinct
@@ -106,7 +108,7 @@ def test_sets_list_tiles_too(looks: list[int]) -> None:
     condition = Member(constructors.floordiv(K, 4), "0", (constructors.floordiv(Q, 8),))
     bitmap = np.zeros((8, 12), bool)
     bitmap[np.arange(8), np.arange(8) * 5 % 12] = True
-    assert visited(planned(program(condition, SETS), Extent(48, 48), Contents(bitmap))) == 12
+    assert visited(planned(program(condition, SETS), CallShape(48, 48), HostTable(bitmap))) == 12
     many = np.zeros((1024, 1024), bool)
     many[np.arange(1024), np.arange(1024) * 7 % 1024] = True
     looks.clear()
@@ -117,7 +119,7 @@ def test_sets_list_tiles_too(looks: list[int]) -> None:
             constructors.floordiv(Q, 8): constructors.floordiv(Q, 64),
         },
     )
-    plan = schedule(wide(large, SETS), Extent(65_536, 65_536), (Contents(many),))
+    plan = schedule(wide(large, SETS), CallShape(65_536, 65_536), (HostTable(many),))
     assert visited(plan.kernels[0].segments[0].by_query) == 1024
     assert sum(looks) < 20_000
 
@@ -126,39 +128,43 @@ def test_keys_that_are_functions_of_the_query(looks: list[int]) -> None:
     """Not a table at all: the one key of each row is found by value."""
     condition = constructors.equal(K, constructors.hashed(constructors.mod(Q, 50)))
     near = constructors.equal(K, constructors.mod(constructors.mul(Q, Const(7)), 40))
-    planned(program(condition), Extent(40, 40))
-    assert visited(planned(program(near), Extent(40, 40))) <= 40
+    planned(program(condition), CallShape(40, 40))
+    assert visited(planned(program(near), CallShape(40, 40))) <= 40
     looks.clear()
     schedule(
-        wide(constructors.equal(K, constructors.mod(constructors.mul(Q, Const(7)), 65_536))), Extent(65_536, 65_536), ()
+        wide(constructors.equal(K, constructors.mod(constructors.mul(Q, Const(7)), 65_536))),
+        CallShape(65_536, 65_536),
+        (),
     )
     assert sum(looks) < 65_536 * 8
 
 
-def labels(n: int, *cuts: int) -> Contents:
-    return Contents(np.searchsorted(np.array(cuts), np.arange(n), side="right").astype(np.int32))
+def labels(n: int, *cuts: int) -> HostTable:
+    return HostTable(np.searchsorted(np.array(cuts), np.arange(n), side="right").astype(np.int32))
 
 
 SAME = constructors.equal(Entry("0", (Q,), "int"), Entry("0", (K,), "int"))
 
 
 def test_labels_that_rise_are_searched(looks: list[int]) -> None:
-    bounds = planned(program(SAME, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
+    bounds = planned(program(SAME, DOCUMENTS), CallShape(60, 60), labels(60, 5, 24, 30))
     assert bounds.period == 15
     for condition in (
         SAME,
         constructors.conjunction(CAUSAL, SAME),
         constructors.conjunction(SAME, constructors.less(D, Const(9))),
     ):
-        planned(program(condition, DOCUMENTS), Extent(60, 60), labels(60, 5, 24, 30))
-        planned(program(condition, DOCUMENTS), Extent(61, 22, q_start=(38,)), labels(61, 5, 24, 30, 55))
-        planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(np.arange(20) * 7 % 5))  # that do not rise
+        planned(program(condition, DOCUMENTS), CallShape(60, 60), labels(60, 5, 24, 30))
+        planned(program(condition, DOCUMENTS), CallShape(61, 22, q_start=(38,)), labels(61, 5, 24, 30, 55))
+        planned(program(condition, DOCUMENTS), CallShape(20, 20), HostTable(np.arange(20) * 7 % 5))  # that do not rise
         batch = np.stack([labels(20, 3, 9).values, labels(20, 11).values])
-        assert planned(program(condition, DOCUMENTS), Extent(20, 20), Contents(batch, batched=True)).batch_slots == 2
+        assert (
+            planned(program(condition, DOCUMENTS), CallShape(20, 20), HostTable(batch, batched=True)).batch_slots == 2
+        )
     looks.clear()
     cuts = np.sort(np.random.default_rng(0).integers(0, MILLION, 2000))
     schedule(
-        wide(constructors.conjunction(CAUSAL, SAME), DOCUMENTS), Extent(MILLION, MILLION), (labels(MILLION, *cuts),)
+        wide(constructors.conjunction(CAUSAL, SAME), DOCUMENTS), CallShape(MILLION, MILLION), (labels(MILLION, *cuts),)
     )
     assert sum(looks) < 3 * MILLION // 64
 
@@ -168,15 +174,15 @@ def test_labels_that_rise_are_searched(looks: list[int]) -> None:
 def test_comparisons_that_rise_are_searched(compare: Any, swapped: bool) -> None:
     sides = Entry("0", (Q,), "int"), Entry("0", (K,), "int")
     condition = compare(*(sides[::-1] if swapped else sides))
-    bounds = planned(program(condition, DOCUMENTS), Extent(50, 50), labels(50, 8, 9, 24, 30))
+    bounds = planned(program(condition, DOCUMENTS), CallShape(50, 50), labels(50, 8, 9, 24, 30))
     assert visited(bounds) < 13 * 13
-    planned(program(condition, DOCUMENTS), Extent(50, 9, q_start=(30,)), labels(50, 8, 9, 24, 30))
+    planned(program(condition, DOCUMENTS), CallShape(50, 9, q_start=(30,)), labels(50, 8, 9, 24, 30))
 
 
-def bits(n: int, *members: int) -> Contents:
+def bits(n: int, *members: int) -> HostTable:
     held = np.zeros(n, bool)
     held[list(members)] = True
-    return Contents(held)
+    return HostTable(held)
 
 
 def test_a_union_of_unlike_members() -> None:
@@ -188,28 +194,28 @@ def test_a_union_of_unlike_members() -> None:
         mask, constructors.negation(constructors.equal(constructors.mod(D, 5), Const(0)))
     )
     for condition in (mask, guarded):
-        bounds = planned(program(condition, CHOSEN, TOKENS), Extent(60, 60), *held)
+        bounds = planned(program(condition, CHOSEN, TOKENS), CallShape(60, 60), *held)
         assert visited(bounds) < 15 * 15
-    rows = planned(program(mask, CHOSEN, TOKENS), Extent(60, 60), *held)
+    rows = planned(program(mask, CHOSEN, TOKENS), CallShape(60, 60), *held)
     assert (rows.runs.kind == FULL).any()
 
 
 def test_rows_alone_and_keys_alone_are_looked_at_once(looks: list[int]) -> None:
     held = (bits(MILLION, 0, 70_000),)
-    columns = schedule(wide(Member(K, "0", ()), TOKENS), Extent(MILLION, MILLION), held).kernels[0].segments[0]
+    columns = schedule(wide(Member(K, "0", ()), TOKENS), CallShape(MILLION, MILLION), held).kernels[0].segments[0]
     assert (columns.by_query.period, columns.by_query.runs.start.tolist()) == (1, [0, 1093])
-    assert columns.by_key.runs.length.tolist() == [2 * HORIZON - 1] * 2
-    rows = schedule(wide(Member(Q, "0", ()), TOKENS), Extent(MILLION, MILLION), held).kernels[0].segments[0]
+    assert columns.by_key.runs.length.tolist() == [2 * UNBOUNDED - 1] * 2
+    rows = schedule(wide(Member(Q, "0", ()), TOKENS), CallShape(MILLION, MILLION), held).kernels[0].segments[0]
     assert (rows.by_key.period, rows.by_key.runs.start.tolist()) == (1, [0, 1093])
     assert sum(looks) < 2000
     small = bits(40, 0, 17)
-    planned(program(Member(K, "0", ()), TOKENS), Extent(40, 40), small)
-    planned(program(Member(Q, "0", ()), TOKENS), Extent(40, 40), small)
+    planned(program(Member(K, "0", ()), TOKENS), CallShape(40, 40), small)
+    planned(program(Member(Q, "0", ()), TOKENS), CallShape(40, 40), small)
 
 
 def test_what_does_not_depend_on_the_pair_is_all_or_nothing(looks: list[int]) -> None:
     for condition, runs in ((TRUE, 1), (constructors.less(HEAD, Const(1)), 1)):
-        bounds = planned(program(condition), Extent(50, 50, 2))
+        bounds = planned(program(condition), CallShape(50, 50, 2))
         assert (bounds.period, bounds.shift, len(bounds.runs.start)) == (1, 0, runs)
     assert sum(looks) < 20
 
@@ -228,7 +234,7 @@ NEAR = constructors.less_equal(constructors.absolute(D), Const(5))
 def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monkeypatch: pytest.MonkeyPatch) -> None:
     for short in (64, 0):
         monkeypatch.setattr(strategies, "_SHORT", short)
-        for extent in (Extent(60, 60), Extent(60, 25, q_start=(30,))):
+        for extent in (CallShape(60, 60), CallShape(60, 25, q_start=(30,))):
             held = bits(60, *members)
             planned(program(condition, TOKENS, keys=gathered(K)), extent, held)
             planned(program(condition, TOKENS, rows=gathered(Q)), extent, held)
@@ -238,17 +244,17 @@ def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monke
 def test_a_few_gathered_keys_are_full_away_from_the_band() -> None:
     """Keys far from one another in one tile: the tile is partial near each of them alone."""
     planned_program = program(constructors.negation(NEAR), TOKENS, keys=gathered(K, 16))
-    bounds = planned(planned_program, Extent(200, 200), bits(200, 2, 100, 180))
+    bounds = planned(planned_program, CallShape(200, 200), bits(200, 2, 100, 180))
     assert (bounds.runs.kind == FULL).sum() >= 50 - 3 * 4
 
 
 def test_gathering_is_refused_where_it_cannot_be_decided() -> None:
-    unknown = Contents(None, shape=(60,))
+    unknown = HostTable(None, shape=(60,))
     with pytest.raises(ValueError, match="the host cannot decide"):
-        schedule(program(CAUSAL, TOKENS, keys=gathered(K)), Extent(60, 60), (unknown,))
+        schedule(program(CAUSAL, TOKENS, keys=gathered(K)), CallShape(60, 60), (unknown,))
     later = program(CAUSAL, rows=Gathered(constructors.less(Q, Const(4)), 4))
     with pytest.raises(ValueError, match="the host cannot decide"):
-        schedule(later, Extent(60, 60, q_start=None), ())
+        schedule(later, CallShape(60, 60, q_start=None), ())
 
 
 def sorted_(position: Expr, tile: int = 4) -> Sorted:
@@ -261,26 +267,26 @@ def near_in_rank(size: int) -> Expr:
 
 
 def test_sorted_rows_and_keys_are_planned_by_rank() -> None:
-    order = Contents(np.random.default_rng(0).permutation(60).astype(np.int32))
+    order = HostTable(np.random.default_rng(0).permutation(60).astype(np.int32))
     condition = near_in_rank(4)
     rows, keys = sorted_(Q), sorted_(K)
-    bounds = planned(program(condition, RANK, rows=rows, keys=keys), Extent(60, 60), order)
+    bounds = planned(program(condition, RANK, rows=rows, keys=keys), CallShape(60, 60), order)
     assert (bounds.period, bounds.shift, visited(bounds)) == (1, 1, 3)
     assert (bounds.runs.kind == FULL).all()
     causal = planned(
-        program(constructors.conjunction(condition, CAUSAL), RANK, rows=rows, keys=keys), Extent(60, 60), order
+        program(constructors.conjunction(condition, CAUSAL), RANK, rows=rows, keys=keys), CallShape(60, 60), order
     )
     assert (visited(causal), (causal.runs.kind == FULL).any()) == (3, False)
-    planned(program(condition, RANK, keys=keys), Extent(60, 60), order)
-    planned(program(condition, RANK, rows=rows), Extent(60, 60), order)
-    later = planned(program(condition, RANK, rows=rows, keys=keys), Extent(60, 20, q_start=(25,)), order)
+    planned(program(condition, RANK, keys=keys), CallShape(60, 60), order)
+    planned(program(condition, RANK, rows=rows), CallShape(60, 60), order)
+    later = planned(program(condition, RANK, rows=rows, keys=keys), CallShape(60, 20, q_start=(25,)), order)
     assert later.period == 5  # its rows have not all ranks
 
 
 def test_sorting_is_refused_where_the_ranks_are_unknown() -> None:
-    unknown = Contents(None, shape=(60,))
+    unknown = HostTable(None, shape=(60,))
     with pytest.raises(ValueError, match="the host does not know"):
-        schedule(program(near_in_rank(4), RANK, rows=sorted_(Q), keys=sorted_(K)), Extent(60, 60), (unknown,))
+        schedule(program(near_in_rank(4), RANK, rows=sorted_(Q), keys=sorted_(K)), CallShape(60, 60), (unknown,))
 
 
 def test_ranks_of_each_head_and_entry_share_their_bounds() -> None:
@@ -289,13 +295,13 @@ def test_ranks_of_each_head_and_entry_share_their_bounds() -> None:
     rank = [Entry("0", (HEAD, x), "int") for x in (Q, K)]
     condition = constructors.less_equal(constructors.absolute(constructors.sub(*rank)), Const(3))
     both = program(condition, table, rows=Sorted(rank[0], 4), keys=Sorted(rank[1], 2))
-    plan = schedule(both, Extent(30, 30, 3), (Contents(held, batched=True),))
+    plan = schedule(both, CallShape(30, 30, 3), (HostTable(held, batched=True),))
     bounds = plan.kernels[0].segments[0].by_query
     assert (bounds.batch_slots, bounds.head_slots, bounds.period) == (1, 1, 1)
     rows = plan.kernels[0].rows
     assert rows is not None
     assert (rows.batch_slots, rows.head_slots, rows.tokens.dtype) == (2, 3, np.int32)
-    planned(both, Extent(30, 30, 3), Contents(held, batched=True))
+    planned(both, CallShape(30, 30, 3), HostTable(held, batched=True))
 
 
 def test_a_schedule_depends_on_what_lists_its_tokens() -> None:
@@ -311,7 +317,7 @@ def test_bigbird_as_published_looks_at_what_is_drawn_alone(looks: list[int]) -> 
     assert isinstance(subject, Attention)
     drawn = arrange(subject, Tiles(64, 64))
     held = (numbers(heads, n // 64 - 2, 3, below=n // 64),)
-    extent = Extent(n, n, heads)
+    extent = CallShape(n, n, heads)
     found = totals(drawn, schedule(drawn, extent, held), extent)
     assert found.area < 1100
     assert sum(looks) < 20 * heads * 3 * n // 64
@@ -321,7 +327,7 @@ def test_many_heads_are_descended_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     """Blocks drawn for each head: all heads together have more tiles than are looked at at once."""
     blocks = constructors.hashed(HEAD, constructors.floordiv(Q, 4), constructors.floordiv(K, 4))
     condition = constructors.less(constructors.mod(blocks, 10), Const(2))
-    exact = planned(program(condition), Extent(60, 60, 5))
+    exact = planned(program(condition), CallShape(60, 60, 5))
     assert visited(exact) < 0.3 * 5 * 225
     monkeypatch.setattr(strategies, "_MOST_BOXES", 300)
-    assert visited(planned(program(condition), Extent(60, 60, 5))) == visited(exact)
+    assert visited(planned(program(condition), CallShape(60, 60, 5))) == visited(exact)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Box, Order, TileCount, key_major
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
@@ -58,7 +58,7 @@ def _check_runs(runs: Runs, rows: int) -> None:
     assert not joined[same_row].any(), "neighbouring runs of one kind are two"
 
 
-def fault(program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents]) -> str | None:
+def fault(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable]) -> str | None:
     """What is wrong with a schedule, by every pair of every segment; or None."""
     for number, (kernel, its) in enumerate(zip(program.kernels, schedule.kernels, strict=True)):
         for place, (segment, bounds) in enumerate(zip(kernel.segments, its.segments, strict=True)):
@@ -74,8 +74,8 @@ def segment_fault(
     segment: Segment,
     bounds: SegmentSchedule,
     program: Program,
-    extent: Extent,
-    contents: Sequence[Contents],
+    extent: CallShape,
+    contents: Sequence[HostTable],
 ) -> tuple[str | None, int]:
     """The same of one segment, and how many tiles were looked at."""
     heads = list(range(extent.heads) if kernel.heads is None else kernel.heads)
@@ -110,7 +110,7 @@ def segment_fault(
 
 
 def _box_fault(
-    rows: Order, keys: Box, bounds: SegmentSchedule, mask: NDArray[np.bool_], extent: Extent
+    rows: Order, keys: Box, bounds: SegmentSchedule, mask: NDArray[np.bool_], extent: CallShape
 ) -> tuple[str | None, int]:
     """Boxes overlap: each pair of ``mask`` (``[batch, m, n]``, those of any head) must be met once, none twice."""
     around, of_keys = key_major(rows, keys)

@@ -22,7 +22,7 @@ from torch import Tensor
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import LOGIT, Const, K, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Gathered, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.launch import Launch, TableArgument
@@ -85,10 +85,11 @@ def forced_program(case: Case) -> Program:
 
 def launch_of(case: Case, q: Tensor, k: Tensor, v: Tensor, program: Program | None = None) -> Launch:
     program = program or natural_program(case, case.tiles)
-    extent = Extent(case.n, case.m, case.heads, case.q_start * (case.batch // len(case.q_start)))
-    contents = [Contents(values.numpy(), batched) for values, batched in (case.values[t.name] for t in case.tables)]
+    extent = CallShape(case.n, case.m, case.heads, case.q_start * (case.batch // len(case.q_start)))
+    contents = [HostTable(values.numpy(), batched) for values, batched in (case.values[t.name] for t in case.tables)]
     as_bool = [
-        held if held.values.dtype != np.uint8 else Contents(held.values.astype(bool), held.batched) for held in contents
+        held if held.values.dtype != np.uint8 else HostTable(held.values.astype(bool), held.batched)
+        for held in contents
     ]
     double = case.dtype == torch.float64
     scale = torch.linspace(0.8, 1.2, case.heads, dtype=torch.float64 if double else torch.float32) / case.head_dim**0.5

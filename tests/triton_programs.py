@@ -23,7 +23,7 @@ from attnc.compiler.codegen.triton.tuning import make_variant
 from attnc.compiler.codegen.triton.variant import Step, Variant
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import HEAD, TRUE, Const, K, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
@@ -126,19 +126,19 @@ def boxes_of_some() -> Program:
 
 def more_cases() -> Iterator[Case]:
     draw = np.random.default_rng(11)
-    chosen = Contents(draw.random((2, 4, 21)) < 0.3, batched=True)
+    chosen = HostTable(draw.random((2, 4, 21)) < 0.3, batched=True)
     for case in (
-        Case("rows owned", owned(), Extent(19, 19, 2)),
-        Case("heads share keys", shared_keys(), Extent(21, 21, 4)),
-        Case("lists of heads that share keys", by_head(), Extent(21, 21, 4), (chosen,)),
-        Case("many numbers", numerous(), Extent(17, 17)),
-        Case("keys in parts", whole_rows(), Extent(110, 110)),
-        Case("boxes of 13 by 13", wide_boxes(), Extent(277, 277)),
-        Case("boxes along a line", line_boxes(), Extent(50, 38, 2, (12,))),
-        Case("boxes in a volume", volume_boxes(), Extent(71, 53, 1, (24,))),
-        Case("boxes of some tokens", boxes_of_some(), Extent(61, 61, 2)),
+        Case("rows owned", owned(), CallShape(19, 19, 2)),
+        Case("heads share keys", shared_keys(), CallShape(21, 21, 4)),
+        Case("lists of heads that share keys", by_head(), CallShape(21, 21, 4), (chosen,)),
+        Case("many numbers", numerous(), CallShape(17, 17)),
+        Case("keys in parts", whole_rows(), CallShape(110, 110)),
+        Case("boxes of 13 by 13", wide_boxes(), CallShape(277, 277)),
+        Case("boxes along a line", line_boxes(), CallShape(50, 38, 2, (12,))),
+        Case("boxes in a volume", volume_boxes(), CallShape(71, 53, 1, (24,))),
+        Case("boxes of some tokens", boxes_of_some(), CallShape(61, 61, 2)),
     ):
-        yield replace(case, contents=(*case.contents, Contents(draw.normal(size=case.extent.n))))
+        yield replace(case, contents=(*case.contents, HostTable(draw.normal(size=case.extent.n))))
 
 
 def scheduled(case: Case, tolerance: float = 1e-9, dtype: torch.dtype = torch.float64) -> None:
@@ -219,7 +219,7 @@ def checks() -> dict[str, Callable[[], None]]:
     ):
         found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
-    half = Case("half", strided(), Extent(21, 21), (Contents(np.linspace(-1, 1, 21)),))
+    half = Case("half", strided(), CallShape(21, 21), (HostTable(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
     found["single precision"] = lambda: scheduled(half, 2e-5, torch.float32)
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])

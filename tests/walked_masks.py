@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnc.compiler.analysis.normal_form import normalise, parts
-from attnc.compiler.arrange.assemble import Placed, assemble
-from attnc.compiler.arrange.candidates import Known, walks
+from attnc.compiler.arrange.assemble import AssignedTerm, assemble
+from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Member, Position, Q
-from attnc.compiler.ir.extent import Contents, Extent
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Sorted, Tiles, View
 from attnc.compiler.plan.programs import Kernel, Program
 
@@ -35,12 +35,12 @@ def drawn_case(seed: int) -> Case:
     random = np.random.default_rng(seed)
     n = draw.randint(1, 64)
     contents = (
-        Contents(random.random(draw.randint(1, n)) < 0.1),
-        Contents(random.permutation(n)),
-        Contents(np.sort(random.integers(0, 4, n))),
+        HostTable(random.random(draw.randint(1, n)) < 0.1),
+        HostTable(random.permutation(n)),
+        HostTable(np.sort(random.integers(0, 4, n))),
     )
     made = [_condition(draw, draw.randint(1, 3)) for _ in range(draw.choice((1, 1, 1, 2, 3)))]
-    return Case(constructors.plus(*made), TABLES, contents, Extent(n, n))
+    return Case(constructors.plus(*made), TABLES, contents, CallShape(n, n))
 
 
 def _condition(draw: Random, depth: int) -> Expr:
@@ -100,9 +100,9 @@ def _neighbourhood(draw: Random) -> Expr:
 
 def forced(mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, shifted: bool = False) -> Program:
     """A program of the mask, each of its terms in one of the walks that suit it, at random."""
-    known = Known(tiles, tables, frozenset(str(number) for number in range(len(tables))))
+    known = SearchContext(tiles, tables, frozenset(str(number) for number in range(len(tables))))
     placed = tuple(
-        Placed(number, term, draw.choice(walks(term, known, shifted)))
+        AssignedTerm(number, term, draw.choice(walks(term, known, shifted)))
         for number, part in enumerate(normalise(mask))
         for term in part
     )
@@ -139,7 +139,7 @@ def walked(order: Order, side: Position, case: Case) -> NDArray[np.bool_]:
     return there.reshape((1, 1, count, 1) if side == Q else (1, 1, 1, count))
 
 
-def boxed(order: Box, extent: Extent) -> NDArray[np.bool_]:
+def boxed(order: Box, extent: CallShape) -> NDArray[np.bool_]:
     """Which keys are in the box around the tile of each row, by their coordinates."""
     start = np.array(extent.q_start).reshape(-1, 1, 1, 1)
     row, key = start + np.arange(extent.m).reshape(-1, 1), np.arange(extent.n)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..compiler.diagnostics import Diagnostic
     from ..compiler.ir import Literal_
-    from ..inspection import Sizes, Subject
+    from ..inspection import LaunchSizes, Target
 
 FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
 SHELLS = ("bash", "zsh", "fish")
@@ -229,24 +229,24 @@ def show(
     green lies in tiles that are kept whole, yellow in tiles that are kept in part. A drawing shows the orders that the
     compiler chose, each with its tiles, beside natural order.
     """
-    from ..inspection import Sizes, find, prepare, shown_name, telling_length
+    from ..inspection import LaunchSizes, find, prepare, shown_name, telling_length
     from ..pictures import OWN_COLOURS, draw
-    from .show import shown
+    from .show import to_text
 
     if output is not None:
         _check_drawing(output, stage)
     subject, values = find(name), _values(settings)
-    sizes = Sizes(keys or telling_length(subject, values, layer), queries, q_start, layer, head, heads)
+    sizes = LaunchSizes(keys or telling_length(subject, values, layer), queries, q_start, layer, head, heads)
     if subject.declaration.kind == "model" and layer is None and stage == "mask":
         _show_model(subject, values, sizes, target, output)
         return
-    sight = prepare(subject, values, sizes, target, say)
-    with progress(sight.way.extent.n >= LONG) as at:
-        at(f"{sight.title}: {stage}")
+    view = prepare(subject, values, sizes, target, say)
+    with progress(view.way.extent.n >= LONG) as at:
+        at(f"{view.title}: {stage}")
         if output is not None:
-            drawn = draw(sight, output)
+            drawn = draw(view, output)
         else:
-            text = shown(stage, sight, shutil.get_terminal_size().columns, _coloured_output())
+            text = to_text(stage, view, shutil.get_terminal_size().columns, _coloured_output())
     if output is not None:
         say(f"{shown_name(output)}: {drawn}")
     else:
@@ -266,7 +266,7 @@ def _check_drawing(output: Path, stage: str) -> None:
 
 
 def _show_model(
-    subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, output: Path | None
+    subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, output: Path | None
 ) -> None:
     """A model's pictures, on the terminal or into a file."""
     from ..inspection import shown_name
@@ -312,14 +312,14 @@ def run_command(
     backward: bool,
 ) -> None:
     """Compile NAME, run it on random input, check it against its dense definition, and time it."""
-    from ..inspection import Sizes, find, measure, prepare, report, request
+    from ..inspection import LaunchSizes, find, measure, prepare, report, request
 
-    sizes = Sizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
-    sight = prepare(find(name), _values(settings), sizes, "cpu", say)
-    asked = request(sight, device, dtype, head_dim, backward)
+    sizes = LaunchSizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
+    view = prepare(find(name), _values(settings), sizes, "cpu", say)
+    asked = request(view, device, dtype, head_dim, backward)
     with progress(True) as at:
         measured = measure(asked, at)
-    out(report(sight.name, asked, measured))
+    out(report(view.name, asked, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
 

@@ -9,37 +9,37 @@ from ..compiler.dump import schedule as described_schedule
 from ..compiler.dump import terms as described_terms
 from ..compiler.ir import attention as described
 from ..compiler.plan import program as described_program
-from ..inspection import HEAD_DIM, Sight, stage
+from ..inspection import HEAD_DIM, LaunchView, stage
 from ..pictures import (
     mask,
 )
 
 
-def shown(name: str, sight: Sight, columns: int, tinted: bool = False) -> str:
+def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> str:
     """One of the compiler's stages as text; a picture is at most ``columns`` wide, and coloured if ``tinted``."""
     with stage(name):
         match name:
             case "tree":
-                return "\n".join(outline(sight.way.tree))
+                return "\n".join(outline(view.way.tree))
             case "mask":
-                return mask(sight, columns, tinted)
+                return mask(view, columns, tinted)
             case "terms":
-                return f"{sight.name}: a pair is kept where a term holds of it\n{described_terms(sight.way.terms)}"
+                return f"{view.name}: a pair is kept where a term holds of it\n{described_terms(view.way.terms)}"
             case "program":
-                return f"{described(sight.way.attention)}\n{described_program(sight.way.program)}"
+                return f"{described(view.way.attention)}\n{described_program(view.way.program)}"
             case "schedule":
-                return bounds(sight)
+                return bounds(view)
             case "source":
                 from ..source import source_of  # the one stage that asks an executor, and so imports torch
 
-                return source_of(sight.way.attention, sight.target, HEAD_DIM, "fp32").rstrip("\n")
+                return source_of(view.way.attention, view.target, HEAD_DIM, "fp32").rstrip("\n")
     raise ValueError(f"{name} is no stage")
 
 
-def bounds(sight: Sight) -> str:
+def bounds(view: LaunchView) -> str:
     """The kernels, and which key tiles each of their row tiles visits."""
-    way = sight.way
-    sizes = f"{sight.name}: {way.extent.m:,} queries × {way.extent.n:,} keys"
+    way = view.way
+    sizes = f"{view.name}: {way.extent.m:,} queries × {way.extent.n:,} keys"
     return f"{sizes}\n{described_schedule(way.program, way.schedule, way.extent)}"
 
 

@@ -13,10 +13,10 @@ __all__ = [
     "TOLERANCE",
     "WIDTH",
     "InputError",
+    "LaunchSizes",
+    "LaunchView",
     "NamedCheck",
-    "Sight",
-    "Sizes",
-    "Subject",
+    "Target",
     "WrongUseError",
     "apply_all",
     "begin",
@@ -29,6 +29,7 @@ __all__ = [
     "inputs",
     "judge",
     "load",
+    "make_view",
     "measure",
     "named_checks",
     "prepare",
@@ -36,7 +37,6 @@ __all__ = [
     "report",
     "request",
     "run_file",
-    "see",
     "shown_name",
     "stage",
     "standard_input",
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from .claims import NamedCheck, judge, named_checks, run_file, told, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs, read_literal
-    from .launch_view import HEAD_DIM, WIDTH, Sight, Sizes, prepare, see
+    from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
     from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
     from .side_by_side import contrast, differences
     from .stage_at_work import begin, current_stage, stage
     from .stdin import INPUT_NAME, load, shown_name, standard_input
-    from .subject import Subject, apply_all, find
+    from .subject import Target, apply_all, find
 else:
     __getattr__ = attributes(
         __name__,
@@ -66,12 +66,12 @@ else:
             "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs", "read_literal"),
-            "launch_view": ("HEAD_DIM", "Sight", "Sizes", "WIDTH", "prepare", "see"),
+            "launch_view": ("HEAD_DIM", "LaunchView", "LaunchSizes", "WIDTH", "prepare", "make_view"),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
             "side_by_side": ("contrast", "differences"),
             "stage_at_work": ("begin", "current_stage", "stage"),
             "stdin": ("INPUT_NAME", "load", "shown_name", "standard_input"),
-            "subject": ("Subject", "apply_all", "find"),
+            "subject": ("Target", "apply_all", "find"),
         },
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.ir import Contents, Extent, Literal_, Table, table_type
+from ..compiler.ir import CallShape, HostTable, Literal_, Table, table_type
 from ..compiler.oracle import LARGEST, from_literal
 from ..compiler.verify import Use
 
@@ -123,14 +123,14 @@ def _shown(token: str | None) -> str:
 class Inputs:
     """The contents of every table by name, and a line for each that nobody gave."""
 
-    contents: Mapping[str, Contents]
+    contents: Mapping[str, HostTable]
     made_up: tuple[str, ...]
 
 
 def inputs(
     tables: Sequence[Table],
     given: Mapping[str, Literal_],
-    extent: Extent,
+    extent: CallShape,
     sizes: Mapping[str, int],
     uses: Mapping[str, Use],
 ) -> Inputs:
@@ -142,7 +142,7 @@ def inputs(
     """
     free: dict[str, int] = {}
     needed = _needed(tables, uses)
-    contents: dict[str, Contents] = {}
+    contents: dict[str, HostTable] = {}
     said: list[str] = []
     for table in sorted(tables, key=lambda table: _known(table, given) is None):
         literal = _known(table, given)
@@ -170,7 +170,7 @@ def _needed(tables: Sequence[Table], uses: Mapping[str, Use]) -> dict[str, int]:
     return needed
 
 
-def _made_up(table: Table, extent: Extent, sizes: Mapping[str, int], use: Use | None) -> tuple[Literal_, str]:
+def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use | None) -> tuple[Literal_, str]:
     """Likely contents and what they are, in words. Seeded by the table's name."""
     shape = tuple(
         {"token": extent.n, "query": extent.m, "head": extent.heads, "fixed": dimension.size}.get(dimension.kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..compiler.ir import Extent, Literal_
+from ..compiler.ir import CallShape, Literal_
 from ..compiler.oracle import require_room
 from ..compiler.pipeline import Way
 from ..compiler.plan import Tiles
@@ -13,7 +13,7 @@ from ..compiler.verify import uses
 from .errors import InputError, WrongUseError
 from .example_inputs import inputs
 from .stage_at_work import stage
-from .subject import Applied, Subject, apply
+from .subject import Applied, Target, apply
 
 # As the executors have them: asking them would import torch.
 TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
@@ -22,7 +22,7 @@ WIDTH = 128  # characters of a line that a picture takes at most
 
 
 @dataclass(frozen=True)
-class Sight:
+class LaunchView:
     """What there is to see: an attention on its way, and one head of it."""
 
     way: Way
@@ -41,7 +41,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class LaunchSizes:
     """What the command line says of the launch; None where it does not."""
 
     n: int
@@ -54,15 +54,15 @@ class Sizes:
 
 
 def prepare(
-    subject: Subject, values: Mapping[str, Literal_], sizes: Sizes, target: str, say: Callable[[str], None]
-) -> Sight:
+    subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, say: Callable[[str], None]
+) -> LaunchView:
     """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
     with stage("check"):
         applied = apply(subject, values, sizes.layer)
-    return see(applied, sizes, target, say)
+    return make_view(applied, sizes, target, say)
 
 
-def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None]) -> Sight:
+def make_view(applied: Applied, sizes: LaunchSizes, target: str, say: Callable[[str], None]) -> LaunchView:
     """As :func:`prepare`, for what is bound already."""
     subject, head = applied.subject, sizes.head or 0
     heads = heads_of(applied, sizes)
@@ -71,7 +71,7 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
     m = sizes.n - sizes.q_start if sizes.m is None else sizes.m
     if m < 1:
         raise WrongUseError(f"no query row is left: n is {sizes.n} and the first row is at position {sizes.q_start}")
-    extent = Extent(sizes.n, m, heads, (sizes.q_start,))
+    extent = CallShape(sizes.n, m, heads, (sizes.q_start,))
     try:
         require_room("a picture of rows of the mask", (min(m, WIDTH), sizes.n), 1)
         require_room("a picture of columns of the mask", (m, min(sizes.n, WIDTH)), 1)
@@ -83,10 +83,10 @@ def see(applied: Applied, sizes: Sizes, target: str, say: Callable[[str], None])
         say(line)
     tiles = TILES["cpu" if target == "cpu" else "gpu"]
     way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tiles)
-    return Sight(way, applied.constants, applied.layer, head, target)
+    return LaunchView(way, applied.constants, applied.layer, head, target)
 
 
-def heads_of(applied: Applied, sizes: Sizes) -> int:
+def heads_of(applied: Applied, sizes: LaunchSizes) -> int:
     """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
     if applied.heads is not None:
         if sizes.heads not in (None, applied.heads):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ..attention import Module
-from ..compiler.ir import Contents
+from ..compiler.ir import HostTable
 from ..runtime.backends import executor_for
 from ..runtime.base import built, listen_to_triton
 from ..runtime.cpp import BuildError, NoCompilerError
 from .errors import InputError
-from .launch_view import Sight
+from .launch_view import LaunchView
 
 ROUNDS = 5
 PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs
@@ -67,7 +67,7 @@ class Measured:
         return all(found.error <= self.tolerance for found in self.passes)
 
 
-def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool) -> Request:
+def request(view: LaunchView, device: str, dtype: str, head_dim: int, backward: bool) -> Request:
     """The measurement of what :mod:`attnc.cli.show` prepared. Raises InputError for a device that is not there."""
     try:
         place = torch.device(device)
@@ -76,8 +76,8 @@ def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
     if place.type not in LIMIT_SIZE:
         raise InputError(f"--device {device}: expected one of {', '.join(LIMIT_SIZE)}")
-    way = sight.way
-    found = Module(way.module)[way.name](**sight.constants)
+    way = view.way
+    found = Module(way.module)[way.name](**view.constants)
     parameters = {table.name: table for table in way.attention.parameters}
     given = {name: held for name, held in way.contents.items() if name in parameters}
     axes = {
@@ -87,7 +87,7 @@ def request(sight: Sight, device: str, dtype: str, head_dim: int, backward: bool
         if dimension.kind == "query"
     }
     return Request(
-        attention=found if sight.layer is None else found.layers[sight.layer],
+        attention=found if view.layer is None else found.layers[view.layer],
         tables=tensors(given, place, DTYPES[dtype]),
         query_axes=axes,
         n=way.extent.n,
@@ -122,7 +122,7 @@ def report(title: str, request: Request, measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def tensors(contents: Mapping[str, Contents], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Contents as what a call takes: sets as bool tensors over their universe, floats in the compute dtype."""
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     made = {}

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from ..compiler.ir import Apply, Const, Literal_, walk
 from .stage_at_work import stage
-from .subject import Applied, Subject, apply, apply_all
+from .subject import Applied, Target, apply, apply_all
 
 FEWEST, ENOUGH, MOST = 64, 4096, 8192  # keys: from here; up to so many if all is to be seen; so many at most
 TIMES, BLOCKS, LEAST = 4, 16, 2  # how often a constant fits in; of blocks of a size; and where that is too much
 
 
-def telling_length(subject: Subject, values: Mapping[str, Literal_], layer: int | None) -> int:
+def telling_length(subject: Target, values: Mapping[str, Literal_], layer: int | None) -> int:
     """The length of a table with an entry for each token, if one is given; else a power of two, at least 64.
 
     Every constant of the mask, and every number and set that is given, fits in some times: TIMES, or BLOCKS where it

@@ -18,7 +18,7 @@ APPLICABLE = ("pattern", "attention", "model")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """One declaration, and where it stands: ``origin`` is what messages call that."""
 
     origin: str
@@ -30,7 +30,7 @@ class Subject:
         return self.module.declarations[self.name]
 
 
-def find(name: str) -> Subject:
+def find(name: str) -> Target:
     """The declaration that NAME stands for; AttnError for a broken text, :class:`InputError` where there is none."""
     origin, declaration = split(name)
     if origin == str(STDIN):
@@ -42,12 +42,12 @@ def find(name: str) -> Subject:
     elif origin in shipped_names():
         module = load_shipped(origin)
     elif not declaration and origin in load_shipped("std").declarations:
-        return Subject("std", load_shipped("std"), origin)
+        return Target("std", load_shipped("std"), origin)
     else:
         file = Path(f"{origin}.attn")
         meant = f": did you mean {visible_line(str(file))}?" if file.is_file() else _meant(origin, shipped_names())
         raise InputError(f"{visible_line(origin)} is no shipped pattern{meant}; a file's name ends in .attn")
-    return Subject(origin, module, _chosen(module, origin, declaration))
+    return Target(origin, module, _chosen(module, origin, declaration))
 
 
 def split(name: str) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:
 class Applied:
     """A subject with its constants bound and one layer chosen; ``tables`` holds the contents that were given."""
 
-    subject: Subject
+    subject: Target
     attention: Attention
     constants: Mapping[str, Literal_]
     tables: Mapping[str, Literal_]
@@ -95,7 +95,7 @@ class Applied:
     heads: int | None
 
 
-def apply(subject: Subject, values: Mapping[str, Literal_], layer: int | None) -> Applied:
+def apply(subject: Target, values: Mapping[str, Literal_], layer: int | None) -> Applied:
     """Bind ``values`` as constants and contents of tables; InputError for a name that is no parameter."""
     bound, constants, tables = _bound(subject, values)
     if isinstance(bound, Attention):
@@ -105,7 +105,7 @@ def apply(subject: Subject, values: Mapping[str, Literal_], layer: int | None) -
     return Applied(subject, _layer(bound, layer or 0), constants, tables, layer or 0, bound.heads)
 
 
-def apply_all(subject: Subject, values: Mapping[str, Literal_]) -> tuple[Applied, ...]:
+def apply_all(subject: Target, values: Mapping[str, Literal_]) -> tuple[Applied, ...]:
     """Every layer of a model; of what is none, itself. InputError as in :func:`apply`."""
     bound, constants, tables = _bound(subject, values)
     if isinstance(bound, Attention):
@@ -116,7 +116,7 @@ def apply_all(subject: Subject, values: Mapping[str, Literal_]) -> tuple[Applied
 
 
 def _bound(
-    subject: Subject, values: Mapping[str, Literal_]
+    subject: Target, values: Mapping[str, Literal_]
 ) -> tuple[Attention | Model, dict[str, Literal_], dict[str, Literal_]]:
     """The declaration filled in; of the values those that are constants, and those that are contents of tables."""
     parameters = {parameter.name: parameter for parameter in subject.declaration.parameters}

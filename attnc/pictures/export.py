@@ -10,51 +10,51 @@ from pathlib import Path
 from ..compiler.ir import TRUE, expression
 from ..compiler.plan import Kernel, Program, Segment, Tiles, natural, order
 from ..compiler.schedule import schedule
-from ..inspection import Sight, stage
+from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
 from .sample import look_along
-from .tile_walks import Walk, as_they_stand, walks
+from .tile_walks import SegmentTiles, as_they_stand, walks
 from .whole_mask import sampled
 
 CELLS = 960  # along the side of a picture that has a file for itself
 LARGEST = 640  # pixels along a picture that has not
 
 
-def draw(sight: Sight, path: Path) -> str:
+def draw(view: LaunchView, path: Path) -> str:
     """The mask, with its tiles, as a file: one picture, or one for each order. Returns in words what the file holds."""
-    way = sight.way
+    way = view.way
     with stage("schedule"):
-        found = walks(way.program, way.schedule, sight.head)
+        found = walks(way.program, way.schedule, view.head)
     if not as_they_stand(found):
-        grid = chosen(sight)
+        grid = chosen(view)
         write_grid(grid, path)
         return grid.title
     with stage("mask"):
-        picture, _ = sampled(sight, CELLS, way.schedule)
-    write(replace(picture, title=sight.title), path)
+        picture, _ = sampled(view, CELLS, way.schedule)
+    write(replace(picture, title=view.title), path)
     return f"{picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles"
 
 
-def chosen(sight: Sight) -> Grid:
+def chosen(view: LaunchView) -> Grid:
     """A picture of natural order with its tiles, and below it, kernel by kernel, one of each segment with its own."""
-    way = sight.way
+    way = view.way
     with stage("schedule"):
-        found = walks(way.program, way.schedule, sight.head)
+        found = walks(way.program, way.schedule, view.head)
         plain = _in_natural_order(way.program, way.tiles)
         held = tuple(way.contents[table.name] for table in way.attention.tables)
-        standing = walks(plain, schedule(plain, way.extent, held), sight.head)
+        standing = walks(plain, schedule(plain, way.extent, held), view.head)
     kernels = [list(group) for _, group in groupby(found, key=lambda walk: walk.kernel_number)]
     limit = panel_side(max(map(len, kernels), default=1), LARGEST)
     names = {str(number): table.name for number, table in enumerate(way.attention.tables)}
     with stage("mask"):
-        picture, _ = sampled(sight, limit, None)
+        picture, _ = sampled(view, limit, None)
         picture = replace(picture, tiles=tuple(tile for walk in standing for tile in walk.tiles()))
         rows = [Row("natural order", (Panel(_cost(standing, way.extent.m), picture),))]
         for group in kernels:
-            panels = tuple(_panel(walk, sight, names, limit) for walk in group)
+            panels = tuple(_panel(walk, view, names, limit) for walk in group)
             rows.append(Row(_label(group[0], names), panels))
-    title = f"{sight.title}: {way.extent.m:,} queries × {way.extent.n:,} keys, {_cost(found, way.extent.m)}"
+    title = f"{view.title}: {way.extent.m:,} queries × {way.extent.n:,} keys, {_cost(found, way.extent.m)}"
     return Grid(title, tuple(rows), LARGEST)
 
 
@@ -63,24 +63,24 @@ def _in_natural_order(program: Program, tiles: Tiles) -> Program:
     return replace(program, kernels=(kernel,))
 
 
-def _panel(walk: Walk, sight: Sight, names: dict[str, str], limit: int) -> Panel:
-    way = sight.way
-    picture = look_along(walk, way.program, way.extent, way.contents, sight.head, (limit, limit))
+def _panel(walk: SegmentTiles, view: LaunchView, names: dict[str, str], limit: int) -> Panel:
+    way = view.way
+    picture = look_along(walk, way.program, way.extent, way.contents, view.head, (limit, limit))
     return Panel(f"keys {order(walk.segment.keys, names)}, {_tiles([walk])}", picture)
 
 
-def _label(walk: Walk, names: dict[str, str]) -> str:
+def _label(walk: SegmentTiles, names: dict[str, str]) -> str:
     where = "" if walk.kernel.where == TRUE else f" where {expression(walk.kernel.where, names)}"
     return f"kernel {walk.kernel_number}: rows {order(walk.kernel.rows, names)}{where}"
 
 
-def _cost(found: Sequence[Walk], m: int) -> str:
+def _cost(found: Sequence[SegmentTiles], m: int) -> str:
     """The tiles, and the keys that are computed for each query on average."""
     lanes = sum(sum(walk.counts()) * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
     return f"{_tiles(found)}, {lanes / max(m, 1):,.0f} keys a query"
 
 
-def _tiles(found: Sequence[Walk]) -> str:
+def _tiles(found: Sequence[SegmentTiles]) -> str:
     full, partial = (
         (sum(counts) for counts in zip(*(walk.counts() for walk in found), strict=True)) if found else (0, 0)
     )

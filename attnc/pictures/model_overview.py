@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from ..compiler.ir import HEAD, HEADS, Attention, Const, Expr, Literal_, Table, substitute
-from ..inspection import Sight, Sizes, Subject, apply_all, see, stage
+from ..inspection import LaunchSizes, LaunchView, Target, apply_all, make_view, stage
 from .grid import Grid, Panel, Row
 from .picture import Picture
 from .whole_mask import sampled
@@ -16,9 +16,9 @@ Kept = tuple[Expr, tuple[Table, ...]]  # what decides which pairs a head keeps
 
 
 def overview(
-    subject: Subject,
+    subject: Target,
     values: Mapping[str, Literal_],
-    sizes: Sizes,
+    sizes: LaunchSizes,
     target: str,
     cells: Callable[[int], int],
     tiles: bool,
@@ -33,10 +33,10 @@ def overview(
     with stage("check"):
         layers = apply_all(subject, values)
     told: dict[str, None] = {}
-    sights = [see(applied, sizes, target, lambda line: told.setdefault(line)) for applied in layers]
+    sights = [make_view(applied, sizes, target, lambda line: told.setdefault(line)) for applied in layers]
     for line in told:
         say(line)
-    groups = [_heads(sight.way.attention, sight.way.extent.heads, sizes.head) for sight in sights]
+    groups = [_heads(view.way.attention, view.way.extent.heads, sizes.head) for view in sights]
     limit = cells(max(map(len, groups)))
     seen: dict[Kept, Panel] = {}
     rows: list[Row] = []
@@ -44,11 +44,11 @@ def overview(
         alike = list(members)
         label = f"layer{'s' * (len(alike) > 1)} {ranges(alike)}"
         at(label)
-        sight, panels = sights[alike[0]], []
+        view, panels = sights[alike[0]], []
         for kept, heads in groups[alike[0]].items():
             if kept not in seen:
-                seen[kept] = _panel(replace(sight, head=heads[0]), limit, tiles)
-            panels.append(replace(seen[kept], label=f"{_named(heads, sight)}  {seen[kept].label}"))
+                seen[kept] = _panel(replace(view, head=heads[0]), limit, tiles)
+            panels.append(replace(seen[kept], label=f"{_named(heads, view)}  {seen[kept].label}"))
         rows.append(Row(label, tuple(panels)))
     m, n = sights[0].way.extent.m, sights[0].way.extent.n
     return Grid(f"{subject.name}: {len(sights)} layers, {m:,} queries × {n:,} keys", tuple(rows))
@@ -63,19 +63,19 @@ def _heads(attention: Attention, heads: int, only: int | None) -> dict[Kept, lis
     return found
 
 
-def _named(heads: list[int], sight: Sight) -> str:
-    if len(heads) == sight.way.extent.heads:
+def _named(heads: list[int], view: LaunchView) -> str:
+    if len(heads) == view.way.extent.heads:
         return "all heads"
     return f"head{'s' * (len(heads) > 1)} {ranges(heads)}"
 
 
-def _panel(sight: Sight, limit: int, tiles: bool) -> Panel:
+def _panel(view: LaunchView, limit: int, tiles: bool) -> Panel:
     """One head's picture; the label says how much of all pairs it keeps."""
     with stage("schedule"):
-        planned = sight.way.schedule if tiles else None
+        planned = view.way.schedule if tiles else None
     with stage("mask"):
-        picture, pairs = sampled(sight, limit, planned)
-    return Panel(_share(picture, pairs, sight.way.attention.mask.type == "count"), picture)
+        picture, pairs = sampled(view, limit, planned)
+    return Panel(_share(picture, pairs, view.way.attention.mask.type == "count"), picture)
 
 
 def _share(picture: Picture, pairs: int | None, counted: bool) -> str:

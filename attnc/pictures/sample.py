@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.analysis import kept
+from ..compiler.analysis import any_count
 from ..compiler.ir import (
     HEAD,
     HEADS,
     Attention,
+    CallShape,
     Const,
-    Contents,
     Expr,
-    Extent,
+    HostTable,
     Table,
     conjunction,
     substitute,
@@ -31,14 +31,14 @@ from ..compiler.oracle import (
 from ..compiler.plan import Box, Program
 from ..compiler.verify import check_attention
 from .picture import Picture, bins
-from .tile_walks import Walk
+from .tile_walks import SegmentTiles
 
 EXACT_PAIRS = 2**26
 STRIP_PAIRS = 2**22
 
 
-def look(
-    attention: Attention, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
+def sample_mask(
+    attention: Attention, extent: CallShape, contents: Mapping[str, HostTable], head: int, limit: tuple[int, int]
 ) -> tuple[Picture, int | None]:
     """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
 
@@ -51,7 +51,7 @@ def look(
     (start,) = extent.q_start or (0,)
 
     def strip(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        single = Extent(extent.n, 1, 1, tuple((start + rows).tolist()))
+        single = CallShape(extent.n, 1, 1, tuple((start + rows).tolist()))
         dense = evaluate(mask, attention.tables, single, _sliced(attention.tables, contents, rows))
         values: NDArray[np.int64] = np.broadcast_to(dense.astype(np.int64), (len(rows), 1, 1, extent.n))[:, 0, 0]
         return values
@@ -60,11 +60,16 @@ def look(
 
 
 def look_along(
-    walk: Walk, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int, limit: tuple[int, int]
+    walk: SegmentTiles,
+    program: Program,
+    extent: CallShape,
+    contents: Mapping[str, HostTable],
+    head: int,
+    limit: tuple[int, int],
 ) -> Picture:
     """What one segment keeps, its rows and keys in the order in which it walks them, with its tiles.
 
-    As in :func:`look`; a read outside its table gives nothing, as in the kernels.
+    As in :func:`sample_mask`; a read outside its table gives nothing, as in the kernels.
     """
     rows, keys = walk.order()
     holds = holding(condition_of(walk), program, extent, contents, head)
@@ -78,13 +83,13 @@ def look_along(
     return replace(picture, tiles=tuple(walk.tiles()))
 
 
-def condition_of(walk: Walk) -> Expr:
+def condition_of(walk: SegmentTiles) -> Expr:
     """When a segment keeps a pair that is in one of its tiles."""
-    return conjunction(walk.kernel.where, kept(walk.segment.condition))
+    return conjunction(walk.kernel.where, any_count(walk.segment.condition))
 
 
 def holding(
-    condition: Expr, program: Program, extent: Extent, contents: Mapping[str, Contents], head: int
+    condition: Expr, program: Program, extent: CallShape, contents: Mapping[str, HostTable], head: int
 ) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
     """What tells for which of some query rows and keys a condition of the program holds, ``[rows, keys]``."""
     held = [contents[table.name] for table in program.tables]
@@ -101,8 +106,8 @@ def holding(
             "head": np.full((1, 1, 1, 1), head),
         }
         with np.errstate(all="ignore"):
-            kept = interpret(condition, replace(bound, positions=at))
-        found: NDArray[np.bool_] = np.broadcast_to(kept, (1, 1, len(rows), len(keys)))[0, 0]
+            any_count = interpret(condition, replace(bound, positions=at))
+        found: NDArray[np.bool_] = np.broadcast_to(any_count, (1, 1, len(rows), len(keys)))[0, 0]
         return found
 
     return holds
@@ -148,8 +153,8 @@ def _sample(tops: NDArray[np.int64], keys: int, exact: bool) -> tuple[NDArray[np
 
 
 def _sliced(
-    tables: tuple[Table, ...], contents: Mapping[str, Contents], rows: NDArray[np.int64]
-) -> Mapping[str, Contents]:
+    tables: tuple[Table, ...], contents: Mapping[str, HostTable], rows: NDArray[np.int64]
+) -> Mapping[str, HostTable]:
     """The contents as a batch of single rows sees them: a dimension of query rows keeps the one row of each entry."""
     sliced = dict(contents)
     for table in tables:
@@ -160,5 +165,5 @@ def _sliced(
             held.values[tuple(slice(r, r + 1) if d.kind == "query" else slice(None) for d in table.dimensions)]
             for r in rows.tolist()
         ]
-        sliced[table.name] = Contents(np.stack(cuts), batched=True)
+        sliced[table.name] = HostTable(np.stack(cuts), batched=True)
     return sliced

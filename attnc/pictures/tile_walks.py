@@ -17,7 +17,7 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Walk:
+class SegmentTiles:
     """One segment of a kernel for one head of the first batch entry; ``kernel_number`` counts the program's kernels."""
 
     kernel_number: int
@@ -92,7 +92,7 @@ class Walk:
         return found
 
 
-def walks(program: Program, schedule: Schedule, head: int) -> list[Walk]:
+def walks(program: Program, schedule: Schedule, head: int) -> list[SegmentTiles]:
     """The segments that a head's rows go through, in their order."""
     found = []
     for number, (kernel, its) in enumerate(zip(program.kernels, schedule.kernels, strict=True)):
@@ -102,16 +102,16 @@ def walks(program: Program, schedule: Schedule, head: int) -> list[Walk]:
         rows = Walked(kernel.rows, its.rows, schedule.m)
         for segment, bounds in zip(kernel.segments, its.segments, strict=True):
             keys = Walked(segment.keys, bounds.keys, schedule.n)
-            found.append(Walk(number, kernel, segment, bounds, rows, keys, slot))
+            found.append(SegmentTiles(number, kernel, segment, bounds, rows, keys, slot))
     return found
 
 
-def as_they_stand(found: Sequence[Walk]) -> bool:
+def as_they_stand(found: Sequence[SegmentTiles]) -> bool:
     """Whether all of it is walked in natural order."""
     return all(side.order == natural(side.order.tile) for walk in found for side in (walk.rows, walk.keys))
 
 
-def visits_of_cells(found: Sequence[Walk], tops: Numbers, lefts: Numbers) -> Visits:
+def visits_of_cells(found: Sequence[SegmentTiles], tops: Numbers, lefts: Numbers) -> Visits:
     """For a picture of the mask as it stands: the kind of tile that the middle of each cell lies in, and all tiles."""
     rows, keys = tops[:-1], (lefts[:-1] + lefts[1:]) // 2
     kinds = np.zeros((len(rows), len(keys)), np.uint8)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.ir import Contents, Extent
+from ..compiler.ir import CallShape, HostTable
 from ..compiler.plan import Program
 from .picture import Picture, bins
 from .sample import EXACT_PAIRS, condition_of, holding
-from .tile_walks import Walk, as_they_stand
+from .tile_walks import SegmentTiles, as_they_stand
 
 RUNS = 2**15  # of tiles kept in part: evaluating each takes its time, however few its pairs
 STEPS = 2**28  # keys of whole tiles in other orders than the natural one: each is sought its cell
@@ -19,14 +19,14 @@ STEPS = 2**28  # keys of whole tiles in other orders than the natural one: each 
 
 def look_by_tiles(
     title: str,
-    found: Sequence[Walk],
+    found: Sequence[SegmentTiles],
     program: Program,
-    extent: Extent,
-    contents: Mapping[str, Contents],
+    extent: CallShape,
+    contents: Mapping[str, HostTable],
     head: int,
     limit: tuple[int, int],
 ) -> tuple[Picture, int | None] | None:
-    """As :func:`attnc.pictures.sample.look`, by what the walks of a head visit; None where that is too much to look at.
+    """As :func:`.sample.sample_mask`, by the tiles that the kernels visit; None where those are too many to look at.
 
     What a multiset keeps several times is one pair, and their number None. A read outside its table gives nothing, as
     in the kernels.
@@ -60,7 +60,7 @@ def look_by_tiles(
     return Picture(title, extent.m, extent.n, density), None if counted else int(kept.sum())
 
 
-def _affordable(found: Sequence[Walk]) -> bool:
+def _affordable(found: Sequence[SegmentTiles]) -> bool:
     """Whether few enough pairs lie in tiles that are kept in part, in few enough runs, and few keys are sought."""
     pairs = sum(walk.counts()[1] * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
     if pairs > EXACT_PAIRS:

@@ -7,45 +7,45 @@ from dataclasses import replace
 from ..compiler.oracle import OutOfTableError, TooLargeError
 from ..compiler.plan import Schedule
 from ..compiler.verify import IntegerRangeError
-from ..inspection import WIDTH, InputError, Sight
+from ..inspection import WIDTH, InputError, LaunchView
 from .picture import Picture, bins, blocks, tile_counts
-from .sample import EXACT_PAIRS, look
+from .sample import EXACT_PAIRS, sample_mask
 from .tile_walks import as_they_stand, visits_of_cells, walks
 from .tiled import look_by_tiles
 
 
-def mask(sight: Sight, columns: int, tinted: bool = False) -> str:
+def mask(view: LaunchView, columns: int, tinted: bool = False) -> str:
     """The picture in characters, and a line that counts; if ``tinted``, in the colours of its tiles."""
     limit = max(2, min(columns, WIDTH))
-    picture, pairs = sampled(sight, limit, sight.way.schedule if tinted else None)
-    m, n = sight.way.extent.m, sight.way.extent.n
+    picture, pairs = sampled(view, limit, view.way.schedule if tinted else None)
+    m, n = view.way.extent.m, view.way.extent.n
     number = f"about {float(picture.density.mean()):.2%} of all pairs"
     if pairs is not None:
-        counted = sight.way.attention.mask.type == "count"
+        counted = view.way.attention.mask.type == "count"
         number = (
             f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
         )
     scale = "" if picture.density.shape == (m, n) else f", {-(-n // picture.density.shape[1])} keys to a column"
     tiles = "" if picture.visits is None else f"\n{tile_counts(picture.visits)}"
-    return f"{blocks(picture, tinted)}\n{sight.title}: {m:,} queries × {n:,} keys, {number}{scale}{tiles}"
+    return f"{blocks(picture, tinted)}\n{view.title}: {m:,} queries × {n:,} keys, {number}{scale}{tiles}"
 
 
-def sampled(sight: Sight, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
+def sampled(view: LaunchView, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
     """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside
     or an integer beyond 63 bits.
 
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
-    way = sight.way
+    way = view.way
     large = way.extent.m * way.extent.n > EXACT_PAIRS
-    found = walks(way.program, planned or way.schedule, sight.head) if planned is not None or large else []
+    found = walks(way.program, planned or way.schedule, view.head) if planned is not None or large else []
     cells = (limit, limit)
     by_tiles = None
     if large:
         name = way.attention.name
-        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, sight.head, cells)
+        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, view.head, cells)
     try:
-        picture, pairs = by_tiles or look(way.attention, way.extent, way.contents, sight.head, cells)
+        picture, pairs = by_tiles or sample_mask(way.attention, way.extent, way.contents, view.head, cells)
     except (OutOfTableError, TooLargeError, IntegerRangeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:

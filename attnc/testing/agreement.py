@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..attention import Attention
-from ..compiler.ir import LOGIT, Entry, Extent, Member, walk
+from ..compiler.ir import LOGIT, CallShape, Entry, Member, walk
 from ..compiler.verify import uses
 from ..inspection import TOLERANCE, inputs, tensors
 from .call_shapes import Shape
@@ -76,7 +76,7 @@ def _tables(
     """What was given, made for this shape where it is a function, and likely contents for the rest."""
     made = {name: value(shape) if callable(value) else value for name, value in given.items()}
     missing = [table for table in attention._bound.parameters if table.name not in made and table.default is None]
-    extent = Extent(shape.n, shape.rows, shape.heads, (shape.q_start,))
+    extent = CallShape(shape.n, shape.rows, shape.heads, (shape.q_start,))
     positions = max(shape.n, shape.q_start + shape.rows, 1)
     free = {d.name: positions for table in missing for d in table.dimensions if d.kind == "free"}
     use = uses(attention._bound, extent) if min(shape.n, shape.rows, shape.heads) > 0 else {}

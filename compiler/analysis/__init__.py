@@ -1,28 +1,27 @@
 """Questions about a condition: for whole boxes of pairs, or for every length."""
 
-from .affine_forms import Bounds
-from .classify import Boxes, Classifier, DigitRange, TableContents, Trits, numbered
+from .affine_forms import IntBounds
+from .classify import BoundTable, Boxes, Classifier, DigitRange, TileKinds, numbered
 from .linear_sums import Linear, difference, implied, linear
 from .normal_form import Term, guards, negation_normal, normalise, parts
-from .reached_reads import Reached, Read, certain, kept, parts_reached, reads
+from .reached_reads import Reached, Read, any_count, parts_reached, reads, underapproximate
 from .shift import shift_divisor
 
 __all__ = [
-    "Bounds",
+    "BoundTable",
     "Boxes",
     "Classifier",
     "DigitRange",
+    "IntBounds",
     "Linear",
     "Reached",
     "Read",
-    "TableContents",
     "Term",
-    "Trits",
-    "certain",
+    "TileKinds",
+    "any_count",
     "difference",
     "guards",
     "implied",
-    "kept",
     "linear",
     "negation_normal",
     "normalise",
@@ -31,4 +30,5 @@ __all__ = [
     "parts_reached",
     "reads",
     "shift_divisor",
+    "underapproximate",
 ]

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers: TypeAlias = Any  # an int, the same for every box, or an array [boxes] of int64 or of Python integers
-Bounds: TypeAlias = tuple[Integers, Integers]
+IntBounds: TypeAlias = tuple[Integers, Integers]
 
 
 @dataclass(frozen=True)
-class Form:
+class AffineForm:
     """``constant + sum(coefficient * digit)`` in every box."""
 
     constant: Integers
@@ -29,7 +29,7 @@ class Form:
 
 
 @dataclass
-class Digits:
+class AffineContext:
     """The digits of one batch of boxes, by number: the least and the greatest value of each, in every box.
 
     Everything here is a Python integer or of the ``dtype``: numpy makes 64 bits of Python's integers unasked.
@@ -58,13 +58,13 @@ class Digits:
     def greatest(self, values: list[Integers]) -> Integers:
         return reduce(np.maximum, map(self.exact, values))
 
-    def covering(self, low: Integers, high: Integers) -> Form:
+    def covering(self, low: Integers, high: Integers) -> AffineForm:
         """Any integer from ``low`` to ``high``."""
         low, high = self.exact(low), self.exact(high)
         length = high - low
-        return Form(low, {self.digit(0, length): 1}) if np.any(length) else Form(low)
+        return AffineForm(low, {self.digit(0, length): 1}) if np.any(length) else AffineForm(low)
 
-    def bounds(self, form: Form) -> Bounds:
+    def bounds(self, form: AffineForm) -> IntBounds:
         """The least and the greatest value of a form in every box."""
         low = high = form.constant
         for number, coefficient in form.terms.items():
@@ -75,7 +75,7 @@ class Digits:
                 low, high = low + self.least([first, last]), high + self.greatest([first, last])
         return low, high
 
-    def lattice(self, form: Form) -> Bounds:
+    def lattice(self, form: AffineForm) -> IntBounds:
         """``(step, base)`` in every box: each value of the form is ``base`` plus a multiple of ``step``.
 
         A step of 0 says that there is one value. Digits with one value in a box belong to its base.
@@ -91,7 +91,7 @@ class Digits:
             step = np.gcd(self.exact(step), self.where(low < high, np.abs(self.exact(coefficient)), 0))
         return step, base
 
-    def multiply(self, a: Form, b: Form) -> Form:
+    def multiply(self, a: AffineForm, b: AffineForm) -> AffineForm:
         if not a.terms:
             return scale(b, a.constant)
         if not b.terms:
@@ -103,7 +103,7 @@ class Digits:
             low = self.where((a0 > 0) | (a1 < 0), self.greatest([low, 0]), 0)
         return self.covering(low, high)
 
-    def floordiv(self, form: Form, divisor: int) -> Form:
+    def floordiv(self, form: AffineForm, divisor: int) -> AffineForm:
         """``form // divisor``: terms with multiples of the divisor divide exactly, the rest by its range."""
         exact: dict[int, Integers] = {}
         rest: dict[int, Integers] = {}
@@ -116,28 +116,28 @@ class Digits:
                 divides = coefficient % divisor == 0
                 exact[number] = self.where(divides, coefficient // divisor, 0)
                 rest[number] = self.where(divides, 0, coefficient)
-        low, high = self.bounds(Form(form.constant % divisor, rest))
-        whole = Form(form.constant // divisor, exact)
+        low, high = self.bounds(AffineForm(form.constant % divisor, rest))
+        whole = AffineForm(form.constant // divisor, exact)
         return add(whole, self.covering(low // divisor, high // divisor))
 
-    def mod(self, form: Form, divisor: int) -> Form:
+    def mod(self, form: AffineForm, divisor: int) -> AffineForm:
         """``form % divisor``: exact where no multiple of the divisor lies inside the range, else by congruence."""
         reduced = {number: _remainder(coefficient, divisor) for number, coefficient in form.terms.items()}
         reduced = {number: c for number, c in reduced.items() if not isinstance(c, int) or c}
-        rest = Form(form.constant % divisor, reduced)
+        rest = AffineForm(form.constant % divisor, reduced)
         low, high = self.bounds(rest)
         quotient = low // divisor
         same = quotient == high // divisor
-        exact = Form(rest.constant - divisor * quotient, reduced)
+        exact = AffineForm(rest.constant - divisor * quotient, reduced)
         if np.all(same):
             return exact
         step, base = self.lattice(rest)
         step = np.gcd(step, self.exact(divisor)) if not isinstance(step, int) else math.gcd(step, divisor)
         base = base % step
-        wrapped = Form(base, {self.digit(0, divisor // step - 1): step})
+        wrapped = AffineForm(base, {self.digit(0, divisor // step - 1): step})
         return self.choose(same, exact, wrapped)
 
-    def absolute(self, form: Form) -> Form:
+    def absolute(self, form: AffineForm) -> AffineForm:
         low, high = self.bounds(form)
         positive, negative = low >= 0, high <= 0
         if np.all(positive):
@@ -147,7 +147,7 @@ class Digits:
         hull = self.covering(0, self.greatest([-low, high]))
         return self.choose(positive, form, self.choose(negative, scale(form, -1), hull))
 
-    def extreme(self, a: Form, b: Form, greatest: bool) -> Form:
+    def extreme(self, a: AffineForm, b: AffineForm, greatest: bool) -> AffineForm:
         """The lesser of two forms, or the greater."""
         low, high = self.bounds(subtract(a, b))
         first, second = (low >= 0, high <= 0) if greatest else (high <= 0, low >= 0)
@@ -160,12 +160,12 @@ class Digits:
         hull = self.covering(pick([a0, b0]), pick([a1, b1]))
         return self.choose(first, a, self.choose(second, b, hull))
 
-    def hull(self, a: Form, b: Form) -> Form:
+    def hull(self, a: AffineForm, b: AffineForm) -> AffineForm:
         """Any value of either."""
         (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
         return self.covering(self.least([a0, b0]), self.greatest([a1, b1]))
 
-    def choose(self, condition: Any, a: Form, b: Form) -> Form:
+    def choose(self, condition: Any, a: AffineForm, b: AffineForm) -> AffineForm:
         """``a`` in the boxes where the condition holds, ``b`` in the others."""
         if np.all(condition):
             return a
@@ -176,10 +176,10 @@ class Digits:
             first, second = a.terms.get(number, 0), b.terms.get(number, 0)
             same = isinstance(first, int) and isinstance(second, int) and first == second
             terms[number] = first if same else self.where(condition, first, second)
-        return Form(self.where(condition, a.constant, b.constant), terms)
+        return AffineForm(self.where(condition, a.constant, b.constant), terms)
 
 
-def add(a: Form, b: Form) -> Form:
+def add(a: AffineForm, b: AffineForm) -> AffineForm:
     terms = dict(a.terms)
     for number, coefficient in b.terms.items():
         total = terms.get(number, 0) + coefficient
@@ -187,16 +187,16 @@ def add(a: Form, b: Form) -> Form:
             terms.pop(number, None)
         else:
             terms[number] = total
-    return Form(a.constant + b.constant, terms)
+    return AffineForm(a.constant + b.constant, terms)
 
 
-def scale(form: Form, factor: Integers) -> Form:
+def scale(form: AffineForm, factor: Integers) -> AffineForm:
     if isinstance(factor, int) and not factor:
-        return Form(0)
-    return Form(form.constant * factor, {number: c * factor for number, c in form.terms.items()})
+        return AffineForm(0)
+    return AffineForm(form.constant * factor, {number: c * factor for number, c in form.terms.items()})
 
 
-def subtract(a: Form, b: Form) -> Form:
+def subtract(a: AffineForm, b: AffineForm) -> AffineForm:
     return add(a, scale(b, -1))
 
 

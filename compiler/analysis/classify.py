@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import Apply, Const, Contents, Entry, Expr, Extent, Logit, Member, Number, Position, Table, children, walk
+from ..ir import Apply, CallShape, Const, Entry, Expr, HostTable, Logit, Member, Number, Position, Table, children, walk
 from ..oracle import is_listed
 from ..plan import EMPTY, FULL, PARTIAL, Program
-from .affine_forms import Bounds, Digits, Form, add, hashed, scale, subtract
+from .affine_forms import AffineContext, AffineForm, IntBounds, add, hashed, scale, subtract
 from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude
 from .range_sets import MemberTable
 from .range_tables import RangeTable
@@ -63,17 +63,17 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class TableContents:
+class BoundTable:
     """One table that an expression may read, with what it holds."""
 
     table: Table
-    contents: Contents
+    contents: HostTable
 
 
-def numbered(program: Program, contents: Sequence[Contents]) -> dict[str, TableContents]:
+def numbered(program: Program, contents: Sequence[HostTable]) -> dict[str, BoundTable]:
     """What a Program's tables hold, under the names that its expressions give them."""
     pairs = zip(program.tables, contents, strict=True)
-    return {str(number): TableContents(table, held) for number, (table, held) in enumerate(pairs)}
+    return {str(number): BoundTable(table, held) for number, (table, held) in enumerate(pairs)}
 
 
 class Range(NamedTuple):
@@ -83,8 +83,10 @@ class Range(NamedTuple):
     high: Any
 
 
-Trits: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
-Value: TypeAlias = Form | Range | Trits | None  # an int, a float or a count, a condition; None: any number whatever
+TileKinds: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
+Value: TypeAlias = (
+    AffineForm | Range | TileKinds | None
+)  # an int, a float or a count, a condition; None: any number whatever
 
 # Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
 _LARGEST_MAGNITUDE = 2**60
@@ -102,8 +104,8 @@ class Classifier:
     def __init__(
         self,
         roots: Sequence[Expr],
-        extent: Extent,
-        tables: Mapping[str, TableContents],
+        extent: CallShape,
+        tables: Mapping[str, BoundTable],
         reach: int = 0,
         between: Mapping[str | Expr, tuple[int, int]] | None = None,
     ) -> None:
@@ -115,13 +117,13 @@ class Classifier:
         self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
         self._dtype = np.dtype(np.int64 if self._magnitude(reach) < _LARGEST_MAGNITUDE else object)
 
-    def classify(self, boxes: Boxes) -> Trits:
+    def classify(self, boxes: Boxes) -> TileKinds:
         """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
-        trits = self.look(boxes)[0]
+        trits = self.evaluate_boxes(boxes)[0]
         assert isinstance(trits, np.ndarray)
         return trits
 
-    def look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
+    def evaluate_boxes(self, boxes: Boxes) -> list[TileKinds | IntBounds | None]:
         """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
         if self._dtype.hasobject and len(boxes) > _PYTHON_INTEGERS_AT_ONCE:  # they take much memory
             step = _PYTHON_INTEGERS_AT_ONCE
@@ -129,10 +131,10 @@ class Classifier:
             return [_joined(list(parts)) for parts in zip(*looks, strict=True)]
         return self._look(boxes)
 
-    def _look(self, boxes: Boxes) -> list[Trits | Bounds | None]:
+    def _look(self, boxes: Boxes) -> list[TileKinds | IntBounds | None]:
         reading = _Reading(self._extent, self._tables, self._lookups, boxes, self._dtype, self._between)
         values = reading.read(self._order)
-        found: list[Trits | Bounds | None] = []
+        found: list[TileKinds | IntBounds | None] = []
         for root in self._roots:
             value = values[root]
             found.append(reading.bounds(value) if root.type == "int" else _as_trits(value, root.type, len(boxes)))
@@ -151,7 +153,7 @@ class Classifier:
         return {node.table for node in self._order if isinstance(node, Entry | Member)}
 
 
-def _joined(parts: list[Trits | Bounds | None]) -> Trits | Bounds | None:
+def _joined(parts: list[TileKinds | IntBounds | None]) -> TileKinds | IntBounds | None:
     """One look at many boxes, from looks at some of them after others."""
     if parts[0] is None:
         return None
@@ -161,7 +163,7 @@ def _joined(parts: list[Trits | Bounds | None]) -> Trits | Bounds | None:
     return low, high
 
 
-def _lookup(held: TableContents) -> RangeTable | MemberTable | None:
+def _lookup(held: BoundTable) -> RangeTable | MemberTable | None:
     """None where nothing is known of the entries."""
     values = held.contents.values
     if values is None or (held.contents.batched and not len(values)):
@@ -177,8 +179,8 @@ class _Reading:
 
     def __init__(
         self,
-        extent: Extent,
-        tables: Mapping[str, TableContents],
+        extent: CallShape,
+        tables: Mapping[str, BoundTable],
         lookups: Mapping[str, RangeTable | MemberTable | None],
         boxes: Boxes,
         dtype: np.dtype[Any],
@@ -186,16 +188,16 @@ class _Reading:
     ) -> None:
         self._extent, self._tables, self._lookups = extent, tables, lookups
         self._boxes, self._dtype, self._between = boxes, dtype, between
-        self._digits = Digits(dtype)
+        self._digits = AffineContext(dtype)
         self._start = self._query_start()
         self._positions = {
             "q": add(self._start, self._position(boxes.query)),
             "k": self._position(boxes.key),
-            "n": self._digits.covering(*between["n"]) if "n" in between else Form(extent.n),
-            "heads": Form(extent.heads),
+            "n": self._digits.covering(*between["n"]) if "n" in between else AffineForm(extent.n),
+            "heads": AffineForm(extent.heads),
             "head": self._digits.covering(0, max(extent.heads - 1, 0))
             if boxes.head is None
-            else Form(self._digits.exact(boxes.head)),
+            else AffineForm(self._digits.exact(boxes.head)),
         }
 
     def read(self, order: Sequence[Expr]) -> dict[Expr, Value]:
@@ -204,40 +206,40 @@ class _Reading:
             values[node] = self._value(node, [values[part] for part in children(node)])
         return values
 
-    def bounds(self, value: Value) -> Bounds | None:
+    def bounds(self, value: Value) -> IntBounds | None:
         """The least and the greatest value of an integer in each box; None where nothing is known."""
         if value is None:
             return None
-        assert isinstance(value, Form)
+        assert isinstance(value, AffineForm)
         low, high = self._digits.bounds(value)
         return self._for_each_box(low), self._for_each_box(high)
 
     def _for_each_box(self, value: Any) -> NDArray[Any]:
         return value if isinstance(value, np.ndarray) and value.ndim else np.full(len(self._boxes), value, self._dtype)
 
-    def _query_start(self) -> Form:
+    def _query_start(self) -> AffineForm:
         q_start = self._extent.q_start
         if q_start is None:
-            return Form(0, {self._digits.digit(*self._between.get("q", (0, LARGEST_UNKNOWN_POSITION))): 1})
+            return AffineForm(0, {self._digits.digit(*self._between.get("q", (0, LARGEST_UNKNOWN_POSITION))): 1})
         if len(q_start) == 1:
-            return Form(q_start[0])
-        return Form(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
+            return AffineForm(q_start[0])
+        return AffineForm(self._digits.exact(np.asarray(q_start, np.int64)[self._boxes.batch]))
 
-    def _position(self, digits: Sequence[DigitRange]) -> Form:
+    def _position(self, digits: Sequence[DigitRange]) -> AffineForm:
         exact, constant, terms = self._digits.exact, 0, {}
         for stride, low, high in digits:
             if low is high:
                 constant = constant + stride * exact(low)
             else:
                 terms[self._digits.digit(exact(low), exact(high))] = stride
-        return Form(constant, terms)
+        return AffineForm(constant, terms)
 
     def _value(self, node: Expr, parts: list[Value]) -> Value:
         match node:
             case Const(value=bool(value)):
                 return _trits(np.full(len(self._boxes), value), True)
             case Const(value=int(value)):
-                return Form(value)
+                return AffineForm(value)
             case Const(value=value):
                 return Range(np.float64(value), np.float64(value))
             case Position(name=name):
@@ -265,7 +267,7 @@ class _Reading:
         high: list[Any] = []
         kinds = [dimension.kind for dimension in self._tables[node.table].table.dimensions]
         for place, (index, size) in enumerate(zip(parts, lookup.sizes, strict=True)):
-            if isinstance(index, Form) and place < len(node.indices) and kinds[place] == "query":
+            if isinstance(index, AffineForm) and place < len(node.indices) and kinds[place] == "query":
                 index = subtract(index, self._start)
             bounds = self.bounds(index)
             if bounds is None:
@@ -292,12 +294,12 @@ class _Reading:
         if isinstance(left, Range) and isinstance(right, Range):
             trits = _compare_floats(node.op, left, right)
         else:
-            assert isinstance(left, Form)
-            assert isinstance(right, Form)
+            assert isinstance(left, AffineForm)
+            assert isinstance(right, AffineForm)
             trits = self._compare_integers(node.op, subtract(left, right))
         return trits if trits.ndim else np.full(len(self._boxes), trits)
 
-    def _compare_integers(self, op: str, difference: Form) -> Trits:
+    def _compare_integers(self, op: str, difference: AffineForm) -> TileKinds:
         low, high = self._digits.bounds(difference)
         if op == "le":
             return _trits(low <= 0, high <= 0)
@@ -332,7 +334,7 @@ class _Reading:
         if node.op == "if":
             return self._chosen_integer(parts)
         digits = self._digits
-        forms = [part for part in parts if isinstance(part, Form)]
+        forms = [part for part in parts if isinstance(part, AffineForm)]
         known = len(forms) == len(parts)
         match node.op:
             case "hash":
@@ -362,17 +364,17 @@ class _Reading:
     def _chosen_integer(self, parts: list[Value]) -> Value:
         condition = _as_trits(parts[0], "bool", len(self._boxes))
         then, otherwise = parts[1:]
-        if isinstance(then, Form) and np.all(condition == FULL):
+        if isinstance(then, AffineForm) and np.all(condition == FULL):
             return then
-        if isinstance(otherwise, Form) and np.all(condition == EMPTY):
+        if isinstance(otherwise, AffineForm) and np.all(condition == EMPTY):
             return otherwise
-        if not isinstance(then, Form) or not isinstance(otherwise, Form):
+        if not isinstance(then, AffineForm) or not isinstance(otherwise, AffineForm):
             return None
         digits = self._digits
         undecided = digits.hull(then, otherwise)
         return digits.choose(condition == FULL, then, digits.choose(condition == EMPTY, otherwise, undecided))
 
-    def _hash(self, forms: list[Form]) -> Form:
+    def _hash(self, forms: list[AffineForm]) -> AffineForm:
         bounds = [self._digits.bounds(form) for form in forms]
         single = reduce(np.logical_and, [low == high for low, high in bounds])
         if not np.any(single):
@@ -394,7 +396,7 @@ class _Reading:
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
         """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
-        if node.op == "float" and isinstance(parts[0], Form):
+        if node.op == "float" and isinstance(parts[0], AffineForm):
             low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
             return Range(low, high)
         if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
@@ -416,16 +418,16 @@ def _divisor(node: Apply) -> int:
     return int(divisor.value)
 
 
-def _trits(somewhere: Any, everywhere: Any) -> Trits:
+def _trits(somewhere: Any, everywhere: Any) -> TileKinds:
     """FULL where the condition holds everywhere, EMPTY where not even somewhere."""
     return np.asarray(somewhere).astype(np.int8) + np.asarray(everywhere & somewhere).astype(np.int8)
 
 
-def _negated(trits: Trits) -> Trits:
+def _negated(trits: TileKinds) -> TileKinds:
     return np.asarray(FULL - trits, np.int8)
 
 
-def _as_trits(value: Value, kind: str, boxes: int) -> Trits:
+def _as_trits(value: Value, kind: str, boxes: int) -> TileKinds:
     """A condition or a count as EMPTY, PARTIAL or FULL."""
     if kind == "count":
         assert isinstance(value, Range)
@@ -442,7 +444,7 @@ def _as_count(value: Value) -> Range:
     return Range((value == FULL).astype(np.int64), (value != EMPTY).astype(np.int64))
 
 
-def _compare_floats(op: str, left: Range, right: Range) -> Trits:
+def _compare_floats(op: str, left: Range, right: Range) -> TileKinds:
     """Certain only where float32 and float64 agree: the kernels compare in either. NaN is certain of nothing."""
     if op in ("lt", "le"):
         strict = op == "lt"

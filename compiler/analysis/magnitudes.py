@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod
 
-from ..ir import Apply, Const, Entry, Expr, Extent, Position, children
+from ..ir import Apply, CallShape, Const, Entry, Expr, Position, children
 
 LARGEST_UNKNOWN_POSITION = 2**48
 """No position is larger that only the device knows."""
 
 
-def largest_magnitude(order: Sequence[Expr], extent: Extent, reach: int, largest_entry: Callable[[str], int]) -> int:
+def largest_magnitude(order: Sequence[Expr], extent: CallShape, reach: int, largest_entry: Callable[[str], int]) -> int:
     """No integer that forms of these expressions meet is larger; parts come before wholes.
 
     ``reach``: rows and keys are at most so large, where they may pass the extent's. ``largest_entry``: in magnitude, of
@@ -58,7 +58,7 @@ def _magnitude(node: Expr, parts: list[int]) -> tuple[int, int]:
             return 0, sum(parts)
 
 
-def _position(name: str, extent: Extent, reach: int) -> int:
+def _position(name: str, extent: CallShape, reach: int) -> int:
     if name == "q":
         start = LARGEST_UNKNOWN_POSITION if extent.q_start is None else max(map(abs, extent.q_start), default=0)
         return start + max(extent.m + 2**20, reach)

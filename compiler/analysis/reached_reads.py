@@ -78,20 +78,20 @@ def _holding(nodes: tuple[Expr, ...], found: set[Expr]) -> set[Expr]:
     return holding
 
 
-def kept(mask: Expr) -> Expr:
+def any_count(mask: Expr) -> Expr:
     """The condition that a mask keeps a pair at least once."""
     match mask:
         case Apply(op="plus", args=args):
-            return constructors.disjunction(*map(kept, args))
+            return constructors.disjunction(*map(any_count, args))
         case Apply(op="filter", args=(condition, count)):
-            return constructors.conjunction(condition, kept(count))
+            return constructors.conjunction(condition, any_count(count))
         case Apply(op="if", args=(condition, then, otherwise), type="count"):
-            return constructors.choose(condition, kept(then), kept(otherwise))
+            return constructors.choose(condition, any_count(then), any_count(otherwise))
         case _:
             return mask
 
 
-def certain(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
+def underapproximate(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
     """A condition that holds only where the given one does, whatever its unknown parts turn out to be.
 
     ``unknown`` says of a part whether its value is not known here; what is made of something unknown is unknown.

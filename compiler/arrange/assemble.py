@@ -12,30 +12,30 @@ from dataclasses import dataclass
 from ..analysis import Term, guards
 from ..ir import FALSE, Expr, Table, constructors, positions
 from ..plan import Gathered, Kernel, Order, Segment, Tiles, covers, natural
-from .candidates import Walk
-from .simplify import settled
+from .candidates import OrderPair
+from .simplify import simplify_for_orders
 
 
 @dataclass(frozen=True)
-class Placed:
+class AssignedTerm:
     """A term of a part (by its number), and how it is walked."""
 
     part: int
     term: Term
-    walk: Walk
+    walk: OrderPair
 
 
 @dataclass(frozen=True)
-class _Group:
+class SegmentTerms:
     """The terms of one segment."""
 
     part: int
-    walk: Walk
+    walk: OrderPair
     terms: tuple[Term, ...]
 
 
 @dataclass(frozen=True)
-class _Draft:
+class GuardedSegment:
     """A segment before its guards are put in their places: conditions and guards of its terms."""
 
     terms: tuple[tuple[Term, tuple[Expr, ...]], ...]
@@ -43,7 +43,7 @@ class _Draft:
 
 
 def assemble(
-    placed: Sequence[Placed], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
+    placed: Sequence[AssignedTerm], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
 ) -> tuple[Kernel, ...]:
     """The kernels that keep each pair of each part once. The first walks every row, with no segment if need be."""
     orders = _row_orders(placed, tiles)
@@ -58,40 +58,40 @@ def assemble(
         for group, draft in here:
             complete = len(group.terms) == len(whole[group.part]) and not any(rest for _, rest in draft.terms)
             condition = parts[group.part] if complete else _condition(draft, where)
-            condition = settled(condition, rows, group.walk.keys, tables)
+            condition = simplify_for_orders(condition, rows, group.walk.keys, tables)
             if condition != FALSE:
                 segments.append(Segment(group.walk.keys, condition))
         if segments or not place:
-            owned = settled(constructors.conjunction(*where), rows, natural(1), tables)
+            owned = simplify_for_orders(constructors.conjunction(*where), rows, natural(1), tables)
             kernels.append(Kernel(rows, tuple(segments), "merge" if place else "store", owned))
     return tuple(kernels)
 
 
-def _terms(placed: Sequence[Placed], part: int) -> list[Term]:
+def _terms(placed: Sequence[AssignedTerm], part: int) -> list[Term]:
     return [each.term for each in placed if each.part == part]
 
 
-def _row_orders(placed: Sequence[Placed], tiles: Tiles) -> list[Order]:
+def _row_orders(placed: Sequence[AssignedTerm], tiles: Tiles) -> list[Order]:
     """The row orders, one that has every row first, gathered ones last."""
     orders = list(dict.fromkeys(each.walk.rows for each in placed))
     orders.sort(key=lambda order: (order != natural(tiles.query), not covers(order), isinstance(order, Gathered)))
     return orders if orders and covers(orders[0]) else [natural(tiles.query), *orders]
 
 
-def _groups(placed: Sequence[Placed], orders: Sequence[Order]) -> list[_Group]:
+def _groups(placed: Sequence[AssignedTerm], orders: Sequence[Order]) -> list[SegmentTerms]:
     """The segments, kernel by kernel; keys in natural order come before gathered ones, small tiles after large ones."""
-    found: dict[tuple[int, Walk], list[Term]] = {}
+    found: dict[tuple[int, OrderPair], list[Term]] = {}
     for each in placed:
         found.setdefault((each.part, each.walk), []).append(each.term)
-    groups = [_Group(part, walk, tuple(terms)) for (part, walk), terms in found.items()]
+    groups = [SegmentTerms(part, walk, tuple(terms)) for (part, walk), terms in found.items()]
     return sorted(groups, key=lambda group: (orders.index(group.walk.rows), -group.walk.keys.tile, group.part))
 
 
-def _guarded(groups: Sequence[_Group]) -> dict[_Group, _Draft]:
+def _guarded(groups: Sequence[SegmentTerms]) -> dict[SegmentTerms, GuardedSegment]:
     """Each segment guarded against those before it, which are not always those launched before it: rows that see all
     that any of them sees are best left to the kernel that gathers them.
     """
-    drafts: dict[_Group, _Draft] = {}
+    drafts: dict[SegmentTerms, GuardedSegment] = {}
     earlier: dict[int, list[Term]] = {}
     every = {part: [term for group in groups if group.part == part for term in group.terms] for part in _parts(groups)}
     for group in sorted(groups, key=lambda group: not _owns_rows(group, every[group.part])):
@@ -100,16 +100,16 @@ def _guarded(groups: Sequence[_Group]) -> dict[_Group, _Draft]:
         if kept:
             shared = tuple(guard for guard in kept[0][1] if all(guard in rest for _, rest in kept))
             own = tuple((term, tuple(guard for guard in rest if guard not in shared)) for term, rest in kept)
-            drafts[group] = _Draft(own, shared)
+            drafts[group] = GuardedSegment(own, shared)
         before.extend(group.terms)
     return drafts
 
 
-def _parts(groups: Sequence[_Group]) -> dict[int, None]:
+def _parts(groups: Sequence[SegmentTerms]) -> dict[int, None]:
     return dict.fromkeys(group.part for group in groups)
 
 
-def _owns_rows(group: _Group, terms: Sequence[Term]) -> bool:
+def _owns_rows(group: SegmentTerms, terms: Sequence[Term]) -> bool:
     """Whether gathered rows see whatever they see in any term: what else its terms ask, all terms of the part do."""
     if not isinstance(group.walk.rows, Gathered):
         return False
@@ -117,7 +117,7 @@ def _owns_rows(group: _Group, terms: Sequence[Term]) -> bool:
     return all(x in term.rows or x in shared for term in group.terms for x in term.conjuncts)
 
 
-def _where(drafts: Sequence[_Draft]) -> tuple[Expr, ...]:
+def _where(drafts: Sequence[GuardedSegment]) -> tuple[Expr, ...]:
     """The guards over the row alone that all segments of a kernel share."""
     if not drafts:
         return ()
@@ -129,7 +129,7 @@ def _where(drafts: Sequence[_Draft]) -> tuple[Expr, ...]:
     )
 
 
-def _condition(draft: _Draft, where: Sequence[Expr]) -> Expr:
+def _condition(draft: GuardedSegment, where: Sequence[Expr]) -> Expr:
     """The union of the segment's terms, what all of them ask written once, and its guards."""
     terms = draft.terms
     common = [x for x in terms[0][0].conjuncts if all(x in term.conjuncts for term, _ in terms)]

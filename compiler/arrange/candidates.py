@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis import Term
-from ..ir import Apply, Const, Entry, Expr, Extent, K, Member, Position, Q, Table, constructors, positions, walk
+from ..ir import Apply, CallShape, Const, Entry, Expr, K, Member, Position, Q, Table, constructors, positions, walk
 from ..oracle import evaluate
 from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
 from .halo import halo
@@ -32,7 +32,7 @@ _SPARSE, _LISTED_BELOW = 16, 2**16
 
 
 @dataclass(frozen=True)
-class Walk:
+class OrderPair:
     """A row order and a key order that go together."""
 
     rows: Order
@@ -40,7 +40,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Known:
+class SearchContext:
     """What the search for orders may know: the sizes of tiles, the tables, and which of them the host can read."""
 
     tiles: Tiles
@@ -48,20 +48,20 @@ class Known:
     readable: frozenset[str]
 
 
-def walks(term: Term, known: Known, shifted: bool) -> tuple[Walk, ...]:
+def walks(term: Term, known: SearchContext, shifted: bool) -> tuple[OrderPair, ...]:
     """The walks that suit a term, natural order first. ``shifted``: of rows, natural order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
     pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
-    plain = Walk(natural(known.tiles.query), natural(known.tiles.key))
+    plain = OrderPair(natural(known.tiles.query), natural(known.tiles.key))
     sides = product([plain.rows, *rows], [plain.keys, *keys])
-    listed = [Walk(*both) for both in sides]
-    listed += [Walk(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
+    listed = [OrderPair(*both) for both in sides]
+    listed += [OrderPair(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
     usable = dict.fromkeys(walk for walk in listed if not shifted or walk.rows == natural(walk.rows.tile))
     return tuple(usable)
 
 
-def _side(conjuncts: tuple[Expr, ...], position: Position, known: Known, tile: int) -> Iterator[Order]:
+def _side(conjuncts: tuple[Expr, ...], position: Position, known: SearchContext, tile: int) -> Iterator[Order]:
     """Orders of just those tokens of which conditions over one position hold."""
     repeating = [part for part in conjuncts if _period(part, position)]
     if repeating:
@@ -71,7 +71,7 @@ def _side(conjuncts: tuple[Expr, ...], position: Position, known: Known, tile: i
         yield Gathered(constructors.conjunction(*listed), known.tiles.gathered)
 
 
-def _listed(conjunct: Expr, known: Known) -> bool:
+def _listed(conjunct: Expr, known: SearchContext) -> bool:
     """Whether few tokens are expected to meet a condition over one position, and the host can list them."""
     if isinstance(conjunct, Member):
         return all(node.table in known.readable for node in walk(conjunct) if isinstance(node, Entry | Member))
@@ -89,7 +89,7 @@ def _few(conjunct: Expr) -> bool:
 
 def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
     """A condition over one position alone, at ``0 .. length - 1``."""
-    extent = Extent(length, 1) if positions(condition) <= {"k"} else Extent(1, length)
+    extent = CallShape(length, 1) if positions(condition) <= {"k"} else CallShape(1, length)
     return np.asarray(evaluate(condition, (), extent, {}), dtype=bool).reshape(-1)
 
 
@@ -150,7 +150,7 @@ def _power(width: int) -> int:
     return 1 << (width - 1).bit_length()
 
 
-def _block_rows(term: Term, known: Known) -> Iterator[View]:
+def _block_rows(term: Term, known: SearchContext) -> Iterator[View]:
     """Natural order in smaller tiles, where rows are told apart by blocks smaller than a tile."""
     sizes: set[int] = set()
     for node in walk(term.condition):
@@ -165,11 +165,11 @@ def _block_rows(term: Term, known: Known) -> Iterator[View]:
             yield natural(size)
 
 
-def _cyclic(term: Term, known: Known) -> Iterator[Walk]:
+def _cyclic(term: Term, known: SearchContext) -> Iterator[OrderPair]:
     """The classes of rows and keys whose remainders a relation compares: of tokens, or of blocks of tokens."""
     for block, count in dict.fromkeys(_compared(term)):
         if 2 <= count <= _MOST_CLASSES:
-            yield Walk(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
+            yield OrderPair(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
 
 
 def _compared(term: Term) -> Iterator[tuple[int, int]]:
@@ -220,7 +220,7 @@ def _classed(block: int, count: int, tile: int) -> View:
     return View((Axis(block, count), Axis(block * count, None, tile // minor), Axis(1, block, minor)))
 
 
-def _grids(term: Term, known: Known) -> Iterator[Walk]:
+def _grids(term: Term, known: SearchContext) -> Iterator[OrderPair]:
     """Tiles of several lines by several columns, where a relation reads both the line and the column of a token; of
     several planes too, where it reads those. With the box around each tile, where its keys are no farther."""
     compared = tuple(dict.fromkeys(_compared(term)))
@@ -233,8 +233,8 @@ def _grids(term: Term, known: Known) -> Iterator[Walk]:
             rows, keys = (_cubes(lattice, flat, tile) for tile in (known.tiles.query, known.tiles.key))
             around = halo(term.relation, rows)
             if around is not None:
-                yield Walk(rows, Box(rows, *around, known.tiles.key))
-            yield Walk(rows, keys)
+                yield OrderPair(rows, Box(rows, *around, known.tiles.key))
+            yield OrderPair(rows, keys)
 
 
 def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
@@ -286,7 +286,7 @@ def _cubes(lattice: Sequence[_Line], flat: int, tile: int) -> View:
     return View((*classes, *(replace(line.along, tile=size) for line, size in zip(lattice, sizes, strict=True))))
 
 
-def _sorted(term: Term, known: Known) -> Iterator[Walk]:
+def _sorted(term: Term, known: SearchContext) -> Iterator[OrderPair]:
     """The order of a table of ranks, where a relation compares the ranks of a row and of a key."""
     ranks: dict[str, dict[str, Entry]] = {}
     for conjunct in term.relation:
@@ -298,4 +298,4 @@ def _sorted(term: Term, known: Known) -> Iterator[Walk]:
                     ranks.setdefault(node.table, {})["q" if last == Q else "k"] = node
     for sides in ranks.values():
         if len(sides) == 2 and constructors.substitute(sides["q"], {Q: K}) == sides["k"]:
-            yield Walk(Sorted(sides["q"], known.tiles.query), Sorted(sides["k"], known.tiles.key))
+            yield OrderPair(Sorted(sides["q"], known.tiles.query), Sorted(sides["k"], known.tiles.key))

@@ -14,8 +14,23 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import Boxes, Classifier, DigitRange, TableContents
-from ..ir import Apply, Const, Contents, Entry, Expr, Extent, K, Member, Number, Position, Q, Table, constructors, walk
+from ..analysis import BoundTable, Boxes, Classifier, DigitRange
+from ..ir import (
+    Apply,
+    CallShape,
+    Const,
+    Entry,
+    Expr,
+    HostTable,
+    K,
+    Member,
+    Number,
+    Position,
+    Q,
+    Table,
+    constructors,
+    walk,
+)
 from ..oracle import evaluate
 from ..plan import EMPTY, FULL, PARTIAL, Axis, Box, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
 
@@ -127,8 +142,8 @@ class _Asked:
     """A condition about some row tiles."""
 
     def __init__(self, condition: Expr, tables: Sequence[Table], rows: Sequence[DigitRange], n: int) -> None:
-        unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
-        self._classifier = Classifier((condition,), Extent(n, n, 8), unread)
+        unread = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(tables)}
+        self._classifier = Classifier((condition,), CallShape(n, n, 8), unread)
         self._rows, self._n = rows, n
 
     def kinds(self, order: Order, keys: Sequence[DigitRange]) -> NDArray[np.int8]:
@@ -205,7 +220,7 @@ def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
     """The tokens that a gathering condition lists; some at even distances, where tables say it."""
     if any(isinstance(node, Entry | Member) for node in walk(condition)):
         return np.arange(_SETS) * (n // _SETS)
-    holds = evaluate(constructors.substitute(condition, {Q: K}), (), Extent(n, 1), {})
+    holds = evaluate(constructors.substitute(condition, {Q: K}), (), CallShape(n, 1), {})
     return np.flatnonzero(holds[0, 0, 0])
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..analysis import Boxes, Classifier, DigitRange, shift_divisor
-from ..ir import HEAD, HEADS, Apply, Entry, Expr, Extent, Member, N, constructors, walk
+from ..ir import HEAD, HEADS, Apply, CallShape, Entry, Expr, Member, N, constructors, walk
 from ..plan import EMPTY, Axis, View
 
 # Coordinates: a halo as wide is none.
@@ -45,7 +45,7 @@ def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
     usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
     if not usable:
         return None
-    classifier = Classifier((constructors.conjunction(*usable),), Extent(0, 0), {}, reach=2 * _FAR)
+    classifier = Classifier((constructors.conjunction(*usable),), CallShape(0, 0), {}, reach=2 * _FAR)
     ends: list[tuple[int, int]] = []
     for place in range(len(axes)):
         own = _ends(classifier, axes, place)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..analysis import normalise, parts
-from ..ir import Attention, Expr, Extent, rename_tables
+from ..ir import Attention, CallShape, Expr, rename_tables
 from ..plan import Box, Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
-from .assemble import Placed, assemble
-from .candidates import Known, Walk, walks
+from .assemble import AssignedTerm, assemble
+from .candidates import OrderPair, SearchContext, walks
 from .cost import cost, stand_in_length
 from .head_groups import groups
 
@@ -46,7 +46,7 @@ def arrange(
     mask = rename_tables(attention.mask, numbers)
     readable = frozenset(numbers.values()) if known is None else frozenset(map(str, known))
     return Program(
-        kernels=_arranged(mask, heads, Known(tiles, attention.tables, readable), shifted),
+        kernels=_arranged(mask, heads, SearchContext(tiles, attention.tables, readable), shifted),
         mask=mask,
         score=rename_tables(attention.score, numbers),
         sink=None if attention.sink is None else rename_tables(attention.sink, numbers),
@@ -54,14 +54,14 @@ def arrange(
     )
 
 
-def serves(program: Program, extent: Extent) -> bool:
+def serves(program: Program, extent: CallShape) -> bool:
     """Whether the rows of a launch begin where the program may be used; elsewhere one is arranged as ``shifted``."""
     if extent.q_start is None:
         return all(kernel.rows == natural(kernel.rows.tile) for kernel in program.kernels)
     return not any(start % row_cycle(program) for start in extent.q_start)
 
 
-def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tuple[Kernel, ...]:
+def _arranged(mask: Expr, heads: int | None, known: SearchContext, shifted: bool) -> tuple[Kernel, ...]:
     """The kernels of each group of heads. Groups in natural order share theirs, which branch on the head."""
     apart = groups(mask, heads) if heads is not None else ()
     if len(apart) < 2:
@@ -84,7 +84,7 @@ def _arranged(mask: Expr, heads: int | None, known: Known, shifted: bool) -> tup
     return (*(replace(kernel, heads=tuple(sorted(plain))) for kernel in natural_ones), *kernels)
 
 
-def _kernels(mask: Expr, known: Known, shifted: bool) -> tuple[Kernel, ...]:
+def _kernels(mask: Expr, known: SearchContext, shifted: bool) -> tuple[Kernel, ...]:
     pieces = _conditions(mask)
     if pieces != parts(mask):
         return _natural(pieces, known.tiles)
@@ -92,7 +92,7 @@ def _kernels(mask: Expr, known: Known, shifted: bool) -> tuple[Kernel, ...]:
     options = [walks(term, known, shifted) for _, term in subjects]
     if all(len(each) == 1 for each in options):
         return _natural(pieces, known.tiles)
-    placed = tuple(Placed(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
+    placed = tuple(AssignedTerm(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
     return _Search(pieces, known, options, stand_in_length(mask, known.tiles)).best(placed)
 
 
@@ -109,7 +109,7 @@ def _natural(conditions: Sequence[Expr], tiles: Tiles) -> tuple[Kernel, ...]:
 
 @dataclass(frozen=True)
 class _Tried:
-    placed: tuple[Placed, ...]
+    placed: tuple[AssignedTerm, ...]
     kernels: tuple[Kernel, ...]
     cost: float
 
@@ -117,11 +117,13 @@ class _Tried:
 class _Search:
     """Over the walks of all terms at once; ``options`` are those of each term, natural order first."""
 
-    def __init__(self, conditions: tuple[Expr, ...], known: Known, options: Sequence[tuple[Walk, ...]], n: int) -> None:
+    def __init__(
+        self, conditions: tuple[Expr, ...], known: SearchContext, options: Sequence[tuple[OrderPair, ...]], n: int
+    ) -> None:
         self._conditions, self._known, self._options, self._n = conditions, known, options, n
-        self._tried: dict[tuple[Placed, ...], _Tried] = {}
+        self._tried: dict[tuple[AssignedTerm, ...], _Tried] = {}
 
-    def best(self, start: tuple[Placed, ...]) -> tuple[Kernel, ...]:
+    def best(self, start: tuple[AssignedTerm, ...]) -> tuple[Kernel, ...]:
         plain = self._try(start)
         ranked = [self._ranked(*each) for each in zip(start, self._options, strict=True)]
         own = self._try(tuple(replace(each, walk=its[0]) for each, its in zip(start, ranked, strict=True)))
@@ -129,7 +131,7 @@ class _Search:
         found = self._descend(min((plain, own), key=lambda tried: tried.cost))
         return found.kernels if found.cost < _WORTHWHILE * plain.cost else _natural(self._conditions, self._known.tiles)
 
-    def _try(self, placed: tuple[Placed, ...]) -> _Tried:
+    def _try(self, placed: tuple[AssignedTerm, ...]) -> _Tried:
         if placed not in self._tried:
             kernels = assemble(placed, self._conditions, self._known.tiles, self._known.tables)
             self._tried[placed] = _Tried(placed, kernels, self._cost(kernels))
@@ -138,11 +140,11 @@ class _Search:
     def _cost(self, kernels: tuple[Kernel, ...]) -> float:
         return cost(kernels, self._n, self._known.tiles, self._known.tables)
 
-    def _ranked(self, placed: Placed, options: tuple[Walk, ...]) -> list[Walk]:
+    def _ranked(self, placed: AssignedTerm, options: tuple[OrderPair, ...]) -> list[OrderPair]:
         """A term's walks, the cheapest for it alone first; the one that it has wins ties."""
 
-        def alone(walk: Walk) -> float:
-            only = (Placed(0, placed.term, walk),)
+        def alone(walk: OrderPair) -> float:
+            only = (AssignedTerm(0, placed.term, walk),)
             return self._cost(assemble(only, (placed.term.condition,), self._known.tiles, self._known.tables))
 
         share = max(_ALONE // len(self._options), 2)
@@ -158,7 +160,7 @@ class _Search:
                 return tried
             tried = better
 
-    def _moves(self, placed: tuple[Placed, ...]) -> Iterator[tuple[Placed, ...]]:
+    def _moves(self, placed: tuple[AssignedTerm, ...]) -> Iterator[tuple[AssignedTerm, ...]]:
         """The terms that share a row order move together, to another one; so do those that have the same choice."""
         every = {walk.rows: None for options in self._options for walk in options if covers(walk.rows)}
         for old in dict.fromkeys(each.walk.rows for each in placed):
@@ -176,10 +178,10 @@ class _Search:
                 )
 
 
-def _onto(walk: Walk, options: Sequence[Walk], rows: Order) -> Walk:
+def _onto(walk: OrderPair, options: Sequence[OrderPair], rows: Order) -> OrderPair:
     """The walk of a term on other rows: its own there, the one with the same keys first, or else just the same keys."""
     own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
     if own:
         return own[0]
     keys = natural(walk.keys.tile) if isinstance(walk.keys, Box) else walk.keys  # the boxes are around other rows
-    return Walk(rows, keys)
+    return OrderPair(rows, keys)

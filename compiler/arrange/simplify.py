@@ -10,19 +10,19 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..analysis import Boxes, Classifier, DigitRange, TableContents
-from ..ir import FALSE, HEADS, TRUE, Apply, Contents, Expr, Extent, N, Number, Table, constructors, walk
+from ..analysis import BoundTable, Boxes, Classifier, DigitRange
+from ..ir import FALSE, HEADS, TRUE, Apply, CallShape, Expr, HostTable, N, Number, Table, constructors, walk
 from ..plan import EMPTY, FULL, Gathered, Order, View, covers
 
 # No token's position is larger; twice as many still add up in 64 bits.
 _FURTHEST = 2**45
-_ANY = Extent(_FURTHEST, _FURTHEST, 2**20)
+_ANY = CallShape(_FURTHEST, _FURTHEST, 2**20)
 # What a launch alone knows, as an integer of which nothing is known here.
 _UNKNOWN: Mapping[Expr, Expr] = {N: Number(0), HEADS: Number(1)}
 
 
 @lru_cache(maxsize=1024)
-def settled(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]) -> Expr:
+def simplify_for_orders(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]) -> Expr:
     """The condition, as it need be asked of rows and keys walked in these orders: what they decide is folded in.
 
     A row's position is taken for its index: the orders of rows are those of launches whose first position is a
@@ -36,9 +36,9 @@ def settled(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]
     if not asked:
         return condition
     box = Boxes(_everything(rows), _everything(keys), np.zeros(1, np.int64))
-    unread = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(tables)}
+    unread = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(tables)}
     unknown = {node: number for node, number in _UNKNOWN.items() if node in nodes}
-    kinds = Classifier([constructors.substitute(node, unknown) for node in asked], _ANY, unread).look(box)
+    kinds = Classifier([constructors.substitute(node, unknown) for node in asked], _ANY, unread).evaluate_boxes(box)
     decided = {
         node: TRUE if kind[0] == FULL else FALSE
         for node, kind in zip(asked, kinds, strict=True)

@@ -6,27 +6,27 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from ..diagnostics import Advice, Diagnostic, at, counted, limits, words
+from ..diagnostics import Diagnostic, Suggestion, at, counted, limits, words
 from ..ir import Const, Dimension, Entry
 from ..syntax import tree as t
 from . import suggestions
-from .context import CONSTANT, Environment, Local, Stopped, literal_table
+from .context import CONSTANT, ExprContext, LimitExceeded, Local, literal_table
 from .operators import as_float
 from .scope import Definition
 from .sets import members
 from .types import DimensionType, Formal, ParameterType
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
-Evaluate = Callable[[t.Expression, Environment], Value | None]
+Evaluate = Callable[[t.Expression, ExprContext], Value | None]
 _MOST = 12  # parameters that a message names
 Given = Sequence[tuple[t.Argument, Value | None]]
 
 
 def bind_arguments(
-    definition: Definition, name: t.Identifier, given: Given, env: Environment, evaluate: Evaluate
+    definition: Definition, name: t.Identifier, given: Given, env: ExprContext, evaluate: Evaluate
 ) -> dict[str, Value] | None:
     """The value of every parameter; None after reporting a fault of the arguments."""
-    if env.account.generic and not given and not definition.without_default:
+    if env.elaboration.symbolic and not given and not definition.without_default:
         return {}
     matched = match_arguments(definition, name, given, env)
     if matched is None:
@@ -38,7 +38,7 @@ def bind_arguments(
         return None
     # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
     asked = definition.formals
-    if env.account.generic:
+    if env.elaboration.symbolic:
         asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
     for formal in constants_first(asked):
         if formal.name in matched:
@@ -59,7 +59,7 @@ def constants_first(formals: Sequence[Formal]) -> list[Formal]:
 
 
 def match_arguments(
-    definition: Definition, name: t.Identifier, given: Given, env: Environment, run_time_too: bool = True
+    definition: Definition, name: t.Identifier, given: Given, env: ExprContext, run_time_too: bool = True
 ) -> dict[str, tuple[t.Argument, Value | None]] | None:
     """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
     ``run_time_too``, run-time parameters may be missing.
@@ -82,9 +82,9 @@ def match_arguments(
         target = keyword.name if keyword is not None else definition.formals[place].name
         if target not in formals:
             assert keyword is not None
-            helps, edits = env.account.reports.meant(target, formals, keyword.span)
+            helps, edits = env.elaboration.reports.meant(target, formals, keyword.span)
             message = f"`{name.name}` has no parameter `{target}`"
-            notes = () if helps or env.account.reports.full else (_signature(definition, name),)
+            notes = () if helps or env.elaboration.reports.full else (_signature(definition, name),)
             env.fault("unknown-parameter", message, argument.span, notes=notes, helps=helps, edits=edits)
             good = False
         elif target in matched:
@@ -119,7 +119,7 @@ def _declared(formal: Formal) -> str:
 def default_value(
     formal: Formal,
     definition: Definition,
-    env: Environment,
+    env: ExprContext,
     values: dict[str, Value],
     sizes: dict[str, Dimension],
     evaluate: Evaluate,
@@ -128,7 +128,9 @@ def default_value(
     assert formal.default is not None
     assert formal.type is not None
     # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
-    inner = Environment(definition.scope, env.account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    inner = ExprContext(
+        definition.scope, env.elaboration, CONSTANT, cast("dict[str, Value | Local | None]", values), {}
+    )
     value = evaluate(formal.default, inner)
     return taken_as(formal, value, formal.default, inner, values, sizes)
 
@@ -168,7 +170,7 @@ def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
     raise AssertionError(kind)
 
 
-def dimensions_of(formal: Formal, env: Environment, values: dict[str, Value]) -> tuple[Dimension, ...] | None:
+def dimensions_of(formal: Formal, env: ExprContext, values: dict[str, Value]) -> tuple[Dimension, ...] | None:
     """The dimensions of a run-time parameter; None after reporting that one comes to nothing."""
     assert formal.type is not None
     found = []
@@ -186,7 +188,7 @@ def taken_as(
     formal: Formal,
     value: Value | None,
     node: t.Expression,
-    env: Environment,
+    env: ExprContext,
     values: dict[str, Value],
     sizes: dict[str, Dimension],
 ) -> Value | None:
@@ -210,12 +212,14 @@ def taken_as(
         case Scalar(kind="int", constant=True) if not wanted and formal.type.element == "int":
             return value
     helps = (f"declare `{formal.name}: index`, which takes any int expression",)
-    found = Advice(helps) if isinstance(value, Scalar) and not value.constant and value.kind == "int" else Advice()
+    found = (
+        Suggestion(helps) if isinstance(value, Scalar) and not value.constant and value.kind == "int" else Suggestion()
+    )
     _mismatch(formal, value, node, env, found)
     return None
 
 
-def _mismatch(formal: Formal, value: Value, node: t.Expression, env: Environment, found: Advice) -> None:
+def _mismatch(formal: Formal, value: Value, node: t.Expression, env: ExprContext, found: Suggestion) -> None:
     constant = not isinstance(value, Scalar) or value.constant
     what = described(value) if constant else f"{described(value)} known only at run time"
     message = f"`{formal.name}` is {_article(str(formal.type))} `{formal.type}`, but {words(node.span)} is {what}"
@@ -227,14 +231,14 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeio" else "a"
 
 
-def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Expression, env: Environment) -> Value | None:
+def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Expression, env: ExprContext) -> Value | None:
     """A constant, or what an `index` stands for."""
     if kind.element == "index":
         if isinstance(value, TableValue) and value.element == "int" and not value.dimensions:
             return Scalar("int", Entry(value.name, (), "int", span=node.span))
         if isinstance(value, Scalar) and value.kind == "int":
             return value
-        _mismatch(formal, value, node, env, Advice())
+        _mismatch(formal, value, node, env, Suggestion())
         return None
     if kind.element == "set" and isinstance(value, ConstantSet):
         return value.given_for(formal.name)
@@ -242,14 +246,14 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         return as_float(env, value, node.span) if kind.element == "float" else value
     run_time = isinstance(value, TableValue) or (isinstance(value, Scalar) and not value.constant)
     if not run_time:
-        found = Advice()
+        found = Suggestion()
         if isinstance(node, t.Arithmetic) and "/" in node.signs and kind.element == "int":
             place = node.signs.index("/")
             found = suggestions.whole_division(node.operands[place], node.operands[place + 1])
         _mismatch(formal, value, node, env, found)
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
-    helps, edits = Advice()
+    helps, edits = Suggestion()
     if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
         pass
     elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
@@ -269,14 +273,14 @@ _FITS = {("int", "int"), ("float", "float"), ("int", "float"), ("bool", "bool")}
 
 
 def _table(
-    formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: ExprContext,
     sizes: dict[str, Dimension],
 ) -> Value | None:  # fmt: skip
     """One run-time parameter passed on as another."""
     assert formal.type is not None
     alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
     if not alike or len(wanted) != len(value.dimensions):
-        _mismatch(formal, value, node, env, Advice())
+        _mismatch(formal, value, node, env, Suggestion())
         return None
     for have, want in zip(value.dimensions, wanted, strict=True):
         if want.kind == "free":
@@ -299,13 +303,13 @@ def _dimension(dimension: Dimension) -> str:
 
 
 def _literal(
-    formal: Formal, value: ListValue, wanted: tuple[Dimension, ...], node: t.Expression, env: Environment,
+    formal: Formal, value: ListValue, wanted: tuple[Dimension, ...], node: t.Expression, env: ExprContext,
     sizes: dict[str, Dimension],
 ) -> Value | None:  # fmt: skip
     """A list as the contents of a table."""
     assert formal.type is not None
     assert formal.type.element != "index"
-    if env.account.reports.full:  # whatever is wrong with it is one of too many
+    if env.elaboration.reports.full:  # whatever is wrong with it is one of too many
         return None
     element, axes = formal.type.element, len(wanted)
     if (element, axes) not in value.contents:
@@ -330,16 +334,16 @@ def _literal(
             return None
         sized = dimension.kind in ("free", "fixed")
         final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
-    if contents is _UNKNOWN or env.account.generic:
+    if contents is _UNKNOWN or env.elaboration.symbolic:
         return TableValue(formal.name, formal.type.element, tuple(final))
-    return literal_table(env.account, formal.name, formal.type.element, tuple(final), contents, node.span)
+    return literal_table(env.elaboration, formal.name, formal.type.element, tuple(final), contents, node.span)
 
 
 _UNKNOWN: Any = ("not known yet",)
 
 
 def _contents(
-    formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: Environment,
+    formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: ExprContext,
     shape: list[int],
 ) -> Any:  # fmt: skip
     """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known."""
@@ -373,7 +377,7 @@ def _contents(
     return tuple(parts)
 
 
-def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) -> Any:
+def _leaf(formal: Formal, value: Value, node: t.Expression, env: ExprContext) -> Any:
     assert formal.type is not None
     element = formal.type.element
     if element == "set" and isinstance(value, ConstantSet):
@@ -391,11 +395,11 @@ def _leaf(formal: Formal, value: Value, node: t.Expression, env: Environment) ->
     return None
 
 
-def members_of(value: ConstantSet, node: t.Expression, env: Environment) -> frozenset[int]:
+def members_of(value: ConstantSet, node: t.Expression, env: ExprContext) -> frozenset[int]:
     """A known set, member by member. Raises Stopped where that is past a limit."""
     if value.size > limits.NODES:
-        env.account.overflow(node.span)
-    if not env.account.reports.may_keep(value.size):
+        env.elaboration.overflow(node.span)
+    if not env.elaboration.reports.may_keep(value.size):
         message = f"the sets of this text come to more than {limits.MEMBERS:,} members, the most that there may be"
-        raise Stopped(Diagnostic("too-large", message, at(node.span), env.account.led_here(node.span)))
+        raise LimitExceeded(Diagnostic("too-large", message, at(node.span), env.elaboration.led_here(node.span)))
     return frozenset(members(value.runs or ()))

@@ -1,4 +1,4 @@
-"""Where an expression stands while it is worked out, and the account of that work: faults, limits, what is known."""
+"""State carried while an expression is elaborated: its scope, the collector of errors, the limits of the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..diagnostics import Diagnostic, Edit, Label, Reports, Span, at, limits
+from ..diagnostics import Diagnostic, Edit, ErrorCollector, Label, Span, at, limits
 from ..ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, measure
 from .values import Scalar, TableValue, Value
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from collections.abc import Iterator
 from itertools import chain
 
-from ..diagnostics import Advice
+from ..diagnostics import Suggestion
 from ..syntax import tree as t
 from .scope import Definition
 from .shipped import shipped_declarations
@@ -24,7 +24,7 @@ _WORK = 10 * limits.NODES  # arguments of nodes built: no expression within the 
 
 
 @dataclass(frozen=True)
-class Place:
+class Role:
     """What an expression is for: which positions it may look at, and whether its integers may become floats."""
 
     phrase: str
@@ -34,17 +34,17 @@ class Place:
 
 
 _EVERY = frozenset({"q", "k", "n", "head", "heads", "layer", "layers"})
-MASK = Place("a mask", _EVERY, floats=False, tables=True)
-SCORE = Place("a score", _EVERY | {"s"}, floats=True, tables=True)
-SCALE = Place("a scale", frozenset({"head", "heads", "layer", "layers"}), floats=True, tables=False)
-SINK = Place("a sink", _EVERY - {"k"}, floats=True, tables=True)
-CONSTANT = Place("a constant", frozenset(), floats=True, tables=False)
-RULE = Place("a model's rule", frozenset({"layer", "layers", "head", "heads"}), floats=False, tables=True)
-TEST = Place("a test", _EVERY, floats=False, tables=True)
-SETTING = Place("a test's number", frozenset({"n", "head", "heads", "layer", "layers"}), floats=True, tables=False)
+MASK = Role("a mask", _EVERY, floats=False, tables=True)
+SCORE = Role("a score", _EVERY | {"s"}, floats=True, tables=True)
+SCALE = Role("a scale", frozenset({"head", "heads", "layer", "layers"}), floats=True, tables=False)
+SINK = Role("a sink", _EVERY - {"k"}, floats=True, tables=True)
+CONSTANT = Role("a constant", frozenset(), floats=True, tables=False)
+RULE = Role("a model's rule", frozenset({"layer", "layers", "head", "heads"}), floats=False, tables=True)
+TEST = Role("a test", _EVERY, floats=False, tables=True)
+SETTING = Role("a test's number", frozenset({"n", "head", "heads", "layer", "layers"}), floats=True, tables=False)
 
 
-class Stopped(Exception):  # noqa: N818 - a limit, not a fault of ours; it never leaves the checker
+class LimitExceeded(Exception):  # noqa: N818 - a limit, not a fault of ours; it never leaves the checker
     """A declaration grew past a limit; nothing more of it is looked at."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
@@ -61,11 +61,11 @@ class Local:
 
 
 @dataclass
-class Account:
-    """The account of one declaration that is checked by itself (``generic``), or filled in with values."""
+class Elaboration:
+    """The elaboration of one declaration: checked with its constants as symbols (``symbolic``), or bound to values."""
 
-    reports: Reports
-    generic: bool
+    reports: ErrorCollector
+    symbolic: bool
     visits: int = 0
     work: int = 0
     depth: int = 0
@@ -101,11 +101,11 @@ class Account:
 
     def overflow(self, span: Span, helps: tuple[str, ...] = ()) -> None:
         message = f"this grows beyond {limits.NODES:,} nodes, the most that a declaration may have once it is filled in"
-        raise Stopped(Diagnostic("too-large", message, at(span), self.led_here(span), helps=helps))
+        raise LimitExceeded(Diagnostic("too-large", message, at(span), self.led_here(span), helps=helps))
 
     def too_deep(self, span: Span) -> None:
         message = f"this nests deeper than {limits.FILLED_NESTING} once patterns and local names are filled in"
-        raise Stopped(Diagnostic("too-deep", message, at(span), self.led_here(span)))
+        raise LimitExceeded(Diagnostic("too-deep", message, at(span), self.led_here(span)))
 
     def led_here(self, span: Span) -> tuple[Label, ...]:
         outside = [place for place in self.trail if place != span]
@@ -126,12 +126,12 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Environment:
+class ExprContext:
     """What names mean at one place. ``local`` grows while a `where` is read, and during a comprehension."""
 
     scope: Scope
-    account: Account
-    place: Place
+    elaboration: Elaboration
+    place: Role
     local: dict[str, Value | Local | None]
     positions: Mapping[str, Scalar]  # those that are constants here
 
@@ -147,12 +147,12 @@ class Environment:
         edits: tuple[Edit, ...] = (),
     ) -> None:
         """Report, with the applications that led here. Returns None, the value of what has a fault."""
-        related = (*related, *self.account.led_here(span))
-        self.account.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
+        related = (*related, *self.elaboration.led_here(span))
+        self.elaboration.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
 
     def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
         """A node; None after reporting a number that is too large."""
-        result = self.account.build(constructor, parts, span)
+        result = self.elaboration.build(constructor, parts, span)
         inside = result.args if isinstance(result, Apply) else (result,)
         for part in inside:
             if isinstance(part, Const) and not _fits(part.value):
@@ -163,8 +163,8 @@ class Environment:
                 return None
         return result
 
-    def at(self, place: Place) -> Environment:
-        return Environment(self.scope, self.account, place, self.local, self.positions)
+    def at(self, place: Role) -> ExprContext:
+        return ExprContext(self.scope, self.elaboration, place, self.local, self.positions)
 
 
 def _fits(value: bool | int | float) -> bool:
@@ -174,23 +174,23 @@ def _fits(value: bool | int | float) -> bool:
 
 
 def literal_table(
-    account: Account, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
+    elaboration: Elaboration, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
 ) -> TableValue:
     """A table whose contents the text gives. Equal contents are one table."""
     short = ("table", id(value), element, dimensions)
-    if short not in account.memory:
+    if short not in elaboration.memory:
         key = (element, dimensions, _typed(value))
-        table = account.tables.get(key)
+        table = elaboration.tables.get(key)
         if table is None:
-            number = account.numbers.get(name, 0)
+            number = elaboration.numbers.get(name, 0)
             free = name if number == 0 else f"{name} {number + 1}"
-            while free in account.taken:
+            while free in elaboration.taken:
                 number, free = number + 1, f"{name} {number + 2}"
-            account.numbers[name] = number
-            account.taken.add(free)
-            table = account.tables[key] = Table(free, element, dimensions, value=value, span=span)
-        account.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
-    found: TableValue = account.memory[short][1]
+            elaboration.numbers[name] = number
+            elaboration.taken.add(free)
+            table = elaboration.tables[key] = Table(free, element, dimensions, value=value, span=span)
+        elaboration.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
+    found: TableValue = elaboration.memory[short][1]
     return found
 
 
@@ -207,39 +207,39 @@ def position(name: str) -> Position:
 _ENDLESS = frozenset({"inf", "infinity", "nan"})
 
 
-def definition_of(name: t.Identifier, env: Environment, wanted: str) -> Definition | None:
+def definition_of(name: t.Identifier, env: ExprContext, wanted: str) -> Definition | None:
     """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
     definition = env.scope.find(name.name)
     if definition is None and not env.scope.excused(name.name):
-        later = env.account.later.get(name.name)
+        later = env.elaboration.later.get(name.name)
         if later is not None:
             notes = ("names of a `where`, and defaults, see only what stands before them",)
             message = f"`{name.name}` is not known yet"
             env.fault("unknown-name", message, name.span, related=(at(later, "given here"),), notes=notes)
             return None
-        helps, edits = _elsewhere(name, env) or env.account.reports.meant(name.name, known_names(env), name.span)
+        helps, edits = _elsewhere(name, env) or env.elaboration.reports.meant(name.name, known_names(env), name.span)
         message = f"`{name.name}` is not {wanted}"
         env.fault("unknown-name", message, name.span, "not defined here or in the prelude", helps=helps, edits=edits)
     return definition
 
 
-def _elsewhere(name: t.Identifier, env: Environment) -> Advice | None:
+def _elsewhere(name: t.Identifier, env: ExprContext) -> Suggestion | None:
     """What to do about a name that means something in Python, or among the shipped patterns."""
     if name.name.lower() in _ENDLESS:
         if env.place.floats:
-            return Advice(("a pair that is to be left out is left out by the mask: `mask = causal and …`",))
-        return Advice(("integers have no infinity: leave the bound out",))
-    module = None if env.account.reports.full else shipped_declarations().get(name.name)
+            return Suggestion(("a pair that is to be left out is left out by the mask: `mask = causal and …`",))
+        return Suggestion(("integers have no infinity: leave the bound out",))
+    module = None if env.elaboration.reports.full else shipped_declarations().get(name.name)
     if module is None:
         return None
     text = f"from {module} import {name.name}"
-    return Advice((f"import it: `{text}`",), (Edit(_top(name.span), f"{text}\n"),))
+    return Suggestion((f"import it: `{text}`",), (Edit(_top(name.span), f"{text}\n"),))
 
 
 def _top(span: Span) -> Span:
     return Span(span.source, 0, 0)
 
 
-def known_names(env: Environment) -> Iterator[str]:
+def known_names(env: ExprContext) -> Iterator[str]:
     """Every name that means something here."""
     return chain(env.local, env.scope.names(), sorted(env.place.positions))

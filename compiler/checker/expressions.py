@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..diagnostics import Advice, Reports, limits, words
+from ..diagnostics import ErrorCollector, Suggestion, limits, words
 from ..ir import FALSE, LOGIT, TRUE, Const, constructors
 from ..syntax import tree as t
 from . import suggestions
 from .arguments import bind_arguments
-from .context import CONSTANT, MASK, Account, Environment, Local, definition_of, position
+from .context import CONSTANT, MASK, Elaboration, ExprContext, Local, definition_of, position
 from .operators import (
     PATTERNS,
-    called,
     chain_fault,
-    chosen,
-    compared,
+    check_and_or,
+    check_call,
+    check_choice,
+    check_comparison,
+    check_product,
+    check_sum,
     is_condition,
     is_integer,
     is_number,
-    joined,
-    multiplied,
     negated,
     power,
-    summed,
 )
 from .scope import Definition
 from .sets import domain, gathered, interval, members, membership
@@ -36,19 +36,19 @@ from .tables import chosen_entry, item, number_of
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 
-def evaluate(node: t.Expression, env: Environment) -> Value | None:
+def evaluate(node: t.Expression, env: ExprContext) -> Value | None:
     """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
-    account = env.account
-    account.visits += 1
-    if account.visits > limits.NODES or account.depth > limits.FILLED_NESTING:
-        account.past(node.span)
-    account.depth += 1
+    elaboration = env.elaboration
+    elaboration.visits += 1
+    if elaboration.visits > limits.NODES or elaboration.depth > limits.FILLED_NESTING:
+        elaboration.past(node.span)
+    elaboration.depth += 1
     value = _HANDLERS[type(node)](node, env)
-    account.depth -= 1
+    elaboration.depth -= 1
     return value
 
 
-def scalar(node: t.Expression, env: Environment) -> Scalar | None:
+def scalar(node: t.Expression, env: ExprContext) -> Scalar | None:
     """The value of an expression that has to be a number, a condition or a count."""
     value = evaluate(node, env)
     if value is None or isinstance(value, Scalar):
@@ -65,28 +65,28 @@ def scalar(node: t.Expression, env: Environment) -> Scalar | None:
     return None
 
 
-def pattern(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+def pattern(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
     """The value of an expression that has to be a condition or a count. ``wanted``: ``a pattern is a condition``."""
     value = scalar(node, env)
     if value is None or value.kind in PATTERNS:
         return value
-    helps, edits = Advice()
+    helps, edits = Suggestion()
     if value.kind == "int" and isinstance(node, t.Arithmetic):
         helps, edits = suggestions.bounded(node)
     elif value.kind == "int":
-        helps, edits = suggestions.unchosen(node) or Advice()
+        helps, edits = suggestions.unchosen(node) or Suggestion()
     message = f"{wanted}, but {words(node.span)} is a number"
     env.fault("not-a-condition", message, node.span, f"this is {described(value)}", helps=helps, edits=edits)
     return None
 
 
-def number(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+def number(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
     """The value of an expression that has to be a number."""
     value = scalar(node, env)
     return value if is_number(env, node, value, wanted) else None
 
 
-def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scalar | None:
+def constant_integer(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
     """The value of an expression that has to be a constant int, known or not."""
     value = scalar(node, env)
     if not is_integer(env, node, value, wanted):
@@ -98,10 +98,10 @@ def constant_integer(node: t.Expression, env: Environment, wanted: str) -> Scala
     return value
 
 
-def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
+def read_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
     """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
-    outside = env.account.reports
-    env.account.later = {binding.name.name: binding.name.span for binding in bindings}
+    outside = env.elaboration.reports
+    env.elaboration.later = {binding.name.name: binding.name.span for binding in bindings}
     for binding in bindings:
         name = binding.name
         if name.name in env.local:
@@ -110,27 +110,27 @@ def read_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
                 "hidden-name", message, name.span, notes=("a local name may hide a declaration, never another one",)
             )
             continue
-        env.account.reports = Reports(outside)
+        env.elaboration.reports = ErrorCollector(outside)
         value = evaluate(binding.value, env)
-        faults = tuple(env.account.reports.found)
-        env.account.reports = outside
-        env.account.later.pop(name.name, None)
+        faults = tuple(env.elaboration.reports.found)
+        env.elaboration.reports = outside
+        env.elaboration.later.pop(name.name, None)
         env.local[name.name] = Local(value, faults)
-    env.account.later = {}
+    env.elaboration.later = {}
 
 
 # Leaves and names
 
 
-def _number(node: t.Number, _: Environment) -> Value:
+def _number(node: t.Number, _: ExprContext) -> Value:
     return Scalar("float" if isinstance(node.value, float) else "int", Const(node.value), True)
 
 
-def _truth(node: t.Truth, _: Environment) -> Value:
+def _truth(node: t.Truth, _: ExprContext) -> Value:
     return Scalar("bool", Const(node.value), True)
 
 
-def _builtin(node: t.Builtin, env: Environment) -> Value | None:
+def _builtin(node: t.Builtin, env: ExprContext) -> Value | None:
     name = node.name
     if name not in env.place.positions:
         meaning = "`s` is the logit" if name == "s" else f"`{name}` is not known"
@@ -146,7 +146,7 @@ _POSITIONS = {name: Scalar("int", position(name)) for name in ("q", "k", "n", "h
 _POSITIONS["s"] = Scalar("float", LOGIT)
 
 
-def _name(node: t.Name, env: Environment) -> Value | None:
+def _name(node: t.Name, env: ExprContext) -> Value | None:
     found = _local(node.name, env)
     if found is not _MISSING:
         return found
@@ -159,15 +159,15 @@ def _name(node: t.Name, env: Environment) -> Value | None:
 _MISSING: Any = object()
 
 
-def _local(name: str, env: Environment) -> Value | None:
+def _local(name: str, env: ExprContext) -> Value | None:
     """The value of a local name, or ``_MISSING``."""
     if name not in env.local:
         missing: Value | None = _MISSING
         return missing
     value = env.local[name]
     if isinstance(value, Local):
-        env.account.used.add(name)
-        env.account.reports.extend(value.faults)
+        env.elaboration.used.add(name)
+        env.elaboration.reports.extend(value.faults)
         return value.value
     return value
 
@@ -175,34 +175,34 @@ def _local(name: str, env: Environment) -> Value | None:
 # Operators
 
 
-def _several(nodes: tuple[t.Expression, ...], env: Environment) -> list[Scalar | None]:
+def _several(nodes: tuple[t.Expression, ...], env: ExprContext) -> list[Scalar | None]:
     return [scalar(node, env) for node in nodes]
 
 
-def _arithmetic(node: t.Arithmetic, env: Environment) -> Value | None:
+def _arithmetic(node: t.Arithmetic, env: ExprContext) -> Value | None:
     values = _several(node.operands, env)
-    return (summed if node.signs[0] in "+-" else multiplied)(env, node, values)
+    return (check_sum if node.signs[0] in "+-" else check_product)(env, node, values)
 
 
-def _negative(node: t.Negative, env: Environment) -> Value | None:
+def _negative(node: t.Negative, env: ExprContext) -> Value | None:
     return negated(env, node, scalar(node.operand, env))
 
 
-def _power(node: t.Power, env: Environment) -> Value | None:
+def _power(node: t.Power, env: ExprContext) -> Value | None:
     return power(env, node, scalar(node.base, env), scalar(node.exponent, env))
 
 
-def _comparison(node: t.Comparison, env: Environment) -> Value | None:
+def _comparison(node: t.Comparison, env: ExprContext) -> Value | None:
     if chain_fault(env, node):
         return None
     if node.signs[0] in ("in", "not in"):
         return membership(env, node, scalar(node.operands[0], env), evaluate(node.operands[1], env))
-    return compared(env, node, _several(node.operands, env))
+    return check_comparison(env, node, _several(node.operands, env))
 
 
-def _junction(node: t.Junction, env: Environment) -> Value | None:
-    if env.account.generic:
-        return joined(env, node, _several(node.parts, env))
+def _junction(node: t.Junction, env: ExprContext) -> Value | None:
+    if env.elaboration.symbolic:
+        return check_and_or(env, node, _several(node.parts, env))
     settled = FALSE if node.word == "and" else TRUE
     values: list[Scalar | None] = []
     for part in node.parts:
@@ -214,21 +214,21 @@ def _junction(node: t.Junction, env: Environment) -> Value | None:
             break  # what stands to the right of it is not reached
     if len(values) < len(node.parts):
         node = t.Junction(node.word, node.parts[: len(values)], node.span)
-    return joined(env, node, values)
+    return check_and_or(env, node, values)
 
 
-def _not(node: t.Not, env: Environment) -> Value | None:
+def _not(node: t.Not, env: ExprContext) -> Value | None:
     value = scalar(node.operand, env)
     if not is_condition(env, node.operand, value, "`not` takes a condition"):
         return None
     assert value is not None
-    return Scalar("bool", env.account.build(constructors.negation, (value.expr,), node.span), value.constant)
+    return Scalar("bool", env.elaboration.build(constructors.negation, (value.expr,), node.span), value.constant)
 
 
-def _conditional(node: t.Conditional, env: Environment) -> Value | None:
+def _conditional(node: t.Conditional, env: ExprContext) -> Value | None:
     condition = scalar(node.condition, env)
     good = is_condition(env, node.condition, condition, "after `if` stands a condition")
-    if not env.account.generic and condition is not None and good and isinstance(condition.expr, Const):
+    if not env.elaboration.symbolic and condition is not None and good and isinstance(condition.expr, Const):
         return evaluate(node.then if condition.expr.value else node.otherwise, env)
     then, otherwise = evaluate(node.then, env), evaluate(node.otherwise, env)
     if condition is None or not good or then is None or otherwise is None:
@@ -238,10 +238,10 @@ def _conditional(node: t.Conditional, env: Environment) -> Value | None:
     if condition.constant and isinstance(then, TableValue | ListValue) and type(then) is type(otherwise):
         return then
     first, second = _as_scalar(then, node.then, env), _as_scalar(otherwise, node.otherwise, env)
-    return None if first is None or second is None else chosen(env, node, condition, first, second)
+    return None if first is None or second is None else check_choice(env, node, condition, first, second)
 
 
-def _as_scalar(value: Value, node: t.Expression, env: Environment) -> Scalar | None:
+def _as_scalar(value: Value, node: t.Expression, env: ExprContext) -> Scalar | None:
     if isinstance(value, Scalar):
         return value
     if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
@@ -251,18 +251,18 @@ def _as_scalar(value: Value, node: t.Expression, env: Environment) -> Scalar | N
     return None
 
 
-def _function_call(node: t.FunctionCall, env: Environment) -> Value | None:
-    return called(env, node, _several(node.arguments, env))
+def _function_call(node: t.FunctionCall, env: ExprContext) -> Value | None:
+    return check_call(env, node, _several(node.arguments, env))
 
 
 # Sets and lists
 
 
-def _range(node: t.Range, env: Environment) -> Value | None:
+def _range(node: t.Range, env: ExprContext) -> Value | None:
     return gathered([interval(env, node, scalar(node.low, env), scalar(node.high, env))])
 
 
-def _set_literal(node: t.SetLiteral, env: Environment) -> Value | None:
+def _set_literal(node: t.SetLiteral, env: ExprContext) -> Value | None:
     ranges = []
     for member in node.members:
         if isinstance(member, t.Range):
@@ -274,7 +274,7 @@ def _set_literal(node: t.SetLiteral, env: Environment) -> Value | None:
     return gathered(ranges)
 
 
-def _list_literal(node: t.ListLiteral, env: Environment) -> Value | None:
+def _list_literal(node: t.ListLiteral, env: ExprContext) -> Value | None:
     items: list[Value] = []
     good = True
     for part in node.items:
@@ -315,30 +315,30 @@ def _floated(value: Value) -> Value:
     return Scalar("float", constructors.to_float(value.expr), True)
 
 
-def _comprehension(node: t.Comprehension, env: Environment) -> Value | None:
+def _comprehension(node: t.Comprehension, env: ExprContext) -> Value | None:
     over = domain(env, node, evaluate(node.domain, env))
     name = node.name.name
     if name in env.local:
         notes = ("a local name may hide a declaration, never another one",)
         env.fault("hidden-name", f"`{name}` is a name here already", node.name.span, notes=notes)
         return None
-    if env.account.generic or over is None or over.runs is None:
-        return _summary(node, env, [_body(node, env, env.account.unknown("int", constant=True))], generic=True)
+    if env.elaboration.symbolic or over is None or over.runs is None:
+        return _summary(node, env, [_body(node, env, env.elaboration.unknown("int", constant=True))], symbolic=True)
     if over.size > limits.NODES:
         helps = (f"`{over.parameter}` has {over.size:,} members",) if over.parameter else ()
-        env.account.overflow(node.domain.span, helps)
+        env.elaboration.overflow(node.domain.span, helps)
     values = [_body(node, env, Scalar("int", Const(i), True)) for i in members(over.runs)]
-    return _summary(node, env, values, generic=False)
+    return _summary(node, env, values, symbolic=False)
 
 
-def _body(node: t.Comprehension, env: Environment, variable: Scalar) -> Scalar | None:
+def _body(node: t.Comprehension, env: ExprContext, variable: Scalar) -> Scalar | None:
     env.local[node.name.name] = variable
     value = scalar(node.body, env)
     del env.local[node.name.name]
     return value
 
 
-def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None], generic: bool) -> Value | None:
+def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None], symbolic: bool) -> Value | None:
     """What `any`, `all` or `sum` makes of its parts."""
     if node.function != "sum":
         parts = [v for v in values if is_condition(env, node.body, v, f"`{node.function}` takes conditions")]
@@ -346,7 +346,7 @@ def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None
             return None
         combine = constructors.disjunction if node.function == "any" else constructors.conjunction
         known = [value for value in parts if value is not None]
-        expr = env.account.build(combine, tuple(value.expr for value in known), node.span)
+        expr = env.elaboration.build(combine, tuple(value.expr for value in known), node.span)
         return Scalar("bool", expr, all(value.constant for value in known))
     if any(value is None for value in values):
         return None
@@ -354,23 +354,23 @@ def _summary(node: t.Comprehension, env: Environment, values: list[Scalar | None
         return _nothing(node, env)
     first = values[0]
     assert first is not None
-    if generic and first.kind in PATTERNS:
-        return env.account.unknown("count")
-    if generic:
-        return env.account.unknown(first.kind, first.constant)
+    if symbolic and first.kind in PATTERNS:
+        return env.elaboration.unknown("count")
+    if symbolic:
+        return env.elaboration.unknown(first.kind, first.constant)
     if first.kind in PATTERNS:
-        expr = env.account.build(
+        expr = env.elaboration.build(
             constructors.plus, tuple(value.expr for value in values if value is not None), node.span
         )
         return Scalar("count", expr)
     signs = ("+",) * (len(values) - 1)
-    return summed(env, t.Arithmetic((node.body,) * len(values), signs, node.span), values)
+    return check_sum(env, t.Arithmetic((node.body,) * len(values), signs, node.span), values)
 
 
-def _nothing(node: t.Comprehension, env: Environment) -> Value | None:
+def _nothing(node: t.Comprehension, env: ExprContext) -> Value | None:
     """The sum of none: 0 of numbers, and of patterns what keeps nothing."""
-    quiet = Environment(env.scope, Account(Reports(), generic=True), env.place, env.local, env.positions)
-    kind = _body(node, quiet, quiet.account.unknown("int", constant=True))
+    quiet = ExprContext(env.scope, Elaboration(ErrorCollector(), symbolic=True), env.place, env.local, env.positions)
+    kind = _body(node, quiet, quiet.elaboration.unknown("int", constant=True))
     if kind is None or kind.kind in PATTERNS:
         return Scalar("count", FALSE)
     return Scalar(kind.kind, Const(0.0 if kind.kind == "float" else 0), True)
@@ -379,7 +379,7 @@ def _nothing(node: t.Comprehension, env: Environment) -> Value | None:
 # Tables
 
 
-def _indexed(node: t.Indexed, env: Environment) -> Value | None:
+def _indexed(node: t.Indexed, env: ExprContext) -> Value | None:
     name = node.name.name
     found = _local(name, env)
     if found is _MISSING:
@@ -402,7 +402,7 @@ def _indexed(node: t.Indexed, env: Environment) -> Value | None:
 # Applications
 
 
-def _application(node: t.Application, env: Environment) -> Value | None:
+def _application(node: t.Application, env: ExprContext) -> Value | None:
     name = node.name.name
     if name in env.local:
         for argument in node.arguments:
@@ -414,7 +414,7 @@ def _application(node: t.Application, env: Environment) -> Value | None:
     return apply(node.name, node.arguments, node, env)
 
 
-def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: Environment) -> Scalar | None:
+def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: ExprContext) -> Scalar | None:
     """A pattern with its arguments."""
     definition = definition_of(name, env, "a pattern, a parameter or a position")
     if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
@@ -442,49 +442,49 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
 
 
 def argument_values(
-    definition: Definition, name: t.Identifier, arguments: tuple[t.Argument, ...], env: Environment
+    definition: Definition, name: t.Identifier, arguments: tuple[t.Argument, ...], env: ExprContext
 ) -> dict[str, Value] | None:
     """What the parameters of a declaration become; None after reporting a fault of the arguments."""
     given = [(argument, evaluate(argument.value, env)) for argument in arguments]
     return bind_arguments(definition, name, given, env, evaluate)
 
 
-def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: Environment) -> Scalar | None:
+def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: ExprContext) -> Scalar | None:
     """The body of a pattern with its parameters filled in."""
     assert isinstance(definition.node, t.Pattern)
-    account = env.account
-    if account.generic:
-        return account.unknown(definition.kind or "bool")
+    elaboration = env.elaboration
+    if elaboration.symbolic:
+        return elaboration.unknown(definition.kind or "bool")
     key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
-    if key in account.memory:
-        found: Scalar | None = account.memory[key]
+    if key in elaboration.memory:
+        found: Scalar | None = elaboration.memory[key]
         return found
-    account.trail.append(node.span)
-    account.depth += 1
-    result = body_value(definition, values, account, body_positions(env))
-    account.depth -= 1
-    account.trail.pop()
+    elaboration.trail.append(node.span)
+    elaboration.depth += 1
+    result = body_value(definition, values, elaboration, body_positions(env))
+    elaboration.depth -= 1
+    elaboration.trail.pop()
     if result is not None:  # a fault is reported wherever it is met: some meetings do not count
-        account.memory[key] = result
+        elaboration.memory[key] = result
     return result
 
 
 def body_value(
-    definition: Definition, values: Mapping[str, Value], account: Account, positions: Mapping[str, Scalar]
+    definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, positions: Mapping[str, Scalar]
 ) -> Scalar | None:
     """What a pattern keeps, its parameters filled in."""
     assert isinstance(definition.node, t.Pattern)
-    env = Environment(definition.scope, account, MASK, dict(values), positions)
+    env = ExprContext(definition.scope, elaboration, MASK, dict(values), positions)
     read_locals(definition.node.locals, env)
     return pattern(definition.node.body, env, "a pattern is a condition")
 
 
-def body_positions(env: Environment) -> dict[str, Scalar]:
+def body_positions(env: ExprContext) -> dict[str, Scalar]:
     """The positions that are constants inside what is applied: the layer, never the head."""
     return {name: value for name, value in env.positions.items() if name in ("layer", "layers")}
 
 
-def constant_value(node: t.Expression, env: Environment) -> Value | None:
+def constant_value(node: t.Expression, env: ExprContext) -> Value | None:
     """The value of a `const`, a setting or a default."""
     value = evaluate(node, env.at(CONSTANT))
     if value is None or _constant(value):
@@ -493,7 +493,7 @@ def constant_value(node: t.Expression, env: Environment) -> Value | None:
     return None
 
 
-_HANDLERS: dict[type, Callable[[Any, Environment], Value | None]] = {
+_HANDLERS: dict[type, Callable[[Any, ExprContext], Value | None]] = {
     t.Number: _number, t.Truth: _truth, t.Builtin: _builtin, t.Name: _name, t.Application: _application,
     t.Indexed: _indexed, t.SetLiteral: _set_literal, t.ListLiteral: _list_literal, t.Range: _range,
     t.Junction: _junction, t.Not: _not, t.Comparison: _comparison, t.Arithmetic: _arithmetic, t.Negative: _negative,

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeGuard
 
-from ..diagnostics import Advice, Span, at, counted, limits, up_to, words
+from ..diagnostics import Span, Suggestion, at, counted, limits, up_to, words
 from ..ir import FALSE, TRUE, Const, Expr, Op, Type, constructors
 from ..syntax import tree as t
 from . import suggestions
-from .context import Environment
+from .context import ExprContext
 from .values import Scalar, described
 
 NUMBERS = ("int", "float")
@@ -25,18 +25,18 @@ _BEYOND = 2**63  # no integer of a table reaches it
 Operands = Sequence[Scalar | None]
 
 
-def made(
-    env: Environment, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
+def make_scalar(
+    env: ExprContext, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
 ) -> Scalar | None:
     """A scalar of ``kind`` from others; None after reporting a number that is too large."""
     expr = env.build(constructor, *[value.expr for value in values], span=span)
     return None if expr is None else Scalar(kind, expr, False not in [value.constant for value in values])
 
 
-def as_float(env: Environment, value: Scalar, span: Span) -> Scalar:
+def as_float(env: ExprContext, value: Scalar, span: Span) -> Scalar:
     if value.kind == "float":
         return value
-    return Scalar("float", env.account.build(constructors.to_float, (value.expr,), span), value.constant)
+    return Scalar("float", env.elaboration.build(constructors.to_float, (value.expr,), span), value.constant)
 
 
 def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
@@ -44,14 +44,14 @@ def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
     return None not in values
 
 
-def one_kind(env: Environment, values: Sequence[Scalar], span: Span) -> list[Scalar]:
+def one_kind(env: ExprContext, values: Sequence[Scalar], span: Span) -> list[Scalar]:
     """Numbers of one type: integers beside floats become floats."""
     if "float" in [value.kind for value in values]:
         return [as_float(env, value, span) for value in values]
     return list(values)
 
 
-def is_number(env: Environment, node: t.Expression, value: Scalar | None, wanted: str = "a number") -> bool:
+def is_number(env: ExprContext, node: t.Expression, value: Scalar | None, wanted: str = "a number") -> bool:
     """Whether a value is a number; reported if not, unless its fault has been."""
     if value is None:
         return False
@@ -64,7 +64,7 @@ def is_number(env: Environment, node: t.Expression, value: Scalar | None, wanted
     return True
 
 
-def is_integer(env: Environment, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
+def is_integer(env: ExprContext, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
     if not is_number(env, node, value, wanted):
         return False
     assert value is not None
@@ -74,13 +74,13 @@ def is_integer(env: Environment, node: t.Expression, value: Scalar | None, wante
     return True
 
 
-def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
+def is_condition(env: ExprContext, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
     """Whether a value is a condition; reported if not. ``wanted`` starts the message: `` `or` joins conditions``."""
     if value is None:
         return False
     if value.kind == "bool":
         return True
-    helps, edits = Advice()
+    helps, edits = Suggestion()
     if value.kind == "count":
         slug = "count-misused"
         if "`or`" in wanted or "`any`" in wanted:
@@ -95,7 +95,7 @@ def is_condition(env: Environment, node: t.Expression, value: Scalar | None, wan
 
 
 def floats_allowed(
-    env: Environment, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
+    env: ExprContext, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
 ) -> bool:
     """Whether floats may be calculated with here: anywhere but in a mask, unless all of it is constant."""
     if env.place.floats or all(value.constant for value in values):
@@ -113,7 +113,7 @@ def floats_allowed(
 # Sums and products
 
 
-def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | None:
+def check_sum(env: ExprContext, node: t.Arithmetic, values: Operands) -> Scalar | None:
     """``a + b - c``: of numbers a number, of patterns a count."""
     if not whole(values):
         return None
@@ -136,10 +136,10 @@ def summed(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | N
         message = f"`-` takes numbers, but {words(taken.span)} is {described(values[node.signs.index('-') + 1])}"
         env.fault("not-a-number", message, taken.span, helps=("to leave pairs out, write `… and not …`",))
         return None
-    return made(env, "count", constructors.plus, values, node.span)
+    return make_scalar(env, "count", constructors.plus, values, node.span)
 
 
-def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
+def add_numbers(env: ExprContext, node: t.Arithmetic, values: Sequence[Scalar]) -> Scalar | None:
     kind: Type = "float" if "float" in [value.kind for value in values] else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.operands):
         return None
@@ -148,13 +148,13 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
     if kind == "float":
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
-            signed.append(env.account.build(constructors.neg, (term,), node.span) if sign == "-" else term)
+            signed.append(env.elaboration.build(constructors.neg, (term,), node.span) if sign == "-" else term)
         total = env.build(constructors.add, *signed, span=node.span)
     elif len(terms) > _LONG:
         # One sum, not what is added less what is taken: each of these may be larger than any sum of the text.
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
-            signed.append(env.account.build(constructors.neg, (term,), node.span) if sign == "-" else term)
+            signed.append(env.elaboration.build(constructors.neg, (term,), node.span) if sign == "-" else term)
         total = env.build(constructors.add, *signed, span=node.span)
     else:
         total = terms[0]
@@ -168,7 +168,7 @@ def add_numbers(env: Environment, node: t.Arithmetic, values: Sequence[Scalar]) 
     return None if total is None else Scalar(kind, total, constant)
 
 
-def multiplied(env: Environment, node: t.Arithmetic, values: Operands) -> Scalar | None:
+def check_product(env: ExprContext, node: t.Arithmetic, values: Operands) -> Scalar | None:
     """``a * b // c % d / e``, from left to right."""
     result, left = values[0], node.operands[0]
     if not is_number(env, left, result, f"a number before `{node.signs[0]}`"):
@@ -187,15 +187,15 @@ Pair = tuple[Scalar, Scalar]
 Nodes = tuple[t.Expression, t.Expression]
 
 
-def _times(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+def _times(env: ExprContext, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
     if "float" in (values[0].kind, values[1].kind):
         if not floats_allowed(env, node, values, nodes):
             return None
-        return made(env, "float", constructors.mul, one_kind(env, values, node.span), node.span)
-    return made(env, "int", constructors.mul, values, up_to(node.span, nodes[1].span))
+        return make_scalar(env, "float", constructors.mul, one_kind(env, values, node.span), node.span)
+    return make_scalar(env, "int", constructors.mul, values, up_to(node.span, nodes[1].span))
 
 
-def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+def _over(env: ExprContext, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
     first, second = values
     if not env.place.floats and not (first.constant and second.constant):
         message = f"`/` makes floats, and {env.place.phrase} computes with integers"
@@ -206,11 +206,11 @@ def _over(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> S
         env.fault("bad-divisor", f"{words(nodes[1].span)} is 0, and nothing can be divided by it", nodes[1].span)
         return None
     both = (as_float(env, first, node.span), as_float(env, second, node.span))
-    return made(env, "float", constructors.div, both, node.span)
+    return make_scalar(env, "float", constructors.div, both, node.span)
 
 
-def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Scalar | None]:
-    def divide(env: Environment, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
+def _floored(sign: str) -> Callable[[ExprContext, t.Expression, Nodes, Pair], Scalar | None]:
+    def divide(env: ExprContext, node: t.Expression, nodes: Nodes, values: Pair) -> Scalar | None:
         first, second = values
         if not is_integer(env, nodes[0], first, f"an int before `{sign}`"):
             return None
@@ -222,7 +222,7 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
             env.fault("bad-divisor", message, nodes[1].span, helps=helps)
             return None
         if not isinstance(second.expr, Const):  # a parameter, of which only the type is known yet
-            return env.account.unknown("int", first.constant)
+            return env.elaboration.unknown("int", first.constant)
         divisor = int(second.expr.value)
         if divisor < 1:
             told = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
@@ -235,22 +235,22 @@ def _floored(sign: str) -> Callable[[Environment, t.Expression, Nodes, Pair], Sc
     return divide
 
 
-_OPERATIONS: dict[str, Callable[[Environment, t.Expression, Nodes, Pair], Scalar | None]] = {
+_OPERATIONS: dict[str, Callable[[ExprContext, t.Expression, Nodes, Pair], Scalar | None]] = {
     "*": _times, "/": _over, "//": _floored("//"), "%": _floored("%"),
 }  # fmt: skip
 
 
-def negated(env: Environment, node: t.Negative, value: Scalar | None) -> Scalar | None:
+def negated(env: ExprContext, node: t.Negative, value: Scalar | None) -> Scalar | None:
     if value is not None and value.kind in PATTERNS:
         message = f"`-` takes a number, but {words(node.operand.span)} is {described(value)}"
         env.fault("not-a-number", message, node.operand.span, helps=("the opposite of a condition is `not …`",))
         return None
     if value is None or (value.kind == "float" and not floats_allowed(env, node, (value,), (node.operand,))):
         return None
-    return made(env, value.kind, constructors.neg, (value,), node.span)
+    return make_scalar(env, value.kind, constructors.neg, (value,), node.span)
 
 
-def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar | None) -> Scalar | None:
+def power(env: ExprContext, node: t.Power, base: Scalar | None, exponent: Scalar | None) -> Scalar | None:
     """``a ** b`` of constants."""
     good = is_number(env, node.base, base, "a number before `**`")
     if not is_number(env, node.exponent, exponent, "a number after `**`") or not good:
@@ -264,7 +264,7 @@ def power(env: Environment, node: t.Power, base: Scalar | None, exponent: Scalar
             return None
     kind: Type = "int" if base.kind == exponent.kind == "int" else "float"
     if not isinstance(base.expr, Const) or not isinstance(exponent.expr, Const):
-        return env.account.unknown(kind, constant=True)
+        return env.elaboration.unknown(kind, constant=True)
     left, right = base.expr.value, exponent.expr.value
     if kind == "int" and right < 0 and env.place.floats:
         kind, left = "float", float(left)
@@ -298,7 +298,7 @@ def _power(base: int | float, exponent: int | float) -> int | float | str:
 # Comparisons
 
 
-def compared(env: Environment, node: t.Comparison, values: Operands) -> Scalar | None:
+def check_comparison(env: ExprContext, node: t.Comparison, values: Operands) -> Scalar | None:
     """``a < b <= c``: a chain in one direction, or one comparison alone. (`in` is :mod:`compiler.checker.sets`'s.)"""
     if not whole(values):
         return None
@@ -308,10 +308,10 @@ def compared(env: Environment, node: t.Comparison, values: Operands) -> Scalar |
         if pair is None:
             return None
         pairs.append(pair)
-    return pairs[0] if len(pairs) == 1 else made(env, "bool", constructors.conjunction, pairs, node.span)
+    return pairs[0] if len(pairs) == 1 else make_scalar(env, "bool", constructors.conjunction, pairs, node.span)
 
 
-def chain_fault(env: Environment, node: t.Comparison) -> bool:
+def chain_fault(env: ExprContext, node: t.Comparison) -> bool:
     """Report comparisons that stand in one chain and may not."""
     signs = node.signs
     if len(signs) == 1 or set(signs) <= {"<", "<="} or set(signs) <= {">", ">="}:
@@ -326,11 +326,13 @@ def chain_fault(env: Environment, node: t.Comparison) -> bool:
     return True
 
 
-def _pair(env: Environment, node: t.Comparison, i: int, sign: str, values: Pair) -> Scalar | None:
+def _pair(env: ExprContext, node: t.Comparison, i: int, sign: str, values: Pair) -> Scalar | None:
     left, right = node.operands[i], node.operands[i + 1]
     first, second = values
     if sign in ("==", "!=") and first.kind == second.kind == "bool":
-        return made(env, "bool", constructors.equal if sign == "==" else constructors.not_equal, values, node.span)
+        return make_scalar(
+            env, "bool", constructors.equal if sign == "==" else constructors.not_equal, values, node.span
+        )
     if "count" in (first.kind, second.kind):
         part, value = (left, first) if first.kind == "count" else (right, second)
         message = f"`{sign}` compares numbers, but {words(part.span)} is {described(value)}"
@@ -349,7 +351,7 @@ def _pair(env: Environment, node: t.Comparison, i: int, sign: str, values: Pair)
     return _ordered(env, node, sign, values)
 
 
-def _ordered(env: Environment, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
+def _ordered(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
     first, second = values
     if first.kind != second.kind:
         exact = _against_float(env, node, sign, values)
@@ -361,10 +363,10 @@ def _ordered(env: Environment, node: t.Comparison, sign: str, values: Pair) -> S
         "==": constructors.equal,
         "!=": constructors.not_equal,
     }[sign]
-    return made(env, "bool", constructor, one_kind(env, (first, second), node.span), node.span)
+    return make_scalar(env, "bool", constructor, one_kind(env, (first, second), node.span), node.span)
 
 
-def _against_float(env: Environment, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
+def _against_float(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
     """An integer against a known float, exactly and without floats: ``k < 2.5`` is ``k <= 2``."""
     first, second = values
     mirrored = isinstance(first.expr, Const) and first.kind == "float"
@@ -376,18 +378,18 @@ def _against_float(env: Environment, node: t.Comparison, sign: str, values: Pair
         if bound != math.floor(bound) or abs(bound) >= _BEYOND:
             return Scalar("bool", TRUE if sign == "!=" else FALSE)
         nearest = Scalar("int", Const(int(bound)), True)
-        return made(
+        return make_scalar(
             env, "bool", constructors.equal if sign == "==" else constructors.not_equal, (number, nearest), node.span
         )
     if abs(bound) >= _BEYOND:
         return Scalar("bool", TRUE if (bound > 0) != mirrored else FALSE)
     if mirrored:  # bound < number, bound <= number
         edge = math.floor(bound) if sign == "<" else math.ceil(bound)
-        return made(
+        return make_scalar(
             env, "bool", constructors.less if sign == "<" else constructors.less_equal, (_int(edge), number), node.span
         )
     edge = math.ceil(bound) if sign == "<" else math.floor(bound)
-    return made(
+    return make_scalar(
         env, "bool", constructors.less if sign == "<" else constructors.less_equal, (number, _int(edge)), node.span
     )
 
@@ -399,7 +401,7 @@ def _int(value: int) -> Scalar:
 # Conditions
 
 
-def joined(env: Environment, node: t.Junction, values: Operands) -> Scalar | None:
+def check_and_or(env: ExprContext, node: t.Junction, values: Operands) -> Scalar | None:
     """``and`` and ``or``. One count among the parts of an `and` is filtered by the others."""
     counts = [i for i, value in enumerate(values) if value is not None and value.kind == "count"]
     filtering = node.word == "and" and len(counts) == 1
@@ -420,15 +422,17 @@ def joined(env: Environment, node: t.Junction, values: Operands) -> Scalar | Non
     if not good or not whole(values):
         return None
     if not filtering:
-        return made(
+        return make_scalar(
             env, "bool", constructors.conjunction if node.word == "and" else constructors.disjunction, values, node.span
         )
     conditions = [value for i, value in enumerate(values) if i != counts[0]]
-    condition = made(env, "bool", constructors.conjunction, conditions, node.span)
-    return condition and made(env, "count", constructors.filtered, (condition, values[counts[0]]), node.span)
+    condition = make_scalar(env, "bool", constructors.conjunction, conditions, node.span)
+    return condition and make_scalar(env, "count", constructors.filtered, (condition, values[counts[0]]), node.span)
 
 
-def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scalar, otherwise: Scalar) -> Scalar | None:
+def check_choice(
+    env: ExprContext, node: t.Conditional, condition: Scalar, then: Scalar, otherwise: Scalar
+) -> Scalar | None:
     """``then if condition else otherwise``."""
     kinds = {then.kind, otherwise.kind}
     if kinds == {"int", "float"}:
@@ -441,17 +445,17 @@ def chosen(env: Environment, node: t.Conditional, condition: Scalar, then: Scala
             f"a choice is between two numbers or two patterns, but {words(node.then.span)} is {described(then)} and "
         )
         message += f"{words(node.otherwise.span)} is {described(otherwise)}"
-        helps, edits = suggestions.unchosen(node) or Advice()
+        helps, edits = suggestions.unchosen(node) or Suggestion()
         related = (at(node.then.span), at(node.otherwise.span))
         env.fault("mixed-choice", message, node.span, related=related, helps=helps, edits=edits)
         return None
-    return made(env, kinds.pop(), constructors.choose, (condition, then, otherwise), node.span)
+    return make_scalar(env, kinds.pop(), constructors.choose, (condition, then, otherwise), node.span)
 
 
 # Functions
 
 
-def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar | None:
+def check_call(env: ExprContext, node: t.FunctionCall, values: Operands) -> Scalar | None:
     """``abs min max hash exp log tanh sqrt sigmoid``."""
     name, nodes = node.function.name, node.arguments
     least, most = {"min": (2, None), "max": (2, None), "hash": (1, None)}.get(name, (1, 1))
@@ -464,7 +468,7 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
     if name == "hash":
         if not _each(is_integer, env, nodes, values, "ints in `hash`"):
             return None
-        return made(env, "int", constructors.hashed, values, node.span)
+        return make_scalar(env, "int", constructors.hashed, values, node.span)
     if name in ("abs", "min", "max"):
         return _extreme(env, node, values)
     if not env.place.floats and not values[0].constant:
@@ -477,18 +481,18 @@ def called(env: Environment, node: t.FunctionCall, values: Operands) -> Scalar |
         notes = (_DOMAINS[name],)
         env.fault("bad-argument", f"`{name}` of {words(nodes[0].span)} is no number", nodes[0].span, notes=notes)
         return None
-    return made(env, "float", partial(constructors.function, operation), (argument,), node.span)
+    return make_scalar(env, "float", partial(constructors.function, operation), (argument,), node.span)
 
 
 def _each(
-    test: Callable[[Environment, t.Expression, Scalar | None, str], bool], env: Environment,
+    test: Callable[[ExprContext, t.Expression, Scalar | None, str], bool], env: ExprContext,
     nodes: Sequence[t.Expression], values: Operands, wanted: str,
 ) -> bool:  # fmt: skip
     """Whether all values pass; every one that does not is reported."""
     return False not in [test(env, node, value, wanted) for node, value in zip(nodes, values, strict=True)]
 
 
-def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
+def _extreme(env: ExprContext, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
     makers: dict[str, Callable[..., Expr]] = {
         "abs": constructors.absolute,
         "min": constructors.minimum,
@@ -497,7 +501,7 @@ def _extreme(env: Environment, node: t.FunctionCall, values: Sequence[Scalar]) -
     kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
     if kind == "float" and not floats_allowed(env, node, values, node.arguments):
         return None
-    return made(env, kind, makers[node.function.name], one_kind(env, values, node.span), node.span)
+    return make_scalar(env, kind, makers[node.function.name], one_kind(env, values, node.span), node.span)
 
 
 _DOMAINS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..diagnostics import Diagnostic, Reports, Span, at
+from ..diagnostics import Diagnostic, ErrorCollector, Span, at
 from ..ir import Type
 from ..syntax import tree as t
 from .types import Formal
@@ -79,7 +79,7 @@ class Scope:
         yield from self.prelude
 
 
-def collect(tree: t.Tree, scope: Scope, reports: Reports) -> None:
+def collect(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> None:
     """Enter the file's own declarations; of two by one name, the first counts."""
     for node in tree.declarations:
         if isinstance(node, t.Test | t.Import):
@@ -94,7 +94,7 @@ def collect(tree: t.Tree, scope: Scope, reports: Reports) -> None:
     scope.broken = tree.broken - scope.nodes.keys()
 
 
-def ordered(scope: Scope, reports: Reports) -> list[t.Named]:
+def ordered(scope: Scope, reports: ErrorCollector) -> list[t.Named]:
     """The declarations, each after those that it uses; those that reach themselves are reported and left out."""
     uses = {name: _uses(node, scope) for name, node in scope.nodes.items()}
     place: dict[str, int] = {}  # of each name on the path
@@ -127,7 +127,7 @@ def ordered(scope: Scope, reports: Reports) -> list[t.Named]:
     return done
 
 
-def _report_circle(circle: list[str], uses: Mapping[str, Mapping[str, Span]], reports: Reports) -> None:
+def _report_circle(circle: list[str], uses: Mapping[str, Mapping[str, Span]], reports: ErrorCollector) -> None:
     pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
     places = [uses[user][used] for user, used in pairs]
     message = f"`{circle[0]}` reaches itself"

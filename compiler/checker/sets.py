@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
-from ..diagnostics import Advice, Span, limits, words
+from ..diagnostics import Span, Suggestion, limits, words
 from ..ir import Const, Expr, Member, constructors, measure
 from ..syntax import tree as t
 from . import suggestions
-from .context import Environment
+from .context import ExprContext
 from .operators import is_integer
 from .values import ConstantSet, ListValue, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
 
@@ -19,7 +19,7 @@ _LOOKED_AT = 8  # runs of a set that are written out where only the type of a co
 _NODES_OF_A_RUN = 5  # or, and, two comparisons, two bounds; the element comes on top, twice
 
 
-def interval(env: Environment, node: t.Range, low: Scalar | None, high: Scalar | None) -> Bounds | None:
+def interval(env: ExprContext, node: t.Range, low: Scalar | None, high: Scalar | None) -> Bounds | None:
     """The closed bounds of ``a..b`` or ``a..<b``."""
     good = is_integer(env, node.low, low, "an int before `..`")
     if not is_integer(env, node.high, high, "an int after `..`") or not good:
@@ -51,7 +51,7 @@ def gathered(ranges: Sequence[Bounds | None]) -> ConstantSet | OpenSet | None:
     return ConstantSet(runs_of(runs))
 
 
-def membership(env: Environment, node: t.Comparison, element: Scalar | None, container: Value | None) -> Scalar | None:
+def membership(env: ExprContext, node: t.Comparison, element: Scalar | None, container: Value | None) -> Scalar | None:
     """``x in S`` or ``x not in S``."""
     left = node.operands[0]
     good = is_integer(env, left, element, f"an int before `{node.signs[0]}`")
@@ -61,14 +61,14 @@ def membership(env: Environment, node: t.Comparison, element: Scalar | None, con
     found = _contains(env, node, element, container)
     if found is None or node.signs[0] == "in":
         return found
-    return Scalar("bool", env.account.build(constructors.negation, (found.expr,), node.span), found.constant)
+    return Scalar("bool", env.elaboration.build(constructors.negation, (found.expr,), node.span), found.constant)
 
 
-def _contains(env: Environment, node: t.Comparison, element: Scalar, container: Value) -> Scalar | None:
+def _contains(env: ExprContext, node: t.Comparison, element: Scalar, container: Value) -> Scalar | None:
     x, span = element.expr, node.span
     match container:
         case ConstantSet(runs=None):
-            return env.account.unknown("bool", element.constant)
+            return env.elaboration.unknown("bool", element.constant)
         case ConstantSet(runs=runs, parameter=parameter) if runs is not None:
             if isinstance(x, Const):
                 place = bisect_right(runs, x.value, key=itemgetter(0))
@@ -78,9 +78,9 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
                 helps: tuple[str, ...] = (
                     (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
                 )
-                env.account.overflow(span, helps)
-            if env.account.generic and len(runs) > _LOOKED_AT:
-                return env.account.unknown("bool", element.constant)
+                env.elaboration.overflow(span, helps)
+            if env.elaboration.symbolic and len(runs) > _LOOKED_AT:
+                return env.elaboration.unknown("bool", element.constant)
             ranges = [(Const(low), Const(high)) for low, high in runs]
             return Scalar("bool", _within(env, x, ranges, span), element.constant)
         case OpenSet(ranges=bounds):
@@ -90,7 +90,7 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
         case TableSet(table=table, indices=indices):
             return Scalar("bool", Member(x, table, indices, span=span))
     right = node.operands[1].span
-    helps, edits = Advice()
+    helps, edits = Suggestion()
     if isinstance(node.operands[1], t.ListLiteral):
         helps, edits = suggestions.braced(node.operands[1])
     elif isinstance(container, ListValue):
@@ -104,8 +104,8 @@ def _contains(env: Environment, node: t.Comparison, element: Scalar, container: 
     return None
 
 
-def _within(env: Environment, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span: Span) -> Expr:
-    build = env.account.build
+def _within(env: ExprContext, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span: Span) -> Expr:
+    build = env.elaboration.build
     parts = []
     for low, high in ranges:
         if low == high:
@@ -119,7 +119,7 @@ def _within(env: Environment, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span
     return build(constructors.disjunction, tuple(parts), span)
 
 
-def domain(env: Environment, node: t.Comprehension, container: Value | None) -> ConstantSet | None:
+def domain(env: ExprContext, node: t.Comprehension, container: Value | None) -> ConstantSet | None:
     """The constant set that a comprehension runs over, reported if it is none."""
     if container is None or isinstance(container, ConstantSet):
         return container

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import re
 
-from ..diagnostics import Advice, Edit, Span, words
+from ..diagnostics import Edit, Span, Suggestion, words
 from ..syntax import tree as t
 
 
-def declared(name: str, type_: str, span: Span, why: str = "") -> Advice:
+def declared(name: str, type_: str, span: Span, why: str = "") -> Suggestion:
     """Another type for a parameter, in the place of the one at a span."""
-    return Advice((f"declare `{name}: {type_}`{why}",), (Edit(span, type_),))
+    return Suggestion((f"declare `{name}: {type_}`{why}",), (Edit(span, type_),))
 
 
-def entered(text: str, node: t.Attention | t.Model) -> Advice:
+def entered(text: str, node: t.Attention | t.Model) -> Suggestion:
     """What a declaration in curly brackets lacks, entered behind the first of them."""
     source = node.span.source
     heading = node.parameters[-1].span if node.parameters else node.name.span
     bracket = re.compile(r"(?:#.*|[^#{])*\{").match(source.text, heading.end)
     assert bracket is not None, "the grammar has one"
     place = Span(source, bracket.end(), bracket.end())
-    return Advice((f"write `{text}`",), (Edit(place, f" {text}"),))
+    return Suggestion((f"write `{text}`",), (Edit(place, f" {text}"),))
 
 
-def whole_division(first: t.Expression, second: t.Expression) -> Advice:
+def whole_division(first: t.Expression, second: t.Expression) -> Suggestion:
     """`//` in the place of the `/` between two operands."""
     start = first.span.source.text.rindex("/", first.span.end, second.span.start)
     edit = Edit(Span(first.span.source, start, start + 1), "//")
-    return Advice(("`//` divides integers, rounding down",), (edit,))
+    return Suggestion(("`//` divides integers, rounding down",), (edit,))
 
 
-def bounded(node: t.Expression) -> Advice:
+def bounded(node: t.Expression) -> Suggestion:
     """A difference of positions as a band."""
     difference = words(node.span)[1:-1]
     return _instead("to keep a band, bound it", f"abs({'q - k' if '…' in difference else difference}) <= 128", node)
 
 
-def compared(node: t.Expression) -> Advice:
+def compared(node: t.Expression) -> Suggestion:
     """A number as a condition."""
     text = words(node.span).strip("`")
     simple = isinstance(node, t.Name | t.Builtin | t.Number | t.Application | t.Indexed)
@@ -44,21 +44,21 @@ def compared(node: t.Expression) -> Advice:
     return _instead("to make a condition of it, compare it", instead, node)
 
 
-def braced(node: t.ListLiteral) -> Advice:
+def braced(node: t.ListLiteral) -> Suggestion:
     """A list of numbers as the set of them."""
     span = node.span
     within = span.source.text[span.start : span.end]
     if not (within[0] == "[" and within[-1] == "]") or not all(
         isinstance(item, t.Number | t.Name | t.Builtin | t.Arithmetic | t.Negative) for item in node.items
     ):
-        return Advice(("a set stands in braces: `k in {0, 3}`",))
+        return Suggestion(("a set stands in braces: `k in {0, 3}`",))
     text = words(span).strip("`")
     first, last = Span(span.source, span.start, span.start + 1), Span(span.source, span.end - 1, span.end)
     shown = "{0, 1}" if "…" in text else "{" + text[1:-1] + "}"
-    return Advice((f"a set stands in braces: `{shown}`",), (Edit(first, "{"), Edit(last, "}")))
+    return Suggestion((f"a set stands in braces: `{shown}`",), (Edit(first, "{"), Edit(last, "}")))
 
 
-def unchosen(node: t.Expression) -> Advice | None:
+def unchosen(node: t.Expression) -> Suggestion | None:
     """A choice between 1 and 0, or true and false, as the condition that it is; None for what is no such choice."""
     if not isinstance(node, t.Conditional):
         return None
@@ -68,12 +68,12 @@ def unchosen(node: t.Expression) -> Advice | None:
     text = words(node.condition.span).strip("`")
     whole = node.condition.span.source.text[node.condition.span.start : node.condition.span.end]
     if chosen == (0, 1):
-        return Advice((f"a condition needs no `if`: write `not ({text})`",), (Edit(node.span, f"not ({whole})"),))
+        return Suggestion((f"a condition needs no `if`: write `not ({text})`",), (Edit(node.span, f"not ({whole})"),))
     inside = whole if isinstance(node.condition, t.Comparison | t.Name | t.Application) else f"({whole})"
-    return Advice((f"a condition needs no `if`: write `{text}`",), (Edit(node.span, inside),))
+    return Suggestion((f"a condition needs no `if`: write `{text}`",), (Edit(node.span, inside),))
 
 
-def conjoined(node: t.Comparison) -> Advice:
+def conjoined(node: t.Comparison) -> Suggestion:
     """A chain of comparisons as pairs; of sums of conditions, which look like one, only what they lack."""
     in_the_middle = node.operands[1:-1]
     sums = any(isinstance(part, t.Arithmetic) and set(part.signs) == {"+"} for part in in_the_middle)
@@ -81,11 +81,11 @@ def conjoined(node: t.Comparison) -> Advice:
     joined = " and ".join(f"{a} {sign} {b}" for a, sign, b in zip(parts, node.signs, parts[1:], strict=False))
     if sums:
         helps = ("conditions joined by `+` stand in parentheses: `(q == k) + (k < 4)`",)
-        return Advice(helps if "…" in joined else (*helps, f"join comparisons by `and`: `{joined}`"))
+        return Suggestion(helps if "…" in joined else (*helps, f"join comparisons by `and`: `{joined}`"))
     if "…" in joined:
-        return Advice(("join comparisons by `and`: `a < b and b > c`",))
+        return Suggestion(("join comparisons by `and`: `a < b and b > c`",))
     return _instead("join comparisons by `and`", joined, node)
 
 
-def _instead(what: str, text: str, node: t.Expression) -> Advice:
-    return Advice((f"{what}: `{text}`",), (Edit(node.span, text),))
+def _instead(what: str, text: str, node: t.Expression) -> Suggestion:
+    return Suggestion((f"{what}: `{text}`",), (Edit(node.span, text),))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ..diagnostics import counted, words
 from ..ir import Const, Entry, Expr, Q, Type
 from ..syntax import tree as t
-from .context import Environment
+from .context import ExprContext
 from .operators import is_integer
 from .values import ListValue, Scalar, TableSet, TableValue, Value
 
 
-def item(env: Environment, node: t.Indexed, found: ListValue, indices: list[Scalar | None]) -> Value | None:
+def item(env: ExprContext, node: t.Indexed, found: ListValue, indices: list[Scalar | None]) -> Value | None:
     """An entry of a list of constants; None after reporting a fault."""
     value: Value = found
     for part, index in zip(node.indices, indices, strict=True):
@@ -32,11 +32,11 @@ def item(env: Environment, node: t.Indexed, found: ListValue, indices: list[Scal
     return value
 
 
-def _place(env: Environment, part: t.Expression, found: ListValue, index: Scalar) -> Value | None:
+def _place(env: ExprContext, part: t.Expression, found: ListValue, index: Scalar) -> Value | None:
     """One step into a list. At a place that is not known yet it is like any other entry."""
     if not isinstance(index.expr, Const):
         entry = found.items[0] if found.items else None
-        return env.account.unknown(entry.kind, constant=True) if isinstance(entry, Scalar) else entry
+        return env.elaboration.unknown(entry.kind, constant=True) if isinstance(entry, Scalar) else entry
     place = int(index.expr.value)
     if 0 <= place < len(found.items):
         return found.items[place]
@@ -45,7 +45,7 @@ def _place(env: Environment, part: t.Expression, found: ListValue, index: Scalar
     return None
 
 
-def chosen_entry(env: Environment, node: t.Indexed, found: TableValue, indices: list[Scalar | None]) -> Value | None:
+def chosen_entry(env: ExprContext, node: t.Indexed, found: TableValue, indices: list[Scalar | None]) -> Value | None:
     """An entry of a run-time table; None after reporting a fault."""
     if len(indices) != len(found.dimensions):
         message = f"`{node.name.name}` has {counted(len(found.dimensions), 'dimension')}, but "
@@ -57,7 +57,9 @@ def chosen_entry(env: Environment, node: t.Indexed, found: TableValue, indices: 
         if not is_integer(env, part, index, "an int as an index"):
             continue
         assert index is not None
-        unsettled = env.account.generic and isinstance(index.expr, Entry)  # an `index` may still turn out to be `q`
+        unsettled = env.elaboration.symbolic and isinstance(
+            index.expr, Entry
+        )  # an `index` may still turn out to be `q`
         if dimension.kind == "query" and index.expr != Q and not unsettled:
             message = f"a `query` dimension is indexed by `q` itself, but {words(part.span)} is something else"
             notes = ("the table has a row for each query of the call, wherever the first one stands",)
@@ -67,7 +69,7 @@ def chosen_entry(env: Environment, node: t.Indexed, found: TableValue, indices: 
     return entry(env, found, tuple(exprs), node) if len(exprs) == len(indices) else None
 
 
-def entry(env: Environment, found: TableValue, indices: tuple[Expr, ...], node: t.Expression) -> Value | None:
+def entry(env: ExprContext, found: TableValue, indices: tuple[Expr, ...], node: t.Expression) -> Value | None:
     """The entry, or the set, that a table has at its indices."""
     if not may_look(env, node):
         return None
@@ -77,14 +79,14 @@ def entry(env: Environment, found: TableValue, indices: tuple[Expr, ...], node: 
     return Scalar(kind, Entry(found.name, indices, kind, span=node.span))
 
 
-def number_of(env: Environment, found: TableValue, node: t.Expression) -> Scalar | None:
+def number_of(env: ExprContext, found: TableValue, node: t.Expression) -> Scalar | None:
     """A run-time number, used by its name."""
     value = entry(env, found, (), node)
     assert value is None or isinstance(value, Scalar)
     return value
 
 
-def may_look(env: Environment, node: t.Expression) -> bool:
+def may_look(env: ExprContext, node: t.Expression) -> bool:
     """Whether run-time data may be looked at here; reported if not."""
     if not env.place.tables:
         message = f"{env.place.phrase} cannot look at {words(node.span)}, which is known only at run time"

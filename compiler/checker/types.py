@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..diagnostics import Diagnostic, Edit, Reports, Span, at, listed, words
+from ..diagnostics import Diagnostic, Edit, ErrorCollector, Span, at, listed, words
 from ..syntax import tree as t
 from .reserved_names import FORBIDDEN, OF_CONSTANTS
 
@@ -69,7 +69,7 @@ def parameter_type(
     node: t.TypeName,
     integers: Collection[str],
     constant: Callable[[t.Dimension], int | str | None],
-    reports: Reports,
+    reports: ErrorCollector,
 ) -> ParameterType | None:
     """The type that the text names; None after reporting a fault. ``integers``: the int parameters; ``constant``: the
     size that a name stands for, the name itself where it is free, or None after a fault of its own.
@@ -109,7 +109,7 @@ def _misshapen(name: str, node: t.TypeName) -> tuple[str, tuple[str, ...]] | Non
 
 def _dimension(
     node: t.Dimension, integers: Collection[str], constant: Callable[[t.Dimension], int | str | None],
-    reports: Reports, whole: t.TypeName,
+    reports: ErrorCollector, whole: t.TypeName,
 ) -> DimensionType | None:  # fmt: skip
     value = node.value
     match value:
@@ -133,7 +133,7 @@ def _dimension(
     return DimensionType("fixed", size)
 
 
-def _refuse_batch(node: t.Dimension, whole: t.TypeName, reports: Reports) -> None:
+def _refuse_batch(node: t.Dimension, whole: t.TypeName, reports: ErrorCollector) -> None:
     """Every table may carry a batch in front: one more of that name is a mistake."""
     rest = ", ".join(str(d.value) for d in whole.dimensions or () if d.value != "batch")
     name = "int" if whole.element.name == "bool" and not rest else whole.element.name
@@ -148,7 +148,7 @@ def _constant(node: t.TypeName) -> bool:
     return node.dimensions is None and node.element.name not in ("tokens", "order")
 
 
-def check_names(parameters: tuple[t.Parameter, ...], reports: Reports) -> None:
+def check_names(parameters: tuple[t.Parameter, ...], reports: ErrorCollector) -> None:
     """Parameters' names: none twice, none that the call keeps for itself, defaults last."""
     first: dict[str, t.Parameter] = {}
     for parameter in parameters:

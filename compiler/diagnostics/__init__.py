@@ -2,7 +2,7 @@
 
 from . import limits
 from .catalogue import CATALOGUE, page
-from .collector import Advice, Reports
+from .collector import ErrorCollector, Suggestion
 from .diagnostic import (
     ArgumentError,
     AttnError,
@@ -27,15 +27,15 @@ __all__ = [
     "LARGEST_POSITION",
     "LARGEST_SIZE",
     "NESTING",
-    "Advice",
     "ArgumentError",
     "AttnError",
     "Diagnostic",
     "Edit",
+    "ErrorCollector",
     "Label",
-    "Reports",
     "Source",
     "Span",
+    "Suggestion",
     "at",
     "counted",
     "edited",

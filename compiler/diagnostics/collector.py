@@ -10,17 +10,17 @@ from .diagnostic import AttnError, Diagnostic, Edit, Source, Span, nearest
 from .wording import at
 
 
-class Advice(NamedTuple):
+class Suggestion(NamedTuple):
     """What to do about a fault, in words, and as edits where the first of them says it to the letter."""
 
     helps: tuple[str, ...] = ()
     edits: tuple[Edit, ...] = ()
 
 
-class Reports:
+class ErrorCollector:
     """Collects faults: each once, and no more than people read. ``outer`` is where these will go in the end."""
 
-    def __init__(self, outer: Reports | None = None) -> None:
+    def __init__(self, outer: ErrorCollector | None = None) -> None:
         self.outer = outer
         self.found: list[Diagnostic] = []
         self.more = 0
@@ -66,15 +66,15 @@ class Reports:
         for diagnostic in diagnostics:
             self.add(diagnostic)
 
-    def absorb(self, other: Reports) -> None:
+    def absorb(self, other: ErrorCollector) -> None:
         """Take over what was collected apart."""
         self.extend(other.found)
         self.more += other.more
 
-    def meant(self, word: str, known: Iterable[str], span: Span) -> Advice:
+    def meant(self, word: str, known: Iterable[str], span: Span) -> Suggestion:
         """A help that names the nearest known name, if there is one, in the place of the word at a span."""
         found = None if self.full else nearest(word, known)
-        return Advice((f"did you mean `{found}`?",), (Edit(span, found),)) if found else Advice()
+        return Suggestion((f"did you mean `{found}`?",), (Edit(span, found),)) if found else Suggestion()
 
     def error(self) -> AttnError | None:
         """All faults in the order of the text, or None."""

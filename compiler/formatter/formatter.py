@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ..diagnostics import AttnError, Diagnostic, Reports, Source, limits, line_ends
+from ..diagnostics import AttnError, Diagnostic, ErrorCollector, Source, limits, line_ends
 from ..syntax import Segment, Word, branches, parse, paused, segments
 from .document import Comment, OverlongError, laid_out
 from .rules import Layout, Surroundings
@@ -38,7 +38,7 @@ def formatted(text: str, name: str = "<text>") -> str:
 
 def _formatted(text: str, name: str) -> str:
     source = Source(name, text.removeprefix(_BOM))
-    reports = Reports()
+    reports = ErrorCollector()
     parse(source, reports)
     reports.check()
     declarations = segments(source, reports.add)
@@ -125,7 +125,7 @@ def _surroundings(source: Source, words: list[Word]) -> _Found:
 
 def _meant(source: Source) -> list[str]:
     """The words and comments of a text in their order, without commas before closing brackets."""
-    words = [word for segment in segments(source, Reports().add) for word in segment.words]
+    words = [word for segment in segments(source, ErrorCollector().add) for word in segment.words]
     pieces = [(word.start, _rows(word.text) if word.kind == "text" else word.text) for word in words]
     comments = [
         (match.start(), match.group().rstrip()) for match in _COMMENTS.finditer(source.text) if match["comment"]

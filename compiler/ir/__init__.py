@@ -40,7 +40,7 @@ from .expressions import (
     measure,
     walk,
 )
-from .extent import Contents, Extent
+from .extent import CallShape, HostTable
 from .printer import attention, expression, table_type
 from .queries import positions, tables_read
 
@@ -56,12 +56,12 @@ __all__ = [
     "ZERO",
     "Apply",
     "Attention",
+    "CallShape",
     "Const",
-    "Contents",
     "Dimension",
     "Entry",
     "Expr",
-    "Extent",
+    "HostTable",
     "K",
     "Literal_",
     "Logit",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # half of the time that `attnc check` takes to start would be
 
 
 @dataclass(frozen=True)
-class Extent:
+class CallShape:
     """``m`` query rows, at positions ``q_start .. q_start + m - 1``, against ``n`` keys.
 
     ``q_start`` holds one position, or one for each entry of the batch; None where only the device knows it.
@@ -23,7 +23,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Contents:
+class HostTable:
     """What one table holds, in the form that everything behind the call's checks uses.
 
     ``values``: int32 or int64 for ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``, and for

@@ -9,13 +9,13 @@ from ..checker import (
     SCALE,
     SCORE,
     SINK,
-    Account,
     AttentionValue,
     Definition,
-    Environment,
+    Elaboration,
+    ExprContext,
     Formal,
     Local,
-    Place,
+    Role,
     Scalar,
     Scope,
     Value,
@@ -33,41 +33,41 @@ from ..diagnostics import Span, at
 from ..ir import DEFAULT_SCALE, LOGIT, Const, Expr
 from ..syntax import tree as t
 
-_PLACES: dict[str, Place] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink": SINK}
+_PLACES: dict[str, Role] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink": SINK}
 
 
-def check_locals(bindings: tuple[t.Binding, ...], env: Environment) -> None:
+def check_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
     """Report the faults of local names that nothing has used."""
     for binding in bindings:
         value = env.local.get(binding.name.name)
-        if isinstance(value, Local) and binding.name.name not in env.account.used:
-            env.account.reports.extend(value.faults)
+        if isinstance(value, Local) and binding.name.name not in env.elaboration.used:
+            env.elaboration.reports.extend(value.faults)
 
 
 def attention_of(
     node: t.Attention,
     scope: Scope,
-    account: Account,
+    elaboration: Elaboration,
     values: Mapping[str, Value | None],
     positions: Mapping[str, Scalar],
 ) -> AttentionValue | None:
     """An attention with its parameters filled in; None after reporting what is wrong with it."""
-    fields = _fields(node, account)
+    fields = _fields(node, elaboration)
     parts: dict[str, Scalar | None] = {}
     for name, place in _PLACES.items():
         if name not in fields:
             continue
-        env = Environment(scope, account, place, dict(values), positions)
+        env = ExprContext(scope, elaboration, place, dict(values), positions)
         read_locals(node.locals, env)
         if name == "mask":
             parts[name] = pattern(fields[name].value, env, "a mask is a condition")
         else:
             parts[name] = _float(fields[name].value, env)
-    if account.generic:
-        used = set(account.used)
-        env = Environment(scope, account, SCORE, dict(values), positions)
+    if elaboration.symbolic:
+        used = set(elaboration.used)
+        env = ExprContext(scope, elaboration, SCORE, dict(values), positions)
         read_locals(node.locals, env)
-        account.used = used
+        elaboration.used = used
         check_locals(node.locals, env)
     if "mask" not in parts or None in parts.values():
         return None
@@ -77,9 +77,9 @@ def attention_of(
     )
 
 
-def _fields(node: t.Attention, account: Account) -> dict[str, t.Binding]:
+def _fields(node: t.Attention, elaboration: Elaboration) -> dict[str, t.Binding]:
     fields: dict[str, t.Binding] = {}
-    env = Environment(Scope(), account, MASK, {}, {})
+    env = ExprContext(Scope(), elaboration, MASK, {}, {})
     for field in node.fields:
         name = field.name.name
         if name in fields:
@@ -94,7 +94,7 @@ def _fields(node: t.Attention, account: Account) -> dict[str, t.Binding]:
     return fields
 
 
-def _float(node: t.Expression, env: Environment) -> Scalar | None:
+def _float(node: t.Expression, env: ExprContext) -> Scalar | None:
     value = scalar(node, env)
     if not is_number(env, node, value, f"a number as {env.place.phrase}"):
         return None
@@ -103,23 +103,23 @@ def _float(node: t.Expression, env: Environment) -> Scalar | None:
 
 
 def applied(
-    definition: Definition, values: dict[str, Value], mask: Scalar | None, env: Environment, span: Span
+    definition: Definition, values: dict[str, Value], mask: Scalar | None, env: ExprContext, span: Span
 ) -> AttentionValue | None:
     """A pattern (its ``mask`` is given) or an attention where a model's rule or a test applies it."""
     node = definition.node
     if isinstance(node, t.Pattern):
         return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
     assert isinstance(node, t.Attention)
-    account = env.account
+    elaboration = env.elaboration
     key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
-    if key not in account.memory:
-        account.trail.append(span)
-        value = attention_of(node, definition.scope, account, values, body_positions(env))
-        account.trail.pop()
+    if key not in elaboration.memory:
+        elaboration.trail.append(span)
+        value = attention_of(node, definition.scope, elaboration, values, body_positions(env))
+        elaboration.trail.pop()
         if value is None:
             return None
-        account.memory[key] = value
-    found: AttentionValue = account.memory[key]
+        elaboration.memory[key] = value
+    found: AttentionValue = elaboration.memory[key]
     return found
 
 
@@ -133,9 +133,9 @@ def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
     return {formal.name: values.get(formal.name) for formal in formals}
 
 
-def layer_positions(account: Account, layer: int | None, layers: int | None) -> dict[str, Scalar]:
+def layer_positions(elaboration: Elaboration, layer: int | None, layers: int | None) -> dict[str, Scalar]:
     """``layer`` and ``layers`` as constants, known or not."""
     return {
-        name: account.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
+        name: elaboration.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
         for name, value in (("layer", layer), ("layers", layers))
     }

@@ -10,14 +10,14 @@ from ..checker import (
     MASK,
     SETTING,
     TEST,
-    Account,
     AttentionValue,
     ConstantSet,
     Definition,
-    Environment,
+    Elaboration,
+    ExprContext,
+    LimitExceeded,
     Scalar,
     Scope,
-    Stopped,
     TableValue,
     Value,
     constant_integer,
@@ -32,8 +32,8 @@ from ..checker import (
     pattern,
     taken_as,
 )
-from ..diagnostics import Edit, Reports, Span, at, counted, limits, listed, shortened, words
-from ..ir import Const, Dimension, Expr, Extent
+from ..diagnostics import Edit, ErrorCollector, Span, at, counted, limits, listed, shortened, words
+from ..ir import CallShape, Const, Dimension, Expr
 from ..syntax import tree as t
 from .attentions import layer_positions
 from .binding import assembled, attention_value, parameter_tables
@@ -44,22 +44,22 @@ _SETTINGS = ("n", "m", "q_start", "heads", "head", "layer", "layers")
 _TITLE = 100
 
 
-def fill_test(node: t.Test, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
+def fill_test(node: t.Test, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
     """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
-    own = Reports(reports)
-    account = Account(own, generic=False)
+    own = ErrorCollector(reports)
+    elaboration = Elaboration(own, symbolic=False)
     try:
-        found = tuple(_fill(node, scope, account))
-    except Stopped as stopped:
+        found = tuple(_fill(node, scope, elaboration))
+    except LimitExceeded as stopped:
         own.add(stopped.diagnostic)
         found = ()
     reports.absorb(own)
-    reports.fill(account.steps, node.span)
+    reports.fill(elaboration.steps, node.span)
     return () if own.found else found
 
 
-def _fill(node: t.Test, scope: Scope, account: Account) -> Iterator[BoundTest]:
-    env = Environment(scope, account, TEST, {}, {})
+def _fill(node: t.Test, scope: Scope, elaboration: Elaboration) -> Iterator[BoundTest]:
+    env = ExprContext(scope, elaboration, TEST, {}, {})
     settings = _settings(node, env)
     name = node.application.name
     definition = definition_of(name, env, "a pattern, an attention or a model")
@@ -73,23 +73,23 @@ def _fill(node: t.Test, scope: Scope, account: Account) -> Iterator[BoundTest]:
         return
     for setting, value in _subjects(node, definition, values, settings, env):
         checks = list(_checks(node, setting, values, env))
-        if account.reports.found or value is None:
+        if elaboration.reports.found or value is None:
             return
-        if setting.extent is not None and not _given_tables_fit(setting.extent, account, env):
+        if setting.extent is not None and not _given_tables_fit(setting.extent, elaboration, env):
             return
         operands = [c.operand for c in checks if isinstance(c, Claim) and c.operand is not None]
-        tables = () if setting.extent else parameter_tables(definition, values, account, _given(node, definition))
-        subject = assembled(definition.name, value, tables, account, operands)
+        tables = () if setting.extent else parameter_tables(definition, values, elaboration, _given(node, definition))
+        subject = assembled(definition.name, value, tables, elaboration, operands)
         yield BoundTest(
             _title(node, setting), node.span, subject, setting.extent, tuple(checks), setting.head, setting.heads
         )
 
 
-def _given_tables_fit(extent: Extent, account: Account, env: Environment) -> bool:
+def _given_tables_fit(extent: CallShape, elaboration: Elaboration, env: ExprContext) -> bool:
     """Whether the tables that a test gives are as long as its numbers say; reported if not."""
     known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
     good = True
-    for table in account.tables.values():
+    for table in elaboration.tables.values():
         level = table.value
         for dimension in table.dimensions:
             if not isinstance(level, tuple):
@@ -109,7 +109,7 @@ def _given_tables_fit(extent: Extent, account: Account, env: Environment) -> boo
 class _Setting:
     """The sizes of one test; ``extent`` is None for all n."""
 
-    extent: Extent | None
+    extent: CallShape | None
     head: int
     heads: int | None
     layer: int
@@ -125,7 +125,7 @@ def _title(node: t.Test, setting: _Setting) -> str:
     return shortened(f"{application} at {text[node.settings[0].span.start : node.settings[-1].span.end]}", _TITLE)
 
 
-def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
+def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
     """The numbers after `at`, checked one by one; empty for all n. None after reporting a fault."""
     found: dict[str, int] = {}
     first: dict[str, t.Binding] = {}
@@ -134,7 +134,7 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
         name = setting.name.name
         value = constant_integer(setting.value, env.at(CONSTANT), f"a constant int as `{name}`")
         if name not in _SETTINGS:
-            helps, edits = env.account.reports.meant(name, _SETTINGS, setting.name.span)
+            helps, edits = env.elaboration.reports.meant(name, _SETTINGS, setting.name.span)
             notes = (f"there are {listed([f'`{word}`' for word in _SETTINGS], 'and')}",)
             message = f"`{name}` is no setting of a test"
             env.fault("unknown-setting", message, setting.name.span, notes=notes, helps=helps, edits=edits)
@@ -162,7 +162,7 @@ def _settings(node: t.Test, env: Environment) -> dict[str, int] | None:
     return found if good else None
 
 
-def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: Environment) -> Extent | None:
+def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: ExprContext) -> CallShape | None:
     """The sizes of a call; None after reporting that they do not fit each other."""
     assert node.settings is not None
     n, q_start = settings["n"], settings.get("q_start", 0)
@@ -176,10 +176,10 @@ def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: Environm
         message = f"a test looks at no more than {limits.PAIRS:,} pairs, but there are {m * n:,}"
         env.fault("too-large", message, places["n"])
         return None
-    return Extent(n, m, heads, (q_start,))
+    return CallShape(n, m, heads, (q_start,))
 
 
-def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: int, env: Environment) -> int | None:
+def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: int, env: ExprContext) -> int | None:
     """The `head` or `layer` of a test, one of ``count``."""
     value = settings.get(name, 0)
     if value < count:
@@ -191,7 +191,7 @@ def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: 
 
 
 def _subjects(
-    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: Environment
+    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: ExprContext
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
     """What the test looks at, and the sizes at which it does; nothing after a fault."""
     if isinstance(definition.node, t.Model):
@@ -205,14 +205,14 @@ def _subjects(
     if layer is None or head is None or (node.settings is not None and extent is None):
         return
     setting = _Setting(extent, head, heads if extent else None, layer, layers)
-    yield setting, attention_value(definition, values, env.account, layer, layers)
+    yield setting, attention_value(definition, values, env.elaboration, layer, layers)
 
 
 def _layers(
-    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: Environment
+    node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: ExprContext
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
     assert isinstance(definition.node, t.Model)
-    inner = Environment(definition.scope, env.account, CONSTANT, dict(values), {})
+    inner = ExprContext(definition.scope, env.elaboration, CONSTANT, dict(values), {})
     sizes = model_sizes(definition.node, inner)
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return
@@ -227,7 +227,7 @@ def _layers(
     extent = _extent(node, settings, sizes.heads, env) if node.settings is not None else None
     if layer is None or head is None or (node.settings is not None and extent is None):
         return
-    found = fill_model(definition, values, env.account, None if extent is None else layer)
+    found = fill_model(definition, values, env.elaboration, None if extent is None else layer)
     if found is None:
         return
     seen: set[AttentionValue] = set()
@@ -239,17 +239,17 @@ def _layers(
 
 
 def _values(
-    node: t.Test, definition: Definition, settings: Mapping[str, int], env: Environment
+    node: t.Test, definition: Definition, settings: Mapping[str, int], env: ExprContext
 ) -> dict[str, Value] | None:
     """The subject's parameters: given, by default, or for all n standing for themselves."""
-    positions = layer_positions(env.account, settings.get("layer", 0), settings.get("layers", 1))
-    here = Environment(env.scope, env.account, TEST, {}, positions)
+    positions = layer_positions(env.elaboration, settings.get("layer", 0), settings.get("layers", 1))
+    here = ExprContext(env.scope, env.elaboration, TEST, {}, positions)
     given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
     if matched is None or definition.ill_typed:
         return None
-    env.account.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
+    env.elaboration.taken.update(f.name for f in definition.formals if f.name not in matched and not bounded)
     values: dict[str, Value] = {}
     sizes: dict[str, Dimension] = {}
     for formal in constants_first(definition.formals):
@@ -278,15 +278,15 @@ def _given(node: t.Test, definition: Definition) -> set[str]:
 # Checks
 
 
-def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: Environment) -> Iterator[Check]:
+def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: ExprContext) -> Iterator[Check]:
     """The checks with their operands; those that have a fault are left out."""
-    positions = layer_positions(env.account, setting.layer, setting.layers)
-    claims = Environment(env.scope, env.account, MASK, dict(values), positions)
+    positions = layer_positions(env.elaboration, setting.layer, setting.layers)
+    claims = ExprContext(env.scope, env.elaboration, MASK, dict(values), positions)
     sizes = dict(positions)
     if setting.extent is not None:
         known = {"n": setting.extent.n, "heads": setting.extent.heads, "head": setting.head}
         sizes |= {name: Scalar("int", Const(value), True) for name, value in known.items()}
-    numbers = Environment(env.scope, env.account, SETTING, {}, sizes)
+    numbers = ExprContext(env.scope, env.elaboration, SETTING, {}, sizes)
     for check in node.checks:
         if not isinstance(check, t.Claim) and setting.extent is None:
             helps = ("write `at n = 8` to look at one length",)
@@ -297,14 +297,14 @@ def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: E
             yield found
 
 
-def _check(check: t.Check, claims: Environment, numbers: Environment) -> Check | None:
+def _check(check: t.Check, claims: ExprContext, numbers: ExprContext) -> Check | None:
     match check:
         case t.Claim(kind=kind, operand=node, negated=negated, span=span):
             operand: Expr | None = None
             if node is not None:
-                quiet = Environment(
+                quiet = ExprContext(
                     claims.scope,
-                    Account(claims.account.reports, generic=True),
+                    Elaboration(claims.elaboration.reports, symbolic=True),
                     MASK,
                     dict(claims.local),
                     claims.positions,
@@ -335,7 +335,7 @@ def _known(value: Scalar) -> int:
     return int(value.expr.value)
 
 
-def _members(node: t.Expression, env: Environment) -> frozenset[int] | None:
+def _members(node: t.Expression, env: ExprContext) -> frozenset[int] | None:
     value = evaluate(node, env)
     if value is None or isinstance(value, ConstantSet):
         return None if value is None else members_of(value, node, env)
@@ -343,7 +343,7 @@ def _members(node: t.Expression, env: Environment) -> frozenset[int] | None:
     return None
 
 
-def _picture(check: t.Picture, env: Environment) -> Picture | None:
+def _picture(check: t.Picture, env: ExprContext) -> Picture | None:
     """The lines of a picture; characters that mean nothing are reported."""
     for place, character in enumerate(check.text):
         if character not in "#.0123456789" and not character.isspace():

@@ -10,15 +10,15 @@ from typing import cast
 
 from ..checker import (
     MASK,
-    Account,
     AttentionValue,
     ConstantSet,
     Definition,
-    Environment,
+    Elaboration,
+    ExprContext,
     Formal,
+    LimitExceeded,
     ListValue,
     Scalar,
-    Stopped,
     TableValue,
     Value,
     body_value,
@@ -31,7 +31,7 @@ from ..checker import (
     runs_of,
     stand_in,
 )
-from ..diagnostics import ArgumentError, Diagnostic, Label, Reports, at, limits, listed, nearest
+from ..diagnostics import ArgumentError, Diagnostic, ErrorCollector, Label, at, limits, listed, nearest
 from ..ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
 from ..syntax import tree as t
 from .attentions import attention_of, layer_positions
@@ -40,77 +40,83 @@ from .models import Layers, fill_model
 
 def bind_definition(definition: Definition, constants: Mapping[str, object]) -> Attention | Model:
     """Fill in constants given from Python. Raises AttnError; ArgumentError where a constant does not fit."""
-    reports = Reports()
-    account = Account(reports, generic=False)
+    reports = ErrorCollector()
+    elaboration = Elaboration(reports, symbolic=False)
     given = _given(definition, constants)
-    values = parameter_values(definition, given, account)
-    bound = None if values is None else filled(definition, values, account)
+    values = parameter_values(definition, given, elaboration)
+    bound = None if values is None else filled(definition, values, elaboration)
     reports.check()
     assert bound is not None, "a fault without a report"
     return bound
 
 
-def filled(definition: Definition, values: Mapping[str, Value], account: Account) -> Attention | Model | None:
+def filled(definition: Definition, values: Mapping[str, Value], elaboration: Elaboration) -> Attention | Model | None:
     """The attention or model of a declaration, every parameter given a value; None after reporting a fault."""
-    parameters = parameter_tables(definition, values, account)
+    parameters = parameter_tables(definition, values, elaboration)
     node = definition.node
     if isinstance(node, t.Model):
-        layers = fill_model(definition, values, account)
-        return None if layers is None else _model(definition.name, layers, parameters, account)
-    value = attention_value(definition, values, account)
-    return None if value is None else assembled(definition.name, value, parameters, account)
+        layers = fill_model(definition, values, elaboration)
+        return None if layers is None else _model(definition.name, layers, parameters, elaboration)
+    value = attention_value(definition, values, elaboration)
+    return None if value is None else assembled(definition.name, value, parameters, elaboration)
 
 
 def attention_value(
-    definition: Definition, values: Mapping[str, Value], account: Account, layer: int = 0, layers: int = 1
+    definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, layer: int = 0, layers: int = 1
 ) -> AttentionValue | None:
     """A pattern or an attention at one layer; None after reporting a fault."""
-    positions = layer_positions(account, layer, layers)
+    positions = layer_positions(elaboration, layer, layers)
     node = definition.node
     if isinstance(node, t.Attention):
-        return attention_of(node, definition.scope, account, values, positions)
-    mask = body_value(definition, values, account, positions)
+        return attention_of(node, definition.scope, elaboration, values, positions)
+    mask = body_value(definition, values, elaboration, positions)
     return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
 
 
 def assembled(
-    name: str, value: AttentionValue, parameters: tuple[Table, ...], account: Account, others: Iterable[Expr] = ()
+    name: str,
+    value: AttentionValue,
+    parameters: tuple[Table, ...],
+    elaboration: Elaboration,
+    others: Iterable[Expr] = (),
 ) -> Attention:
     """An attention with its tables: every run-time parameter, and the given contents that it or ``others`` read."""
     exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
     read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
-    literal = tuple(table for table in account.tables.values() if table.name in read)
+    literal = tuple(table for table in elaboration.tables.values() if table.name in read)
     return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literal))
 
 
-def _model(name: str, layers: Layers, parameters: tuple[Table, ...], account: Account) -> Model:
+def _model(name: str, layers: Layers, parameters: tuple[Table, ...], elaboration: Elaboration) -> Model:
     made: dict[AttentionValue, Attention] = {}
     for value in layers.values:
         if value not in made:
-            layer = assembled(value.name, value, parameters, account)
+            layer = assembled(value.name, value, parameters, elaboration)
             made[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
     return Model(name, layers.heads, tuple(made[value] for value in layers.values))
 
 
 def parameter_tables(
-    definition: Definition, values: Mapping[str, Value], account: Account, given: Collection[str] = ()
+    definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, given: Collection[str] = ()
 ) -> tuple[Table, ...]:
     """The tables that a call gives by name: every run-time parameter but those that the text has ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
         if isinstance(value, TableValue) and formal.name not in given and formal.type and formal.type.run_time:
-            default = None if formal.default is None else _default(formal, definition, values, account.reports)
+            default = None if formal.default is None else _default(formal, definition, values, elaboration.reports)
             tables.append(Table(value.name, value.element, value.dimensions, default=default, span=formal.span))
     return tuple(tables)
 
 
-def _default(formal: Formal, definition: Definition, values: Mapping[str, Value], reports: Reports) -> Literal_ | None:
-    account = Account(Reports(reports), generic=False)
-    env = Environment(definition.scope, account, MASK, {}, {})
+def _default(
+    formal: Formal, definition: Definition, values: Mapping[str, Value], reports: ErrorCollector
+) -> Literal_ | None:
+    elaboration = Elaboration(ErrorCollector(reports), symbolic=False)
+    env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, evaluate)
     if isinstance(value, TableValue):
-        return next((table.value for table in account.tables.values() if table.name == value.name), None)
+        return next((table.value for table in elaboration.tables.values() if table.name == value.name), None)
     if isinstance(value, ConstantSet) and formal.default is not None:
         return members_of(value, formal.default, env)
     return None if value is None else literal(value)
@@ -120,8 +126,8 @@ def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
     """The default of a constant as plain contents; None where there is none, or other parameters decide it."""
     if formal.default is None:
         return None
-    account = Account(Reports(), generic=False)
-    env = Environment(definition.scope, account, MASK, {}, {})
+    elaboration = Elaboration(ErrorCollector(), symbolic=False)
+    env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     values: dict[str, Value] = {}
     for earlier in definition.formals[: definition.places[formal.name]]:
         value = stand_in(earlier, values)
@@ -129,7 +135,7 @@ def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
             values[earlier.name] = value
     try:
         found = default_value(formal, definition, env, values, {}, evaluate)
-    except Stopped:
+    except LimitExceeded:
         return None
     if isinstance(found, ConstantSet):
         return None if found.runs is None or found.size > limits.NODES else literal(found)
@@ -151,10 +157,12 @@ def literal(value: Value) -> Literal_:
 # Parameters from Python
 
 
-def parameter_values(definition: Definition, given: Mapping[str, Value], account: Account) -> dict[str, Value] | None:
+def parameter_values(
+    definition: Definition, given: Mapping[str, Value], elaboration: Elaboration
+) -> dict[str, Value] | None:
     """Every parameter's value: constants as given or by default, run-time data standing for itself."""
-    env = Environment(definition.scope, account, MASK, {}, {})
-    account.taken.update(formal.name for formal in definition.formals)
+    env = ExprContext(definition.scope, elaboration, MASK, {}, {})
+    elaboration.taken.update(formal.name for formal in definition.formals)
     values: dict[str, Value] = {}
     for formal in constants_first(definition.formals):
         if formal.type is None:

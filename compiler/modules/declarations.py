@@ -7,14 +7,14 @@ from typing import cast
 from ..checker import (
     CONSTANT,
     MASK,
-    Account,
     Definition,
-    Environment,
+    Elaboration,
+    ExprContext,
     Formal,
+    LimitExceeded,
     Local,
     Scalar,
     Scope,
-    Stopped,
     Value,
     check_names,
     constant_value,
@@ -26,17 +26,17 @@ from ..checker import (
     suggestions,
     taken_as,
 )
-from ..diagnostics import Reports
+from ..diagnostics import ErrorCollector
 from ..ir import Const, Type
 from ..syntax import tree as t
 from .attentions import attention_of, check_locals, layer_positions, unknowns
 from .models import check_model
 
 
-def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
+def define(node: t.Named, scope: Scope, reports: ErrorCollector) -> Definition:
     """Check one declaration, after all that it uses."""
-    own = Reports(reports)
-    account = Account(own, generic=True)
+    own = ErrorCollector(reports)
+    elaboration = Elaboration(own, symbolic=True)
     formals: tuple[Formal, ...] = ()
     kind: Type | None = None
     value: Value | None = None
@@ -45,35 +45,35 @@ def define(node: t.Named, scope: Scope, reports: Reports) -> Definition:
             value = _constant(node, scope, own, reports)
         else:
             formals = _formals(node, scope, own)
-            kind = _body(node, formals, scope, account)
-    except Stopped as stopped:
+            kind = _body(node, formals, scope, elaboration)
+    except LimitExceeded as stopped:
         own.add(stopped.diagnostic)
     reports.absorb(own)
-    reports.steps += account.steps
+    reports.steps += elaboration.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
         faulty = True  # for want of something whose fault is reported elsewhere
     return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
 
 
-def _constant(node: t.Constant, scope: Scope, reports: Reports, file: Reports) -> Value | None:
+def _constant(node: t.Constant, scope: Scope, reports: ErrorCollector, file: ErrorCollector) -> Value | None:
     """A constant is known as soon as it is checked; every branch of it is looked at first."""
     value: Value | None = None
-    for generic in (True, False):
-        account = Account(reports, generic)
+    for symbolic in (True, False):
+        elaboration = Elaboration(reports, symbolic)
         try:
-            value = constant_value(node.value, Environment(scope, account, CONSTANT, {}, {}))
+            value = constant_value(node.value, ExprContext(scope, elaboration, CONSTANT, {}, {}))
         finally:
-            if generic:
-                file.steps += account.steps
+            if symbolic:
+                file.steps += elaboration.steps
             else:
-                file.fill(account.steps, node.span)
+                file.fill(elaboration.steps, node.span)
         if value is None or not file.may_fill:
             return None
     return value
 
 
-def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Reports) -> tuple[Formal, ...]:
+def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: ErrorCollector) -> tuple[Formal, ...]:
     """The parameters with their types and defaults checked."""
     check_names(node.parameters, reports)
     integers = {p.name.name for p in node.parameters if p.type.dimensions is None and p.type.element.name == "int"}
@@ -91,11 +91,11 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
                 Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
             )
         seen.add(parameter.name.name)
-    account = Account(reports, generic=True)
+    elaboration = Elaboration(reports, symbolic=True)
     values: dict[str, Value] = {}
     # The same dictionary, so that each default sees the parameters before it.
-    env = Environment(scope, account, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
-    account.later = {formal.name: formal.span for formal in formals}
+    env = ExprContext(scope, elaboration, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
+    elaboration.later = {formal.name: formal.span for formal in formals}
     for formal in formals:
         if formal.default is not None:
             value = evaluate(formal.default, env)
@@ -103,16 +103,16 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Rep
         known = stand_in(formal, values)
         if known is not None:
             values[formal.name] = known
-        account.later.pop(formal.name, None)
+        elaboration.later.pop(formal.name, None)
     return tuple(formals)
 
 
 def _size(
-    dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: Reports
+    dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: ErrorCollector
 ) -> int | str | None:
     """What a name means as a dimension: the size that a constant has, or a free size."""
     name = str(dimension.value)
-    env = Environment(scope, Account(reports, generic=True), CONSTANT, {}, {})
+    env = ExprContext(scope, Elaboration(reports, symbolic=True), CONSTANT, {}, {})
     if name in parameters:
         kind = parameters[name].type
         written = kind.span.source.text[kind.span.start : kind.span.end]
@@ -138,22 +138,22 @@ def _size(
 
 
 def _body(
-    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, account: Account
+    node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, elaboration: Elaboration
 ) -> Type | None:
     """Check what a declaration says; the kind that a pattern is of."""
     values = unknowns(formals)
-    positions = layer_positions(account, None, None)
+    positions = layer_positions(elaboration, None, None)
     match node:
         case t.Pattern():
-            env = Environment(scope, account, MASK, dict(values), positions)
+            env = ExprContext(scope, elaboration, MASK, dict(values), positions)
             read_locals(node.locals, env)
             result = pattern(node.body, env, "a pattern is a condition")
             check_locals(node.locals, env)
             return None if result is None else result.kind
         case t.Attention():
-            attention_of(node, scope, account, values, positions)
+            attention_of(node, scope, elaboration, values, positions)
         case t.Model():
-            check_model(node, Environment(scope, account, CONSTANT, dict(values), {}))
+            check_model(node, ExprContext(scope, elaboration, CONSTANT, dict(values), {}))
     return None
 
 

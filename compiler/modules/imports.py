@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checker import SHIPPED, shipped_names
-from ..diagnostics import Advice, AttnError, Diagnostic, Reports, Source, at, limits, shortened
+from ..diagnostics import AttnError, Diagnostic, ErrorCollector, Source, Suggestion, at, limits, shortened
 from ..syntax import decode
 from ..syntax import tree as t
 
@@ -44,7 +44,7 @@ def read(path: Path, name: str) -> Source:
     return Source(name, decode(data, name))
 
 
-def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -> Place | None:
+def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorCollector) -> Place | None:
     """The file of an imported module; None after reporting that there is none, or that a link leads outside."""
     parts = [part.name for part in node.module]
     relative = Path(*parts).with_suffix(".attn")
@@ -68,6 +68,6 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: Reports) -
     message = f"there is no module `{shortened('.'.join(parts))}`"
     beside = "beside the file, then " if folder is not None else ""
     notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
-    helps, edits = Advice() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
+    helps, edits = Suggestion() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
     reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
     return None

@@ -9,8 +9,29 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ..checker import SHIPPED, Account, Definition, ParameterType, Scope, Stopped, collect, ordered, shipped_names
-from ..diagnostics import ArgumentError, AttnError, Diagnostic, Reports, Source, Span, at, limits, listed, nearest
+from ..checker import (
+    SHIPPED,
+    Definition,
+    Elaboration,
+    LimitExceeded,
+    ParameterType,
+    Scope,
+    collect,
+    ordered,
+    shipped_names,
+)
+from ..diagnostics import (
+    ArgumentError,
+    AttnError,
+    Diagnostic,
+    ErrorCollector,
+    Source,
+    Span,
+    at,
+    limits,
+    listed,
+    nearest,
+)
 from ..ir import Attention, Literal_, Model
 from ..syntax import decode, parse, paused
 from ..syntax import tree as t
@@ -168,7 +189,7 @@ class _Loader:
             return self.checked(source, folder, shipped, path)
 
     def checked(self, source: Source, folder: Path | None, shipped: bool, path: Path | None) -> Module:
-        reports = Reports()
+        reports = ErrorCollector()
         if path is not None:
             self.path.append(path)
         tree = parse(source, reports)
@@ -185,7 +206,7 @@ class _Loader:
         declarations = MappingProxyType({name: _declaration(d) for name, d in definitions.items()})
         return Module(source, declarations, tests, definitions)
 
-    def enter(self, node: t.Import, scope: Scope, folder: Path | None, shipped: bool, reports: Reports) -> None:
+    def enter(self, node: t.Import, scope: Scope, folder: Path | None, shipped: bool, reports: ErrorCollector) -> None:
         """Make the imported names mean what they do in their module."""
         place = find(node, folder, shipped, reports)
         module = None if place is None else self.module(node, place, reports)
@@ -207,7 +228,7 @@ class _Loader:
                 reports.add(Diagnostic("unknown-name", message, at(imported.name.span), helps=helps, edits=edits))
             scope.imported[alias.name] = found
 
-    def module(self, node: t.Import, place: Place, reports: Reports) -> Module | None:
+    def module(self, node: t.Import, place: Place, reports: ErrorCollector) -> Module | None:
         """The imported module, checked; None after reporting its faults, or that it imports itself."""
         path = place.path.resolve()
         span = node.span
@@ -233,7 +254,7 @@ class _Loader:
         return self.done[path]
 
 
-def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...]:
+def _check(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
     """Check the declarations of a text, each after those that it uses, then the tests."""
     for named in ordered(scope, reports):
         scope.definitions[named.name.name] = define(named, scope, reports)
@@ -245,7 +266,7 @@ def _check(tree: t.Tree, scope: Scope, reports: Reports) -> tuple[BoundTest, ...
     return tuple(tests)
 
 
-def _try_defaults(scope: Scope, reports: Reports) -> None:
+def _try_defaults(scope: Scope, reports: ErrorCollector) -> None:
     """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
     what is not reached is tried when it is used.
     """
@@ -253,19 +274,21 @@ def _try_defaults(scope: Scope, reports: Reports) -> None:
     for definition in scope.definitions.values():
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
-        own = Reports(reports)
-        account = Account(own, generic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left)
-        started = account.steps
+        own = ErrorCollector(reports)
+        elaboration = Elaboration(
+            own, symbolic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left
+        )
+        started = elaboration.steps
         try:
-            values = parameter_values(definition, {}, account)
+            values = parameter_values(definition, {}, elaboration)
             if values is not None:
-                filled(definition, values, account)
-        except Stopped as stopped:
-            if started == 0 or account.visits <= limits.NODES:  # else it is only that no more work was left
+                filled(definition, values, elaboration)
+        except LimitExceeded as stopped:
+            if started == 0 or elaboration.visits <= limits.NODES:  # else it is only that no more work was left
                 own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
         reports.absorb(own)
-        left -= account.steps - started
+        left -= elaboration.steps - started
 
 
 def _declaration(definition: Definition) -> Declaration:
@@ -297,7 +320,7 @@ def bind(module: Module, name: str, constants: Mapping[str, object]) -> Attentio
         raise ArgumentError([Diagnostic("unknown-name", message, notes=notes, helps=helps)])
     try:
         return bind_definition(definition, constants)
-    except Stopped as stopped:
+    except LimitExceeded as stopped:
         raise AttnError([stopped.diagnostic]) from None
 
 

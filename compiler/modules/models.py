@@ -10,10 +10,10 @@ from itertools import islice
 from ..checker import (
     CONSTANT,
     RULE,
-    Account,
     AttentionValue,
     Definition,
-    Environment,
+    Elaboration,
+    ExprContext,
     Scalar,
     Value,
     argument_values,
@@ -25,7 +25,7 @@ from ..checker import (
     scalar,
     suggestions,
 )
-from ..diagnostics import Advice, Edit, Span, at, limits, words
+from ..diagnostics import Edit, Span, Suggestion, at, limits, words
 from ..ir import HEAD, Const, Expr, constructors
 from ..syntax import tree as t
 from .attentions import applied, layer_positions
@@ -34,7 +34,7 @@ _MOST = 50  # runs that a help writes out
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """How many layers and heads a model has; None where that depends on a parameter that is not known yet."""
 
     layers: int | None
@@ -42,7 +42,7 @@ class Sizes:
     heads_span: Span
 
 
-def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
+def model_sizes(node: t.Model, env: ExprContext) -> ModelSizes | None:
     """The numbers of layers and heads; None after reporting a fault."""
     found: dict[str, Scalar | None] = {}
     first: dict[str, t.Binding] = {}
@@ -74,11 +74,11 @@ def model_sizes(node: t.Model, env: Environment) -> Sizes | None:
             env.fault("bad-size", message, first[name].value.span)
             return None
     if (known["layers"] or 1) * (known["heads"] or 1) > limits.NODES:
-        env.account.overflow(first["layers"].span)
-    return Sizes(known["layers"], known["heads"], first["heads"].span)
+        env.elaboration.overflow(first["layers"].span)
+    return ModelSizes(known["layers"], known["heads"], first["heads"].span)
 
 
-def check_model(node: t.Model, env: Environment) -> None:
+def check_model(node: t.Model, env: ExprContext) -> None:
     """Report whatever is wrong with a model by itself, its parameters unknown."""
     sizes = model_sizes(node, env)
     if not node.rules and sizes is not None:
@@ -89,9 +89,12 @@ def check_model(node: t.Model, env: Environment) -> None:
         for rule in node.rules:
             if isinstance(rule.value, tuple):
                 owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
-    positions = layer_positions(env.account, None, None)
-    positions |= {"head": env.account.unknown("int", constant=True), "heads": env.account.unknown("int", constant=True)}
-    inner = Environment(env.scope, env.account, RULE, env.local, positions)
+    positions = layer_positions(env.elaboration, None, None)
+    positions |= {
+        "head": env.elaboration.unknown("int", constant=True),
+        "heads": env.elaboration.unknown("int", constant=True),
+    }
+    inner = ExprContext(env.scope, env.elaboration, RULE, env.local, positions)
     for rule in node.rules:
         for value in [head.value for head in rule.value] if isinstance(rule.value, tuple) else [rule.value]:
             rule_value(value, inner)
@@ -106,7 +109,7 @@ Rule = t.LayerRule | t.HeadRule
 
 
 def owners(
-    rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: Environment, block: Span
+    rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: ExprContext, block: Span
 ) -> RuleTable | None:
     """Which rule of the block each layer or head follows. None after reporting a gap, an overlap, or one that there is
     not, and where the count is not known yet.
@@ -134,7 +137,7 @@ def owners(
 
 
 def _claim(
-    item: t.SelectorItem, number: int, found: RuleTable, count: int | None, noun: str, whose: str, env: Environment
+    item: t.SelectorItem, number: int, found: RuleTable, count: int | None, noun: str, whose: str, env: ExprContext
 ) -> bool:
     """Enter one item of a selector; False after reporting that it cannot stand."""
     constant = env.at(CONSTANT)
@@ -159,7 +162,7 @@ def _claim(
     if taken is not None:
         owner = found.owner(taken)
         assert owner is not None
-        helps, edits = Advice() if env.account.reports.full else _unclaimed(found, first, last, item.span)
+        helps, edits = Suggestion() if env.elaboration.reports.full else _unclaimed(found, first, last, item.span)
         message = f"{noun} {taken}{whose} has two rules"
         related = (at(owner.span, "first here"),)
         env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
@@ -169,13 +172,13 @@ def _claim(
     return taken is None
 
 
-def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Advice:
+def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Suggestion:
     """What an item of a selector may still name."""
     left = list(islice(found.free(first, last), _MOST + 1))
     if not left or len(left) > _MOST:
-        return Advice()
+        return Suggestion()
     instead = _numbers(left)
-    return Advice((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
+    return Suggestion((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
 
 
 def _numbers(runs: Sequence[Run]) -> str:
@@ -183,7 +186,7 @@ def _numbers(runs: Sequence[Run]) -> str:
     return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
 
 
-def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: Environment, block: Span) -> None:
+def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: ExprContext, block: Span) -> None:
     runs = list(found.free(0, count - 1))
     (first, last), several = runs[0], count - found.claimed > 1
     text = _numbers(runs[:4]) + (", …" if len(runs) > 4 else "")
@@ -197,9 +200,9 @@ def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: Enviro
     env.fault(f"{noun}s-gap", f"{named} no rule", where, label, related, helps=helps)
 
 
-def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
+def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
     """What a rule comes to; None after reporting a fault, and while the model is checked by itself."""
-    env.account.visit(node.span)
+    env.elaboration.visit(node.span)
     if isinstance(node, t.Conditional):
         condition = scalar(node.condition, env)
         if not is_condition(env, node.condition, condition, "after `if` stands a condition"):
@@ -208,7 +211,7 @@ def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
             message = f"a rule is chosen by constants, but {words(node.condition.span)} is known only at run time"
             env.fault("not-constant", message, node.condition.span)
             condition = None
-        if env.account.generic or condition is None:
+        if env.elaboration.symbolic or condition is None:
             rule_value(node.then, env)
             rule_value(node.otherwise, env)
             return None
@@ -228,7 +231,7 @@ def rule_value(node: t.Expression, env: Environment) -> AttentionValue | None:
 
 
 def application_value(
-    name: t.Identifier, arguments: Sequence[t.Argument], node: t.Expression, env: Environment
+    name: t.Identifier, arguments: Sequence[t.Argument], node: t.Expression, env: ExprContext
 ) -> AttentionValue | None:
     """An applied pattern or attention; None after reporting a fault, and while only types are known."""
     definition = None
@@ -243,7 +246,7 @@ def application_value(
     if definition is None:
         return None
     values = argument_values(definition, name, tuple(arguments), env)
-    if values is None or definition.faulty or env.account.generic:
+    if values is None or definition.faulty or env.elaboration.symbolic:
         return None
     mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
     return applied(definition, values, mask, env, node.span)
@@ -259,12 +262,12 @@ class Layers:
 
 
 def fill_model(
-    definition: Definition, values: Mapping[str, Value], account: Account, only: int | None = None
+    definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, only: int | None = None
 ) -> Layers | None:
     """The layers of a model with its parameters filled in, or ``only`` one of them; None after reporting a fault."""
     node, scope = definition.node, definition.scope
     assert isinstance(node, t.Model)
-    env = Environment(scope, account, CONSTANT, dict(values), {})
+    env = ExprContext(scope, elaboration, CONSTANT, dict(values), {})
     sizes = model_sizes(node, env)
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return None
@@ -283,17 +286,17 @@ def fill_model(
         known = [value for value in per_head if value is not None]
         if len(known) < len(per_head):
             return None
-        found.append(_merged(definition.name, known, account, rule.span))
+        found.append(_merged(definition.name, known, elaboration, rule.span))
     return Layers(sizes.heads, sizes.heads_span, tuple(found))
 
 
 def _heads(
-    rule: t.LayerRule, block: RuleTable | None, layer: int, sizes: Sizes, env: Environment
+    rule: t.LayerRule, block: RuleTable | None, layer: int, sizes: ModelSizes, env: ExprContext
 ) -> Iterator[AttentionValue | None]:
     """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
     assert sizes.layers is not None
     assert sizes.heads is not None
-    positions = layer_positions(env.account, layer, sizes.layers)
+    positions = layer_positions(env.elaboration, layer, sizes.layers)
     positions["heads"] = Scalar("int", Const(sizes.heads), True)
     once: dict[int, AttentionValue | None] = {}
     for head in range(sizes.heads):
@@ -303,7 +306,7 @@ def _heads(
             yield once[id(node)]
             continue
         here = {**positions, "head": Scalar("int", Const(head), True)}
-        value = rule_value(node, Environment(env.scope, env.account, RULE, env.local, here))
+        value = rule_value(node, ExprContext(env.scope, env.elaboration, RULE, env.local, here))
         if not _speaks_of_head(node):
             once[id(node)] = value
         yield value
@@ -319,7 +322,7 @@ def _speaks_of_head(root: t.Expression) -> bool:
     return False
 
 
-def _merged(name: str, heads: Sequence[AttentionValue], account: Account, span: Span) -> AttentionValue:
+def _merged(name: str, heads: Sequence[AttentionValue], elaboration: Elaboration, span: Span) -> AttentionValue:
     """One attention for all heads: where they differ, each part of it chooses by ``head``."""
     distinct = set(heads)
     if len(distinct) == 1:
@@ -329,7 +332,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], account: Account, span: 
         groups: dict[Expr, list[int]] = {}
         for head, value in enumerate(values):
             groups.setdefault(value, []).append(head)
-        return _by_head(list(groups.items()), account, span)
+        return _by_head(list(groups.items()), elaboration, span)
 
     sinks = None
     if any(value.sink is not None for value in heads):
@@ -344,7 +347,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], account: Account, span: 
     )
 
 
-def _by_head(groups: list[tuple[Expr, list[int]]], account: Account, span: Span) -> Expr:
+def _by_head(groups: list[tuple[Expr, list[int]]], elaboration: Elaboration, span: Span) -> Expr:
     """The group's expression that the head belongs to, found by halves."""
     if len(groups) == 1:
         return groups[0][0]
@@ -353,22 +356,22 @@ def _by_head(groups: list[tuple[Expr, list[int]]], account: Account, span: Span)
     lower = [head for _, heads in left for head in heads]
     upper = [head for _, heads in right for head in heads]
     if max(lower) < min(upper):
-        condition = account.build(constructors.less, (HEAD, Const(min(upper))), span)
+        condition = elaboration.build(constructors.less, (HEAD, Const(min(upper))), span)
     else:
         runs = runs_of((head, head) for head in lower)
-        parts = [_run(low, high, account, span) for low, high in runs]
-        condition = account.build(constructors.disjunction, tuple(parts), span)
-    return account.build(
-        constructors.choose, (condition, _by_head(left, account, span), _by_head(right, account, span)), span
+        parts = [_run(low, high, elaboration, span) for low, high in runs]
+        condition = elaboration.build(constructors.disjunction, tuple(parts), span)
+    return elaboration.build(
+        constructors.choose, (condition, _by_head(left, elaboration, span), _by_head(right, elaboration, span)), span
     )
 
 
-def _run(low: int, high: int, account: Account, span: Span) -> Expr:
+def _run(low: int, high: int, elaboration: Elaboration, span: Span) -> Expr:
     if low == high:
-        return account.build(constructors.equal, (HEAD, Const(low)), span)
-    above = account.build(constructors.less_equal, (Const(low), HEAD), span)
-    below = account.build(constructors.less_equal, (HEAD, Const(high)), span)
-    return account.build(constructors.conjunction, (above, below), span)
+        return elaboration.build(constructors.equal, (HEAD, Const(low)), span)
+    above = elaboration.build(constructors.less_equal, (Const(low), HEAD), span)
+    below = elaboration.build(constructors.less_equal, (HEAD, Const(high)), span)
+    return elaboration.build(constructors.conjunction, (above, below), span)
 
 
 Run = tuple[int, int]  # the first and the last number

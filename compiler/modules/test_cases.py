@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..diagnostics import Span
-from ..ir import Attention, Expr, Extent
+from ..ir import Attention, CallShape, Expr
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BoundTest:
     title: str
     span: Span
     subject: Attention
-    extent: Extent | None
+    extent: CallShape | None
     checks: tuple[Check, ...]
     head: int = 0
     heads: int | None = None

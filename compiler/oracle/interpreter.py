@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..diagnostics import within_64_bits
-from ..ir import Apply, Const, Contents, Entry, Expr, Extent, Logit, Member, Number, Position, Table, children, walk
+from ..ir import Apply, CallShape, Const, Entry, Expr, HostTable, Logit, Member, Number, Position, Table, children, walk
 from .dense import dense_mask, require_room
 from .membership import holds, is_listed
 from .out_of_table import OutOfTableError
@@ -61,7 +61,7 @@ class Arrays(Protocol):
 
 @dataclass(frozen=True)
 class TableValues:
-    """The contents of one table in the library's own arrays, laid out as :class:`compiler.ir.extent.Contents` says.
+    """The contents of one table in the library's own arrays, laid out as :class:`compiler.ir.extent.HostTable` says.
 
     ``values``: ``[batch if batched, dimensions…]``; a set's has one axis more, its universe or its slots.
     """
@@ -137,7 +137,7 @@ class NumpyArrays:
 
 
 def evaluate(
-    expr: Expr, tables: Sequence[Table], extent: Extent, contents: Mapping[str, Contents]
+    expr: Expr, tables: Sequence[Table], extent: CallShape, contents: Mapping[str, HostTable]
 ) -> NDArray[np.bool_] | NDArray[np.int64]:
     """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, n]``.
 
@@ -169,7 +169,7 @@ def evaluate(
 
 
 def numbered_values(
-    tables: Sequence[Table], contents: Sequence[Contents]
+    tables: Sequence[Table], contents: Sequence[HostTable]
 ) -> tuple[dict[str, TableValues], NumpyArrays]:
     """What a Program's tables hold, under the names that its expressions give them, and arrays that compare floats in
     the tables' dtype. Zeros stand for what only a device knows.

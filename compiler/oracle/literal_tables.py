@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..diagnostics import Label, with_places
-from ..ir import Contents, Dimension, Extent, Literal_, Table
+from ..ir import CallShape, Dimension, HostTable, Literal_, Table
 from .membership import fits_bitmaps
 
 _INT32 = np.iinfo(np.int32)
@@ -25,14 +25,14 @@ class ContentsError(ValueError):
         self.table = table
 
 
-def literal_contents(tables: Sequence[Table], extent: Extent) -> dict[str, Contents]:
+def literal_contents(tables: Sequence[Table], extent: CallShape) -> dict[str, HostTable]:
     """What the text says of each table, its value or else its default, by name; tables without either are left out.
 
     Sizes are checked: ``token`` against n, ``query`` against m, ``head`` against heads, and a free size against itself
     wherever it recurs. Raises :class:`ContentsError`.
     """
     free: dict[str, int] = {}
-    found: dict[str, Contents] = {}
+    found: dict[str, HostTable] = {}
     for table in tables:
         literal = table.value if table.value is not None else table.default
         if literal is not None:
@@ -40,19 +40,19 @@ def literal_contents(tables: Sequence[Table], extent: Extent) -> dict[str, Conte
     return found
 
 
-def from_literal(table: Table, literal: Literal_, extent: Extent, free: dict[str, int]) -> Contents:
+def from_literal(table: Table, literal: Literal_, extent: CallShape, free: dict[str, int]) -> HostTable:
     """One literal as the contents of a table. ``free`` holds the free sizes known so far, and learns new ones."""
     sizes = _sizes(table, literal, extent, free)
     leaves = list(_leaves(table, literal, sizes))
     if table.element == "set":
-        return Contents(_sets(table, leaves, sizes, extent.n))
+        return HostTable(_sets(table, leaves, sizes, extent.n))
     values = [_number(table, leaf) for leaf in leaves]
     if table.element == "order":
         _require_permutations(table, values, sizes)
-    return Contents(np.array(values, dtype=_dtype(table, values)).reshape(sizes))
+    return HostTable(np.array(values, dtype=_dtype(table, values)).reshape(sizes))
 
 
-def _sizes(table: Table, literal: Literal_, extent: Extent, free: dict[str, int]) -> tuple[int, ...]:
+def _sizes(table: Table, literal: Literal_, extent: CallShape, free: dict[str, int]) -> tuple[int, ...]:
     """The size of each dimension, read off the first entry of each list and checked against what is known."""
     sizes: list[int] = []
     for axis, dimension in enumerate(table.dimensions):
@@ -75,7 +75,7 @@ def _sizes(table: Table, literal: Literal_, extent: Extent, free: dict[str, int]
     return tuple(sizes)
 
 
-def _expected(dimension: Dimension, extent: Extent, free: Mapping[str, int]) -> int | None:
+def _expected(dimension: Dimension, extent: CallShape, free: Mapping[str, int]) -> int | None:
     match dimension.kind:
         case "token":
             return extent.n

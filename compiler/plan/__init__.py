@@ -19,13 +19,13 @@ from .orders import (
 )
 from .printer import order, program
 from .programs import Kernel, Program, Segment, row_cycle
-from .schedule import HORIZON, Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
+from .schedule import UNBOUNDED, Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
 
 __all__ = [
     "EMPTY",
     "FULL",
-    "HORIZON",
     "PARTIAL",
+    "UNBOUNDED",
     "Axis",
     "Bounds",
     "Box",

@@ -23,7 +23,7 @@ class Runs:
     kind: NDArray[np.uint8]  # [runs]
 
 
-HORIZON = 2**30
+UNBOUNDED = 2**30
 
 
 @dataclass(frozen=True)

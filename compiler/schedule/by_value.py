@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import Classifier, TableContents
-from ..ir import Apply, Expr, Extent, K, Member, Q, walk
+from ..analysis import BoundTable, Classifier
+from ..ir import Apply, CallShape, Expr, K, Member, Q, walk
 from ..oracle import is_listed
 from ..plan import FULL, PARTIAL, natural
-from .run_rows import Rows, united
+from .run_rows import TileRuns, union
 from .tile_boxes import Slots, Space, TileBoxes
 from .tile_positions import Numbers, Side, ViewSide
 
@@ -45,8 +45,8 @@ class Search:
     rows: Line
     keys: Line
     slots: Slots
-    extent: Extent
-    tables: Mapping[str, TableContents]
+    extent: CallShape
+    tables: Mapping[str, BoundTable]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def side_of(expr: Expr) -> str | None:
     return {(True, False): "q", (False, True): "k"}.get((Q in nodes, K in nodes))
 
 
-def compared(search: Search, condition: Expr) -> Rows | None:
+def compared(search: Search, condition: Expr) -> TileRuns | None:
     """The tiles of ``==``, ``<=`` or ``<`` between functions that both rise; None for anything else."""
     match condition:
         case Apply(op="eq" | "le" | "lt" as op, args=(left, right)) if left.type == "int":
@@ -93,7 +93,7 @@ def compared(search: Search, condition: Expr) -> Rows | None:
         some, every = _equal(rows, keys)
     else:
         some, every = _below(rows, keys, "left" if (op == "le") == q_first else "right", q_first)
-    return united([_rows(rows, PARTIAL, *some), _rows(rows, FULL, *every)])
+    return union([_rows(rows, PARTIAL, *some), _rows(rows, FULL, *every)])
 
 
 def _rising(search: Search, of_key: Expr) -> Ends | None:
@@ -124,14 +124,14 @@ def _found(rising: Numbers, values: Numbers, side: str) -> Numbers:
     return np.stack([np.searchsorted(each, wanted, side) for each, wanted in pairs])  # type: ignore[call-overload]
 
 
-def _rows(rows: Ends, kind: int, start: Numbers, end: Numbers) -> Rows:
+def _rows(rows: Ends, kind: int, start: Numbers, end: Numbers) -> TileRuns:
     held = rows.present & (start < end)
     row = np.flatnonzero(held)
     start, end = start[held].astype(np.int64), end[held].astype(np.int64)
-    return Rows(held.size, row, start, end, np.full(len(row), kind, np.uint8))
+    return TileRuns(held.size, row, start, end, np.full(len(row), kind, np.uint8))
 
 
-def candidates(search: Search, condition: Expr) -> Rows | None:
+def candidates(search: Search, condition: Expr) -> TileRuns | None:
     """Key tiles outside of which the condition holds of no pair, PARTIAL all; None where it lists none."""
     match condition:
         case Apply(op="eq", args=(left, right)) if left.type == "int" and {side_of(left), side_of(right)} == {"q", "k"}:
@@ -158,7 +158,7 @@ def candidates(search: Search, condition: Expr) -> Rows | None:
     held = start < end
     count = search.slots.count * search.rows.tiles
     kind = np.full(int(held.sum()), PARTIAL, np.uint8)
-    return united([Rows(count, row[held], start[held], end[held], kind)])
+    return union([TileRuns(count, row[held], start[held], end[held], kind)])
 
 
 def _values(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
@@ -247,7 +247,7 @@ def _ends(search: Search, roots: Sequence[Expr], side: Side, tiles: int, *, by_q
         query, key = (tile, zero) if by_query else (zero, tile)
         boxes, present = space.read(TileBoxes(slot, query, query, key, key, zero.astype(np.uint8)))
         place = place[present]
-        for number, bounds in enumerate(classifier.look(boxes)):
+        for number, bounds in enumerate(classifier.evaluate_boxes(boxes)):
             if not isinstance(bounds, tuple) or not all(_fits(end) for end in bounds):
                 return None
             low[number, place], high[number, place] = (end[present] for end in bounds)

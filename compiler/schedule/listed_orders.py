@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import Classifier, TableContents
-from ..ir import HEAD, Const, Expr, Extent, K, Q
+from ..analysis import BoundTable, Classifier
+from ..ir import HEAD, CallShape, Const, Expr, K, Q
 from ..plan import FULL, Gathered, Listing, Sorted, natural
-from .subdivide import descend
+from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_positions import ListSide, Numbers, ViewSide
 
@@ -43,7 +43,7 @@ def is_whole(listed: Listed) -> bool:
 
 
 def gathered(
-    order: Gathered, by_query: bool, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None
+    order: Gathered, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None
 ) -> Listed:
     """The tokens of which the condition holds. Raises ValueError where it cannot be told of one of them.
 
@@ -59,7 +59,7 @@ def gathered(
     for first in range(0, total, _BATCH):
         ends = [(first, min(first + _BATCH, total) - 1)]
         start = TileBoxes.product(apart.count, *((ends, [(0, 0)]) if by_query else ([(0, 0)], ends)))
-        boxes, _ = descend(classifier, space, start, 2 * _BATCH * apart.count)
+        boxes, _ = subdivide(classifier, space, start, 2 * _BATCH * apart.count)
         if (boxes.kind != FULL).any():
             raise ValueError("order: gathers tokens by a condition that the host cannot decide")
         low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
@@ -82,7 +82,7 @@ def _of_ranges(apart: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Lis
 
 
 def ordered_by(
-    order: Sorted, by_query: bool, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None
+    order: Sorted, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None
 ) -> Listed:
     """All tokens by their ranks. Raises ValueError where these are unknown, or read by more than plain positions."""
     apart = slots(order.rank, extent, tables, heads)

@@ -14,11 +14,11 @@ from math import lcm, prod
 
 import numpy as np
 
-from ..analysis import Classifier, TableContents, shift_divisor
-from ..ir import HEAD, HEADS, Contents, Expr, Extent, N, Table, tables_read, walk
-from ..plan import HORIZON, Axis, Bounds, View
-from .run_rows import Rows, Steps, clipped, of_boxes, packed, spread, turned
-from .subdivide import descend
+from ..analysis import BoundTable, Classifier, shift_divisor
+from ..ir import HEAD, HEADS, CallShape, Expr, HostTable, N, Table, tables_read, walk
+from ..plan import UNBOUNDED, Axis, Bounds, View
+from .run_rows import Repeat, TileRuns, clipped, of_boxes, tile_slots, to_csr, transpose
+from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_positions import Counted, ViewSide
 
@@ -40,7 +40,7 @@ _SMALL = 2**10
 
 
 @dataclass(frozen=True)
-class Held:
+class FrozenTable:
     """The contents of a small table, or that they are unknown, as part of a question."""
 
     table: Table
@@ -50,24 +50,24 @@ class Held:
     batched: bool
 
     @staticmethod
-    def of(held: TableContents) -> Held | None:
+    def of(held: BoundTable) -> FrozenTable | None:
         values = held.contents.values
         if values is None:
-            return Held(held.table, None, "", held.contents.shape or (), held.contents.batched)
+            return FrozenTable(held.table, None, "", held.contents.shape or (), held.contents.batched)
         if values.nbytes > _SMALL:
             return None
-        return Held(held.table, values.tobytes(), values.dtype.str, values.shape, held.contents.batched)
+        return FrozenTable(held.table, values.tobytes(), values.dtype.str, values.shape, held.contents.batched)
 
     @property
-    def contents(self) -> TableContents:
+    def contents(self) -> BoundTable:
         if self.data is None:
-            return TableContents(self.table, Contents(None, self.batched, self.shape))
+            return BoundTable(self.table, HostTable(None, self.batched, self.shape))
         values = np.frombuffer(self.data, self.dtype).reshape(self.shape)
-        return TableContents(self.table, Contents(values, self.batched))
+        return BoundTable(self.table, HostTable(values, self.batched))
 
 
 @dataclass(frozen=True)
-class Question:
+class PeriodicQuery:
     """What a template depends on, and nothing else.
 
     ``starts``: the first query's position, less whole periods, for each batch slot or for all; ``n`` and ``heads`` only
@@ -82,22 +82,22 @@ class Question:
     n: int
     heads: int
     slots: Slots
-    held: tuple[tuple[str, Held], ...] | None
+    held: tuple[tuple[str, FrozenTable], ...] | None
 
     @property
-    def steps(self) -> Steps:
+    def steps(self) -> Repeat:
         rows, keys = _step(self.rows), _step(self.keys)
-        return Steps(self.period // rows * self.rows.minor_tiles, self.period // keys * self.keys.minor_tiles)
+        return Repeat(self.period // rows * self.rows.minor_tiles, self.period // keys * self.keys.minor_tiles)
 
 
 def question(
     condition: Expr,
     rows: View,
     keys: View,
-    extent: Extent,
-    tables: Mapping[str, TableContents],
+    extent: CallShape,
+    tables: Mapping[str, BoundTable],
     heads: tuple[int, ...] | None,
-) -> Question | None:
+) -> PeriodicQuery | None:
     """What to ask for a condition in these orders; None where it has no template."""
     divisor = shift_divisor(condition)
     if divisor is None or extent.q_start is None or _classes(rows) != _classes(keys):
@@ -111,21 +111,23 @@ def question(
     starts = starts if len(set(starts)) > 1 else starts[:1]
     nodes = set(walk(condition))
     n, count = extent.n if N in nodes else 0, extent.heads if HEAD in nodes or HEADS in nodes else 1
-    apart = slots(condition, Extent(n, 0, extent.heads, starts), tables, heads)
-    held = [(name, Held.of(tables[name])) for name in sorted(tables_read(condition))]
+    apart = slots(condition, CallShape(n, 0, extent.heads, starts), tables, heads)
+    held = [(name, FrozenTable.of(tables[name])) for name in sorted(tables_read(condition))]
     small = tuple((name, each) for name, each in held if each is not None)
-    return Question(condition, rows, keys, period, starts, n, count, apart, small if len(small) == len(held) else None)
+    return PeriodicQuery(
+        condition, rows, keys, period, starts, n, count, apart, small if len(small) == len(held) else None
+    )
 
 
 @dataclass(frozen=True)
 class Template:
     """Rows of one period for each slot of the question. ``endless``: they are right for every length."""
 
-    rows: Rows
+    rows: TileRuns
     endless: bool
 
 
-def bounds(asked: Question, extent: Extent, tables: Mapping[str, TableContents]) -> tuple[Bounds, Bounds] | None:
+def bounds(asked: PeriodicQuery, extent: CallShape, tables: Mapping[str, BoundTable]) -> tuple[Bounds, Bounds] | None:
     """By query and by key, for all lengths; where these need longer and longer rows, for all up to a power of two."""
     assert extent.q_start is not None
     steps = asked.steps
@@ -140,19 +142,19 @@ def bounds(asked: Question, extent: Extent, tables: Mapping[str, TableContents])
 
 
 @lru_cache(maxsize=1024)
-def _remembered_bounds(asked: Question, moves: tuple[int, ...], reach: int) -> tuple[Bounds, Bounds] | None:
+def _remembered_bounds(asked: PeriodicQuery, moves: tuple[int, ...], reach: int) -> tuple[Bounds, Bounds] | None:
     assert asked.held is not None
     return _bounds(asked, moves, reach, {name: held.contents for name, held in asked.held})
 
 
 @lru_cache(maxsize=1024)
-def _remembered(asked: Question, reach: int | None) -> Template | None:
+def _remembered(asked: PeriodicQuery, reach: int | None) -> Template | None:
     assert asked.held is not None
     return _derived(asked, reach, {name: held.contents for name, held in asked.held})
 
 
 def _bounds(
-    asked: Question, moves: tuple[int, ...], reach: int, tables: Mapping[str, TableContents]
+    asked: PeriodicQuery, moves: tuple[int, ...], reach: int, tables: Mapping[str, BoundTable]
 ) -> tuple[Bounds, Bounds] | None:
     steps = asked.steps
 
@@ -164,9 +166,9 @@ def _bounds(
     found = of_reach(None) or of_reach(reach)
     if found is None:
         return None
-    columns = turned(found.rows, steps, 0)
+    columns = transpose(found.rows, steps, 0)
     if columns is None:
-        columns = turned(clipped(found.rows, -2 * reach, 2 * reach), steps, 0)
+        columns = transpose(clipped(found.rows, -2 * reach, 2 * reach), steps, 0)
     assert columns is not None
     return (
         _placed(asked, found.rows, steps.period, steps.shift, moves, steps.shift),
@@ -180,16 +182,16 @@ def forget() -> None:
         function.cache_clear()
 
 
-def _placed(asked: Question, rows: Rows, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
+def _placed(asked: PeriodicQuery, rows: TileRuns, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
     """The rows of every slot, where the first query is so many periods on; ``each``: tiles to a period."""
     batch = max(len(moves), asked.slots.batch)
     heads = asked.slots.head_slots
     entry = np.arange(batch) if asked.slots.batch > 1 else np.zeros(batch, np.int64)
     picked = (entry[:, None] * heads + np.arange(heads)).ravel()
-    rows = spread(rows, period, picked)
+    rows = tile_slots(rows, period, picked)
     moved = np.array(moves if len(moves) > 1 else moves * batch, np.int64)
     rows = rows.moved((moved * each)[rows.row // (period * heads)])
-    return Bounds(period, shift, asked.rows.classes > 1, batch, heads, packed(rows))
+    return Bounds(period, shift, asked.rows.classes > 1, batch, heads, to_csr(rows))
 
 
 def _classes(view: View) -> tuple[Axis, ...]:
@@ -204,7 +206,7 @@ def _step(view: View) -> int:
 
 def _far(view: View) -> int:
     """Tiles along the main axis that no call has."""
-    return min(_FAR // _step(view), HORIZON // 2 // view.minor_tiles)
+    return min(_FAR // _step(view), UNBOUNDED // 2 // view.minor_tiles)
 
 
 def _endless(view: View) -> ViewSide:
@@ -215,12 +217,12 @@ def _endless(view: View) -> ViewSide:
     )
 
 
-def _classifier(asked: Question, tables: Mapping[str, TableContents]) -> Classifier:
-    extent = Extent(asked.n, 0, asked.heads, asked.starts)
+def _classifier(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> Classifier:
+    extent = CallShape(asked.n, 0, asked.heads, asked.starts)
     return Classifier((asked.condition,), extent, tables, reach=2 * _FAR)
 
 
-def _derived(asked: Question, reach: int | None, tables: Mapping[str, TableContents]) -> Template | None:
+def _derived(asked: PeriodicQuery, reach: int | None, tables: Mapping[str, BoundTable]) -> Template | None:
     """Classify one period. ``reach``: key tiles to look at on either side; None for all."""
     count, unit = asked.steps.period, asked.keys.minor_tiles
     far = _far(asked.keys) if reach is None else -(-reach // unit)
@@ -230,7 +232,7 @@ def _derived(asked: Question, reach: int | None, tables: Mapping[str, TableConte
     keys = [(low * unit, high * unit - 1) for low, high in _growing(far)]
     start = TileBoxes.product(asked.slots.count, [(0, count - 1)], keys)
     most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * asked.slots.count if reach is None else _MOST_TILES
-    boxes, exact = descend(_classifier(asked, tables), space, start, most)
+    boxes, exact = subdivide(_classifier(asked, tables), space, start, most)
     if reach is None and not exact:
         return None
     rows = of_boxes(boxes, count, asked.slots.count)
@@ -247,13 +249,13 @@ def _growing(far: int) -> list[tuple[int, int]]:
     return [*((-high, -low) for low, high in reversed(above)), *above]
 
 
-def _unlimited(rows: Rows, far: int) -> Rows:
+def _unlimited(rows: TileRuns, far: int) -> TileRuns:
     """What goes on to the end of what was looked at goes on for ever."""
-    start = np.where(rows.start <= -far, -HORIZON, rows.start)
-    return replace(rows, start=start, end=np.where(rows.end >= far, HORIZON, rows.end))
+    start = np.where(rows.start <= -far, -UNBOUNDED, rows.start)
+    return replace(rows, start=start, end=np.where(rows.end >= far, UNBOUNDED, rows.end))
 
 
-def _apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
+def _apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
     """Whether tokens of different classes never meet: by the differences of classes, as a move by one class is a move
     that changes nothing.
     """
@@ -263,12 +265,12 @@ def _apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _remembered_apart(asked: Question) -> bool:
+def _remembered_apart(asked: PeriodicQuery) -> bool:
     assert asked.held is not None
     return _found_apart(asked, {name: held.contents for name, held in asked.held})
 
 
-def _found_apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
+def _found_apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
     keys, classes = asked.keys, _classes(asked.keys)
     far = _far(keys)
     lengths = [2 * axis.tiles - 1 for axis in classes]
@@ -280,5 +282,5 @@ def _found_apart(asked: Question, tables: Mapping[str, TableContents]) -> bool:
     width = 2 * far * keys.minor_tiles
     others = [(number * width, (number + 1) * width - 1) for number in range(prod(lengths)) if number != same]
     start = TileBoxes.product(asked.slots.count, [(0, asked.steps.period - 1)], others)
-    boxes, _ = descend(_classifier(asked, tables), space, start, 2 * len(start) + _MOST_BOXES)
+    boxes, _ = subdivide(_classifier(asked, tables), space, start, 2 * len(start) + _MOST_BOXES)
     return not len(boxes)

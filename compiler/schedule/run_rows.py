@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import EMPTY, FULL, HORIZON, PARTIAL, Bounds, Runs, TileCount
+from ..plan import EMPTY, FULL, PARTIAL, UNBOUNDED, Bounds, Runs, TileCount
 from .tile_boxes import TileBoxes
 from .tile_positions import Numbers
 
 
 @dataclass(frozen=True)
-class Rows:
+class TileRuns:
     """Runs ``start .. end - 1`` of ``count`` rows, sorted by row and start, apart, neighbours of one kind joined.
 
-    ``row`` is ``slot * rows of a slot + row``. An end at -HORIZON or HORIZON stands for all that is beyond.
+    ``row`` is ``slot * rows of a slot + row``. An end at -UNBOUNDED or UNBOUNDED stands for all that is beyond.
     """
 
     count: int
@@ -33,16 +33,16 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
-    def moved(self, tiles: int | Numbers) -> Rows:
+    def moved(self, tiles: int | Numbers) -> TileRuns:
         """Every run so many tiles further on, each its own number or all the same; what is beyond stays beyond."""
         return replace(self, start=_moved(self.start, tiles), end=_moved(self.end, tiles))
 
 
 def _moved(ends: Numbers, tiles: int | Numbers) -> Numbers:
-    return np.where(np.abs(ends) >= HORIZON, ends, ends + tiles)
+    return np.where(np.abs(ends) >= UNBOUNDED, ends, ends + tiles)
 
 
-def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> Rows:
+def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> TileRuns:
     """The runs of boxes that are apart, ``rows`` rows for each slot."""
     count = boxes.query_high - boxes.query_low + 1
     source = np.repeat(np.arange(len(boxes)), count)
@@ -51,28 +51,28 @@ def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> Rows:
     return ordered(rows * slots, row, boxes.key_low[source], boxes.key_high[source] + 1, boxes.kind[source])
 
 
-def ordered(count: int, row: Numbers, start: Numbers, end: Numbers, kind: NDArray[np.uint8]) -> Rows:
+def ordered(count: int, row: Numbers, start: Numbers, end: Numbers, kind: NDArray[np.uint8]) -> TileRuns:
     """Runs that are apart, in any order."""
-    order = np.argsort(row * (4 * HORIZON) + start)
+    order = np.argsort(row * (4 * UNBOUNDED) + start)
     row, start, end, kind = row[order], start[order], end[order], kind[order]
     first = np.ones(len(row), bool)
     first[1:] = (row[1:] != row[:-1]) | (start[1:] != end[:-1]) | (kind[1:] != kind[:-1])
     heads = np.flatnonzero(first)
     tails = np.append(heads[1:], len(row))[: len(heads)] - 1
-    return Rows(count, row[heads], start[heads], end[tails], kind[heads])
+    return TileRuns(count, row[heads], start[heads], end[tails], kind[heads])
 
 
-def united(parts: Sequence[Rows]) -> Rows:
+def union(parts: Sequence[TileRuns]) -> TileRuns:
     """What any of the parts visits; FULL where one of them is."""
     return combined(parts, full=1, some=1)
 
 
-def met(parts: Sequence[Rows]) -> Rows:
+def intersect(parts: Sequence[TileRuns]) -> TileRuns:
     """What all of the parts visit; FULL where all of them are."""
     return combined(parts, full=len(parts), some=len(parts))
 
 
-def combined(parts: Sequence[Rows], full: int, some: int) -> Rows:
+def combined(parts: Sequence[TileRuns], full: int, some: int) -> TileRuns:
     """Tiles that at least ``some`` of the parts visit; FULL where at least ``full`` are, else PARTIAL."""
     row = np.concatenate([part.row for part in parts])
     start, end = np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts])
@@ -83,12 +83,12 @@ def combined(parts: Sequence[Rows], full: int, some: int) -> Rows:
 
 
 # Row and tile in one number, by which the ends of runs are sorted.
-_ROOM = 4 * HORIZON
+_ROOM = 4 * UNBOUNDED
 
 
 def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers]) -> tuple[Numbers, ...]:
     """The places where something begins or ends, in order, and the sum of each weight from there on."""
-    places = np.concatenate([row * _ROOM + (start + HORIZON), row * _ROOM + (end + HORIZON)])
+    places = np.concatenate([row * _ROOM + (start + UNBOUNDED), row * _ROOM + (end + UNBOUNDED)])
     order = np.argsort(places, kind="stable")  # of a few sorted parts: they are merged
     places = places[order]
     last = np.ones(len(places), bool)
@@ -97,40 +97,40 @@ def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers
     return places[last], *sums
 
 
-def _from_steps(count: int, place: Numbers, kind: NDArray[np.uint8]) -> Rows:
+def _from_steps(count: int, place: Numbers, kind: NDArray[np.uint8]) -> TileRuns:
     """Rows of a kind that changes at each place, EMPTY at the end of every row."""
     changes = np.ones(len(kind), bool)
     changes[1:] = kind[1:] != kind[:-1]
     place, kind = place[changes], kind[changes]
     held = np.flatnonzero(kind != EMPTY)
-    row, start = place[held] // _ROOM, place[held] % _ROOM - HORIZON
-    end = place[held + 1] - row * _ROOM - HORIZON
-    return Rows(count, row, start, end, kind[held])
+    row, start = place[held] // _ROOM, place[held] % _ROOM - UNBOUNDED
+    end = place[held + 1] - row * _ROOM - UNBOUNDED
+    return TileRuns(count, row, start, end, kind[held])
 
 
-def clipped(rows: Rows, low: int, high: int) -> Rows:
+def clipped(rows: TileRuns, low: int, high: int) -> TileRuns:
     """Without what is outside the tiles ``low .. high - 1``."""
     start, end = np.maximum(rows.start, low), np.minimum(rows.end, high)
     held = start < end
-    return Rows(rows.count, rows.row[held], start[held], end[held], rows.kind[held])
+    return TileRuns(rows.count, rows.row[held], start[held], end[held], rows.kind[held])
 
 
 @dataclass(frozen=True)
-class Steps:
+class Repeat:
     """How rows repeat: row ``period`` is row 0 moved on by ``shift`` tiles. No shift: the rows are all there are."""
 
     period: int
     shift: int
 
 
-def turned(rows: Rows, steps: Steps, columns: int) -> Rows | None:
+def transpose(rows: TileRuns, steps: Repeat, columns: int) -> TileRuns | None:
     """The same tiles by column. None where the rows repeat, and a run without end comes and goes from row to row.
 
     For rows that repeat, the columns ``0 .. shift - 1`` stand for all, repeating by the period; else there are
     ``columns`` of them.
     """
     row, low, high, old, new = _changes(rows, steps)
-    if len(low) and (low.min() <= -HORIZON or high.max() >= HORIZON):
+    if len(low) and (low.min() <= -UNBOUNDED or high.max() >= UNBOUNDED):
         return None
     width = high - low
     source = np.repeat(np.arange(len(row)), width)
@@ -145,7 +145,7 @@ def turned(rows: Rows, steps: Steps, columns: int) -> Rows | None:
     return _from_events(slots, steps.shift, slot, column - cycle * steps.shift, at, new[source], (old[source], always))
 
 
-def _changes(rows: Rows, steps: Steps) -> tuple[Numbers, Numbers, Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
+def _changes(rows: TileRuns, steps: Repeat) -> tuple[Numbers, Numbers, Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
     """Where each row differs from the one before it: row, first tile, end, kind before and kind now.
 
     Rows are ``slot * (period + 1) + row`` here: the last of each slot is the end of rows that do not repeat.
@@ -167,11 +167,11 @@ def _changes(rows: Rows, steps: Steps) -> tuple[Numbers, Numbers, Numbers, NDArr
     )
     differs = np.flatnonzero(new != old)
     at = place[differs] // _ROOM
-    low, high = place[differs] - at * _ROOM - HORIZON, place[differs + 1] - at * _ROOM - HORIZON
+    low, high = place[differs] - at * _ROOM - UNBOUNDED, place[differs + 1] - at * _ROOM - UNBOUNDED
     return at, low, high, old[differs].astype(np.uint8), new[differs].astype(np.uint8)
 
 
-def _constant_columns(rows: Rows, steps: Steps) -> NDArray[np.uint8]:
+def _constant_columns(rows: TileRuns, steps: Repeat) -> NDArray[np.uint8]:
     """The kind of row 0 at each column of the first cycle, ``[slots, shift]``."""
     slots = rows.count // steps.period
     kinds = np.full((slots, steps.shift), EMPTY, np.uint8)
@@ -191,7 +191,7 @@ def _from_events(
     at: Numbers,
     new: NDArray[np.uint8],
     endless: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
-) -> Rows:
+) -> TileRuns:
     """Runs of each column, which is of kind ``new`` from row ``at`` on until its next event.
 
     ``endless``: the kind before each event, and that of columns without any; else they begin and end EMPTY.
@@ -201,8 +201,8 @@ def _from_events(
     place, at, new = place[order], at[order], new[order]
     first = np.ones(len(place), bool)
     first[1:] = place[1:] != place[:-1]
-    end = np.full(len(place), HORIZON, np.int64)
-    end[:-1] = np.where(first[1:], HORIZON, at[1:])
+    end = np.full(len(place), UNBOUNDED, np.int64)
+    end[:-1] = np.where(first[1:], UNBOUNDED, at[1:])
     row, start, kind = place, at, new
     if endless is not None:
         old, always = endless[0][order], endless[1].ravel()
@@ -210,14 +210,14 @@ def _from_events(
         still[place] = False
         quiet = np.flatnonzero(still)
         row = np.concatenate([place, place[first], quiet])
-        start = np.concatenate([at, np.full(first.sum() + len(quiet), -HORIZON)])
-        end = np.concatenate([end, at[first], np.full(len(quiet), HORIZON)])
+        start = np.concatenate([at, np.full(first.sum() + len(quiet), -UNBOUNDED)])
+        end = np.concatenate([end, at[first], np.full(len(quiet), UNBOUNDED)])
         kind = np.concatenate([new, old[first], always[quiet]])
     held = kind != EMPTY
     return ordered(slots * columns, row[held], start[held], end[held], kind[held])
 
 
-def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> Rows:
+def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> TileRuns:
     """What every tile visits, in each of the bounds' slots: rows ``slot * own.total + tile``."""
     slots = bounds.batch_slots * bounds.head_slots
     tile = np.arange(own.total)
@@ -233,24 +233,24 @@ def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> Rows:
     end = np.minimum(runs.start[run].astype(np.int64) + runs.length[run] + move[source], limit)
     held = start < end
     base = base[source][held]
-    return Rows(slots * own.total, source[held], start[held] + base, end[held] + base, runs.kind[run][held])
+    return TileRuns(slots * own.total, source[held], start[held] + base, end[held] + base, runs.kind[run][held])
 
 
-def spread(rows: Rows, period: int, picked: Numbers) -> Rows:
+def tile_slots(rows: TileRuns, period: int, picked: Numbers) -> TileRuns:
     """The rows of the slots ``picked``, one slot after another; ``period`` rows make a slot."""
     parts = []
     for slot, source in enumerate(picked.tolist()):
         low, high = np.searchsorted(rows.row, (source * period, (source + 1) * period))
         its = slice(int(low), int(high))
         row = rows.row[its] + (slot - source) * period
-        parts.append(Rows(0, row, rows.start[its], rows.end[its], rows.kind[its]))
+        parts.append(TileRuns(0, row, rows.start[its], rows.end[its], rows.kind[its]))
     columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "start", "end", "kind")]
-    return Rows(len(picked) * period, *columns)
+    return TileRuns(len(picked) * period, *columns)
 
 
-def packed(rows: Rows) -> Runs:
+def to_csr(rows: TileRuns) -> Runs:
     """As executors read them."""
     pointer = np.zeros(rows.count + 1, np.int64)
     np.cumsum(np.bincount(rows.row, minlength=rows.count), out=pointer[1:])
-    end = np.minimum(rows.end, HORIZON - 1)
+    end = np.minimum(rows.end, UNBOUNDED - 1)
     return Runs(pointer, rows.start.astype(np.int32), (end - rows.start).astype(np.int32), rows.kind)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..analysis import TableContents, numbered
-from ..ir import Contents, Entry, Expr, Extent, K, Position, Q, Table, children, rebuild, tables_read
+from ..analysis import BoundTable, numbered
+from ..ir import CallShape, Entry, Expr, HostTable, K, Position, Q, Table, children, rebuild, tables_read
 from ..oracle import TooLargeError
 from ..plan import (
-    HORIZON,
     PARTIAL,
+    UNBOUNDED,
     Bounds,
     Box,
     Gathered,
@@ -42,11 +42,11 @@ from .listed_orders import Listed, gathered, is_whole, ordered_by
 class Launch:
     """The sizes of a call, and what the tables hold."""
 
-    extent: Extent
-    tables: Mapping[str, TableContents]
+    extent: CallShape
+    tables: Mapping[str, BoundTable]
 
 
-def schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> Schedule:
+def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule:
     """Bounds of every segment for one launch. ``contents`` stand in the order of ``program.tables``.
 
     TooLargeError where an order has more tiles than bounds tell from endless ones.
@@ -62,8 +62,8 @@ def schedule(program: Program, extent: Extent, contents: Sequence[Contents]) -> 
 def _require_few(name: str, order: Order, tokens: int) -> None:
     """TooLargeError where ``tokens``, which a call names ``name``, make too many tiles of an order."""
     tiles = order.tiles(tokens).per_class if isinstance(order, View | Box) else tokens // order.tile
-    if tiles > HORIZON // 2:
-        raise TooLargeError(f"{name}: is {tokens:,}, which makes {tiles:,} tiles, expected at most {HORIZON // 2:,}")
+    if tiles > UNBOUNDED // 2:
+        raise TooLargeError(f"{name}: is {tokens:,}, which makes {tiles:,} tiles, expected at most {UNBOUNDED // 2:,}")
 
 
 def schedule_depends(program: Program) -> frozenset[int]:
@@ -103,7 +103,7 @@ def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, lau
         return _around(kernel.rows, segment.keys, launch.extent)
     keys = _listed(segment.keys, kernel, launch, by_query=False)
     condition, extent = _in_ranks(segment.condition, kernel.rows, segment.keys, launch.extent)
-    problem = strategies.Problem(
+    problem = strategies.TileQuery(
         condition,
         _axis(kernel.rows, rows, extent.m),
         _axis(segment.keys, keys, extent.n),
@@ -114,7 +114,7 @@ def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, lau
     return SegmentSchedule(*strategies.bounds(problem), None if keys is None else keys.listing)
 
 
-def _around(rows: Order, keys: Box, extent: Extent) -> SegmentSchedule:
+def _around(rows: Order, keys: Box, extent: CallShape) -> SegmentSchedule:
     """Each tile visits the box around it, whatever the condition is."""
     around = key_major(rows, keys)[0]
     assert rows == keys.view, "the boxes are those of the rows"
@@ -146,7 +146,7 @@ def _axis(order: Order, listed: Listed | None, tokens: int) -> strategies.Axis:
     return strategies.Axis(listed, order.tile, tokens)
 
 
-def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: Extent) -> tuple[Expr, Extent]:
+def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
     """The condition as one of the ranks by which rows or keys are sorted, and the extent that goes with it.
 
     What else is said of a sorted position is unknown, and so is all that is said of a position that only the device
@@ -179,6 +179,6 @@ def _unknown(position: Position) -> Expr:
 
 
 # Programs number their tables, so these names are free.
-_NOTHING_KNOWN: dict[str, TableContents] = {
-    position.name: TableContents(Table(position.name, "int", ()), Contents(None, shape=())) for position in (Q, K)
+_NOTHING_KNOWN: dict[str, BoundTable] = {
+    position.name: BoundTable(Table(position.name, "int", ()), HostTable(None, shape=())) for position in (Q, K)
 }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis import shift_divisor
-from ..ir import TRUE, Contents, Expr, Extent
+from ..ir import TRUE, CallShape, Expr, HostTable
 from ..oracle import Environment, environment, interpret, numbered_values
 from ..plan import (
     FULL,
@@ -28,7 +28,7 @@ from ..plan import (
     TileCount,
     tile_count,
 )
-from .run_rows import Rows, repeated
+from .run_rows import TileRuns, repeated
 from .tile_positions import tokens_of
 from .tile_visits import Slot, slot_counts
 
@@ -85,7 +85,7 @@ class Totals(NamedTuple):
     area: float
 
 
-def totals(program: Program, schedule: Schedule, extent: Extent) -> Totals:
+def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
     """Of a schedule for ``extent.heads`` heads."""
     full = partial = 0
     lanes = 0.0
@@ -113,7 +113,7 @@ _PAIRS_AT_ONCE = 2**20
 _TILES_AT_ONCE = 2**18
 
 
-def pairs(program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents], batch: int) -> int:
+def pairs(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], batch: int) -> int:
     """Pairs with their counts, over ``batch`` entries and all heads. The host knows positions and contents."""
     kernels = zip(program.kernels, schedule.kernels, strict=True)
     looker = _Looker(program, extent, contents, batch)
@@ -130,7 +130,7 @@ class _Group:
 
 
 class _Looker:
-    def __init__(self, program: Program, extent: Extent, contents: Sequence[Contents], batch: int) -> None:
+    def __init__(self, program: Program, extent: CallShape, contents: Sequence[HostTable], batch: int) -> None:
         values, arrays = numbered_values(program.tables, contents)
         start = np.asarray(extent.q_start, np.int64)
         nowhere = arrays.constant(False)
@@ -168,7 +168,9 @@ class _Looker:
         listed = None if listing is None else listing.tokens[slot.of(listing)]
         return tokens_of(order, listed, np.arange(tile_count(order, listing, tokens).total), tokens)
 
-    def _of_segment(self, condition: Expr, rows: Indices, keys: Indices, runs: Rows, group: _Group, alike: bool) -> int:
+    def _of_segment(
+        self, condition: Expr, rows: Indices, keys: Indices, runs: TileRuns, group: _Group, alike: bool
+    ) -> int:
         """``alike``: whole tiles of an order differ by where they begin only."""
         there, before = (rows >= 0).sum(1), np.append(0, np.cumsum((keys >= 0).sum(1)))
         full = runs.kind == FULL
@@ -207,13 +209,13 @@ class _Looker:
         return counted
 
 
-def _of_slot(rows: Rows, slot: int, tiles: int) -> Rows:
+def _of_slot(rows: TileRuns, slot: int, tiles: int) -> TileRuns:
     """The rows of one slot, numbered by their tiles."""
     held = slice(*np.searchsorted(rows.row, (slot * tiles, (slot + 1) * tiles)).tolist())
-    return Rows(tiles, rows.row[held] - slot * tiles, rows.start[held], rows.end[held], rows.kind[held])
+    return TileRuns(tiles, rows.row[held] - slot * tiles, rows.start[held], rows.end[held], rows.kind[held])
 
 
-def _tiles(runs: Rows, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Indices]]:
+def _tiles(runs: TileRuns, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Indices]]:
     """The tiles of both sides in the wanted runs, some at a time."""
     length = (runs.end - runs.start)[wanted]
     ends = np.cumsum(length)

@@ -12,14 +12,14 @@ from math import prod
 
 import numpy as np
 
-from ..analysis import Classifier, TableContents, negation_normal, shift_divisor
-from ..ir import Apply, Expr, Extent, K, Q, constructors, walk
-from ..plan import FULL, HORIZON, PARTIAL, Bounds, TileCount, View, natural
+from ..analysis import BoundTable, Classifier, negation_normal, shift_divisor
+from ..ir import Apply, CallShape, Expr, K, Q, constructors, walk
+from ..plan import FULL, PARTIAL, UNBOUNDED, Bounds, TileCount, View, natural
 from . import periodic
 from .by_value import Line, Search, candidates, compared
 from .listed_orders import Listed
-from .run_rows import Rows, Steps, met, of_boxes, ordered, packed, repeated, spread, turned, united
-from .subdivide import descend
+from .run_rows import Repeat, TileRuns, intersect, of_boxes, ordered, repeated, tile_slots, to_csr, transpose, union
+from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_positions import Counted, ListSide, Side, ViewSide
 
@@ -85,14 +85,14 @@ _ALONE = Axis(natural(1), 1, 1)
 
 
 @dataclass(frozen=True)
-class Problem:
+class TileQuery:
     """A condition over rows and keys in their orders, at one launch. ``heads``: those of the kernel."""
 
     condition: Expr
     rows: Axis
     keys: Axis
-    extent: Extent
-    tables: Mapping[str, TableContents]
+    extent: CallShape
+    tables: Mapping[str, BoundTable]
     heads: tuple[int, ...] | None
 
     @property
@@ -100,7 +100,7 @@ class Problem:
         own = slots(self.condition, self.extent, self.tables, self.heads)
         return own.with_(self.rows.slots).with_(self.keys.slots)
 
-    def of(self, condition: Expr) -> Problem:
+    def of(self, condition: Expr) -> TileQuery:
         return replace(self, condition=condition)
 
     def search(self, apart: Slots) -> Search:
@@ -110,12 +110,12 @@ class Problem:
         return Classifier(roots or (self.condition,), self.extent, self.tables)
 
 
-def bounds(problem: Problem) -> tuple[Bounds, Bounds]:
+def bounds(problem: TileQuery) -> tuple[Bounds, Bounds]:
     """What every query tile visits, and what every key tile does."""
     nodes, apart = set(walk(problem.condition)), problem.slots
     if Q not in nodes and K not in nodes:
         rows = _everywhere(_line(problem, _ALONE, apart, by_query=False), 1)
-        everywhere = Bounds(1, 0, False, apart.batch, apart.head_slots, packed(rows))
+        everywhere = Bounds(1, 0, False, apart.batch, apart.head_slots, to_csr(rows))
         return everywhere, everywhere
     if Q not in nodes:
         return _one_for_all(_line(problem, problem.keys, apart, by_query=False), problem.keys, apart)
@@ -127,45 +127,45 @@ def bounds(problem: Problem) -> tuple[Bounds, Bounds]:
     return _row_by_row(visited(problem, apart), problem.rows.count.total, problem.keys.count.total, apart)
 
 
-def _line(problem: Problem, axis: Axis, apart: Slots, *, by_query: bool) -> Rows:
+def _line(problem: TileQuery, axis: Axis, apart: Slots, *, by_query: bool) -> TileRuns:
     """The tiles of one side on which a condition on that side alone holds: a row for each slot."""
     side, alone = axis.side(apart), _ALONE.side(apart)
     space = Space(side, alone, apart) if by_query else Space(alone, side, apart)
-    boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+    boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
     low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
     return ordered(apart.count, boxes.slot, low, high + 1, boxes.kind)
 
 
-def _everywhere(line: Rows, tiles: int) -> Rows:
+def _everywhere(line: TileRuns, tiles: int) -> TileRuns:
     """For every tile of the line a row that visits all tiles of the other side, or none."""
     count = line.end - line.start
     source = np.repeat(np.arange(len(line)), count)
     row = line.row[source] * tiles + line.start[source] + np.arange(len(source)) - (np.cumsum(count) - count)[source]
-    whole = np.full(len(row), HORIZON)
-    return Rows(line.count * tiles, row, -whole, whole, line.kind[source])
+    whole = np.full(len(row), UNBOUNDED)
+    return TileRuns(line.count * tiles, row, -whole, whole, line.kind[source])
 
 
-def _one_for_all(line: Rows, axis: Axis, apart: Slots) -> tuple[Bounds, Bounds]:
+def _one_for_all(line: TileRuns, axis: Axis, apart: Slots) -> tuple[Bounds, Bounds]:
     """Bounds of a side of which every tile visits the line, and those of the line's side."""
     tiles = max(axis.count.total, 1)
     return (
-        Bounds(1, 0, False, apart.batch, apart.head_slots, packed(line)),
-        Bounds(tiles, 0, False, apart.batch, apart.head_slots, packed(_everywhere(line, tiles))),
+        Bounds(1, 0, False, apart.batch, apart.head_slots, to_csr(line)),
+        Bounds(tiles, 0, False, apart.batch, apart.head_slots, to_csr(_everywhere(line, tiles))),
     )
 
 
-def _row_by_row(rows: Rows, count: int, columns: int, apart: Slots) -> tuple[Bounds, Bounds]:
+def _row_by_row(rows: TileRuns, count: int, columns: int, apart: Slots) -> tuple[Bounds, Bounds]:
     """``rows`` has a row for each of ``count`` tiles in every slot, at least one."""
     count, columns = max(count, 1), max(columns, 1)
-    by_key = turned(rows, Steps(count, 0), columns)
+    by_key = transpose(rows, Repeat(count, 0), columns)
     assert by_key is not None
     return (
-        Bounds(count, 0, False, apart.batch, apart.head_slots, packed(rows)),
-        Bounds(columns, 0, False, apart.batch, apart.head_slots, packed(by_key)),
+        Bounds(count, 0, False, apart.batch, apart.head_slots, to_csr(rows)),
+        Bounds(columns, 0, False, apart.batch, apart.head_slots, to_csr(by_key)),
     )
 
 
-def visited(problem: Problem, apart: Slots) -> Rows:
+def visited(problem: TileQuery, apart: Slots) -> TileRuns:
     """A row of runs for every query tile of every slot, by the cheapest of all ways."""
     few = problem.rows.count.total * problem.keys.count.total <= _FEW_TILES
     found = None
@@ -174,7 +174,7 @@ def visited(problem: Problem, apart: Slots) -> Rows:
     return _descended(problem, apart, None) if found is None else found
 
 
-def _cheap(problem: Problem, apart: Slots) -> Rows | None:
+def _cheap(problem: TileQuery, apart: Slots) -> TileRuns | None:
     """By any way but a plain descent."""
     condition, nodes = problem.condition, set(walk(problem.condition))
     if isinstance(condition, Apply) and condition.op == "or":
@@ -191,10 +191,10 @@ def _cheap(problem: Problem, apart: Slots) -> Rows | None:
     return _listed(problem, apart)
 
 
-def _union(problem: Problem, apart: Slots, members: Sequence[Expr]) -> Rows | None:
+def _union(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> TileRuns | None:
     """Each member in its own way; those that move on alike together, and those of no way in one descent."""
     alike = [member for member in members if shift_divisor(member) is not None]
-    found: list[Rows] = []
+    found: list[TileRuns] = []
     if len(alike) > 1:
         together = _repeated_template(problem.of(constructors.disjunction(*alike)), apart)
         if together is not None:
@@ -211,25 +211,25 @@ def _union(problem: Problem, apart: Slots, members: Sequence[Expr]) -> Rows | No
         return None
     if rest:
         found.append(_descended(problem.of(constructors.disjunction(*rest)), apart, None))
-    return united(found)
+    return union(found)
 
 
-def _intersection(problem: Problem, apart: Slots, members: Sequence[Expr]) -> Rows | None:
+def _intersection(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> TileRuns | None:
     """All members in ways of their own, or the whole on the candidates of one that lists them."""
     choices = [member for member in members if isinstance(member, Apply) and member.op == "or"]
     if choices and prod(len(choice.args) for choice in choices) <= _MOST_CHOICES:
         others = [member for member in members if member is not choices[0]]
         return _union(problem, apart, [constructors.conjunction(choice, *others) for choice in choices[0].args])
-    parts: list[Rows] = []
+    parts: list[TileRuns] = []
     for member in members:
         rows = _cheap(problem.of(member), apart)
         if rows is None:
             return next((rows for x in members if (rows := _listed(problem, apart, x)) is not None), None)
         parts.append(rows)
-    return met(parts)
+    return intersect(parts)
 
 
-def _straight_line(problem: Problem, apart: Slots, *, by_query: bool) -> Rows | None:
+def _straight_line(problem: TileQuery, apart: Slots, *, by_query: bool) -> TileRuns | None:
     """Of a condition on rows alone or on keys alone."""
     axis, other = (problem.rows, problem.keys) if by_query else (problem.keys, problem.rows)
     line = _line(problem, axis, apart, by_query=by_query)
@@ -244,7 +244,7 @@ def _straight_line(problem: Problem, apart: Slots, *, by_query: bool) -> Rows | 
     return ordered(line.count * count, row, line.start[source], line.end[source], line.kind[source])
 
 
-def _template(problem: Problem) -> tuple[Bounds, Bounds] | None:
+def _template(problem: TileQuery) -> tuple[Bounds, Bounds] | None:
     rows, keys = problem.rows.order, problem.keys.order
     if not isinstance(rows, View) or not isinstance(keys, View):
         return None
@@ -252,7 +252,7 @@ def _template(problem: Problem) -> tuple[Bounds, Bounds] | None:
     return None if asked is None else periodic.bounds(asked, problem.extent, problem.tables)
 
 
-def _repeated_template(problem: Problem, apart: Slots) -> Rows | None:
+def _repeated_template(problem: TileQuery, apart: Slots) -> TileRuns | None:
     found = _template(problem)
     if found is None:
         return None
@@ -262,10 +262,10 @@ def _repeated_template(problem: Problem, apart: Slots) -> Rows | None:
     rows = repeated(by_query, count, problem.keys.count)
     batch = np.arange(apart.batch) if by_query.batch_slots > 1 else np.zeros(apart.batch, np.int64)
     head = np.arange(apart.head_slots) if by_query.head_slots > 1 else np.zeros(apart.head_slots, np.int64)
-    return spread(rows, count.total, (batch[:, None] * by_query.head_slots + head).ravel())
+    return tile_slots(rows, count.total, (batch[:, None] * by_query.head_slots + head).ravel())
 
 
-def _listed(problem: Problem, apart: Slots, member: Expr | None = None) -> Rows | None:
+def _listed(problem: TileQuery, apart: Slots, member: Expr | None = None) -> TileRuns | None:
     """On the candidates that one member of the condition, or all of it, lists."""
     if not problem.keys.straight:
         return None
@@ -278,7 +278,7 @@ def _listed(problem: Problem, apart: Slots, member: Expr | None = None) -> Rows 
     return _descended(problem, apart, TileBoxes(slot, row, row, found.start, found.end - 1, kind))
 
 
-def _descended(problem: Problem, apart: Slots, start: TileBoxes | None) -> Rows:
+def _descended(problem: TileQuery, apart: Slots, start: TileBoxes | None) -> TileRuns:
     """By classification of all tiles, or of those in the start."""
     lanes = _by_lanes(problem, apart) if start is None else None
     if lanes is not None:
@@ -286,44 +286,44 @@ def _descended(problem: Problem, apart: Slots, start: TileBoxes | None) -> Rows:
     space = Space(problem.rows.side(apart), problem.keys.side(apart), apart)
     start = space.start if start is None else start
     classifier = problem.classifier()
-    boxes, exact = descend(classifier, space, start, _MOST_BOXES)
+    boxes, exact = subdivide(classifier, space, start, _MOST_BOXES)
     if not exact and problem.rows.count.total * problem.keys.count.total <= _MOST_BOXES:
         # All slots together have too many tiles, but one alone has not.
         each = (start.take(start.slot == slot) for slot in range(apart.count))
-        boxes = TileBoxes.joined([descend(classifier, space, its, _MOST_BOXES)[0] for its in each])
+        boxes = TileBoxes.joined([subdivide(classifier, space, its, _MOST_BOXES)[0] for its in each])
     return of_boxes(boxes, max(problem.rows.count.total, 1), apart.count)
 
 
-def _by_lanes(problem: Problem, apart: Slots) -> Rows | None:
+def _by_lanes(problem: TileQuery, apart: Slots) -> TileRuns | None:
     """Where one side is a short list, its tokens one by one: they may lie far apart."""
     rows, keys = problem.rows.lanes(apart), problem.keys.lanes(apart)
     if keys is not None:
         space = Space(problem.rows.side(apart), keys, apart)
-        boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+        boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
         count = max(problem.rows.count.total, 1)
         return _of_lanes(of_boxes(boxes, count, apart.count), count, problem.keys.tile, keys)
     if rows is None:
         return None
     space = Space(rows, problem.keys.side(apart), apart)
-    boxes, _ = descend(problem.classifier(), space, space.start, _MOST_BOXES)
+    boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
     count, columns = max(problem.rows.count.total, 1), max(problem.keys.count.total, 1)
     lanes = max(rows.values.shape[1], 1)
-    held = turned(of_boxes(boxes, lanes, apart.count), Steps(lanes, 0), columns)
+    held = transpose(of_boxes(boxes, lanes, apart.count), Repeat(lanes, 0), columns)
     assert held is not None
-    return turned(_of_lanes(held, columns, problem.rows.tile, rows), Steps(columns, 0), count)
+    return transpose(_of_lanes(held, columns, problem.rows.tile, rows), Repeat(columns, 0), count)
 
 
-def _of_lanes(lanes: Rows, count: int, tile: int, side: ListSide) -> Rows:
+def _of_lanes(lanes: TileRuns, count: int, tile: int, side: ListSide) -> TileRuns:
     """Runs of lanes as runs of tiles: FULL where all lanes that hold a token are, visited where any is."""
     held = side.counts[side.list_of[lanes.row // count]]
     start, end = -(-lanes.start // tile), np.where(lanes.end == held, -(-lanes.end // tile), lanes.end // tile)
     full = (lanes.kind == FULL) & (start < end)
-    touched = Rows(
+    touched = TileRuns(
         lanes.count,
         lanes.row,
         lanes.start // tile,
         -(-lanes.end // tile),
         np.full(len(lanes), PARTIAL, np.uint8),
     )
-    whole = Rows(lanes.count, lanes.row[full], start[full], end[full], lanes.kind[full])
-    return united([touched, whole])
+    whole = TileRuns(lanes.count, lanes.row[full], start[full], end[full], lanes.kind[full])
+    return union([touched, whole])

@@ -22,7 +22,7 @@ _WORTHWHILE = 0.05
 _MOST_REFINED = 2**16
 
 
-def descend(classifier: Classifier, space: Space, start: TileBoxes, most: int) -> tuple[TileBoxes, bool]:
+def subdivide(classifier: Classifier, space: Space, start: TileBoxes, most: int) -> tuple[TileBoxes, bool]:
     """The partial and full boxes within those of the start, all apart; whether every partial one is a single tile.
 
     Where a level would have more than ``most`` boxes, its boxes are called partial as they stand.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import Boxes, TableContents
-from ..ir import HEAD, Expr, Extent, Q, tables_read, walk
+from ..analysis import BoundTable, Boxes
+from ..ir import HEAD, CallShape, Expr, Q, tables_read, walk
 from ..plan import PARTIAL
 from .tile_positions import Numbers, Open, Side
 
@@ -105,7 +105,7 @@ class Space:
 
 
 def slots(
-    condition: Expr, extent: Extent, tables: Mapping[str, TableContents], heads: tuple[int, ...] | None = None
+    condition: Expr, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None = None
 ) -> Slots:
     """The entries of the batch and the heads for which a condition may differ. ``heads``: those of the kernel."""
     nodes = set(walk(condition))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..diagnostics import NESTING, Diagnostic, Reports, Source, Span, at, nearest
+from ..diagnostics import NESTING, Diagnostic, ErrorCollector, Source, Span, at, nearest
 from . import tree as t
 from .lalr import Make, Refused, makers, read, tables
 from .lexer import STARTERS, Segment, segments
@@ -14,7 +14,7 @@ from .tree_builder import Grower
 _LOOKED_AT = 64  # words of a broken declaration, for what it would have declared
 
 
-def parse(source: Source, reports: Reports) -> t.Tree:
+def parse(source: Source, reports: ErrorCollector) -> t.Tree:
     """The declarations that the text holds; each that has a fault is left out, and the fault is in ``reports``.
 
     Raises AttnError where the text is past a limit.
@@ -45,7 +45,7 @@ def _names(segment: Segment, starts_only: bool) -> set[str]:
 
 
 def _declaration(
-    segment: Segment, source: Source, grower: Grower, make: Sequence[Make], reports: Reports
+    segment: Segment, source: Source, grower: Grower, make: Sequence[Make], reports: ErrorCollector
 ) -> t.Declaration | None:
     grower.documentation = segment.documentation
     try:

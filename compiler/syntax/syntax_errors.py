@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..diagnostics import Advice, Diagnostic, Edit, Source, Span, at, edited, listed, nearest
+from ..diagnostics import Diagnostic, Edit, Source, Span, Suggestion, at, edited, listed, nearest
 from .lalr import Refused
 from .lexer import RESERVED, STARTERS, Segment, Word
 
@@ -20,7 +20,7 @@ _PARAMETERS = ("pattern", "attention", "model")  # what may have some
 
 def meant(
     words: Sequence[Word], index: int, expected: frozenset[str], spelling: Mapping[str, Sequence[str]], source: Source
-) -> Advice:
+) -> Suggestion:
     """What to do about the word at ``index``, in whose place ``expected`` terminals would fit, each as it is spelt."""
     found, before = words[index], words[index - 1]
     after = words[index + 1] if index + 1 < len(words) else None
@@ -33,13 +33,13 @@ def meant(
         or _of_signs(before, found, after, words[0].text, source)
         or _of_a_parameter(words, index, source)
         or _of_words(words, index, expected, source)
-        or Advice()
+        or Suggestion()
     )
 
 
-def _done(help_: str, source: Source, first: Word, last: Word, text: str) -> Advice:
+def _done(help_: str, source: Source, first: Word, last: Word, text: str) -> Suggestion:
     """A help, and the edit that puts ``text`` in the place of some words."""
-    return Advice((help_,), (Edit(Span(source, first.start, last.end), text),))
+    return Suggestion((help_,), (Edit(Span(source, first.start, last.end), text),))
 
 
 def _misspelt(found: Word, expected: frozenset[str], spelling: Mapping[str, Sequence[str]]) -> str | None:
@@ -50,7 +50,7 @@ def _misspelt(found: Word, expected: frozenset[str], spelling: Mapping[str, Sequ
     return nearest(found.text, [text for text in fitting if text[0].isalpha()])
 
 
-def _of_signs(before: Word, found: Word, after: Word | None, starter: str, source: Source) -> Advice | None:
+def _of_signs(before: Word, found: Word, after: Word | None, starter: str, source: Source) -> Suggestion | None:
     match before.text, found.text, after.text if after else "":
         case _, "==", _ if starter == "const":
             return _done("a constant is given by `=`", source, found, found, "=")
@@ -62,21 +62,21 @@ def _of_signs(before: Word, found: Word, after: Word | None, starter: str, sourc
         case "<", ">", _:
             return _done("write `!=`", source, before, found, "!=")
         case word, "=", _ if word in STARTERS:
-            return Advice(("a name stands before `=`",))
+            return Suggestion(("a name stands before `=`",))
         case _, "=", _ if starter != "model":
             return _done("`==` compares two values", source, found, found, "==")
         case _, "*", _ if starter == "from":
-            return Advice((IMPORT,))
+            return Suggestion((IMPORT,))
         case _, "." | ".." | "/" | "//", _ if starter == "from":
-            return Advice(("an import names a module, never a path: `from vision.natten import neighborhood`",))
+            return Suggestion(("an import names a module, never a path: `from vision.natten import neighborhood`",))
         case ("." | "..", _, _) | (_, ".", _):
-            return Advice(("a number with a point has digits on both sides: `0.5`, `3.0`",))
+            return Suggestion(("a number with a point has digits on both sides: `0.5`, `3.0`",))
         case _, ":", _ if starter in _PARAMETERS:
-            return Advice(("what a pattern is stands after `=`",))
+            return Suggestion(("what a pattern is stands after `=`",))
     return None
 
 
-def _of_brackets(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+def _of_brackets(words: Sequence[Word], index: int, source: Source) -> Suggestion | None:
     """``t[a][b]``: an entry of an entry, as other languages write a table of several dimensions."""
     if words[index].text != "[" or words[index - 1].text != "]":
         return None
@@ -97,7 +97,7 @@ def _of_brackets(words: Sequence[Word], index: int, source: Source) -> Advice | 
     shown = " ".join(edited(text, moved).split())
     if len(shown) > _SHOWN:
         shown = f"{words[opener - 1].text}[…, …]"
-    return Advice((f"all indices stand in one pair of brackets: `{shown}`",), tuple(edits))
+    return Suggestion((f"all indices stand in one pair of brackets: `{shown}`",), tuple(edits))
 
 
 def _partner(words: Sequence[Word], index: int, step: int) -> int | None:
@@ -111,7 +111,7 @@ def _partner(words: Sequence[Word], index: int, step: int) -> int | None:
     return None
 
 
-def _of_a_dimension(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+def _of_a_dimension(words: Sequence[Word], index: int, source: Source) -> Suggestion | None:
     """A position, or a number of positions, in the place of a dimension's name."""
     found = words[index]
     if words[0].text not in _PARAMETERS or found.text not in _DIMENSIONS:
@@ -125,14 +125,14 @@ def _of_a_dimension(words: Sequence[Word], index: int, source: Source) -> Advice
     return _done(f"did you mean `{meant}`?", source, found, found, meant)
 
 
-def _of_a_parameter(words: Sequence[Word], index: int, source: Source) -> Advice | None:
+def _of_a_parameter(words: Sequence[Word], index: int, source: Source) -> Suggestion | None:
     """A parameter without its type, or with the type first."""
     found, before = words[index], words[index - 1]
     if words[0].text not in _PARAMETERS or before.kind != "word" or "{" in (word.text for word in words[:index]):
         return None
     if found.text in (",", ")", "="):
         help_ = f"every parameter has a type: `{before.text}: int`, or `{before.text}: tokens` for a set of positions"
-        return Advice((help_,), (Edit(Span(source, before.end, before.end), ": int"),))
+        return Suggestion((help_,), (Edit(Span(source, before.end, before.end), ": int"),))
     opens = words[index - 2].text in ("(", ",") if index > 2 else False
     if found.kind == "word" and before.text in _TYPES and opens:
         typed = f"{found.text}: {before.text}"
@@ -140,18 +140,18 @@ def _of_a_parameter(words: Sequence[Word], index: int, source: Source) -> Advice
     return None
 
 
-def _of_words(words: Sequence[Word], index: int, expected: frozenset[str], source: Source) -> Advice | None:
+def _of_words(words: Sequence[Word], index: int, expected: frozenset[str], source: Source) -> Suggestion | None:
     found, before = words[index], words[index - 1]
     if found.text == "if" and "NAME" in expected:
-        return Advice(("a choice is an expression: `a if c else b`",))
+        return Suggestion(("a choice is an expression: `a if c else b`",))
     if found.text == "if":
-        return Advice(("a choice within an expression stands in parentheses: `(a if c else b)`",))
+        return Suggestion(("a choice within an expression stands in parentheses: `(a if c else b)`",))
     if found.text == "not" and before.kind in ("word", "number") and words[0].text == "pattern":
         return _done("`not in` is one word: `k not in {0, 3}`", source, found, found, "not in")
     if found.text == "," and _listed_in_parentheses(words, index):
-        return Advice(("a set stands in braces: `k in {0, 3}`",))
+        return Suggestion(("a set stands in braces: `k in {0, 3}`",))
     if before.kind in ("word", "number") and found.kind == "word" and words[0].text == "pattern":
-        return Advice(("between two clauses stands `and`, `or` or `+`",))
+        return Suggestion(("between two clauses stands `and`, `or` or `+`",))
     return None
 
 
@@ -209,7 +209,7 @@ def _subject(words: tuple[Word, ...]) -> str:
 
 def _no_declaration(found: Word, span: Span) -> Diagnostic:
     likely = nearest(found.text, STARTERS) if found.kind == "word" else None
-    helps, edits = ((f"did you mean `{likely}`?",), (Edit(span, likely),)) if likely else Advice()
+    helps, edits = ((f"did you mean `{likely}`?",), (Edit(span, likely),)) if likely else Suggestion()
     if found.text in ("/", "//"):
         helps, edits = ("a comment starts with `#`",), (Edit(span, "#"),)
     if found.text == "import":

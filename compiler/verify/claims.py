@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import TableContents
-from ..ir import Expr, Extent, Position, walk
+from ..analysis import BoundTable
+from ..ir import CallShape, Expr, Position, walk
 from ..modules import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 from ..oracle import ContentsError, OutOfTableError, TooLargeError, evaluate, literal_contents
 from .integer_limits import IntegerRangeError, check_integers
@@ -103,7 +103,7 @@ class _Situation:
         return _counts(self.test, expr, self.sample, self.head)
 
 
-def _situation(test: BoundTest, extent: Extent) -> _Situation:
+def _situation(test: BoundTest, extent: CallShape) -> _Situation:
     return _at(test, Sample(extent, literal_contents(test.subject.tables, extent)), test.head)
 
 
@@ -113,7 +113,7 @@ def _at(test: BoundTest, sample: Sample, head: int) -> _Situation:
 
 
 def _counts(test: BoundTest, expr: Expr, sample: Sample, head: int) -> Counts:
-    tables = {table.name: TableContents(table, sample.contents[table.name]) for table in test.subject.tables}
+    tables = {table.name: BoundTable(table, sample.contents[table.name]) for table in test.subject.tables}
     check_integers(expr, None, None, tables, sample.extent)
     mask: NDArray[Any] = evaluate(expr, test.subject.tables, sample.extent, sample.contents)
     return np.asarray(mask[0, head], dtype=np.int64)

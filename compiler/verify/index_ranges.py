@@ -14,22 +14,22 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..analysis import (
-    Bounds,
+    BoundTable,
     Boxes,
     Classifier,
     DigitRange,
+    IntBounds,
     Linear,
     Reached,
     Read,
-    TableContents,
-    Trits,
-    certain,
+    TileKinds,
+    any_count,
     difference,
     implied,
-    kept,
     linear,
     numbered,
     reads,
+    underapproximate,
 )
 from ..diagnostics import Span
 from ..ir import (
@@ -37,11 +37,11 @@ from ..ir import (
     HEADS,
     TRUE,
     Apply,
+    CallShape,
     Const,
-    Contents,
     Entry,
     Expr,
-    Extent,
+    HostTable,
     K,
     Logit,
     Member,
@@ -70,7 +70,7 @@ class OutOfRange:
     span: Span | None
 
 
-def index_width(program: Program, extent: Extent, contents: Sequence[Contents]) -> Literal[32, 64]:
+def index_width(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Literal[32, 64]:
     """32 where every integer of the conditions, the score and the sink is proved to fit int32 for this call, else 64.
 
     Positions count to the end of the last tile. Entries that only the device knows count as below 2**31 in magnitude,
@@ -119,11 +119,11 @@ def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, 
     keys = [segment.keys for kernel in program.kernels for segment in kernel.segments]
     last_row = (sizes.start or 0) + max((_last(order, sizes.m) for order in rows), default=0)
     last_key = max((_last(order, sizes.n) for order in keys), default=0)
-    extent = Extent(sizes.n, last_row + 1, sizes.heads)
-    contents = {str(number): TableContents(table, Contents(None)) for number, table in enumerate(program.tables)}
+    extent = CallShape(sizes.n, last_row + 1, sizes.heads)
+    contents = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(program.tables)}
     between: dict[str | Expr, tuple[int, int]] = {**dict(entries), N.name: (0, sizes.n)}
     classifier = Classifier(integers, extent, contents, max(last_row, last_key), between)
-    for bounds in classifier.look(_box(last_row, last_key)):
+    for bounds in classifier.evaluate_boxes(_box(last_row, last_key)):
         assert isinstance(bounds, tuple)
         low, high = bounds
         if low.min() < -_LARGEST_INT32 or high.max() > _LARGEST_INT32:
@@ -147,7 +147,7 @@ def _box(last_row: int, last_key: int) -> Boxes:
     return Boxes(rows, keys, np.zeros(1, np.int64))
 
 
-def _entries(held: TableContents) -> tuple[int, int]:
+def _entries(held: BoundTable) -> tuple[int, int]:
     """What a table's integers lie between, 0 for a read outside of it included."""
     values = held.contents.values
     if held.table.element not in ("int", "order"):
@@ -157,7 +157,7 @@ def _entries(held: TableContents) -> tuple[int, int]:
     return (min(int(values.min()), 0), max(int(values.max()), 0)) if values.size else (0, 0)
 
 
-def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]) -> OutOfRange | None:
+def check_indices(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> OutOfRange | None:
     """The first index, decided by sizes, constants and contents on the host, that is looked at and leaves its table.
 
     None where there is none, and where it depends on what only the device knows, on a table's contents, or on more
@@ -168,10 +168,10 @@ def check_indices(program: Program, extent: Extent, contents: Sequence[Contents]
     tables = numbered(program, contents)
 
     def wanted(read: Entry | Member) -> bool:
-        return any(True for _ in _loose_indices(Reached(read, TRUE), extent, tables))
+        return any(True for _ in _unproved_indices(Reached(read, TRUE), extent, tables))
 
     found = [(read, extent.n) for read in reads(program.mask, wanted)]
-    found += [(read, extent.n) for read in reads(program.score, wanted, kept(program.mask))]
+    found += [(read, extent.n) for read in reads(program.score, wanted, any_count(program.mask))]
     if program.sink is not None:
         found += [(read, 1) for read in reads(program.sink, wanted)]
     for read, keys in found:
@@ -200,7 +200,7 @@ def _partial_results(node: Expr) -> Iterator[Expr]:
             yield Apply(node.op, node.args[:count], "int")
 
 
-def _is_wide(held: TableContents) -> bool:
+def _is_wide(held: BoundTable) -> bool:
     """Whether the table has more entries, or perhaps larger ones, than 32 bits count."""
     values = held.contents.values
     if values is None:
@@ -209,7 +209,7 @@ def _is_wide(held: TableContents) -> bool:
 
 
 @dataclass(frozen=True)
-class _LooseIndex:
+class _UnprovedIndex:
     """An index that its bounds ``low .. high`` do not keep inside its dimension."""
 
     place: int
@@ -219,7 +219,7 @@ class _LooseIndex:
     size: int
 
 
-def _loose_indices(read: Read, extent: Extent, tables: Mapping[str, TableContents]) -> Iterator[_LooseIndex]:
+def _unproved_indices(read: Read, extent: CallShape, tables: Mapping[str, BoundTable]) -> Iterator[_UnprovedIndex]:
     """The indices of a read that are functions of positions, and that what is known of them does not keep inside."""
     held = tables[read.node.table]
     for place, (index, dimension) in enumerate(zip(read.node.indices, held.table.dimensions, strict=True)):
@@ -231,24 +231,26 @@ def _loose_indices(read: Read, extent: Extent, tables: Mapping[str, TableContent
             continue
         low, high = index_range(index, read.reached, extent)
         if low < 0 or high >= size:
-            yield _LooseIndex(place, index, low, high, size)
+            yield _UnprovedIndex(place, index, low, high, size)
 
 
-def _check(read: Read, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> OutOfRange | None:
+def _check(read: Read, keys: int, extent: CallShape, tables: Mapping[str, BoundTable]) -> OutOfRange | None:
     held = tables[read.node.table]
-    for loose in _loose_indices(read, extent, tables):
-        reached = certain(read.reached, lambda node: _is_unknown(node, extent) or _is_unread(node, tables))
-        below = constructors.less(loose.index, Const(0)) if loose.low < 0 else FALSE
-        above = constructors.less_equal(Const(loose.size), loose.index) if loose.high >= loose.size else FALSE
+    for unproved in _unproved_indices(read, extent, tables):
+        reached = underapproximate(read.reached, lambda node: _is_unknown(node, extent) or _is_unread(node, tables))
+        below = constructors.less(unproved.index, Const(0)) if unproved.low < 0 else FALSE
+        above = (
+            constructors.less_equal(Const(unproved.size), unproved.index) if unproved.high >= unproved.size else FALSE
+        )
         if any(
             _happens(constructors.conjunction(reached, outside), keys, extent, tables) for outside in (below, above)
         ):
             span = read.node.span or held.table.span
-            return OutOfRange(held.table.name, loose.place, loose.low, loose.high, loose.size, span)
+            return OutOfRange(held.table.name, unproved.place, unproved.low, unproved.high, unproved.size, span)
     return None
 
 
-def _size(held: TableContents, place: int, extent: Extent) -> int | None:
+def _size(held: BoundTable, place: int, extent: CallShape) -> int | None:
     """The size of one dimension of a table, None where only the device knows it."""
     dimension = held.table.dimensions[place]
     shape = held.contents.shape if held.contents.values is None else held.contents.values.shape
@@ -258,15 +260,15 @@ def _size(held: TableContents, place: int, extent: Extent) -> int | None:
     return sizes.get(dimension.kind, dimension.size)
 
 
-def _is_unknown(node: Expr, extent: Extent) -> bool:
+def _is_unknown(node: Expr, extent: CallShape) -> bool:
     return isinstance(node, Logit) or (extent.q_start is None and node == Q)
 
 
-def _is_unread(node: Expr, tables: Mapping[str, TableContents]) -> bool:
+def _is_unread(node: Expr, tables: Mapping[str, BoundTable]) -> bool:
     return isinstance(node, Entry | Member) and tables[node.table].contents.values is None
 
 
-def index_range(index: Expr, reached: Expr, extent: Extent) -> tuple[int, int]:
+def index_range(index: Expr, reached: Expr, extent: CallShape) -> tuple[int, int]:
     """Bounds of an index that is a function of positions: by the positions' ranges, and by what ``reached`` implies."""
     known: dict[Expr, int] = {N: extent.n, HEADS: extent.heads}
     form = linear(index, known)
@@ -284,12 +286,12 @@ def _negative(form: Linear) -> Linear:
     return difference(Linear({}, 0), form)
 
 
-def position_bounds(expr: Expr, extent: Extent) -> tuple[int, int]:
+def position_bounds(expr: Expr, extent: CallShape) -> tuple[int, int]:
     """Bounds of an integer expression of positions over all pairs."""
     return _part_bounds([expr], extent)[expr]
 
 
-def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int]]:
+def _part_bounds(parts: list[Expr], extent: CallShape) -> dict[Expr, tuple[int, int]]:
     """Bounds of those parts that read no table."""
     plain = [part for part in parts if not any(isinstance(node, Entry | Member) for node in walk(part))]
     looks = _everywhere(plain, extent) if plain else []
@@ -300,13 +302,13 @@ def _part_bounds(parts: list[Expr], extent: Extent) -> dict[Expr, tuple[int, int
     return bounds
 
 
-def _everywhere(roots: Sequence[Expr], extent: Extent) -> list[Trits | Bounds | None]:
+def _everywhere(roots: Sequence[Expr], extent: CallShape) -> list[TileKinds | IntBounds | None]:
     """Over all pairs of each entry of the batch, of functions that read no table."""
     batch = len(extent.q_start or (0,))
     rows, keys = (
         (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, max(size - 1, 0))),) for size in (extent.m, extent.n)
     )
-    return Classifier(roots, extent, {}).look(Boxes(rows, keys, np.arange(batch)))
+    return Classifier(roots, extent, {}).evaluate_boxes(Boxes(rows, keys, np.arange(batch)))
 
 
 def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None:
@@ -318,7 +320,7 @@ def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None
     return total
 
 
-def _happens(condition: Expr, keys: int, extent: Extent, tables: Mapping[str, TableContents]) -> bool:
+def _happens(condition: Expr, keys: int, extent: CallShape, tables: Mapping[str, BoundTable]) -> bool:
     """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
     if condition == FALSE:
         return False

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..analysis import Boxes, Classifier, DigitRange, Reached, TableContents, implied, kept, parts_reached
+from ..analysis import BoundTable, Boxes, Classifier, DigitRange, Reached, any_count, implied, parts_reached
 from ..diagnostics import FIRST_BEYOND, Label, Span, with_places
 from ..ir import (
     HEAD_DIM,
@@ -22,11 +22,11 @@ from ..ir import (
     TRUE,
     Apply,
     Attention,
+    CallShape,
     Const,
-    Contents,
     Entry,
     Expr,
-    Extent,
+    HostTable,
     K,
     Member,
     N,
@@ -84,21 +84,21 @@ def _power(size: int) -> int:
 
 
 def check_integers(
-    mask: Expr, score: Expr | None, sink: Expr | None, tables: Mapping[str, TableContents], extent: Extent
+    mask: Expr, score: Expr | None, sink: Expr | None, tables: Mapping[str, BoundTable], extent: CallShape
 ) -> None:
     """IntegerRangeError where an integer of a mask, of its kept pairs' score or of a row's sink may leave 63 bits."""
     if not extent.m or not extent.heads:
         return
-    pairs = ((mask, TRUE),) if score is None else ((mask, TRUE), (score, kept(mask)))
+    pairs = ((mask, TRUE),) if score is None else ((mask, TRUE), (score, any_count(mask)))
     for asked in (_Asked(pairs, extent.n), _Asked(() if sink is None else ((sink, TRUE),), 1)):
         if asked.keys and asked.looked_at:
             _check(asked, tables, extent)
 
 
-def check_attention(attention: Attention, extent: Extent, contents: Sequence[Contents]) -> None:
+def check_attention(attention: Attention, extent: CallShape, contents: Sequence[HostTable]) -> None:
     """The same of all that an attention computes; ``contents`` are in the order of its tables."""
     pairs = zip(attention.tables, contents, strict=True)
-    tables = {table.name: TableContents(table, held) for table, held in pairs}
+    tables = {table.name: BoundTable(table, held) for table, held in pairs}
     check_integers(attention.mask, attention.score, attention.sink, tables, extent)
 
 
@@ -106,10 +106,10 @@ def check_scale(scale: Expr, heads: int, head_dim: int) -> None:
     """The same for the factor of q·k, for each head."""
     whole = constructors.substitute(scale, {HEAD_DIM: Const(head_dim)})
     if heads:
-        _check(_Asked(((whole, TRUE),), 1), {}, Extent(1, 1, heads))
+        _check(_Asked(((whole, TRUE),), 1), {}, CallShape(1, 1, heads))
 
 
-def _check(asked: _Asked, tables: Mapping[str, TableContents], extent: Extent) -> None:
+def _check(asked: _Asked, tables: Mapping[str, BoundTable], extent: CallShape) -> None:
     roots = tuple(root for root, _ in asked.looked_at)
     read = {node.table for root in roots for node in walk(root) if isinstance(node, Entry | Member)}
     entries = tuple((name, _entries(tables[name], extent.n)) for name in sorted(read))
@@ -133,7 +133,7 @@ def _check(asked: _Asked, tables: Mapping[str, TableContents], extent: Extent) -
             raise IntegerRangeError(_told(suspect.node, *leaving[suspect.node]), _place(suspect.node, roots))
 
 
-def _entries(held: TableContents, n: int) -> Between:
+def _entries(held: BoundTable, n: int) -> Between:
     """What a table's integers lie between, 0 for a read outside of it included."""
     values, element = held.contents.values, held.table.element
     if element not in ("int", "order"):
@@ -159,19 +159,21 @@ def _bounds(integers: Sequence[Expr], sizes: _Sizes, entries: tuple[tuple[str, B
     """What integers lie between for all pairs."""
     first, last = (0, 0) if sizes.rows is None else sizes.rows
     start = None if sizes.rows is None else (0,)
-    extent = Extent(sizes.n, last + 1, sizes.heads, start)
+    extent = CallShape(sizes.n, last + 1, sizes.heads, start)
     between: dict[str | Expr, Between] = {**dict(entries), N.name: (0, sizes.n)}
-    tables = {name: TableContents(Table(name, "int", ()), Contents(None)) for name, _ in entries}
+    tables = {name: BoundTable(Table(name, "int", ()), HostTable(None)) for name, _ in entries}
     box = Boxes(_side(first, last), _side(0, max(sizes.n - 1, 0)), np.zeros(1, np.int64))
     found = {}
-    for node, bounds in zip(integers, Classifier(integers, extent, tables, last + 1, between).look(box), strict=True):
+    for node, bounds in zip(
+        integers, Classifier(integers, extent, tables, last + 1, between).evaluate_boxes(box), strict=True
+    ):
         assert isinstance(bounds, tuple), "every integer of a text has bounds"
         found[node] = int(bounds[0].min()), int(bounds[1].max())
     return found
 
 
 def _implied(
-    reached: Expr, sizes: _Sizes, tables: Mapping[str, TableContents], entries: tuple[tuple[str, Between], ...]
+    reached: Expr, sizes: _Sizes, tables: Mapping[str, BoundTable], entries: tuple[tuple[str, Between], ...]
 ) -> dict[str | Expr, Between] | None:
     """What the integers that only a device knows lie between where a condition holds, as far as its sums tell; None
     where it then holds nowhere.
@@ -208,8 +210,8 @@ def _side(first: int, last: int) -> tuple[DigitRange, ...]:
 def _leaves(
     suspect: Reached[Expr],
     keys: int,
-    extent: Extent,
-    tables: Mapping[str, TableContents],
+    extent: CallShape,
+    tables: Mapping[str, BoundTable],
     between: Mapping[str | Expr, Between],
 ) -> bool:
     """Whether an integer leaves 63 bits for a pair for which it is looked at, or is not proved to stay."""
@@ -221,7 +223,7 @@ def _leaves(
     classifier = Classifier(roots, extent, tables, between=between)
     pending = space.start
     while len(pending):
-        bounds, reached = classifier.look(space.read(pending)[0])
+        bounds, reached = classifier.evaluate_boxes(space.read(pending)[0])
         assert isinstance(bounds, tuple)
         low, high = bounds
         outside = np.asarray((reached != EMPTY) & _outside(low, high), bool)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import Contents, Dimension, Extent, Table
+from ..ir import CallShape, Dimension, HostTable, Table
 from ..oracle import from_literal
 
 Kind: TypeAlias = Literal["low", "high", "rising", "scattered", "any"]
@@ -21,8 +21,8 @@ KINDS: tuple[Kind, ...] = ("low", "high", "rising", "scattered", "any")
 class Sample:
     """One call: its sizes and what every table holds, by name."""
 
-    extent: Extent
-    contents: Mapping[str, Contents]
+    extent: CallShape
+    contents: Mapping[str, HostTable]
 
 
 def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[Sample]:
@@ -33,12 +33,12 @@ def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[S
     """
     is_open = any(table.value is None for table in tables)
     for head_count in heads:
-        extent = Extent(n, n, head_count)
+        extent = CallShape(n, n, head_count)
         for kind in KINDS if is_open else KINDS[:1]:
             yield Sample(extent, contents_of(tables, extent, kind))
 
 
-def contents_of(tables: Sequence[Table], extent: Extent, kind: Kind) -> dict[str, Contents]:
+def contents_of(tables: Sequence[Table], extent: CallShape, kind: Kind) -> dict[str, HostTable]:
     """Contents of one kind for every table without a value. A free size is large enough to be indexed by positions."""
     random = np.random.default_rng((extent.n, extent.heads, KINDS.index(kind)))
     free: dict[str, int] = {}
@@ -46,11 +46,11 @@ def contents_of(tables: Sequence[Table], extent: Extent, kind: Kind) -> dict[str
     for table in tables:
         if table.value is None:
             shape = tuple(_size(dimension, extent, free) for dimension in table.dimensions)
-            found[table.name] = Contents(_filled(random, table.element, shape, extent.n, kind))
+            found[table.name] = HostTable(_filled(random, table.element, shape, extent.n, kind))
     return found
 
 
-def _size(dimension: Dimension, extent: Extent, free: dict[str, int]) -> int:
+def _size(dimension: Dimension, extent: CallShape, free: dict[str, int]) -> int:
     match dimension.kind:
         case "token":
             return extent.n

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import Contents, Expr, Extent
+from ..ir import CallShape, Expr, HostTable
 from ..oracle import Environment, NumpyArrays, environment, interpret, numbered_values
 from ..plan import (
     FULL,
@@ -69,13 +69,13 @@ class Result:
     visits: Counts
 
 
-def mask(program: Program, extent: Extent, contents: Sequence[Contents]) -> Counts:
+def mask(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Counts:
     """How often each pair counts, ``[batch or 1, heads, m, n]``; a read outside its table is 0, as in the kernels."""
     return _Dense(program, extent, contents).values(program.mask).astype(np.int64)
 
 
 def visits(
-    program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents], *, by_key: bool = False
+    program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], *, by_key: bool = False
 ) -> Counts:
     """How often each pair is counted, ``[batch or 1, heads, m, n]``, over all kernels and segments.
 
@@ -89,7 +89,7 @@ def visits(
 
 
 def execute(
-    program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents], inputs: Inputs
+    program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], inputs: Inputs
 ) -> Result:
     """Every kernel in turn. The errors of :func:`visits`."""
     group = extent.heads // max(1, inputs.k.shape[1])
@@ -119,7 +119,7 @@ class _Dense:
     """
 
     def __init__(
-        self, program: Program, extent: Extent, contents: Sequence[Contents], logit: Floats | None = None
+        self, program: Program, extent: CallShape, contents: Sequence[HostTable], logit: Floats | None = None
     ) -> None:
         self.program, self.extent = program, extent
         tables, arrays = numbered_values(program.tables, contents)
@@ -138,7 +138,7 @@ class _Dense:
         return np.broadcast_to(found, (*self.shape[:3], self.shape[3] if columns is None else columns))
 
 
-def _heads(kernel: Kernel, extent: Extent) -> list[int]:
+def _heads(kernel: Kernel, extent: CallShape) -> list[int]:
     return list(range(extent.heads) if kernel.heads is None else kernel.heads)
 
 
@@ -189,7 +189,7 @@ class _Walk:
     bounds: SegmentSchedule
     batch: int
     place: int
-    extent: Extent
+    extent: CallShape
 
     def by_query(self) -> Iterator[tuple[Counts, Counts, int]]:
         """The rows and the keys of each tile that is visited, and its kind."""
@@ -322,7 +322,7 @@ def _merged(out: Floats, lse: Floats, mean: Floats, own: Floats) -> tuple[Floats
 LARGEST_AREA = 2**24  # pairs of all batch entries and heads
 
 
-def verify_schedule(program: Program, schedule: Schedule, extent: Extent, contents: Sequence[Contents]) -> None:
+def verify_schedule(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable]) -> None:
     """ScheduleFaultError where forward or backward does not count each pair as often as the mask says.
 
     Looks at plans of at most so many pairs whose contents the host knows; others pass.

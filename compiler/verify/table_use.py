@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..analysis import kept, reads
-from ..ir import Apply, Attention, Entry, Expr, Extent, Logit, Member, walk
+from ..analysis import any_count, reads
+from ..ir import Apply, Attention, CallShape, Entry, Expr, Logit, Member, walk
 from .index_ranges import index_range, position_bounds
 
 LARGEST = 2**16  # entries along one dimension that are asked for
@@ -25,7 +25,7 @@ class Use:
     values: tuple[int, int] | None
 
 
-def uses(attention: Attention, extent: Extent) -> Mapping[str, Use]:
+def uses(attention: Attention, extent: CallShape) -> Mapping[str, Use]:
     """The use of each table, by name. ``q_start`` is known, and there is at least one row, key and head."""
     found = [*_reads(attention)]
     names = {node.table for node, _ in found}
@@ -35,12 +35,12 @@ def uses(attention: Attention, extent: Extent) -> Mapping[str, Use]:
 def _reads(attention: Attention) -> Iterator[tuple[Entry | Member, Expr]]:
     """Every read, and the condition on which it is looked at."""
     yield from ((read.node, read.reached) for read in reads(attention.mask, lambda _: True))
-    yield from ((read.node, read.reached) for read in reads(attention.score, lambda _: True, kept(attention.mask)))
+    yield from ((read.node, read.reached) for read in reads(attention.score, lambda _: True, any_count(attention.mask)))
     if attention.sink is not None:
         yield from ((read.node, read.reached) for read in reads(attention.sink, lambda _: True))
 
 
-def _sizes(name: str, found: list[tuple[Entry | Member, Expr]], extent: Extent) -> dict[int, int]:
+def _sizes(name: str, found: list[tuple[Entry | Member, Expr]], extent: CallShape) -> dict[int, int]:
     sizes: dict[int, int] = {}
     for node, reached in found:
         for place, index in enumerate(node.indices if node.table == name else ()):
@@ -50,7 +50,7 @@ def _sizes(name: str, found: list[tuple[Entry | Member, Expr]], extent: Extent) 
     return sizes
 
 
-def _values(name: str, attention: Attention, extent: Extent) -> tuple[int, int] | None:
+def _values(name: str, attention: Attention, extent: CallShape) -> tuple[int, int] | None:
     """The numbers that every comparison with the table allows, or, where they exclude each other, that any does."""
     ranges = [position_bounds(other, extent) for other in _compared(name, attention) if _of_positions(other)]
     if not ranges:

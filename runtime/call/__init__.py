@@ -8,7 +8,7 @@ from ...lazy import attributes
 
 __all__ = [
     "Call",
-    "Sizes",
+    "TableSizes",
     "asked",
     "bind",
     "by_position",
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .errors import asked, by_position
     from .host_values import integer
     from .python_values import collect
-    from .tables import Sizes, bind, check, is_batched, widened
+    from .tables import TableSizes, bind, check, is_batched, widened
 else:
     __getattr__ = attributes(
         __name__,
@@ -72,7 +72,7 @@ else:
             "errors": ("asked", "by_position"),
             "host_values": ("integer",),
             "python_values": ("collect",),
-            "tables": ("Sizes", "bind", "check", "is_batched", "widened"),
+            "tables": ("TableSizes", "bind", "check", "is_batched", "widened"),
         },
         modules=("errors",),
     )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ...compiler.diagnostics import LARGEST_POSITION
-from ...compiler.ir import Attention, Expr, Extent
+from ...compiler.ir import Attention, CallShape, Expr
 from ...compiler.oracle import NumpyArrays, environment, interpret
 from ...compiler.verify import check_scale
 from . import errors
 from .host_values import LARGEST, copied, integer, real, unfit
-from .tables import INTEGERS, Sizes, check
+from .tables import INTEGERS, TableSizes, check
 
 _ZERO = np.zeros(1, dtype=np.int64)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -37,9 +37,9 @@ class Call:
     seed: int
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> TableSizes:
         batch, heads, m, _ = self.q.shape
-        return Sizes(batch, heads, m, self.k.shape[2])
+        return TableSizes(batch, heads, m, self.k.shape[2])
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -146,12 +146,12 @@ def _within_64_bits(q_start: object) -> None:
         raise ValueError(f"q_start: is {q_start}, expected a position below 2**62")
 
 
-def extent_of(call: Call) -> Extent:
+def extent_of(call: Call) -> CallShape:
     """The sizes and positions of a checked call. ValueError for a position out of range that the host can see."""
     batch, heads, m, _ = call.q.shape
     starts = positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
-    return Extent(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+    return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
 
 
 def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, ...] | None:

@@ -19,10 +19,10 @@ from torch import Tensor
 from ...compiler.ir import (
     Apply,
     Attention,
+    CallShape,
     Const,
     Entry,
     Expr,
-    Extent,
     choose,
     conjunction,
     disjunction,
@@ -72,7 +72,7 @@ class Settled:
 
 
 def settle(
-    attention: Attention, tensors: Mapping[str, Tensor], extent: Extent, compute: torch.dtype
+    attention: Attention, tensors: Mapping[str, Tensor], extent: CallShape, compute: torch.dtype
 ) -> tuple[Attention, Mapping[str, Tensor]]:
     """The attention as kernels that compute in a dtype compare its floats, and its tables with what is derived of them.
 
@@ -94,7 +94,7 @@ def _compared(attention: Attention) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.table for node in nodes if isinstance(node, Entry) and node.type == "float"))
 
 
-def _literal(attention: Attention, name: str, extent: Extent) -> Tensor:
+def _literal(attention: Attention, name: str, extent: CallShape) -> Tensor:
     """What the text itself says that a table holds."""
     table = next(table for table in attention.tables if table.name == name)
     literal = table.value if table.value is not None else table.default

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...compiler.ir import Apply, Attention, Const, Contents, Expr, Extent, Member, Position, Table, walk
+from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
 from ..base import TableArgument
 from .errors import asked, missing
@@ -22,7 +22,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TableSizes:
     """The sizes of one call that tables are checked against."""
 
     batch: int
@@ -39,7 +39,7 @@ class Bound:
     """
 
     arguments: tuple[TableArgument, ...]
-    contents: tuple[Contents, ...]
+    contents: tuple[HostTable, ...]
     wide: bool
 
 
@@ -48,7 +48,7 @@ def is_batched(table: Table, tensor: Tensor) -> bool:
     return tensor.ndim > len(table.dimensions) + (table.element == "set")
 
 
-def check(attention: Attention, tensors: Mapping[str, Tensor], sizes: Sizes) -> None:
+def check(attention: Attention, tensors: Mapping[str, Tensor], sizes: TableSizes) -> None:
     """Refuses tables whose dtype or shape does not fit; looks at no contents, so that it also runs while tracing.
 
     TypeError for a wrong dtype and a missing table, ValueError for a wrong shape.
@@ -81,7 +81,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_shape(table: Table, tensor: Tensor, sizes: Sizes, free: dict[str, tuple[int, Table]]) -> None:
+def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str, tuple[int, Table]]) -> None:
     rank = len(table.dimensions) + (table.element == "set")
     shape = list(tensor.shape)
     if len(shape) not in (rank, rank + 1):
@@ -116,7 +116,7 @@ def _check_shape(table: Table, tensor: Tensor, sizes: Sizes, free: dict[str, tup
 def bind(
     attention: Attention,
     tensors: Mapping[str, Tensor],
-    extent: Extent,
+    extent: CallShape,
     device: torch.device,
     compute_dtype: torch.dtype,
 ) -> Bound:
@@ -129,7 +129,7 @@ def bind(
     """
     free: dict[str, int] = {}
     forms: list[Tensor] = []
-    contents: list[Contents] = []
+    contents: list[HostTable] = []
     for table in attention.tables:
         tensor = tensors.get(table.name)
         if tensor is None or table.value is not None:
@@ -146,7 +146,7 @@ def bind(
         form = _brought_to_form(attention, table, form, extent, compute_dtype)
         forms.append(form)
         wide = form.dtype == torch.int64
-        contents.append(Contents(_on_host(form), batched, tuple(form.shape), wide))
+        contents.append(HostTable(_on_host(form), batched, tuple(form.shape), wide))
     wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
     arguments = tuple(
         TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)
@@ -169,7 +169,7 @@ def _learn_free_sizes(table: Table, form: Tensor, batched: bool, free: dict[str,
 
 
 def _brought_to_form(
-    attention: Attention, table: Table, tensor: Tensor, extent: Extent, compute_dtype: torch.dtype
+    attention: Attention, table: Table, tensor: Tensor, extent: CallShape, compute_dtype: torch.dtype
 ) -> Tensor:
     match table.element:
         case "float":
@@ -182,7 +182,7 @@ def _brought_to_form(
             return tensor.to(torch.int64 if tensor.dtype == torch.int64 else torch.int32).contiguous()
 
 
-def _sets(attention: Attention, table: Table, tensor: Tensor, extent: Extent) -> Tensor:
+def _sets(attention: Attention, table: Table, tensor: Tensor, extent: CallShape) -> Tensor:
     """uint8 ``[…, universe]``, or int32 or int64 ``[…, slots]``, whose members rise, and are -1 where they are none.
 
     Members that no element of the pattern can equal are left out.
@@ -205,7 +205,7 @@ def _sets(attention: Attention, table: Table, tensor: Tensor, extent: Extent) ->
     return bits[..., :universe].contiguous()
 
 
-def universe_bound(attention: Attention, table: Table, extent: Extent) -> int | None:
+def universe_bound(attention: Attention, table: Table, extent: CallShape) -> int | None:
     """One more than the largest element that the pattern looks for in a set; None where sizes alone do not tell."""
     bound = 1
     for element in _elements(attention, table.name):
@@ -224,7 +224,7 @@ def _elements(attention: Attention, table: str) -> tuple[Expr, ...]:
     return tuple(node.element for node in nodes if isinstance(node, Member) and node.table == table)
 
 
-def integer_bounds(expr: Expr, extent: Extent) -> tuple[int, int] | None:
+def integer_bounds(expr: Expr, extent: CallShape) -> tuple[int, int] | None:
     """The least and the greatest value that sizes and positions alone allow; None where they do not tell."""
     match expr:
         case Const(value=int() as value):
@@ -274,7 +274,7 @@ def _on_host(form: Tensor) -> np.ndarray | None:
     return values.view(np.bool_) if form.dtype == torch.uint8 else values
 
 
-def _fits_32_bits(held: Contents, form: Tensor) -> bool:
+def _fits_32_bits(held: HostTable, form: Tensor) -> bool:
     if form.dtype != torch.int64:
         return True
     if held.values is None:

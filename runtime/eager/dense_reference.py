@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compiler.ir import LOGIT, Apply, Attention, Contents, Expr, Extent, children, substitute
+from ...compiler.ir import LOGIT, Apply, Attention, CallShape, Expr, HostTable, children, substitute
 from ...compiler.oracle import Environment, OutOfTableError, TableValues, evaluate, interpret
 from ...compiler.verify import check_attention
 from ..base import TableArgument, kept
@@ -79,14 +79,14 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
 _CPU = torch.device("cpu")
 
 
-def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: Extent) -> NDArray[Any]:
+def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: CallShape) -> NDArray[Any]:
     """bool or int64 ``[batch or 1, heads, m, n]``; ``tables``: checked, on the host. Raises what the oracle raises."""
     exact, tables = settle(attention, tables, extent, torch.float64)
     held = bind(exact, tables, extent, _CPU, torch.float64).contents
     return evaluate(exact.mask, exact.tables, extent, dict(zip((t.name for t in exact.tables), held, strict=True)))
 
 
-def _as_called(attention: Attention, call: Call, held: tuple[Contents, ...]) -> tuple[Contents, ...]:
+def _as_called(attention: Attention, call: Call, held: tuple[HostTable, ...]) -> tuple[HostTable, ...]:
     """What a call knows of its tables: only the sizes of those on a device."""
     elsewhere = {name for name, table in call.tables.items() if table.device.type != "cpu"}
     return tuple(
