@@ -27,11 +27,11 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
 
 
 def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
-    from .compiler.codegen import lift
+    from .compiler.codegen import lift_constants
     from .compiler.codegen.cpp import CppVariant, render_cpp
     from .runtime.cpp import TILES
 
-    program = lift(arrange(attention, TILES)).program
+    program = lift_constants(arrange(attention, TILES)).program
     compute = "float64" if dtype == "fp64" else "float32"
     elements = {"float": compute, "int": "int32", "order": "int32", "bool": "uint8", "set": "uint8"}
     made: dict[str, Any] = {
@@ -48,11 +48,11 @@ def _cpp(attention: Attention, head_dim: int, dtype: str) -> str:
 
 
 def _triton(attention: Attention, head_dim: int, dtype: str) -> str:
-    from .compiler.codegen import lift
+    from .compiler.codegen import lift_constants
     from .compiler.codegen.triton import render_triton
     from .runtime.triton import TILES, make_variant
 
-    program = lift(arrange(attention, TILES)).program
+    program = lift_constants(arrange(attention, TILES)).program
     elements = {"float": "fp64" if dtype == "fp64" else "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
     tables = tuple(elements[table.element] for table in program.tables)
     return render_triton(program, make_variant(cast(Any, dtype), head_dim, head_dim, tables)).text

@@ -66,8 +66,8 @@ def schedule(program: Program, schedule: Schedule, extent: CallShape) -> str:
 def _kernel(place: int, kernel: Kernel, its: KernelSchedule, schedule: Schedule, names: Mapping[str, str]) -> str:
     rows = tile_count(kernel.rows, its.rows, schedule.m)
     parts = [f"kernel {place}", f"rows {order(kernel.rows, names)}", _tiles(rows.total, kernel.rows.tile)]
-    if kernel.where != TRUE:
-        parts.append(f"where {expression(kernel.where, names)}")
+    if kernel.owned_rows != TRUE:
+        parts.append(f"where {expression(kernel.owned_rows, names)}")
     if kernel.heads is not None:
         parts.append(f"heads {', '.join(map(str, kernel.heads))}")
     return "   ".join([*parts, kernel.output])

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from .analysis import Term, normalise
 from .arrange import arrange, serves
-from .codegen import KernelSource, lift
+from .codegen import KernelSource, lift_constants
 from .codegen.cpp import CppVariant, render_cpp
-from .codegen.triton import Variant, render_triton
+from .codegen.triton import TritonVariant, render_triton
 from .ir import Attention, CallShape, HostTable
 from .modules import Module
 from .oracle import evaluate
@@ -72,9 +72,9 @@ class Way:
         held = tuple(self.contents[table.name] for table in self.attention.tables)
         return schedule(self.program, self.extent, held)
 
-    def source(self, variant: CppVariant | Variant) -> KernelSource:
+    def source(self, variant: CppVariant | TritonVariant) -> KernelSource:
         """For one target, head dimension and dtype, as the variant says."""
-        program = lift(self.program).program
+        program = lift_constants(self.program).program
         if isinstance(variant, CppVariant):
             return render_cpp(program, variant)
         return render_triton(program, variant)

@@ -235,7 +235,7 @@ def program_fault(program: Program) -> str | None:
     found = pairs.where(FALSE)
     for kernel, segment in segments:
         sides = walked(kernel.rows, Q, pairs).intersect(walked(segment.keys, K, pairs))
-        own = sides.intersect(pairs.where(constructors.conjunction(kernel.where, segment.condition)))
+        own = sides.intersect(pairs.where(constructors.conjunction(kernel.owned_rows, segment.condition)))
         if not own.is_disjoint(found):
             return "a pair is counted twice"
         found = found.union(own).coalesce()

@@ -53,7 +53,7 @@ def test_orders_of_every_kind_are_drawn() -> None:
             for side, order in (("rows", kernel.rows), *(("keys", segment.keys) for segment in kernel.segments)):
                 shape = tuple(axis.length is None for axis in order.axes) if isinstance(order, View) else type(order)
                 kinds.add((side, shape, covers(order)))
-            kinds.add(("owned", kernel.where == TRUE))
+            kinds.add(("owned", kernel.owned_rows == TRUE))
     assert {
         ("rows", Gathered, False),
         ("keys", Gathered, False),

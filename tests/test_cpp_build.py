@@ -13,7 +13,7 @@ import torch
 
 import attnc
 from attnc.compiler.codegen.cpp.render import CppVariant, Element, Pass, render_cpp
-from attnc.compiler.codegen.lifting import lift
+from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.plan.programs import Program
@@ -42,7 +42,7 @@ def program(name: str, tile: int = 16, called: str = "") -> Program:
         sink=None if pattern.sink is None else rename_tables(pattern.sink, names),
         tables=tuple(replace(table, name=names[table.name]) for table in pattern.tables),
     )
-    return lift(natural_program(renamed, (tile, tile))).program
+    return lift_constants(natural_program(renamed, (tile, tile))).program
 
 
 def text(name: str, variant: CppVariant = VARIANT, tile: int = 16, called: str = "") -> str:

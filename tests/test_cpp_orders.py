@@ -212,7 +212,7 @@ def test_rows_that_a_kernel_does_not_speak_for_may_hold_anything(value: float) -
     pattern = Pattern(mask, lambda g, _: ((g.q % 300 == 7) | ((g.q - g.k).abs() <= 5)) & (g.q != 77))
     owned = f.conjunction(f.negation(rows), f.not_equal(Q, Const(77)))
     first, second = global_rows(rows)
-    program = Program((replace(first, where=owned), second), mask, *named(pattern)[1:], ())
+    program = Program((replace(first, owned_rows=owned), second), mask, *named(pattern)[1:], ())
     qkv = normal(LONG)
     grad_out = torch.randn(1, 2, 700, 8, generator=torch.Generator().manual_seed(9))
     plain = everything(launch(pattern, LONG, qkv, {}, torch.ones(2), program=program), grad_out)
@@ -254,4 +254,4 @@ def test_programs_that_differ_in_numbers_and_heads_share_one_source() -> None:
                   zip(calls[0].program.kernels, ((3, 1), (0, 2)), strict=True))  # fmt: skip
     programs = [calls[0].program, calls[1].program, replace(calls[0].program, kernels=other)]
     variant = executor.source_variant("backward", calls[0])
-    assert len({executor.render_cpp(executor.lift(program).program, variant).text for program in programs}) == 1
+    assert len({executor.render_cpp(executor.lift_constants(program).program, variant).text for program in programs}) == 1

@@ -47,6 +47,22 @@ def test_a_file_can_be_read(path: Path) -> None:
         assert length <= LONGEST_FUNCTION, f"{function.name} has {length} lines"
 
 
+TEMPLATES = sorted(path for path in (ROOT / "templates").rglob("*") if path.suffix in (".jinja", ".h"))
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_template_says_all_that_it_reads(path: Path) -> None:
+    """What it includes sees its names, so it gives them none of its own; what it imports sees nothing of it."""
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_FILE
+    assert "with context" not in text
+    if re.search(r"{%[-+]?\s*include\b", text):
+        assert not re.search(r"{%[-+]?\s*set\b", text)
+    if path.parent.name == "triton":
+        assert not re.search(r"{%[-+]?\s*(include|extends|block)\b", text)
+        assert text.startswith("{#"), "a template says in its first lines what it is for"
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_name_says_something(path: Path) -> None:
     assert path.stem not in {"utils", "util", "misc", "common", "helpers"}

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.codegen.lifting import lift
+from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.codegen.triton.functions import kind_of
 from attnc.compiler.codegen.triton.render import render_triton
 from attnc.compiler.codegen.triton.tuning import TILES, make_variant
-from attnc.compiler.codegen.triton.variant import Variant
+from attnc.compiler.codegen.triton.variant import TritonVariant
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.constructors import disjunction, equal, negation
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, Q
@@ -51,14 +51,14 @@ TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "gfx942": "v_mf
 WALKS = ("forward", "backward_keys", "backward_queries")
 
 
-def shipped(file: str, dtype: str = "bf16", dim: int = 64) -> tuple[Program, Variant]:
+def shipped(file: str, dtype: str = "bf16", dim: int = 64) -> tuple[Program, TritonVariant]:
     name, constants = SHIPPED[file]
     attention = bind(load_shipped(file), name, constants)
     assert isinstance(attention, Attention)
     return varied(arrange(attention, TILES), dtype, dim)
 
 
-def varied(program: Program, dtype: str = "bf16", dim: int = 64, **options: bool) -> tuple[Program, Variant]:
+def varied(program: Program, dtype: str = "bf16", dim: int = 64, **options: bool) -> tuple[Program, TritonVariant]:
     tables = tuple(ELEMENTS[table.element] for table in program.tables)
     return program, make_variant(dtype, dim, dim, tables, **options)  # type: ignore[arg-type]
 
@@ -70,7 +70,7 @@ def lanes_of(program: Program, name: str) -> int:
     return key_major(kernel.rows, kernel.segments[segment[0]].keys)[1].tile if segment else kernel.rows.tile
 
 
-def check(name: str, program: tuple[Program, Variant], target: str, kinds: tuple[str, ...] | None = None) -> None:
+def check(name: str, program: tuple[Program, TritonVariant], target: str, kinds: tuple[str, ...] | None = None) -> None:
     from attnc.runtime.triton.ahead_of_time import compile_for
 
     for kernel in compile_for(*program, target, kinds):
@@ -180,8 +180,8 @@ def test_a_target_of_another_form_is_refused() -> None:
         compile_for(*shipped("causal"), "h100")
 
 
-def rendered(program: Program, variant: Variant) -> KernelSource:
-    return render_triton(lift(program).program, variant)
+def rendered(program: Program, variant: TritonVariant) -> KernelSource:
+    return render_triton(lift_constants(program).program, variant)
 
 
 @lru_cache(maxsize=32)

@@ -316,6 +316,13 @@ def test_one_module_imports_jinja2() -> None:
     assert users == ["compiler.codegen.source"]
 
 
+def test_no_kernel_is_made_by_searching_in_text() -> None:
+    """Names are chosen where an expression is lowered: nothing finds or changes them in the text afterwards."""
+    users = [name for name, path, tree in parsed() if any(target == "re" for target, _ in imports(tree, path))]
+    assert users
+    assert [name for name in users if wing_of(name).startswith("compiler.codegen")] == []
+
+
 def called(node: ast.AST) -> tuple[str, bool]:
     """What a call calls, and whether as an attribute of something."""
     if isinstance(node, ast.Call):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from attnc.compiler.codegen.triton.tuning import make_variant
-from attnc.compiler.codegen.triton.variant import Step, Variant
+from attnc.compiler.codegen.triton.variant import TileStep, TritonVariant
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import HEAD, TRUE, Const, K, Q
 from attnc.compiler.ir.extent import CallShape, HostTable
@@ -162,8 +162,8 @@ def cut(case: Case) -> None:
     """With steps that take a part of a tile only, of several axes too."""
     from attnc.runtime.triton import executor
 
-    def small(*given: Any, **options: bool) -> Variant:
-        steps = {"forward": Step(2, 4), "backward_keys": Step(4, 2), "backward_queries": Step(4, 2)}
+    def small(*given: Any, **options: bool) -> TritonVariant:
+        steps = {"forward": TileStep(2, 4), "backward_keys": TileStep(4, 2), "backward_queries": TileStep(4, 2)}
         return replace(make_variant(*given, **options), **steps)
 
     with patch.object(executor, "make_variant", small):

@@ -116,7 +116,7 @@ def counted(kernels: Sequence[Kernel], case: Case) -> NDArray[np.int64]:
     total = np.zeros((1, extent.heads, extent.m, extent.n), np.int64)
     for kernel in kernels:
         heads = np.ones(extent.heads, bool) if kernel.heads is None else np.isin(np.arange(extent.heads), kernel.heads)
-        rows = walked(kernel.rows, Q, case) & dense(kernel.where, case.tables, case.contents, extent)
+        rows = walked(kernel.rows, Q, case) & dense(kernel.owned_rows, case.tables, case.contents, extent)
         for segment in kernel.segments:
             kept = dense(segment.condition, case.tables, case.contents, extent).astype(np.int64)
             total = total + kept * (rows & walked(segment.keys, K, case)) * heads[:, np.newaxis, np.newaxis]

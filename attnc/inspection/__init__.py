@@ -66,7 +66,7 @@ else:
             "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs", "read_literal"),
-            "launch_view": ("HEAD_DIM", "LaunchView", "LaunchSizes", "WIDTH", "prepare", "make_view"),
+            "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
             "side_by_side": ("contrast", "differences"),

@@ -70,7 +70,7 @@ def _panel(walk: SegmentTiles, view: LaunchView, names: dict[str, str], limit: i
 
 
 def _label(walk: SegmentTiles, names: dict[str, str]) -> str:
-    where = "" if walk.kernel.where == TRUE else f" where {expression(walk.kernel.where, names)}"
+    where = "" if walk.kernel.owned_rows == TRUE else f" where {expression(walk.kernel.owned_rows, names)}"
     return f"kernel {walk.kernel_number}: rows {order(walk.kernel.rows, names)}{where}"
 
 

@@ -85,7 +85,7 @@ def look_along(
 
 def condition_of(walk: SegmentTiles) -> Expr:
     """When a segment keeps a pair that is in one of its tiles."""
-    return conjunction(walk.kernel.where, any_count(walk.segment.condition))
+    return conjunction(walk.kernel.owned_rows, any_count(walk.segment.condition))
 
 
 def holding(

@@ -39,7 +39,7 @@ def look_by_tiles(
     for walk in found:
         rows, keys = walk.order()
         holds = holding(condition_of(walk), program, extent, contents, head)
-        served = np.all(holding(walk.kernel.where, program, extent, contents, head)(rows, keys[:1]), axis=1)
+        served = np.all(holding(walk.kernel.owned_rows, program, extent, contents, head)(rows, keys[:1]), axis=1)
         natural = as_they_stand([walk])
         for run in walk.runs():
             seen = keys[run.left : run.right]

@@ -1,7 +1,19 @@
 """A Program to the text of its kernels; one folder for each target."""
 
-from .lifting import Lifted, lift, numbers_of
+from .lifting import Lifted, lift_constants, numbers_of
 from .source import Code, KernelSource, render
-from .straight_line import Lowered, Statement, lower
+from .straight_line import Dialect, Statement, dependencies, is_leaf, lower
 
-__all__ = ["Code", "KernelSource", "Lifted", "Lowered", "Statement", "lift", "lower", "numbers_of", "render"]
+__all__ = [
+    "Code",
+    "Dialect",
+    "KernelSource",
+    "Lifted",
+    "Statement",
+    "dependencies",
+    "is_leaf",
+    "lift_constants",
+    "lower",
+    "numbers_of",
+    "render",
+]

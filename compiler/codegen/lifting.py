@@ -1,6 +1,7 @@
-"""What of a Program decides the text of its kernels, and the integers that a launch passes to them.
+"""Takes the integer constants out of a Program, so that programs of one structure share their kernels.
 
-Windows, offsets and bounds of equal structure share one kernel. Divisors stay in it, because divisions by them must.
+What is left decides the text of the kernels; the integers are passed at each launch. Divisors stay: a division by a
+constant costs much less than one by a variable.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from ..plan import Gathered, Kernel, Order, Program, Segment, Sorted
 
 
 class Lifted(NamedTuple):
-    """A Program with its integers taken out: each :class:`Number` stands for the entry of ``numbers`` at its index.
+    """A Program without its integer constants: each :class:`Number` stands for the entry of ``numbers`` at its index.
 
-    What no kernel reads is the same in all lifted programs: the mask, what gathers or sorts an order, the heads, what
-    tables are called and what the text says of their contents.
+    What no kernel reads is the same in all lifted programs: the mask, the condition that gathers an order or the rank
+    that sorts it, the heads, the names of tables and what the text says of their contents.
     """
 
     program: Program
     numbers: tuple[int, ...]
 
 
-def lift(program: Program) -> Lifted:
-    """Take every integer constant out of conditions, score and sink, but for divisors.
+def lift_constants(program: Program) -> Lifted:
+    """Take every integer constant but the divisors out of conditions, score and sink.
 
-    Equal integers stay apart, so that programs that differ only in numbers are lifted to the same one; only where the
-    same expression stands twice has it the same numbers.
+    Each gets a number of its own, equal ones too, so that programs that differ in constants alone are lifted to the
+    same one. An expression that occurs twice keeps the same numbers in both places.
     """
     lifting = _Lifting()
     kernels = tuple(_kernel(kernel, lifting) for kernel in program.kernels)
@@ -39,15 +40,15 @@ def lift(program: Program) -> Lifted:
     return Lifted(lifted, tuple(lifting.numbers))
 
 
-def filled(expr: Expr, numbers: tuple[int, ...]) -> Expr:
-    """An expression of a lifted program with its numbers back in their places."""
+def restore_constants(expr: Expr, numbers: tuple[int, ...]) -> Expr:
+    """Put the constants back into an expression of a lifted program."""
     return substitute(expr, {Number(index): Const(value) for index, value in enumerate(numbers)})
 
 
 def _kernel(kernel: Kernel, lifting: _Lifting) -> Kernel:
     segments = tuple(Segment(_order(part.keys), lifting.lift(part.condition)) for part in kernel.segments)
-    where = lifting.lift(kernel.where)
-    return replace(kernel, rows=_order(kernel.rows), segments=segments, where=where, heads=None)
+    owned = lifting.lift(kernel.owned_rows)
+    return replace(kernel, rows=_order(kernel.rows), segments=segments, owned_rows=owned, heads=None)
 
 
 def _nameless(table: Table, number: int) -> Table:
@@ -67,7 +68,7 @@ def _order(order: Order) -> Order:
 
 @dataclass
 class _Lifting:
-    """The numbers found so far, and what has become of each expression."""
+    """The numbers taken out so far, and the lifted form of each expression."""
 
     numbers: list[int] = field(default_factory=list)
     _done: dict[Expr, Expr] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class _Lifting:
         return self._done[expr]
 
     def _parts_lifted(self, node: Expr) -> Expr:
-        """The node itself keeps its shape: nothing is folded again."""
+        """The node with its parts lifted. It keeps its shape: nothing is folded again."""
         match node:
             case Apply(op="floordiv" | "mod", args=(dividend, divisor)):
                 return replace(node, args=(self._part(dividend), divisor))
@@ -101,5 +102,5 @@ class _Lifting:
 
 
 def numbers_of(expr: Expr) -> tuple[int, ...]:
-    """The indices of the numbers that an expression of a lifted program reads, in the order in which it does."""
+    """Return the indices of the numbers that an expression of a lifted program reads, in reading order."""
     return tuple(node.index for node in walk(expr) if isinstance(node, Number))

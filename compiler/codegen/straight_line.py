@@ -1,12 +1,12 @@
 """Expressions to straight-line code, the same way for every target: each distinct part becomes one statement.
 
 A target brings a :class:`Dialect` that spells single operations. Nothing is short-circuited: a branch is a select and a
-read outside its table gives 0, so every statement may run whatever the others found.
+read outside its table gives 0, so every statement may run whatever the values of the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,56 +40,91 @@ class Dialect(Protocol):
 
 @dataclass(frozen=True)
 class Statement:
-    """``name = text``. ``depends`` holds ``"q"``, ``"k"`` and ``"s"`` as far as the value changes with them."""
+    """One variable and the operation that gives it its value.
+
+    - ``name`` is the variable's own name, ``holder`` the record whose field it is, if it is a field;
+    - ``text`` spells the operation, ``operands`` names the statements whose values it reads, by their ``reference``;
+    - ``depends`` holds ``"q"``, ``"k"`` and ``"s"``, those of query, key and logit with which the value changes.
+    """
 
     name: str
     type: Type
     text: str
     depends: frozenset[str]
+    operands: tuple[str, ...] = ()
+    holder: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """How other statements read the value: ``t3``, or ``row.t3`` where a record holds it."""
+        return self.name if self.holder is None else f"{self.holder}.{self.name}"
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """Statements in an order in which each follows its operands; ``results`` names or spells each root."""
+    """Statements, each after its operands. ``results`` spells each root: a statement's reference, or a leaf."""
 
     statements: tuple[Statement, ...]
     results: tuple[str, ...]
 
 
-def lower(roots: Sequence[Expr], dialect: Dialect, prefix: str = "t") -> Lowered:
-    """Straight-line code for several expressions at once. Tables are named by their number in the Program."""
+def lower(
+    roots: Sequence[Expr], dialect: Dialect, prefix: str = "t", holders: Mapping[Expr, str] | None = None
+) -> Lowered:
+    """Return straight-line code for several expressions at once.
+
+    A variable is called by ``prefix`` and its number. ``holders`` names, for the expressions whose values are fields of
+    a record, that record. Tables are named by their number in the Program.
+    """
+    holders = holders or {}
     statements: list[Statement] = []
     spelled: dict[Expr, str] = {}
-    depends: dict[Expr, frozenset[str]] = {}
+    depends = dependencies(roots)
+    for node in depends:
+        parts = children(node)
+        texts = tuple(spelled[part] for part in parts)
+        match node:
+            case Const(value=value):
+                spelled[node] = dialect.constant(within_64_bits(value) if type(value) is int else value)
+                continue
+            case Position(name=name):
+                spelled[node] = dialect.position(name)
+                continue
+            case Logit():
+                spelled[node] = dialect.logit()
+                continue
+            case Number(index=index):
+                spelled[node] = dialect.number(index)
+                continue
+            case Entry(table=table, type=kind):
+                text = dialect.entry(int(table), texts, kind)
+            case Member(table=table):
+                text = dialect.member(texts[-1], int(table), texts[:-1])
+            case Apply(op=op, args=args, type=kind):
+                text = dialect.operation(op, texts, tuple(x.type for x in args), kind)
+        operands = tuple(spelled[part] for part in parts if not is_leaf(part))
+        statement = Statement(f"{prefix}{len(statements)}", node.type, text, depends[node], operands, holders.get(node))
+        spelled[node] = statement.reference
+        statements.append(statement)
+    return Lowered(tuple(statements), tuple(spelled[root] for root in roots))
+
+
+def dependencies(roots: Sequence[Expr]) -> dict[Expr, frozenset[str]]:
+    """Return every distinct part of some expressions, operands first, with what its value changes with.
+
+    That is a set of ``"q"``, ``"k"`` and ``"s"``: the query's position, the key's and the logit.
+    """
+    found: dict[Expr, frozenset[str]] = {}
     for root in roots:
         for node in walk(root):
-            if node in spelled:
-                continue
-            parts = children(node)
-            depends[node] = frozenset().union(*(depends[part] for part in parts)) | _own(node)
-            operands = tuple(spelled[part] for part in parts)
-            match node:
-                case Const(value=value):
-                    spelled[node] = dialect.constant(within_64_bits(value) if type(value) is int else value)
-                    continue
-                case Position(name=name):
-                    spelled[node] = dialect.position(name)
-                    continue
-                case Logit():
-                    spelled[node] = dialect.logit()
-                    continue
-                case Number(index=index):
-                    spelled[node] = dialect.number(index)
-                    continue
-                case Entry(table=table, type=kind):
-                    text = dialect.entry(int(table), operands, kind)
-                case Member(table=table):
-                    text = dialect.member(operands[-1], int(table), operands[:-1])
-                case Apply(op=op, args=args, type=kind):
-                    text = dialect.operation(op, operands, tuple(x.type for x in args), kind)
-            spelled[node] = f"{prefix}{len(statements)}"
-            statements.append(Statement(spelled[node], node.type, text, depends[node]))
-    return Lowered(tuple(statements), tuple(spelled[root] for root in roots))
+            if node not in found:
+                found[node] = frozenset().union(*(found[part] for part in children(node))) | _own(node)
+    return found
+
+
+def is_leaf(node: Expr) -> bool:
+    """Whether an expression is spelled where it is used, without a statement of its own."""
+    return isinstance(node, (Const, Position, Logit, Number))
 
 
 def _own(node: Expr) -> frozenset[str]:

@@ -63,7 +63,7 @@ def program(program: Program) -> str:
 
 
 def _kernel(kernel: Kernel, names: Mapping[str, str]) -> list[str]:
-    rows = "all" if kernel.where == TRUE else expression(kernel.where, names)
+    rows = "all" if kernel.owned_rows == TRUE else expression(kernel.owned_rows, names)
     lines = [f"kernel rows {rows}   order {order(kernel.rows, names)}   tile {kernel.rows.tile}   {kernel.output}"]
     if kernel.heads is not None:
         lines[0] += f"   heads {', '.join(map(str, kernel.heads))}"

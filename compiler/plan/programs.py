@@ -26,15 +26,15 @@ class Segment:
 class Kernel:
     """One launch: query rows walked in one order, over segments of keys under one online softmax.
 
-    ``where`` (bool over ``q``, ``n``, heads and tables) says which of the rows it walks it speaks for: in the others it
-    keeps nothing. ``output``: the first kernel stores all rows, sink included; the others merge theirs into what is
-    there, by log-sum-exp. ``heads``: the query heads it runs for; None for all.
+    ``owned_rows`` (bool over ``q``, ``n``, heads and tables) selects the rows that this kernel owns; it ignores the
+    others. ``output``: the first kernel stores all rows, sink included; the others merge theirs into what is there, by
+    log-sum-exp. ``heads``: the query heads it runs for; None for all.
     """
 
     rows: Order
     segments: tuple[Segment, ...]
     output: Literal["store", "merge"]
-    where: Expr = TRUE
+    owned_rows: Expr = TRUE
     heads: tuple[int, ...] | None = None
 
 

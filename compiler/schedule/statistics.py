@@ -139,11 +139,11 @@ class _Looker:
 
     def of_kernel(self, kernel: Kernel, its: KernelSchedule) -> int:
         with np.errstate(all="ignore"):
-            owned = np.asarray(interpret(kernel.where, self._bound))[..., 0]
+            owned = np.asarray(interpret(kernel.owned_rows, self._bound))[..., 0]
         total = 0
         for group in self._groups(kernel, its, owned):
             rows = self._lanes(kernel.rows, its.rows, group.slot, self._extent.m)
-            if kernel.where != TRUE:
+            if kernel.owned_rows != TRUE:
                 own = owned[min(group.slot.batch, len(owned) - 1), min(group.head, owned.shape[1] - 1)]
                 rows = np.where((rows >= 0) & np.broadcast_to(own, self._extent.m)[rows], rows, -1)
             for segment, held in zip(kernel.segments, its.segments, strict=True):

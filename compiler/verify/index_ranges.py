@@ -185,7 +185,7 @@ def check_indices(program: Program, extent: CallShape, contents: Sequence[HostTa
 def _nodes(program: Program) -> frozenset[Expr]:
     """The parts of all that kernels evaluate."""
     roots = [segment.condition for kernel in program.kernels for segment in kernel.segments]
-    roots += [*(kernel.where for kernel in program.kernels), program.mask, program.score]
+    roots += [*(kernel.owned_rows for kernel in program.kernels), program.mask, program.score]
     return frozenset(node for root in [*roots, *([program.sink] if program.sink else [])] for node in walk(root))
 
 

@@ -145,7 +145,7 @@ def _heads(kernel: Kernel, extent: CallShape) -> list[int]:
 def _kernel_counts(dense: _Dense, kernel: Kernel, its: KernelSchedule, by_key: bool) -> Counts:
     """How often the kernel counts each pair, in the rows that it speaks for."""
     counts = np.zeros(dense.shape, np.int64)
-    owned = dense.values(kernel.where, columns=1)
+    owned = dense.values(kernel.owned_rows, columns=1)
     for segment, bounds in zip(kernel.segments, its.segments, strict=True):
         kept = dense.values(segment.condition).astype(np.int64)
         for batch in range(dense.shape[0]):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from ...compiler.codegen import KernelSource, Lifted, lift
+from ...compiler.codegen import KernelSource, Lifted, lift_constants
 from ...compiler.codegen.cpp import CppVariant, Element, Pass, Storage, render_cpp
 from ...compiler.plan import Program, Tiles
 from ..base import Gradients, Launch, count, get, renew
@@ -115,7 +115,7 @@ def _name(dtype: torch.dtype) -> str:
 
 @lru_cache(maxsize=4096)
 def _lifted(program: Program) -> Lifted:
-    return lift(program)
+    return lift_constants(program)
 
 
 @lru_cache(maxsize=4096)

@@ -257,7 +257,7 @@ def _numbers(places: _Places, device: torch.device) -> Tensor:
 def _owned(launch: Launch, place: _Rows) -> Tensor:
     """Which of a tile's rows the kernel speaks for: bool, broadcasts to ``[batch, heads, rows]``."""
     bound = _environment(launch, place, slice(0, 0))
-    owned: Tensor = interpret(place.kernel.where, bound)[..., 0]
+    owned: Tensor = interpret(place.kernel.owned_rows, bound)[..., 0]
     return owned
 
 

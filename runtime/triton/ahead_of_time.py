@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...compiler.codegen import lift
-from ...compiler.codegen.triton import Parameter, Variant, function_names, kind_of, options, parameters, render_triton
+from ...compiler.codegen import lift_constants
+from ...compiler.codegen.triton import (
+    Parameter,
+    TritonVariant,
+    function_names,
+    kind_of,
+    options,
+    parameters,
+    render_triton,
+)
 from ...compiler.plan import Program
 from .modules import interpreting, load_module, require_triton
 
@@ -46,7 +54,7 @@ class CompiledKernel:
 
 
 def compile_for(
-    program: Program, variant: Variant, target: str, kinds: Sequence[str] | None = None
+    program: Program, variant: TritonVariant, target: str, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
     """The functions of a Program's Triton source, compiled for ``sm_80``, ``sm_90``, ``gfx942`` and so on.
 
@@ -59,7 +67,7 @@ def compile_for(
     gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
-    program = lift(program).program
+    program = lift_constants(program).program
     module = load_module(render_triton(program, variant))
     signatures = parameters(program, variant)
     names = (name for name in function_names(program) if kinds is None or kind_of(name) in kinds)
@@ -78,7 +86,7 @@ def _target(target: str) -> Any:
 
 
 def _compiled(
-    function: Any, name: str, signature: Sequence[Parameter], variant: Variant, target: str, gpu: Any
+    function: Any, name: str, signature: Sequence[Parameter], variant: TritonVariant, target: str, gpu: Any
 ) -> CompiledKernel:
     import triton
     from triton.compiler import ASTSource

@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...compiler.codegen import lift
+from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
     DIGIT_BITS,
     DIGITS,
     TILES,
     DType,
-    Site,
-    Variant,
+    GradientSite,
+    TritonVariant,
     direct_keys,
     direct_output,
     direct_queries,
@@ -76,7 +76,7 @@ _EXACT_ENTRIES = 2**22
 _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
-def variant_of(launch: Launch) -> Variant:
+def variant_of(launch: Launch) -> TritonVariant:
     """The text's variant for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it wrongly."""
     if launch.q.dtype == torch.bfloat16 and interpreting():
         raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
@@ -102,19 +102,19 @@ class _Kernels:
 
     program: Program
     module: ModuleType
-    variant: Variant
+    variant: TritonVariant
     parameters: Mapping[str, tuple[str, ...]]
-    sites: tuple[Site, ...]
+    sites: tuple[GradientSite, ...]
 
 
 @lru_cache(maxsize=256)
-def _kernels(program: Program, variant: Variant) -> _Kernels:
+def _kernels(program: Program, variant: TritonVariant) -> _Kernels:
     names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
     module = load_module(render_triton(program, variant))
     return _Kernels(program, module, variant, names, gradient_sites(program))
 
 
-_lifted = lru_cache(maxsize=256)(lift)
+_lifted = lru_cache(maxsize=256)(lift_constants)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _Rows:
 
 
 def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int:
-    """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.Walk.blocks` counts them."""
+    """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     if is_natural(order):
         return -(-tokens // step)
     return tile_count(order, listing, tokens).total * (order.tile // step)
@@ -385,7 +385,7 @@ def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) ->
     _add(sums, tables)
 
 
-def _shape(call: _Call, site: Site, rows: _Rows, split: bool) -> tuple[int, ...]:
+def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[int, ...]:
     """Of a site's sums: one for each block, or for each row."""
     if site.level == "block":
         return rows.slots, rows.parts * rows.blocks
@@ -395,7 +395,7 @@ def _shape(call: _Call, site: Site, rows: _Rows, split: bool) -> tuple[int, ...]
 class _Sums:
     """What the kernels store for one site: sums, and the place in the table that each belongs to."""
 
-    def __init__(self, call: _Call, site: Site, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
+    def __init__(self, call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
         self.site = site
         self.values = call.zeros(*shape)
         places = slots if site.level == "block" else shape

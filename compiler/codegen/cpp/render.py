@@ -6,20 +6,21 @@ them in turn. The templates hold everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ...ir import HEAD, LOGIT, TRUE, Const, Entry, Expr, children, depends_on, derivative, expression, reads, walk
+from ...ir import HEAD, LOGIT, ONE, TRUE, ZERO, Entry, Expr, children, depends_on, derivative, expression, reads, walk
 from ...plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, View
 from ...plan import order as described
-from .. import Code, KernelSource, lower, numbers_of, render
+from .. import Code, KernelSource, numbers_of, render
 from .dialect import CppDialect
-from .stages import Stage, Stages, Straight
+from .stages import Stage, Stages, Straight, lower_in_stages
 
 Pass = Literal["forward", "backward"]
 Storage = Literal["float32", "float64", "bfloat16", "float16"]
 Element = Literal["float32", "float64", "int32", "int64", "uint8"]
+Slopes = tuple[tuple[Entry, Expr], ...]
 
 _STORAGE: Mapping[Storage, str] = {
     "float32": "float", "float64": "double", "bfloat16": "BrainFloat", "float16": "Half",
@@ -51,9 +52,11 @@ class CppVariant:
 
 
 @dataclass(frozen=True)
-class Walked:
-    """An order as the templates write it: ``name`` of its axes and their initializers, ``nullptr`` and none where the
-    launch lists the tokens; and the initializer of the order itself.
+class TokenLoop:
+    """An order as the templates write it.
+
+    ``name`` and ``axes``: what the array of its axes is called, and their initializers; ``nullptr`` and none where the
+    launch lists the tokens. ``count`` of the axes, lanes of a ``tile``, and the initializer of the ``order`` itself.
     """
 
     name: Code
@@ -64,10 +67,10 @@ class Walked:
 
 
 @dataclass(frozen=True)
-class WalkedSegment:
-    """``plain``: whether its mask is a condition, no count."""
+class SegmentText:
+    """How a segment's keys are walked, and what keeps a pair. ``plain``: the mask is a condition, not a count."""
 
-    keys: Walked
+    keys: TokenLoop
     mask: Straight
     plain: bool
 
@@ -111,72 +114,57 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
 
 def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, object]:
     """The holes of one kernel."""
-    roots = _roots(program, kernel)
-    places: dict[str, Entry] = {}
-    if direction == "backward":
-        roots["slope"] = derivative(program.score, LOGIT)
-        for name, place, slope in _slopes(program, kernel):
-            places[name] = place
-            roots[name] = slope
-            roots |= {f"{name} index {i}": index for i, index in enumerate(place.indices)}
-    lowered = lower(tuple(roots.values()), CppDialect(program.tables))
-    results = dict(zip(roots, lowered.results, strict=True))
-    stages = Stages(lowered, lowered.results)
+    backward = direction == "backward"
+    conditions = [segment.condition for segment in kernel.segments]
+    sink = program.sink if kernel.output == "store" else None  # each row has it once, in the kernel that stores it
+    owned = None if kernel.owned_rows == TRUE else kernel.owned_rows
+    slope = derivative(program.score, LOGIT) if backward else None
+    score_slopes = _slopes(program.score) if backward else ()
+    sink_slopes = _slopes(sink) if backward and sink is not None else ()
+    of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
+    roots = [*conditions, program.score, *(x for x in (sink, owned, slope) if x is not None), *of_score, *of_sink]
+    dialect = CppDialect(program.tables)
+    stages = lower_in_stages(roots, dialect)
+    loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]
+    rows = _token_loop(kernel.rows, "ROW_AXES")
     named: tuple[Stage, ...] = ("head", "row", "key")
-    counted = any(segment.condition.type == "count" for segment in kernel.segments)
-    texts = [text for name, text in results.items() if name.startswith(("score", "slope"))]
     return {
-        "rows": _walked(kernel.rows, "ROW_AXES"),
+        "rows": rows,
         "segments": tuple(
-            WalkedSegment(
-                _walked(segment.keys, f"KEY_AXES{place}"),
-                stages.straight(results[f"mask {place}"]),
-                segment.condition.type == "bool",
-            )
-            for place, segment in enumerate(kernel.segments)
+            SegmentText(loop, stages.straight(condition), condition.type == "bool")
+            for loop, condition in zip(loops, conditions, strict=True)
         ),
-        "most_axes": max(_walked(order, "").count for order in (kernel.rows, *(x.keys for x in kernel.segments))),
-        "key_tile": max((segment.keys.tile for segment in kernel.segments), default=1),
+        "most_axes": max(loop.count for loop in (rows, *loops)),
+        "key_tile": max((loop.tile for loop in loops), default=1),
         "stores": kernel.output == "store",
-        "counted": counted,
+        "counted": any(condition.type == "count" for condition in conditions),
         "fields": {stage: stages.fields(stage) for stage in named},
         "stages": {stage: stages.statements(stage) for stage in named},
-        "numbers": tuple(sorted({number for root in roots.values() for number in numbers_of(root)})),
-        "score": stages.straight(results["score"]),
-        "sink": stages.straight(results["sink"]) if "sink" in results else None,
-        "owned": stages.straight(results["owned"]) if "owned" in results else None,
-        "pair": stages.pair(*texts),
-        "slope": stages.spelled(results.get("slope", "")),
-        "sloped": roots.get("slope", Const(1.0)) != Const(1.0),
-        "score_scatters": _scatters(program, stages, results, places, "score"),
-        "sink_scatters": _scatters(program, stages, results, places, "sink"),
+        "numbers": tuple(sorted({number for root in roots for number in numbers_of(root)})),
+        "score": stages.straight(program.score),
+        "sink": None if sink is None else stages.straight(sink),
+        "owned": None if owned is None else stages.straight(owned),
+        "pair": stages.pair(program.score, *(() if slope is None else (slope,)), *of_score),
+        "slope": None if slope is None else stages.spelled[slope],
+        "sloped": slope is not None and slope != ONE,
+        "score_scatters": tuple(_scatter(dialect, stages, entry, its) for entry, its in score_slopes),
+        "sink_scatters": tuple(_scatter(dialect, stages, entry, its) for entry, its in sink_slopes),
     }
 
 
-def _roots(program: Program, kernel: Kernel) -> dict[str, Expr]:
-    """What a kernel evaluates. The sink joins where rows are stored, once."""
-    roots: dict[str, Expr] = {f"mask {place}": segment.condition for place, segment in enumerate(kernel.segments)}
-    roots["score"] = program.score
-    if program.sink is not None and kernel.output == "store":
-        roots["sink"] = program.sink
-    if kernel.where != TRUE:
-        roots["owned"] = kernel.where
-    return roots
+def _slopes(expr: Expr) -> Slopes:
+    """Each entry of a float table that score or sink read, with the derivative by it; left out where that is 0
+    everywhere, as where only a condition reads the entry."""
+    slopes = ((entry, derivative(expr, entry)) for entry in reads(expr))
+    return tuple((entry, slope) for entry, slope in slopes if slope != ZERO)
 
 
-def _slopes(program: Program, kernel: Kernel) -> Iterator[tuple[str, Entry, Expr]]:
-    """Each place at which score or sink read a float table, and the slope there."""
-    sources = {"score": program.score}
-    if program.sink is not None and kernel.output == "store":
-        sources["sink"] = program.sink
-    for source, expr in sources.items():
-        for number, place in enumerate(reads(expr)):
-            slope = derivative(expr, place)
-            if slope != Const(0.0):  # else read by a condition, say
-                yield f"{source} {number}", place, slope
+def _roots(slopes: Slopes) -> list[Expr]:
+    """What a pair evaluates to add to the gradients of tables: each slope, and the indices of the entry."""
+    return [root for entry, slope in slopes for root in (slope, *entry.indices)]
 
 
-def _walked(order: Order, name: str) -> Walked:
+def _token_loop(order: Order, name: str) -> TokenLoop:
     match order:
         case View(axes=axes, offset=offset):
             described, parts, lead = [_axis(axis, 0, axis.tile) for axis in axes], 1, 0
@@ -185,26 +173,18 @@ def _walked(order: Order, name: str) -> Walked:
         case _:
             name, described, offset, parts, lead = "nullptr", [], 0, 1, 0
     whole = f"{{{name}, {len(described)}, {offset}, {order.tile}, {parts}, {lead}}}"
-    return Walked(Code(name), Code(", ".join(described)), len(described), order.tile, Code(whole))
+    return TokenLoop(Code(name), Code(", ".join(described)), len(described), order.tile, Code(whole))
 
 
 def _axis(axis: Axis, before: int, extent: int) -> str:
     return f"{{{axis.stride}, {axis.length or 0}, {axis.tile}, {before}, {extent}}}"
 
 
-def _scatters(
-    program: Program, stages: Stages, results: Mapping[str, str], places: Mapping[str, Entry], source: str
-) -> tuple[Scatter, ...]:
-    dialect, found = CppDialect(program.tables), []
-    for name, place in places.items():
-        if name.startswith(source):
-            texts = tuple(results[f"{name} index {i}"] for i in range(len(place.indices)))
-            indices = dialect.indices(int(place.table), tuple(stages.spelled(text) for text in texts))
-            single = not any(_varies(index) for index in place.indices)
-            found.append(
-                Scatter(int(place.table), tuple(Code(x) for x in indices), stages.spelled(results[name]), single)
-            )
-    return tuple(found)
+def _scatter(dialect: CppDialect, stages: Stages, entry: Entry, slope: Expr) -> Scatter:
+    number = int(entry.table)
+    indices = dialect.indices(number, tuple(stages.spelled[index] for index in entry.indices))
+    single = not any(_varies(index) for index in entry.indices)
+    return Scatter(number, tuple(map(Code, indices)), stages.spelled[slope], single)
 
 
 def _varies(expr: Expr) -> bool:
@@ -230,7 +210,7 @@ def sliced_by_head(program: Program, number: int) -> bool:
 def _expressions(program: Program) -> tuple[Expr, ...]:
     """All that some kernel evaluates."""
     conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
-    owned = [kernel.where for kernel in program.kernels]
+    owned = [kernel.owned_rows for kernel in program.kernels]
     return (*conditions, *owned, program.score, *(() if program.sink is None else (program.sink,)))
 
 
@@ -248,7 +228,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
         f"{variant.storage} in {variant.compute}{', dropout' if variant.dropout else ''}"
     ]
     for place, kernel in enumerate(program.kernels):
-        owned = "" if kernel.where == TRUE else f", where {_readable(kernel.where, names)}"
+        owned = "" if kernel.owned_rows == TRUE else f", where {_readable(kernel.owned_rows, names)}"
         lines.append(f"  kernel {place}, rows {_order(kernel.rows)}{owned}")
         for segment in kernel.segments:
             lines.append(f"    keys {_order(segment.keys)}: {_readable(segment.condition, names)}")

@@ -1,80 +1,77 @@
-"""Lowered expressions spread over the stages at which their parts are known: a head, a query, a key, a pair.
+"""Expressions as C++ statements, spread over the stages at which their parts are known: a head, a query, a key, a pair.
 
-So a pair computes only what changes with it.
+So a pair computes only what changes with it. The stages are decided on the expressions, before any text exists: a value
+that a later stage reads is a field of its stage's record (``head.t0``, ``row.t1``, ``key.t2``), any other is a local
+variable.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .. import Code, Lowered, Statement
+from ...ir import Expr, children
+from .. import Code, Dialect, Statement, dependencies, is_leaf, lower
 
 Stage = Literal["head", "row", "key", "pair"]
 
 _SINGLE = {"int": "Int", "float": "Real", "bool": "bool", "count": "Int"}
 _VECTOR = {"int": "Ints", "float": "Reals", "bool": "Bools", "count": "Ints"}
-_NAME = re.compile(r"\bt\d+\b")
 
 
 @dataclass(frozen=True)
 class Straight:
-    """Statements for one pair, and what they give."""
+    """Statements for one pair, and what spells their result."""
 
     statements: tuple[Code, ...]
     result: Code
 
 
+@dataclass(frozen=True)
 class Stages:
-    """Lowered expressions, each statement at its stage, every name spelled as its user sees it."""
+    """Some expressions as statements, each statement at its stage. ``spelled`` is the text of each expression."""
 
-    def __init__(self, lowered: Lowered, results: Sequence[str]) -> None:
-        self._by_name = {statement.name: statement for statement in lowered.statements}
-        self._stage: dict[str, Stage] = {s.name: _stage(s.depends) for s in lowered.statements}
-        self._fields = self._shared(lowered, results)
-        self._statements = lowered.statements
-
-    def _shared(self, lowered: Lowered, results: Sequence[str]) -> frozenset[str]:
-        """Names that another stage than their own wants."""
-        shared = {name for text in results for name in _NAME.findall(text)}
-        for statement in lowered.statements:
-            used = _NAME.findall(statement.text)
-            shared |= {name for name in used if self._stage[name] != self._stage[statement.name]}
-        return frozenset(name for name in shared if self._stage[name] != "pair")
-
-    def spelled(self, text: str) -> Code:
-        def name(match: re.Match[str]) -> str:
-            return f"{self._stage[match[0]]}.{match[0]}" if match[0] in self._fields else match[0]
-
-        return Code(_NAME.sub(name, text))
+    by_reference: Mapping[str, Statement]
+    spelled: Mapping[Expr, Code]
 
     def fields(self, stage: Stage) -> tuple[Code, ...]:
-        here = (s for s in self._statements if s.name in self._fields and self._stage[s.name] == stage)
-        return tuple(Code(f"{_declared(s)} {s.name};") for s in here)
+        """The declarations of the fields of a stage's record, ``Ints t1;``."""
+        return tuple(Code(f"{_type(s)} {s.name};") for s in self.by_reference.values() if s.holder == stage)
 
     def statements(self, stage: Stage) -> tuple[Code, ...]:
-        return tuple(self._line(s) for s in self._statements if self._stage[s.name] == stage)
+        """All that is computed at a stage, fields and local variables, in order."""
+        return tuple(_line(s) for s in self.by_reference.values() if _stage(s.depends) == stage)
 
-    def _line(self, statement: Statement) -> Code:
-        target = self.spelled(statement.name) if statement.name in self._fields else None
-        start = target if target is not None else f"const {_declared(statement)} {statement.name}"
-        return Code(f"{start} = {self.spelled(statement.text)};")
-
-    def pair(self, *results: str) -> tuple[Code, ...]:
-        """The statements of a pair that some results need, in order."""
+    def pair(self, *results: Expr) -> tuple[Code, ...]:
+        """The statements that a pair needs for some of the expressions, in order."""
         wanted: set[str] = set()
-        stack = [name for text in results for name in _NAME.findall(text)]
+        stack: list[str] = [self.spelled[result] for result in results if not is_leaf(result)]
         while stack:
-            name = stack.pop()
-            if name not in wanted and self._stage[name] == "pair":
-                wanted.add(name)
-                stack.extend(_NAME.findall(self._by_name[name].text))
-        return tuple(self._line(s) for s in self._statements if s.name in wanted)
+            statement = self.by_reference[stack.pop()]
+            if statement.reference not in wanted and _stage(statement.depends) == "pair":
+                wanted.add(statement.reference)
+                stack.extend(statement.operands)
+        return tuple(_line(s) for reference, s in self.by_reference.items() if reference in wanted)
 
-    def straight(self, result: str) -> Straight:
-        return Straight(self.pair(result), self.spelled(result))
+    def straight(self, result: Expr) -> Straight:
+        """What a pair needs for one of the expressions, and its spelling."""
+        return Straight(self.pair(result), self.spelled[result])
+
+
+def lower_in_stages(roots: Sequence[Expr], dialect: Dialect) -> Stages:
+    """Return the statements of several expressions, whose values are wanted for a pair."""
+    lowered = lower(roots, dialect, holders=_holders(roots))
+    spelled = {root: Code(text) for root, text in zip(roots, lowered.results, strict=True)}
+    return Stages({statement.reference: statement for statement in lowered.statements}, spelled)
+
+
+def _holders(roots: Sequence[Expr]) -> dict[Expr, Stage]:
+    """The stage whose record holds the value of a part: of each that is read at another stage than its own."""
+    stages = {node: _stage(depends) for node, depends in dependencies(roots).items()}
+    read: set[tuple[Expr, Stage]] = {(root, "pair") for root in roots}
+    read |= {(part, stage) for node, stage in stages.items() for part in children(node)}
+    return {part: stages[part] for part, stage in read if stages[part] != stage and not is_leaf(part)}
 
 
 def _stage(depends: frozenset[str]) -> Stage:
@@ -85,5 +82,11 @@ def _stage(depends: frozenset[str]) -> Stage:
     return "key" if depends == {"k"} else "pair"
 
 
-def _declared(statement: Statement) -> str:
+def _line(statement: Statement) -> Code:
+    declared = "" if statement.holder is not None else f"const {_type(statement)} "
+    return Code(f"{declared}{statement.reference} = {statement.text};")
+
+
+def _type(statement: Statement) -> str:
+    """A vector over queries where the value changes with the query or the logit, else one value."""
     return (_VECTOR if statement.depends & {"q", "s"} else _SINGLE)[statement.type]

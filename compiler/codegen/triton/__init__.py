@@ -3,9 +3,9 @@
 from .functions import direct_keys, direct_output, direct_queries, function_names, is_split, kind_of
 from .render import render_triton
 from .signature import Parameter, parameters
-from .sites import Site, gradient_sites, pair_tables
+from .sites import GradientSite, gradient_sites, pair_tables
 from .tuning import TILES, make_variant, options
-from .variant import DIGIT_BITS, DIGITS, DType, Variant, fitted
+from .variant import DIGIT_BITS, DIGITS, DType, TritonVariant, fitted
 from .walks import is_natural, span, uneven
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "DIGIT_BITS",
     "TILES",
     "DType",
+    "GradientSite",
     "Parameter",
-    "Site",
-    "Variant",
+    "TritonVariant",
     "direct_keys",
     "direct_output",
     "direct_queries",

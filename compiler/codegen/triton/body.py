@@ -9,12 +9,17 @@ from typing import Literal
 from ...ir import LOGIT, ONE, TRUE, Apply, Const, Expr, Logit, derivative, walk
 from .. import Code, Statement, lower
 from .dialect import Place, TritonDialect
-from .sites import Site
+from .sites import GradientSite
 
 
 @dataclass(frozen=True)
-class SiteLines:
-    """A site as the templates take it. ``slope`` None is 1; ``steady``: the slope is a constant, finite everywhere."""
+class GradientSiteText:
+    """A GradientSite as the templates take it.
+
+    - ``slope`` is None where it is 1; ``steady``: it is a constant, and so finite everywhere;
+    - ``block``, ``column``, ``pair``: which level it has; none of them is the level of rows;
+    - ``offset`` and ``inside`` tell the entry's place in its table, after ``statements``.
+    """
 
     number: int
     table: int
@@ -25,15 +30,28 @@ class SiteLines:
     pair: bool
     offset: Code | None = None
     inside: Code | None = None
-    statements: tuple[Code, ...] = ()  # what ``offset`` and ``inside`` need
+    statements: tuple[Code, ...] = ()
+
+
+@dataclass(frozen=True)
+class SinkText:
+    """The sink as the templates take it: the ``level`` of a row, after ``statements``, and where its gradient goes."""
+
+    level: Code
+    statements: tuple[Code, ...]
+    slope_statements: tuple[Code, ...]
+    sites: tuple[GradientSiteText, ...]
 
 
 @dataclass(frozen=True)
 class Body:
-    """``outer`` runs once before the inner loop, ``inner`` for every tile, ``mask`` on partial tiles after it.
+    """What happens to the pairs of one tile.
 
-    ``plain``: the score is the logit itself. ``flat``: it may lack an axis of the tile. ``keep`` None keeps every pair,
-    ``count`` None counts it once, ``slope`` None is 1; ``steady``: the slope is a constant.
+    - ``outer`` runs once before the inner loop, ``inner`` for every tile, ``mask`` after it on partial tiles;
+    - ``plain``: the score is the logit itself; ``flat``: the score may lack an axis of the tile;
+    - ``keep`` is None where every pair is kept, ``count`` where each counts once, ``slope`` where it is 1;
+    - ``steady``: the slope is a constant, and so finite everywhere;
+    - ``sites``: where gradients of tables arise.
     """
 
     outer: tuple[Code, ...]
@@ -46,7 +64,7 @@ class Body:
     count: Code | None
     slope: Code | None
     steady: bool
-    sites: tuple[SiteLines, ...]
+    sites: tuple[GradientSiteText, ...]
 
 
 def make_body(
@@ -54,12 +72,14 @@ def make_body(
     condition: Expr,
     dialect: TritonDialect,
     outer: Literal["q", "k"],
-    sites: Sequence[Site],
+    sites: Sequence[GradientSite],
     slopes: bool,
     prefix: str = "t",
 ) -> Body:
-    """The lines for a loop whose ``outer`` position is fixed; with ``slopes`` the derivatives that a backward needs."""
-    sites = [site for site in sites if not site.sink]
+    """Return the body of a loop in which the position ``outer`` is fixed.
+
+    With ``slopes`` it has the derivatives that a backward pass needs. ``prefix`` begins the names of its variables.
+    """
     pairs = [site for site in sites if site.level == "pair"]
     slope = derivative(score, LOGIT)
     roots = [score]
@@ -67,80 +87,93 @@ def make_body(
         roots += [slope, *(site.slope for site in sites), *(index for site in pairs for index in site.indices)]
     always = lower(roots, dialect, prefix)
     everything = lower([*roots, condition], dialect, prefix)
-    hoisted, inner, mask = _split(everything.statements, len(always.statements), outer)
-    lines: list[SiteLines] = []
-    if slopes:
-        texts = iter(always.results[2 + len(sites) :])
-        for site, text in zip(sites, always.results[2:], strict=False):
-            place = None
-            if site.level == "pair":
-                place = dialect.place(site.table, tuple(next(texts) for _ in site.indices))
-            lines.append(site_lines(site, text, place))
+    fixed = frozenset((outer,))
     keep, count = _condition(condition, everything.results[-1])
     return Body(
-        hoisted,
-        inner,
-        mask,
-        Code(always.results[0]),
-        score == LOGIT,
-        not any(isinstance(node, Logit) for node in walk(score)),
-        keep,
-        count,
-        None if not slopes or slope == ONE else Code(always.results[1]),
-        isinstance(slope, Const),
-        tuple(lines),
+        outer=written(s for s in everything.statements if s.depends <= fixed),
+        inner=written(s for s in always.statements if not s.depends <= fixed),
+        mask=written(s for s in everything.statements[len(always.statements) :] if not s.depends <= fixed),
+        score=Code(always.results[0]),
+        plain=score == LOGIT,
+        flat=not any(isinstance(node, Logit) for node in walk(score)),
+        keep=keep,
+        count=count,
+        slope=None if not slopes or slope == ONE else Code(always.results[1]),
+        steady=isinstance(slope, Const),
+        sites=_sites(sites, always.results[2:], dialect) if slopes else (),
     )
 
 
-def make_condition(where: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...], Code | None]:
-    """What tells the rows that a kernel speaks for, in one dimension: statements and a condition, None for all."""
-    if where == TRUE:
+def _sites(
+    sites: Sequence[GradientSite], results: Sequence[str], dialect: TritonDialect
+) -> tuple[GradientSiteText, ...]:
+    """``results``: the slope of each site, then the indices of each whose place is looked up pair by pair."""
+    slopes, indices = results[: len(sites)], iter(results[len(sites) :])
+    found = []
+    for site, slope in zip(sites, slopes, strict=True):
+        place = None
+        if site.level == "pair":
+            place = dialect.place(site.table, tuple(next(indices) for _ in site.indices))
+        found.append(_site(site, slope, place))
+    return tuple(found)
+
+
+def make_condition(owned: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...], Code | None]:
+    """Return statements and the condition of the rows that a kernel owns, in one dimension; None where it owns all."""
+    if owned == TRUE:
         return (), None
-    lowered = lower([where], dialect, prefix="w")
+    lowered = lower([owned], dialect, prefix="w")
     return written(lowered.statements), Code(lowered.results[0])
 
 
-def site_lines(site: Site, slope: str, place: Place | None, statements: Iterable[Statement] = ()) -> SiteLines:
-    return SiteLines(
-        site.number,
-        site.table,
-        None if site.slope == ONE else Code(slope),
-        isinstance(site.slope, Const),
-        site.level == "block",
-        site.level == "column",
-        site.level == "pair",
-        None if place is None else Code(place.offset),
-        None if place is None or place.inside is None else Code(place.inside),
-        written(statements),
+def make_sink(sink: Expr, sites: Sequence[GradientSite], dialect: TritonDialect) -> SinkText:
+    """Return the sink's level for each row, and what its gradient needs, in one dimension."""
+    alone = lower([sink], dialect, prefix="z")
+    lowered = lower([sink, *(site.slope for site in sites)], dialect, prefix="z")
+    return SinkText(
+        level=Code(alone.results[0]),
+        statements=written(alone.statements),
+        slope_statements=written(lowered.statements[len(alone.statements) :]),
+        sites=tuple(stored_site(site, dialect, slope) for site, slope in zip(sites, lowered.results[1:], strict=True)),
     )
 
 
-def stored_site(site: Site, slope: str, dialect: TritonDialect) -> SiteLines:
-    """A site whose place is looked up once, after the loop, with positions in one dimension."""
+def stored_site(site: GradientSite, dialect: TritonDialect, slope: str = "") -> GradientSiteText:
+    """Return a site whose place is looked up once, after the loop, with positions in one dimension."""
     lowered = lower(site.indices, dialect, prefix=f"i{site.number}_")
-    return site_lines(site, slope, dialect.place(site.table, lowered.results), lowered.statements)
+    return _site(site, slope, dialect.place(site.table, lowered.results), lowered.statements)
+
+
+def _site(
+    site: GradientSite, slope: str, place: Place | None, statements: Iterable[Statement] = ()
+) -> GradientSiteText:
+    return GradientSiteText(
+        number=site.number,
+        table=site.table,
+        slope=None if site.slope == ONE else Code(slope),
+        steady=isinstance(site.slope, Const),
+        block=site.level == "block",
+        column=site.level == "column",
+        pair=site.level == "pair",
+        offset=None if place is None else Code(place.offset),
+        inside=None if place is None or place.inside is None else Code(place.inside),
+        statements=written(statements),
+    )
 
 
 def written(statements: Iterable[Statement]) -> tuple[Code, ...]:
+    """Return statements as lines of Triton."""
     return tuple(Code(f"{statement.name} = {_right_side(statement)}") for statement in statements)
 
 
 def _right_side(statement: Statement) -> str:
-    """A condition on scalars is joined to a true constant: Triton's interpreter gives a comparison the type of what it
-    compares, and would make numbers of it where it meets a block of conditions. A compiler folds this away."""
+    """The operation, of a condition on scalars joined to a true constant.
+
+    Triton's interpreter gives a comparison the type of its operands: joined to a block of conditions, it would be taken
+    for a number. A compiler folds the constant away.
+    """
     scalar = statement.type == "bool" and not statement.depends
     return f"True & ({statement.text})" if scalar else statement.text
-
-
-def _split(
-    statements: Sequence[Statement], always: int, outer: str
-) -> tuple[tuple[Code, ...], tuple[Code, ...], tuple[Code, ...]]:
-    """Statements before the inner loop, in it, and in it on partial tiles alone."""
-    fixed = frozenset((outer,))
-    hoisted = written(s for s in statements if s.depends <= fixed)
-    inner = written(s for s in statements[:always] if not s.depends <= fixed)
-    mask = written(s for s in statements[always:] if not s.depends <= fixed)
-    return hoisted, inner, mask
 
 
 def _condition(condition: Expr, text: str) -> tuple[Code | None, Code | None]:

@@ -1,31 +1,104 @@
-"""Which functions the Triton module of a Program has, and where they put their results."""
+"""The functions of a Program's Triton module: which there are, where results go, what templates take of each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from ...plan import Gathered, Kernel, Program, View, covers, key_major
+from .. import Code
+from .body import Body
+from .walks import TokenLoop
 
 Kind = Literal["forward", "merge", "delta", "backward_keys", "backward_queries", "collect"]
 
 
-def function_names(program: Program) -> tuple[str, ...]:
-    """In the order in which a forward and a backward launch them."""
+@dataclass(frozen=True)
+class SegmentText:
+    """A segment of a kernel as the templates take it.
+
+    ``suffix``: its number, at the end of its parameters' names; ``keys``: the loop over its keys; ``again``: the same
+    with care; ``body``: what happens to each pair.
+    """
+
+    suffix: Code
+    keys: TokenLoop
+    again: TokenLoop
+    body: Body
+
+
+@dataclass(frozen=True)
+class FunctionText:
+    """One function of a module as its template takes it.
+
+    - ``name`` and ``parameters``; ``unspecialised``: those integers, quoted, for whose values Triton must not compile
+      kernels of their own;
+    - ``numbers``: which constants of the text it reads; ``numbers_listed``: from memory, not as parameters;
+    - a program stays with a block of ``rows`` and walks the keys of all ``segments``; one of ``backward_keys`` stays
+      with a block of ``columns`` and walks ``rows`` (with care ``rows_again``), and ``body`` is what happens to each
+      pair;
+    - ``store``: it stores all rows, else it merges into what is there; ``split``: its keys are cut into parts;
+      ``all_heads``: it runs for every head, not for those of one kernel;
+    - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None: it owns all.
+    """
+
+    name: Code
+    parameters: tuple[Code, ...]
+    unspecialised: tuple[Code, ...]
+    numbers: tuple[int, ...]
+    numbers_listed: bool
+    rows: TokenLoop
+    rows_again: TokenLoop | None = None
+    columns: TokenLoop | None = None
+    segments: tuple[SegmentText, ...] = ()
+    body: Body | None = None
+    store: bool = True
+    split: bool = False
+    all_heads: bool = False
+    owned_statements: tuple[Code, ...] = ()
+    owned: Code | None = None
+
+    @property
+    def spoilable(self) -> bool:
+        """Whether a tile may hold pairs of tokens that are not kept: their weight 0 makes NaN of NaN and infinity."""
+        bodies = [segment.body for segment in self.segments] if self.body is None else [self.body]
+        return self.owned is not None or any(body.keep is not None for body in bodies)
+
+
+@dataclass(frozen=True)
+class FunctionId:
+    """Which function of a module: its kind, the number of its kernel and, of ``backward_keys``, that of its segment."""
+
+    kind: Kind
+    kernel: int | None = None
+    segment: int | None = None
+
+    @property
+    def name(self) -> str:
+        return "_".join(str(part) for part in (self.kind, self.kernel, self.segment) if part is not None)
+
+
+def functions(program: Program) -> tuple[FunctionId, ...]:
+    """Return the functions of a module in the order in which a forward and a backward pass launch them."""
     numbers = range(len(program.kernels))
     split = [number for number in numbers if is_split(program.kernels[number])]
-    keys = [(i, j) for i in numbers for j in range(len(program.kernels[i].segments))]
     return (
-        *(f"forward_{number}" for number in numbers),
-        *(f"merge_{number}" for number in split),
-        "delta",
-        *(f"backward_keys_{i}_{j}" for i, j in keys),
-        *(f"backward_queries_{number}" for number in numbers),
-        *(f"collect_{number}" for number in split),
+        *(FunctionId("forward", i) for i in numbers),
+        *(FunctionId("merge", i) for i in split),
+        FunctionId("delta"),
+        *(FunctionId("backward_keys", i, j) for i in numbers for j in range(len(program.kernels[i].segments))),
+        *(FunctionId("backward_queries", i) for i in numbers),
+        *(FunctionId("collect", i) for i in split),
     )
 
 
+def function_names(program: Program) -> tuple[str, ...]:
+    """Return the names of the functions, in the order of :func:`functions`."""
+    return tuple(function.name for function in functions(program))
+
+
 def kind_of(name: str) -> Kind:
-    """``backward_keys`` of ``backward_keys_0_1``."""
+    """Return the kind of a function: ``backward_keys`` for ``backward_keys_0_1``."""
     return name.rstrip("_0123456789")  # type: ignore[return-value]
 
 
@@ -35,17 +108,17 @@ def is_split(kernel: Kernel) -> bool:
 
 
 def direct_output(program: Program) -> bool:
-    """Whether each row gets its output from one kernel, which stores it as it is wanted; else sums are merged."""
+    """Whether each row's output comes from one kernel, which stores it in its dtype; else kernels merge sums."""
     return all(kernel.output == "store" for kernel in program.kernels)
 
 
 def direct_queries(program: Program) -> bool:
-    """Whether each row's gradient comes from one kernel, which stores it as it is wanted; else sums are added to."""
+    """Whether each row's gradient comes from one kernel, which stores it in its dtype; else kernels add to sums."""
     return direct_output(program) and all(kernel.segments for kernel in program.kernels)
 
 
 def direct_keys(program: Program) -> bool:
-    """Whether each key's gradients come from one launch, which stores them as they are wanted."""
+    """Whether each key's gradients come from one launch, which stores them in their dtype; else launches add up."""
     walks = [(kernel.rows, segment.keys) for kernel in program.kernels for segment in kernel.segments]
     if len(program.kernels) != 1 or len(walks) != 1:
         return False

@@ -1,4 +1,12 @@
-"""Program to Triton source: one Python module with functions for each kernel, forward and backward.
+"""A Program to Triton source: one Python module with functions for each kernel, forward and backward.
+
+The text of each kind of function is a template of that name, such as ``templates/triton/forward.py.jinja``, which reads
+from top to bottom. What goes into its holes is decided here and in
+
+- :mod:`.functions`: which functions there are, and what a template takes of each (``FunctionText``);
+- :mod:`.walks`: the loops over rows and keys (``TokenLoop``);
+- :mod:`.body`: score, mask and slopes of a pair (``Body``);
+- :mod:`.signature`: the parameters.
 
 The module is plain Triton: it imports nothing but triton and triton.language. Whatever differs between two structures
 is written out in it, so its kernels have no compile-time parameters.
@@ -6,29 +14,39 @@ is written out in it, so its kernels have no compile-time parameters.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...ir import LOGIT, Expr
-from ...plan import Kernel, Program, key_major, natural
-from .. import Code, KernelSource, lower, render
-from .body import Body, SiteLines, make_body, make_condition, stored_site, written
+from ...plan import Kernel, Program, Segment, key_major, natural
+from .. import Code, KernelSource, render
+from .body import make_body, make_condition, make_sink, stored_site
 from .dialect import TritonDialect
-from .functions import direct_keys, direct_output, direct_queries, is_split
+from .functions import (
+    FunctionId,
+    FunctionText,
+    SegmentText,
+    direct_keys,
+    direct_output,
+    direct_queries,
+    functions,
+    is_split,
+)
 from .signature import (
     MOST_NUMBERS,
     Parameters,
-    column_walks,
+    column_loops,
     expressions,
     listed_numbers,
+    loops_by_key,
     parameters,
-    row_walk,
-    walks_by_key,
+    row_loop,
     with_sink,
 )
-from .sites import Site, gradient_sites, listed_sets, pair_tables, used_tables
-from .variant import DIGIT_BITS, DIGITS, Variant, lanes
-from .walks import Walk, make_walk, second_walk
+from .sites import GradientSite, gradient_sites, listed_sets, pair_tables, used_tables
+from .variant import DIGIT_BITS, DIGITS, TritonVariant, lanes
+from .walks import careful_loop, make_loop
 
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
 _PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
@@ -37,206 +55,178 @@ _ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", 
 
 
 @dataclass(frozen=True)
-class SegmentText:
-    """A segment as the templates take it: its number, how its keys are walked, first and again with care, and what
-    happens to each pair."""
+class Features:
+    """The features of one token, of q and k (``head``) or of v (``value``): ``size`` of them in so many ``lanes``."""
 
-    suffix: Code
-    columns: Walk
-    again: Walk
-    body: Body
+    name: Code
+    size: int
+    lanes: int
+
+    @property
+    def padded(self) -> bool:
+        return self.lanes != self.size
 
 
 @dataclass(frozen=True)
-class Function:
-    """What the templates of all functions need. ``where`` None: the kernel speaks for each row that it walks."""
+class _Module:
+    """A lifted Program and its variant, with what all functions of their module need."""
 
-    name: Code
-    parameters: tuple[Code, ...]
-    plain: tuple[Code, ...]  # the integers that must not be specialised, quoted
-    numbers: tuple[int, ...]
-    numbers_listed: bool
-    rows: Walk | None = None
-    rows_again: Walk | None = None
-    columns: Walk | None = None
-    segments: tuple[SegmentText, ...] = ()
-    body: Body | None = None
-    store: bool = True
-    split: bool = False
-    all_heads: bool = False
-    where_statements: tuple[Code, ...] = ()
-    where: Code | None = None
+    program: Program
+    variant: TritonVariant
+    dialect: TritonDialect
+    sites: tuple[GradientSite, ...]
+    parameters: Mapping[str, Parameters]
 
     @property
-    def spoilable(self) -> bool:
-        """Whether a tile may hold pairs of tokens that are not kept: a weight of 0 makes NaN of NaN and of infinity."""
-        bodies = [segment.body for segment in self.segments] if self.body is None else [self.body]
-        return self.where is not None or any(body.keep is not None for body in bodies)
+    def score_sites(self) -> tuple[GradientSite, ...]:
+        return tuple(site for site in self.sites if not site.sink)
+
+    @property
+    def sink_sites(self) -> tuple[GradientSite, ...]:
+        return tuple(site for site in self.sites if site.sink)
+
+    @property
+    def by_row(self) -> TritonDialect:
+        """For expressions over queries alone, in one dimension."""
+        return replace(self.dialect, names={"q": "q_rows"})
+
+    @property
+    def by_column(self) -> TritonDialect:
+        """For expressions over keys alone, in one dimension."""
+        return replace(self.dialect, names={"k": "k_rows"})
 
 
-def render_triton(program: Program, variant: Variant) -> KernelSource:
-    """The module of a lifted Program (:func:`compiler.codegen.lifting`).
+def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
+    """Return the module of a Program without constants (:func:`compiler.codegen.lift_constants`).
 
     ValueError where gathered rows, which are not all rows, are to be stored.
     """
     if any(is_split(kernel) and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
-    made = _Renderer(program, variant)
-    holes = made.holes()
+    dialect = TritonDialect(program.tables, variant.wide, variant.dtype == "fp64", listed=listed_sets(program, variant))
+    module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
+    holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
-    for template, function in made.functions():
-        parts.append(render(f"triton/{template}.py.jinja", **holes, function=function))
+    for function in functions(program):
+        parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
     return KernelSource("triton", "\n\n".join(parts))
 
 
-class _Renderer:
-    """One module in the making."""
+def _holes(module: _Module) -> dict[str, Any]:
+    """The holes that are the same in all templates; ``templates/triton/module.py.jinja`` says what they are."""
+    program, variant, dialect = module.program, module.variant, module.dialect
+    by_row = [site for site in module.score_sites if site.level in ("block", "row")]
+    by_column = [site for site in module.score_sites if site.level == "column"]
+    return {
+        "head": _features("head", variant.head_dim),
+        "value": _features("value", variant.value_dim),
+        "element": Code(_ELEMENTS[variant.dtype]),
+        "integer": Code(dialect.integer),
+        "compute": Code(dialect.compute),
+        "precision": Code(_PRODUCTS.get(variant.dtype, "")),
+        "wide": variant.wide,
+        "dropout": variant.dropout,
+        "plain": program.score == LOGIT,
+        "listed": bool(dialect.listed),
+        "tables": used_tables(program),
+        "pair_tables": pair_tables(module.sites),
+        "exact": variant.exact,
+        "digits": DIGITS,
+        "digit_bits": DIGIT_BITS,
+        "direct_output": direct_output(program),
+        "direct_queries": direct_queries(program),
+        "direct_keys": direct_keys(program),
+        "row_sites": tuple(stored_site(site, module.by_row) for site in by_row),
+        "column_sites": tuple(stored_site(site, module.by_column) for site in by_column),
+        "sink": None if program.sink is None else make_sink(program.sink, module.sink_sites, module.by_row),
+    }
 
-    def __init__(self, program: Program, variant: Variant) -> None:
-        double = variant.dtype == "fp64"
-        self.program, self.variant = program, variant
-        self.sites = gradient_sites(program)
-        self.parameters = parameters(program, variant)
-        self.listed = listed_sets(program, variant)
-        self.dialect = TritonDialect(program.tables, variant.wide, double, listed=self.listed)
-        self.by_row = replace(self.dialect, names={"q": "q_rows"})
-        self.by_column = replace(self.dialect, names={"k": "k_rows"})
 
-    def holes(self) -> dict[str, Any]:
-        """What is the same in all functions."""
-        program, variant, head, value = self.program, self.variant, self.variant.head_dim, self.variant.value_dim
-        return {
-            "no_suffix": Code(""),
-            "head_dim": head,
-            "value_dim": value,
-            "head_lanes": lanes(head),
-            "value_lanes": lanes(value),
-            "pad_head": lanes(head) != head,
-            "pad_value": lanes(value) != value,
-            "element": Code(_ELEMENTS[variant.dtype]),
-            "compute": Code(self.dialect.compute),
-            "integer": Code(self.dialect.integer),
-            "precision": Code(_PRODUCTS.get(variant.dtype, "")),
-            "wide": variant.wide,
-            "dropout": variant.dropout,
-            "plain": program.score == LOGIT,
-            "listed": bool(self.listed),
-            "tables": used_tables(program),
-            "pair_tables": pair_tables(self.sites),
-            "exact": variant.exact,
-            "digits": DIGITS,
-            "digit_bits": DIGIT_BITS,
-            "direct_output": direct_output(program),
-            "direct_queries": direct_queries(program),
-            "direct_keys": direct_keys(program),
-            **self._stored_sites(),
-        }
+def _features(name: str, size: int) -> Features:
+    return Features(Code(name), size, lanes(size))
 
-    def functions(self) -> list[tuple[str, Function]]:
-        """Each function with its template, in the order in which they stand in the module."""
-        kernels = list(enumerate(self.program.kernels))
-        found = [("forward", self._by_rows("forward", number, kernel)) for number, kernel in kernels]
-        found += [("merge", self._parts("merge", number, kernel)) for number, kernel in kernels if is_split(kernel)]
-        found.append(("delta", self._delta()))
-        for number, kernel in kernels:
-            found += [
-                ("backward_keys", self._by_columns(number, kernel, segment)) for segment in range(len(kernel.segments))
-            ]
-        found += [("backward_queries", self._by_rows("backward_queries", number, kernel)) for number, kernel in kernels]
-        found += [("collect", self._parts("collect", number, kernel)) for number, kernel in kernels if is_split(kernel)]
-        return found
 
-    def _function(self, name: str, exprs: tuple[Expr, ...], **rest: Any) -> Function:
-        names: Parameters = self.parameters[name]
-        numbers = listed_numbers(exprs)
-        return Function(
-            Code(name),
-            tuple(Code(p.name) for p in names),
-            tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
-            numbers,
-            len(numbers) > MOST_NUMBERS,
-            **rest,
+def _function(module: _Module, function: FunctionId) -> FunctionText:
+    """What the template of a function takes."""
+    if function.kernel is None:
+        return _delta(module, function)
+    kernel = module.program.kernels[function.kernel]
+    match function.kind:
+        case "forward" | "backward_queries":
+            return _by_rows(module, function, kernel)
+        case "backward_keys":
+            assert function.segment is not None
+            return _by_columns(module, function, kernel, kernel.segments[function.segment])
+        case _:
+            return _parts(module, function, kernel)
+
+
+def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
+    """A function whose programs stay with their rows."""
+    backward = function.kind == "backward_queries"
+    step = module.variant.backward_queries if backward else module.variant.forward
+    sites = [site for site in module.score_sites if site.level != "column"] if backward else []
+    exprs = expressions(module.program, kernel)
+    if not backward and kernel.output == "store":
+        exprs = with_sink(module.program, exprs)
+    segments = tuple(
+        SegmentText(
+            suffix=Code(str(place)),
+            keys=keys,
+            again=careful_loop(keys, segment.keys, "column", CAREFUL_STEP),
+            body=make_body(
+                module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
+                prefix=f"t{place}_" if place else "t",
+            ),
         )
+        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, step.keys), strict=True))
+    )  # fmt: skip
+    return _reading(
+        module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
+        store=kernel.output == "store", split=is_split(kernel), **_owned(module, kernel),
+    )  # fmt: skip
 
-    def _by_rows(self, kind: str, number: int, kernel: Kernel) -> Function:
-        """A function whose programs stay with their rows."""
-        backward = kind == "backward_queries"
-        step = self.variant.backward_queries if backward else self.variant.forward
-        sites = [site for site in self.sites if site.level != "column"] if backward else list(self.sites)
-        exprs = expressions(self.program, kernel)
-        if not backward and kernel.output == "store":
-            exprs = with_sink(self.program, exprs)
-        segments = tuple(
-            SegmentText(
-                Code(str(place)),
-                columns,
-                second_walk(columns, segment.keys, "column", CAREFUL_STEP),
-                make_body(
-                    self.program.score, segment.condition, self.dialect, "q", sites, slopes=backward,
-                    prefix=f"t{place}_" if place else "t",
-                ),
-            )
-            for place, (segment, columns) in enumerate(
-                zip(kernel.segments, column_walks(kernel, step.keys), strict=True)
-            )
-        )  # fmt: skip
-        return self._function(
-            f"{kind}_{number}", exprs, rows=row_walk(kernel, step.queries), segments=segments,
-            store=kernel.output == "store", split=is_split(kernel), **self._where(kernel),
-        )  # fmt: skip
 
-    def _by_columns(self, number: int, kernel: Kernel, place: int) -> Function:
-        """A function whose programs stay with their keys."""
-        step, segment = self.variant.backward_keys, kernel.segments[place]
-        exprs = (segment.condition, kernel.where, self.program.score)
-        sites = [site for site in self.sites if site.level == "column"]
-        rows, columns = walks_by_key(kernel, segment, step)
-        return self._function(
-            f"backward_keys_{number}_{place}", exprs, rows=rows, columns=columns,
-            rows_again=second_walk(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
-            body=make_body(self.program.score, segment.condition, self.dialect, "k", sites, slopes=True),
-            **self._where(kernel),
-        )  # fmt: skip
+def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: Segment) -> FunctionText:
+    """A function whose programs stay with their keys, those of one segment."""
+    exprs = (segment.condition, kernel.owned_rows, module.program.score)
+    sites = [site for site in module.score_sites if site.level == "column"]
+    rows, columns = loops_by_key(kernel, segment, module.variant.backward_keys)
+    return _reading(
+        module, function, exprs, rows=rows, columns=columns,
+        rows_again=careful_loop(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
+        body=make_body(module.program.score, segment.condition, module.dialect, "k", sites, slopes=True),
+        **_owned(module, kernel),
+    )  # fmt: skip
 
-    def _parts(self, kind: str, number: int, kernel: Kernel) -> Function:
-        """A function that puts the parts of a split kernel together."""
-        step = self.variant.forward if kind == "merge" else self.variant.backward_queries
-        return self._function(f"{kind}_{number}", (), rows=row_walk(kernel, step.queries))
 
-    def _delta(self) -> Function:
-        of_sink = any(site.sink for site in self.sites)
-        step = self.variant.backward_queries.queries
-        exprs = with_sink(self.program, ()) if of_sink else ()
-        return self._function("delta", exprs, rows=make_walk(natural(step), "row", step, True), all_heads=True)
+def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
+    """A function that puts the parts of a split kernel together."""
+    step = module.variant.forward if function.kind == "merge" else module.variant.backward_queries
+    return _reading(module, function, (), rows=row_loop(kernel, step.queries))
 
-    def _where(self, kernel: Kernel) -> dict[str, Any]:
-        statements, where = make_condition(kernel.where, self.by_row)
-        return {"where_statements": statements, "where": where}
 
-    def _stored_sites(self) -> dict[str, Any]:
-        """The holes of the sites whose sums are stored, and of the sink."""
-        of_score = [site for site in self.sites if not site.sink]
-        found: dict[str, Any] = {
-            "row_sites": self._stored([site for site in of_score if site.level in ("block", "row")], self.by_row),
-            "column_sites": self._stored([site for site in of_score if site.level == "column"], self.by_column),
-            "sink": None,
-            "sink_statements": (),
-            "sink_slope_statements": (),
-            "sink_sites": (),
-        }
-        sink = self.program.sink
-        if sink is None:
-            return found
-        of_sink = [site for site in self.sites if site.sink]
-        alone = lower([sink], self.by_row, prefix="z")
-        lowered = lower([sink, *(site.slope for site in of_sink)], self.by_row, prefix="z")
-        sites = zip(of_sink, lowered.results[1:], strict=True)
-        return found | {
-            "sink": Code(alone.results[0]),
-            "sink_statements": written(alone.statements),
-            "sink_slope_statements": written(lowered.statements[len(alone.statements) :]),
-            "sink_sites": tuple(stored_site(site, text, self.by_row) for site, text in sites),
-        }
+def _delta(module: _Module, function: FunctionId) -> FunctionText:
+    """The function that begins the backward pass."""
+    exprs = with_sink(module.program, ()) if module.sink_sites else ()
+    step = module.variant.backward_queries.queries
+    return _reading(module, function, exprs, rows=make_loop(natural(step), "row", step, True), all_heads=True)
 
-    def _stored(self, sites: list[Site], dialect: TritonDialect) -> tuple[SiteLines, ...]:
-        return tuple(stored_site(site, "", dialect) for site in sites)
+
+def _reading(module: _Module, function: FunctionId, exprs: tuple[Expr, ...], **rest: Any) -> FunctionText:
+    """A function that reads the constants of some expressions."""
+    names = module.parameters[function.name]
+    numbers = listed_numbers(exprs)
+    return FunctionText(
+        name=Code(function.name),
+        parameters=tuple(Code(p.name) for p in names),
+        unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
+        numbers=numbers,
+        numbers_listed=len(numbers) > MOST_NUMBERS,
+        **rest,
+    )
+
+
+def _owned(module: _Module, kernel: Kernel) -> dict[str, Any]:
+    statements, owned = make_condition(kernel.owned_rows, module.by_row)
+    return {"owned_statements": statements, "owned": owned}

@@ -9,18 +9,21 @@ from itertools import chain
 from ...ir import Expr
 from ...plan import Kernel, Program, Segment, key_major
 from .. import numbers_of
-from .functions import direct_keys, direct_output, direct_queries, is_split
-from .sites import Site, gradient_sites, pair_tables, used_tables
-from .variant import Step, Variant
-from .walks import Walk, make_walk
+from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions, is_split
+from .sites import GradientSite, gradient_sites, pair_tables, used_tables
+from .variant import TileStep, TritonVariant
+from .walks import TokenLoop, make_loop
 
-MOST_NUMBERS = 256  # of one function's arguments: where there are more, they are read from memory
+MOST_NUMBERS = 256  # constants among one function's arguments: where there are more, they are read from memory
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """``type`` as Triton writes it: ``*bf16``, ``i32``. ``aligned`` ones are worth a kernel of their own when they are
-    multiples of 16 (pointers and strides); other numbers never are."""
+    """A parameter of a function. ``type`` as Triton writes it: ``*bf16``, ``i32``.
+
+    ``aligned``: Triton compiles a kernel of its own for arguments that are multiples of 16, as it pays for pointers and
+    strides; for other integers the value makes no difference to the kernel.
+    """
 
     name: str
     type: str
@@ -30,86 +33,91 @@ class Parameter:
 Parameters = tuple[Parameter, ...]
 
 
-def parameters(program: Program, variant: Variant) -> Mapping[str, Parameters]:
-    """The parameters of each function of a lifted Program's module, in order."""
-    found: dict[str, Parameters] = {}
-    numbers = range(len(program.kernels))
-    for number in numbers:
-        found[f"forward_{number}"] = _forward(program, variant, number)
-        if is_split(program.kernels[number]):
-            found[f"merge_{number}"] = _merge(program, variant, number)
-    found["delta"] = _delta(program, variant)
-    for number in numbers:
-        for segment in range(len(program.kernels[number].segments)):
-            found[f"backward_keys_{number}_{segment}"] = _backward_keys(program, variant, number, segment)
-    for number in numbers:
-        found[f"backward_queries_{number}"] = _backward_queries(program, variant, number)
-        if is_split(program.kernels[number]):
-            found[f"collect_{number}"] = _collect(program, variant, number)
-    return found
+def parameters(program: Program, variant: TritonVariant) -> Mapping[str, Parameters]:
+    """Return the parameters of each function of a lifted Program's module, by name."""
+    return {function.name: _of(function, program, variant) for function in functions(program)}
 
 
-def row_walk(kernel: Kernel, most: int) -> Walk:
-    return make_walk(kernel.rows, "row", most, True)
+def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Parameters:
+    if function.kernel is None:
+        return _delta(program, variant)
+    kernel = program.kernels[function.kernel]
+    match function.kind:
+        case "forward":
+            return _forward(program, variant, kernel)
+        case "merge":
+            return _merge(program, variant, kernel)
+        case "backward_keys":
+            assert function.segment is not None
+            return _backward_keys(program, variant, kernel, kernel.segments[function.segment])
+        case "backward_queries":
+            return _backward_queries(program, variant, kernel)
+        case _:
+            return _collect(variant, kernel)
 
 
-def column_walks(kernel: Kernel, most: int) -> tuple[Walk, ...]:
-    """Of each segment's keys, for a program that stays with its rows."""
-    return tuple(make_walk(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
+def row_loop(kernel: Kernel, most: int) -> TokenLoop:
+    """Return the loop of which a program that stays with its rows makes one step, of at most ``most`` rows."""
+    return make_loop(kernel.rows, "row", most, True)
 
 
-def walks_by_key(kernel: Kernel, segment: Segment, step: Step) -> tuple[Walk, Walk]:
-    """Of rows and keys, for a program that stays with its keys."""
+def column_loops(kernel: Kernel, most: int) -> tuple[TokenLoop, ...]:
+    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that stays with its rows."""
+    return tuple(make_loop(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
+
+
+def loops_by_key(kernel: Kernel, segment: Segment, step: TileStep) -> tuple[TokenLoop, TokenLoop]:
+    """Return the loops over rows and keys for a program that stays with its keys."""
     rows, keys = key_major(kernel.rows, segment.keys)
-    return make_walk(rows, "row", step.queries, False), make_walk(keys, "column", step.keys, True)
+    return make_loop(rows, "row", step.queries, False), make_loop(keys, "column", step.keys, True)
 
 
 def expressions(program: Program, kernel: Kernel, conditions: bool = True) -> tuple[Expr, ...]:
-    """What a kernel's text is made of, but for the sink."""
+    """Return the expressions that a kernel evaluates, but for the sink."""
     found = [part.condition for part in kernel.segments] if conditions else []
-    return (*found, kernel.where, program.score)
+    return (*found, kernel.owned_rows, program.score)
 
 
 def listed_numbers(exprs: Iterable[Expr]) -> tuple[int, ...]:
-    """The numbers that expressions read, in rising order."""
+    """Return the indices of the constants that expressions read, in rising order."""
     return tuple(sorted(set(chain.from_iterable(map(numbers_of, exprs)))))
 
 
 def with_sink(program: Program, exprs: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Return the expressions and the sink, if there is one."""
     return exprs if program.sink is None else (*exprs, program.sink)
 
 
-def _forward(program: Program, variant: Variant, number: int) -> Parameters:
-    kernel = program.kernels[number]
+def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
     exprs = expressions(program, kernel)
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
     results = _parts(variant) if is_split(kernel) else _results(program, variant)
-    rows = row_walk(kernel, variant.forward.queries)
-    return (*_inputs(variant), *results, *_walk(program, variant, exprs, kernel, rows, variant.forward.keys))
+    rows = row_loop(kernel, variant.forward.queries)
+    return (*_inputs(variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.forward.keys))
 
 
-def _results(program: Program, variant: Variant) -> Parameters:
+def _results(program: Program, variant: TritonVariant) -> Parameters:
     stored = variant.dtype if direct_output(program) else variant.compute
     return (_pointer("output", stored), _pointer("lse", variant.compute))
 
 
-def _parts(variant: Variant) -> Parameters:
+def _parts(variant: TritonVariant) -> Parameters:
     return (_pointer("part_output", variant.compute), _pointer("part_lse", variant.compute), _PARTS)
 
 
-def _merge(program: Program, variant: Variant, number: int) -> Parameters:
-    rows = row_walk(program.kernels[number], variant.forward.queries)
+def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
+    rows = row_loop(kernel, variant.forward.queries)
     return (*_parts(variant), *_results(program, variant), *_SIZES, *_HEADS, *_order(rows))
 
 
-def _collect(program: Program, variant: Variant, number: int) -> Parameters:
-    rows = row_walk(program.kernels[number], variant.backward_queries.queries)
+def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
+    rows = row_loop(kernel, variant.backward_queries.queries)
     gradient = _pointer("grad_query", variant.compute)
     return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *_order(rows))
 
 
-def _delta(program: Program, variant: Variant) -> Parameters:
+def _delta(program: Program, variant: TritonVariant) -> Parameters:
     of_sink = [site for site in gradient_sites(program) if site.sink]
     exprs = with_sink(program, ()) if of_sink else ()
     given = (_pointer("output", variant.dtype), *_tensor("grad_output", variant.dtype))
@@ -117,18 +125,16 @@ def _delta(program: Program, variant: Variant) -> Parameters:
     return (*given, *rest, *_common(program, variant, exprs), *_sums(of_sink, variant))
 
 
-def _given(variant: Variant) -> Parameters:
-    """What each function of the backward reads."""
+def _given(variant: TritonVariant) -> Parameters:
+    """What each function of the backward pass reads."""
     rest = (_pointer("lse", variant.compute), _pointer("row_delta", variant.compute))
     return (*_inputs(variant), *_tensor("grad_output", variant.dtype), *rest)
 
 
-def _backward_keys(program: Program, variant: Variant, number: int, segment: int) -> Parameters:
-    kernel = program.kernels[number]
-    part = kernel.segments[segment]
-    exprs = (part.condition, kernel.where, program.score)
+def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, segment: Segment) -> Parameters:
+    exprs = (segment.condition, kernel.owned_rows, program.score)
     stored = variant.dtype if direct_keys(program) else variant.compute
-    rows, columns = walks_by_key(kernel, part, variant.backward_keys)
+    rows, columns = loops_by_key(kernel, segment, variant.backward_keys)
     return (
         *_given(variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
@@ -137,24 +143,24 @@ def _backward_keys(program: Program, variant: Variant, number: int, segment: int
     )  # fmt: skip
 
 
-def _backward_queries(program: Program, variant: Variant, number: int) -> Parameters:
-    kernel, sites = program.kernels[number], gradient_sites(program)
+def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
+    sites = gradient_sites(program)
     stored = variant.dtype if direct_queries(program) else variant.compute
     whole, parts = (_pointer("grad_query", stored),), (_pointer("part_query", variant.compute), _PARTS)
-    rows = row_walk(kernel, variant.backward_queries.queries)
-    walk = _walk(program, variant, expressions(program, kernel), kernel, rows, variant.backward_queries.keys)
+    rows = row_loop(kernel, variant.backward_queries.queries)
+    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, variant.backward_queries.keys)
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = "i64" if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
-    return (*_given(variant), *(parts if is_split(kernel) else whole), *walk, *sums, *pairs)
+    return (*_given(variant), *(parts if is_split(kernel) else whole), *loops, *sums, *pairs)
 
 
-def _walk(
-    program: Program, variant: Variant, exprs: tuple[Expr, ...], kernel: Kernel, rows: Walk, keys: int
+def _loops(
+    program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], kernel: Kernel, rows: TokenLoop, keys: int
 ) -> Parameters:
     """What a program needs that stays with its rows and walks the keys of each segment."""
-    columns = column_walks(kernel, keys)
-    of_segments = chain.from_iterable((*_order(walk), *_bounds(str(j))) for j, walk in enumerate(columns))
+    columns = column_loops(kernel, keys)
+    of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j))) for j, loop in enumerate(columns))
     return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
 
 
@@ -163,13 +169,13 @@ _SIZES = (Parameter("m", "i32"), Parameter("heads", "i32"))
 _HEADS = (Parameter("kernel_heads", "i32"), Parameter("head_list", "*i32", True))
 
 
-def _order(walk: Walk) -> Parameters:
-    names = ["tiles"] if walk.counted else []
-    names += ["main_tiles"] if walk.main_tiles else []
-    found = [Parameter(f"{walk.name}_{name}", "i32") for name in names]
-    if walk.listed:
-        found.append(Parameter(f"{walk.name}_list", "*i32", True))
-        found += [Parameter(f"{walk.name}_list_{name}", "i32") for name in ("length", "batch", "head")]
+def _order(loop: TokenLoop) -> Parameters:
+    names = ["tiles"] if loop.counted else []
+    names += ["main_tiles"] if loop.main_tiles else []
+    found = [Parameter(f"{loop.name}_{name}", "i32") for name in names]
+    if loop.listed:
+        found.append(Parameter(f"{loop.name}_list", "*i32", True))
+        found += [Parameter(f"{loop.name}_list_{name}", "i32") for name in ("length", "batch", "head")]
     return tuple(found)
 
 
@@ -182,12 +188,12 @@ def _bounds(suffix: str) -> Parameters:
     )
 
 
-def _dropout(variant: Variant) -> Parameters:
+def _dropout(variant: TritonVariant) -> Parameters:
     whole = tuple(Parameter(name, "i32") for name in ("seed_low", "seed_high", "drop_last"))
     return (*whole, Parameter("drop_scale", "fp32")) if variant.dropout else ()
 
 
-def _common(program: Program, variant: Variant, exprs: tuple[Expr, ...]) -> Parameters:
+def _common(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...]) -> Parameters:
     found = [Parameter(name, "i32") for name in ("m", "n", "heads", "group")]
     found += [Parameter("q_start", "*i64", True), Parameter("q_start_step", "i32")]
     found.append(_pointer("scale", variant.compute))
@@ -202,7 +208,7 @@ def _common(program: Program, variant: Variant, exprs: tuple[Expr, ...]) -> Para
     return (*found, *(Parameter(f"number{index}", "i64" if variant.wide else "i32") for index in numbers))
 
 
-def _inputs(variant: Variant) -> Parameters:
+def _inputs(variant: TritonVariant) -> Parameters:
     return (*_tensor("query", variant.dtype), *_tensor("key", variant.dtype), *_tensor("value", variant.dtype))
 
 
@@ -215,6 +221,6 @@ def _pointer(name: str, element: str) -> Parameter:
     return Parameter(name, f"*{element}", True)
 
 
-def _sums(sites: list[Site], variant: Variant) -> Parameters:
+def _sums(sites: list[GradientSite], variant: TritonVariant) -> Parameters:
     pairs = ((_pointer(f"site{s.number}", variant.compute), _pointer(f"site{s.number}_place", "i64")) for s in sites)
     return tuple(chain.from_iterable(pairs))

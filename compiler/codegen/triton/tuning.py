@@ -1,6 +1,7 @@
-"""How much of a tile each Triton kernel takes at a time, with how many warps: chosen so that registers suffice.
+"""The step sizes, warps and pipeline stages of each kind of Triton kernel, chosen so that registers suffice.
 
-Read from compiled kernels, not measured: at head dims up to 64 nothing spills for sm_80, sm_90 and gfx942.
+They were chosen by reading compiled kernels, not by timing them: at head dims up to 64 nothing spills for sm_80, sm_90
+and gfx942.
 """
 
 from __future__ import annotations
@@ -10,42 +11,43 @@ from typing import Any
 
 from ...plan import Tiles
 from .functions import Kind
-from .variant import DType, Step, Variant
+from .variant import DType, TileStep, TritonVariant
 
 TILES = Tiles(query=64, key=64, gathered=16)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the compiler of one kernel is told to share the device's resources."""
+    """What Triton's compiler is told for one kernel: warps of a program, stages of its pipelined loads."""
 
     num_warps: int
     num_stages: int
 
     def arguments(self, nvidia: bool) -> dict[str, Any]:
-        """As Triton takes them. Fusion of multiply and add is asked for outright: its default differs by version.
+        """Return the options as keyword arguments of a launch.
 
-        So is every register that a thread may have: left alone, ptxas may spill a few to fit one block more.
+        Two are given outright because their defaults do harm: whether multiply and add are fused differs by version of
+        Triton, and with no limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
         """
         found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
         return found | {"maxnreg": 255} if nvidia else found
 
 
-def step(kernel: str, dtype: DType, dim: int) -> Step:
-    """What a kernel takes at a time at most, for the larger of the head dimensions: so that its registers suffice."""
+def tile_step(kernel: Kind, dtype: DType, dim: int) -> TileStep:
+    """Return the largest step of a kind of kernel whose registers suffice. ``dim``: the larger head dimension."""
     wide = dim > 128
     if dtype in ("fp32", "fp64"):
         size = 32 if dim <= 64 else 16
-        return Step(size, size)
+        return TileStep(size, size)
     if kernel == "forward":
-        return Step(64, 64 if dim <= 64 else 32)
+        return TileStep(64, 64 if dim <= 64 else 32)
     if kernel == "backward_keys":
-        return Step(32, 32 if wide else 64)
-    return Step(32 if wide else 64, 32)
+        return TileStep(32, 32 if wide else 64)
+    return TileStep(32 if wide else 64, 32)
 
 
-def options(kind: Kind, variant: Variant) -> Options:
-    """Warps and pipeline stages of one kernel, such that nothing spills on the devices that are compiled for."""
+def options(kind: Kind, variant: TritonVariant) -> Options:
+    """Return the options with which nothing spills, on the devices that are compiled for in tests."""
     dim = max(variant.head_dim, variant.value_dim)
     if kind in ("delta", "merge", "collect") or variant.dtype in ("fp32", "fp64"):
         return Options(num_warps=4, num_stages=1)
@@ -63,9 +65,18 @@ def make_variant(
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
-) -> Variant:
-    """A variant with the steps that this executor chooses. ``tables``: the element types in memory."""
+) -> TritonVariant:
+    """Return a variant with the steps that suit its dtype and dimensions. ``tables``: their element types in memory."""
     dim = max(head_dim, value_dim)
-    forward, keys, queries = (step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
-    exact = exact and dtype != "fp64"
-    return Variant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact)
+    return TritonVariant(
+        head_dim,
+        value_dim,
+        dtype,
+        wide,
+        dropout,
+        forward=tile_step("forward", dtype, dim),
+        backward_keys=tile_step("backward_keys", dtype, dim),
+        backward_queries=tile_step("backward_queries", dtype, dim),
+        tables=tables,
+        exact=exact and dtype != "fp64",
+    )

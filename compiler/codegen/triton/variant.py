@@ -1,4 +1,4 @@
-"""What decides the text of Triton kernels beside their Program."""
+"""The variants of Triton kernels: what decides their text beside their Program. A noun."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ DType = Literal["fp16", "bf16", "fp32", "fp64"]
 LEAST_LANES = 16  # what a matrix product takes at least
 DIGIT_BITS = 28
 DIGITS = 12
-"""Integers for each entry of a table whose gradient is summed exactly: 11 of so many bits each, which hold any float32
-with room for 2**34 of them, and one that counts what is not finite."""
+"""Integers for each entry of a table whose gradient is summed exactly. 11 of them, of ``DIGIT_BITS`` bits each, hold
+any float32, with room for the sum of 2**34; the last counts what is not finite."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """How many queries and keys a kernel takes at a time: powers of two."""
+class TileStep:
+    """How many queries and keys one step of a kernel takes at most: powers of two."""
 
     queries: int
     keys: int
 
 
 @dataclass(frozen=True)
-class Variant:
-    """What decides the text beside the Program.
+class TritonVariant:
+    """What decides the text of the kernels beside the Program. ValueError for an impossible combination.
 
-    - ``forward``, ``backward_keys`` and ``backward_queries`` say how much one step of such a kernel takes at most: a
-      smaller tile is taken whole, a larger one cut;
+    - ``forward``, ``backward_keys`` and ``backward_queries``: how much one step of such a kernel takes at most. A
+      smaller tile is taken whole, a larger one is cut;
     - ``wide``: positions, integer tables and offsets need 64 bits;
-    - ``tables``: the element type of each table as it lies in memory: ``i32 i64 fp32 fp64 u8``;
-    - ``exact``: gradients of table entries chosen by query and key together are summed in digits, whatever the order
-      (:data:`DIGITS`); else in floats, as they come. Sums in fp64 are always floats.
+    - ``tables``: the element type of each table in memory: ``i32 i64 fp32 fp64 u8``;
+    - ``exact``: gradients of table entries chosen by query and key together are summed as integers (:data:`DIGITS`), so
+      that their order makes no difference; else as floats, as they come. Sums in fp64 are always floats.
     """
 
     head_dim: int
@@ -38,9 +38,9 @@ class Variant:
     dtype: DType
     wide: bool
     dropout: bool
-    forward: Step
-    backward_keys: Step
-    backward_queries: Step
+    forward: TileStep
+    backward_keys: TileStep
+    backward_queries: TileStep
     tables: tuple[str, ...]
     exact: bool = True
 
@@ -58,10 +58,10 @@ class Variant:
 
 
 def fitted(most: int, tile: int) -> int:
-    """What a step takes of a tile: the largest power of two that divides the tile, up to ``most``."""
+    """Return the lanes of a tile that one step takes: the largest power of two in the tile's size, up to ``most``."""
     return min(most, tile & -tile)
 
 
 def lanes(dim: int) -> int:
-    """The power of two that holds a head dimension inside a kernel."""
+    """Return the lanes for the features of a token: the least power of two that holds them and that products take."""
     return max(LEAST_LANES, 1 << (dim - 1).bit_length())

@@ -1,4 +1,4 @@
-"""How kernels walk an order of tokens: lines of Triton from the number of a step to the tokens of its lanes."""
+"""Loops over the tokens of an order, as lines of Triton: from the number of a step to the tokens of its lanes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ _TOTAL = {"row": "m", "column": "n_tokens"}
 
 
 @dataclass(frozen=True)
-class Walk:
-    """One order, ``step`` lanes of a tile at a time: ``parts`` steps to a tile.
+class TokenLoop:
+    """A loop over the tiles of one order, ``step`` lanes of a tile at a time: ``parts`` steps to a tile.
 
+    - ``side``: whether rows or columns (keys) are walked; ``name`` begins the names of its variables and parameters;
     - ``lanes`` are lines that run once, ``lines`` those that run for each step;
-    - ``tokens`` and ``present`` tell each lane's token, and whether it has one; ``steady``: the tokens are ``shift``
-      on from the variable ``row_lanes`` (``column_lanes``, …), which no step changes;
-    - ``natural``: the loop counts tokens, not steps; ``guarded``: lanes without a token may lie anywhere, not only in
-      the last tiles; ``never_full``: no tile is called full, so none has to be walked without its condition;
-    - ``blocks`` counts the steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters all this needs;
-    - ``name`` begins the name of each variable and parameter.
+    - ``tokens`` and ``present`` give each lane's token, and whether it has one; ``steady``: the tokens are the variable
+      ``row_lanes`` (``column_lanes``, …), which no step changes, plus the scalar ``shift``;
+    - ``natural``: the loop counts tokens, not steps; ``guarded``: lanes without a token may be anywhere, not only in
+      the last tiles; ``never_full``: the schedule calls no tile full, so none is walked without its condition;
+    - ``blocks`` spells the number of steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters are needed.
     """
 
+    side: Code
+    name: Code
     tile: int
     step: int
     natural: bool
@@ -41,7 +43,6 @@ class Walk:
     tokens: Code
     present: Code
     blocks: Code
-    name: Code
 
     @property
     def parts(self) -> int:
@@ -49,8 +50,8 @@ class Walk:
 
     @property
     def total(self) -> Code:
-        """The variable that counts all tokens."""
-        return Code("m" if self.name.startswith("row") else "n_tokens")
+        """The variable that holds the number of all tokens."""
+        return Code(_TOTAL[self.side])
 
     @property
     def counted(self) -> bool:
@@ -58,27 +59,27 @@ class Walk:
 
 
 def is_natural(order: Order) -> bool:
-    """Whether an order is that in which tokens stand, whatever its tile."""
+    """Whether an order is that of the tokens' positions, whatever its tile."""
     return isinstance(order, View) and order.offset == 0 and len(order.axes) == 1 and order.axes[0].stride == 1
 
 
 def uneven(order: Order) -> bool:
-    """Whether tiles before the last ones may have lanes without a token."""
+    """Whether tiles before the last ones may have lanes without a token: of lists and boxes always."""
     if not isinstance(order, View):
         return True
     return any(axis.length is not None and axis.length % axis.tile for axis in order.axes)
 
 
 def span(order: Order) -> int:
-    """Tokens from the first lane of a tile to its last; 0 where no step is the same as another moved on."""
+    """Tokens from the first lane of a tile to its last; 0 where no step is a shifted copy of another."""
     return sum(axis.stride * (axis.tile - 1) for axis in order.axes) if isinstance(order, View) else 0
 
 
-def make_walk(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> Walk:
-    """The walk over an order in steps of at most so many lanes.
+def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> TokenLoop:
+    """Return the loop over an order in steps of at most ``most`` lanes.
 
     ``fixed``: a program stays at one step, number ``block``; else the loop's variable is ``step``, or ``start``, a
-    token, in natural order. ``suffix`` tells the names of several walks apart.
+    token, in natural order. ``suffix`` tells the names of several loops apart.
     """
     name = f"{side}{suffix}"
     size = fitted(most, order.tile)
@@ -86,41 +87,47 @@ def make_walk(order: Order, side: Side, most: int, fixed: bool, suffix: str = ""
     if isinstance(order, Box):
         return _box(order, size, side, index, name)
     if not isinstance(order, View):
-        return _listed(order.tile, size, index, name)
+        return _listed(order.tile, size, side, index, name)
     if is_natural(order):
         return _natural(order.tile, size, side, fixed, name)
     return _view(order, size, side, index, name)
 
 
-def second_walk(first: Walk, order: Order, side: Side, most: int) -> Walk:
-    """The same walk once more in shorter steps, whose variables have names of their own beside the first's."""
+def careful_loop(first: TokenLoop, order: Order, side: Side, most: int) -> TokenLoop:
+    """Return a second loop over the order of the ``first``, in steps of at most ``most`` lanes.
+
+    It runs in the same function as the first: its variables have names of their own, and it begins by copying the first
+    one's parameters to them.
+    """
     suffix = f"{first.name.removeprefix(side)}_again"
-    walk = make_walk(order, side, min(most, first.step), False, suffix)
-    given = (["main_tiles"] if walk.main_tiles else []) + (["list", "list_length", "slot"] if walk.listed else [])
-    lines = tuple(Code(f"{walk.name}_{name} = {first.name}_{name}") for name in given)
-    return replace(walk, steady=False, lanes=(*lines, *walk.lanes))
+    loop = make_loop(order, side, min(most, first.step), False, suffix)
+    given = (["main_tiles"] if loop.main_tiles else []) + (["list", "list_length", "slot"] if loop.listed else [])
+    lines = tuple(Code(f"{loop.name}_{name} = {first.name}_{name}") for name in given)
+    return replace(loop, steady=False, lanes=(*lines, *loop.lanes))
 
 
-def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> Walk:
+def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenLoop:
     shift = f"block * {size}" if fixed else "start"
     tokens = f"{shift} + {name}_lanes"
-    return Walk(
-        tile, size, natural=True, steady=True, guarded=False, never_full=False, listed=False, main_tiles=False,
+    return TokenLoop(
+        Code(side), Code(name), tile, size,
+        natural=True, steady=True, guarded=False, never_full=False, listed=False, main_tiles=False,
         lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift), tokens=Code(tokens),
-        present=Code(f"{side}s < {_TOTAL[side]}"), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"), name=Code(name),
+        present=Code(f"{side}s < {_TOTAL[side]}"), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"),
     )  # fmt: skip
 
 
-def _listed(tile: int, size: int, index: str, name: str) -> Walk:
+def _listed(tile: int, size: int, side: Side, index: str, name: str) -> TokenLoop:
     lines = (
         f"{name}_index = {index} * {size} + tl.arange(0, {size})",
         f"{name}_listed = tl.load({name}_list + {name}_slot + {name}_index, "
         f"mask={name}_index < {name}_list_length, other=-1)",
     )
-    return Walk(
-        tile, size, natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
+    return TokenLoop(
+        Code(side), Code(name), tile, size,
+        natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
-        present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, tile // size), name=Code(name),
+        present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, tile // size),
     )  # fmt: skip
 
 
@@ -128,7 +135,7 @@ def _blocks(name: str, parts: int) -> Code:
     return Code(f"{name}_tiles" + (f" * {parts}" if parts > 1 else ""))
 
 
-def _view(order: View, size: int, side: Side, index: str, name: str) -> Walk:
+def _view(order: View, size: int, side: Side, index: str, name: str) -> TokenLoop:
     parts = order.tile // size
     lines: list[str] = []
     tile = index
@@ -164,16 +171,17 @@ def _view(order: View, size: int, side: Side, index: str, name: str) -> Walk:
             terms = [] if coordinates[place] is None else [_times(str(coordinates[place]), axis.tile)]
             terms += [f"{name}_first"] if steady and parts > 1 else []
             inside.append(f"({' + '.join([*terms, f'{name}_digit{place}'])} < {axis.length})")
-    return Walk(
-        order.tile, size, natural=False, steady=steady, guarded=uneven(order), never_full=False, listed=False,
+    return TokenLoop(
+        Code(side), Code(name), order.tile, size,
+        natural=False, steady=steady, guarded=uneven(order), never_full=False, listed=False,
         main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
         shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
-        blocks=_blocks(name, parts), name=Code(name),
+        blocks=_blocks(name, parts),
     )  # fmt: skip
 
 
-def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
-    """Lanes without a token get token 0, so that no integer is larger than tokens make it."""
+def _box(order: Box, size: int, side: Side, index: str, name: str) -> TokenLoop:
+    """The loop over boxes. Lanes without a token get token 0, so that their offsets stay in the integers' range."""
     view, parts = order.view, order.tile // size
     steps, box, lane = order.parts * parts, index, f"tl.arange(0, {size})"
     lines: list[str] = []
@@ -187,17 +195,20 @@ def _box(order: Box, size: int, side: Side, index: str, name: str) -> Walk:
     # With the other axes inside, the token tells whether the main one is; and it is negative where it was too large.
     inside += [f"({name}_token >= {view.offset})", f"({name}_token < {_TOTAL[side]})"]
     lines.append(f"{name}_inside = {' & '.join(inside)}")
-    return Walk(
-        order.tile, size, natural=False, steady=False, guarded=True, never_full=True, listed=False,
+    return TokenLoop(
+        Code(side), Code(name), order.tile, size,
+        natural=False, steady=False, guarded=True, never_full=True, listed=False,
         main_tiles=main_tiles,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), present=Code(f"{name}_inside"),
-        tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts), name=Code(name),
+        tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts),
     )  # fmt: skip
 
 
 def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str]) -> tuple[list[str], bool]:
-    """Adds the lines that find the coordinates ``_along0``, ``_along1``, … of some lanes of a box. Returns what says
-    that they are in the box, and inside the bounded axes; and whether that took how many boxes the main axis has.
+    """Add the lines that find the coordinates ``_along0``, ``_along1``, … of some lanes of a box.
+
+    Returns the conditions under which a lane is in the box and inside the bounded axes, and whether the lines read the
+    number of boxes along the main axis (the parameter ``_main_tiles``).
     """
     tiles, main_tiles = _tile_coordinates(order.view, name, box, lines)
     inside = []
@@ -216,8 +227,11 @@ def _box_coordinates(order: Box, name: str, box: str, lane: str, lines: list[str
 
 
 def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tuple[list[str | None], bool]:
-    """For each axis the name of the tile's place along it (None: there is one place), and whether that took the number
-    of tiles along the main axis. Adds the lines that find them."""
+    """Add the lines that find a tile's place along each axis.
+
+    Returns for each axis what spells the place, None where there is only one; and whether the lines read the number of
+    tiles along the main axis.
+    """
     several = [place for place, axis in enumerate(order.axes) if axis.length is None or axis.tiles > 1]
     found: list[str | None] = [None] * len(order.axes)
     rest, main_tiles = tile, False
@@ -232,13 +246,13 @@ def _tile_coordinates(order: View, name: str, tile: str, lines: list[str]) -> tu
 
 
 def _digits(axes: tuple[Axis, ...], within: list[int], lane: str) -> dict[int, str]:
-    """The coordinate of each lane along each axis that has several in a tile, the last axis fastest."""
+    """The coordinates of the lanes along the axes numbered ``within``, the last axis fastest."""
     sizes = tuple(axis.tile for axis in axes)
     return {place: _digit(lane, place, sizes) for place in within}
 
 
 def _digit(lane: str, place: int, sizes: tuple[int, ...]) -> str:
-    """One digit of a number that counts through all of ``sizes``, the last fastest. The first goes on without end."""
+    """One digit of a number that counts through ``sizes``, the last fastest; the first digit has no bound."""
     below = prod(sizes[place + 1 :])
     text = lane if below == 1 else f"{lane} // {below}"
     return text if prod(sizes[:place]) == 1 else f"{text} % {sizes[place]}"
