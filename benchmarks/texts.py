@@ -111,7 +111,7 @@ WRONG = (
 def words(text: str) -> int:
     """Words and signs; of a text past the limit, the limit."""
     try:
-        return sum(len(segment.words) for segment in segments(Source("", text), lambda _: None))
+        return sum(len(declaration.tokens) for declaration in segments(Source("", text), lambda _: None))
     except AttnError:
         return limits.TOKENS
 

@@ -17,23 +17,23 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import lark
-
 import attnc
 from attnc.attention import Attention, Model, Module
 from attnc.call_plan import CallPlan
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
+from attnc.compiler.syntax.grammar import GRAMMAR, build_parser
+from attnc.compiler.syntax.lexer import tokens
 from attnc.facts import Facts
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
 from tests import pages
 
 DOCS = Path(__file__).parent
-GRAMMAR = DOCS.parent / "compiler" / "syntax" / "grammar.lark"
 EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
-RULE = re.compile(r"^[?!]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
+RULE = re.compile(r"^[?]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
+SEVERAL = re.compile(r'^([A-Z_]+)(?:\.\d)?: ("[^"]+"(?: \| "[^"]+")+)$', re.MULTILINE)
 RETURNED = (CallPlan, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
 WORDS = DOCS / "editors" / "vscode" / "words.json"
 
@@ -41,7 +41,13 @@ WORDS = DOCS / "editors" / "vscode" / "words.json"
 def rules() -> Mapping[str, str]:
     """The rules of the grammar by name, without the marks and names of trees that only the parser reads."""
     text = GRAMMAR.read_text(encoding="utf-8")
-    return {found[1]: re.sub(r" -> \w+", "", found[0]).lstrip("?!") for found in RULE.finditer(text)}
+    return {found[1]: re.sub(r" -> \w+", "", found[0]).lstrip("?") for found in RULE.finditer(text)}
+
+
+def terminals() -> str:
+    """The terminals that stand for one of several words or signs, as the grammar has them but for their priorities."""
+    text = GRAMMAR.read_text(encoding="utf-8")
+    return "\n".join(f"{name}: {texts}" for name, texts in SEVERAL.findall(text))
 
 
 def examples() -> Mapping[str, tuple[str, ...]]:
@@ -65,19 +71,18 @@ def parse_examples() -> None:
     unmatched = {name for name in {*given, *rules()} if not given.get(name) or name not in rules()}
     if unmatched:
         raise ValueError(f"docs/grammar.txt and the grammar differ in {', '.join(sorted(unmatched))}")
-    text = GRAMMAR.read_text(encoding="utf-8")
-    parser = lark.Lark(text, parser="lalr", lexer="contextual", start=list(given), keep_all_tokens=True)
+    parser = build_parser(list(given))
     for name, texts in given.items():
         for example in texts:
-            parser.parse(example, start=name)
+            parser.parse(tuple(tokens(example)), start=name)
 
 
 def grammar() -> str:
-    """Each rule, and what it reads."""
+    """Each rule, and what it reads; then the terminals of several words or signs."""
     parse_examples()
     known = examples()
     parts = (f"```lark\n{rule}\n```\n```text\n{chr(10).join(known[name])}\n```" for name, rule in rules().items())
-    return "\n\n".join(parts)
+    return "\n\n".join((*parts, f"```lark\n{terminals()}\n```"))
 
 
 def prelude() -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
-
-import lark
 
 from attnc.compiler.diagnostics.diagnostic import Source
-from attnc.compiler.syntax.lexer import segments
-from attnc.compiler.syntax.make_tables import GRAMMAR, built
+from attnc.compiler.syntax.grammar import Token, parser, vocabulary
+from attnc.compiler.syntax.lexer import DeclarationTokens, segments
+from attnc.compiler.syntax.parser import parse_tokens
 
 TYPES = ("int", "float", "bool", "set", "index")
 """The types of compile-time parameters."""
@@ -22,16 +20,10 @@ TABLE_KINDS = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _whole() -> lark.Lark:
-    """The grammar as Lark reads it: its parse says which terminal each word was taken for."""
-    return built(GRAMMAR.read_text(encoding="utf-8"))
-
-
 def rules() -> frozenset[str]:
     """Every rule of the grammar that shows in a parse, by its name or alias."""
     found = set()
-    for rule in _whole().rules:
+    for rule in parser().rules:
         name = rule.alias or rule.origin.name
         collapses = rule.options.expand1 and rule.alias is None and len(rule.expansion) == 1
         if not collapses and not name.startswith("_"):
@@ -40,11 +32,14 @@ def rules() -> frozenset[str]:
 
 
 def words() -> frozenset[str]:
-    """Every word and sign of the grammar, each function by its name."""
-    whole = _whole()
-    found = {f"word {terminal.name}" for terminal in whole.terminals if terminal.name not in whole.ignore_tokens}
-    functions = ("abs", "min", "max", "hash", "exp", "log", "tanh", "sqrt", "sigmoid")
-    return frozenset(found | {f"function {name}" for name in (*functions, "any", "sum")})
+    """Every word and sign of the grammar; numbers, names and pictures by their terminals."""
+    ignored = parser().ignore_tokens
+    return frozenset(
+        f"word {text}"
+        for terminal, texts in vocabulary().spellings.items()
+        for text in texts or (terminal,)
+        if terminal not in ignored
+    )
 
 
 def required() -> frozenset[str]:
@@ -58,23 +53,20 @@ def used(text: str) -> frozenset[str]:
     faults: list[object] = []
     found = {
         feature
-        for segment in segments(Source("random", text), faults.append)
-        for feature in _of_declaration(text[segment.words[0].start : segment.words[-1].end])
+        for declaration in segments(Source("random", text), faults.append)
+        for feature in _of_declaration(declaration)
     }
     assert not faults, faults[0]
     return frozenset(found)
 
 
-def _of_declaration(text: str) -> Iterator[str]:
-    raw = _whole().parse(text)
-    assert isinstance(raw, lark.Tree)
-    for node in raw.iter_subtrees():
+def _of_declaration(declaration: DeclarationTokens) -> Iterator[str]:
+    known = vocabulary().types
+    for node in parse_tokens(declaration).iter_subtrees():
         yield f"rule {node.data}"
         for child in node.children:
-            if isinstance(child, lark.Token):
-                yield f"word {child.type}"
-                if child.type in ("FUNCTION", "FOLD"):
-                    yield f"function {child}"
+            if isinstance(child, Token):
+                yield f"word {child.value if child.type == known.get(child.value) else child.type}"
         if node.data == "type":
             yield _type("".join(str(token) for token in node.scan_values(lambda _: True)))
 

@@ -22,7 +22,7 @@ from attnc.compiler.diagnostics import limits
 from attnc.compiler.diagnostics.diagnostic import AttnError
 from attnc.compiler.formatter.formatter import formatted
 from attnc.compiler.modules.loader import Module, bind, load_text
-from attnc.compiler.syntax.lalr import Rule, tables
+from attnc.compiler.syntax.grammar import parser, vocabulary
 
 from . import generate as programs
 
@@ -272,6 +272,9 @@ def raw(draw: Random) -> str | bytes:
 # Texts from the grammar
 
 
+Rule = tuple[str, ...]  # what a symbol becomes: terminals in capitals, and other symbols
+
+
 @dataclass(frozen=True)
 class _Grammar:
     """The rules of each symbol, each with the depth of the least tree that it has; and what terminals look like."""
@@ -283,34 +286,33 @@ class _Grammar:
 _NAMES = ("a", "b", "size", "g", "doc", "p", "r", "causal", "full", "window", "mask", "int", "token", "tokens", "order")
 _SHAPES = {
     "INT": ("0", "1", "2", "7", "64", "999999999999999999"), "FLOAT": ("0.5", "1e9", "1.5e308"), "NAME": _NAMES,
-    "TEXT": ('"""#"""', '"""#. .#"""', '"""\n##\n.2\n"""', '"""x"""'), "RANGE": ("..", "..<"), "FOLD": ("any", "sum"),
-    "FUNCTION": ("abs", "min", "max", "hash", "exp", "log", "tanh"), "NOT_IN": ("not in",),
+    "TEXT": ('"""#"""', '"""#. .#"""', '"""\n##\n.2\n"""', '"""x"""'),
 }  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def _grammar() -> _Grammar:
-    found = tables()
+    rules = [(str(rule.origin.name), tuple(str(symbol.name) for symbol in rule.expansion)) for rule in parser().rules]
     depths: dict[str, int] = {}  # of the least tree of each symbol
 
-    def reached(rule: Rule) -> int | None:
-        below = [0 if part.isupper() else depths.get(part) for part in rule.parts]
+    def reached(parts: Rule) -> int | None:
+        below = [0 if part.isupper() else depths.get(part) for part in parts]
         return None if None in below else 1 + max(depth for depth in below if depth is not None)
 
     changed = True
     while changed:
         changed = False
-        for rule in found.rules:
-            depth = reached(rule)
-            if depth is not None and depth < depths.get(rule.symbol, 1000):
-                depths[rule.symbol] = depth
+        for symbol, parts in rules:
+            depth = reached(parts)
+            if depth is not None and depth < depths.get(symbol, 1000):
+                depths[symbol] = depth
                 changed = True
     by_symbol: dict[str, list[tuple[int, Rule]]] = {}
-    for rule in found.rules:
-        by_symbol.setdefault(rule.symbol, []).append((reached(rule) or 0, rule))
+    for symbol, parts in rules:
+        by_symbol.setdefault(symbol, []).append((reached(parts) or 0, parts))
     for several in by_symbol.values():
         several.sort(key=itemgetter(0))
-    return _Grammar(by_symbol, {name: words for name, words in found.spelling.items() if words} | _SHAPES)
+    return _Grammar(by_symbol, {name: words for name, words in vocabulary().spellings.items() if words} | _SHAPES)
 
 
 def grown(draw: Random) -> str:
@@ -329,11 +331,11 @@ def _derived(draw: Random, room: int) -> str:
             continue
         choices = whole.rules[name]
         if len(words) + len(stack) > 200:  # enough: the shortest way out
-            rule = choices[0][1]
+            parts = choices[0][1]
         else:
             fitting = bisect_right(choices, left, key=itemgetter(0))
-            rule = choices[draw.randrange(fitting) if fitting else 0][1]
-        stack.extend((part, left - 1) for part in reversed(rule.parts))
+            parts = choices[draw.randrange(fitting) if fitting else 0][1]
+        stack.extend((part, left - 1) for part in reversed(parts))
     return " ".join(words)
 
 
@@ -377,7 +379,7 @@ _WIDE = (
 
 def wide(draw: Random) -> str:
     """A right text with one thing in it repeated as often as a text may hold it, or past that."""
-    return wide_text(draw.choice(_WIDE), draw.choice((300, 3000, 9000, 14_000, 30_000, 49_000)))
+    return wide_text(draw.choice(_WIDE), draw.choice((300, 1000, 2000, 3000, 6000, 10_000)))
 
 
 def wide_text(shape: tuple[str, str, str, str], times: int) -> str:
@@ -407,7 +409,7 @@ def extreme(draw: Random) -> str | bytes:
          "test p at n = 4096 { ", "pattern p = sum(" * 6)
     )  # fmt: skip
     end = draw.choice(("", " causal", ")", "}", "0", ")" * draw.randrange(100), " for i in 0..99)" * 6))
-    times = draw.choice((65, 130, 1000, 30_000, 100_001, limits.BYTES // max(len(piece), 1) + 1))
+    times = draw.choice((65, 130, 1000, 6000, limits.TOKENS + 1, limits.BYTES // max(len(piece), 1) + 1))
     body = "".join(piece.format(i=i, j=i - 1) for i in range(times)) if "{i}" in piece else piece * times
     text = (start + body + end)[: limits.BYTES + draw.choice((0, 1, -1000))]
     return text.encode("utf-8", "surrogatepass") if draw.random() < 0.3 else text

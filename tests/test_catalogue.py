@@ -18,7 +18,7 @@ import attnc
 from attnc.compiler.diagnostics.catalogue import CATALOGUE, PAGES, page
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, edited, render
 from attnc.compiler.modules.loader import bind, load_file, load_text
-from attnc.compiler.syntax.lexer import RESERVED
+from attnc.compiler.syntax.grammar import vocabulary
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "errors"
@@ -206,7 +206,7 @@ FORMS = (
 UNREAD = {"syntax", "bracket", "reserved-word", "unknown-character", "malformed-number"}
 # Signs and words that a help names by themselves: they are not code but parts of it.
 PARTS = (
-    RESERVED
+    vocabulary().reserved
     | {"=", "==", "!=", "#", "**", "+", "//", "<", "<=", "_", "[", "(", "order", "else…", "pattern…"}
     | {'"""', "…", "/"}
 )

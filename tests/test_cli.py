@@ -278,7 +278,7 @@ def test_names_without_colour_where_nobody_looks(folder: Path) -> None:
     assert done.stdout == ""
 
 
-HEAVY = {"torch", "triton", "transformers", "islpy", "lark"}
+HEAVY = {"torch", "triton", "transformers", "islpy"}
 
 
 def imported(arguments: list[str], folder: Path) -> set[str]:

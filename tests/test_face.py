@@ -16,7 +16,7 @@ import torch
 
 import attnc
 from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, OF_CONSTANTS, SIZES, TO_COME
-from attnc.compiler.syntax.lexer import RESERVED
+from attnc.compiler.syntax.grammar import vocabulary
 
 ROOT = Path(__file__).parents[1]
 TEXT = """
@@ -69,7 +69,7 @@ def test_what_no_table_may_be_called_is_what_a_call_takes() -> None:
     assert set(CALL) == taken(attention.__call__, attention.reference)
     assert {"self", "q_start", *SIZES} == taken(attention.mask, attention.plan)
     assert not set(TO_COME) & taken(attention.__call__, attention.mask), "what has come stands in CALL"
-    assert {*FORBIDDEN} == {*CALL, *SIZES, *TO_COME} - RESERVED
+    assert {*FORBIDDEN} == {*CALL, *SIZES, *TO_COME} - vocabulary().reserved
     assert set(FORBIDDEN) >= OF_CONSTANTS
 
 

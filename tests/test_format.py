@@ -20,7 +20,8 @@ from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.formatter import WIDTH, formatted
 from attnc.compiler.modules.loader import bind, bound_tests, load_text
 from attnc.compiler.syntax import tree as t
-from attnc.compiler.syntax.lexer import Word, segments
+from attnc.compiler.syntax.grammar import Token
+from attnc.compiler.syntax.lexer import segments
 from attnc.compiler.syntax.parser import parse
 
 from .generate import generate
@@ -50,8 +51,9 @@ def plain(node: Any) -> Any:
     return node
 
 
-def words(text: str) -> list[Word]:
-    return [word for segment in segments(Source("words", text), ErrorCollector().add) for word in segment.words]
+def words(text: str) -> list[Token]:
+    found = segments(Source("words", text), ErrorCollector().add)
+    return [token for declaration in found for token in declaration.tokens]
 
 
 def remarks(text: str) -> list[tuple[str, bool]]:
@@ -79,19 +81,17 @@ def too_wide(text: str) -> list[str]:
 def scattered(text: str, draw: Random, share: float) -> str:
     """The same words, with other blanks and with comments between some of them."""
     pieces: list[str] = []
-    before = ""
+    blanks = ["\n", "  ", "\n\n", "\n\n\n\n", "\r\n\t", "\n\f "]
     for number, word in enumerate(words(text)):
-        blanks = ["\n", "  ", "\n\n", "\n\n\n\n", "\r\n\t", "\n\f "]
-        if (before, word.text) != ("not", "in"):  # one word to the grammar
-            blanks += [
-                f" # {number}\n",
-                f"\n# {number}  \n",
-                f"\n\n#own {{ {number}\n\n",
-                f" #a\n# b {number}\n",
-                "\n#\n",
-            ]
-        pieces += [draw.choice(blanks) if draw.random() < share else " ", word.text]
-        before = word.text
+        remarks = [
+            f" # {number}\n",
+            f"\n# {number}  \n",
+            f"\n\n#own {{ {number}\n\n",
+            f" #a\n# b {number}\n",
+            "\n#\n",
+        ]
+        within = draw.choice(blanks) if word.value == "not in" else ""  # one word to the grammar: no comment inside
+        pieces += [draw.choice(blanks + remarks) if draw.random() < share else " ", word.value.replace(" ", within)]
     return "".join(pieces) + draw.choice(("", "\n", " # end", "\n\n\n# end\n\n"))
 
 
@@ -144,10 +144,10 @@ def test_words_run_together_come_apart() -> None:
         pieces: list[str] = []
         before = ""
         for word in words(text):
-            glued = word.kind in ("sign", "text") or not before[-1:].isalnum()
-            pieces += ["" if glued and (before[-1:], word.text[:1]) != ("*", "*") else " ", word.text]
-            before = word.text
-        assert meaning(keeps("".join(pieces))) == meaning(" ".join(word.text for word in words(text)))
+            glued = not (word.is_word or word.is_number) or not before[-1:].isalnum()
+            pieces += ["" if glued and (before[-1:], word.value[:1]) != ("*", "*") else " ", word.value]
+            before = word.value
+        assert meaning(keeps("".join(pieces))) == meaning(" ".join(word.value for word in words(text)))
 
 
 MESSY = """\

@@ -11,7 +11,8 @@ from attnc.compiler.checker.reserved_names import FORBIDDEN
 from attnc.compiler.diagnostics import limits
 from attnc.compiler.diagnostics.diagnostic import AttnError
 from attnc.compiler.modules.loader import load_text
-from attnc.compiler.syntax.lexer import PYTHON_WORDS, RESERVED
+from attnc.compiler.syntax.grammar import vocabulary
+from attnc.compiler.syntax.lexer import python_words
 
 from . import fuzz, fuzz_names, fuzz_text
 from .fuzz_text import HostileText
@@ -158,7 +159,7 @@ def test_hostile_names_are_names() -> None:
         assert name.isidentifier()
         assert name.isascii()
         assert len(name) <= limits.NAME
-        assert name not in RESERVED | PYTHON_WORDS | {*FORBIDDEN, "token", "query"}
+        assert name not in vocabulary().reserved | python_words() | {*FORBIDDEN, "token", "query"}
         load_text(f"pattern {name} = causal")
         load_text(f"pattern p_1({name}: int[free_1]) = any({name}[q] == 1 for i in 0..1)")
         load_text(f"pattern p_1(i_1: int[{name}]) = any(i_1[q] == {name} for {name} in 0..1)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,9 +25,9 @@ from attnc.compiler.modules.loader import (
     load_shipped,
     load_text,
 )
-from attnc.compiler.syntax import lexer as scan
 from attnc.compiler.syntax import parser as parse
-from attnc.compiler.syntax.make_tables import GRAMMAR
+from attnc.compiler.syntax.grammar import GRAMMAR, START, ContextLexer, vocabulary
+from attnc.compiler.syntax.lexer import python_words
 
 TEXT = """
 # Not of any declaration.
@@ -147,13 +146,7 @@ def test_shipped_modules_are_without_faults() -> None:
 # The grammar
 
 
-def test_reserved_words_are_the_same_everywhere() -> None:
-    listed = re.search(r"\(\?!\(\?:([a-z|]+)\)", GRAMMAR.read_text(encoding="utf-8"))
-    assert listed is not None
-    assert set(listed[1].split("|")) == scan.RESERVED
-
-
-@pytest.mark.parametrize("word", sorted(scan.RESERVED | scan.PYTHON_WORDS))
+@pytest.mark.parametrize("word", sorted(vocabulary().reserved | python_words()))
 def test_a_reserved_word_is_no_name(word: str) -> None:
     with pytest.raises(AttnError):
         load_text(f"pattern {word} = causal")
@@ -190,12 +183,11 @@ def test_words_do_not_run_into_each_other() -> None:
 
 def test_the_grammar_is_free_of_conflicts(caplog: pytest.LogCaptureFixture) -> None:
     text = GRAMMAR.read_text(encoding="utf-8")
-    options = {"start": "declaration", "keep_all_tokens": True, "maybe_placeholders": False}
     lark.logger.setLevel(logging.DEBUG)
     try:
         with caplog.at_level(logging.DEBUG, logger=lark.logger.name):
             lark.logger.addHandler(caplog.handler)
-            lark.Lark(text, parser="lalr", lexer="contextual", debug=True, **options)
+            lark.Lark(text, parser="lalr", lexer=ContextLexer, start=START, debug=True)
     finally:
         lark.logger.removeHandler(caplog.handler)
         lark.logger.setLevel(logging.CRITICAL)
@@ -213,7 +205,7 @@ def test_the_tree_keeps_places() -> None:
 
 def test_checking_loads_nothing_heavy() -> None:
     script = "import sys, attnc.compiler.modules.loader as m; m.load_text('pattern p = window(3)');" \
-        "print({'torch', 'triton', 'islpy', 'jinja2', 'lark', 'transformers'} & {*sys.modules})"  # fmt: skip
+        "print({'torch', 'triton', 'islpy', 'jinja2', 'transformers'} & {*sys.modules})"  # fmt: skip
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == "set()\n"

@@ -6,13 +6,12 @@ The compiler cannot import the face: ``tests/test_face.py`` holds that this is w
 
 from __future__ import annotations
 
-from ..syntax import RESERVED
-
 CALL = ("self", "q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse")
 SIZES = ("n", "m", "heads")  # of `.mask` and `.plan`
 TO_COME = ("k_start", "with_sink")  # kept free, so that a text of today can be called then
 
-FORBIDDEN = tuple(name for name in (*SIZES, *CALL, *TO_COME) if name not in RESERVED)
+_RESERVED = ("q", "k", "n", "heads")  # words of the language, which no name can be anyway
+FORBIDDEN = tuple(name for name in (*SIZES, *CALL, *TO_COME) if name not in _RESERVED)
 """What no parameter may be called, beside the reserved words."""
 
 OF_CONSTANTS = frozenset({"seed"})

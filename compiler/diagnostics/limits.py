@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BYTES = 1 << 20  # of one file
-TOKENS = 100_000  # of one file
+TOKENS = 20_000  # of one file
 NESTING = 64  # of brackets, of operators inside operators, of files that import files
 DIGITS = 18  # of an integer, written or computed
 NAME = 64  # characters of a name

@@ -1,26 +1,24 @@
-"""The canonical layout of a text: the same words, the same comments, and nothing that means anything moved."""
+"""The canonical layout of a text: the same tokens, the same comments, and nothing that means anything moved."""
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..diagnostics import AttnError, Diagnostic, ErrorCollector, Source, limits, line_ends
-from ..syntax import Segment, Word, branches, parse, paused, segments
+from ..syntax import DeclarationTokens, Token, comments, parse, parse_tokens, segments
 from .document import Comment, OverlongError, laid_out
 from .rules import Layout, Surroundings
 
 WIDTH = 100
-_COMMENTS = re.compile(r'"""[^"]*"""|(?P<comment>#[^\r\n]*)')
 _CLOSERS = frozenset(")]}")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The comments of a text: those of its words, and those below the last word."""
+    """The comments of a text: those of its tokens, and those below the last token."""
 
     around: Surroundings
     below: tuple[Comment, ...]
@@ -32,11 +30,6 @@ def formatted(text: str, name: str = "<text>") -> str:
     Words and comments stay as they are and in their order; only a comma before a closing bracket may come or go. What
     is laid out already stays the same. Raises AttnError with every fault where the text cannot be read.
     """
-    with paused(len(text)):
-        return _formatted(text, name)
-
-
-def _formatted(text: str, name: str) -> str:
     source = Source(name, text.removeprefix(_BOM))
     reports = ErrorCollector()
     parse(source, reports)
@@ -60,16 +53,16 @@ def _formatted(text: str, name: str) -> str:
     return result
 
 
-def _lines(source: Source, declarations: tuple[Segment, ...]) -> Iterator[str]:
-    found = _surroundings(source, [word for segment in declarations for word in segment.words])
+def _lines(source: Source, declarations: tuple[DeclarationTokens, ...]) -> Iterator[str]:
+    found = _surroundings(source, [token for declaration in declarations for token in declaration.tokens])
     layout = Layout(found.around)
     tall_before, started = False, False
-    for segment in declarations:
-        first = segment.words[0]
-        lines = laid_out(layout.declaration(branches(segment.words, source.text)), WIDTH)
+    for declaration in declarations:
+        first = declaration.tokens[0]
+        lines = laid_out(layout.declaration(parse_tokens(declaration)), WIDTH)
         tall = len(lines) > 1
-        comments = found.around.above.get(first.start, ())
-        separate = first.start in found.around.apart
+        comments = found.around.above.get(first.start_pos, ())
+        separate = first.start_pos in found.around.apart
         if started and (tall or tall_before) and not separate and not any(comment.apart for comment in comments):
             comments, separate = _parted(comments)
         yield from _remarks(comments, started)
@@ -95,44 +88,40 @@ def _remarks(comments: tuple[Comment, ...], started: bool) -> Iterator[str]:
         started = True
 
 
-def _surroundings(source: Source, words: list[Word]) -> _Found:
-    """Which comments stand above which word, and which behind."""
+def _surroundings(source: Source, tokens: list[Token]) -> _Found:
+    """Which comments stand above which token, and which behind."""
     text = source.text
-    starts = [word.start for word in words]
+    starts = [token.start_pos for token in tokens]
     above: dict[int, list[Comment]] = {}
     behind: dict[int, str] = {}
-    done = [0] + [word.end for word in words]  # how far the text before each word has been looked through
-    for match in _COMMENTS.finditer(text):
-        if match["comment"] is None:
-            continue
-        index = bisect_left(starts, match.start())  # the word that follows
-        between = text[done[index] : match.start()]
-        if index and not line_ends(between, 0, len(between)) and done[index] == words[index - 1].end:
-            behind[done[index]] = match.group().rstrip()
+    done = [0] + [token.end_pos for token in tokens]  # how far the text before each token has been looked through
+    for start, end in comments(text):
+        index = bisect_left(starts, start)  # the token that follows
+        between = text[done[index] : start]
+        shown = text[start:end].rstrip()
+        if index and not line_ends(between, 0, len(between)) and done[index] == tokens[index - 1].end_pos:
+            behind[done[index]] = shown
         else:
-            comments = above.setdefault(index, [])
-            comments.append(Comment(match.group().rstrip(), line_ends(between, 0, len(between)) > 1))
-        done[index] = match.end()
+            above.setdefault(index, []).append(Comment(shown, line_ends(between, 0, len(between)) > 1))
+        done[index] = end
     apart = frozenset(
-        word.start for word, end in zip(words, done, strict=False) if line_ends(text, end, word.start) > 1
+        token.start_pos for token, end in zip(tokens, done, strict=False) if line_ends(text, end, token.start_pos) > 1
     )
-    lines = zip(words, [*starts, len(text)][1:], strict=False)
-    last = frozenset(word.end for word, following in lines if line_ends(text, word.end, following))
-    below = tuple(above.pop(len(words), ()))
-    around = Surroundings({starts[i]: tuple(comments) for i, comments in above.items()}, apart, behind, last)
+    lines = zip(tokens, [*starts, len(text)][1:], strict=False)
+    last = frozenset(token.end_pos for token, following in lines if line_ends(text, token.end_pos, following))
+    below = tuple(above.pop(len(tokens), ()))
+    around = Surroundings({starts[i]: tuple(several) for i, several in above.items()}, apart, behind, last)
     return _Found(around, below)
 
 
 def _meant(source: Source) -> list[str]:
-    """The words and comments of a text in their order, without commas before closing brackets."""
-    words = [word for segment in segments(source, ErrorCollector().add) for word in segment.words]
-    pieces = [(word.start, _rows(word.text) if word.kind == "text" else word.text) for word in words]
-    comments = [
-        (match.start(), match.group().rstrip()) for match in _COMMENTS.finditer(source.text) if match["comment"]
-    ]
+    """The tokens and comments of a text in their order, without commas before closing brackets."""
+    tokens = [token for declaration in segments(source, ErrorCollector().add) for token in declaration.tokens]
+    pieces = [(token.start_pos, _rows(token.value) if token.type == "TEXT" else token.value) for token in tokens]
+    pieces += [(start, source.text[start:end].rstrip()) for start, end in comments(source.text)]
     kept: list[str] = []
-    comma: int | None = None  # where the last word stands, if it is a comma
-    for _, piece in sorted(pieces + comments):
+    comma: int | None = None  # where the last token stands, if it is a comma
+    for _, piece in sorted(pieces):
         if comma is not None and piece in _CLOSERS:
             del kept[comma]
         if not piece.startswith("#"):

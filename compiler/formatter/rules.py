@@ -1,4 +1,6 @@
-"""How each rule of the grammar is laid out: the tree of the words, with the comments between them, to a document."""
+"""How each rule of the grammar is laid out: Lark's tree of a declaration, with the comments between its tokens, to a
+document.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
-from ..syntax import Branch, Word
+from lark import Tree
+
+from ..syntax import Token
 from .document import (
     HARD,
     LINE,
@@ -28,7 +32,8 @@ from .document import (
 )
 from .document import Word as Printed
 
-Piece: TypeAlias = Branch | Word
+Branch: TypeAlias = Tree[Token]
+Piece: TypeAlias = Branch | Token
 
 BETWEEN = "   "  # what parts the entries of a block on one line
 _CHAINS = frozenset({"junction", "comparison", "arithmetic", "conditional", "negation"})
@@ -41,16 +46,16 @@ _ALIGNED = frozenset({"field", "size", "layer_rule", "head_rule", "line"})
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around the words of a text, by their offsets: for what is above by the start, else by the end."""
+    """What stands around the tokens of a text, by their offsets: for what is above by the start, else by the end."""
 
     above: Mapping[int, tuple[Comment, ...]]
-    apart: frozenset[int]  # words with a blank line between them and what is before
+    apart: frozenset[int]  # tokens with a blank line between them and what is before
     behind: Mapping[int, str]  # comments on the rest of the line
-    last_on_line: frozenset[int]  # ends of words after which the line ends
+    last_on_line: frozenset[int]  # ends of tokens after which the line ends
 
 
 class Layout:
-    """Lays out the declarations of one text. Every rule of the grammar that is not words in a row has a method here."""
+    """Lays out the declarations of one text. Every rule that is not laid out as tokens in a row has a method here."""
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
@@ -59,33 +64,33 @@ class Layout:
 
     def declaration(self, raw: Branch) -> Document:
         """A declaration; the comments above it are left to the caller."""
-        self.begins = self.first(raw).start
+        self.begins = self.first(raw).start_pos
         order: list[Branch] = []
         stack = [raw]
         while stack:
             node = stack.pop()
             order.append(node)
-            stack.extend(child for child in node.pieces if isinstance(child, Branch))
+            stack.extend(child for child in node.children if isinstance(child, Tree))
         self.made = {}
         for node in reversed(order):
-            rule: Callable[[list[Piece]], Document] = getattr(self, node.name, self.in_a_row)
-            self.made[id(node)] = rule(node.pieces)
+            rule: Callable[[list[Piece]], Document] = getattr(self, node.data, self.in_a_row)
+            self.made[id(node)] = rule(node.children)
         return self.made[id(raw)]
 
     # Words
 
     def of(self, piece: Piece) -> Document:
         """What a piece has become."""
-        return self.word(piece) if isinstance(piece, Word) else self.made[id(piece)]
+        return self.word(piece) if isinstance(piece, Token) else self.made[id(piece)]
 
-    def word(self, word: Word) -> Printed:
-        above = self.around.above.get(word.start, ()) if word.start != self.begins else ()
-        behind = self.around.behind.get(word.end, "")
-        return Printed(word.text, above, word.start in self.around.apart, behind)
+    def word(self, token: Token) -> Printed:
+        above = self.around.above.get(token.start_pos, ()) if token.start_pos != self.begins else ()
+        behind = self.around.behind.get(token.end_pos, "")
+        return Printed(token.value, above, token.start_pos in self.around.apart, behind)
 
-    def first(self, piece: Piece) -> Word:
-        while isinstance(piece, Branch):
-            piece = piece.pieces[0]
+    def first(self, piece: Piece) -> Token:
+        while isinstance(piece, Tree):
+            piece = piece.children[0]
         return piece
 
     def in_a_row(self, c: list[Piece]) -> Document:
@@ -111,9 +116,6 @@ class Layout:
 
     junction = comparison = arithmetic = chain
 
-    def comparator(self, c: list[Piece]) -> Document:
-        return self.of(c[0])
-
     def negation(self, c: list[Piece]) -> Document:
         return row(self.of(c[0]), SPACE, self.operand(c[1]))
 
@@ -137,7 +139,7 @@ class Layout:
 
     # Brackets
 
-    def bracketed(self, opener: Word, inside: Document, closer: Word) -> Document:
+    def bracketed(self, opener: Token, inside: Document, closer: Token) -> Document:
         """On one line, or the brackets on lines of their own and what is between them indented."""
         end = self.word(closer)
         nested = Nest(row(SOFT, inside, Remarks(end.before)))
@@ -146,13 +148,13 @@ class Layout:
     def listed(self, c: list[Piece], comma_may_end: bool, filled: bool = False) -> Document:
         """Items between brackets: as many on a line as fit, or each on its own, then with a comma at the end."""
         opener, *inner, closer = c
-        assert isinstance(opener, Word)
-        assert isinstance(closer, Word)
+        assert isinstance(opener, Token)
+        assert isinstance(closer, Token)
         if not inner:
             return self.bracketed(opener, NOTHING, closer) if self.word(closer).before else self.tight(c)
         last = inner[-1]
         comma: Document = NOTHING
-        if isinstance(last, Word) and last.text == ",":
+        if isinstance(last, Token) and last.value == ",":
             inner.pop()
             kept = self.word(last)
             if kept.before or kept.after:
@@ -162,7 +164,7 @@ class Layout:
         remarks = start.after or opens(items[0]) or ends(items[0]) or end.before or comma is not NOTHING
         if len(items) == 1 and _kind(inner[0]) in _LITERALS and not remarks:
             return row(start, items[0], end)
-        commas = [self.word(piece) for piece in inner[1::2] if isinstance(piece, Word)]
+        commas = [self.word(piece) for piece in inner[1::2] if isinstance(piece, Token)]
         if filled:
             body = _fill(items, commas)
         else:
@@ -176,7 +178,7 @@ class Layout:
     call = parameters
 
     def literal(self, c: list[Piece]) -> Document:
-        plain = all(_kind(piece) in _PLAIN for piece in c[1:-1] if isinstance(piece, Branch))
+        plain = all(_kind(piece) in _PLAIN for piece in c[1:-1] if isinstance(piece, Tree))
         return self.listed(c, comma_may_end=True, filled=plain)
 
     set_literal = list_literal = literal
@@ -197,8 +199,8 @@ class Layout:
 
     def comprehension(self, c: list[Piece]) -> Document:
         fold, opener, body, for_, name, in_, domain, closer = c
-        assert isinstance(opener, Word)
-        assert isinstance(closer, Word)
+        assert isinstance(opener, Token)
+        assert isinstance(closer, Token)
         over = row(*_joined(map(self.of, (for_, name, in_, domain)), SPACE))
         return row(self.of(fold), self.bracketed(opener, row(self.operand(body), LINE, over), closer))
 
@@ -248,12 +250,12 @@ class Layout:
     def block(self, c: list[Piece]) -> Document:
         """Entries between braces: on one line where the text has them so and they fit, else each on its own."""
         opener, *entries, closer = c
-        assert isinstance(opener, Word)
-        assert isinstance(closer, Word)
+        assert isinstance(opener, Token)
+        assert isinstance(closer, Token)
         end = self.word(closer)
         if not entries and not end.before:
             return self.tight(c)
-        spread = opener.end in self.around.last_on_line
+        spread = opener.end_pos in self.around.last_on_line
         inside: list[Document] = []
         for number, (entry, made) in enumerate(zip(entries, self.aligned(entries), strict=True)):
             gap = BETWEEN if number else " "
@@ -262,7 +264,7 @@ class Layout:
         return Group(row(self.word(opener), Nest(row(*inside, Remarks(end.before))), last, replace(end, before=())))
 
     def gap(self, flat: str, entry: Piece, spread: bool) -> Gap:
-        start = self.first(entry).start
+        start = self.first(entry).start_pos
         apart = start in self.around.apart and start not in self.around.above
         return Gap(flat, "always" if spread else "with its group", apart)
 
@@ -272,10 +274,10 @@ class Layout:
         section = 0
         numbered: list[tuple[int, Piece]] = []
         for entry in entries:
-            section += self.first(entry).start in self.around.apart
+            section += self.first(entry).start_pos in self.around.apart
             numbered.append((section, entry))
         for (_, kind), run in groupby(numbered, key=lambda pair: (pair[0], _kind(pair[1]))):
-            pieces = [piece for _, piece in run if isinstance(piece, Branch)]
+            pieces = [piece for _, piece in run if isinstance(piece, Tree)]
             if kind not in _ALIGNED:
                 made += map(self.of, pieces)
                 continue
@@ -284,17 +286,17 @@ class Layout:
             widest = max((width for width in widths if width is not None), default=0)
             for piece, head, width in zip(pieces, heads, widths, strict=True):
                 pad = Either(broken=" " * (widest - width)) if width is not None else NOTHING
-                made.append(row(*head, pad, SPACE, self.value(self.of(piece.pieces[-2]), piece.pieces[-1])))
+                made.append(row(*head, pad, SPACE, self.value(self.of(piece.children[-2]), piece.children[-1])))
         return made
 
     def head(self, entry: Branch) -> list[Any]:
         """What stands before the sign of an entry; its first part is a word."""
-        return _joined(map(self.of, entry.pieces[:-2]), SPACE)
+        return _joined(map(self.of, entry.children[:-2]), SPACE)
 
     field = size = layer_rule = head_rule = line = pairs = assigned
 
     def attention(self, c: list[Piece]) -> Document:
-        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Word) and piece.text == "{")
+        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Token) and piece.value == "{")
         name = row(self.of(c[0]), SPACE, *map(self.of, c[1:brace]))
         return row(name, SPACE, self.block(c[brace:]))
 
@@ -304,8 +306,8 @@ class Layout:
         return row(self.of(c[0]), SPACE, self.of(c[1]), SPACE, self.block(c[2:]))
 
     def test(self, c: list[Piece]) -> Document:
-        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Word) and piece.text == "{")
-        if isinstance(c[2], Word) and c[2].text == "at":
+        brace = next(i for i, piece in enumerate(c) if isinstance(piece, Token) and piece.value == "{")
+        if isinstance(c[2], Token) and c[2].value == "at":
             header = row(*_joined(map(self.of, c[:3]), SPACE), SPACE, Nest(self.commas(c[3:brace])))
         else:
             header = row(*_joined(map(self.of, c[:brace]), SPACE))
@@ -317,11 +319,11 @@ class Layout:
     def picture(self, c: list[Piece]) -> Document:
         """The rows of a picture, indented below it. A blank line between rows stays."""
         word, text = c
-        assert isinstance(text, Word)
+        assert isinstance(text, Token)
         around = self.word(text)
         rows: list[Document] = []
         apart = False
-        for line in (line.strip() for line in text.text[3:-3].splitlines()):
+        for line in (line.strip() for line in text.value[3:-3].splitlines()):
             if line:
                 rows += [Gap("", "always", apart and bool(rows)), Printed(line)]
             apart = not line
@@ -333,7 +335,7 @@ class Layout:
 
 
 def _kind(piece: Piece) -> str:
-    return piece.name if isinstance(piece, Branch) else ""
+    return piece.data if isinstance(piece, Tree) else ""
 
 
 def _joined(parts: Iterable[Document], gap: Gap) -> list[Document]:

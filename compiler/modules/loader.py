@@ -33,7 +33,7 @@ from ..diagnostics import (
     nearest,
 )
 from ..ir import Attention, Literal_, Model
-from ..syntax import decode, parse, paused
+from ..syntax import decode, parse
 from ..syntax import tree as t
 from .bind_tests import fill_test
 from .binding import bind_definition, bindable, default_literal, filled, parameter_values
@@ -185,10 +185,6 @@ class _Loader:
 
     def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
         """Check one text. AttnError with its faults, and with those of the modules that it imports."""
-        with paused(len(source.text)):
-            return self.checked(source, folder, shipped, path)
-
-    def checked(self, source: Source, folder: Path | None, shipped: bool, path: Path | None) -> Module:
         reports = ErrorCollector()
         if path is not None:
             self.path.append(path)

@@ -1,24 +1,21 @@
 """Text to tree."""
 
 from . import tree
-from .gc_pause import paused
-from .lalr import Branch, branches
-from .lexer import RESERVED, Segment, Word, decode, segments
-from .parser import parse
+from .grammar import Token
+from .lexer import DeclarationTokens, comments, decode, segments
+from .parser import parse, parse_tokens
 from .tree import Attention, Model, Pattern
 
 __all__ = [
-    "RESERVED",
     "Attention",
-    "Branch",
+    "DeclarationTokens",
     "Model",
     "Pattern",
-    "Segment",
-    "Word",
-    "branches",
+    "Token",
+    "comments",
     "decode",
     "parse",
-    "paused",
+    "parse_tokens",
     "segments",
     "tree",
 ]

@@ -1,17 +1,20 @@
-"""Text to tree. The grammar's tables say what fits; this module says what each piece becomes, and what a misfit is."""
+"""Text to tree: Lark's parser reads one declaration after the other, and the tree builder makes their nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import cast
+
+from lark import Tree
+from lark.exceptions import UnexpectedToken
 
 from ..diagnostics import NESTING, Diagnostic, ErrorCollector, Source, Span, at, nearest
 from . import tree as t
-from .lalr import Make, Refused, makers, read, tables
-from .lexer import STARTERS, Segment, segments
+from .grammar import Token, parser, vocabulary
+from .lexer import DeclarationTokens, segments
 from .syntax_errors import misfit
-from .tree_builder import Grower
+from .tree_builder import TreeBuilder
 
-_LOOKED_AT = 64  # words of a broken declaration, for what it would have declared
+_LOOKED_AT = 64  # tokens of a broken declaration, for what it would have declared
 
 
 def parse(source: Source, reports: ErrorCollector) -> t.Tree:
@@ -19,44 +22,42 @@ def parse(source: Source, reports: ErrorCollector) -> t.Tree:
 
     Raises AttnError where the text is past a limit.
     """
-    grower = Grower(source)
-    make = makers(grower.rule)
     found: list[t.Declaration] = []
     broken: set[str] = set()
-    for segment in segments(source, reports.add):
-        declaration = _declaration(segment, source, grower, make, reports) if segment.whole else None
+    for tokens in segments(source, reports.add):
+        declaration = _declaration(tokens, source, reports) if tokens.whole else None
         if declaration is None:
-            broken |= _names(segment, reports.full)
+            broken |= _names(tokens, reports.full)
         else:
             found.append(declaration)
     return t.Tree(source, tuple(found), frozenset(broken))
 
 
-def _names(segment: Segment, starts_only: bool) -> set[str]:
+def parse_tokens(declaration: DeclarationTokens) -> Tree[Token]:
+    """Lark's tree of one declaration: the rules, and all tokens. Raises UnexpectedToken where one does not fit."""
+    return cast("Tree[Token]", parser().parse(declaration.tokens))
+
+
+def _names(declaration: DeclarationTokens, starts_only: bool) -> set[str]:
     """The names that a declaration, which could not be read, would have declared; also those after a misspelt word
     that may have been meant to start another, unless ``starts_only``.
     """
-    words = segment.words
-    if words[0].text == "from":
-        return {word.text for word in words if word.kind == "word"}
-    near = words[: 1 if starts_only else _LOOKED_AT]
-    starts = [i for i, word in enumerate(near) if i == 0 or (word.kind == "word" and nearest(word.text, STARTERS))]
-    return {words[i + 1].text for i in starts if i + 1 < len(words) and words[i + 1].kind == "word"}
+    tokens, starters = declaration.tokens, vocabulary().starters
+    if tokens[0].value == "from":
+        return {token.value for token in tokens if token.is_word}
+    near = tokens[: 1 if starts_only else _LOOKED_AT]
+    starts = [i for i, token in enumerate(near) if i == 0 or (token.is_word and nearest(token.value, starters))]
+    return {tokens[i + 1].value for i in starts if i + 1 < len(tokens) and tokens[i + 1].is_word}
 
 
-def _declaration(
-    segment: Segment, source: Source, grower: Grower, make: Sequence[Make], reports: ErrorCollector
-) -> t.Declaration | None:
-    grower.documentation = segment.documentation
+def _declaration(tokens: DeclarationTokens, source: Source, reports: ErrorCollector) -> t.Declaration | None:
+    """The tree of one declaration; None after reporting its fault."""
     try:
-        declaration: t.Declaration = read(segment.words, source.text, make)
-    except Refused as refused:
-        if reports.full:  # counted, and not shown
-            word = segment.words[min(refused.index, len(segment.words) - 1)]
-            reports.add(Diagnostic("syntax", "", at(Span(source, word.start, word.end))))
-            return None
-        reports.add(misfit(refused, segment, source, tables().spelling))
+        parsed = parse_tokens(tokens)
+    except UnexpectedToken as error:
+        reports.add(_counted(error, tokens, source) if reports.full else misfit(error, tokens, source))
         return None
+    declaration = TreeBuilder(source, tokens.documentation).transform(parsed)
     deep = _too_deep(declaration)
     if deep is not None:
         message = f"operators are nested deeper than {NESTING}, the most that a text may have"
@@ -64,6 +65,12 @@ def _declaration(
         reports.add(Diagnostic("too-deep", message, at(deep), helps=helps))
         return None
     return declaration
+
+
+def _counted(error: UnexpectedToken, tokens: DeclarationTokens, source: Source) -> Diagnostic:
+    """A fault that is counted, and not shown: only its place matters."""
+    token = error.token if isinstance(error.token, Token) else tokens.tokens[-1]
+    return Diagnostic("syntax", "", at(Span(source, token.start_pos, token.end_pos)))
 
 
 def _too_deep(declaration: t.Declaration) -> Span | None:

@@ -1,58 +1,54 @@
-"""What each rule of the grammar makes of its pieces: the nodes of the tree, from the leaves up."""
+"""Lark's tree of a declaration to the nodes of the syntax tree, from the leaves up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from lark.visitors import Transformer_NonRecursive
+
 from ..diagnostics import Source, Span
 from . import tree as t
-from .lexer import Word
+from .grammar import Token
 
-# What a rule receives: words as they stand in the text, and what its parts have become.
-Piece: TypeAlias = Any
-Children: TypeAlias = list[Piece]
+# What a rule receives: tokens, and what its parts have become.
+Children: TypeAlias = list[Any]
 
 
-class Grower:
-    """Makes the nodes of one source. Every rule of the grammar, by its name or alias, has a method here."""
+class TreeBuilder(Transformer_NonRecursive[Token, t.Declaration]):
+    """Makes the nodes of one declaration. Every rule of the grammar, by its name or alias, has a method here."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.documentation = ""  # of the declaration that is read
-
-    def rule(self, name: str) -> Callable[[Children], Piece]:
-        found: Callable[[Children], Piece] = getattr(self, name)
-        return found
+    def __init__(self, source: Source, documentation: str) -> None:
+        super().__init__(visit_tokens=False)
+        self.source, self.documentation = source, documentation
 
     def span(self, children: Children) -> Span:
         first, last = children[0], children[-1]
         return Span(
             self.source,
-            first.start if isinstance(first, Word) else first.span.start,
-            last.end if isinstance(last, Word) else last.span.end,
+            first.start_pos if isinstance(first, Token) else first.span.start,
+            last.end_pos if isinstance(last, Token) else last.span.end,
         )
 
-    def identifier(self, word: Word) -> t.Identifier:
-        return t.Identifier(word.text, Span(self.source, word.start, word.end))
+    def identifier(self, token: Token) -> t.Identifier:
+        return t.Identifier(token.value, Span(self.source, token.start_pos, token.end_pos))
 
     # Expressions
 
     def integer(self, c: Children) -> t.Number:
-        return t.Number(int(c[0].text), self.span(c))
+        return t.Number(int(c[0].value), self.span(c))
 
     def float_(self, c: Children) -> t.Number:
-        return t.Number(float(c[0].text), self.span(c))
+        return t.Number(float(c[0].value), self.span(c))
 
     def truth(self, c: Children) -> t.Truth:
-        return t.Truth(c[0].text == "true", self.span(c))
+        return t.Truth(c[0].value == "true", self.span(c))
 
     def builtin(self, c: Children) -> t.Builtin:
-        return t.Builtin(c[0].text, self.span(c))
+        return t.Builtin(c[0].value, self.span(c))
 
     def name(self, c: Children) -> t.Name:
-        return t.Name(c[0].text, self.span(c))
+        return t.Name(c[0].value, self.span(c))
 
     def parenthesized(self, c: Children) -> t.Expression:
         inner: t.Expression = replace(c[1], span=self.span(c))
@@ -79,19 +75,19 @@ class Grower:
         return t.ListLiteral(_nodes(c), self.span(c))
 
     def range(self, c: Children) -> t.Range:
-        return t.Range(c[0], c[2], c[1].text == "..", self.span(c))
+        return t.Range(c[0], c[2], c[1].value == "..", self.span(c))
 
     def junction(self, c: Children) -> t.Junction:
-        return t.Junction("and" if c[1].text == "and" else "or", tuple(c[::2]), self.span(c))
+        return t.Junction("and" if c[1].value == "and" else "or", tuple(c[::2]), self.span(c))
 
     def negation(self, c: Children) -> t.Not:
         return t.Not(c[1], self.span(c))
 
     def comparison(self, c: Children) -> t.Comparison:
-        return t.Comparison(tuple(c[::2]), tuple(sign.text for sign in c[1::2]), self.span(c))
+        return t.Comparison(tuple(c[::2]), tuple(sign.value for sign in c[1::2]), self.span(c))
 
     def arithmetic(self, c: Children) -> t.Arithmetic:
-        return t.Arithmetic(tuple(c[::2]), tuple(sign.text for sign in c[1::2]), self.span(c))
+        return t.Arithmetic(tuple(c[::2]), tuple(sign.value for sign in c[1::2]), self.span(c))
 
     def negative(self, c: Children) -> t.Negative:
         return t.Negative(c[1], self.span(c))
@@ -103,7 +99,7 @@ class Grower:
         return t.Conditional(c[2], c[0], c[4], self.span(c))
 
     def comprehension(self, c: Children) -> t.Comprehension:
-        return t.Comprehension(_fold(c[0].text), c[2], self.identifier(c[4]), c[6], self.span(c))
+        return t.Comprehension(_fold(c[0].value), c[2], self.identifier(c[4]), c[6], self.span(c))
 
     def function_call(self, c: Children) -> t.FunctionCall:
         return t.FunctionCall(self.identifier(c[0]), _nodes(c), self.span(c))
@@ -148,13 +144,13 @@ class Grower:
         return t.HeadRule(c[1], c[3], self.span(c))
 
     def selector(self, c: Children) -> t.Selector:
-        items = None if isinstance(c[0], Word) else tuple(c[::2])
+        items = None if isinstance(c[0], Token) else tuple(c[::2])
         return t.Selector(items, self.span(c))
 
     def selector_item(self, c: Children) -> t.SelectorItem:
         if len(c) == 1:
             return t.SelectorItem(c[0], None, True, self.span(c))
-        return t.SelectorItem(c[0], c[2], c[1].text == "..", self.span(c))
+        return t.SelectorItem(c[0], c[2], c[1].value == "..", self.span(c))
 
     def parameters(self, c: Children) -> _Group:
         return _Group(tuple(piece for piece in c if isinstance(piece, t.Parameter)), self.span(c))
@@ -167,12 +163,12 @@ class Grower:
         return t.TypeName(self.identifier(c[0]), dimensions, self.span(c))
 
     def dimension(self, c: Children) -> t.Dimension:
-        value = int(c[0].text) if c[0].kind == "number" else c[0].text
+        value = int(c[0].value) if c[0].is_number else c[0].value
         return t.Dimension(value, self.span(c))
 
     def import_(self, c: Children) -> t.Import:
         names = tuple(piece for piece in c if isinstance(piece, t.ImportedName))
-        return t.Import(c[1].items, names, Span(self.source, c[0].start, names[-1].alias.span.end))
+        return t.Import(c[1].items, names, Span(self.source, c[0].start_pos, names[-1].alias.span.end))
 
     def module(self, c: Children) -> _Group:
         return _Group(tuple(self.identifier(token) for token in c[::2]), self.span(c))
@@ -181,22 +177,22 @@ class Grower:
         return t.ImportedName(self.identifier(c[0]), self.identifier(c[-1]))
 
     def test(self, c: Children) -> t.Test:
-        settings = tuple(p for p in c if isinstance(p, t.Binding)) if c[2].text == "at" else None
+        settings = tuple(p for p in c if isinstance(p, t.Binding)) if c[2].value == "at" else None
         checks = tuple(p for p in c if isinstance(p, t.Claim | t.Picture | t.Line | t.Pairs))
         return t.Test(c[1], settings, checks, self.span(c))
 
     def claim(self, c: Children) -> t.Claim:
-        negated = c[0].text == "not"
-        told = [piece.text for piece in c[negated:] if isinstance(piece, Word)]
-        operand = None if isinstance(c[-1], Word) else c[-1]
+        negated = c[0].value == "not"
+        told = [piece.value for piece in c[negated:] if isinstance(piece, Token)]
+        operand = None if isinstance(c[-1], Token) else c[-1]
         return t.Claim(" ".join(told), operand, negated, self.span(c))
 
     def picture(self, c: Children) -> t.Picture:
-        inside = Span(self.source, c[1].start + 3, c[1].end - 3)
-        return t.Picture(c[1].text[3:-3], inside, self.span(c))
+        inside = Span(self.source, c[1].start_pos + 3, c[1].end_pos - 3)
+        return t.Picture(c[1].value[3:-3], inside, self.span(c))
 
     def line(self, c: Children) -> t.Line:
-        return t.Line("row" if c[0].text == "row" else "column", c[1], c[3], self.span(c))
+        return t.Line("row" if c[0].value == "row" else "column", c[1], c[3], self.span(c))
 
     def pairs(self, c: Children) -> t.Pairs:
         return t.Pairs(c[2], self.span(c))
@@ -210,7 +206,7 @@ class _Group:
 
 
 def _nodes(c: Children) -> tuple[t.Expression, ...]:
-    return tuple(piece for piece in c if not isinstance(piece, Word))
+    return tuple(piece for piece in c if not isinstance(piece, Token))
 
 
 def _fold(word: str) -> Any:
