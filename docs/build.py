@@ -21,6 +21,7 @@ import attnc
 from attnc.attention import Attention, Model, Module
 from attnc.call_plan import CallPlan
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
+from attnc.compiler.ir.operations import FUNCTIONS
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
 from attnc.compiler.syntax.grammar import GRAMMAR, build_parser
 from attnc.compiler.syntax.lexer import tokens
@@ -36,6 +37,8 @@ RULE = re.compile(r"^[?]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
 SEVERAL = re.compile(r'^([A-Z_]+)(?:\.\d)?: ("[^"]+"(?: \| "[^"]+")+)$', re.MULTILINE)
 RETURNED = (CallPlan, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
 WORDS = DOCS / "editors" / "vscode" / "words.json"
+COLOURS = DOCS / "editors" / "vscode" / "syntaxes" / "attn.tmLanguage.json"
+FOLDS = ("any", "all", "sum")
 
 
 def rules() -> Mapping[str, str]:
@@ -221,8 +224,17 @@ def words() -> str:
         else " ".join(declaration.documentation.split())
         for declaration in module.declarations.values()
     }
-    known = {**json.loads(WORDS.read_text(encoding="utf-8")), "prelude": prelude_}
+    functions = {name: f"{one.help}{', in a score' if one.of_floats else ''}" for name, one in FUNCTIONS.items()}
+    folds = {name: f"{name}(e for x in S)" for name in FOLDS}
+    known = json.loads(WORDS.read_text(encoding="utf-8"))
+    known |= {"prelude": prelude_, "functions": {**functions, **folds}}
     return json.dumps(known, indent=2, ensure_ascii=False) + "\n"
+
+
+def colours() -> str:
+    """The editor's TextMate grammar with the functions of the language as they are now."""
+    folds, functions = "|".join(FOLDS), "|".join(FUNCTIONS)
+    return re.sub(rf"{re.escape(folds)}[a-z|]*", f"{folds}|{functions}", COLOURS.read_text(encoding="utf-8"))
 
 
 def renewed(page: str) -> str:
@@ -239,6 +251,7 @@ def built() -> Iterator[tuple[Path, str]]:
     """Every page, and what it should hold."""
     yield DOCS / "api.md", api()
     yield WORDS, words()
+    yield COLOURS, colours()
     for name in WRITTEN:
         with tempfile.TemporaryDirectory() as folder:
             yield DOCS / name, printed(renewed((DOCS / name).read_text(encoding="utf-8")), Path(folder))

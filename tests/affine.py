@@ -14,6 +14,7 @@ from functools import reduce
 import islpy as isl
 
 from attnc.compiler.ir.expressions import Apply, Const, Expr, Position, walk
+from attnc.compiler.ir.queries import is_opaque
 
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,
@@ -156,4 +157,4 @@ def _is_free(node: Expr) -> bool:
         return True
     if node.op == "mul":
         return sum(not isinstance(arg, Const) for arg in node.args) > 1
-    return node.op == "hash" or (node.op in _COMPARISONS and node.args[0].type == "float")
+    return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type == "float")

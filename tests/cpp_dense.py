@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from attnc.compiler.ir.attentions import Table
-from attnc.compiler.ir.constructors import murmur, rename_tables
+from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import LOGIT, Expr
 from attnc.compiler.ir.extent import CallShape, HostTable
+from attnc.compiler.ir.operations import murmur
 from attnc.compiler.plan.orders import FULL, PARTIAL, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule

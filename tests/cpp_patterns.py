@@ -8,10 +8,11 @@ from torch import Tensor
 
 from attnc.compiler.ir import constructors as f
 from attnc.compiler.ir.attentions import Dimension, Table
-from attnc.compiler.ir.constructors import murmur
 from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.operations import murmur
 
 from .cpp_dense import Grid, Pattern, Shape, Tables
+from .operation_cases import dense_mask_of_all, dense_score_of_all, mask_of_all, score_of_all
 
 TOKEN, QUERY, HEADS = Dimension("token"), Dimension("query"), Dimension("head")
 FOUR = Dimension("fixed", 4)
@@ -109,6 +110,7 @@ PATTERNS: dict[str, Pattern] = {
         f.less(f.mod(f.hashed(c(7), HEAD, f.floordiv(Q, 4), f.floordiv(K, 4)), 100), c(30)),
         lambda g, _: hashes(g) % 100 < 30,
     ),
+    "opaque functions": Pattern(mask_of_all(), lambda g, _: dense_mask_of_all(g.q, g.k)),
     "min and max": Pattern(
         f.less(f.maximum(f.sub(Q, K), f.neg(f.sub(Q, K)), c(3)), f.minimum(c(9), f.add(Q, c(2)))),
         lambda g, _: torch.maximum((g.q - g.k).abs(), torch.tensor(3)) < torch.minimum(torch.tensor(9), g.q + 2),
@@ -192,14 +194,12 @@ PATTERNS: dict[str, Pattern] = {
     "every function": Pattern(
         WINDOW, window,
         f.add(
-            f.function("exp", f.mul(c(0.25), LOGIT)),
-            f.function("log", f.add(c(1.5), f.absolute(LOGIT))),
-            f.function("sqrt", f.add(c(1.0), f.mul(LOGIT, LOGIT))),
+            score_of_all(),
             f.minimum(LOGIT, c(0.5)),
             f.maximum(f.neg(LOGIT), at(SLOPE, HEAD)),
             f.choose(f.less(K, Q), LOGIT, c(0.25)),
         ),
-        lambda s, g, t: torch.exp(s / 4) + torch.log(1.5 + s.abs()) + torch.sqrt(1 + s * s)
+        lambda s, g, t: dense_score_of_all(s)
         + torch.minimum(s, torch.tensor(0.5, dtype=s.dtype)) + torch.maximum(-s, read(t["slope"], g.batch, g.head))
         + torch.where(g.k < g.q, s, torch.tensor(0.25, dtype=s.dtype)),
         tables=(SLOPE,),

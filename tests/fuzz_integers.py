@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.compiler.ir.constructors import murmur
+from attnc.compiler.ir.operations import FUNCTIONS
 from attnc.compiler.verify.schedule_interpreter import visits
 from attnc.runtime.base.configuration import settings
+
+from .operation_cases import OPAQUE, an_opaque, called, taken
 
 BEYOND = 2**63
 MOST_FALSE_REFUSALS = 0.02
@@ -153,7 +155,8 @@ def _integer(draw: Random, tables: list[str], kind: str, depth: int) -> Tree:
         case 10:
             return (draw.choice(("abs", "neg")), part())
         case 11:
-            return ("hash", part(), part())
+            function = an_opaque(draw)
+            return (function.op, *taken(function, (part(), part())))
         case _:
             return ("if", _guard(draw, tables, kind), part(), part())
 
@@ -170,8 +173,8 @@ def written(tree: Tree) -> str:
             return f"{name}{_INDICES[name]}"
         case (name,):
             return str(name)
-        case (("min" | "max" | "hash" | "abs") as name, *parts):
-            return f"{name}({', '.join(map(written, parts))})"
+        case (op, *parts) if op in FUNCTIONS:
+            return called(op, *map(written, parts))
         case ("neg", part):
             return f"(-{_within(part)})"
         case ("not", part):
@@ -187,7 +190,7 @@ def written(tree: Tree) -> str:
 
 def _within(tree: Tree) -> str:
     text = written(tree)
-    return f"({text})" if len(tree) > 2 and tree[0] not in ("number", "entry", "min", "max", "hash", "if") else text
+    return f"({text})" if len(tree) > 2 and tree[0] not in ("number", "entry", "if", *FUNCTIONS) else text
 
 
 @dataclass
@@ -225,7 +228,7 @@ class Exact:
 _OPERATIONS: dict[str, Any] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "//": lambda a, b: a // b,
     "%": lambda a, b: a % b, "neg": lambda a: -a, "abs": abs, "min": min, "max": max,
-    "hash": lambda *xs: murmur(xs), "not": lambda a: 1 - a, "<": lambda a, b: int(a < b),
+    **{function.op: function.python for function in OPAQUE}, "not": lambda a: 1 - a, "<": lambda a, b: int(a < b),
     "<=": lambda a, b: int(a <= b), "==": lambda a, b: int(a == b), "!=": lambda a, b: int(a != b),
     ">": lambda a, b: int(a > b),
     ">=": lambda a, b: int(a >= b),

@@ -24,6 +24,7 @@ from .generate_expressions import (
     wrap,
 )
 from .generate_tables import Sizes, biases, draw_sizes, literal, slopes, weights
+from .operation_cases import OF_FLOATS
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _bent(scope: Scope, inner: str) -> str:
         f"({inner}) - exp(-abs({inner}) / 4)",
         f"({inner}) + exp(-(abs(q - k) / 4))",
     ]
+    own = " ".join(forms)
+    forms += [f"({inner}) + {f.op}(1.5 + abs({inner}))" for f in OF_FLOATS if f"{f.op}(" not in own]
     if slope is not None:
         forms += [f"({inner}) + {slope[0]}[head] * (k - q) / {draw.choice((8, 16))}"] * 3
     if weight is not None:

@@ -22,6 +22,7 @@ from .generate_scope import (
     comparison,
     wrap,
 )  # fmt: skip
+from .operation_cases import an_opaque, called, taken
 
 __all__ = [
     "CHOICE", "OR", "File", "Parameter", "Scope", "application", "atom", "comparison", "condition", "count", "wrap",
@@ -208,8 +209,10 @@ def _chosen(s: Scope) -> Text:
 
 
 def _random(s: Scope) -> Text:
-    arguments = ", ".join(s.draw.sample(("q // 2", "k // 4", "head", "q - k", "k", "7", "q"), 3))
-    return f"hash({arguments}) % {s.constant(10, UNARY)} < {s.constant(s.draw.randint(2, 8))}", COMPARISON
+    function = an_opaque(s.draw)
+    arguments = s.draw.sample(("q // 2", "k // 4", "head", "q - k", "k", "7", "q"), 3)
+    number = called(function.op, *taken(function, arguments))
+    return f"{number} % {s.constant(10, UNARY)} < {s.constant(s.draw.randint(2, 8))}", COMPARISON
 
 
 def _folded_condition(s: Scope) -> Text:

@@ -12,6 +12,7 @@ from random import Random
 
 from . import generate_tables as tables
 from .generate_tables import RuntimeTable, Sizes
+from .operation_cases import an_opaque, called, taken
 
 CHOICE, OR, AND, NOT, COMPARISON, RANGE, SUM, PRODUCT, UNARY, POWER, ATOM = range(11)
 
@@ -244,8 +245,10 @@ def _negative(s: Scope, depth: int) -> Text:
     return f"-{wrap(s.number(depth), UNARY)}", UNARY
 
 
-def _hashed(s: Scope, depth: int) -> Text:
-    return f"hash({s.number(depth)[0]}, {s.draw.randint(0, 9)}) % {s.constant(s.draw.randint(2, 40), UNARY)}", PRODUCT
+def _scattered(s: Scope, depth: int) -> Text:
+    function = an_opaque(s.draw)
+    arguments = taken(function, (s.number(depth)[0], str(s.draw.randint(0, 9))))
+    return f"{called(function.op, *arguments)} % {s.constant(s.draw.randint(2, 40), UNARY)}", PRODUCT
 
 
 def _either(s: Scope, depth: int) -> Text:
@@ -269,7 +272,7 @@ def _entry(s: Scope, depth: int) -> Text:
     return f"{name}{place}", ATOM
 
 
-NUMBERS = (_sum, _multiple, _floored, _absolute, _extreme, _negative, _hashed, _either, _folded, _entry)
+NUMBERS = (_sum, _multiple, _floored, _absolute, _extreme, _negative, _scattered, _either, _folded, _entry)
 NUMBER_WEIGHTS = (5, 2, 5, 2, 2, 1, 1, 1, 0.6, 1.6)
 
 

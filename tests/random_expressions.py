@@ -21,6 +21,8 @@ from attnc.compiler.oracle import interpreter as oracle
 from attnc.compiler.plan.orders import natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 
+from .operation_cases import an_opaque, taken
+
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 24, 32)
 
 
@@ -139,9 +141,9 @@ class Generator:
                 )
                 return compare(self.read("float", 1), bound if self.random.random() < 0.7 else self.read("float", 1))
             case _:
-                drawn = constructors.hashed(
-                    Const(self.random.randrange(9)), HEAD, constructors.floordiv(Q, block), constructors.floordiv(K, 4)
-                )
+                function = an_opaque(self.random)
+                parts = HEAD, constructors.floordiv(Q, block), constructors.floordiv(K, 4)
+                drawn = constructors.function(function.op, *taken(function, (Const(self.random.randrange(9)), *parts)))
                 return constructors.less(constructors.mod(drawn, 100), Const(self.random.randrange(101)))
 
     def integer(self, depth: int) -> Expr:

@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from attnc.compiler.analysis import classify as classification
-from attnc.compiler.analysis.affine_forms import hashed
 from attnc.compiler.analysis.classify import BoundTable, Boxes, Classifier, DigitRange
 from attnc.compiler.analysis.range_tables import RangeTable
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import HEAD, HEADS, TRUE, Const, Entry, Expr, K, Member, N, Q, walk
 from attnc.compiler.ir.extent import CallShape, HostTable
+from attnc.compiler.ir.operations import murmur
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
 
 from .random_expressions import Case, Generator, dense
@@ -218,8 +218,8 @@ def test_a_hash_may_be_anything_but_for_one_pair() -> None:
     )
     assert isinstance(look[0], tuple)
     low, high = look[0]
-    assert low.tolist() == [0, constructors.murmur((5, 7))]
-    assert high.tolist() == [2**31 - 1, constructors.murmur((5, 7))]
+    assert low.tolist() == [0, murmur((5, 7))]
+    assert high.tolist() == [2**31 - 1, murmur((5, 7))]
 
 
 def test_integers_past_64_bits_do_not_wrap() -> None:
@@ -333,11 +333,11 @@ def test_floats_are_certain_only_where_both_precisions_agree(dtype: Any) -> None
 def test_hash_is_the_languages() -> None:
     draw = random.Random(5)
     arguments = [[draw.randint(-(2**40), 2**40) for _ in range(200)] for _ in range(3)]
-    found = hashed([np.array(argument) for argument in arguments], 200)
-    wide = hashed([np.array(argument, dtype=object) + 2**70 for argument in arguments], 200)
+    found = murmur(tuple(np.array(argument) for argument in arguments))
+    wide = murmur(tuple(np.array(argument, dtype=object) + 2**70 for argument in arguments))
     for place, values in enumerate(zip(*arguments, strict=True)):
-        assert found[place] == constructors.murmur(values)
-        assert wide[place] == constructors.murmur(tuple(value + 2**70 for value in values))
+        assert found[place] == murmur(values)
+        assert wide[place] == murmur(tuple(value + 2**70 for value in values))
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (64,), (1000,), (5, 9), (40, 33), (3, 20, 17), (2, 3, 5, 7)])

@@ -11,9 +11,9 @@ import pytest
 
 from attnc.compiler.ir import printer
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model, Table
-from attnc.compiler.ir.constructors import murmur
 from attnc.compiler.ir.expressions import LOGIT, Const, walk
 from attnc.compiler.ir.extent import CallShape
+from attnc.compiler.ir.operations import murmur
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.oracle.literal_tables import literal_contents

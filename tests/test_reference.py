@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import attnc
-from attnc.compiler.ir.constructors import murmur
+from attnc.compiler.ir.operations import murmur
 
 TEXT = """
 pattern near(size: int = 4) = abs(q - k) <= size // 2

@@ -10,6 +10,7 @@ from torch import Tensor
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import HEAD, LOGIT, TRUE, Const, K, Member, N, Q
 
+from .operation_cases import dense_mask_of_all, dense_score_of_all, mask_of_all, score_of_all
 from .triton_case import (
     CAUSAL,
     INT,
@@ -123,6 +124,8 @@ def arithmetic_cases() -> list[Case]:
         Case("floors_wide", floors, dense_floors, wide=True, q_start=(11,)),
         Case("random", random, dense_random, heads=3, kv_heads=3),
         Case("random_wide", random, dense_random, wide=True),
+        Case("opaque", mask_of_all(), lambda p: dense_mask_of_all(p.q, p.k)),
+        Case("opaque_wide", mask_of_all(), lambda p: dense_mask_of_all(p.q, p.k), wide=True),
         Case("choices", chosen, dense_chosen),
         Case("choices_wide", chosen, dense_chosen, wide=True),
         Case("counts", counts, dense_counts, kv_heads=2),
@@ -347,6 +350,7 @@ def operation_cases() -> list[Case]:
         constructors.function("sigmoid", constructors.sub(LOGIT, x)),
         constructors.neg(constructors.function("exp", constructors.mul(LOGIT, Const(0.25)))),
         constructors.absolute(constructors.sub(LOGIT, Const(0.1))),
+        score_of_all(),
         constructors.minimum(LOGIT, x, Const(0.8)),
         constructors.maximum(constructors.div(x, positive), Const(-0.3)),
         constructors.choose(
@@ -363,7 +367,7 @@ def operation_cases() -> list[Case]:
         most = torch.maximum(x / positive, torch.full_like(s, -0.3))
         chosen = torch.where(p.k < 20, s * x, (p.k // 16).double())
         total = positive.log() + positive.sqrt() * x + torch.sigmoid(s - x) - torch.exp(s * 0.25)
-        return total + (s - 0.1).abs() + least + most + chosen
+        return total + (s - 0.1).abs() + dense_score_of_all(s) + least + most + chosen
 
     by_key = (table("column", "float", "token"),)
     columns = {"column": (numbers(40), False)}

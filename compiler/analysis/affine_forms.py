@@ -14,7 +14,6 @@ from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 Integers: TypeAlias = Any  # an int, the same for every box, or an array [boxes] of int64 or of Python integers
 IntBounds: TypeAlias = tuple[Integers, Integers]
@@ -198,18 +197,6 @@ def scale(form: AffineForm, factor: Integers) -> AffineForm:
 
 def subtract(a: AffineForm, b: AffineForm) -> AffineForm:
     return add(a, scale(b, -1))
-
-
-def hashed(arguments: list[Integers], boxes: int) -> NDArray[np.int64]:
-    """The language's ``hash`` of one integer for each argument and box."""
-    low = np.uint64(0xFFFFFFFF)
-    h = np.full(boxes, 0x9E3779B9, np.uint64)
-    for x in arguments:
-        h ^= np.asarray(x % 2**32).astype(np.uint64)
-        h = ((h ^ (h >> np.uint64(16))) * np.uint64(0x85EBCA6B)) & low
-        h = ((h ^ (h >> np.uint64(13))) * np.uint64(0xC2B2AE35)) & low
-        h ^= h >> np.uint64(16)
-    return (h >> np.uint64(1)).astype(np.int64)
 
 
 def _remainder(coefficient: Integers, divisor: int) -> Integers:

@@ -15,11 +15,27 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ir import Apply, CallShape, Const, Entry, Expr, HostTable, Logit, Member, Number, Position, Table, children, walk
-from ..oracle import is_listed
+from ..ir import (
+    OPERATIONS,
+    Apply,
+    CallShape,
+    Const,
+    Entry,
+    Expr,
+    HostTable,
+    Logit,
+    Member,
+    Number,
+    Position,
+    Table,
+    children,
+    is_opaque,
+    walk,
+)
+from ..oracle import NumpyArrays, is_listed
 from ..plan import EMPTY, FULL, PARTIAL, Program
-from .affine_forms import AffineContext, AffineForm, IntBounds, add, hashed, scale, subtract
-from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude
+from .affine_forms import AffineContext, AffineForm, IntBounds, add, scale, subtract
+from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude, unfollowed
 from .range_sets import MemberTable
 from .range_tables import RangeTable
 
@@ -321,14 +337,14 @@ class _Reading:
                 return reduce(np.maximum, xs)
             case "not":
                 return _negated(xs[0])
-            case "iff" | "eq":
+            case "iff":
                 decided = (xs[0] != PARTIAL) & (xs[1] != PARTIAL)
                 return np.where(decided, np.where(xs[0] == xs[1], FULL, EMPTY), PARTIAL).astype(np.int8)
             case "if":
                 then, otherwise = xs[1:]
                 either = np.where(then == otherwise, then, PARTIAL)
                 return np.where(xs[0] == FULL, then, np.where(xs[0] == EMPTY, otherwise, either)).astype(np.int8)
-        return np.full(len(self._boxes), PARTIAL, np.int8)
+        raise unfollowed(node)
 
     def _integer(self, node: Apply, parts: list[Value]) -> Value:
         if node.op == "if":
@@ -336,9 +352,9 @@ class _Reading:
         digits = self._digits
         forms = [part for part in parts if isinstance(part, AffineForm)]
         known = len(forms) == len(parts)
+        if is_opaque(node):
+            return self._opaque(node, forms)
         match node.op:
-            case "hash":
-                return self._hash(forms) if known else digits.covering(0, 2**31 - 1)
             case "mod" if not known:
                 return digits.covering(0, _divisor(node) - 1)
             case _ if not known:
@@ -359,7 +375,7 @@ class _Reading:
                 return digits.floordiv(forms[0], _divisor(node))
             case "mod":
                 return digits.mod(forms[0], _divisor(node))
-        return None
+        raise unfollowed(node)
 
     def _chosen_integer(self, parts: list[Value]) -> Value:
         condition = _as_trits(parts[0], "bool", len(self._boxes))
@@ -374,13 +390,18 @@ class _Reading:
         undecided = digits.hull(then, otherwise)
         return digits.choose(condition == FULL, then, digits.choose(condition == EMPTY, otherwise, undecided))
 
-    def _hash(self, forms: list[AffineForm]) -> AffineForm:
+    def _opaque(self, node: Apply, forms: list[AffineForm]) -> AffineForm:
+        """Worked out where each of its arguments has one value, else anything that it may be."""
+        operation = OPERATIONS[node.op]
+        assert operation.opaque is not None
+        least, greatest = operation.opaque
         bounds = [self._digits.bounds(form) for form in forms]
-        single = reduce(np.logical_and, [low == high for low, high in bounds])
+        known = len(forms) == len(node.args)
+        single = reduce(np.logical_and, [low == high for low, high in bounds], known)
         if not np.any(single):
-            return self._digits.covering(0, 2**31 - 1)
-        h = hashed([low for low, _ in bounds], len(self._boxes))
-        return self._digits.covering(np.where(single, h, 0), np.where(single, h, 2**31 - 1))
+            return self._digits.covering(least, greatest)
+        value = NumpyArrays().operate(operation, *[self._for_each_box(low) for low, _ in bounds])
+        return self._digits.covering(np.where(single, value, least), np.where(single, value, greatest))
 
     def _count(self, node: Apply, parts: list[Value]) -> Value:
         if node.op == "plus":

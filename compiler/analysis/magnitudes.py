@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod
 
-from ..ir import Apply, CallShape, Const, Entry, Expr, Position, children
+from ..ir import OPERATIONS, Apply, CallShape, Const, Entry, Expr, Position, children
 
 LARGEST_UNKNOWN_POSITION = 2**48
 """No position is larger that only the device knows."""
@@ -50,10 +50,13 @@ def _magnitude(node: Expr, parts: list[int]) -> tuple[int, int]:
             return (prod(parts) if scaled else 3 * reduce(lambda a, b: 3 * a * b, parts)), 0
         case Apply(op="floordiv" | "mod"):
             return 4 * sum(parts) + 4, 0
-        case Apply(op="hash"):
-            return 3 * 2**31, sum(parts)
+        case Apply(op="neg" | "abs" | "min" | "max" | "if", type="int"):
+            return 3 * max(parts), sum(parts)
         case Apply(type="int"):
-            return 3 * max(parts, default=0), sum(parts)
+            bounds = OPERATIONS[node.op].opaque
+            if bounds is None:
+                raise unfollowed(node)
+            return 3 * (1 + max(map(abs, bounds))), sum(parts)
         case _:
             return 0, sum(parts)
 
@@ -68,3 +71,8 @@ def _position(name: str, extent: CallShape, reach: int) -> int:
         "head": extent.heads,
         "heads": extent.heads,
     }.get(name, 0)
+
+
+def unfollowed(node: Apply) -> ValueError:
+    """What to raise for an operation that is missing here and in :mod:`.classify`."""
+    return ValueError(f"the analysis does not follow `{node.op}`, and the table does not call it opaque")

@@ -16,7 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..analysis import Term
-from ..ir import Apply, CallShape, Const, Entry, Expr, K, Member, Position, Q, Table, constructors, positions, walk
+from ..ir import (
+    Apply,
+    CallShape,
+    Const,
+    Entry,
+    Expr,
+    K,
+    Member,
+    Position,
+    Q,
+    Table,
+    constructors,
+    is_opaque,
+    positions,
+    walk,
+)
 from ..oracle import evaluate
 from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
 from .halo import halo
@@ -101,9 +116,7 @@ def _period(conjunct: Expr, position: Position) -> int:
         match stack.pop():
             case Apply(op="mod", args=(x, Const(value=int(divisor)))) if _shape(x) == (1, position):
                 period = lcm(period, divisor)
-            case Apply(op="hash" | "float"):
-                return 0
-            case Apply(args=args):
+            case Apply(op=op, args=args) as node if op != "float" and not is_opaque(node):
                 stack.extend(args)
             case Const():
                 continue
@@ -181,12 +194,12 @@ def _compared(term: Term) -> Iterator[tuple[int, int]]:
 
 
 def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
-    """The parts of a condition, but for those inside of what has no structure: hashes and tables."""
+    """The parts of a condition, but for those inside of what has no structure: opaque functions and tables."""
     stack = [conjunct]
     while stack:
         node = stack.pop()
         yield node
-        if isinstance(node, Apply) and node.op != "hash":
+        if isinstance(node, Apply) and not is_opaque(node):
             stack.extend(node.args)
 
 

@@ -29,6 +29,7 @@ from ..ir import (
     Q,
     Table,
     constructors,
+    is_opaque,
     walk,
 )
 from ..oracle import evaluate
@@ -225,10 +226,10 @@ def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
 
 
 def _pieces(condition: Expr, rows: Order) -> int:
-    """Into how many pieces a row tile is cut, where hashes read it by smaller blocks."""
+    """Into how many pieces a row tile is cut, where opaque functions read it by smaller blocks."""
     if not isinstance(rows, View) or len(rows.axes) > 1 or rows.axes[0].stride > 1:
         return 1
-    inside = {part for node in walk(condition) if isinstance(node, Apply) and node.op == "hash" for part in walk(node)}
+    inside = {part for node in walk(condition) if is_opaque(node) for part in walk(node)}
     blocks = [
         int(node.args[1].value)
         for node in inside

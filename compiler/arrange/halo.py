@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..analysis import Boxes, Classifier, DigitRange, shift_divisor
-from ..ir import HEAD, HEADS, Apply, CallShape, Entry, Expr, Member, N, constructors, walk
+from ..ir import HEAD, HEADS, CallShape, Entry, Expr, Member, N, constructors, is_opaque, walk
 from ..plan import EMPTY, Axis, View
 
 # Coordinates: a halo as wide is none.
@@ -58,8 +58,7 @@ def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
 
 def _of_positions(conjunct: Expr) -> bool:
     return not any(
-        isinstance(node, Entry | Member) or node in (N, HEAD, HEADS) or (isinstance(node, Apply) and node.op == "hash")
-        for node in walk(conjunct)
+        isinstance(node, Entry | Member) or node in (N, HEAD, HEADS) or is_opaque(node) for node in walk(conjunct)
     )
 
 

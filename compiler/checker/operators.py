@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeGuard
 
 from ..diagnostics import Span, Suggestion, at, counted, limits, up_to, words
-from ..ir import FALSE, TRUE, Const, Expr, Op, Type, constructors
+from ..ir import FALSE, FUNCTIONS, TRUE, Const, Expr, Operation, Type, constructors
 from ..syntax import tree as t
 from . import suggestions
 from .context import ExprContext
@@ -19,7 +19,6 @@ from .values import Scalar, described
 
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
-FLOAT_FUNCTIONS: tuple[Op, ...] = ("exp", "log", "tanh", "sqrt", "sigmoid")
 _LONG = 16  # terms; a longer sum of integers is built flat, so that it nests no deeper for being long
 _BEYOND = 2**63  # no integer of a table reaches it
 Operands = Sequence[Scalar | None]
@@ -456,32 +455,41 @@ def check_choice(
 
 
 def check_call(env: ExprContext, node: t.FunctionCall, values: Operands) -> Scalar | None:
-    """``abs min max hash exp log tanh sqrt sigmoid``."""
+    """A function of the language, by the table of operations."""
     name, nodes = node.function.name, node.arguments
-    least, most = {"min": (2, None), "max": (2, None), "hash": (1, None)}.get(name, (1, 1))
+    function = FUNCTIONS[name]
+    least, most = function.arity
     if len(values) < least or (most is not None and len(values) > most):
         wanted = counted(least, "argument") if most else f"at least {counted(least, 'argument')}"
         env.fault("wrong-arguments", f"`{name}` takes {wanted}, but has {len(values)} here", node.span)
         return None
     if not _each(is_number, env, nodes, values, f"numbers in `{name}`") or not whole(values):
         return None
-    if name == "hash":
-        if not _each(is_integer, env, nodes, values, "ints in `hash`"):
-            return None
-        return make_scalar(env, "int", constructors.hashed, values, node.span)
-    if name in ("abs", "min", "max"):
-        return _extreme(env, node, values)
-    if not env.place.floats and not values[0].constant:
-        message = f"`{name}` makes floats, and {env.place.phrase} computes with integers"
+    if "float" not in function.takes and not _each(is_integer, env, nodes, values, f"ints in `{name}`"):
+        return None
+    return (_of_floats if function.of_floats else _of_numbers)(env, function, node, values)
+
+
+def _of_numbers(env: ExprContext, function: Operation, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
+    """``abs min max``, and functions of integers alone."""
+    if "float" in [value.kind for value in values] and not floats_allowed(env, node, values, node.arguments):
+        return None
+    same = one_kind(env, values, node.span)
+    return make_scalar(env, function.type_of(same[0].kind), constructors.constructor_of(function.op), same, node.span)
+
+
+def _of_floats(env: ExprContext, function: Operation, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
+    if not env.place.floats and not all(value.constant for value in values):
+        message = f"`{function.op}` makes floats, and {env.place.phrase} computes with integers"
         env.fault("float-in-mask", message, node.span)
         return None
-    operation = next(op for op in FLOAT_FUNCTIONS if op == name)
-    argument = as_float(env, values[0], node.span)
-    if isinstance(argument.expr, Const) and not _in_domain(name, float(argument.expr.value)):
-        notes = (_DOMAINS[name],)
-        env.fault("bad-argument", f"`{name}` of {words(nodes[0].span)} is no number", nodes[0].span, notes=notes)
+    floats = [as_float(env, value, node.span) for value in values]
+    domain, first = function.domain, floats[0].expr
+    if domain is not None and isinstance(first, Const) and not domain.contains(float(first.value)):
+        message = f"`{function.op}` of {words(node.arguments[0].span)} is no number"
+        env.fault("bad-argument", message, node.arguments[0].span, notes=(domain.note,))
         return None
-    return make_scalar(env, "float", partial(constructors.function, operation), (argument,), node.span)
+    return make_scalar(env, "float", constructors.constructor_of(function.op), floats, node.span)
 
 
 def _each(
@@ -490,27 +498,3 @@ def _each(
 ) -> bool:  # fmt: skip
     """Whether all values pass; every one that does not is reported."""
     return False not in [test(env, node, value, wanted) for node, value in zip(nodes, values, strict=True)]
-
-
-def _extreme(env: ExprContext, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
-    makers: dict[str, Callable[..., Expr]] = {
-        "abs": constructors.absolute,
-        "min": constructors.minimum,
-        "max": constructors.maximum,
-    }
-    kind: Type = "float" if any(value.kind == "float" for value in values) else "int"
-    if kind == "float" and not floats_allowed(env, node, values, node.arguments):
-        return None
-    return make_scalar(env, kind, makers[node.function.name], one_kind(env, values, node.span), node.span)
-
-
-_DOMAINS = {
-    "log": "`log` takes a number above 0", "sqrt": "`sqrt` takes a number that is not negative",
-    "exp": "`exp` takes a number of at most 709: beyond it is no float",
-}  # fmt: skip
-
-
-def _in_domain(name: str, value: float) -> bool:
-    if name == "log":
-        return value > 0
-    return value >= 0 if name == "sqrt" else not (name == "exp" and value > 709)

@@ -32,26 +32,28 @@ from .expressions import (
     Member,
     N,
     Number,
-    Op,
     Position,
     Q,
-    Type,
     children,
     measure,
     walk,
 )
 from .extent import CallShape, HostTable
+from .operations import FUNCTIONS, HASH_START, OPERATIONS, Op, Operation, Type, hash_more
 from .printer import attention, expression, table_type
-from .queries import positions, tables_read
+from .queries import is_opaque, positions, tables_read
 
 __all__ = [
     "DEFAULT_SCALE",
     "FALSE",
+    "FUNCTIONS",
+    "HASH_START",
     "HEAD",
     "HEADS",
     "HEAD_DIM",
     "LOGIT",
     "ONE",
+    "OPERATIONS",
     "TRUE",
     "ZERO",
     "Apply",
@@ -70,6 +72,7 @@ __all__ = [
     "N",
     "Number",
     "Op",
+    "Operation",
     "Position",
     "Q",
     "Table",
@@ -84,6 +87,8 @@ __all__ = [
     "disjunction",
     "equal",
     "expression",
+    "hash_more",
+    "is_opaque",
     "less",
     "less_equal",
     "measure",

@@ -6,17 +6,28 @@ Constructors take arguments that are already well typed (the checker sees to tha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import partial, reduce
 
 from ..diagnostics import FIRST_BEYOND, Span
-from .expressions import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Op, Type, children, walk
+from .expressions import FALSE, TRUE, Apply, Const, Entry, Expr, Member, children, walk
+from .operations import OPERATIONS, Op, Type
 
 
 def _constants(*xs: Expr) -> tuple[bool | int | float, ...] | None:
     values = tuple(x.value for x in xs if isinstance(x, Const))
     return values if len(values) == len(xs) else None
+
+
+def _value(op: Op, *xs: Expr) -> Const | None:
+    """What an operation makes of constants; None of anything else, and where it has no value."""
+    known = _constants(*xs)
+    if known is None:
+        return None
+    try:
+        return Const(OPERATIONS[op].python(*known))
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
 
 
 def _flat(op: Op, xs: tuple[Expr, ...]) -> list[Expr]:
@@ -44,8 +55,8 @@ def add(*xs: Expr, span: Span | None = None) -> Expr:
 
 
 def sub(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] - known[1])
+    if (known := _value("sub", a, b)) is not None:
+        return known
     if isinstance(b, Const) and b.type == "int":
         return add(a, Const(-b.value), span=span) if b.value else a
     if a == b and a.type == "int":
@@ -54,8 +65,8 @@ def sub(a: Expr, b: Expr, span: Span | None = None) -> Expr:
 
 
 def mul(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] * known[1])
+    if (known := _value("mul", a, b)) is not None:
+        return known
     if isinstance(a, Const):
         a, b = b, a
     if isinstance(b, Const) and b.value == 1:
@@ -66,76 +77,55 @@ def mul(a: Expr, b: Expr, span: Span | None = None) -> Expr:
 
 
 def neg(x: Expr, span: Span | None = None) -> Expr:
-    if isinstance(x, Const):
-        return Const(-x.value)
     if isinstance(x, Apply) and x.op == "neg":
         return x.args[0]
-    return Apply("neg", (x,), x.type, span)
+    return function("neg", x, span=span)
 
 
 def absolute(x: Expr, span: Span | None = None) -> Expr:
-    if isinstance(x, Const):
-        return Const(abs(x.value))
-    return Apply("abs", (x,), x.type, span)
+    return function("abs", x, span=span)
 
 
-def _extreme(op: Op, choose_of: Callable[..., int | float], xs: tuple[Expr, ...], span: Span | None) -> Expr:
+def _extreme(op: Op, xs: tuple[Expr, ...], span: Span | None) -> Expr:
     parts = list(dict.fromkeys(_flat(op, xs)))
     known = [x.value for x in parts if isinstance(x, Const)]
     rest: list[Expr] = [x for x in parts if not isinstance(x, Const)]
     if known:
-        rest.append(Const(choose_of(known)))
+        rest.append(Const(reduce(OPERATIONS[op].python, known)))
     return rest[0] if len(rest) == 1 else Apply(op, tuple(rest), xs[0].type, span)
 
 
 def minimum(*xs: Expr, span: Span | None = None) -> Expr:
-    return _extreme("min", min, xs, span)
+    return _extreme("min", xs, span)
 
 
 def maximum(*xs: Expr, span: Span | None = None) -> Expr:
-    return _extreme("max", max, xs, span)
+    return _extreme("max", xs, span)
 
 
 def floordiv(x: Expr, divisor: int, span: Span | None = None) -> Expr:
     """``x // divisor``, rounded down; the divisor is positive."""
-    if isinstance(x, Const):
-        return Const(int(x.value) // divisor)
-    return x if divisor == 1 else Apply("floordiv", (x, Const(divisor)), "int", span)
+    return x if divisor == 1 else function("floordiv", x, Const(divisor), span=span)
 
 
 def mod(x: Expr, divisor: int, span: Span | None = None) -> Expr:
     """``x % divisor``, in ``0 .. divisor - 1``; the divisor is positive."""
-    if isinstance(x, Const):
-        return Const(int(x.value) % divisor)
-    return Const(0) if divisor == 1 else Apply("mod", (x, Const(divisor)), "int", span)
-
-
-def murmur(values: tuple[int, ...]) -> int:
-    """The language's ``hash`` of integers: MurmurHash3's ``fmix32`` over each in turn, 31 bits."""
-    h = 0x9E3779B9
-    for value in values:
-        h ^= value & 0xFFFFFFFF
-        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-        h ^= h >> 16
-    return h >> 1
+    return Const(0) if divisor == 1 else function("mod", x, Const(divisor), span=span)
 
 
 def hashed(*xs: Expr, span: Span | None = None) -> Expr:
-    if (known := _constants(*xs)) is not None:
-        return Const(murmur(tuple(int(x) for x in known)))
-    return Apply("hash", xs, "int", span)
+    return function("hash", *xs, span=span)
 
 
 def less(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] < known[1])
+    if (known := _value("lt", a, b)) is not None:
+        return known
     return FALSE if a == b and a.type == "int" else Apply("lt", (a, b), "bool", span)
 
 
 def less_equal(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] <= known[1])
+    if (known := _value("le", a, b)) is not None:
+        return known
     return TRUE if a == b and a.type == "int" else Apply("le", (a, b), "bool", span)
 
 
@@ -143,16 +133,16 @@ def equal(a: Expr, b: Expr, span: Span | None = None) -> Expr:
     """Of two numbers of one type, or of two conditions."""
     if a.type == "bool":
         return iff(a, b, span=span)
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] == known[1])
+    if (known := _value("eq", a, b)) is not None:
+        return known
     return TRUE if a == b and a.type == "int" else Apply("eq", (a, b), "bool", span)
 
 
 def not_equal(a: Expr, b: Expr, span: Span | None = None) -> Expr:
     if a.type == "bool":
         return negation(iff(a, b, span=span), span=span)
-    if (known := _constants(a, b)) is not None:
-        return Const(known[0] != known[1])
+    if (known := _value("ne", a, b)) is not None:
+        return known
     return FALSE if a == b and a.type == "int" else Apply("ne", (a, b), "bool", span)
 
 
@@ -226,46 +216,33 @@ def to_float(x: Expr, span: Span | None = None) -> Expr:
 
 def div(a: Expr, b: Expr, span: Span | None = None) -> Expr:
     """Of floats. A constant zero divisor is left as it stands: the checker has refused it in a text."""
-    known = _constants(a, b)
-    if known is not None and known[1]:
-        return Const(known[0] / known[1])
-    return a if b == Const(1.0) else Apply("div", (a, b), "float", span)
+    return a if b == Const(1.0) else function("div", a, b, span=span)
 
 
-_FUNCTIONS: dict[str, Callable[[float], float]] = {
-    "exp": math.exp,
-    "log": math.log,
-    "tanh": math.tanh,
-    "sqrt": math.sqrt,
-    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
-}
-
-
-def function(name: Op, x: Expr, span: Span | None = None) -> Expr:
-    """``exp log tanh sqrt sigmoid`` of a float; a constant outside the function's domain is left as it stands."""
-    if isinstance(x, Const):
-        try:
-            return Const(_FUNCTIONS[name](float(x.value)))
-        except (ValueError, OverflowError):
-            pass
-    return Apply(name, (x,), "float", span)
+def function(op: Op, *xs: Expr, span: Span | None = None) -> Expr:
+    """Any operation of numbers, folded where all of them are constants and it has a value for them."""
+    known = _value(op, *xs)
+    return Apply(op, xs, OPERATIONS[op].type_of(xs[-1].type), span) if known is None else known
 
 
 def apply(op: Op, args: tuple[Expr, ...], span: Span | None = None) -> Expr:
-    """The constructor of any operation by its name."""
-    if op in _FUNCTIONS:
-        return function(op, args[0], span=span)
+    """Any operation, by its own constructor."""
     if op in ("floordiv", "mod"):
         divisor = args[1]
         assert isinstance(divisor, Const)
         return (floordiv if op == "floordiv" else mod)(args[0], int(divisor.value), span=span)
-    return _CONSTRUCTORS[op](*args, span=span)
+    return constructor_of(op)(*args, span=span)
 
 
-_CONSTRUCTORS: dict[str, Callable[..., Expr]] = {
-    "add": add, "sub": sub, "mul": mul, "neg": neg, "abs": absolute, "min": minimum, "max": maximum, "hash": hashed,
-    "lt": less, "le": less_equal, "eq": equal, "ne": not_equal, "and": conjunction, "or": disjunction, "not": negation,
-    "iff": iff, "if": choose, "plus": plus, "filter": filtered, "float": to_float, "div": div,
+def constructor_of(op: Op) -> Callable[..., Expr]:
+    """What makes a node of an operation: ``function`` where it has no rules of its own."""
+    return _CONSTRUCTORS.get(op) or partial(function, op)
+
+
+_CONSTRUCTORS: Mapping[Op, Callable[..., Expr]] = {
+    "add": add, "sub": sub, "mul": mul, "neg": neg, "min": minimum, "max": maximum, "lt": less, "le": less_equal,
+    "eq": equal, "ne": not_equal, "and": conjunction, "or": disjunction, "not": negation, "iff": iff, "if": choose,
+    "plus": plus, "filter": filtered, "float": to_float, "div": div,
 }  # fmt: skip
 
 

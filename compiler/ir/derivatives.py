@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .constructors import add, choose, div, equal, less, less_equal, mul, neg, sub
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .constructors import add, choose, div, equal, function, less, less_equal, mul, neg, sub
 from .expressions import Apply, Const, Entry, Expr, Position, walk
+from .operations import OPERATIONS, Op
 
 ZERO, ONE = Const(0.0), Const(1.0)
 
@@ -43,50 +47,72 @@ def _slope(node: Apply, slopes: dict[Expr, Expr]) -> Expr:
     inner = [slopes[x] for x in node.args]
     if all(slope == ZERO for slope in inner):
         return ZERO
-    match node.op, node.args:
-        case "add", _:
-            return _sum(inner)
-        case "sub", _:
-            return _difference(inner[0], inner[1])
-        case "neg", _:
-            return neg(inner[0])
-        case "mul", (a, b):
-            return _sum([_product(inner[0], b), _product(inner[1], a)])
-        case "div", (a, b):
-            direct = ZERO if inner[0] == ZERO else div(inner[0], b)
-            return _difference(direct, ZERO if inner[1] == ZERO else div(_product(inner[1], node), b))
-        case ("min" | "max") as op, args:
-            return _extreme(op, args, inner)
-        case _, (x,):
-            return _product(inner[0], _outer(node, x))
-    raise ValueError(f"no derivative of {node.op}")  # unreachable: every float operation is listed
+    formula = OPERATIONS[node.op].derivative
+    if formula is None:
+        return _RULES[node.op](node, inner)
+    return _product(inner[0], formula(_Real(node.args[0]), _Real(node)).expr)
 
 
-def _outer(node: Apply, x: Expr) -> Expr:
-    """The derivative of a function of one float with regard to its argument."""
-    match node.op:
-        case "exp":
-            return node
-        case "log":
-            return div(ONE, x)
-        case "tanh":
-            return sub(ONE, mul(node, node))
-        case "sqrt":
-            return div(Const(0.5), node)
-        case "sigmoid":
-            return mul(node, sub(ONE, node))
-        case "abs":
-            return choose(less(ZERO, x), ONE, choose(less(x, ZERO), Const(-1.0), ZERO))
-    raise ValueError(f"no derivative of {node.op}")  # unreachable: every function is listed
+@dataclass(frozen=True)
+class _Real:
+    """A float in a formula of the table of operations: Python's operators build the expression, folded."""
+
+    expr: Expr
+
+    def __add__(self, other: _Real | float) -> _Real:
+        return _Real(add(self.expr, _operand(other)))
+
+    def __radd__(self, other: float) -> _Real:
+        return _Real(add(_operand(other), self.expr))
+
+    def __sub__(self, other: _Real | float) -> _Real:
+        return _Real(sub(self.expr, _operand(other)))
+
+    def __rsub__(self, other: float) -> _Real:
+        return _Real(sub(_operand(other), self.expr))
+
+    def __mul__(self, other: _Real | float) -> _Real:
+        return _Real(mul(self.expr, _operand(other)))
+
+    def __rmul__(self, other: float) -> _Real:
+        return _Real(mul(_operand(other), self.expr))
+
+    def __truediv__(self, other: _Real | float) -> _Real:
+        return _Real(div(self.expr, _operand(other)))
+
+    def __rtruediv__(self, other: float) -> _Real:
+        return _Real(div(_operand(other), self.expr))
+
+    def __neg__(self) -> _Real:
+        return _Real(neg(self.expr))
+
+    def sign(self) -> _Real:
+        x = self.expr
+        return _Real(choose(less(ZERO, x), ONE, choose(less(x, ZERO), Const(-1.0), ZERO)))
+
+    def apply(self, op: Op) -> _Real:
+        return _Real(function(op, self.expr))
 
 
-def _extreme(op: str, args: tuple[Expr, ...], slopes: list[Expr]) -> Expr:
-    best, slope = args[0], slopes[0]
-    for x, its in zip(args[1:], slopes[1:], strict=True):
-        wins = less(x, best) if op == "min" else less(best, x)
+def _operand(x: _Real | float) -> Expr:
+    return x.expr if isinstance(x, _Real) else Const(float(x))
+
+
+def _quotient(node: Apply, slopes: list[Expr]) -> Expr:
+    _, divisor = node.args
+    above, below = slopes
+    direct = ZERO if above == ZERO else div(above, divisor)
+    return _difference(direct, ZERO if below == ZERO else div(_product(below, node), divisor))
+
+
+def _extreme(node: Apply, slopes: list[Expr]) -> Expr:
+    is_least = node.op == "min"
+    best, slope = node.args[0], slopes[0]
+    for x, its in zip(node.args[1:], slopes[1:], strict=True):
+        wins = less(x, best) if is_least else less(best, x)
         tie = mul(_sum([slope, its]), Const(0.5))
         slope = choose(wins, its, choose(equal(x, best), tie, slope))
-        best = choose(less_equal(x, best) if op == "min" else less_equal(best, x), x, best)
+        best = choose(less_equal(x, best) if is_least else less_equal(best, x), x, best)
     return slope
 
 
@@ -107,6 +133,18 @@ def _difference(a: Expr, b: Expr) -> Expr:
     if b == ZERO:
         return a
     return neg(b) if a == ZERO else sub(a, b)
+
+
+# Of the operators, by a node and the derivatives of its arguments, of which one is not 0.
+_RULES: Mapping[Op, Callable[[Apply, list[Expr]], Expr]] = {
+    "add": lambda _, slopes: _sum(slopes),
+    "sub": lambda _, slopes: _difference(*slopes),
+    "neg": lambda _, slopes: neg(slopes[0]),
+    "mul": lambda node, slopes: _sum([_product(slopes[0], node.args[1]), _product(slopes[1], node.args[0])]),
+    "div": _quotient,
+    "min": _extreme,
+    "max": _extreme,
+}
 
 
 def depends_on(expr: Expr, name: str) -> bool:

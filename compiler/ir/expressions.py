@@ -2,8 +2,9 @@
 
 An expression speaks of one pair: the query position ``q``, the key position ``k``, the number of keys ``n``, the
 query head, and run-time tables. Everything that the text knew at compile time (constants, sizes, layers, local names,
-applied patterns) has been substituted before an expression exists. Building them, with constants folded, is
-:mod:`compiler.ir.constructors`'s work; what they mean is :mod:`compiler.oracle.interpreter`'s.
+applied patterns) has been substituted before an expression exists. What operations there are says the table of
+:mod:`compiler.ir.operations`; building expressions, with constants folded, is :mod:`compiler.ir.constructors`'s work;
+what they mean is :mod:`compiler.oracle.interpreter`'s.
 """
 
 from __future__ import annotations
@@ -13,25 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..diagnostics import Span
-
-Type = Literal["int", "float", "bool", "count"]
-
-Op = Literal[
-    # numbers; both arguments of one type, int or float. add, mul, min and max take two or more
-    "add", "sub", "mul", "neg", "abs", "min", "max",
-    # integers: floor division and remainder by a positive constant; hash takes one or more
-    "floordiv", "mod", "hash",
-    # comparisons of two numbers of one type (`>` and `>=` are written the other way round)
-    "lt", "le", "eq", "ne",
-    # conditions; `and` and `or` take two or more and are reached from left to right. iff: both hold or neither
-    "and", "or", "not", "iff",
-    # (condition, then, else): both branches of the node's type, except that a bool stands for 0 or 1 in a count
-    "if",
-    # counts: the sum of two or more conditions or counts; (condition, count)
-    "plus", "filter",
-    # floats
-    "float", "div", "exp", "log", "tanh", "sqrt", "sigmoid",
-]  # fmt: skip
+from .operations import Op, Type
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 
 from .attentions import Attention, Table
 from .expressions import Apply, Const, Entry, Expr, Logit, Member, Number, Position
+from .operations import OPERATIONS, Op
 
-_BINARY = {
-    "or": ("or", 2), "and": ("and", 3), "lt": ("<", 5), "le": ("<=", 5), "eq": ("==", 5), "ne": ("!=", 5),
-    "iff": ("==", 5), "add": ("+", 7), "plus": ("+", 7), "sub": ("-", 7), "mul": ("*", 8), "floordiv": ("//", 8),
-    "mod": ("%", 8), "div": ("/", 8),
-}  # fmt: skip
 _ATOM, _CHOICE, _NOT, _UNARY, _COMPARISON = 11, 1, 4, 9, 5
 
 
@@ -40,9 +36,9 @@ def _written(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
             return _operation(op, args, names)
 
 
-def _operation(op: str, args: tuple[Expr, ...], names: Mapping[str, str]) -> tuple[str, int]:
-    if op in _BINARY:
-        sign, binds = _BINARY[op]
+def _operation(op: Op, args: tuple[Expr, ...], names: Mapping[str, str]) -> tuple[str, int]:
+    sign, binds = OPERATIONS[op].sign, OPERATIONS[op].binds
+    if sign:
         # Comparisons stand alone, and whatever follows `-`, `//`, `%` or `/` binds more tightly than they do.
         first = binds + 1 if binds == _COMPARISON else binds
         rest = binds if op in ("or", "and", "add", "plus", "mul") else binds + 1

@@ -1,10 +1,11 @@
-"""Which positions and which tables an expression reads."""
+"""Which positions and which tables an expression reads, and what of it has no structure."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from .expressions import Entry, Expr, Member, Position, walk
+from .expressions import Apply, Entry, Expr, Member, Position, walk
+from .operations import OPERATIONS
 
 
 def tables_read(expr: Expr) -> set[str]:
@@ -16,3 +17,8 @@ def tables_read(expr: Expr) -> set[str]:
 def positions(expr: Expr) -> frozenset[str]:
     """The names of the positions that an expression reads."""
     return frozenset(node.name for node in walk(expr) if isinstance(node, Position))
+
+
+def is_opaque(expr: Expr) -> bool:
+    """Whether an expression is a function of which the analysis knows nothing but what its value lies between."""
+    return isinstance(expr, Apply) and OPERATIONS[expr.op].opaque is not None

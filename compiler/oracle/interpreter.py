@@ -9,17 +9,34 @@ on it: a condition on ``q`` alone never becomes dense.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..diagnostics import within_64_bits
-from ..ir import Apply, CallShape, Const, Entry, Expr, HostTable, Logit, Member, Number, Position, Table, children, walk
+from ..ir import (
+    OPERATIONS,
+    Apply,
+    CallShape,
+    Const,
+    Entry,
+    Expr,
+    HostTable,
+    Logit,
+    Member,
+    Number,
+    Operation,
+    Position,
+    Table,
+    children,
+    walk,
+)
 from .dense import dense_mask, require_room
 from .membership import holds, is_listed
 from .out_of_table import OutOfTableError
@@ -46,14 +63,9 @@ class Arrays(Protocol):
         """Integers or floats as the working float."""
 
     def where(self, condition: Array, then: Array, otherwise: Array) -> Array: ...
-    def absolute(self, x: Array) -> Array: ...
-    def minimum(self, a: Array, b: Array) -> Array: ...
-    def maximum(self, a: Array, b: Array) -> Array: ...
-    def exp(self, x: Array) -> Array: ...
-    def log(self, x: Array) -> Array: ...
-    def tanh(self, x: Array) -> Array: ...
-    def sqrt(self, x: Array) -> Array: ...
-    def sigmoid(self, x: Array) -> Array: ...
+
+    def operate(self, operation: Operation, *xs: Array) -> Array:
+        """An operation on as many arguments as its ``python`` takes; their axes broadcast."""
 
     def numpy(self, x: Array) -> NDArray[Any]:
         """A copy or view for looking at; nothing flows back."""
@@ -108,32 +120,27 @@ class NumpyArrays:
     def where(self, condition: Array, then: Array, otherwise: Array) -> Array:
         return np.where(condition, then, otherwise)
 
-    def absolute(self, x: Array) -> Array:
-        return np.abs(x)
-
-    def minimum(self, a: Array, b: Array) -> Array:
-        return np.minimum(a, b)
-
-    def maximum(self, a: Array, b: Array) -> Array:
-        return np.maximum(a, b)
-
-    def exp(self, x: Array) -> Array:
-        return np.exp(x)
-
-    def log(self, x: Array) -> Array:
-        return np.log(x)
-
-    def tanh(self, x: Array) -> Array:
-        return np.tanh(x)
-
-    def sqrt(self, x: Array) -> Array:
-        return np.sqrt(x)
-
-    def sigmoid(self, x: Array) -> Array:
-        return 1 / (1 + np.exp(-x))
+    def operate(self, operation: Operation, *xs: Array) -> Array:
+        name = operation.library
+        if name is None:
+            return operation.python(*xs)
+        return getattr(np, name)(*xs) if hasattr(np, name) else _one_by_one(operation, xs)
 
     def numpy(self, x: Array) -> NDArray[Any]:
         return np.asarray(x)
+
+
+def _one_by_one(operation: Operation, xs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """What numpy does not have: Python's value of each number, not a number where there is none."""
+
+    def value(*numbers: Any) -> Any:
+        try:
+            return operation.python(*numbers)
+        except ValueError:
+            return math.nan
+
+    dtype = np.bool_ if operation.gives == "bool" else np.result_type(*xs)
+    return np.asarray(np.vectorize(value, otypes=[dtype])(*xs))
 
 
 def evaluate(
@@ -269,12 +276,8 @@ def _value(node: Expr, values: Mapping[Expr, Array], environment: Environment, o
             raise ValueError(f"number {index} of a launch has no value here: a mask and a score hold none")
         case Entry() | Member():
             return _read(node, values, environment, outside)
-        case Apply(op="if"):
-            return _choice(node, values, environment.arrays)
-        case Apply(op="hash", args=args):
-            return _hashed([values[x] for x in args], environment.arrays)
-        case Apply():
-            return _operation(node, [values[x] for x in node.args], environment.arrays)
+        case Apply(args=args):
+            return _operation(node, [values[x] for x in args], environment.arrays)
 
 
 def _read(
@@ -315,76 +318,17 @@ def _read(
     return arrays.where(inside, entry, nothing)
 
 
-def _choice(node: Apply, values: Mapping[Expr, Array], arrays: Arrays) -> Array:
-    condition, then, otherwise = (values[x] for x in node.args)
-    if node.type == "count":
-        then, otherwise = arrays.integers(then), arrays.integers(otherwise)
-    return arrays.where(condition, then, otherwise)
-
-
-def _hashed(xs: Sequence[Array], arrays: Arrays) -> Array:
-    """The language's ``hash``. Products wrap around int64, whose low 32 bits are those of the exact product."""
-    low = 0xFFFFFFFF
-    h = arrays.constant(0x9E3779B9)
-    for x in xs:
-        h = h ^ (x & low)
-        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & low
-        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & low
-        h = h ^ (h >> 16)
-    return h >> 1
-
-
 def _operation(node: Apply, xs: Sequence[Array], arrays: Arrays) -> Array:
-    match node.op:
-        case "add":
-            return reduce(lambda a, b: a + b, xs)
-        case "plus":
-            return reduce(lambda a, b: a + b, map(arrays.integers, xs))
-        case "filter":
-            return arrays.where(xs[0], arrays.integers(xs[1]), arrays.constant(0))
-        case "min":
-            return reduce(arrays.minimum, xs)
-        case "max":
-            return reduce(arrays.maximum, xs)
-        case "and":
-            return reduce(lambda a, b: a & b, xs)
-        case "or":
-            return reduce(lambda a, b: a | b, xs)
-        case "neg":
-            return -xs[0]
-        case "abs":
-            return arrays.absolute(xs[0])
-        case "not":
-            return ~xs[0]
-        case "float":
-            return arrays.floats(xs[0])
-        case "exp" | "log" | "tanh" | "sqrt" | "sigmoid" as name:
-            return getattr(arrays, name)(xs[0])
-        case _:
-            return _binary(node, xs[0], xs[1])
-
-
-def _binary(node: Apply, a: Array, b: Array) -> Array:
-    match node.op:
-        case "sub":
-            return a - b
-        case "mul":
-            return a * b
-        case "div":
-            return a / b
-        case "floordiv":
-            return a // b
-        case "mod":
-            return a % b
-        case "lt":
-            return a < b
-        case "le":
-            return a <= b
-        case "eq" | "iff":
-            return a == b
-        case "ne":
-            return a != b
-    raise ValueError(f"`{node.op}` has no value")  # unreachable: every operation is listed
+    operation = OPERATIONS[node.op]
+    if node.type == "count":  # conditions count 0 or 1
+        guards = 1 if operation.guarded else 0
+        xs = [*xs[:guards], *map(arrays.integers, xs[guards:])]
+    if node.op == "float":
+        return arrays.floats(xs[0])
+    if node.op == "filter":
+        return arrays.where(xs[0], xs[1], arrays.constant(0))
+    operate = partial(arrays.operate, operation)
+    return reduce(operate, xs) if operation.joins else operate(*xs)
 
 
 def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: Environment) -> dict[Expr, Array]:

@@ -163,7 +163,7 @@ class Comprehension:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """``abs min max hash exp log tanh sqrt sigmoid``."""
+    """A function of the language, such as ``abs`` or ``hash``, of its arguments."""
 
     function: Identifier
     arguments: tuple[Expression, ...]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...compiler.diagnostics import within_64_bits
-from ...compiler.ir import Table
+from ...compiler.ir import Operation, Table
 from ...compiler.oracle import Arrays, TableValues
 from ..base import TableArgument
 
@@ -38,29 +38,10 @@ class TorchArrays(Arrays):
     def where(self, condition: Tensor, then: Any, otherwise: Any) -> Tensor:
         return torch.where(condition, then, otherwise)
 
-    def absolute(self, x: Tensor) -> Tensor:
-        return x.abs()
-
-    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b)
-
-    def maximum(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, b)
-
-    def exp(self, x: Tensor) -> Tensor:
-        return x.exp()
-
-    def log(self, x: Tensor) -> Tensor:
-        return x.log()
-
-    def tanh(self, x: Tensor) -> Tensor:
-        return x.tanh()
-
-    def sqrt(self, x: Tensor) -> Tensor:
-        return x.sqrt()
-
-    def sigmoid(self, x: Tensor) -> Tensor:
-        return x.sigmoid()
+    def operate(self, operation: Operation, *xs: Tensor) -> Tensor:
+        own = operation.python if operation.library is None else getattr(torch, operation.library)
+        found: Tensor = own(*xs)
+        return found
 
     def numpy(self, x: Tensor) -> NDArray[Any]:
         return x.detach().cpu().numpy()

@@ -7,14 +7,15 @@ Positions are fields of the stage at which they are known: ``row.q`` for each qu
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...ir import Op, Table, Type
 
 _POSITIONS = {"q": "row.q", "k": "key.k", "n": "head.n", "head": "head.index", "heads": "head.heads"}
-_INFIX = {"add": "+", "plus": "+", "sub": "-", "mul": "*", "div": "/"}
-_COMPARISONS = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
-_FUNCTIONS: dict[str, str] = {
+_INFIX: Mapping[Op, str] = {"add": "+", "plus": "+", "sub": "-", "mul": "*", "div": "/"}
+_COMPARISONS: Mapping[Op, str] = {"lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+_FUNCTIONS: Mapping[Op, str] = {
     "abs": "magnitude", "min": "minimum", "max": "maximum", "hash": "hashed", "and": "all", "or": "any",
     "not": "negation", "iff": "same", "float": "real", "exp": "exponential", "log": "logarithm", "tanh": "tangent",
     "sqrt": "square_root", "sigmoid": "sigmoid",

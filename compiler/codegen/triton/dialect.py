@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...ir import Op, Table, Type
+from ...ir import HASH_START, Op, Table, Type, hash_more
 
-_HASH_START = 0x9E3779B9
 _SMALLEST_NORMAL, _LARGEST = 2.0**-126, 3.4028234663852886e38
-_COMPARISONS = {"lt": "<", "le": "<=", "eq": "==", "ne": "!=", "iff": "=="}
-_JOINS = {"add": "+", "mul": "*", "and": "&", "or": "|"}
-_FUNCTIONS = {"exp": "tl.exp", "log": "tl.log", "sqrt": "tl.sqrt", "sigmoid": "tl.sigmoid", "tanh": "_tanh"}
+_COMPARISONS: Mapping[Op, str] = {"lt": "<", "le": "<=", "eq": "==", "ne": "!=", "iff": "=="}
+_JOINS: Mapping[Op, str] = {"add": "+", "mul": "*", "and": "&", "or": "|"}
+_FUNCTIONS: Mapping[Op, str] = {
+    "abs": "tl.abs", "exp": "tl.exp", "log": "tl.log", "sqrt": "tl.sqrt", "sigmoid": "tl.sigmoid", "tanh": "_tanh",
+}  # fmt: skip
 
 
 def floating(value: float, double: bool = False) -> str:
@@ -121,14 +122,12 @@ class TritonDialect:
         if op in _COMPARISONS:
             return f"{args[0]} {_COMPARISONS[op]} {args[1]}"
         if op in _FUNCTIONS:
-            return f"{_FUNCTIONS[op]}({args[0]})"
+            return f"{_FUNCTIONS[op]}({', '.join(args)})"
         match op, args:
             case "sub", (a, b):
                 return f"{a} - {b}"
             case "neg", (x,):
                 return f"-{x}"
-            case "abs", (x,):
-                return f"tl.abs({x})"
             case (("min" | "max"), (first, *rest)):
                 text = first
                 for x in rest:
@@ -163,9 +162,9 @@ class TritonDialect:
     def _hash(self, args: tuple[str, ...]) -> str:
         """The chain of ``fmix32``, begun here as far as the arguments are constants."""
         known = 0
-        start = _HASH_START
+        start = HASH_START
         while known < len(args) and (value := _integer(args[known])) is not None:
-            start = _mixed(start, value)
+            start = hash_more(start, value)
             known += 1
         text = f"tl.full([], {start}, tl.uint32)"
         for x in args[known:]:
@@ -197,11 +196,3 @@ def _mod(x: str, divisor: int) -> str:
     if divisor & (divisor - 1) == 0:
         return f"{x} & {divisor - 1}"
     return f"{x} % {divisor} + tl.where({x} % {divisor} < 0, {divisor}, 0)"
-
-
-def _mixed(h: int, value: int) -> int:
-    """One step of the hash's chain, as the template's ``_mix`` takes it at run time."""
-    h ^= value & 0xFFFFFFFF
-    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return h ^ (h >> 16)
