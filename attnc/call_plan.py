@@ -12,7 +12,7 @@ from torch import Tensor
 from .compiler.diagnostics import LARGEST_SIZE
 from .compiler.ir import Attention, CallShape, HostTable
 from .compiler.oracle import evaluate
-from .compiler.plan import Kernel, Program, Schedule, order
+from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
 from .compiler.verify import check_attention
 from .runtime.call import (
@@ -94,7 +94,7 @@ class CallPlan:
     def order(self) -> tuple[str, ...]:
         """In which order each kernel walks its rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
         names = {str(number): table.name for number, table in enumerate(self.program.tables)}
-        return tuple(order(kernel.rows, names) for kernel in self.program.kernels)
+        return tuple(kernel.rows.describe(names) for kernel in self.program.kernels)
 
     @cached_property
     def pairs(self) -> int:

@@ -32,7 +32,6 @@ from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.plan.orders import Tiles, natural
-from attnc.compiler.plan.printer import order
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
@@ -57,7 +56,7 @@ class Row:
 
 def in_natural_order(attention: Attention, tiles: Tiles) -> Program:
     """The program without any choice of orders."""
-    plain = arrange(attention, tiles, known=frozenset(), shifted=True)
+    plain = arrange(attention, tiles, known=frozenset(), natural_rows=True)
     segments = tuple(Segment(natural(tiles.key), part) for part in parts(plain.mask))
     kernels = (Kernel(natural(tiles.query), segments, "store"),)
     return Program(kernels, plain.mask, plain.score, plain.sink, plain.tables)
@@ -93,7 +92,7 @@ def measure(published: Published, n: int, dense: int) -> Row:
     plain, short = Tiles(BLOCK, BLOCK), published.attention(dense)
     return Row(
         pattern=published.title,
-        orders=[order(kernel.rows, names) for kernel in program.kernels],
+        orders=[kernel.rows.describe(names) for kernel in program.kernels],
         area=computed,
         natural=area(in_natural_order(attention, plain), published, n),
         dense_natural=area(in_natural_order(short, plain), published, dense),

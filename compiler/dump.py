@@ -16,8 +16,6 @@ from .plan import (
     Schedule,
     Segment,
     SegmentSchedule,
-    order,
-    tile_count,
 )
 from .schedule import totals, visited
 
@@ -64,8 +62,8 @@ def schedule(program: Program, schedule: Schedule, extent: CallShape) -> str:
 
 
 def _kernel(place: int, kernel: Kernel, its: KernelSchedule, schedule: Schedule, names: Mapping[str, str]) -> str:
-    rows = tile_count(kernel.rows, its.rows, schedule.m)
-    parts = [f"kernel {place}", f"rows {order(kernel.rows, names)}", _tiles(rows.total, kernel.rows.tile)]
+    rows = kernel.rows.tiles(schedule.m, its.rows)
+    parts = [f"kernel {place}", f"rows {kernel.rows.describe(names)}", _tiles(rows.total, kernel.rows.tile)]
     if kernel.owned_rows != TRUE:
         parts.append(f"where {expression(kernel.owned_rows, names)}")
     if kernel.heads is not None:
@@ -85,9 +83,9 @@ def _segment(
     schedule: Schedule,
     names: Mapping[str, str],
 ) -> Iterator[str]:
-    rows = tile_count(kernel.rows, its.rows, schedule.m)
-    keys = tile_count(segment.keys, held.keys, schedule.n)
-    yield f"  segment   keys {order(segment.keys, names)}   {_tiles(keys.total, segment.keys.tile)}"
+    rows = kernel.rows.tiles(schedule.m, its.rows)
+    keys = segment.keys.tiles(schedule.n, held.keys)
+    yield f"  segment   keys {segment.keys.describe(names)}   {_tiles(keys.total, segment.keys.tile)}"
     slots = held.by_query.batch_slots * held.by_query.head_slots
     alone = rows.per_class if held.by_query.aligned else rows.total
     if held.by_query.period >= max(alone, 2) and not held.by_query.shift:

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .analysis import Term, normalise
-from .arrange import arrange, serves
+from .arrange import applies_to, arrange
 from .codegen import KernelSource, lift_constants
 from .codegen.cpp import CppVariant, render_cpp
 from .codegen.triton import TritonVariant, render_triton
@@ -63,9 +63,9 @@ class Way:
     @cached_property
     def program(self) -> Program:
         plain = arrange(self.attention, self.tiles, self.extent.heads)
-        if serves(plain, self.extent):
+        if applies_to(plain, self.extent):
             return plain
-        return arrange(self.attention, self.tiles, self.extent.heads, shifted=True)
+        return arrange(self.attention, self.tiles, self.extent.heads, natural_rows=True)
 
     @cached_property
     def schedule(self) -> Schedule:

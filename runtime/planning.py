@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..compiler.arrange import arrange, serves
+from ..compiler.arrange import applies_to, arrange
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.schedule import schedule, schedule_depends
@@ -109,16 +109,16 @@ def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, 
     heads = extent.heads if _heads_differ(attention) else None
     name = identity(attention)
 
-    def arranged_as(shifted: bool) -> _Arranged:
-        key = name, tiles, heads, known, shifted
-        return _programs.get(key, lambda: _arranged(attention, tiles, heads, known, shifted))
+    def arranged_as(natural_rows: bool) -> _Arranged:
+        key = name, tiles, heads, known, natural_rows
+        return _programs.get(key, lambda: _arranged(attention, tiles, heads, known, natural_rows))
 
-    arranged = arranged_as(shifted=False)
-    shifted = not serves(arranged.program, extent)
-    if shifted:
-        arranged = arranged_as(shifted=True)
+    arranged = arranged_as(natural_rows=False)
+    natural_rows = not applies_to(arranged.program, extent)
+    if natural_rows:
+        arranged = arranged_as(natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
-    key = (name, tiles, heads, known, shifted, extent, tuple(map(_contents_key, held)))
+    key = (name, tiles, heads, known, natural_rows, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
 
 
@@ -128,8 +128,10 @@ def _heads_differ(attention: Attention) -> bool:
     return not {HEAD, HEADS}.isdisjoint(walk(attention.mask))
 
 
-def _arranged(attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool) -> _Arranged:
-    program = arrange(attention, tiles, heads, known, shifted)
+def _arranged(
+    attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool
+) -> _Arranged:
+    program = arrange(attention, tiles, heads, known, natural_rows)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
     return _Arranged(program, tuple(matters))

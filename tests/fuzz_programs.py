@@ -20,7 +20,7 @@ from attnc.compiler.analysis.normal_form import normalise, parts
 from attnc.compiler.arrange.assemble import AssignedTerm, assemble
 from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.arrange.head_groups import groups
-from attnc.compiler.arrange.search import arrange, serves
+from attnc.compiler.arrange.search import applies_to, arrange
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.ir.extent import CallShape, HostTable
@@ -58,7 +58,7 @@ def small(seed: int) -> Text:
 
 
 def forced(
-    attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool, draw: Random
+    attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool, draw: Random
 ) -> Program:
     """A program of the attention, each of its terms in one of the walks that suit it, drawn at random."""
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
@@ -68,16 +68,18 @@ def forced(
     may_know = SearchContext(tiles, plain.tables, frozenset(map(str, known)))
     apart = groups(plain.mask, heads) if heads is not None and draw.random() < 0.7 else ()
     if len(apart) < 2:
-        return replace(plain, kernels=_drawn(plain.mask, may_know, shifted, draw))
+        return replace(plain, kernels=_drawn(plain.mask, may_know, natural_rows, draw))
     kernels = (
-        replace(kernel, heads=group.heads) for group in apart for kernel in _drawn(group.mask, may_know, shifted, draw)
+        replace(kernel, heads=group.heads)
+        for group in apart
+        for kernel in _drawn(group.mask, may_know, natural_rows, draw)
     )
     return replace(plain, kernels=tuple(kernels))
 
 
-def _drawn(condition: Expr, known: SearchContext, shifted: bool, draw: Random) -> tuple[Kernel, ...]:
+def _drawn(condition: Expr, known: SearchContext, natural_rows: bool, draw: Random) -> tuple[Kernel, ...]:
     placed = tuple(
-        AssignedTerm(number, term, draw.choice(walks(term, known, shifted)))
+        AssignedTerm(number, term, draw.choice(walks(term, known, natural_rows)))
         for number, part in enumerate(normalise(condition))
         for term in part
     )
@@ -95,12 +97,12 @@ def fault(program: Text) -> str | None:
             known = frozenset(number for number in known if draw.random() < 0.5)
             extent = replace(extent, q_start=None) if draw.random() < 0.3 else extent
         made = None
-        for shifted in (False, True):
+        for natural_rows in (False, True):
             if attempt:
-                made = forced(subject.attention, tiles, extent.heads, known, shifted, draw)
+                made = forced(subject.attention, tiles, extent.heads, known, natural_rows, draw)
             else:
-                made = arrange(subject.attention, tiles, extent.heads, known, shifted)
-            if serves(made, extent):
+                made = arrange(subject.attention, tiles, extent.heads, known, natural_rows)
+            if applies_to(made, extent):
                 break
         assert made is not None
         told = f"{tiles}, {'drawn' if attempt else 'chosen'}, known {sorted(known)}, rows from {extent.q_start}"
@@ -200,9 +202,9 @@ def drawn_orders(seed: int) -> Iterator[None]:
     """Calls within it are arranged with walks drawn at random in place of the compiler's choice."""
 
     def drawn(
-        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], shifted: bool
+        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool
     ) -> Program:
-        return forced(attention, tiles, heads, known, shifted, Random(seed))
+        return forced(attention, tiles, heads, known, natural_rows, Random(seed))
 
     before: Sequence[object] = planning.arrange, planning._programs, planning._plans
     planning.arrange, planning._programs, planning._plans = drawn, planning.Kept(8), planning.Kept(8)  # type: ignore[assignment]

@@ -10,16 +10,15 @@ import pytest
 from attnc.compiler.analysis.normal_form import normalise, parts
 from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.arrange.cost import cost, stand_in_length
-from attnc.compiler.arrange.search import arrange, serves
+from attnc.compiler.arrange.search import applies_to, arrange
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Model
 from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, load_text
-from attnc.compiler.plan.orders import Gathered, Tiles, covers, natural
-from attnc.compiler.plan.printer import order
-from attnc.compiler.plan.programs import Kernel, Program, Segment, row_cycle
+from attnc.compiler.plan.orders import Gathered, Tiles, natural
+from attnc.compiler.plan.programs import Kernel, Program, Segment, row_alignment
 
 from .random_expressions import Case
 from .walked_masks import TABLES, TILES, counted, drawn_case
@@ -37,7 +36,7 @@ def orders(program: Program) -> list[tuple[str, tuple[str, ...]]]:
     """For each kernel, how rows are walked, and how keys are."""
     names = {str(number): table.name for number, table in enumerate(program.tables)}
     return [
-        (order(kernel.rows, names), tuple(order(segment.keys, names) for segment in kernel.segments))
+        (kernel.rows.describe(names), tuple(segment.keys.describe(names) for segment in kernel.segments))
         for kernel in program.kernels
     ]
 
@@ -152,10 +151,10 @@ def test_rows_from_any_position_on(seed: int, start: int | None) -> None:
     case = drawn_case(seed)
     extent = CallShape(case.extent.n, case.extent.m, q_start=None if start is None else (start,))
     found = arrange(_drawn(case), TILES)
-    if not serves(found, extent):
-        found = arrange(_drawn(case), TILES, shifted=True)
+    if not applies_to(found, extent):
+        found = arrange(_drawn(case), TILES, natural_rows=True)
         assert all(kernel.rows == natural(kernel.rows.tile) for kernel in found.kernels)
-        assert serves(found, extent)
+        assert applies_to(found, extent)
     moved = Case(
         case.mask, case.tables, case.contents, CallShape(extent.n, extent.m, q_start=(11 if start is None else start,))
     )
@@ -164,13 +163,13 @@ def test_rows_from_any_position_on(seed: int, start: int | None) -> None:
 
 def test_a_program_serves_rows_that_begin_where_its_orders_do() -> None:
     lattice = arrange(attention("q % 4 == 1 and k % 4 == 1 and causal"), WIDE)
-    assert row_cycle(lattice) == 4
-    assert serves(lattice, CallShape(64, 64, q_start=(8, 4)))
-    assert not serves(lattice, CallShape(64, 64, q_start=(8, 3)))
+    assert row_alignment(lattice) == 4
+    assert applies_to(lattice, CallShape(64, 64, q_start=(8, 4)))
+    assert not applies_to(lattice, CallShape(64, 64, q_start=(8, 3)))
     gathered = arrange(attention("window(512) or q in g", "(g: tokens)"), WIDE)
     assert any(isinstance(kernel.rows, Gathered) for kernel in gathered.kernels)
-    assert serves(gathered, CallShape(64, 64, q_start=(3,)))
-    assert not serves(gathered, CallShape(64, 64, q_start=None))
+    assert applies_to(gathered, CallShape(64, 64, q_start=(3,)))
+    assert not applies_to(gathered, CallShape(64, 64, q_start=None))
 
 
 MODEL = """
@@ -191,7 +190,7 @@ def test_heads_of_one_mask_have_kernels_of_their_own_and_natural_ones_share_thei
     subject = bind(load_text(MODEL, "<test>", Path()), "subject", {})
     assert isinstance(subject, Model)
     found = arrange(subject.layers[0], WIDE, 6)
-    assert [(order(kernel.rows), kernel.heads, kernel.output) for kernel in found.kernels] == [
+    assert [(kernel.rows.describe(), kernel.heads, kernel.output) for kernel in found.kernels] == [
         ("natural", (2, 4, 5), "store"),
         ("residue(2)", (0, 1), "store"),
         ("residue(4)", (3,), "store"),
@@ -222,7 +221,7 @@ def test_heads_apart_keep_every_pair(seed: int) -> None:
     for head in range(heads):
         its = [kernel for kernel in found.kernels if kernel.heads is None or head in kernel.heads]
         assert its[0].output == "store"
-        assert covers(its[0].rows)
+        assert its[0].rows.covers
         assert all(kernel.output == "merge" for kernel in its[1:])
 
 
@@ -230,6 +229,6 @@ def test_tiles_of_every_order_have_as_many_lanes_as_are_asked_for() -> None:
     known = SearchContext(Tiles(16, 8, 4), TABLES, frozenset("012"))
     for seed in range(200):
         for term in (term for part in normalise(drawn_case(seed).mask) for term in part):
-            for walk in walks(term, known, shifted=False):
+            for walk in walks(term, known, natural_rows=False):
                 assert walk.rows.tile in ((4,) if isinstance(walk.rows, Gathered) else (16, 8))
                 assert walk.keys.tile in ((4,) if isinstance(walk.keys, Gathered) else (8, 4))

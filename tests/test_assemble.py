@@ -13,7 +13,7 @@ from attnc.compiler.arrange.candidates import OrderPair, SearchContext, walks
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Table
 from attnc.compiler.ir.expressions import FALSE, TRUE, Const, Expr, K, Member, Q
-from attnc.compiler.plan.orders import Axis, Gathered, Sorted, Tiles, View, covers, natural
+from attnc.compiler.plan.orders import Axis, Gathered, Sorted, Tiles, View, natural
 from attnc.compiler.plan.printer import program as described
 from attnc.compiler.plan.programs import Kernel, Segment
 
@@ -38,7 +38,7 @@ def test_every_pair_is_kept_as_often_as_the_mask_says(seed: int) -> None:
 
 
 def _well_formed(kernels: tuple[Kernel, ...]) -> None:
-    assert covers(kernels[0].rows)
+    assert kernels[0].rows.covers
     assert [kernel.output for kernel in kernels] == ["store"] + ["merge"] * (len(kernels) - 1)
     for kernel in kernels[1:]:
         assert kernel.segments
@@ -52,7 +52,7 @@ def test_orders_of_every_kind_are_drawn() -> None:
         for kernel in forced(case.mask, case.tables, Random(seed)).kernels:
             for side, order in (("rows", kernel.rows), *(("keys", segment.keys) for segment in kernel.segments)):
                 shape = tuple(axis.length is None for axis in order.axes) if isinstance(order, View) else type(order)
-                kinds.add((side, shape, covers(order)))
+                kinds.add((side, shape, order.covers))
             kinds.add(("owned", kernel.owned_rows == TRUE))
     assert {
         ("rows", Gathered, False),
@@ -74,7 +74,7 @@ def test_each_order_has_a_token_once(count: int) -> None:
         order
         for seed in range(200)
         for term in terms(constructors.disjunction(*map(_bool, [drawn_case(seed).mask])))
-        for walk in walks(term, known, shifted=False)
+        for walk in walks(term, known, natural_rows=False)
         for order in (walk.rows, walk.keys)
     }
     views = [order for order in orders if isinstance(order, View)]
@@ -82,7 +82,7 @@ def test_each_order_has_a_token_once(count: int) -> None:
     for view in views:
         tokens = all_tokens(view, count)
         assert len(np.unique(tokens)) == len(tokens)
-        if covers(view):
+        if view.covers:
             assert len(tokens) == count
 
 

@@ -38,7 +38,7 @@ def test_as_many_keys_are_counted_as_a_schedule_visits(seed: int) -> None:
         for term in part:
             if any(isinstance(node, Entry | Member) for node in walk(term.condition)):
                 continue
-            walked = draw.choice(walks(term, SearchContext(TILES, (), frozenset()), shifted=False))
+            walked = draw.choice(walks(term, SearchContext(TILES, (), frozenset()), natural_rows=False))
             rows, n = walked.rows, 480  # so few that every row tile is looked at
             condition = simplify_for_orders(term.condition, rows, walked.keys, ())
             segment = Segment(walked.keys, condition)

@@ -13,7 +13,7 @@ from torch import Tensor
 from attnc.compiler.ir import constructors as f
 from attnc.compiler.ir.expressions import TRUE, Const, Expr, K, Q
 from attnc.compiler.ir.extent import CallShape
-from attnc.compiler.plan.orders import Axis, Box, Order, View, cycle, natural
+from attnc.compiler.plan.orders import Axis, Box, Order, View, natural
 from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.schedule.statistics import totals
 from attnc.runtime.base.configuration import settings
@@ -85,7 +85,7 @@ def program(pattern: Pattern, rows: Order, keys: Order) -> Program:
 
 def shape_of(box: Box, **sizes: Any) -> Shape:
     """Rows that begin in the middle, and some beyond the keys."""
-    starts = cycle(box), 2 * cycle(box)
+    starts = box.alignment, 2 * box.alignment
     shape = Shape(m=53, n=71, batch=2, heads=4, kv_heads=2, head_dim=8, value_dim=5, starts=starts)
     return replace(shape, **sizes)
 
@@ -188,7 +188,7 @@ def test_nothing_outside_the_tensors_is_read(which: str) -> None:
     """Boxes hang over the first token and over the last one."""
     box = BOXES[which]
     pattern = around(PATTERNS["full"], box)
-    shape = shape_of(box, starts=(0, cycle(box)))
+    shape = shape_of(box, starts=(0, box.alignment))
     qkv, grad_out = normal(shape), torch.randn(2, 4, 53, 5, generator=torch.Generator().manual_seed(9))
 
     def found(tensors: list[Tensor], grad: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Tiles, View
-from attnc.compiler.plan.printer import order, program
+from attnc.compiler.plan.printer import program
 from attnc.compiler.schedule.segments import schedule
 
 N, TILES = 4096, Tiles(64, 64)
@@ -153,7 +153,7 @@ GRID_APART = "grid 64 wide, every 4 lines and 2 columns, in 8×8"
     ],
 )
 def test_orders_have_names(view: View, text: str) -> None:
-    assert order(view) == text
+    assert view.describe() == text
 
 
 def test_a_sum_with_a_negative_number_is_a_difference() -> None:

@@ -16,7 +16,7 @@ from attnc.compiler.ir.expressions import LOGIT, Const, Expr, K, N, Q
 from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import bind, load_text
 from attnc.compiler.plan.orders import Axis, Box, Tiles, View
-from attnc.compiler.plan.programs import Program, row_cycle
+from attnc.compiler.plan.programs import Program, row_alignment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
 
@@ -89,7 +89,7 @@ def test_halos(conjuncts: list[Expr], expected: tuple[tuple[int, ...], tuple[int
 def test_boxes_hold_every_pair_once(text: str, start: int) -> None:
     program = arrange(bind(load_text(f"pattern p = {text}"), "p", {}), Tiles(8, 16))
     assert isinstance(program.kernels[0].segments[0].keys, Box)
-    assert row_cycle(program) == 48
+    assert row_alignment(program) == 48
     for n in (1, 24, 100, 24 * 9 + 7):
         extent = CallShape(n, max(n - start, 0), 1, (start,))
         assert fault(program, schedule(program, extent, ()), extent, ()) is None
@@ -150,7 +150,7 @@ def test_tiles_that_fill_their_window_need_no_box() -> None:
 
 
 def test_where_the_rows_begin_is_not_known_there_is_no_box() -> None:
-    program = arrange(bind(load_text("pattern p = grid_window(64, 3, 3)"), "p", {}), Tiles(64, 64), shifted=True)
+    program = arrange(bind(load_text("pattern p = grid_window(64, 3, 3)"), "p", {}), Tiles(64, 64), natural_rows=True)
     assert not any(isinstance(segment.keys, Box) for kernel in program.kernels for segment in kernel.segments)
 
 

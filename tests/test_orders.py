@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, View, natural
+from attnc.compiler.ir.expressions import TRUE
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, Gathered, View, natural
 from attnc.compiler.plan.schedule import UNBOUNDED, Listing
 from attnc.compiler.schedule.run_rows import Repeat, TileRuns, combined, intersect, ordered, transpose, union
 from attnc.compiler.schedule.tile_boxes import Slots, Space, TileBoxes, split
-from attnc.compiler.schedule.tile_positions import ListSide, Side, ViewSide, tokens_of
+from attnc.compiler.schedule.tile_positions import tokens_of
+from attnc.compiler.schedule.tile_ranges import ListRanges, TileRanges, ViewRanges
 from attnc.compiler.verify.schedule_interpreter import tile_tokens
 
 from .random_orders import OrderGenerator
@@ -39,12 +41,12 @@ def test_tokens_of_tiles(tokens: int) -> None:
         expected = tile_tokens(view, None, tokens)
         assert [tile[tile >= 0].tolist() for tile in tiles] == [tile.tolist() for tile in expected]
     listing = Listing(np.array([[4, 7, 9, 11, 12], [1, 2, -1, -1, -1]], np.int32), 2, 1)
-    order: Any = type("Order", (), {"tile": 3})()
+    order = Gathered(TRUE, 3)
     assert tokens_of(order, listing.tokens[0], np.array([1, 0]), 20).tolist() == [[11, 12, -1], [4, 7, 9]]
     assert tokens_of(order, listing.tokens[1], np.array([0, 1]), 20).tolist() == [[1, 2, -1], [-1, -1, -1]]
 
 
-def positions(side: Side, low: int, high: int) -> set[int] | None:
+def positions(side: TileRanges, low: int, high: int) -> set[int] | None:
     """All that a range reads as; None where nothing is there."""
     digits, present = side.read(np.array([low]), np.array([high]), np.zeros(1, np.int64))
     if not present[0]:
@@ -53,7 +55,7 @@ def positions(side: Side, low: int, high: int) -> set[int] | None:
     return {sum(values) for values in product(*ranges)}
 
 
-def check_ranges(side: Side, tiles: list[set[int]], alone: Side) -> None:
+def check_ranges(side: TileRanges, tiles: list[set[int]], alone: TileRanges) -> None:
     """Cut down to single tiles, every range reads as at least what its tiles hold; a tile as little beyond it."""
     space = Space(side, alone, Slots(1, None))
     pending = space.start
@@ -72,16 +74,16 @@ def check_ranges(side: Side, tiles: list[set[int]], alone: Side) -> None:
 
 
 def test_ranges_of_tiles_read_as_their_tokens() -> None:
-    alone = ViewSide.whole(natural(1), 1)
+    alone = ViewRanges.whole(natural(1), 1)
     for view in views():
         for tokens in (1, 29, 64):
             listed = tokens_of(view, None, np.arange(view.tiles(tokens).total), tokens)
-            check_ranges(ViewSide.whole(view, tokens), [set(tile[tile >= 0].tolist()) for tile in listed], alone)
+            check_ranges(ViewRanges.whole(view, tokens), [set(tile[tile >= 0].tolist()) for tile in listed], alone)
 
 
 def test_a_whole_tile_reads_as_its_tokens_alone() -> None:
     for view in views():
-        side = ViewSide.whole(view, 10_000)
+        side = ViewRanges.whole(view, 10_000)
         for number in range(min(view.tiles(10_000).total, 12)):
             held = tokens_of(view, None, np.array([number]), 10_000)[0]
             assert positions(side, number, number) == set(held[held >= 0].tolist())
@@ -89,7 +91,7 @@ def test_a_whole_tile_reads_as_its_tokens_alone() -> None:
 
 def test_ranges_of_a_list_read_from_its_first_to_its_last() -> None:
     values = np.array([[2, 3, 9, 20, 21, 0], [5, 0, 0, 0, 0, 0]], np.int64)
-    side = ListSide(values, np.array([5, 1]), np.array([0, 1]), 2)
+    side = ListRanges(values, np.array([5, 1]), np.array([0, 1]), 2)
     assert side.start == [(0, 2)]
     low, high, slot = np.array([0, 1, 2, 0, 1]), np.array([0, 2, 2, 2, 1]), np.array([0, 0, 0, 1, 1])
     (digit,), present = side.read(low, high, slot)
@@ -190,7 +192,7 @@ def test_rows_that_come_and_go_for_ever_are_not_turned_round() -> None:
 
 def test_boxes_are_cut_into_all_of_their_tiles() -> None:
     for view in views():
-        rows, keys = ViewSide.whole(view, 40), ViewSide.whole(natural(3), 40)
+        rows, keys = ViewRanges.whole(view, 40), ViewRanges.whole(natural(3), 40)
         space = Space(rows, keys, Slots(1, None))
         pending, singles = space.start, [TileBoxes.product(1, [], [])]
         while len(pending):

@@ -24,7 +24,8 @@ from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Ta
 from attnc.compiler.ir.constructors import disjunction, equal, negation
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, Q
 from attnc.compiler.modules.loader import bind, load_shipped
-from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, key_major, natural
+from attnc.compiler.plan.order_protocol import key_major
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 
 from .handmade import GLOBALS, divisible, neighbourhood, residues, within

@@ -17,7 +17,7 @@ from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
-from attnc.compiler.schedule import strategies
+from attnc.compiler.schedule import strategies, tile_positions
 from attnc.compiler.schedule.segments import schedule, schedule_depends
 from attnc.compiler.schedule.statistics import totals
 
@@ -233,7 +233,7 @@ NEAR = constructors.less_equal(constructors.absolute(D), Const(5))
 )
 def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monkeypatch: pytest.MonkeyPatch) -> None:
     for short in (64, 0):
-        monkeypatch.setattr(strategies, "_SHORT", short)
+        monkeypatch.setattr(tile_positions, "_SHORT", short)
         for extent in (CallShape(60, 60), CallShape(60, 25, q_start=(30,))):
             held = bits(60, *members)
             planned(program(condition, TOKENS, keys=gathered(K)), extent, held)

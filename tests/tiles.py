@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnc.compiler.ir.extent import CallShape, HostTable
-from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Box, Order, TileCount, key_major
+from attnc.compiler.plan.order_protocol import Listing, Order, TileCount, key_major
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Box
 from attnc.compiler.plan.programs import Kernel, Program, Segment
-from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
+from attnc.compiler.plan.schedule import Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 from attnc.compiler.schedule.tile_positions import tokens_of
 
 from .random_expressions import dense
@@ -83,8 +84,8 @@ def segment_fault(
     if isinstance(segment.keys, Box):
         return _box_fault(kernel.rows, segment.keys, bounds, (mask != 0).any(1), extent)
     rows, keys = (
-        tile_count(kernel.rows, its.rows, extent.m),
-        tile_count(segment.keys, bounds.keys, extent.n),
+        kernel.rows.tiles(extent.m, its.rows),
+        segment.keys.tiles(extent.n, bounds.keys),
     )
     by_query, by_key = kinds(bounds.by_query, rows, keys), kinds(bounds.by_key, keys, rows).swapaxes(2, 3)
     if by_query.shape != by_key.shape or (by_query != by_key).any():
@@ -119,7 +120,7 @@ def _box_fault(
         ("forward", rows, keys, bounds.by_query, (extent.m, extent.n)),
         ("backward", of_keys, around, bounds.by_key, (extent.n, extent.m)),
     ):
-        counts = tile_count(own, None, sizes[0]), tile_count(other, None, sizes[1])
+        counts = own.tiles(sizes[0]), other.tiles(sizes[1])
         tokens, others = (
             tokens_of(order, None, np.arange(count.total), size)
             for order, count, size in zip((own, other), counts, sizes, strict=True)

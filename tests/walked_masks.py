@@ -98,11 +98,13 @@ def _neighbourhood(draw: Random) -> Expr:
     return constructors.conjunction(*near)
 
 
-def forced(mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, shifted: bool = False) -> Program:
+def forced(
+    mask: Expr, tables: Sequence[Table], draw: Random, tiles: Tiles = TILES, natural_rows: bool = False
+) -> Program:
     """A program of the mask, each of its terms in one of the walks that suit it, at random."""
     known = SearchContext(tiles, tables, frozenset(str(number) for number in range(len(tables))))
     placed = tuple(
-        AssignedTerm(number, term, draw.choice(walks(term, known, shifted)))
+        AssignedTerm(number, term, draw.choice(walks(term, known, natural_rows)))
         for number, part in enumerate(normalise(mask))
         for term in part
     )

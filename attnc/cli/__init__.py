@@ -1,1 +1,1 @@
-"""The command line, one module for each command. :mod:`.main` runs it."""
+"""The command line, one module for each command."""

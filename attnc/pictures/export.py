@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ..compiler.ir import TRUE, expression
-from ..compiler.plan import Kernel, Program, Segment, Tiles, natural, order
+from ..compiler.plan import Kernel, Program, Segment, Tiles, natural
 from ..compiler.schedule import schedule
 from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
@@ -66,12 +66,12 @@ def _in_natural_order(program: Program, tiles: Tiles) -> Program:
 def _panel(walk: SegmentTiles, view: LaunchView, names: dict[str, str], limit: int) -> Panel:
     way = view.way
     picture = look_along(walk, way.program, way.extent, way.contents, view.head, (limit, limit))
-    return Panel(f"keys {order(walk.segment.keys, names)}, {_tiles([walk])}", picture)
+    return Panel(f"keys {walk.segment.keys.describe(names)}, {_tiles([walk])}", picture)
 
 
 def _label(walk: SegmentTiles, names: dict[str, str]) -> str:
     where = "" if walk.kernel.owned_rows == TRUE else f" where {expression(walk.kernel.owned_rows, names)}"
-    return f"kernel {walk.kernel_number}: rows {order(walk.kernel.rows, names)}{where}"
+    return f"kernel {walk.kernel_number}: rows {walk.kernel.rows.describe(names)}{where}"
 
 
 def _cost(found: Sequence[SegmentTiles], m: int) -> str:

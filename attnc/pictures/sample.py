@@ -28,7 +28,7 @@ from ..compiler.oracle import (
     numbered_values,
     require_room,
 )
-from ..compiler.plan import Box, Program
+from ..compiler.plan import Program
 from ..compiler.verify import check_attention
 from .picture import Picture, bins
 from .tile_walks import SegmentTiles
@@ -78,7 +78,7 @@ def look_along(
         values = holds(rows[places], keys).astype(np.int64)
         return values if once else values * walk.met(places)
 
-    once = not isinstance(walk.segment.keys, Box)  # boxes have a key more than once, for other rows
+    once = not walk.segment.keys.around_rows  # boxes have a key more than once, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
     return replace(picture, tiles=tuple(walk.tiles()))
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.plan import FULL, Kernel, Program, Schedule, Segment, SegmentSchedule, natural
+from ..compiler.plan import FULL, Kernel, Program, Schedule, Segment, SegmentSchedule, is_natural
 from ..compiler.schedule import Slot, Walked, visited, visits
 from .picture import Tile, Visits
 
@@ -108,7 +108,7 @@ def walks(program: Program, schedule: Schedule, head: int) -> list[SegmentTiles]
 
 def as_they_stand(found: Sequence[SegmentTiles]) -> bool:
     """Whether all of it is walked in natural order."""
-    return all(side.order == natural(side.order.tile) for walk in found for side in (walk.rows, walk.keys))
+    return all(is_natural(side.order) for walk in found for side in (walk.rows, walk.keys))
 
 
 def visits_of_cells(found: Sequence[SegmentTiles], tops: Numbers, lefts: Numbers) -> Visits:

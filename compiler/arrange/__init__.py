@@ -1,5 +1,5 @@
 """Orders chosen by cost: an attention to its Program."""
 
-from .search import arrange, serves
+from .search import applies_to, arrange
 
-__all__ = ["arrange", "serves"]
+__all__ = ["applies_to", "arrange"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..analysis import Term, guards
 from ..ir import FALSE, Expr, Table, constructors, positions
-from ..plan import Gathered, Kernel, Order, Segment, Tiles, covers, natural
+from ..plan import Kernel, Order, Segment, Tiles, natural
 from .candidates import OrderPair
 from .simplify import simplify_for_orders
 
@@ -72,10 +72,10 @@ def _terms(placed: Sequence[AssignedTerm], part: int) -> list[Term]:
 
 
 def _row_orders(placed: Sequence[AssignedTerm], tiles: Tiles) -> list[Order]:
-    """The row orders, one that has every row first, gathered ones last."""
+    """The row orders, one that has every row first, those of few rows last."""
     orders = list(dict.fromkeys(each.walk.rows for each in placed))
-    orders.sort(key=lambda order: (order != natural(tiles.query), not covers(order), isinstance(order, Gathered)))
-    return orders if orders and covers(orders[0]) else [natural(tiles.query), *orders]
+    orders.sort(key=lambda order: (order != natural(tiles.query), not order.covers, order.sparse))
+    return orders if orders and orders[0].covers else [natural(tiles.query), *orders]
 
 
 def _groups(placed: Sequence[AssignedTerm], orders: Sequence[Order]) -> list[SegmentTerms]:
@@ -111,7 +111,7 @@ def _parts(groups: Sequence[SegmentTerms]) -> dict[int, None]:
 
 def _owns_rows(group: SegmentTerms, terms: Sequence[Term]) -> bool:
     """Whether gathered rows see whatever they see in any term: what else its terms ask, all terms of the part do."""
-    if not isinstance(group.walk.rows, Gathered):
+    if group.walk.rows.gathered_by is None:
         return False
     shared = [x for x in terms[0].conjuncts if all(x in term.conjuncts for term in terms)]
     return all(x in term.rows or x in shared for term in group.terms for x in term.conjuncts)

@@ -33,7 +33,7 @@ from ..ir import (
     walk,
 )
 from ..oracle import evaluate
-from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, natural
+from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, is_natural, natural
 from .halo import halo
 
 # Classes of tokens beyond it would each be a tile of their own.
@@ -63,8 +63,8 @@ class SearchContext:
     readable: frozenset[str]
 
 
-def walks(term: Term, known: SearchContext, shifted: bool) -> tuple[OrderPair, ...]:
-    """The walks that suit a term, natural order first. ``shifted``: of rows, natural order only."""
+def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPair, ...]:
+    """The walks that suit a term, natural order first. ``natural_rows``: of rows, that order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
     pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
@@ -72,7 +72,7 @@ def walks(term: Term, known: SearchContext, shifted: bool) -> tuple[OrderPair, .
     sides = product([plain.rows, *rows], [plain.keys, *keys])
     listed = [OrderPair(*both) for both in sides]
     listed += [OrderPair(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
-    usable = dict.fromkeys(walk for walk in listed if not shifted or walk.rows == natural(walk.rows.tile))
+    usable = dict.fromkeys(walk for walk in listed if not natural_rows or is_natural(walk.rows))
     return tuple(usable)
 
 

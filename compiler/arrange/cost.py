@@ -33,7 +33,22 @@ from ..ir import (
     walk,
 )
 from ..oracle import evaluate
-from ..plan import EMPTY, FULL, PARTIAL, Axis, Box, Gathered, Kernel, Order, Segment, Sorted, Tiles, View
+from ..plan import (
+    EMPTY,
+    FULL,
+    PARTIAL,
+    Box,
+    ComputedOrder,
+    Kernel,
+    ListedOrder,
+    Order,
+    OrderTable,
+    Segment,
+    Tiles,
+    View,
+    is_natural,
+    natural,
+)
 
 GATHER = 1.05
 """A key that a list names, beside one that strides lead to."""
@@ -91,16 +106,16 @@ def area(kernels: Sequence[Kernel], n: int, tables: tuple[Table, ...]) -> float:
 def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
     found = counted(segment, rows, n, tables)
     keys = found.area + (PARTIAL_TILE - 1) * found.partial
-    keys *= 1 if isinstance(segment.keys, View) else GATHER
+    keys *= 1 if segment.keys.strided else GATHER
     keys = keys * (1 + SMALL_KEYS / segment.keys.tile) + RUN * found.runs
     return keys * (1 + SMALL_ROWS * max(log2(tiles.query / rows.tile), 0.0))
 
 
 def _share(rows: Order, n: int) -> float:
     """The rows of an order, as a share of all."""
-    if isinstance(rows, View | Box):
-        return min(1.0, rows.tiles(n).total * rows.tile / n)
-    return 1.0 if isinstance(rows, Sorted) else len(_listed(rows.condition, n)) / n
+    if rows.gathered_by is not None:
+        return len(_listed(rows.gathered_by, n)) / n
+    return min(1.0, View(*rows.hull).tiles(n).total * rows.tile / n)
 
 
 @dataclass(frozen=True)
@@ -115,27 +130,41 @@ class Counted:
 @lru_cache(maxsize=4096)
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
     """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
-    if isinstance(segment.keys, Box):
-        boxes = segment.keys.view.tiles(n).total / n
-        lanes = boxes * rows.tile * segment.keys.parts * segment.keys.tile
-        return Counted(lanes, lanes, boxes)
-    condition = _stand_in(segment.condition, rows, segment.keys, n)
+    return _counted(segment.keys, segment.condition, rows, n, tables)
+
+
+@OrderTable
+def _counted(keys: Order, condition: Expr, rows: Order, n: int, tables: tuple[Table, ...], /) -> Counted:
+    """As :func:`counted`, by the order of the keys."""
+    raise NotImplementedError
+
+
+@_counted.register(Box)
+def _of_boxes(keys: Box, _condition: Expr, rows: Order, n: int, _tables: tuple[Table, ...], /) -> Counted:
+    each = keys.view.tiles(n).total / n
+    lanes = each * rows.tile * keys.parts * keys.tile
+    return Counted(lanes, lanes, each)
+
+
+@_counted.register(ComputedOrder, ListedOrder)
+def _of_tiles(order: Order, condition: Expr, rows: Order, n: int, tables: tuple[Table, ...], /) -> Counted:
+    condition = _stand_in(condition, rows, order, n)
     pieces = _pieces(condition, rows)
     row_digits = _tile_digits(rows, n, pieces)
-    keys = _tile_digits(segment.keys, n, 1)
+    keys = _tile_digits(order, n, 1)
     row_count, key_count = len(row_digits[0].low) // pieces, len(keys[0].low)
     if not row_count or not key_count:
         return Counted(0.0, 0.0, 0.0)
     sampled = _sample(row_count, max(_BOXES // (key_count * pieces), _FEWEST))
     taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
     asked = _Asked(condition, tables, [_taken(digit, taken) for digit in row_digits], n)
-    kinds = asked.kinds(segment.keys, keys).reshape(len(sampled), pieces, key_count)
+    kinds = asked.kinds(order, keys).reshape(len(sampled), pieces, key_count)
     visited = (kinds != EMPTY).any(1)
     tiles = np.where(visited, np.where((kinds == FULL).all(1), FULL, PARTIAL), EMPTY)
     begins = visited.copy()
     begins[:, 1:] &= tiles[:, 1:] != tiles[:, :-1]
     each = row_count / len(sampled) * rows.tile / n
-    keys_each = each * segment.keys.tile
+    keys_each = each * order.tile
     return Counted(visited.sum() * keys_each, (tiles == PARTIAL).sum() * keys_each, begins.sum() * each)
 
 
@@ -149,13 +178,14 @@ class _Asked:
 
     def kinds(self, order: Order, keys: Sequence[DigitRange]) -> NDArray[np.int8]:
         """[rows, keys]: many key tiles together first, and one by one where that leaves them undecided."""
-        if not isinstance(order, View):
+        if not order.strided:
             return self._each(keys)
-        axes = list(order.axes)
-        along, beside = order.main_tiles(self._n), order.minor_tiles
+        view = View(*order.hull)
+        axes = list(view.axes)
+        along, beside = view.main_tiles(self._n), view.minor_tiles
         together = max(_TOGETHER, -(-along // _GROUPS))
-        axes[order.main] = replace(axes[order.main], tile=axes[order.main].tile * together)
-        wide = _tile_digits(View(tuple(axes), order.offset), self._n, 1)
+        axes[view.main] = replace(axes[view.main], tile=axes[view.main].tile * together)
+        wide = _tile_digits(View(tuple(axes), view.offset), self._n, 1)
         number = np.arange(len(keys[0].low))
         main = number // beside % along
         place = (number // (along * beside) * -(-along // together) + main // together) * beside + number % beside
@@ -191,14 +221,12 @@ def _sample(count: int, most: int) -> NDArray[np.int64]:
 
 def _tile_digits(order: Order, n: int, pieces: int) -> list[DigitRange]:
     """The tokens of each tile of an order, or of each of so many pieces of it."""
-    if isinstance(order, Gathered):
-        tokens = _listed(order.condition, n)
+    if order.gathered_by is not None:
+        tokens = _listed(order.gathered_by, n)
         first = tokens[:: order.tile]
         last = tokens[np.minimum(np.arange(order.tile - 1, len(first) * order.tile, order.tile), len(tokens) - 1)]
         return [DigitRange(1, first, last)]
-    view = order if isinstance(order, View) else View((_natural_axis(order.tile),))
-    if pieces > 1:
-        view = View((_natural_axis(order.tile // pieces),), view.offset)
+    view = View(*order.hull) if pieces == 1 else natural(order.tile // pieces)
     number = np.arange(view.tiles(n).total)
     digits: list[DigitRange] = []
     for place in range(len(view.axes) - 1, -1, -1):
@@ -212,10 +240,6 @@ def _tile_digits(order: Order, n: int, pieces: int) -> list[DigitRange]:
     return [*digits, DigitRange(1, start, start)]
 
 
-def _natural_axis(tile: int) -> Axis:
-    return Axis(1, None, tile)
-
-
 @lru_cache(maxsize=256)
 def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
     """The tokens that a gathering condition lists; some at even distances, where tables say it."""
@@ -227,7 +251,7 @@ def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
 
 def _pieces(condition: Expr, rows: Order) -> int:
     """Into how many pieces a row tile is cut, where opaque functions read it by smaller blocks."""
-    if not isinstance(rows, View) or len(rows.axes) > 1 or rows.axes[0].stride > 1:
+    if not is_natural(rows):
         return 1
     inside = {part for node in walk(condition) if is_opaque(node) for part in walk(node)}
     blocks = [
@@ -244,10 +268,10 @@ _RANKS = Number(-1), Number(-2)
 def _stand_in(condition: Expr, rows: Order, keys: Order, n: int) -> Expr:
     """The condition with positions counted as the orders walk them, and tables replaced by what they may hold."""
     sides: list[tuple[Order, Position, Number]] = [(rows, Q, _RANKS[0]), (keys, K, _RANKS[1])]
-    ranked: dict[Expr, Expr] = {order.rank: rank for order, _, rank in sides if isinstance(order, Sorted)}
+    ranked: dict[Expr, Expr] = {order.sorted_by: rank for order, _, rank in sides if order.sorted_by is not None}
     if ranked:
         condition = constructors.substitute(condition, ranked)
-        hidden: dict[Expr, Expr] = {side: Number(-3) for order, side, _ in sides if isinstance(order, Sorted)}
+        hidden: dict[Expr, Expr] = {side: Number(-3) for order, side, _ in sides if order.sorted_by is not None}
         condition = constructors.substitute(condition, hidden)
         condition = constructors.substitute(condition, {rank: position for _, position, rank in sides})
     return constructors.substitute(condition, dict(_contents(condition, n)))

@@ -12,7 +12,7 @@ from itertools import islice
 
 from ..analysis import normalise, parts
 from ..ir import Attention, CallShape, Expr, rename_tables
-from ..plan import Box, Kernel, Order, Program, Segment, Tiles, covers, natural, row_cycle
+from ..plan import Kernel, Order, Program, Segment, Tiles, is_natural, natural, row_alignment
 from .assemble import AssignedTerm, assemble
 from .candidates import OrderPair, SearchContext, walks
 from .cost import cost, stand_in_length
@@ -33,20 +33,20 @@ def arrange(
     tiles: Tiles,
     heads: int | None = None,
     known: frozenset[int] | None = None,
-    shifted: bool = False,
+    natural_rows: bool = False,
 ) -> Program:
     """The Program of an attention, for tiles of so many queries and keys.
 
     ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
-    the tables whose contents the host will know when a schedule is made; None for all. ``shifted``: the first row may
-    stand at a position that only the device knows, and rows are walked in natural order; else it stands at a multiple
-    of :func:`compiler.plan.row_cycle`. Tables are numbered in the attention's order; no name of the text is left.
+    the tables whose contents the host will know when a schedule is made; None for all. ``natural_rows``: rows are
+    walked in natural order, and the first may stand anywhere, known to the host or not; else it stands at a multiple of
+    :func:`compiler.plan.row_alignment`. Tables are numbered in the attention's order; no name of the text is left.
     """
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask = rename_tables(attention.mask, numbers)
     readable = frozenset(numbers.values()) if known is None else frozenset(map(str, known))
     return Program(
-        kernels=_arranged(mask, heads, SearchContext(tiles, attention.tables, readable), shifted),
+        kernels=_arranged(mask, heads, SearchContext(tiles, attention.tables, readable), natural_rows),
         mask=mask,
         score=rename_tables(attention.score, numbers),
         sink=None if attention.sink is None else rename_tables(attention.sink, numbers),
@@ -54,22 +54,22 @@ def arrange(
     )
 
 
-def serves(program: Program, extent: CallShape) -> bool:
-    """Whether the rows of a launch begin where the program may be used; elsewhere one is arranged as ``shifted``."""
+def applies_to(program: Program, extent: CallShape) -> bool:
+    """Whether the rows of a launch begin where the program is right; elsewhere one with ``natural_rows`` is."""
     if extent.q_start is None:
-        return all(kernel.rows == natural(kernel.rows.tile) for kernel in program.kernels)
-    return not any(start % row_cycle(program) for start in extent.q_start)
+        return all(is_natural(kernel.rows) for kernel in program.kernels)
+    return not any(start % row_alignment(program) for start in extent.q_start)
 
 
-def _arranged(mask: Expr, heads: int | None, known: SearchContext, shifted: bool) -> tuple[Kernel, ...]:
+def _arranged(mask: Expr, heads: int | None, known: SearchContext, natural_rows: bool) -> tuple[Kernel, ...]:
     """The kernels of each group of heads. Groups in natural order share theirs, which branch on the head."""
     apart = groups(mask, heads) if heads is not None else ()
     if len(apart) < 2:
-        return _kernels(apart[0].mask if apart else mask, known, shifted)
+        return _kernels(apart[0].mask if apart else mask, known, natural_rows)
     plain: list[int] = []
     kernels: list[Kernel] = []
     for group in apart:
-        own = _kernels(group.mask, known, shifted)
+        own = _kernels(group.mask, known, natural_rows)
         if own == _natural(_conditions(group.mask), known.tiles):
             plain.extend(group.heads)
         else:
@@ -84,12 +84,12 @@ def _arranged(mask: Expr, heads: int | None, known: SearchContext, shifted: bool
     return (*(replace(kernel, heads=tuple(sorted(plain))) for kernel in natural_ones), *kernels)
 
 
-def _kernels(mask: Expr, known: SearchContext, shifted: bool) -> tuple[Kernel, ...]:
+def _kernels(mask: Expr, known: SearchContext, natural_rows: bool) -> tuple[Kernel, ...]:
     pieces = _conditions(mask)
     if pieces != parts(mask):
         return _natural(pieces, known.tiles)
     subjects = [(number, term) for number, part in enumerate(normalise(mask)) for term in part]
-    options = [walks(term, known, shifted) for _, term in subjects]
+    options = [walks(term, known, natural_rows) for _, term in subjects]
     if all(len(each) == 1 for each in options):
         return _natural(pieces, known.tiles)
     placed = tuple(AssignedTerm(number, term, each[0]) for (number, term), each in zip(subjects, options, strict=True))
@@ -162,7 +162,7 @@ class _Search:
 
     def _moves(self, placed: tuple[AssignedTerm, ...]) -> Iterator[tuple[AssignedTerm, ...]]:
         """The terms that share a row order move together, to another one; so do those that have the same choice."""
-        every = {walk.rows: None for options in self._options for walk in options if covers(walk.rows)}
+        every = {walk.rows: None for options in self._options for walk in options if walk.rows.covers}
         for old in dict.fromkeys(each.walk.rows for each in placed):
             for new in every:
                 if new != old:
@@ -183,5 +183,5 @@ def _onto(walk: OrderPair, options: Sequence[OrderPair], rows: Order) -> OrderPa
     own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
     if own:
         return own[0]
-    keys = natural(walk.keys.tile) if isinstance(walk.keys, Box) else walk.keys  # the boxes are around other rows
+    keys = natural(walk.keys.tile) if walk.keys.around_rows else walk.keys  # else they would be around others
     return OrderPair(rows, keys)

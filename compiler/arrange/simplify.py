@@ -12,7 +12,7 @@ import numpy as np
 
 from ..analysis import BoundTable, Boxes, Classifier, DigitRange
 from ..ir import FALSE, HEADS, TRUE, Apply, CallShape, Expr, HostTable, N, Number, Table, constructors, walk
-from ..plan import EMPTY, FULL, Gathered, Order, View, covers
+from ..plan import EMPTY, FULL, Order
 
 # No token's position is larger; twice as many still add up in 64 bits.
 _FURTHEST = 2**45
@@ -26,7 +26,7 @@ def simplify_for_orders(condition: Expr, rows: Order, keys: Order, tables: tuple
     """The condition, as it need be asked of rows and keys walked in these orders: what they decide is folded in.
 
     A row's position is taken for its index: the orders of rows are those of launches whose first position is a
-    multiple of their cycle.
+    multiple of their alignment.
     """
     condition = constructors.substitute(condition, {**_gathering(rows), **_gathering(keys)})
     if _is_plain(rows) and _is_plain(keys):
@@ -49,7 +49,7 @@ def simplify_for_orders(condition: Expr, rows: Order, keys: Order, tables: tuple
 
 def _is_plain(order: Order) -> bool:
     """Whether an order says nothing of its tokens that arithmetic could tell."""
-    return covers(order) or isinstance(order, Gathered)
+    return order.covers or order.gathered_by is not None
 
 
 def _may_be_decided(node: Expr) -> bool:
@@ -58,19 +58,18 @@ def _may_be_decided(node: Expr) -> bool:
 
 def _gathering(order: Order) -> dict[Expr, Expr]:
     """What holds of every token of an order, and does not hold of any."""
-    if not isinstance(order, Gathered):
+    condition = order.gathered_by
+    if condition is None:
         return {}
-    condition = order.condition
     conjuncts = condition.args if isinstance(condition, Apply) and condition.op == "and" else ()
     return dict.fromkeys((condition, *conjuncts), TRUE)
 
 
 def _everything(order: Order) -> tuple[DigitRange, ...]:
-    """All tokens of an order in one box; of those that are listed, any."""
-    if not isinstance(order, View):
-        return (_digit(1, _FURTHEST),)
-    digits = [_digit(axis.stride, axis.length or _FURTHEST // axis.stride) for axis in order.axes]
-    start = np.full(1, order.offset)
+    """All tokens of an order, and perhaps others, in one box."""
+    axes, offset = order.hull
+    digits = [_digit(axis.stride, axis.length or _FURTHEST // axis.stride) for axis in axes]
+    start = np.full(1, offset)
     return (*digits, DigitRange(1, start, start))
 
 

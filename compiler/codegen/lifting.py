@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..diagnostics import within_64_bits
-from ..ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Number, Table, substitute, walk
-from ..plan import Gathered, Kernel, Order, Program, Segment, Sorted
+from ..ir import TRUE, Apply, Const, Entry, Expr, Member, Number, Table, substitute, walk
+from ..plan import Kernel, Program, Segment
 
 
 class Lifted(NamedTuple):
@@ -46,24 +46,14 @@ def restore_constants(expr: Expr, numbers: tuple[int, ...]) -> Expr:
 
 
 def _kernel(kernel: Kernel, lifting: _Lifting) -> Kernel:
-    segments = tuple(Segment(_order(part.keys), lifting.lift(part.condition)) for part in kernel.segments)
+    segments = tuple(Segment(part.keys.nameless(), lifting.lift(part.condition)) for part in kernel.segments)
     owned = lifting.lift(kernel.owned_rows)
-    return replace(kernel, rows=_order(kernel.rows), segments=segments, owned_rows=owned, heads=None)
+    return replace(kernel, rows=kernel.rows.nameless(), segments=segments, owned_rows=owned, heads=None)
 
 
 def _nameless(table: Table, number: int) -> Table:
     dimensions = tuple(replace(dimension, name="") for dimension in table.dimensions)
     return Table(str(number), table.element, dimensions)
-
-
-def _order(order: Order) -> Order:
-    match order:
-        case Gathered():
-            return replace(order, condition=FALSE)
-        case Sorted():
-            return replace(order, rank=Entry("0", (), "int"))
-        case _:
-            return order
 
 
 @dataclass

@@ -1,25 +1,23 @@
 """Nouns: orders of tokens, the Program of an attention, the Schedule of a launch."""
 
+from .order_protocol import Axis, Listing, Order, OrderTable, TileCount, key_major
 from .orders import (
     EMPTY,
     FULL,
     PARTIAL,
-    Axis,
     Box,
+    ComputedOrder,
     Gathered,
-    Order,
+    ListedOrder,
     Sorted,
-    TileCount,
     Tiles,
     View,
-    covers,
-    cycle,
-    key_major,
+    is_natural,
     natural,
 )
-from .printer import order, program
-from .programs import Kernel, Program, Segment, row_cycle
-from .schedule import UNBOUNDED, Bounds, KernelSchedule, Listing, Runs, Schedule, SegmentSchedule, tile_count
+from .printer import program
+from .programs import Kernel, Program, Segment, row_alignment
+from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 
 __all__ = [
     "EMPTY",
@@ -29,11 +27,14 @@ __all__ = [
     "Axis",
     "Bounds",
     "Box",
+    "ComputedOrder",
     "Gathered",
     "Kernel",
     "KernelSchedule",
+    "ListedOrder",
     "Listing",
     "Order",
+    "OrderTable",
     "Program",
     "Runs",
     "Schedule",
@@ -43,12 +44,9 @@ __all__ = [
     "TileCount",
     "Tiles",
     "View",
-    "covers",
-    "cycle",
+    "is_natural",
     "key_major",
     "natural",
-    "order",
     "program",
-    "row_cycle",
-    "tile_count",
+    "row_alignment",
 ]

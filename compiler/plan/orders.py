@@ -1,50 +1,51 @@
-"""What the compiler decides: the Program (structure, compiled once) and the Schedule (numbers, for one launch).
+"""The kinds of orders of tokens: views by strides, boxes around them, and lists.
 
-A Program knows no length: the same one serves every n, m and batch. A Schedule says, for given lengths and table
-contents, which key tiles each query tile visits. Nouns only.
+What each must answer is said in :mod:`compiler.plan.order_protocol`, and `CONTRIBUTING.md` says where a new one goes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from math import prod
-from typing import NamedTuple
 
-from ..ir import Entry, Expr
+from ..ir import FALSE, Entry, Expr, expression
+from .order_protocol import Axis, Listing, Order, TileCount
 
-
-@dataclass(frozen=True)
-class Axis:
-    """One coordinate of a token: neighbours are ``stride`` tokens apart; ``tile`` coordinates lie in one tile.
-
-    ``length`` is the number of coordinates; None is as many as the tokens need. A bounded axis need not be a multiple
-    of its tile: the lanes past its end hold no token.
-    """
-
-    stride: int
-    length: int | None = None
-    tile: int = 1
-
-    @property
-    def tiles(self) -> int:
-        """Tiles along a bounded axis."""
-        assert self.length is not None
-        return -(-self.length // self.tile)
-
-
-class TileCount(NamedTuple):
-    """The tiles of an order: so many classes, each of ``per_class`` tiles. Tile ``c * per_class + u`` is in class c."""
-
-    classes: int
-    per_class: int
-
-    @property
-    def total(self) -> int:
-        return self.classes * self.per_class
+EMPTY, PARTIAL, FULL = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class View:
+class Tiles:
+    """The lanes of one tile: of queries, of keys, and of gathered queries or keys."""
+
+    query: int
+    key: int
+    gathered: int = 16
+
+
+class ComputedOrder(Order):
+    """An order whose tokens follow from a tile's number and how many tokens there are, whatever tables hold."""
+
+    @abstractmethod
+    def main_tiles(self, total: int) -> int:
+        """Tiles along the axis that grows with the number of tokens: an argument of the launch."""
+
+    def most_tiles(self, total: int) -> int:
+        return self.tiles(total).per_class
+
+    @property
+    def listed_by(self) -> None:
+        return None
+
+    def nameless(self) -> Order:
+        return self
+
+
+@dataclass(frozen=True)
+class View(ComputedOrder):
     """Tokens ``offset + sum(stride * coordinate)``: strided views of a tensor, no copy.
 
     Tiles are numbered by their coordinates, the last axis fastest, and so are the lanes of a tile. Just one axis is
@@ -69,7 +70,6 @@ class View:
 
     @property
     def tile(self) -> int:
-        """Lanes in one tile."""
         return prod(axis.tile for axis in self.axes)
 
     @property
@@ -81,22 +81,76 @@ class View:
         """Tiles beside one another for each tile of the main axis."""
         return prod(axis.tiles for axis in self.axes[self.main + 1 :])
 
-    def main_tiles(self, tokens: int) -> int:
-        """Tiles along the main axis, for so many tokens in all."""
+    def main_tiles(self, total: int) -> int:
         main = self.axes[self.main]
-        return -(-max(tokens - self.offset, 0) // (main.stride * main.tile))
+        return -(-max(total - self.offset, 0) // (main.stride * main.tile))
 
-    def tiles(self, tokens: int) -> TileCount:
-        return TileCount(self.classes, self.main_tiles(tokens) * self.minor_tiles)
+    def tiles(self, total: int, listing: Listing | None = None) -> TileCount:
+        return TileCount(self.classes, self.main_tiles(total) * self.minor_tiles)
 
+    def tokens(self, tile: int, total: int, listed: Sequence[int] = ()) -> list[int]:
+        places = zip(self.axes, self.places(tile, self.main_tiles(total)), strict=True)
+        lanes = product(*(range(at * axis.tile, (at + 1) * axis.tile) for axis, at in places))
+        return [self.token(coordinates, total) for coordinates in lanes]
 
-@dataclass(frozen=True)
-class Tiles:
-    """The lanes of one tile: of queries, of keys, and of gathered queries or keys."""
+    def places(self, tile: int, main_tiles: int) -> list[int]:
+        """Where a tile lies along each axis, counted in tiles; ``main_tiles`` are along the main one."""
+        found = []
+        for axis in reversed(self.axes):
+            tile, at = divmod(tile, main_tiles if axis.length is None else axis.tiles)
+            found.append(at)
+        return found[::-1]
 
-    query: int
-    key: int
-    gathered: int = 16
+    def token(self, coordinates: Iterable[int], total: int) -> int:
+        """The token at some coordinates, -1 where there is none."""
+        found = self.offset
+        for axis, at in zip(self.axes, coordinates, strict=True):
+            if at < 0 or (axis.length is not None and at >= axis.length):
+                return -1
+            found += axis.stride * at
+        return found if found < total else -1
+
+    @property
+    def uneven(self) -> bool:
+        """Whether a tile before the last ones may have lanes without a token."""
+        return any(axis.length is not None and axis.length % axis.tile for axis in self.axes)
+
+    def whole_tiles(self, total: int) -> int | None:
+        if self.uneven:
+            return None
+        main = self.axes[self.main]
+        beside = sum(axis.stride * (axis.length - 1) for axis in self.axes if axis.length is not None)
+        places = (total - 1 - self.offset - beside) // main.stride + 1
+        return max(0, places // main.tile) * self.minor_tiles
+
+    def last_position(self, total: int) -> int:
+        counts = (max(self.main_tiles(total), 1) if axis.length is None else axis.tiles for axis in self.axes)
+        ends = (axis.stride * (tiles * axis.tile - 1) for axis, tiles in zip(self.axes, counts, strict=True))
+        return self.offset + sum(ends)
+
+    @property
+    def covers(self) -> bool:
+        reach = 1
+        for axis in sorted(self.axes, key=lambda axis: axis.stride):
+            if axis.stride != reach:
+                return False
+            reach = axis.stride * (axis.length or 0)
+        return not self.offset
+
+    @property
+    def alignment(self) -> int:
+        return self.axes[self.main].stride
+
+    @property
+    def hull(self) -> tuple[tuple[Axis, ...], int]:
+        return self.axes, self.offset
+
+    @property
+    def strided(self) -> bool:
+        return True
+
+    def describe(self, names: Mapping[str, str] | None = None) -> str:
+        return _digits(self.axes) + (f" from {self.offset}" if self.offset else "")
 
 
 def natural(tile: int) -> View:
@@ -104,30 +158,46 @@ def natural(tile: int) -> View:
     return View((Axis(1, None, tile),))
 
 
+def is_natural(order: Order) -> bool:
+    """Whether an order is that in which tokens stand, whatever its tile."""
+    return order == natural(order.tile)
+
+
+def _digits(axes: tuple[Axis, ...]) -> str:
+    """The axes of a view as a phrase, by the shape that they have."""
+    match axes:
+        case (Axis(stride=1, length=None),):
+            return "natural"
+        case (Axis(stride=stride, length=None),):
+            return f"every {stride}"
+        case (Axis(stride=1, length=count, tile=1), Axis(stride=stride, length=None)) if count == stride:
+            return f"residue({stride})"
+        case (
+            Axis(stride=block, length=count, tile=1),
+            Axis(stride=stride, length=None),
+            Axis(stride=1, length=width),
+        ) if width == block and count is not None and stride == block * count:
+            return f"residue({count}) of blocks of {block}"
+        case (Axis(stride=period, length=None, tile=high), Axis(stride=1, length=width, tile=wide)):
+            if width == period:
+                return f"grid {period} wide in {high}×{wide}"
+            return f"{width} of every {period}"
+        case (
+            Axis(stride=width, length=lines, tile=1),
+            Axis(stride=1, length=columns, tile=1),
+            Axis(stride=stride, length=None, tile=high),
+            Axis(stride=step, length=count, tile=wide),
+        ) if step == columns and count is not None and width == step * count and stride == width * (lines or 0):
+            return f"grid {width} wide, every {lines} lines and {columns} columns, in {high}×{wide}"
+        case (Axis(stride=plane, length=None), Axis(stride=line, length=lines), Axis(stride=1, length=width)) if (
+            width == line and lines is not None and plane == lines * line
+        ):
+            return f"grid {lines}×{width} in {'×'.join(str(axis.tile) for axis in axes)}"
+    return "digits " + " ".join(f"{axis.length or '*'}@{axis.stride}" for axis in axes)
+
+
 @dataclass(frozen=True)
-class Gathered:
-    """The tokens of which a condition holds, in rising order: one class, listed at each launch.
-
-    ``condition`` speaks of ``k`` where keys are walked, of ``q`` where rows are.
-    """
-
-    condition: Expr
-    tile: int
-
-
-@dataclass(frozen=True)
-class Sorted:
-    """All tokens, in the rising order of their entries in an ``order`` table: one class, listed at each launch.
-
-    ``rank`` is the entry of ``k`` where keys are walked, of ``q`` where rows are.
-    """
-
-    rank: Entry
-    tile: int
-
-
-@dataclass(frozen=True)
-class Box:
+class Box(ComputedOrder):
     """For each tile of a view the tokens around it: its box of coordinates, grown by a halo, ``tile`` tokens at a time.
 
     Keys in this order are for rows in the order of ``view``: along each axis a pair's key is at most ``before``
@@ -160,53 +230,162 @@ class Box:
         """Tiles along the main axis before the first token."""
         return -(-self.after[self.view.main] // self.view.axes[self.view.main].tile)
 
-    def main_tiles(self, tokens: int) -> int:
+    def main_tiles(self, total: int) -> int:
         """Boxes along the main axis, for so many tokens in all."""
         main = self.view.axes[self.view.main]
-        lines = -(-max(tokens - self.view.offset, 0) // main.stride)
+        lines = -(-max(total - self.view.offset, 0) // main.stride)
         return self.lead + -(-(lines + self.before[self.view.main]) // main.tile) if lines else 0
 
-    def tiles(self, tokens: int) -> TileCount:
-        return TileCount(self.view.classes, self.main_tiles(tokens) * self.view.minor_tiles * self.parts)
+    def tiles(self, total: int, listing: Listing | None = None) -> TileCount:
+        return TileCount(self.view.classes, self.main_tiles(total) * self.view.minor_tiles * self.parts)
 
     def first(self, tile: int) -> int:
         """The first tile of the box around a tile of the view, both counted within their class."""
         return (tile + self.lead * self.view.minor_tiles) * self.parts
 
+    def tokens(self, tile: int, total: int, listed: Sequence[int] = ()) -> list[int]:
+        box, part = divmod(tile, self.parts)
+        places = self.view.places(box, self.main_tiles(total))
+        places[self.view.main] -= self.lead
+        starts = (at * axis.tile - before for axis, at, before in zip(self.view.axes, places, self.before, strict=True))
+        box_lanes = product(*(range(start, start + extent) for start, extent in zip(starts, self.extents, strict=True)))
+        lanes = islice(box_lanes, part * self.tile, (part + 1) * self.tile)
+        return _filled([self.view.token(coordinates, total) for coordinates in lanes], self.tile)
 
-Order = View | Gathered | Sorted | Box
+    def whole_tiles(self, total: int) -> None:
+        return None
+
+    def last_position(self, total: int) -> int:
+        return max(total - 1, 0)  # a lane without a token computes a position below 0 or of a token
+
+    @property
+    def covers(self) -> bool:
+        return self.view.covers
+
+    @property
+    def alignment(self) -> int:
+        main = self.view.axes[self.view.main]
+        return main.stride * main.tile
+
+    @property
+    def hull(self) -> tuple[tuple[Axis, ...], int]:
+        return natural(self.tile).hull
+
+    @property
+    def strided(self) -> bool:
+        return False
+
+    @property
+    def around_rows(self) -> bool:
+        return True
+
+    @property
+    def mirrored(self) -> Box:
+        """For each tile of keys the box of the rows around it."""
+        return replace(self, before=self.after, after=self.before)
+
+    def key_major(self, rows: Order) -> tuple[Order, Order]:
+        return self.mirrored, self.view
+
+    def describe(self, names: Mapping[str, str] | None = None) -> str:
+        return f"box of {'×'.join(map(str, self.extents))} around each tile of {self.view.describe(names)}"
 
 
-def key_major(rows: Order, keys: Order) -> tuple[Order, Order]:
-    """The orders of rows and keys where each tile of keys visits tiles of rows: around it, where the keys are a box."""
-    if not isinstance(keys, Box):
-        return rows, keys
-    return Box(keys.view, keys.after, keys.before, keys.tile), keys.view
+class ListedOrder(Order):
+    """An order whose tokens the host lists at each launch: one class, cut into tiles as they are listed."""
+
+    def tokens(self, tile: int, total: int, listed: Sequence[int] = ()) -> list[int]:
+        return _filled(list(listed[tile * self.tile : (tile + 1) * self.tile]), self.tile)
+
+    def tiles(self, total: int, listing: Listing | None = None) -> TileCount:
+        if listing is None:
+            raise ValueError(f"listing: is None, expected the list of the tokens {self.describe()}")
+        return listing.tiles(self.tile)
+
+    def most_tiles(self, total: int) -> int:
+        return -(-total // self.tile)
+
+    def whole_tiles(self, total: int) -> None:
+        return None
+
+    def last_position(self, total: int) -> int:
+        return max(total - 1, 0)
+
+    @property
+    def alignment(self) -> int:
+        return 1
+
+    @property
+    def hull(self) -> tuple[tuple[Axis, ...], int]:
+        return natural(self.tile).hull
+
+    @property
+    def strided(self) -> bool:
+        return False
 
 
-def cycle(order: Order) -> int:
-    """A shift of all positions by a multiple of it leaves an order's tiles what they are."""
-    match order:
-        case View(axes=axes):
-            return axes[order.main].stride
-        case Box(view=view):
-            return view.axes[view.main].stride * view.axes[view.main].tile
-    return 1
+@dataclass(frozen=True)
+class Gathered(ListedOrder):
+    """The tokens of which a condition holds, in rising order.
+
+    ``condition`` speaks of ``k`` where keys are walked, of ``q`` where rows are.
+    """
+
+    condition: Expr
+    tile: int
+
+    @property
+    def covers(self) -> bool:
+        return False
+
+    @property
+    def sparse(self) -> bool:
+        return True
+
+    @property
+    def listed_by(self) -> Expr:
+        return self.condition
+
+    @property
+    def gathered_by(self) -> Expr:
+        return self.condition
+
+    def nameless(self) -> Gathered:
+        return replace(self, condition=FALSE)
+
+    def describe(self, names: Mapping[str, str] | None = None) -> str:
+        return f"gathered {expression(self.condition, names)}"
 
 
-def covers(order: Order) -> bool:
-    """Whether an order has every token."""
-    if isinstance(order, Box):
-        return covers(order.view)
-    if not isinstance(order, View):
-        return isinstance(order, Sorted)
-    reach = 1
-    for axis in sorted(order.axes, key=lambda axis: axis.stride):
-        if axis.stride != reach:
-            return False
-        reach = axis.stride * (axis.length or 0)
-    return not order.offset
+@dataclass(frozen=True)
+class Sorted(ListedOrder):
+    """All tokens, in the rising order of their entries in an ``order`` table.
+
+    ``rank`` is the entry of ``k`` where keys are walked, of ``q`` where rows are.
+    """
+
+    rank: Entry
+    tile: int
+
+    @property
+    def covers(self) -> bool:
+        return True
+
+    @property
+    def listed_by(self) -> Expr:
+        return self.rank
+
+    @property
+    def sorted_by(self) -> Entry:
+        return self.rank
+
+    def nameless(self) -> Sorted:
+        return replace(self, rank=Entry("0", (), "int"))
+
+    def describe(self, names: Mapping[str, str] | None = None) -> str:
+        return f"sorted by {expression(self.rank, names)}"
 
 
-EMPTY, PARTIAL, FULL = 0, 1, 2
-"""Tiles: a relative run that reaches so far from its row goes on for ever, whatever n is."""
+def _filled(tokens: list[int], tile: int) -> list[int]:
+    """The tokens of the first lanes, and -1 in all others of the tile."""
+    return tokens + [-1] * (tile - len(tokens))

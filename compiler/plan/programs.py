@@ -7,7 +7,7 @@ from math import lcm
 from typing import Literal
 
 from ..ir import TRUE, Expr, Table
-from .orders import Box, Order, cycle
+from .order_protocol import Order
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Kernel:
     owned_rows: Expr = TRUE
     heads: tuple[int, ...] | None = None
 
+    @property
+    def splits(self) -> bool:
+        """Whether its keys are cut into parts that run beside one another, and are put together by a launch more.
+
+        That is for rows that are few however many keys there are, so that their tiles alone leave most of a GPU idle.
+        The text of the kernels depends on it, so a program says it; into how many parts, each launch.
+        """
+        return self.rows.sparse
+
 
 @dataclass(frozen=True)
 class Program:
@@ -53,7 +62,8 @@ class Program:
     tables: tuple[Table, ...]
 
 
-def row_cycle(program: Program) -> int:
-    """The first row of a launch must stand at a multiple of it; elsewhere a program is arranged as ``shifted``."""
-    boxes = [x.keys for kernel in program.kernels for x in kernel.segments if isinstance(x.keys, Box)]
-    return lcm(*(cycle(order) for order in (*(kernel.rows for kernel in program.kernels), *boxes)))
+def row_alignment(program: Program) -> int:
+    """In rows: the first row of a launch must stand at a multiple of it. A program with ``natural_rows`` has 1."""
+    orders = [kernel.rows for kernel in program.kernels]
+    orders += [segment.keys for kernel in program.kernels for segment in kernel.segments if segment.keys.around_rows]
+    return lcm(*(order.alignment for order in orders))

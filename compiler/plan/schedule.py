@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .orders import Box, Order, TileCount, View
+from .order_protocol import Listing
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Runs:
 
 
 UNBOUNDED = 2**30
+"""Tiles: a relative run that reaches so far from its row goes on for ever, whatever n is."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,6 @@ class Bounds:
     batch_slots: int
     head_slots: int
     runs: Runs
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The tokens of a gathered or sorted order: rows of the query (less ``q_start``) or key positions, -1 past the end.
-
-    ``batch_slots`` and ``head_slots`` as in :class:`Bounds`.
-    """
-
-    tokens: NDArray[np.int32]  # [batch_slots * head_slots, length], length the longest list's
-    batch_slots: int
-    head_slots: int
-
-    def tiles(self, tile: int) -> TileCount:
-        return TileCount(1, -(-self.tokens.shape[1] // tile))
 
 
 @dataclass(frozen=True)
@@ -93,11 +79,3 @@ class Schedule:
     n: int
     m: int
     kernels: tuple[KernelSchedule, ...]
-
-
-def tile_count(order: Order, listing: Listing | None, tokens: int) -> TileCount:
-    """The tiles of an order, for so many tokens (rows or keys)."""
-    if isinstance(order, View | Box):
-        return order.tiles(tokens)
-    assert listing is not None
-    return listing.tiles(order.tile)

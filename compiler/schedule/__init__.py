@@ -3,7 +3,7 @@
 from .segments import schedule, schedule_depends
 from .statistics import Totals, pairs, totals, visited
 from .tile_boxes import Slots, Space, slots, split
-from .tile_positions import ViewSide
+from .tile_ranges import ViewRanges
 from .tile_visits import Slot, Walked, slot_counts, visits
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "Slots",
     "Space",
     "Totals",
-    "ViewSide",
+    "ViewRanges",
     "Walked",
     "pairs",
     "schedule",

@@ -19,7 +19,7 @@ from ..oracle import is_listed
 from ..plan import FULL, PARTIAL, natural
 from .run_rows import TileRuns, union
 from .tile_boxes import Slots, Space, TileBoxes
-from .tile_positions import Numbers, Side, ViewSide
+from .tile_ranges import Numbers, TileRanges, ViewRanges
 
 # Tiles looked at together, and the entries of sets.
 _BATCH = 2**15
@@ -29,12 +29,13 @@ _LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
-class Line:
-    """One side: ``tiles`` of them in a row, and of ``tile`` lanes each. Every slot has them all."""
+class SearchSide:
+    """One side: so many ``tiles`` of ``tile`` lanes each, in every slot. ``lanes``: each lane as a tile of its own;
+    None where neighbouring tiles are not always a range."""
 
-    side: Side
+    ranges: TileRanges
     tiles: int
-    lanes: Side | None
+    lanes: TileRanges | None
     tile: int
 
 
@@ -42,8 +43,8 @@ class Line:
 class Search:
     """Where to look: both sides, the slots, the call."""
 
-    rows: Line
-    keys: Line
+    rows: SearchSide
+    keys: SearchSide
     slots: Slots
     extent: CallShape
     tables: Mapping[str, BoundTable]
@@ -83,7 +84,7 @@ def compared(search: Search, condition: Expr) -> TileRuns | None:
     q_first = side_of(left) == "q"
     of_query, of_key = (left, right) if q_first else (right, left)
     keys = _rising(search, of_key)
-    found = None if keys is None else _ends(search, [of_query], search.rows.side, search.rows.tiles, by_query=True)
+    found = None if keys is None else _ends(search, [of_query], search.rows.ranges, search.rows.tiles, by_query=True)
     if keys is None or found is None:
         return None
     rows = found[0]
@@ -97,7 +98,7 @@ def compared(search: Search, condition: Expr) -> TileRuns | None:
 
 
 def _rising(search: Search, of_key: Expr) -> Ends | None:
-    found = _ends(search, [of_key], search.keys.side, search.keys.tiles, by_query=False)
+    found = _ends(search, [of_key], search.keys.ranges, search.keys.tiles, by_query=False)
     return found[0] if found is not None and found[0].rising else None
 
 
@@ -170,7 +171,7 @@ def _values(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
 def _single(search: Search, roots: Sequence[Expr]) -> tuple[Numbers, list[Numbers]] | None:
     """Row tiles and the values of some functions of the query in them, each combination once."""
     rows = search.rows
-    ends = _ends(search, roots, rows.side, rows.tiles, by_query=True)
+    ends = _ends(search, roots, rows.ranges, rows.tiles, by_query=True)
     if ends is None:
         return None
     if all((each.low == each.high).all() for each in ends):
@@ -233,12 +234,14 @@ def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
     return np.concatenate(owners), np.concatenate(members)
 
 
-def _ends(search: Search, roots: Sequence[Expr], side: Side, tiles: int, *, by_query: bool) -> list[Ends] | None:
+def _ends(
+    search: Search, roots: Sequence[Expr], ranges: TileRanges, tiles: int, *, by_query: bool
+) -> list[Ends] | None:
     """The values of some functions of one side in every tile; None where something is unknown."""
     count = search.slots.count * tiles
     low, high = np.full((2, len(roots), count), _LARGEST)
-    alone = ViewSide.whole(natural(1), 1)
-    space = Space(side, alone, search.slots) if by_query else Space(alone, side, search.slots)
+    alone = ViewRanges.whole(natural(1), 1)
+    space = Space(ranges, alone, search.slots) if by_query else Space(alone, ranges, search.slots)
     classifier = Classifier(roots, search.extent, search.tables)
     for first in range(0, count, _BATCH):
         place = np.arange(first, min(first + _BATCH, count))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..analysis import BoundTable, Classifier
 from ..ir import HEAD, CallShape, Const, Expr, K, Q
-from ..plan import FULL, Gathered, Listing, Sorted, natural
+from ..plan import FULL, ComputedOrder, Gathered, Listing, Order, OrderTable, Sorted, natural
 from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
-from .tile_positions import ListSide, Numbers, ViewSide
+from .tile_ranges import ListRanges, Numbers, ViewRanges
 
 # Tokens looked at together: bounds the memory.
 _BATCH = 2**17
@@ -28,12 +28,12 @@ class Listed:
     values: NDArray[np.int64]  # [slots, length]
     counts: Numbers  # [slots]
 
-    def side(self, tile: int, apart: Slots) -> ListSide:
-        """The tiles of the list, for slots that are at least as fine."""
+    def ranges(self, tile: int, apart: Slots) -> ListRanges:
+        """Ranges of the list's tiles of ``tile`` lanes, for slots that are as fine as its own, or finer."""
         slot = np.arange(apart.count)
         batch = slot // apart.head_slots if self.slots.batch > 1 else np.zeros_like(slot)
         head = slot % apart.head_slots if self.slots.heads is not None else np.zeros_like(slot)
-        return ListSide(self.values, self.counts, batch * self.slots.head_slots + head, tile)
+        return ListRanges(self.values, self.counts, batch * self.slots.head_slots + head, tile)
 
 
 def is_whole(listed: Listed) -> bool:
@@ -42,17 +42,48 @@ def is_whole(listed: Listed) -> bool:
     return bool((listed.counts == length).all() and (listed.values == np.arange(length)).all())
 
 
-def gathered(
-    order: Gathered, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None
-) -> Listed:
-    """The tokens of which the condition holds. Raises ValueError where it cannot be told of one of them.
+@OrderTable
+def listed_tokens(
+    order: Order,
+    by_query: bool,
+    extent: CallShape,
+    tables: Mapping[str, BoundTable],
+    heads: tuple[int, ...] | None,
+    /,
+) -> Listed | None:
+    """The tokens of an order at one launch; None where there is nothing to list. ``heads``: those of the kernel.
 
-    ``heads``: those of the kernel.
+    Raises ValueError where the host cannot list them.
     """
+    raise NotImplementedError
+
+
+@listed_tokens.register(ComputedOrder)
+def _nothing(
+    _order: ComputedOrder,
+    _by_query: bool,
+    _extent: CallShape,
+    _tables: Mapping[str, BoundTable],
+    _heads: tuple[int, ...] | None,
+    /,
+) -> None:
+    return None
+
+
+@listed_tokens.register(Gathered)
+def gathered(
+    order: Gathered,
+    by_query: bool,
+    extent: CallShape,
+    tables: Mapping[str, BoundTable],
+    heads: tuple[int, ...] | None,
+    /,
+) -> Listed:
+    """The tokens of which the condition holds. Raises ValueError where it cannot be told of one of them."""
     apart = slots(order.condition, extent, tables, heads)
     total = extent.m if by_query else extent.n
-    alone = ViewSide.whole(natural(1), 1)
-    several = ViewSide.whole(natural(1), total)
+    alone = ViewRanges.whole(natural(1), 1)
+    several = ViewRanges.whole(natural(1), total)
     space = Space(several, alone, apart) if by_query else Space(alone, several, apart)
     classifier = Classifier((order.condition,), extent, tables)
     found: list[tuple[Numbers, Numbers, Numbers]] = []
@@ -81,8 +112,9 @@ def _of_ranges(apart: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Lis
     return Listed(Listing(listing, apart.batch, apart.head_slots), apart, values, counts)
 
 
+@listed_tokens.register(Sorted)
 def ordered_by(
-    order: Sorted, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None
+    order: Sorted, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None, /
 ) -> Listed:
     """All tokens by their ranks. Raises ValueError where these are unknown, or read by more than plain positions."""
     apart = slots(order.rank, extent, tables, heads)

@@ -20,7 +20,7 @@ from ..plan import UNBOUNDED, Axis, Bounds, View
 from .run_rows import Repeat, TileRuns, clipped, of_boxes, tile_slots, to_csr, transpose
 from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
-from .tile_positions import Counted, ViewSide
+from .tile_ranges import Counted, ViewRanges
 
 # Tokens: no call has so many, so what goes on to here from a query goes on for ever.
 _FAR = 2**34
@@ -209,10 +209,10 @@ def _far(view: View) -> int:
     return min(_FAR // _step(view), UNBOUNDED // 2 // view.minor_tiles)
 
 
-def _endless(view: View) -> ViewSide:
+def _endless(view: View) -> ViewRanges:
     """The tiles of the first class, on both sides of the first."""
     inner = view.axes[view.main :]
-    return ViewSide(
+    return ViewRanges(
         tuple(Counted(axis, None if axis.length is None else axis.tiles) for axis in inner), view.offset, None
     )
 
@@ -277,7 +277,7 @@ def _found_apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool
     differences = [Counted(Axis(axis.stride, length), length) for axis, length in zip(classes, lengths, strict=True)]
     inner = [Counted(axis, 2 * far if axis.length is None else axis.tiles) for axis in keys.axes[keys.main :]]
     offset = keys.offset - far * _step(keys) - sum(axis.stride * (axis.tiles - 1) for axis in classes)
-    space = Space(_endless(asked.rows), ViewSide((*differences, *inner), offset, None), asked.slots)
+    space = Space(_endless(asked.rows), ViewRanges((*differences, *inner), offset, None), asked.slots)
     same = prod(lengths) // 2
     width = 2 * far * keys.minor_tiles
     others = [(number * width, (number + 1) * width - 1) for number in range(prod(lengths)) if number != same]

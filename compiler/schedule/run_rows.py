@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..plan import EMPTY, FULL, PARTIAL, UNBOUNDED, Bounds, Runs, TileCount
 from .tile_boxes import TileBoxes
-from .tile_positions import Numbers
+from .tile_ranges import Numbers
 
 
 @dataclass(frozen=True)

@@ -19,23 +19,20 @@ from ..plan import (
     UNBOUNDED,
     Bounds,
     Box,
-    Gathered,
+    ComputedOrder,
     Kernel,
     KernelSchedule,
+    ListedOrder,
     Order,
+    OrderTable,
     Program,
     Runs,
     Schedule,
-    Segment,
     SegmentSchedule,
-    Sorted,
-    View,
-    cycle,
-    key_major,
-    natural,
 )
 from . import strategies
-from .listed_orders import Listed, gathered, is_whole, ordered_by
+from .listed_orders import Listed, listed_tokens
+from .tile_positions import tiled
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable])
 
 def _require_few(name: str, order: Order, tokens: int) -> None:
     """TooLargeError where ``tokens``, which a call names ``name``, make too many tiles of an order."""
-    tiles = order.tiles(tokens).per_class if isinstance(order, View | Box) else tokens // order.tile
+    tiles = order.most_tiles(tokens)
     if tiles > UNBOUNDED // 2:
         raise TooLargeError(f"{name}: is {tokens:,}, which makes {tiles:,} tiles, expected at most {UNBOUNDED // 2:,}")
 
@@ -76,37 +73,35 @@ def _decisive(program: Program) -> Iterator[Expr]:
     for kernel in program.kernels:
         yield from (segment.condition for segment in kernel.segments)
         for order in (kernel.rows, *(segment.keys for segment in kernel.segments)):
-            match order:
-                case Gathered(condition=condition):
-                    yield condition
-                case Sorted(rank=rank):
-                    yield rank
+            if order.listed_by is not None:
+                yield order.listed_by
 
 
 def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:
-    rows = _listed(kernel.rows, kernel, launch, by_query=True)
-    segments = tuple(_segment_schedule(kernel, rows, segment, launch) for segment in kernel.segments)
+    rows = listed_tokens(kernel.rows, True, launch.extent, launch.tables, kernel.heads)
+    segments = tuple(
+        _segment_schedule(segment.keys, segment.condition, kernel, rows, launch) for segment in kernel.segments
+    )
     return KernelSchedule(segments, None if rows is None else rows.listing)
 
 
-def _listed(order: Order, kernel: Kernel, launch: Launch, *, by_query: bool) -> Listed | None:
-    match order:
-        case Gathered():
-            return gathered(order, by_query, launch.extent, launch.tables, kernel.heads)
-        case Sorted():
-            return ordered_by(order, by_query, launch.extent, launch.tables, kernel.heads)
-    return None
+@OrderTable
+def _segment_schedule(
+    keys: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /
+) -> SegmentSchedule:
+    """The schedule of a kernel's segment, by the order of its keys; ``rows`` is the list of the kernel's rows."""
+    raise NotImplementedError
 
 
-def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, launch: Launch) -> SegmentSchedule:
-    if isinstance(segment.keys, Box):
-        return _around(kernel.rows, segment.keys, launch.extent)
-    keys = _listed(segment.keys, kernel, launch, by_query=False)
-    condition, extent = _in_ranks(segment.condition, kernel.rows, segment.keys, launch.extent)
+@_segment_schedule.register(ComputedOrder, ListedOrder)
+def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
+    """Each tile visits those in which the condition may keep a pair."""
+    keys = listed_tokens(order, False, launch.extent, launch.tables, kernel.heads)
+    condition, extent = _in_ranks(condition, kernel.rows, order, launch.extent)
     problem = strategies.TileQuery(
         condition,
-        _axis(kernel.rows, rows, extent.m),
-        _axis(segment.keys, keys, extent.n),
+        tiled(kernel.rows, rows, extent.m),
+        tiled(order, keys, extent.n),
         extent,
         {**launch.tables, **_NOTHING_KNOWN},
         kernel.heads,
@@ -114,18 +109,18 @@ def _segment_schedule(kernel: Kernel, rows: Listed | None, segment: Segment, lau
     return SegmentSchedule(*strategies.bounds(problem), None if keys is None else keys.listing)
 
 
-def _around(rows: Order, keys: Box, extent: CallShape) -> SegmentSchedule:
+@_segment_schedule.register(Box)
+def _around(keys: Box, _condition: Expr, kernel: Kernel, _rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
     """Each tile visits the box around it, whatever the condition is."""
-    around = key_major(rows, keys)[0]
-    assert rows == keys.view, "the boxes are those of the rows"
-    assert isinstance(around, Box)
-    if extent.q_start is None or any(start % cycle(keys) for start in extent.q_start):
-        raise ValueError(f"q_start: is {extent.q_start}, expected multiples of {cycle(keys)}")
-    starts = [start // cycle(keys) * keys.view.minor_tiles for start in extent.q_start]
+    assert kernel.rows == keys.view, "the boxes are those of the rows"
+    extent = launch.extent
+    if extent.q_start is None or any(start % keys.alignment for start in extent.q_start):
+        raise ValueError(f"q_start: is {extent.q_start}, expected multiples of {keys.alignment}")
+    starts = [start // keys.alignment * keys.view.minor_tiles for start in extent.q_start]
     starts = starts[:1] if len(set(starts)) == 1 else starts
     by_query, by_key = (
         _one_run([order.first(sign * start) for start in starts], order.parts, order.view.classes > 1)
-        for order, sign in ((keys, 1), (around, -1))
+        for order, sign in ((keys, 1), (keys.mirrored, -1))
     )
     return SegmentSchedule(by_query, by_key)
 
@@ -137,15 +132,6 @@ def _one_run(starts: Sequence[int], length: int, aligned: bool) -> Bounds:
     return Bounds(1, length, aligned, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
 
 
-def _axis(order: Order, listed: Listed | None, tokens: int) -> strategies.Axis:
-    if isinstance(order, View):
-        return strategies.Axis(order, order.tile, tokens)
-    assert listed is not None
-    if isinstance(order, Sorted) and is_whole(listed):
-        return strategies.Axis(natural(order.tile), order.tile, tokens)
-    return strategies.Axis(listed, order.tile, tokens)
-
-
 def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
     """The condition as one of the ranks by which rows or keys are sorted, and the extent that goes with it.
 
@@ -153,13 +139,13 @@ def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> t
     knows.
     """
     replaced: dict[Expr, Expr] = {}
-    if isinstance(rows, Sorted):
-        replaced |= {rows.rank: Q, Q: _unknown(Q)}
+    if rows.sorted_by is not None:
+        replaced |= {rows.sorted_by: Q, Q: _unknown(Q)}
         extent = replace(extent, q_start=(0,))
     elif extent.q_start is None:
         replaced[Q] = _unknown(Q)
-    if isinstance(keys, Sorted):
-        replaced |= {keys.rank: K, K: _unknown(K)}
+    if keys.sorted_by is not None:
+        replaced |= {keys.sorted_by: K, K: _unknown(K)}
     return (_replaced(condition, replaced, {}) if replaced else condition), extent
 
 

@@ -26,7 +26,6 @@ from ..plan import (
     Program,
     Schedule,
     TileCount,
-    tile_count,
 )
 from .run_rows import TileRuns, repeated
 from .tile_positions import tokens_of
@@ -91,9 +90,9 @@ def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
     lanes = 0.0
     for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
         heads = extent.heads if kernel.heads is None else len(kernel.heads)
-        rows = tile_count(kernel.rows, its.rows, schedule.m)
+        rows = kernel.rows.tiles(schedule.m, its.rows)
         for segment, held in zip(kernel.segments, its.segments, strict=True):
-            found = visited(held.by_query, rows, tile_count(segment.keys, held.keys, schedule.n))
+            found = visited(held.by_query, rows, segment.keys.tiles(schedule.n, held.keys))
             full, partial = full + int(found.full.sum()), partial + int(found.partial.sum())
             of_slot = (found.full + found.partial).sum() / max(
                 len(found.full), 1
@@ -148,8 +147,8 @@ class _Looker:
                 rows = np.where((rows >= 0) & np.broadcast_to(own, self._extent.m)[rows], rows, -1)
             for segment, held in zip(kernel.segments, its.segments, strict=True):
                 keys = self._lanes(segment.keys, held.keys, group.slot, self._extent.n)
-                counts = (tile_count(kernel.rows, its.rows, self._extent.m),
-                          tile_count(segment.keys, held.keys, self._extent.n))  # fmt: skip
+                counts = (kernel.rows.tiles(self._extent.m, its.rows),
+                          segment.keys.tiles(self._extent.n, held.keys))  # fmt: skip
                 runs = _of_slot(repeated(held.by_query, *counts), group.slot.of(held.by_query), counts[0].total)
                 alike = held.keys is None and its.rows is None
                 total += group.members * self._of_segment(segment.condition, rows, keys, runs, group, alike)
@@ -166,7 +165,7 @@ class _Looker:
 
     def _lanes(self, order: Order, listing: Listing | None, slot: Slot, tokens: int) -> Indices:
         listed = None if listing is None else listing.tokens[slot.of(listing)]
-        return tokens_of(order, listed, np.arange(tile_count(order, listing, tokens).total), tokens)
+        return tokens_of(order, listed, np.arange(order.tiles(tokens, listing).total), tokens)
 
     def _of_segment(
         self, condition: Expr, rows: Indices, keys: Indices, runs: TileRuns, group: _Group, alike: bool

@@ -14,19 +14,17 @@ import numpy as np
 
 from ..analysis import BoundTable, Classifier, negation_normal, shift_divisor
 from ..ir import Apply, CallShape, Expr, K, Q, constructors, walk
-from ..plan import FULL, PARTIAL, UNBOUNDED, Bounds, TileCount, View, natural
+from ..plan import FULL, PARTIAL, UNBOUNDED, Bounds, natural
 from . import periodic
-from .by_value import Line, Search, candidates, compared
-from .listed_orders import Listed
+from .by_value import Search, candidates, compared
 from .run_rows import Repeat, TileRuns, intersect, of_boxes, ordered, repeated, tile_slots, to_csr, transpose, union
 from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
-from .tile_positions import Counted, ListSide, Side, ViewSide
+from .tile_positions import TiledOrder, TiledView
+from .tile_ranges import ListRanges
 
 # Where a level of the descent would have more boxes, its boxes are called partial as they stand.
 _MOST_BOXES = 2**20
-# A list of so few tokens is looked at lane by lane.
-_SHORT = 64
 # Runs that a template may give, written out for every tile, where it is one member of a union.
 _MOST_REPEATED = 2**20
 # Conjunctions that a conjunction of unions is taken apart into.
@@ -37,51 +35,7 @@ _MOST_CANDIDATES = 2**20
 _FEW_TILES = 2**6
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The order of rows or of keys: a view, or a list in rising order of values."""
-
-    order: View | Listed
-    tile: int
-    tokens: int
-
-    @property
-    def count(self) -> TileCount:
-        if isinstance(self.order, View):
-            return self.order.tiles(self.tokens)
-        return self.order.listing.tiles(self.tile)
-
-    @property
-    def slots(self) -> Slots:
-        return Slots(1, None) if isinstance(self.order, View) else self.order.slots
-
-    @property
-    def straight(self) -> bool:
-        """Whether any neighbouring tiles are a range."""
-        return not isinstance(self.order, View) or len(self.order.axes) == 1
-
-    def side(self, apart: Slots) -> Side:
-        if isinstance(self.order, View):
-            return ViewSide.whole(self.order, self.tokens)
-        return self.order.side(self.tile, apart)
-
-    def lanes(self, apart: Slots) -> ListSide | None:
-        """Each token of a short list as a tile of its own."""
-        if isinstance(self.order, View) or self.order.values.shape[1] > _SHORT:
-            return None
-        return self.order.side(1, apart)
-
-    def line(self, apart: Slots) -> Line:
-        """The tiles, and where they are neighbours their lanes, one by one."""
-        lanes: Side | None = None
-        if isinstance(self.order, Listed):
-            lanes = self.order.side(1, apart)
-        elif self.straight:
-            lanes = ViewSide((Counted(replace(self.order.axes[0], tile=1), None),), self.order.offset, self.tokens)
-        return Line(self.side(apart), self.count.total, lanes, self.tile)
-
-
-_ALONE = Axis(natural(1), 1, 1)
+_ALONE = TiledView(natural(1), 1)
 
 
 @dataclass(frozen=True)
@@ -89,8 +43,8 @@ class TileQuery:
     """A condition over rows and keys in their orders, at one launch. ``heads``: those of the kernel."""
 
     condition: Expr
-    rows: Axis
-    keys: Axis
+    rows: TiledOrder
+    keys: TiledOrder
     extent: CallShape
     tables: Mapping[str, BoundTable]
     heads: tuple[int, ...] | None
@@ -104,7 +58,7 @@ class TileQuery:
         return replace(self, condition=condition)
 
     def search(self, apart: Slots) -> Search:
-        return Search(self.rows.line(apart), self.keys.line(apart), apart, self.extent, self.tables)
+        return Search(self.rows.search_side(apart), self.keys.search_side(apart), apart, self.extent, self.tables)
 
     def classifier(self, *roots: Expr) -> Classifier:
         return Classifier(roots or (self.condition,), self.extent, self.tables)
@@ -127,9 +81,9 @@ def bounds(problem: TileQuery) -> tuple[Bounds, Bounds]:
     return _row_by_row(visited(problem, apart), problem.rows.count.total, problem.keys.count.total, apart)
 
 
-def _line(problem: TileQuery, axis: Axis, apart: Slots, *, by_query: bool) -> TileRuns:
+def _line(problem: TileQuery, axis: TiledOrder, apart: Slots, *, by_query: bool) -> TileRuns:
     """The tiles of one side on which a condition on that side alone holds: a row for each slot."""
-    side, alone = axis.side(apart), _ALONE.side(apart)
+    side, alone = axis.ranges(apart), _ALONE.ranges(apart)
     space = Space(side, alone, apart) if by_query else Space(alone, side, apart)
     boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
     low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
@@ -145,7 +99,7 @@ def _everywhere(line: TileRuns, tiles: int) -> TileRuns:
     return TileRuns(line.count * tiles, row, -whole, whole, line.kind[source])
 
 
-def _one_for_all(line: TileRuns, axis: Axis, apart: Slots) -> tuple[Bounds, Bounds]:
+def _one_for_all(line: TileRuns, axis: TiledOrder, apart: Slots) -> tuple[Bounds, Bounds]:
     """Bounds of a side of which every tile visits the line, and those of the line's side."""
     tiles = max(axis.count.total, 1)
     return (
@@ -245,8 +199,8 @@ def _straight_line(problem: TileQuery, apart: Slots, *, by_query: bool) -> TileR
 
 
 def _template(problem: TileQuery) -> tuple[Bounds, Bounds] | None:
-    rows, keys = problem.rows.order, problem.keys.order
-    if not isinstance(rows, View) or not isinstance(keys, View):
+    rows, keys = problem.rows.view, problem.keys.view
+    if rows is None or keys is None:
         return None
     asked = periodic.question(problem.condition, rows, keys, problem.extent, problem.tables, problem.heads)
     return None if asked is None else periodic.bounds(asked, problem.extent, problem.tables)
@@ -283,7 +237,7 @@ def _descended(problem: TileQuery, apart: Slots, start: TileBoxes | None) -> Til
     lanes = _by_lanes(problem, apart) if start is None else None
     if lanes is not None:
         return lanes
-    space = Space(problem.rows.side(apart), problem.keys.side(apart), apart)
+    space = Space(problem.rows.ranges(apart), problem.keys.ranges(apart), apart)
     start = space.start if start is None else start
     classifier = problem.classifier()
     boxes, exact = subdivide(classifier, space, start, _MOST_BOXES)
@@ -298,13 +252,13 @@ def _by_lanes(problem: TileQuery, apart: Slots) -> TileRuns | None:
     """Where one side is a short list, its tokens one by one: they may lie far apart."""
     rows, keys = problem.rows.lanes(apart), problem.keys.lanes(apart)
     if keys is not None:
-        space = Space(problem.rows.side(apart), keys, apart)
+        space = Space(problem.rows.ranges(apart), keys, apart)
         boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
         count = max(problem.rows.count.total, 1)
         return _of_lanes(of_boxes(boxes, count, apart.count), count, problem.keys.tile, keys)
     if rows is None:
         return None
-    space = Space(rows, problem.keys.side(apart), apart)
+    space = Space(rows, problem.keys.ranges(apart), apart)
     boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
     count, columns = max(problem.rows.count.total, 1), max(problem.keys.count.total, 1)
     lanes = max(rows.values.shape[1], 1)
@@ -313,7 +267,7 @@ def _by_lanes(problem: TileQuery, apart: Slots) -> TileRuns | None:
     return transpose(_of_lanes(held, columns, problem.rows.tile, rows), Repeat(columns, 0), count)
 
 
-def _of_lanes(lanes: TileRuns, count: int, tile: int, side: ListSide) -> TileRuns:
+def _of_lanes(lanes: TileRuns, count: int, tile: int, side: ListRanges) -> TileRuns:
     """Runs of lanes as runs of tiles: FULL where all lanes that hold a token are, visited where any is."""
     held = side.counts[side.list_of[lanes.row // count]]
     start, end = -(-lanes.start // tile), np.where(lanes.end == held, -(-lanes.end // tile), lanes.end // tile)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..analysis import Boxes, Classifier, DigitRange
 from ..plan import EMPTY, FULL, PARTIAL
 from .tile_boxes import Space, TileBoxes, cut
-from .tile_positions import Numbers
+from .tile_ranges import Numbers
 
 # Boxes looked at together: bounds the memory of one look.
 _BATCH = 2**15

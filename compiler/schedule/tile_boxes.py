@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..analysis import BoundTable, Boxes
 from ..ir import HEAD, CallShape, Expr, Q, tables_read, walk
 from ..plan import PARTIAL
-from .tile_positions import Numbers, Open, Side
+from .tile_ranges import Numbers, Open, TileRanges
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Slots:
 class Space:
     """The tiles of both sides, and how a box of them reads as digits."""
 
-    query: Side
-    key: Side
+    query: TileRanges
+    key: TileRanges
     slots: Slots
 
     @property

@@ -1,229 +1,59 @@
-"""The tiles of an order: which tokens they hold, and how ranges of them read as digits of positions.
-
-Tiles are known by their numbers. A *range* of tiles is one that numbers the axes of the order in turn: some leading
-coordinates the same, one between two bounds, and all values of those behind it. So every range is one of neighbouring
-numbers, and cutting one at its first open axis gives ranges again.
-"""
+"""The tiles of an order at one launch: the tokens in their lanes, and how strategies look at them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import DigitRange
-from ..plan import Axis, Box, Order, View
+from ..plan import Box, ListedOrder, Order, OrderTable, TileCount, View, natural
+from .by_value import SearchSide
+from .listed_orders import Listed, is_whole
+from .tile_boxes import Slots
+from .tile_ranges import Counted, ListRanges, Numbers, TileRanges, ViewRanges
 
-Numbers = NDArray[np.int64]
-
-
-class Reading(NamedTuple):
-    """Ranges of tiles as positions: the last digit is of lanes. Where not ``present``, there is no token at all."""
-
-    digits: tuple[DigitRange, ...]
-    present: NDArray[np.bool_]
+# A list of so few tokens is looked at lane by lane.
+_SHORT = 64
 
 
-class Open(NamedTuple):
-    """The open axis of each range: ``length`` coordinates from ``first`` on, ``unit`` tiles apart."""
+@OrderTable
+def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
+    """The tokens of some tiles by their numbers, ``[tiles, lanes]``, of ``total`` in all; -1 where a lane has none.
 
-    unit: Numbers
-    first: Numbers
-    length: Numbers
-
-
-class Side(Protocol):
-    """The tiles of rows, or those of keys, as a schedule looks at them."""
-
-    @property
-    def start(self) -> list[tuple[int, int]]:
-        """Ranges that together are all tiles, first and last of each."""
-
-    @property
-    def tile(self) -> int:
-        """Lanes of a tile."""
-
-    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
-        """The positions of the ranges ``low .. high``, in the slots (batch entry and head) that they are of."""
-
-    def open(self, low: Numbers, high: Numbers) -> Open:
-        """Where the ranges can be cut."""
-
-
-class Counted(NamedTuple):
-    """An axis whose tiles are counted: ``tiles`` of them, None for as many as there may be, on both sides of 0."""
-
-    axis: Axis
-    tiles: int | None
-
-
-@dataclass(frozen=True)
-class ViewSide:
-    """Tiles of a view, or of one like it. Of ``tokens`` tokens; None where they never end.
-
-    Only the first axis may be without end.
+    ``listed`` is the list of the batch entry and head, where the launch lists the tokens. The same as
+    :meth:`Order.tokens <compiler.plan.order_protocol.Order.tokens>` for many tiles at once.
     """
-
-    axes: tuple[Counted, ...]
-    offset: int
-    tokens: int | None
-
-    @staticmethod
-    def whole(view: View, tokens: int) -> ViewSide:
-        """All tiles of an order."""
-        main = view.main_tiles(tokens)
-        axes = tuple(Counted(axis, main if axis.length is None else axis.tiles) for axis in view.axes)
-        return ViewSide(axes, view.offset, tokens)
-
-    @property
-    def tile(self) -> int:
-        return prod(axis.tile for axis, _ in self.axes)
-
-    @property
-    def units(self) -> list[int]:
-        """Tiles between neighbours along each axis."""
-        return [prod(tiles or 1 for _, tiles in self.axes[place + 1 :]) for place in range(len(self.axes))]
-
-    @property
-    def start(self) -> list[tuple[int, int]]:
-        """The tiles that hang over the last token stand apart, where the order begins with its main axis."""
-        first = self.axes[0]
-        if first.tiles is None or self.tokens is None:
-            raise ValueError("an order without end has no start")
-        total, unit = first.tiles * self.units[0], self.units[0]
-        if not total:
-            return []
-        step = first.axis.stride * first.axis.tile
-        hangs = first.axis.length is None and self.offset + first.tiles * step > self.tokens
-        cut = total - unit if hangs and first.tiles > 1 else 0
-        return [(0, cut - 1), (cut, total - 1)] if cut else [(0, total - 1)]
-
-    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
-        del slot  # the same tokens in each
-        digits = [] if not self.offset else [_fixed(1, np.full_like(low, self.offset))]
-        for (axis, tiles), unit in zip(self.axes, self.units, strict=True):
-            first, last = low // unit, high // unit
-            if tiles is not None:
-                first, last = first % max(tiles, 1), last % max(tiles, 1)
-            digits += _along(axis, first, last)
-        if self.tokens is None:
-            return Reading(tuple(digits), np.ones(len(low), bool))
-        return _clipped(digits, self.tokens)
-
-    def open(self, low: Numbers, high: Numbers) -> Open:
-        unit, length = np.ones_like(low), np.ones_like(low)
-        first = low.copy()
-        for (_, tiles), width in zip(reversed(self.axes), reversed(self.units), strict=True):
-            a, b = low // width, high // width
-            if tiles is not None:
-                a, b = a % max(tiles, 1), b % max(tiles, 1)
-            wide = a != b
-            unit, first, length = (
-                np.where(wide, width, unit),
-                np.where(wide, a, first),
-                np.where(wide, b - a + 1, length),
-            )
-        return Open(unit, first, length)
+    raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class ListSide:
-    """Tiles of a list of rising positions for each slot: a range is read as all positions between its ends."""
-
-    values: NDArray[np.int64]  # [list slots, length]
-    counts: Numbers  # [list slots]
-    list_of: Numbers  # [slots]: which list each slot has
-    tile: int
-
-    @property
-    def start(self) -> list[tuple[int, int]]:
-        tiles = -(-self.values.shape[1] // self.tile)
-        return [(0, tiles - 1)] if tiles else []
-
-    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
-        held = self.list_of[slot]
-        first, last = low * self.tile, np.minimum((high + 1) * self.tile, self.counts[held]) - 1
-        present = first <= last
-        first, last = np.where(present, first, 0), np.where(present, last, 0)
-        return Reading((DigitRange(1, self.values[held, first], self.values[held, last]),), present)
-
-    def open(self, low: Numbers, high: Numbers) -> Open:
-        return Open(np.ones_like(low), low, high - low + 1)
-
-
-def _fixed(stride: int, value: Numbers) -> DigitRange:
-    return DigitRange(stride, value, value)
-
-
-def _along(axis: Axis, first: Numbers, last: Numbers) -> list[DigitRange]:
-    """The coordinates of tiles ``first .. last`` of an axis: the tile's digit and the lane's, or both in one."""
-    lanes = axis.tile - 1
-    if axis.length is not None:
-        low, high = first * axis.tile, np.minimum(last * axis.tile + lanes, axis.length - 1)
-        return [_one(axis.stride, low, high)]
-    whole = _one(axis.stride * axis.tile, first, last)
-    return [whole, DigitRange(axis.stride, np.zeros_like(first), np.full_like(first, lanes))] if lanes else [whole]
-
-
-def _one(stride: int, low: Numbers, high: Numbers) -> DigitRange:
-    """The same array twice where the digit has one value everywhere, which the classifier knows how to use."""
-    return DigitRange(stride, low, low if np.array_equal(low, high) else high)
-
-
-def _clipped(digits: Sequence[DigitRange], tokens: int) -> Reading:
-    """Without what is surely beyond the last token; a digit keeps what it may have with all others at their least."""
-    if not digits:
-        return Reading((), np.ones(0, bool))
-    least: Numbers = np.asarray(sum(digit.stride * digit.low for digit in digits))
-    present = least < tokens
-    if present.all() and np.all(sum(digit.stride * digit.high for digit in digits) < tokens):
-        return Reading(tuple(digits), present)
-    kept = []
-    for stride, low, high in digits:
-        most = np.maximum(low + (tokens - 1 - least) // stride, low)
-        kept.append(_one(stride, low, np.minimum(high, most)))
-    return Reading(tuple(kept), present)
-
-
-def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], tokens: int) -> Numbers:
-    """The tokens of some tiles by their numbers, ``[tiles, lanes]``, of ``tokens`` in all; -1 where a lane has none.
-
-    ``listed`` is the list of the batch entry and head, where the order is no view.
-    """
+@tokens_of.register(View)
+def _of_view(order: View, _listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
     number = np.asarray(tiles, np.int64)
-    if isinstance(order, Box):
-        return _of_boxes(order, number, tokens)
-    if not isinstance(order, View):
-        assert listed is not None
-        place = number[:, None] * order.tile + np.arange(order.tile)
-        held: Numbers = np.append(listed.astype(np.int64), -1)[np.minimum(place, len(listed))]
-        return held
     found = np.full((len(number), 1), order.offset, np.int64)
     absent = np.zeros((len(number), 1), bool)
     for axis in reversed(order.axes):
-        radix = max(order.main_tiles(tokens), 1) if axis.length is None else axis.tiles
+        radix = max(order.main_tiles(total), 1) if axis.length is None else axis.tiles
         coordinate = (number % radix)[:, None] * axis.tile + np.arange(axis.tile)
         number = number // radix
         beyond = coordinate >= axis.length if axis.length is not None else np.zeros_like(coordinate, bool)
         lanes = axis.tile * found.shape[1]
         found = (axis.stride * coordinate[:, :, None] + found[:, None, :]).reshape(len(number), lanes)
         absent = (beyond[:, :, None] | absent[:, None, :]).reshape(len(number), lanes)
-    return np.where(absent | (found >= tokens), -1, found)
+    return np.where(absent | (found >= total), -1, found)
 
 
-def _of_boxes(order: Box, number: Numbers, tokens: int) -> Numbers:
-    box, part = np.divmod(number, order.parts)
+@tokens_of.register(Box)
+def _of_boxes(order: Box, _listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
+    box, part = np.divmod(np.asarray(tiles, np.int64), order.parts)
     lane = part[:, None] * order.tile + np.arange(order.tile)
     found = np.full_like(lane, order.view.offset)
     here = np.ones_like(lane, bool)
     spans = zip(order.view.axes, order.before, order.extents, strict=True)
     for axis, before, extent in reversed(list(spans)):
         if axis.length is None:
-            box, at = np.divmod(box, max(order.main_tiles(tokens), 1))
+            box, at = np.divmod(box, max(order.main_tiles(total), 1))
             first = (at - order.lead) * axis.tile - before
         else:
             box, at = np.divmod(box, axis.tiles)
@@ -234,4 +64,147 @@ def _of_boxes(order: Box, number: Numbers, tokens: int) -> Numbers:
         if axis.length is not None:
             here &= coordinate < axis.length
         found += axis.stride * coordinate
-    return np.where(here & (lane == 0) & (found < tokens), found, -1)
+    return np.where(here & (lane == 0) & (found < total), found, -1)
+
+
+@tokens_of.register(ListedOrder)
+def _of_list(
+    order: ListedOrder, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], _total: int, /
+) -> Numbers:
+    assert listed is not None, "a launch lists the tokens of such an order"
+    place = np.asarray(tiles, np.int64)[:, None] * order.tile + np.arange(order.tile)
+    held: Numbers = np.append(listed.astype(np.int64), -1)[np.minimum(place, len(listed))]
+    return held
+
+
+class TiledOrder(Protocol):
+    """The tiles of rows or of keys at one launch, as strategies look for those in which a condition keeps pairs.
+
+    A view, or a list in rising order of values. ``apart`` are always slots that are as fine as its own, or finer.
+    """
+
+    @property
+    def tile(self) -> int:
+        """Lanes of one tile."""
+
+    @property
+    def view(self) -> View | None:
+        """The order itself where it is a view."""
+
+    @property
+    def count(self) -> TileCount:
+        """The tiles there are."""
+
+    @property
+    def slots(self) -> Slots:
+        """The batch entries and heads that have tiles of their own."""
+
+    @property
+    def straight(self) -> bool:
+        """Whether any neighbouring tiles are a range."""
+
+    def ranges(self, apart: Slots) -> TileRanges:
+        """How ranges of tiles read as positions."""
+
+    def lanes(self, apart: Slots) -> ListRanges | None:
+        """Each token of a short list as a tile of its own; None where there is no list, or it is long."""
+
+    def search_side(self, apart: Slots) -> SearchSide:
+        """The tiles, and where they are neighbours their lanes, one by one."""
+
+
+@dataclass(frozen=True)
+class TiledView:
+    """A view of ``total`` tokens, as a :class:`TiledOrder`."""
+
+    view: View
+    total: int
+
+    @property
+    def tile(self) -> int:
+        return self.view.tile
+
+    @property
+    def count(self) -> TileCount:
+        return self.view.tiles(self.total)
+
+    @property
+    def slots(self) -> Slots:
+        return Slots(1, None)
+
+    @property
+    def straight(self) -> bool:
+        return len(self.view.axes) == 1
+
+    def ranges(self, _apart: Slots) -> ViewRanges:
+        return ViewRanges.whole(self.view, self.total)
+
+    def lanes(self, _apart: Slots) -> None:
+        return None
+
+    def search_side(self, apart: Slots) -> SearchSide:
+        lanes = None
+        if self.straight:
+            lanes = ViewRanges((Counted(replace(self.view.axes[0], tile=1), None),), self.view.offset, self.total)
+        return SearchSide(self.ranges(apart), self.count.total, lanes, self.tile)
+
+
+@dataclass(frozen=True)
+class TiledList:
+    """A list in tiles of ``tile`` lanes, as a :class:`TiledOrder`."""
+
+    listed: Listed
+    tile: int
+
+    @property
+    def view(self) -> None:
+        return None
+
+    @property
+    def count(self) -> TileCount:
+        return self.listed.listing.tiles(self.tile)
+
+    @property
+    def slots(self) -> Slots:
+        return self.listed.slots
+
+    @property
+    def straight(self) -> bool:
+        return True
+
+    def ranges(self, apart: Slots) -> ListRanges:
+        return self.listed.ranges(self.tile, apart)
+
+    def lanes(self, apart: Slots) -> ListRanges | None:
+        return self.listed.ranges(1, apart) if self.listed.values.shape[1] <= _SHORT else None
+
+    def search_side(self, apart: Slots) -> SearchSide:
+        return SearchSide(self.ranges(apart), self.count.total, self.listed.ranges(1, apart), self.tile)
+
+
+@OrderTable
+def tiled(order: Order, listed: Listed | None, total: int, /) -> TiledOrder:
+    """The tiles of an order of ``total`` tokens at one launch; ``listed`` where it lists them.
+
+    Raises ValueError for boxes, which no condition is asked about.
+    """
+    raise NotImplementedError
+
+
+@tiled.register(View)
+def _tiled_view(order: View, _listed: Listed | None, total: int, /) -> TiledOrder:
+    return TiledView(order, total)
+
+
+@tiled.register(Box)
+def _tiled_box(order: Box, _listed: Listed | None, _total: int, /) -> TiledOrder:
+    raise ValueError(f"order: is {order.describe()}, expected one whose tiles are looked for")
+
+
+@tiled.register(ListedOrder)
+def _tiled_list(order: ListedOrder, listed: Listed | None, total: int, /) -> TiledOrder:
+    """What is sorted by ranks that are simply 0, 1, 2, … is in natural order, counted in ranks."""
+    assert listed is not None, "a launch lists the tokens of such an order"
+    if order.sorted_by is not None and is_whole(listed):
+        return TiledView(natural(order.tile), total)
+    return TiledList(listed, order.tile)

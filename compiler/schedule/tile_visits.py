@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan import Bounds, KernelSchedule, Listing, Order, TileCount, tile_count
+from ..plan import Bounds, KernelSchedule, Listing, Order, TileCount
 from .tile_positions import tokens_of
 
 
@@ -43,7 +43,7 @@ class Walked:
 
     @property
     def tiles(self) -> TileCount:
-        return tile_count(self.order, self.listing, self.tokens)
+        return self.order.tiles(self.tokens, self.listing)
 
     def held(self, first: int, last: int, slot: Slot) -> NDArray[np.int64]:
         """The tokens of tiles ``first .. last - 1``, in the order of their lanes, without lanes that hold none."""

@@ -50,8 +50,8 @@ from ..ir import (
     constructors,
     walk,
 )
-from ..plan import FULL, PARTIAL, Order, Program, View, natural
-from ..schedule import Space, ViewSide, slots, split
+from ..plan import FULL, PARTIAL, Program, natural
+from ..schedule import Space, ViewRanges, slots, split
 
 _LARGEST_INT32 = 2**31 - 1
 # Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
@@ -117,8 +117,8 @@ def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, 
         integers.remove(Q)
     rows = [kernel.rows for kernel in program.kernels]
     keys = [segment.keys for kernel in program.kernels for segment in kernel.segments]
-    last_row = (sizes.start or 0) + max((_last(order, sizes.m) for order in rows), default=0)
-    last_key = max((_last(order, sizes.n) for order in keys), default=0)
+    last_row = (sizes.start or 0) + max((order.last_position(sizes.m) for order in rows), default=0)
+    last_key = max((order.last_position(sizes.n) for order in keys), default=0)
     extent = CallShape(sizes.n, last_row + 1, sizes.heads)
     contents = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(program.tables)}
     between: dict[str | Expr, tuple[int, int]] = {**dict(entries), N.name: (0, sizes.n)}
@@ -129,16 +129,6 @@ def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, 
         if low.min() < -_LARGEST_INT32 or high.max() > _LARGEST_INT32:
             return False
     return True
-
-
-def _last(order: Order, tokens: int) -> int:
-    """The last position of the last tile, with the lanes that hold no token."""
-    if not isinstance(order, View):
-        return max(tokens - 1, 0)
-    lanes = (max(order.main_tiles(tokens), 1) if axis.length is None else axis.tiles for axis in order.axes)
-    return order.offset + sum(
-        axis.stride * (tiles * axis.tile - 1) for axis, tiles in zip(order.axes, lanes, strict=True)
-    )
 
 
 def _box(last_row: int, last_key: int) -> Boxes:
@@ -324,7 +314,7 @@ def _happens(condition: Expr, keys: int, extent: CallShape, tables: Mapping[str,
     """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
     if condition == FALSE:
         return False
-    rows, columns = (ViewSide.whole(natural(1), length) for length in (extent.m, keys))
+    rows, columns = (ViewRanges.whole(natural(1), length) for length in (extent.m, keys))
     space = Space(rows, columns, slots(condition, extent, tables))
     classifier = Classifier((condition,), extent, tables)
     pending = space.start

@@ -37,7 +37,7 @@ from ..ir import (
     walk,
 )
 from ..plan import EMPTY, FULL, natural
-from ..schedule import Slots, Space, ViewSide, slots, split
+from ..schedule import Slots, Space, ViewRanges, slots, split
 
 # Boxes undecided at one time; beyond it a call is refused for what an integer of it might become.
 _MOST_PENDING = 2**15
@@ -219,7 +219,7 @@ def _leaves(
     nodes = {node for root in roots for node in walk(root)}
     rows, columns = extent.m if Q in nodes else 1, keys if K in nodes else 1
     apart: Slots = reduce(Slots.with_, (slots(root, extent, tables) for root in roots))
-    space = Space(ViewSide.whole(natural(1), rows), ViewSide.whole(natural(1), columns), apart)
+    space = Space(ViewRanges.whole(natural(1), rows), ViewRanges.whole(natural(1), columns), apart)
     classifier = Classifier(roots, extent, tables, between=between)
     pending = space.start
     while len(pending):

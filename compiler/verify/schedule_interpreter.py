@@ -19,9 +19,7 @@ from ..oracle import Environment, NumpyArrays, environment, interpret, numbered_
 from ..plan import (
     FULL,
     PARTIAL,
-    Axis,
     Bounds,
-    Box,
     Kernel,
     KernelSchedule,
     Listing,
@@ -31,9 +29,7 @@ from ..plan import (
     Segment,
     SegmentSchedule,
     TileCount,
-    View,
     key_major,
-    tile_count,
 )
 from ..schedule import schedule_depends
 
@@ -220,8 +216,8 @@ class _Walk:
 
     def _counts(self) -> tuple[TileCount, TileCount]:
         return (
-            tile_count(self.rows, self.row_listing, self.extent.m),
-            tile_count(self.segment.keys, self.bounds.keys, self.extent.n),
+            self.rows.tiles(self.extent.m, self.row_listing),
+            self.segment.keys.tiles(self.extent.n, self.bounds.keys),
         )
 
 
@@ -253,51 +249,22 @@ def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int =
     """The tokens of every tile, lane by lane without the lanes that hold none; for one entry of the batch, and the head
     in one place among the kernel's.
     """
-    if isinstance(order, View | Box):
+    if listing is None:
         return list(_tiles(order, tokens))
-    count = tile_count(order, listing, tokens).total
-    assert listing is not None, "counted"
-    listed = listing.tokens[_slot(listing, batch, place)].astype(np.int64)
-    if (listed >= tokens).any():
-        raise ScheduleFaultError(f"the token {listed.max()} is listed, and there are {tokens}")
-    lanes = [listed[tile * order.tile : (tile + 1) * order.tile] for tile in range(count)]
-    return [tile[tile >= 0] for tile in lanes]
+    listed = listing.tokens[_slot(listing, batch, place)].tolist()
+    if max(listed, default=0) >= max(tokens, 1):
+        raise ScheduleFaultError(f"the token {max(listed)} is listed, and there are {tokens}")
+    return [_present(order.tokens(tile, tokens, listed)) for tile in range(order.tiles(tokens, listing).total)]
 
 
 @lru_cache(maxsize=64)
-def _tiles(order: View | Box, tokens: int) -> tuple[Counts, ...]:
+def _tiles(order: Order, tokens: int) -> tuple[Counts, ...]:
     """Those of an order that is the same whatever the call holds: for every entry of the batch and every head."""
-    tiles = range(tile_count(order, None, tokens).total)
-    return tuple(_of_box(order, x, tokens) if isinstance(order, Box) else _of_view(order, x, tokens) for x in tiles)
+    return tuple(_present(order.tokens(tile, tokens)) for tile in range(order.tiles(tokens).total))
 
 
-def _of_view(view: View, tile: int, tokens: int) -> Counts:
-    """Digit by digit, the last axis first."""
-    found = np.array([view.offset])
-    for axis in reversed(view.axes):
-        tile, place = divmod(tile, view.main_tiles(tokens) if axis.length is None else axis.tiles)
-        along = place * axis.tile + np.arange(axis.tile)
-        along = along if axis.length is None else along[along < axis.length]
-        found = (axis.stride * along[:, None] + found).reshape(-1)
-    return found[found < tokens]
-
-
-def _of_box(order: Box, tile: int, tokens: int) -> Counts:
-    """The part of a whole box, which is made axis by axis, the last first."""
-    box, part = divmod(tile, order.parts)
-    found, here = np.array([order.view.offset]), np.array([True])
-    spans = zip(order.view.axes, order.before, order.extents, strict=True)
-    for axis, before, extent in reversed(list(spans)):
-        box, place = divmod(box, order.main_tiles(tokens) if axis.length is None else axis.tiles)
-        place -= order.lead if axis.length is None else 0
-        found, here = _crossed(axis, place * axis.tile - before + np.arange(extent), found, here)
-    lanes = slice(part * order.tile, (part + 1) * order.tile)
-    return found[lanes][here[lanes] & (found[lanes] < tokens)]
-
-
-def _crossed(axis: Axis, along: Counts, found: Counts, here: NDArray[np.bool_]) -> tuple[Counts, NDArray[np.bool_]]:
-    inside = (along >= 0) & (True if axis.length is None else along < axis.length)
-    return (axis.stride * along[:, None] + found).reshape(-1), (inside[:, None] & here).reshape(-1)
+def _present(lanes: list[int]) -> Counts:
+    return np.array([token for token in lanes if token >= 0], np.int64)
 
 
 def _softmax(score: Floats, counts: Counts, v: Floats) -> tuple[Floats, Floats]:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compiler.codegen.triton import uneven
-from ...compiler.plan import Bounds, Box, Listing, Order, Runs, TileCount, View, tile_count
+from ...compiler.plan import Bounds, ComputedOrder, ListedOrder, Listing, Order, OrderTable, Runs, TileCount
 from ..base import Launch
 
 
@@ -83,12 +82,31 @@ def order_arguments(
     name: str, order: Order, listing: Listing | None, tokens: int, device: torch.device
 ) -> dict[str, Any]:
     """How the tokens of an order are found; ``name`` begins the names of its parameters."""
-    found: dict[str, Any] = {f"{name}_tiles": tile_count(order, listing, tokens).total}
-    if isinstance(order, View | Box):
-        return found | {f"{name}_main_tiles": order.main_tiles(tokens)}
-    assert listing is not None
+    return {f"{name}_tiles": order.tiles(tokens, listing).total} | _own_arguments(order, name, listing, tokens, device)
+
+
+@OrderTable
+def _own_arguments(
+    order: Order, name: str, listing: Listing | None, tokens: int, device: torch.device, /
+) -> dict[str, Any]:
+    """Those of its kind, in :func:`order_arguments`."""
+    raise NotImplementedError
+
+
+@_own_arguments.register(ComputedOrder)
+def _of_computed(
+    order: ComputedOrder, name: str, _listing: Listing | None, tokens: int, _device: torch.device, /
+) -> dict[str, Any]:
+    return {f"{name}_main_tiles": order.main_tiles(tokens)}
+
+
+@_own_arguments.register(ListedOrder)
+def _of_listed(
+    _order: ListedOrder, name: str, listing: Listing | None, _tokens: int, device: torch.device, /
+) -> dict[str, Any]:
+    assert listing is not None, "counted"
     length = listing.tokens.shape[1]
-    return found | {
+    return {
         f"{name}_list": _kept(listing, (listing.tokens,), (np.int32,), device)[0],
         f"{name}_list_length": length,
         f"{name}_list_batch": listing.head_slots * length if listing.batch_slots > 1 else 0,
@@ -103,7 +121,6 @@ def bounds_arguments(
     runs: Runs = bounds.runs
     arrays = (runs.pointer, runs.start, runs.length, runs.kind)
     pointer, start, length, kind = _kept(runs, arrays, (np.int64, np.int32, np.int32, np.uint8), device)
-    limit = columns.per_class if bounds.aligned else columns.total
     found = {
         "run_pointer": pointer,
         "run_start": start,
@@ -114,24 +131,19 @@ def bounds_arguments(
         "period": bounds.period,
         "shift": bounds.shift,
         "class_tiles": max(1, rows.per_class if bounds.aligned else rows.total),
-        "limit": limit,
-        "whole": _whole_tiles(order, tokens, bounds.aligned, limit),
+        "limit": columns.per_class if bounds.aligned else columns.total,
+        "whole": _whole_tiles(order, tokens, columns, bounds.aligned),
     }
     return {f"{name}{suffix}": value for name, value in found.items()}
 
 
-def _whole_tiles(order: Order, tokens: int, aligned: bool, limit: int) -> int:
+def _whole_tiles(order: Order, tokens: int, columns: TileCount, aligned: bool) -> int:
     """The first tiles, of each class where the bounds are aligned, whose lanes all have a token. All, where kernels
     look at each full tile's lanes; none, where last tiles of classes lie in between."""
-    if uneven(order):
-        return limit
-    assert isinstance(order, View)
-    if order.classes > 1 and not aligned:
-        return 0
-    main = order.axes[order.main]
-    beside = sum(axis.stride * (axis.length - 1) for axis in order.axes if axis.length is not None)
-    places = (tokens - 1 - order.offset - beside) // main.stride + 1
-    return min(max(0, places // main.tile) * order.minor_tiles, limit)
+    whole = order.whole_tiles(tokens)
+    if whole is None:
+        return columns.per_class if aligned else columns.total
+    return 0 if columns.classes > 1 and not aligned else min(whole, columns.per_class)
 
 
 _tensors: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}

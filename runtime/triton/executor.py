@@ -34,8 +34,6 @@ from ...compiler.codegen.triton import (
     direct_queries,
     fitted,
     gradient_sites,
-    is_natural,
-    is_split,
     kind_of,
     make_variant,
     options,
@@ -45,7 +43,7 @@ from ...compiler.codegen.triton import (
     span,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, key_major, tile_count
+from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
 from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
 from .modules import interpreting, load_module, require_triton
@@ -195,7 +193,7 @@ def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int
     """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     if is_natural(order):
         return -(-tokens // step)
-    return tile_count(order, listing, tokens).total * (order.tile // step)
+    return order.tiles(tokens, listing).total * (order.tile // step)
 
 
 def _rows(call: _Call, number: int, most: int) -> _Rows:
@@ -205,11 +203,9 @@ def _rows(call: _Call, number: int, most: int) -> _Rows:
     step = fitted(most, kernel.rows.tile)
     blocks = _steps(kernel.rows, plan.rows, m, step)
     parts = 1
-    if is_split(kernel) and batch * heads * blocks:
+    if kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
-        tiles = [
-            tile_count(part.keys, its.keys, n).total for part, its in zip(kernel.segments, plan.segments, strict=True)
-        ]
+        tiles = [part.keys.tiles(n, its.keys).total for part, its in zip(kernel.segments, plan.segments, strict=True)]
         wanted = -(-_PROGRAMS // (batch * heads * blocks))
         parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
     return _Rows(heads, batch * heads, parts, blocks, step)
@@ -219,12 +215,12 @@ def _by_query(call: _Call, number: int) -> dict[str, Any]:
     """The arguments of one kernel's functions that stay with their rows."""
     kernel, plan = call.kernel(number)
     n, m = call.launch.schedule.n, call.launch.schedule.m
-    rows = tile_count(kernel.rows, plan.rows, m)
+    rows = kernel.rows.tiles(m, plan.rows)
     found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device)
     found |= head_arguments(kernel.heads, call.launch.q)
     for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
         found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
-        columns = tile_count(part.keys, its.keys, n)
+        columns = part.keys.tiles(n, its.keys)
         found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
     return found
 
@@ -244,7 +240,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     for number, kernel in enumerate(launch.program.kernels):
         rows = _rows(call, number, call.kernels.variant.forward.queries)
         arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
-        if not is_split(kernel):
+        if not kernel.splits:
             call.run(f"forward_{number}", rows.programs, arguments)
             continue
         arguments["part_output"] = call.empty(*rows.listed, value_dim)
@@ -353,7 +349,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     batch, kv_heads = launch.k.shape[:2]
     group = launch.q.shape[1] // kv_heads if kv_heads else 1
     rows, keys = key_major(kernel.rows, part.keys)
-    tiles = tile_count(keys, its.keys, n), tile_count(rows, plan.rows, m)
+    tiles = keys.tiles(n, its.keys), rows.tiles(m, plan.rows)
     arguments = order_arguments("row", rows, plan.rows, m, device)
     arguments |= order_arguments("column", keys, its.keys, n, device)
     arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
@@ -374,7 +370,7 @@ def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) ->
     kernel = call.launch.program.kernels[number]
     rows = _rows(call, number, call.kernels.variant.backward_queries.queries)
     arguments = _by_query(call, number) | {"parts": rows.parts}
-    split = is_split(kernel)
+    split = kernel.splits
     if split:
         arguments["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
     sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]

@@ -26,6 +26,9 @@ INLINE bool overlap(const Order &order) {
     return found;
 }
 
+// Whether a tile's tokens are neighbours, in rising order.
+INLINE bool side_by_side(const Order &order) { return order.count == 1 && order.axes->stride == 1; }
+
 // One tile, of rows or of keys, as one head of one batch entry has it; the head by its place among the kernel's.
 struct Unit {
     int64_t batch, place, tile;

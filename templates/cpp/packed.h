@@ -46,7 +46,7 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
         const Storage *values = advance<const Storage>(launch.v, launch.v_step, unit.batch, kv_head, 0);
         const Order &order = walk.keys[segment];
         if constexpr (std::is_same_v<Storage, Real>)
-            if (order.count == 1 && order.axes->stride == 1 && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
+            if (side_by_side(order) && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
                 const int count = walk.key_tokens(segment, unit, direct);
                 const int64_t first = count ? direct[0] : 0;
                 return {{keys + first * KEY, KEY}, {values + first * VALUE, VALUE}, direct, count};

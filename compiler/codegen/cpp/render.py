@@ -6,13 +6,12 @@ them in turn. The templates hold everything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ...ir import HEAD, LOGIT, ONE, TRUE, ZERO, Entry, Expr, children, depends_on, derivative, expression, reads, walk
-from ...plan import Axis, Box, Gathered, Kernel, Order, Program, Sorted, View
-from ...plan import order as described
+from ...plan import Axis, Box, Kernel, ListedOrder, Order, OrderTable, Program, View
 from .. import Code, KernelSource, numbers_of, render
 from .dialect import CppDialect
 from .stages import Stage, Stages, Straight, lower_in_stages
@@ -165,15 +164,42 @@ def _roots(slopes: Slopes) -> list[Expr]:
 
 
 def _token_loop(order: Order, name: str) -> TokenLoop:
-    match order:
-        case View(axes=axes, offset=offset):
-            described, parts, lead = [_axis(axis, 0, axis.tile) for axis in axes], 1, 0
-        case Box(view=View(axes=axes, offset=offset), parts=parts, lead=lead):
-            described = [*map(_axis, axes, order.before, order.extents)]
-        case _:
-            name, described, offset, parts, lead = "nullptr", [], 0, 1, 0
-    whole = f"{{{name}, {len(described)}, {offset}, {order.tile}, {parts}, {lead}}}"
-    return TokenLoop(Code(name), Code(", ".join(described)), len(described), order.tile, Code(whole))
+    layout = _layout(order)
+    if not layout.axes:
+        name = "nullptr"
+    whole = f"{{{name}, {len(layout.axes)}, {layout.offset}, {order.tile}, {layout.parts}, {layout.lead}}}"
+    return TokenLoop(Code(name), Code(", ".join(layout.axes)), len(layout.axes), order.tile, Code(whole))
+
+
+class _Layout(NamedTuple):
+    """An order as ``Order`` of templates/cpp/orders.h: initializers of its ``Axis``, and what else it has."""
+
+    axes: Sequence[str] = ()
+    offset: int = 0
+    parts: int = 1
+    lead: int = 0
+
+
+@OrderTable
+def _layout(order: Order, /) -> _Layout:
+    """How C++ finds the tokens of an order; without axes where the launch lists them."""
+    raise NotImplementedError
+
+
+@_layout.register(View)
+def _view(order: View, /) -> _Layout:
+    return _Layout([_axis(axis, 0, axis.tile) for axis in order.axes], order.offset)
+
+
+@_layout.register(Box)
+def _box(order: Box, /) -> _Layout:
+    axes = [*map(_axis, order.view.axes, order.before, order.extents)]
+    return _Layout(axes, order.view.offset, order.parts, order.lead)
+
+
+@_layout.register(ListedOrder)
+def _listed(_order: ListedOrder, /) -> _Layout:
+    return _Layout()
 
 
 def _axis(axis: Axis, before: int, extent: int) -> str:
@@ -243,7 +269,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
 
 def _order(order: Order) -> str:
     """What it is and how many tokens a tile has. What lists are made by is no part of the kernels."""
-    return f"{'as listed' if isinstance(order, Gathered | Sorted) else described(order)}, {order.tile} a tile"
+    return f"{order.describe() if order.listed_by is None else 'as listed'}, {order.tile} a tile"
 
 
 def _readable(expr: Expr, names: Mapping[str, str]) -> str:

@@ -1,12 +1,12 @@
 """A Program to a Triton module."""
 
-from .functions import direct_keys, direct_output, direct_queries, function_names, is_split, kind_of
+from .functions import direct_keys, direct_output, direct_queries, function_names, kind_of
 from .render import render_triton
 from .signature import Parameter, parameters
 from .sites import GradientSite, gradient_sites, pair_tables
 from .tuning import TILES, make_variant, options
 from .variant import DIGIT_BITS, DIGITS, DType, TritonVariant, fitted
-from .walks import is_natural, span, uneven
+from .walks import span
 
 __all__ = [
     "DIGITS",
@@ -22,8 +22,6 @@ __all__ = [
     "fitted",
     "function_names",
     "gradient_sites",
-    "is_natural",
-    "is_split",
     "kind_of",
     "make_variant",
     "options",
@@ -31,5 +29,4 @@ __all__ = [
     "parameters",
     "render_triton",
     "span",
-    "uneven",
 ]

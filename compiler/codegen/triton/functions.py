@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...plan import Gathered, Kernel, Program, View, covers, key_major
+from ...plan import Program, key_major
 from .. import Code
 from .body import Body
 from .walks import TokenLoop
@@ -81,7 +81,7 @@ class FunctionId:
 def functions(program: Program) -> tuple[FunctionId, ...]:
     """Return the functions of a module in the order in which a forward and a backward pass launch them."""
     numbers = range(len(program.kernels))
-    split = [number for number in numbers if is_split(program.kernels[number])]
+    split = [number for number in numbers if program.kernels[number].splits]
     return (
         *(FunctionId("forward", i) for i in numbers),
         *(FunctionId("merge", i) for i in split),
@@ -102,11 +102,6 @@ def kind_of(name: str) -> Kind:
     return name.rstrip("_0123456789")  # type: ignore[return-value]
 
 
-def is_split(kernel: Kernel) -> bool:
-    """Whether the keys of a kernel are cut into parts, each with a program of its own: gathered rows are few."""
-    return isinstance(kernel.rows, Gathered)
-
-
 def direct_output(program: Program) -> bool:
     """Whether each row's output comes from one kernel, which stores it in its dtype; else kernels merge sums."""
     return all(kernel.output == "store" for kernel in program.kernels)
@@ -123,4 +118,4 @@ def direct_keys(program: Program) -> bool:
     if len(program.kernels) != 1 or len(walks) != 1:
         return False
     _, keys = key_major(*walks[0])
-    return isinstance(keys, View) and covers(keys)
+    return keys.listed_by is None and keys.covers

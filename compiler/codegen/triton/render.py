@@ -31,7 +31,6 @@ from .functions import (
     direct_output,
     direct_queries,
     functions,
-    is_split,
 )
 from .signature import (
     MOST_NUMBERS,
@@ -101,7 +100,7 @@ def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
 
     ValueError where gathered rows, which are not all rows, are to be stored.
     """
-    if any(is_split(kernel) and kernel.output == "store" for kernel in program.kernels):
+    if any(kernel.splits and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
     dialect = TritonDialect(program.tables, variant.wide, variant.dtype == "fp64", listed=listed_sets(program, variant))
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
@@ -183,7 +182,7 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
     )  # fmt: skip
     return _reading(
         module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
-        store=kernel.output == "store", split=is_split(kernel), **_owned(module, kernel),
+        store=kernel.output == "store", split=kernel.splits, **_owned(module, kernel),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from ...ir import Expr
 from ...plan import Kernel, Program, Segment, key_major
 from .. import numbers_of
-from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions, is_split
+from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
 from .sites import GradientSite, gradient_sites, pair_tables, used_tables
 from .variant import TileStep, TritonVariant
 from .walks import TokenLoop, make_loop
@@ -92,7 +92,7 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
     exprs = expressions(program, kernel)
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
-    results = _parts(variant) if is_split(kernel) else _results(program, variant)
+    results = _parts(variant) if kernel.splits else _results(program, variant)
     rows = row_loop(kernel, variant.forward.queries)
     return (*_inputs(variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.forward.keys))
 
@@ -152,7 +152,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = "i64" if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
-    return (*_given(variant), *(parts if is_split(kernel) else whole), *loops, *sums, *pairs)
+    return (*_given(variant), *(parts if kernel.splits else whole), *loops, *sums, *pairs)
 
 
 def _loops(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from ...plan import Axis, Box, Order, View
+from ...plan import Axis, Box, ListedOrder, Order, OrderTable, View, is_natural
 from .. import Code
 from .variant import fitted
 
@@ -58,21 +58,20 @@ class TokenLoop:
         return not self.natural
 
 
-def is_natural(order: Order) -> bool:
-    """Whether an order is that of the tokens' positions, whatever its tile."""
-    return isinstance(order, View) and order.offset == 0 and len(order.axes) == 1 and order.axes[0].stride == 1
+@OrderTable
+def span(order: Order, /) -> int:
+    """Tokens from the first lane of a tile to its last; 0 where no step is the same as another moved on."""
+    raise NotImplementedError
 
 
-def uneven(order: Order) -> bool:
-    """Whether tiles before the last ones may have lanes without a token: of lists and boxes always."""
-    if not isinstance(order, View):
-        return True
-    return any(axis.length is not None and axis.length % axis.tile for axis in order.axes)
+@span.register(View)
+def _span(order: View, /) -> int:
+    return sum(axis.stride * (axis.tile - 1) for axis in order.axes)
 
 
-def span(order: Order) -> int:
-    """Tokens from the first lane of a tile to its last; 0 where no step is a shifted copy of another."""
-    return sum(axis.stride * (axis.tile - 1) for axis in order.axes) if isinstance(order, View) else 0
+@span.register(Box, ListedOrder)
+def _no_span(_order: Order, /) -> int:
+    return 0
 
 
 def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> TokenLoop:
@@ -83,14 +82,16 @@ def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = ""
     """
     name = f"{side}{suffix}"
     size = fitted(most, order.tile)
-    index = "block" if fixed else "step"
-    if isinstance(order, Box):
-        return _box(order, size, side, index, name)
-    if not isinstance(order, View):
-        return _listed(order.tile, size, side, index, name)
     if is_natural(order):
         return _natural(order.tile, size, side, fixed, name)
-    return _view(order, size, side, index, name)
+    return _loop(order, size, side, "block" if fixed else "step", name)
+
+
+@OrderTable
+def _loop(order: Order, size: int, side: Side, index: str, name: str, /) -> TokenLoop:
+    """The loop over an order in steps of ``size`` lanes; ``index`` is the variable that counts them, and ``name``
+    begins the names of all others."""
+    raise NotImplementedError
 
 
 def careful_loop(first: TokenLoop, order: Order, side: Side, most: int) -> TokenLoop:
@@ -117,17 +118,18 @@ def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenL
     )  # fmt: skip
 
 
-def _listed(tile: int, size: int, side: Side, index: str, name: str) -> TokenLoop:
+@_loop.register(ListedOrder)
+def _listed(order: ListedOrder, size: int, side: Side, index: str, name: str, /) -> TokenLoop:
     lines = (
         f"{name}_index = {index} * {size} + tl.arange(0, {size})",
         f"{name}_listed = tl.load({name}_list + {name}_slot + {name}_index, "
         f"mask={name}_index < {name}_list_length, other=-1)",
     )
     return TokenLoop(
-        Code(side), Code(name), tile, size,
+        Code(side), Code(name), order.tile, size,
         natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
-        present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, tile // size),
+        present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, order.tile // size),
     )  # fmt: skip
 
 
@@ -135,7 +137,8 @@ def _blocks(name: str, parts: int) -> Code:
     return Code(f"{name}_tiles" + (f" * {parts}" if parts > 1 else ""))
 
 
-def _view(order: View, size: int, side: Side, index: str, name: str) -> TokenLoop:
+@_loop.register(View)
+def _view(order: View, size: int, side: Side, index: str, name: str, /) -> TokenLoop:
     parts = order.tile // size
     lines: list[str] = []
     tile = index
@@ -173,14 +176,15 @@ def _view(order: View, size: int, side: Side, index: str, name: str) -> TokenLoo
             inside.append(f"({' + '.join([*terms, f'{name}_digit{place}'])} < {axis.length})")
     return TokenLoop(
         Code(side), Code(name), order.tile, size,
-        natural=False, steady=steady, guarded=uneven(order), never_full=False, listed=False,
+        natural=False, steady=steady, guarded=order.uneven, never_full=False, listed=False,
         main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
         shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
         blocks=_blocks(name, parts),
     )  # fmt: skip
 
 
-def _box(order: Box, size: int, side: Side, index: str, name: str) -> TokenLoop:
+@_loop.register(Box)
+def _box(order: Box, size: int, side: Side, index: str, name: str, /) -> TokenLoop:
     """The loop over boxes. Lanes without a token get token 0, so that their offsets stay in the integers' range."""
     view, parts = order.view, order.tile // size
     steps, box, lane = order.parts * parts, index, f"tl.arange(0, {size})"

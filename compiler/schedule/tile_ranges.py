@@ -1,0 +1,189 @@
+"""Ranges of tiles, and how they read as digits of positions.
+
+Tiles are known by their numbers. A *range* of tiles is one that numbers the axes of the order in turn: some leading
+coordinates the same, one between two bounds, and all values of those behind it. So every range is one of neighbouring
+numbers, and cutting one at its first open axis gives ranges again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..analysis import DigitRange
+from ..plan import Axis, View
+
+Numbers = NDArray[np.int64]
+
+
+class Reading(NamedTuple):
+    """Ranges of tiles as positions: the last digit is of lanes. Where not ``present``, there is no token at all."""
+
+    digits: tuple[DigitRange, ...]
+    present: NDArray[np.bool_]
+
+
+class Open(NamedTuple):
+    """The open axis of each range: ``length`` coordinates from ``first`` on, ``unit`` tiles apart."""
+
+    unit: Numbers
+    first: Numbers
+    length: Numbers
+
+
+class TileRanges(Protocol):
+    """The tiles of rows, or those of keys, as a schedule looks at them."""
+
+    @property
+    def start(self) -> list[tuple[int, int]]:
+        """Ranges that together are all tiles, first and last of each."""
+
+    @property
+    def tile(self) -> int:
+        """Lanes of a tile."""
+
+    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
+        """The positions of the ranges ``low .. high``, in the slots (batch entry and head) that they are of."""
+
+    def open(self, low: Numbers, high: Numbers) -> Open:
+        """Where the ranges can be cut."""
+
+
+class Counted(NamedTuple):
+    """An axis whose tiles are counted: ``tiles`` of them, None for as many as there may be, on both sides of 0."""
+
+    axis: Axis
+    tiles: int | None
+
+
+@dataclass(frozen=True)
+class ViewRanges:
+    """Tiles of a view, or of one like it. Of ``tokens`` tokens; None where they never end.
+
+    Only the first axis may be without end.
+    """
+
+    axes: tuple[Counted, ...]
+    offset: int
+    tokens: int | None
+
+    @staticmethod
+    def whole(view: View, tokens: int) -> ViewRanges:
+        """All tiles of an order."""
+        main = view.main_tiles(tokens)
+        axes = tuple(Counted(axis, main if axis.length is None else axis.tiles) for axis in view.axes)
+        return ViewRanges(axes, view.offset, tokens)
+
+    @property
+    def tile(self) -> int:
+        return prod(axis.tile for axis, _ in self.axes)
+
+    @property
+    def units(self) -> list[int]:
+        """Tiles between neighbours along each axis."""
+        return [prod(tiles or 1 for _, tiles in self.axes[place + 1 :]) for place in range(len(self.axes))]
+
+    @property
+    def start(self) -> list[tuple[int, int]]:
+        """The tiles that hang over the last token stand apart, where the order begins with its main axis."""
+        first = self.axes[0]
+        if first.tiles is None or self.tokens is None:
+            raise ValueError("an order without end has no start")
+        total, unit = first.tiles * self.units[0], self.units[0]
+        if not total:
+            return []
+        step = first.axis.stride * first.axis.tile
+        hangs = first.axis.length is None and self.offset + first.tiles * step > self.tokens
+        cut = total - unit if hangs and first.tiles > 1 else 0
+        return [(0, cut - 1), (cut, total - 1)] if cut else [(0, total - 1)]
+
+    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
+        del slot  # the same tokens in each
+        digits = [] if not self.offset else [_fixed(1, np.full_like(low, self.offset))]
+        for (axis, tiles), unit in zip(self.axes, self.units, strict=True):
+            first, last = low // unit, high // unit
+            if tiles is not None:
+                first, last = first % max(tiles, 1), last % max(tiles, 1)
+            digits += _along(axis, first, last)
+        if self.tokens is None:
+            return Reading(tuple(digits), np.ones(len(low), bool))
+        return _clipped(digits, self.tokens)
+
+    def open(self, low: Numbers, high: Numbers) -> Open:
+        unit, length = np.ones_like(low), np.ones_like(low)
+        first = low.copy()
+        for (_, tiles), width in zip(reversed(self.axes), reversed(self.units), strict=True):
+            a, b = low // width, high // width
+            if tiles is not None:
+                a, b = a % max(tiles, 1), b % max(tiles, 1)
+            wide = a != b
+            unit, first, length = (
+                np.where(wide, width, unit),
+                np.where(wide, a, first),
+                np.where(wide, b - a + 1, length),
+            )
+        return Open(unit, first, length)
+
+
+@dataclass(frozen=True)
+class ListRanges:
+    """Tiles of a list of rising positions for each slot: a range is read as all positions between its ends."""
+
+    values: NDArray[np.int64]  # [list slots, length]
+    counts: Numbers  # [list slots]
+    list_of: Numbers  # [slots]: which list each slot has
+    tile: int
+
+    @property
+    def start(self) -> list[tuple[int, int]]:
+        tiles = -(-self.values.shape[1] // self.tile)
+        return [(0, tiles - 1)] if tiles else []
+
+    def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
+        held = self.list_of[slot]
+        first, last = low * self.tile, np.minimum((high + 1) * self.tile, self.counts[held]) - 1
+        present = first <= last
+        first, last = np.where(present, first, 0), np.where(present, last, 0)
+        return Reading((DigitRange(1, self.values[held, first], self.values[held, last]),), present)
+
+    def open(self, low: Numbers, high: Numbers) -> Open:
+        return Open(np.ones_like(low), low, high - low + 1)
+
+
+def _fixed(stride: int, value: Numbers) -> DigitRange:
+    return DigitRange(stride, value, value)
+
+
+def _along(axis: Axis, first: Numbers, last: Numbers) -> list[DigitRange]:
+    """The coordinates of tiles ``first .. last`` of an axis: the tile's digit and the lane's, or both in one."""
+    lanes = axis.tile - 1
+    if axis.length is not None:
+        low, high = first * axis.tile, np.minimum(last * axis.tile + lanes, axis.length - 1)
+        return [_one(axis.stride, low, high)]
+    whole = _one(axis.stride * axis.tile, first, last)
+    return [whole, DigitRange(axis.stride, np.zeros_like(first), np.full_like(first, lanes))] if lanes else [whole]
+
+
+def _one(stride: int, low: Numbers, high: Numbers) -> DigitRange:
+    """The same array twice where the digit has one value everywhere, which the classifier knows how to use."""
+    return DigitRange(stride, low, low if np.array_equal(low, high) else high)
+
+
+def _clipped(digits: Sequence[DigitRange], tokens: int) -> Reading:
+    """Without what is surely beyond the last token; a digit keeps what it may have with all others at their least."""
+    if not digits:
+        return Reading((), np.ones(0, bool))
+    least: Numbers = np.asarray(sum(digit.stride * digit.low for digit in digits))
+    present = least < tokens
+    if present.all() and np.all(sum(digit.stride * digit.high for digit in digits) < tokens):
+        return Reading(tuple(digits), present)
+    kept = []
+    for stride, low, high in digits:
+        most = np.maximum(low + (tokens - 1 - least) // stride, low)
+        kept.append(_one(stride, low, np.minimum(high, most)))
+    return Reading(tuple(kept), present)
