@@ -9,12 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .compiler import pipeline
 from .compiler.diagnostics import LARGEST_SIZE
 from .compiler.ir import Attention, CallShape, HostTable
-from .compiler.oracle import evaluate
 from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
-from .compiler.verify import check_attention
+from .runtime.backends import backend
 from .runtime.call import (
     TableSizes,
     bind,
@@ -27,7 +27,6 @@ from .runtime.call import (
     positions,
     settle,
 )
-from .runtime.eager import TILES
 from .runtime.planning import plan_of
 
 _CPU = torch.device("cpu")
@@ -132,7 +131,7 @@ def planned(
 ) -> CallPlan:
     """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
     asked = _asked(attention, n, m, heads, q_start, tables)
-    plan = plan_of(asked.attention, asked.extent, asked.contents, TILES)
+    plan = plan_of(asked.attention, asked.extent, asked.contents, backend("cpp").tiles)
     return CallPlan(
         plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents
     )
@@ -148,10 +147,7 @@ def dense_mask(
 ) -> Tensor:
     """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
     asked = _asked(attention, n, m, heads, q_start, tables)
-    exact = asked.attention
-    check_attention(exact, asked.extent, asked.contents)
-    contents = {table.name: held for table, held in zip(exact.tables, asked.contents, strict=True)}
-    mask = torch.from_numpy(evaluate(exact.mask, exact.tables, asked.extent, contents))
+    mask = torch.from_numpy(pipeline.mask(asked.attention, asked.extent, asked.contents))
     return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
 
 

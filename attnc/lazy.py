@@ -25,3 +25,17 @@ def attributes(package: str, names: Mapping[str, Sequence[str]], modules: Sequen
         return value
 
     return get
+
+
+def late(module: str, sibling: str) -> Callable[[str], Callable[..., Any]]:
+    """Functions of the module ``sibling`` beside ``module``, by name; it is imported when one of them is called."""
+    home = f"{module.rpartition('.')[0]}.{sibling}"
+
+    def function(name: str) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            return getattr(import_module(home), name)(*given, **named)
+
+        call.__module__, call.__name__ = home, name
+        return call
+
+    return function

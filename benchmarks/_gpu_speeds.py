@@ -21,7 +21,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 import attnc
 from attnc.runtime import planning
 from attnc.runtime.op import call_of
-from attnc.runtime.triton import executor
+from attnc.runtime.triton import TRITON
 
 ATTNC, FLEX = "attnc", "FlexAttention"
 FLOPS = {"forward": 4, "backward": 10}  # for each pair and channel: two products forward, five backward
@@ -181,7 +181,7 @@ def _planning(attention: attnc.Attention, leaves: Sequence[Tensor], tables: Mapp
     for _ in range(3):
         with _nothing_planned():
             start = time.perf_counter()
-            planning.launch_of(attention._bound, call, executor)
+            planning.launch_of(attention._bound, call, TRITON.tiles)
             found.append(time.perf_counter() - start)
     return statistics.median(found)
 

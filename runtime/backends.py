@@ -1,161 +1,79 @@
-"""Which executor runs a call; where the C++ kernels cannot be had and nobody insists on them, the blocked one."""
+"""The backends that there are, and which of them runs a call. Importing it loads none of them.
+
+A backend is added here, and its name to the setting ``backend`` (:mod:`runtime.base.configuration`).
+"""
 
 from __future__ import annotations
 
-import errno
-import os
-import warnings
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Protocol, TypeVar, cast
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from .base import Backend, Unavailable, settings
+from .cpp import CPP
+from .eager import BLOCKED
+from .triton import INTERPRETER, TRITON
 
-from ..compiler.codegen.cpp import Pass
-from ..compiler.plan import Tiles
-from .base import Gradients, Launch, settings
-from .cpp import BuildError, Compiler, NoCompilerError, compiler, fault_of_compiler
-from .cpp import executor as cpu
-from .eager import blocked
+if TYPE_CHECKING:
+    import torch
 
-T = TypeVar("T")
-
-# Errors of a system that has run out of something: another attempt may succeed.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (CPP, TRITON, INTERPRETER, BLOCKED)}
 
 
-class Executor(Protocol):
-    """What runs a launch: an executor module of :mod:`runtime.cpp`, :mod:`runtime.triton` or :mod:`runtime.eager`, or
-    :class:`CppOrBlocked`."""
-
-    TILES: Tiles
-
-    def forward(self, launch: Launch) -> tuple[Tensor, Tensor]: ...
-    def backward(
-        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> Gradients: ...
+def backend(name: str) -> Backend:
+    """A backend by its name. ValueError that lists those that there are."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend: is {name!r}, expected one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]
 
 
-class CppOrBlocked:
-    """The C++ kernels; the blocked executor, with one warning, for what the compiler does not build.
+def devices() -> tuple[str, ...]:
+    """The types of device whose tensors some backend runs by itself."""
+    return tuple(device for each in BACKENDS.values() for device in each.devices)
 
-    A compiler that cannot build the least of libraries is not tried again, and of a sound one not the kernel that it
-    refused. Both executors walk the same schedules.
+
+def targets() -> tuple[str, ...]:
+    """What kernels can be written for, as far as commands offer it."""
+    return tuple(target for each in BACKENDS.values() for target in each.targets.examples)
+
+
+def backend_of_target(target: str) -> Backend:
+    """The backend whose kernels are written for ``"cpu"``, ``"sm_90"`` and so on. ValueError that says what else is."""
+    for each in BACKENDS.values():
+        if target in each.targets:
+            return each
+    words = ", or ".join(each.targets.words for each in BACKENDS.values() if each.targets.words)
+    raise ValueError(f"target: is {target!r}, expected {words}")
+
+
+def backend_for(device: torch.device, keys: int) -> Backend:
+    """What runs tensors on a device, as the settings say; one warning where something is missing for it.
+
+    ValueError where the backend does not run such tensors; Unavailable (an ImportError without triton, NoCompilerError
+    without a compiler) where the one that was insisted on cannot be had. C++ kernels that were insisted on and cannot
+    be built are a BuildError at their launch.
     """
+    from . import fallback
 
-    TILES = cpu.TILES
-
-    def __init__(self) -> None:
-        self.unfit: dict[Compiler, str] = {}
-        self._refused: set[object] = set()
-
-    def forward(self, launch: Launch) -> tuple[Tensor, Tensor]:
-        return self._run("forward", launch, lambda executor: executor.forward(launch))
-
-    def backward(
-        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> Gradients:
-        return self._run("backward", launch, lambda executor: executor.backward(launch, out, lse, grad_out, grad_lse))
-
-    def _run(self, direction: Pass, launch: Launch, on: Callable[[Executor], T]) -> T:
-        try:
-            if not self._refused or cpu.kernel_of(direction, launch) not in self._refused:
-                return on(cast(Executor, cpu))
-        except NoCompilerError as error:
-            return on(_instead(str(error), "cpu"))
-        except BuildError as error:
-            return on(_instead(self._judged(error, direction, launch), "cpu"))
-        return on(_blocked())
-
-    def _judged(self, error: BuildError, direction: Pass, launch: Launch) -> str:
-        """Why there is no kernel, remembered unless the next attempt may go otherwise."""
-        if _passing(error):
-            return str(error)
-        try:
-            using = compiler()
-        except NoCompilerError as gone:  # since it was found
-            return str(gone)
-        fault = fault_of_compiler(using)
-        if fault is None:
-            self._refused.add(cpu.kernel_of(direction, launch))
-            return str(error)
-        if not _passing(fault):
-            self.unfit[using] = str(fault)
-        return str(fault)
-
-
-_cpp_or_blocked = CppOrBlocked()
-_warned: set[str] = set()
-
-
-def executor_for(device: torch.device, keys: int) -> Executor:
-    """What runs tensors on a device, as ``settings.backend`` says; one warning where something is missing for it.
-
-    ValueError where the backend does not run such tensors; ImportError or NoCompilerError where the one that was
-    insisted on cannot be had. C++ kernels that were insisted on and cannot be built are a BuildError at their launch.
-    """
-    backend = settings.backend
-    if not keys or backend == "blocked":  # without a key there is nothing to launch
-        return _blocked()
-    if backend == "triton" or (backend == "auto" and (device.type == "cuda" or settings.interpret)):
-        return _gpu(device, insisted=backend == "triton" or settings.interpret)
-    if device.type != "cpu":
-        raise ValueError(f"q: is on {device}, and the setting backend is {backend}, which runs CPU tensors only")
-    return _cpu(insisted=backend == "cpp")
-
-
-def _blocked() -> Executor:
-    return cast(Executor, blocked)
-
-
-def _gpu(device: torch.device, insisted: bool) -> Executor:
+    chosen = settings.backend
+    if not keys or chosen == BLOCKED.name:  # without a key there is nothing to launch
+        return BLOCKED
+    found = _chosen(device)
+    insisted = chosen != "auto" or found is INTERPRETER
+    if found is CPP and not insisted:
+        found = fallback.cpp_or_blocked.backend
     try:
-        from .triton import executor as gpu
-    except ImportError as error:
+        found.require(device)
+    except Unavailable as error:
         if insisted:
             raise
-        return _instead(f"triton cannot be imported ({error})", device.type)
-    gpu.require_device(device)
-    return cast(Executor, gpu)
+        return fallback.instead(error.reason, device.type)
+    return found
 
 
-def _cpu(insisted: bool) -> Executor:
-    try:
-        missing = _missing_compiler(settings.cxx, settings.optimisation, os.environ.get("PATH"))
-        if missing is None and _cpp_or_blocked.unfit and not insisted:
-            missing = _cpp_or_blocked.unfit.get(compiler())
-    except NoCompilerError as error:
-        missing = str(error)
-    if missing is None:
-        return cast(Executor, cpu) if insisted else _cpp_or_blocked
-    if insisted:
-        raise NoCompilerError(missing)
-    return _instead(missing, "cpu")
-
-
-@lru_cache(maxsize=64)
-def _missing_compiler(*_looked_at: object) -> str | None:
-    """Why there is no C++ compiler, or None where there is one. The arguments are what the answer depends on.
-
-    NoCompilerError where the next attempt may give another answer, which is not kept then.
-    """
-    try:
-        compiler()
-    except NoCompilerError as error:
-        if _passing(error):
-            raise
-        return str(error)
-    return None
-
-
-def _passing(error: Exception) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _PASSING
-
-
-def _instead(reason: str, device: str) -> Executor:
-    if device not in _warned:
-        _warned.add(device)
-        message = f"{reason}: attnc runs tensors on {device} by its blocked PyTorch executor, which is slower"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return _blocked()
+def _chosen(device: torch.device) -> Backend:
+    """The backend that the settings name, else the first that runs tensors on such a device, else the CPU's."""
+    name = settings.backend
+    if name in ("auto", TRITON.name) and settings.interpret:
+        return INTERPRETER
+    if name != "auto":
+        return backend(name)
+    return next((each for each in BACKENDS.values() if device.type in each.devices), CPP)

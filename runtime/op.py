@@ -16,14 +16,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
-from .backends import executor_for
-from .base import registered, settings
+from .backends import backend_for, devices
+from .base import compute_dtype, registered, settings
 from .batching import register_batching
 from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start, collect, integer
 from .derivatives import no_forward_mode, register_derivatives
 from .planning import launch_of
 
 _SEEDS = 2**63 - 1
+DEVICES = devices()
 
 # The first call of any operator makes torch import triton, which then decides for good whether it interprets.
 if settings.interpret and "triton" not in sys.modules:
@@ -50,7 +51,7 @@ def attend(
     if torch.compiler.is_dynamo_compiling() and forward_ad._current_level >= 0:
         raise no_forward_mode()
     q, k, v = _under_autocast(q, k, v)
-    check_tensors(q, k, v)
+    check_tensors(q, k, v, DEVICES)
     if q.dtype == torch.float64 and q.device.type != "cpu":
         raise TypeError(f"q: has dtype float64 on {q.device}, expected float32, bfloat16 or float16 there")
     q, k, v = (x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in (q, k, v))
@@ -77,7 +78,7 @@ def call_of(
     tables: Mapping[str, object],
 ) -> Call:
     """The same arguments for :func:`runtime.eager.dense_reference.reference`, with the same errors."""
-    check_tensors(q, k, v)
+    check_tensors(q, k, v, DEVICES)
     start, starts = checked_start(q_start)
     probability = check_dropout(dropout)
     drawn = _seed_tensor(probability, seed)
@@ -89,7 +90,7 @@ def call_of(
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v in autocast's dtype where it is on; float64 stays, as in PyTorch's own operators."""
     device = q.device.type if all(isinstance(x, Tensor) for x in (q, k, v)) else "meta"
-    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+    if device not in DEVICES or not torch.is_autocast_enabled(device):
         return q, k, v
     dtype = torch.get_autocast_dtype(device)
 
@@ -134,11 +135,11 @@ def forward(
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
-        executor = executor_for(q.device, k.shape[2])
-        launch = launch_of(known, call, executor)
+        backend = backend_for(q.device, k.shape[2])
+        launch = launch_of(known, call, backend.tiles)
         if not q.shape[:3].numel():
             return _empty(q, v)
-        out, lse = executor.forward(launch)
+        out, lse = backend.forward(launch)
     return out.contiguous(), lse.contiguous()
 
 
@@ -183,8 +184,8 @@ def backward(
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
-        executor = executor_for(q.device, k.shape[2])
-        launch = launch_of(known, call, executor)
+        backend = backend_for(q.device, k.shape[2])
+        launch = launch_of(known, call, backend.tiles)
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():
@@ -192,7 +193,7 @@ def backward(
             return (*(x.new_zeros(x.shape) for x in (q, k, v)), zeros)  # type: ignore[return-value]
         grad_out = torch.zeros_like(out) if grad_out is None else grad_out.contiguous()
         grad_lse = None if grad_lse is None else grad_lse.contiguous()
-        found = executor.backward(launch, out, lse, grad_out, grad_lse)
+        found = backend.backward(launch, out, lse, grad_out, grad_lse)
         gradients: list[Tensor] = []
         positions = {table.name: position for position, table in enumerate(known.tables)}
         for parameter, table in zip(parameters, tables, strict=True):
@@ -217,8 +218,7 @@ def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
 
 def _empty(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Room for both results, contiguous, as the operator returns them."""
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=dtype)
+    return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=compute_dtype(q.dtype))
 
 
 def _given(known: Attention, given: str) -> list[Table]:

@@ -1,4 +1,4 @@
-"""From one checked call to a Launch: which Program, which Schedule. What can be kept is kept."""
+"""From one checked call to a Launch: which Program, which Schedule. What the stages make is kept where it can be."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from ..compiler.arrange import applies_to, arrange
+from ..compiler import pipeline
+from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.plan import Program, Schedule, Tiles
-from ..compiler.schedule import schedule, schedule_depends
+from ..compiler.schedule import schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, verify_schedule
-from .backends import Executor
 from .base import Launch, identity, settings
 from .call import Call, bind, check_call, errors, extent_of, positions_of, scale_of, settle, widened
 
@@ -68,8 +68,8 @@ _programs: Kept[Hashable, _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
 
 
-def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
-    """One call, checked and planned.
+def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
+    """One call, checked and planned for tiles of so many lanes.
 
     Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and host
     numbers put outside its table, and for an integer that may leave 63 bits.
@@ -78,7 +78,7 @@ def launch_of(attention: Attention, call: Call, executor: Executor) -> Launch:
     extent = extent_of(call)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
     bound = bind(attention, tables, extent, call.q.device, call.compute_dtype)
-    plan = plan_of(attention, extent, bound.contents, executor.TILES)
+    plan = plan_of(attention, extent, bound.contents, tiles)
     wide = bound.wide or plan.wide
     return Launch(
         program=plan.program,
@@ -131,7 +131,7 @@ def _heads_differ(attention: Attention) -> bool:
 def _arranged(
     attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool
 ) -> _Arranged:
-    program = arrange(attention, tiles, heads, known, natural_rows)
+    program = pipeline.program(attention, tiles, heads, known, natural_rows)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
     return _Arranged(program, tuple(matters))
@@ -144,10 +144,10 @@ def _plan(attention: Attention, program: Program, extent: CallShape, contents: t
     outside = check_indices(program, extent, contents)
     if outside is not None:
         raise ValueError(errors.outside(attention, outside))
-    bounds = schedule(program, extent, contents)
+    schedule = pipeline.schedule(program, extent, contents)
     if settings.verify:
-        verify_schedule(program, bounds, extent, contents)
-    return Plan(program, bounds, wide)
+        verify_schedule(program, schedule, extent, contents)
+    return Plan(program, schedule, wide)
 
 
 def _sizes_only(held: HostTable) -> HostTable:

@@ -18,7 +18,7 @@ from .brute import brute_schedule
 from .handmade import Case
 
 if TYPE_CHECKING:
-    from attnc.runtime.backends import Executor
+    from attnc.runtime.base.backend import Backend
 
 
 def launch_of(case: Case, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> Launch:
@@ -81,17 +81,17 @@ def dense(case: Case, launch: Launch, given: Sequence[Tensor]) -> tuple[Tensor, 
     return out, torch.where(alive, safe.logsumexp(-1), -torch.inf)
 
 
-def check(executor: Executor, case: Case, launch: Launch, tolerance: float) -> None:
+def check(backend: Backend, case: Case, launch: Launch, tolerance: float) -> None:
     """AssertionError where outputs, log-sum-exps or gradients differ from the definition's."""
     given = [x.double().clone().requires_grad_() for x in (launch.q, launch.k, launch.v, launch.tables[-1].tensor)]
     expected = dense(case, launch, given)
-    found = executor.forward(launch)
+    found = backend.forward(launch)
     alive = expected[1] > -torch.inf
     assert torch.equal(alive, found[1] > -torch.inf)
     grad_out, grad_lse = torch.randn_like(expected[0]), torch.where(alive, torch.randn_like(expected[1]), 0.0)
     total = (expected[0] * grad_out).sum() + (torch.where(alive, expected[1], 0.0) * grad_lse).sum()
     wanted = torch.autograd.grad(total, given, materialize_grads=True)
-    back = executor.backward(launch, *found, grad_out.to(launch.q.dtype), grad_lse.to(launch.compute_dtype))
+    back = backend.backward(launch, *found, grad_out.to(launch.q.dtype), grad_lse.to(launch.compute_dtype))
     weight = back.tables[-1]
     assert weight is not None
     pairs = zip((*expected, *wanted), (*found, back.q, back.k, back.v, weight), strict=True)

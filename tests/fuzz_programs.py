@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 import torch
 
-from attnc.compiler import ir
+from attnc.compiler import ir, pipeline
 from attnc.compiler.analysis.normal_form import normalise, parts
 from attnc.compiler.arrange.assemble import AssignedTerm, assemble
 from attnc.compiler.arrange.candidates import SearchContext, walks
@@ -206,12 +206,12 @@ def drawn_orders(seed: int) -> Iterator[None]:
     ) -> Program:
         return forced(attention, tiles, heads, known, natural_rows, Random(seed))
 
-    before: Sequence[object] = planning.arrange, planning._programs, planning._plans
-    planning.arrange, planning._programs, planning._plans = drawn, planning.Kept(8), planning.Kept(8)  # type: ignore[assignment]
+    before: Sequence[object] = pipeline.program, planning._programs, planning._plans
+    pipeline.program, planning._programs, planning._plans = drawn, planning.Kept(8), planning.Kept(8)  # type: ignore[assignment]
     try:
         yield
     finally:
-        planning.arrange, planning._programs, planning._plans = before  # type: ignore[assignment]
+        pipeline.program, planning._programs, planning._plans = before  # type: ignore[assignment]
 
 
 def _kernels(judge: Callable[[Text, int], str | None], program: Text) -> str | None:

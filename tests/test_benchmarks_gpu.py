@@ -15,8 +15,8 @@ import torch
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.codegen.triton.functions import function_names, kind_of
-from attnc.compiler.codegen.triton.tuning import TILES
 from attnc.compiler.plan.printer import program as described
+from attnc.runtime.triton.backend import TRITON
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -160,7 +160,7 @@ def test_the_kinds_are_what_they_are_called(kinds: ModuleType) -> None:
         heads, known = kind.sizes(False).heads, range(len(subject.tables))
         if any(isinstance(x, torch.Tensor) for x in kind.tables(kind.sizes(False), torch.Generator()).values()):
             known = range(0)  # a tensor is the device's, and the host does not look
-        program = arrange(subject, TILES, heads, frozenset(known), False)
+        program = arrange(subject, TRITON.tiles, heads, frozenset(known), False)
         text = described(program)
         assert all(word in text for word in kind.walks), f"{kind.name}\n{text}"
         functions |= {kind_of(name) for name in function_names(program)}

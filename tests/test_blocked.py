@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 import pytest
 import torch
 
-from attnc.runtime.eager import blocked
+from attnc.runtime.eager.backend import BLOCKED
 
 from . import executors, handmade
 from .handmade import Case
-
-if TYPE_CHECKING:
-    from attnc.runtime.backends import Executor
 
 CASES = pytest.mark.parametrize("case", handmade.cases(), ids=lambda case: case.name)
 
 
 @CASES
 def test_orders(case: Case) -> None:
-    executors.check(cast("Executor", blocked), case, executors.launch_of(case), 1e-10)
+    executors.check(BLOCKED, case, executors.launch_of(case), 1e-10)
 
 
 @CASES
 def test_orders_in_half_precision(case: Case) -> None:
     """One result in half precision of several kernels is rounded once."""
     launch = executors.launch_of(case, dtype=torch.bfloat16)
-    out, lse = blocked.forward(launch)
+    out, lse = BLOCKED.forward(launch)
     exact = executors.dense(
         case, launch, [x.double() for x in (launch.q, launch.k, launch.v, launch.tables[-1].tensor)]
     )

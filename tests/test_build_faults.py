@@ -17,7 +17,7 @@ import torch
 
 import attnc
 from attnc.compiler.codegen.source import KernelSource
-from attnc.runtime import backends
+from attnc.runtime import fallback
 from attnc.runtime.base import cache
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.counters import launches
@@ -128,8 +128,8 @@ exec "{cxx}" "$@" """
 def test_a_kernel_that_is_refused_runs_blocked_and_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "_warned", set())
-    monkeypatch.setattr(backends, "_cpp_or_blocked", backends.CppOrBlocked())
+    monkeypatch.setattr(fallback, "_warned", set())
+    monkeypatch.setattr(fallback, "cpp_or_blocked", fallback.CppOrBlocked())
     log = tmp_path / "log"
     picky = script(tmp_path, "picky", FAILS_FOR_ONE.format(log=log, cxx=shutil.which("c++")))
     with settings.override(backend="auto", cxx=str(picky)):

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from attnc.cli import main
+from attnc.cli.app import HOMES, commands
+from attnc.cli.completion import SHELLS
 from attnc.cli.status import size
 from attnc.compiler.pipeline import STAGES
 from attnc.runtime.base import cache
@@ -157,7 +160,7 @@ def test_sizes_for_people(count: int, words: str) -> None:
     assert words in size(count)
 
 
-@pytest.mark.parametrize("shell", main.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_can_read_its_completion(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ended(capfd, "completion", shell)
     assert code == 0
@@ -183,6 +186,14 @@ def test_names_stages_errors_and_commands_are_completed() -> None:
     assert completed("show", "causal", "--stage", "s") == [f"plain,{name}" for name in STAGES if name.startswith("s")]
     assert completed("explain", "unknown-na") == ["plain,unknown-name"]
     assert completed("set") == ["plain,settings"]
+
+
+def test_every_command_has_its_module_and_every_such_module_its_commands() -> None:
+    context = click.Context(commands)
+    assert all(commands.get_command(context, name) is not None for name in HOMES)
+    assert sorted(commands.commands) == commands.list_commands(context)
+    texts = {path.stem: path.read_text() for path in (ROOT / "attnc" / "cli").glob("*.py")}
+    assert {name for name, text in texts.items() if "@commands.command(" in text} == set(HOMES.values())
 
 
 @pytest.mark.parametrize("arguments", [["settings"], ["cache"], ["completion", "zsh"]])

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.codegen.cpp.render import CppVariant, Element, Pass, render_cpp
+from attnc.compiler.codegen.cpp.render import CppVariant, Pass, render_cpp
 from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.ir.constructors import rename_tables
+from attnc.compiler.plan.dtypes import BF16, FP32, usual
 from attnc.compiler.plan.programs import Program
 from attnc.runtime.base import cache
 from attnc.runtime.base.configuration import settings
@@ -24,11 +25,8 @@ from attnc.runtime.cpp import build, executor
 from .cpp_dense import Shape, launch, natural_program
 from .cpp_patterns import PATTERNS
 
-VARIANT = CppVariant("forward", 8, 8, "float32", "float32", False, False, ())
+VARIANT = CppVariant("forward", 8, 8, FP32, False, False, ())
 DIRECTIONS: tuple[Pass, ...] = ("forward", "backward")
-ELEMENTS: dict[str, Element] = {
-    "float": "float32", "int": "int32", "order": "int32", "set": "uint8", "bool": "uint8",
-}  # fmt: skip
 
 
 def program(name: str, tile: int = 16, called: str = "") -> Program:
@@ -47,7 +45,7 @@ def program(name: str, tile: int = 16, called: str = "") -> Program:
 
 def text(name: str, variant: CppVariant = VARIANT, tile: int = 16, called: str = "") -> str:
     kernel = program(name, tile, called)
-    return render_cpp(kernel, replace(variant, elements=tuple(ELEMENTS[table.element] for table in kernel.tables))).text
+    return render_cpp(kernel, replace(variant, elements=usual(kernel.tables, FP32, 8).tables)).text
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +67,7 @@ def test_same_structure_same_text_and_different_structures_differ() -> None:
     assert len(set(texts)) == len(texts)
     variants = [
         VARIANT, replace(VARIANT, direction="backward"), replace(VARIANT, head_dim=9), replace(VARIANT, value_dim=9),
-        replace(VARIANT, storage="bfloat16"), replace(VARIANT, wide=True), replace(VARIANT, dropout=True),
+        replace(VARIANT, storage=BF16), replace(VARIANT, wide=True), replace(VARIANT, dropout=True),
         replace(VARIANT, counting=True),
     ]  # fmt: skip
     assert len({text("window", variant) for variant in variants} | {text("window", tile=32)}) == len(variants) + 1

@@ -19,6 +19,7 @@ from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.call.checks import Call
 from attnc.runtime.cpp import executor
+from attnc.runtime.cpp.backend import CPP
 from attnc.runtime.planning import launch_of
 
 from .cpp_dense import Shape, launch
@@ -93,7 +94,7 @@ def test_no_more_is_multiplied_than_the_area_says(name: str) -> None:
     attend = MODULE[name]()
     q, k, v = (torch.zeros(1, 1, N, 4) for _ in range(3))
     tables = TABLES.get(name, {})
-    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), executor)
+    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), CPP.tiles)
     found = executor.columns(call)
     walked = walk(call)
     assert round(totals(call.program, call.schedule, CallShape(N, N)).area * N) == walked.lanes

@@ -14,6 +14,7 @@ from attnc.compiler.plan.orders import Axis, Gathered, Order, Sorted, View, natu
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp import executor
+from attnc.runtime.cpp.backend import CPP
 
 from . import executors, handmade
 from .cpp_dense import Pattern, Shape, attention, launch, named
@@ -118,7 +119,7 @@ def check(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_programs_made_by_hand(name: str, dtype: torch.dtype) -> None:
     executors.check(
-        executor, CASES[name], executors.launch_of(CASES[name], dtype=dtype), 1e-11 if dtype == torch.float64 else 3e-5
+        CPP, CASES[name], executors.launch_of(CASES[name], dtype=dtype), 1e-11 if dtype == torch.float64 else 3e-5
     )
 
 

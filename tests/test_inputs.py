@@ -1,4 +1,4 @@
-"""Literals of the command line, and contents that are made up for tables that nobody gave."""
+"""Contents that are made up for tables that nobody gave."""
 
 from __future__ import annotations
 
@@ -10,34 +10,7 @@ from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.oracle.interpreter import evaluate
 from attnc.compiler.verify.table_use import uses
-from attnc.inspection.example_inputs import inputs, read_literal
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("512", 512), ("-3", -3), ("0.5", 0.5), ("-1.5e-3", -0.0015), ("1e-5", 1e-5), ("true", True), ("false", False),
-        ("{}", frozenset()), ("{0, 3..7}", frozenset({0, 3, 4, 5, 6, 7})), ("{0..<3}", frozenset({0, 1, 2})),
-        ("{5..3}", frozenset()), ("{ -1 , 2 }", frozenset({-1, 2})), ("[]", ()), ("[1,2]", (1, 2)),
-        ("[[1, 2], [3, 4]]", ((1, 2), (3, 4))), ("[{0}, {1..2}]", (frozenset({0}), frozenset({1, 2}))),
-    ],
-)  # fmt: skip
-def test_literals_are_read_as_the_language_writes_them(text: str, value: object) -> None:
-    found = read_literal(text)
-    assert found == value
-    assert type(found) is type(value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", " ", "x", "{", "{1", "[1", "1 2", "{1.5}", "{true}", "1..2", "--1", "[1 2]", "__import__('os')",
-        "{0..9999999}", "1" * 19, "[" * 20 + "]" * 20, "-true", "{1,,2}",
-    ],
-)  # fmt: skip
-def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|at most|integer members|nested"):
-        read_literal(text)
+from attnc.inspection.example_inputs import inputs
 
 
 def table(element: str, *kinds: str, **more: object) -> Table:

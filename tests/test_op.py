@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 import attnc
+from attnc.compiler import pipeline
 from attnc.runtime import planning
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp.build import NoCompilerError, compiler
@@ -320,7 +321,7 @@ def test_an_index_that_leaves_its_table_is_refused_before_launch(backend: str) -
 def test_plans_are_kept_but_for_contents_that_matter(blocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr(planning, "_plans", planning.Kept(8))
-    monkeypatch.setattr(planning, "schedule", lambda *x, plan=planning.schedule: made.append(x) or plan(*x))
+    monkeypatch.setattr(pipeline, "schedule", lambda *x, plan=pipeline.schedule: made.append(x) or plan(*x))
     qkv = inputs(m=20, n=20)
     for step in range(3):
         MODULE.sloped()(*qkv, slope=torch.tensor([0.1, 0.2]) * step)

@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.codegen.cpp.render import CppVariant, render_cpp
+from attnc.compiler.codegen.cpp.render import render_cpp
 from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import Code, KernelSource, indented, read_template, render
 from attnc.compiler.codegen.triton.render import render_triton
-from attnc.compiler.codegen.triton.tuning import TILES, make_variant
 from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.plan.dtypes import BF16, usual
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.programs import Program
+from attnc.runtime.cpp.backend import CPP
+from attnc.runtime.triton.backend import TRITON
 
 from .shipped_support import SHIPPED
 
 FOLDER = Path(__file__).parent / "rendered"
 PATTERNS = {f"{shipped.file}_{shipped.name}": shipped for shipped in SHIPPED}
 SHOWN = "longformer_longformer"
-CPP = CppVariant("forward", 40, 24, "bfloat16", "float32", False, True, ())
 
 
 def program(name: str, tiles: Tiles) -> Program:
@@ -41,17 +41,14 @@ def program(name: str, tiles: Tiles) -> Program:
 
 def sources(name: str) -> dict[str, KernelSource]:
     """By target and pass: with dropout, features that fill no power of two, and values of fewer features."""
-    held = {"float": "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
-    on_gpu = program(name, TILES)
-    elements = tuple(held[table.element] for table in on_gpu.tables)
-    variant = make_variant("bf16", 40, 24, elements, dropout=True)
-    on_cpu = program(name, Tiles(64, 64))
-    names: dict[str, Any] = {"float": "float32", "int": "int32", "order": "int32", "bool": "uint8", "set": "uint8"}
-    forward = replace(CPP, elements=tuple(names[table.element] for table in on_cpu.tables))
+    on_gpu, on_cpu = program(name, TRITON.tiles), program(name, CPP.tiles)
+    kind = replace(usual(on_gpu.tables, BF16, 40), value_dim=24, dropout=True)
+    (variant,) = TRITON.variants(kind)
+    forward, backward = CPP.variants(replace(kind, tables=usual(on_cpu.tables, BF16, 40).tables))
     return {
         "triton": render_triton(on_gpu, variant),
         "cpp forward": render_cpp(on_cpu, forward),
-        "cpp backward": render_cpp(on_cpu, replace(forward, direction="backward")),
+        "cpp backward": render_cpp(on_cpu, backward),
     }
 
 

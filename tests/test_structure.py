@@ -90,6 +90,7 @@ def test_with_its_numbers_back_a_program_is_what_it_was(seed: int) -> None:
     drawn = drawn_case(seed)
     for subject in (case.program(8, 4), forced(drawn.mask, drawn.tables, Random(seed), TILES)):
         lifted = lift_constants(subject)
+        assert lift_constants(lifted.program) == (lifted.program, ()), "numbers are taken out once"
         back = [restore_constants(x, lifted.numbers) for x in expressions(lifted.program)]
         assert back == expressions(subject), described(subject)
         for expr in expressions(lifted.program):

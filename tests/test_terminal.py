@@ -202,14 +202,17 @@ def test_the_plugin_hands_on_nothing_that_acts(good: bool, folder: Path) -> None
 # A terminal
 
 
-def on_a_terminal(arguments: list[str], folder: Path, **environment: str) -> str:
+MAIN = "from attnc.cli.main import main; main()"
+
+
+def on_a_terminal(arguments: list[str], folder: Path, code: str = MAIN, **environment: str) -> str:
     """What a command writes to a terminal that is its stdout and stderr."""
     import pty
 
     ours, its = pty.openpty()
     base = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "PATH": os.environ["PATH"], "HOME": str(folder)}
     with subprocess.Popen(
-        [sys.executable, "-c", "from attnc.cli.main import main; main()", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=folder, stdin=its, stdout=its, stderr=its, env={**base, **environment}, close_fds=True,
     ) as process:  # fmt: skip
         os.close(its)
@@ -249,3 +252,36 @@ def test_a_hostile_name_on_a_terminal(folder: Path) -> None:
         printed = re.sub(r"\x1b\[\d*m|\r\x1b\[2K|\r\n", "", printed)
         assert "pwn" in printed
         assert not harmful(printed)
+
+
+SOON = f"from attnc.cli import progress; progress.AFTER = 0.0; {MAIN}"
+
+
+def screen(printed: str) -> list[str]:
+    """What is to be seen on a terminal in the end, as far as the commands use one: lines that are drawn again."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[?\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", printed):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\r":
+            column = 0
+        elif re.fullmatch(r"\x1b\[\d*A", part):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b"):
+            before = lines[row].ljust(column)
+            lines[row] = before[:column] + part + before[column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
+
+
+def test_a_spinner_shows_where_the_work_is_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    checks = " ".join(f"row {i} == {{0..{i + (i == 40)}}}" for i in range(50))  # one of them fails, and is told
+    (tmp_path / "many.attn").write_text(f"test causal at n = 50 {{ {checks} }}\n")
+    said, plain = (on_a_terminal(["test", "many.attn"], tmp_path, code) for code in (SOON, MAIN))
+    assert re.search(r"many\.attn: causal at n = 50: row \d+ ==", said)
+    assert [line for line in screen(said) if line] == [line for line in screen(plain) if line]
+    assert said.count("\x1b[?25l") == said.count("\x1b[?25h") > 0, "the cursor is there again"
+    assert "\x1b[2K" not in on_a_terminal(["test", "many.attn"], tmp_path, SOON, TERM="dumb")

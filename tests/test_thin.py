@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from attnc.cli import main, show
+from attnc.cli import main
 from attnc.compiler.diagnostics.diagnostic import AttnError
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import TRUE, K, Q
@@ -25,7 +25,7 @@ from attnc.compiler.oracle.interpreter import evaluate
 from attnc.inspection.launch_view import LaunchSizes, LaunchView, prepare
 from attnc.inspection.picture_size import telling_length
 from attnc.inspection.subject import APPLICABLE, find
-from attnc.pictures import sample, tiled
+from attnc.pictures import sample, tiled, whole_mask
 from attnc.pictures.grid import GAP, LINE, TERMINAL_PANEL
 from attnc.pictures.picture import FRAME, INK, PAPER, Picture, Tile, bins, blocks, ink, painted, rectangles
 from attnc.pictures.whole_mask import sampled
@@ -43,10 +43,10 @@ def view(name: str, n: int, **tables: object) -> LaunchView:
 
 def kept_cells(found: LaunchView, limit: int) -> Cells:
     """Which cells of a picture hold a pair, by evaluating every one."""
-    way = found.way
-    dense = evaluate(way.attention.mask, way.attention.tables, way.extent, way.contents)
-    dense = np.broadcast_to(dense, (1, way.extent.heads, way.extent.m, way.extent.n))[0, found.head] > 0
-    tops, lefts = bins(way.extent.m, limit), bins(way.extent.n, limit)
+    attention, extent = found.pipeline.attention, found.extent
+    dense = evaluate(attention.mask, attention.tables, extent, found.contents)
+    dense = np.broadcast_to(dense, (1, extent.heads, extent.m, extent.n))[0, found.head] > 0
+    tops, lefts = bins(extent.m, limit), bins(extent.n, limit)
     return np.add.reduceat(np.add.reduceat(dense, tops[:-1], 0), lefts[:-1], 1) > 0
 
 
@@ -171,10 +171,10 @@ LARGE = (
 def test_counting_by_tiles_is_counting_by_pairs(name: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = view(name, n)
     expected, pairs = sampled(found, 37, None)
-    monkeypatch.setattr(show, "EXACT_PAIRS", 0)
-    monkeypatch.setattr(show, "look", lambda *_: pytest.fail("pair by pair"))
+    monkeypatch.setattr(whole_mask, "EXACT_PAIRS", 0)
+    monkeypatch.setattr(whole_mask, "look", lambda *_: pytest.fail("pair by pair"))
     picture, counted = sampled(found, 37, None)
-    if found.way.attention.mask.type == "count":
+    if found.pipeline.attention.mask.type == "count":
         assert ((picture.density > 0) == (expected.density > 0)).all()
     else:
         assert counted == pairs
@@ -182,7 +182,7 @@ def test_counting_by_tiles_is_counting_by_pairs(name: str, n: int, monkeypatch: 
 
 
 def test_a_large_mask_without_tiles_to_spare_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (show, tiled, sample):
+    for module in (whole_mask, tiled, sample):
         monkeypatch.setattr(module, "EXACT_PAIRS", 2**17)
     text = tmp_path / "sparse.attn"
     text.write_text("pattern sparse = hash(q, k) % 100 == 0\n")
@@ -208,7 +208,7 @@ def shipped() -> list[str]:
 
 @pytest.mark.parametrize("name", shipped())
 def test_what_is_shown_without_arguments_tells(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "EXACT_PAIRS", 2**18)  # by tiles, which is faster
+    monkeypatch.setattr(whole_mask, "EXACT_PAIRS", 2**18)  # by tiles, which is faster
     subject = find(name)
     try:
         n = telling_length(subject, {}, None)
@@ -220,7 +220,7 @@ def test_what_is_shown_without_arguments_tells(name: str, monkeypatch: pytest.Mo
     density = sampled(found, 64, None)[0].density
     past = np.tril(np.ones(density.shape), -1)
     plain = (density == 1).all() or ((density == past) | np.eye(len(past), dtype=bool)).all()
-    assert plain == (found.way.attention.mask in WHOLE)
+    assert plain == (found.pipeline.attention.mask in WHOLE)
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,24 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-import torch
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import KernelSource
 from attnc.compiler.codegen.triton.functions import kind_of
 from attnc.compiler.codegen.triton.render import render_triton
-from attnc.compiler.codegen.triton.tuning import TILES, make_variant
+from attnc.compiler.codegen.triton.tuning import make_variant
 from attnc.compiler.codegen.triton.variant import TritonVariant
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.constructors import disjunction, equal, negation
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, Q
 from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.plan.dtypes import BF16, FP16, I32, I64, DType, usual
 from attnc.compiler.plan.order_protocol import key_major
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.runtime.base.torch_dtypes import dtype_of
+from attnc.runtime.triton.backend import TRITON
 
 from .handmade import GLOBALS, divisible, neighbourhood, residues, within
 from .triton_patterns import cases
@@ -46,22 +48,20 @@ SHIPPED: dict[str, tuple[str, dict[str, object]]] = {
     "alibi": ("alibi", {}),
     "softcap": ("softcap", {}),
 }
-ELEMENTS = {"float": "fp32", "int": "i32", "order": "i32", "bool": "u8", "set": "u8"}
 SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}  # bytes that one block may have
 TENSOR_CORES = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "gfx942": "v_mfma"}
 WALKS = ("forward", "backward_keys", "backward_queries")
 
 
-def shipped(file: str, dtype: str = "bf16", dim: int = 64) -> tuple[Program, TritonVariant]:
+def shipped(file: str, dtype: DType = BF16, dim: int = 64) -> tuple[Program, TritonVariant]:
     name, constants = SHIPPED[file]
     attention = bind(load_shipped(file), name, constants)
     assert isinstance(attention, Attention)
-    return varied(arrange(attention, TILES), dtype, dim)
+    return varied(arrange(attention, TRITON.tiles), dtype, dim)
 
 
-def varied(program: Program, dtype: str = "bf16", dim: int = 64, **options: bool) -> tuple[Program, TritonVariant]:
-    tables = tuple(ELEMENTS[table.element] for table in program.tables)
-    return program, make_variant(dtype, dim, dim, tables, **options)  # type: ignore[arg-type]
+def varied(program: Program, dtype: DType = BF16, dim: int = 64, **options: bool) -> tuple[Program, TritonVariant]:
+    return program, make_variant(dtype, dim, dim, usual(program.tables, dtype, dim).tables, **options)
 
 
 def lanes_of(program: Program, name: str) -> int:
@@ -166,10 +166,9 @@ def test_what_shipped_files_do_not_use_compiles(name: str, kernels: tuple[str, .
 
     (case,) = (case for case in cases() if case.name == name)
     attention = Attention(name, case.mask, case.score, DEFAULT_SCALE, case.sink, case.tables)
-    program, variant = varied(arrange(attention, TILES), wide=case.wide, dropout=case.dropout > 0)
-    held = {torch.int32: "i32", torch.int64: "i64"}
-    given = [case.values[table.name][0].dtype for table in case.tables]
-    tables = (held.get(dtype, kind) for dtype, kind in zip(given, variant.tables, strict=True))
+    program, variant = varied(arrange(attention, TRITON.tiles), wide=case.wide, dropout=case.dropout > 0)
+    given = [dtype_of(case.values[table.name][0].dtype) for table in case.tables]
+    tables = (held if held in (I32, I64) else kind for held, kind in zip(given, variant.tables, strict=True))
     variant = replace(variant, tables=tuple(tables))
     assert all(kernel.binary for kernel in compile_for(program, variant, "sm_90", kernels))
 
@@ -193,7 +192,7 @@ def text(file: str) -> str:
 def test_other_structures_give_other_text_and_the_same_give_the_same() -> None:
     assert len({text(file) for file in SHIPPED}) == len(SHIPPED)
     assert rendered(*shipped("alibi")) == rendered(*shipped("alibi"))
-    assert text("causal") != rendered(*shipped("causal", "fp16")).text
+    assert text("causal") != rendered(*shipped("causal", FP16)).text
 
 
 def test_other_numbers_give_the_same_text() -> None:

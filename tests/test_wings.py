@@ -43,43 +43,44 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule"
         ),
-        "runtime.base": "compiler.ir compiler.plan",
+        "runtime.base": "compiler.codegen compiler.ir compiler.plan",
         "runtime.call": (
-            "compiler.checker compiler.diagnostics compiler.ir compiler.oracle compiler.verify runtime.base"
+            "compiler.checker compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.verify "
+            "runtime.base"
         ),
         "runtime.eager": (
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule "
             "compiler.verify runtime.base runtime.call"
         ),
-        "runtime.cpp": "compiler.codegen compiler.codegen.cpp compiler.plan runtime.base",
-        "runtime.triton": "compiler.codegen compiler.codegen.triton compiler.ir compiler.plan runtime.base",
+        "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.plan runtime.base",
+        "runtime.triton": "compiler compiler.codegen compiler.codegen.triton compiler.ir compiler.plan runtime.base",
         "attnc.inspection": (
             "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "
             "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.cpp"
         ),
         "attnc.pictures": (
-            "attnc.inspection compiler.analysis compiler.ir compiler.oracle compiler.plan "
+            "attnc.inspection compiler compiler.analysis compiler.ir compiler.oracle compiler.plan "
             "compiler.schedule compiler.verify"
         ),
-        "attnc.testing": "attnc attnc.inspection compiler.diagnostics compiler.ir compiler.modules compiler.verify",
+        "attnc.testing": (
+            "attnc attnc.inspection compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.verify "
+            "runtime.base"
+        ),
         "attnc.cli": (
             "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
-            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime.base"
+            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
         ),
         "compiler": (
-            "compiler.analysis compiler.arrange compiler.codegen compiler.codegen.cpp "
-            "compiler.codegen.triton compiler.ir compiler.modules compiler.oracle compiler.plan "
-            "compiler.schedule compiler.syntax compiler.verify"
+            "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
+            "compiler.plan compiler.schedule compiler.syntax compiler.verify"
         ),
         "runtime": (
-            "compiler.arrange compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule "
+            "compiler compiler.arrange compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule "
             "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
-            "compiler.arrange compiler.codegen compiler.codegen.cpp compiler.codegen.triton "
-            "compiler.diagnostics compiler.ir compiler.modules compiler.oracle compiler.plan "
-            "compiler.schedule compiler.verify runtime runtime.base runtime.call runtime.cpp runtime.eager "
-            "runtime.triton"
+            "compiler compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.schedule runtime "
+            "runtime.base runtime.call runtime.eager"
         ),
     }.items()
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import attnc
-from attnc.runtime import backends
+from attnc.runtime import fallback
 from attnc.runtime.base import cache
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp.build import NoCompilerError, compiler
@@ -109,7 +109,7 @@ assert "compiler" in messages[0] and "blocked" in messages[0], messages
 
 
 def test_with_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(fallback, "_warned", set())
     q = torch.randn(1, 1, 4, 8)
     attend = attnc.loads("pattern near = abs(q - k) <= 5").near()
     with settings.override(backend="auto", interpret=False, cxx="no-such-compiler"):

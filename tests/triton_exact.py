@@ -18,6 +18,7 @@ from attnc.compiler.codegen.triton.variant import DIGITS
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import LOGIT, Const, Entry, K, Q
+from attnc.compiler.plan.dtypes import FP32
 from attnc.compiler.plan.orders import natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.triton import executor
@@ -40,7 +41,7 @@ def _module() -> Any:
     entry = Entry("0", (constructors.absolute(constructors.sub(Q, K)),), "float")
     kernel = Kernel(natural(16), (Segment(natural(16), CAUSAL),), "store")
     program = Program((kernel,), CAUSAL, constructors.add(LOGIT, constructors.mul(Const(1.0), entry)), None, (bias,))
-    return executor._kernels(program, make_variant("fp32", 16, 16, ("fp32",))).module
+    return executor._kernels(program, make_variant(FP32, 16, 16, (FP32,))).module
 
 
 def _summed(floats: Tensor, entries: Tensor, count: int) -> Tensor:

@@ -27,6 +27,7 @@ from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
+from attnc.runtime.triton.backend import TRITON
 
 from .brute import brute_schedule
 from .executors import check, launch_of
@@ -143,19 +144,15 @@ def more_cases() -> Iterator[Case]:
 
 def scheduled(case: Case, tolerance: float = 1e-9, dtype: torch.dtype = torch.float64) -> None:
     """By the bounds that the compiler gives it: closed forms, templates and runs."""
-    from attnc.runtime.triton import executor
-
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     launch = launch_of(case, schedule(case.program, case.extent, case.contents), wide)
     inputs = {name: getattr(launch, name).to(dtype) for name in ("q", "k", "v")}
-    check(executor, case, replace(launch, **inputs), tolerance)
+    check(TRITON, case, replace(launch, **inputs), tolerance)
 
 
 def looked_at(case: Case) -> None:
     """By a row of runs for each tile."""
-    from attnc.runtime.triton import executor
-
-    check(executor, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
+    check(TRITON, case, launch_of(case, brute_schedule(case.program, case.extent, case.contents)), 1e-9)
 
 
 def cut(case: Case) -> None:

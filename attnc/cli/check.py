@@ -1,16 +1,49 @@
-"""Diagnostics for programs: what `attnc check --format json` prints.
+"""``attnc check``: every fault of some files, for people or for programs.
 
-Lines and columns count from 1, offsets from 0; all count characters (code points), and an end is behind the last one.
+Of the document for programs: lines and columns count from 1, offsets from 0; all count characters (code points), and an
+end is behind the last one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..compiler.diagnostics import Diagnostic, Label, Span
+import click
+
+from .app import FAULT, commands
+from .terminal import out, say_diagnostics
+
+if TYPE_CHECKING:
+    from ..compiler.diagnostics import Diagnostic, Label, Span
 
 PLACE = ("file", "line", "column", "end_line", "end_column", "start", "end")
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="json is for editors.")
+def check(files: tuple[Path, ...], form: str) -> int:
+    """Check .attn files: every fault, with its place. `-` is standard input. Exit code 1 if there is any."""
+    from ..compiler.diagnostics import AttnError
+    from ..inspection import load, shown_name
+
+    faults: list[Diagnostic] = []
+    for file in files:
+        try:
+            load(file)
+        except AttnError as error:
+            faults += error.diagnostics
+            if form == "text":
+                say_diagnostics(error.diagnostics, more=True)
+        else:
+            if form == "text":
+                out(f"{shown_name(file)}: no faults")
+    if form == "json":
+        out(document(faults))
+    return FAULT if faults else 0
 
 
 def document(diagnostics: Iterable[Diagnostic]) -> str:

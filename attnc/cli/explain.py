@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import click
+
 from ..compiler.diagnostics import CATALOGUE, nearest, page
 from ..inspection import InputError
+from .app import commands
+from .terminal import out
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+def _slugs(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell offers for SLUG: errors that begin so, each with what it stands for."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(slug, help=title) for slug, title in CATALOGUE.items() if slug.startswith(begun)]
+
+
+@commands.command()
+@click.argument("slug", required=False, shell_complete=_slugs)
+def explain(slug: str | None) -> None:
+    """What an error means, with an example, by the SLUG in its brackets; without one, all of them."""
+    out(listed() if slug is None else explained(slug).rstrip())
 
 
 def explained(slug: str) -> str:

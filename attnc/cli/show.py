@@ -1,46 +1,144 @@
-"""`attnc show`: one attention at one stage of the compiler, as text for people."""
+"""``attnc show``: one attention at one stage of the compiler, as text for people, or drawn into a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..compiler.dump import schedule as described_schedule
-from ..compiler.dump import terms as described_terms
-from ..compiler.ir import attention as described
-from ..compiler.plan import program as described_program
-from ..inspection import HEAD_DIM, LaunchView, stage
-from ..pictures import (
-    mask,
+import click
+
+from ..compiler.pipeline import STAGES
+from ..runtime.backends import targets
+from .app import HEADS, LENGTH, NAME, SET, OfOneName, commands, values_of
+from .progress import progress
+from .terminal import coloured, out, say
+
+if TYPE_CHECKING:
+    from ..compiler.ir import Literal_
+    from ..inspection import LaunchSizes, LaunchView, Target
+
+DRAWINGS = (".png", ".svg", ".html")
+LONG = 4096  # keys from which on a mask takes its time
+
+
+@commands.command(cls=OfOneName)
+@NAME
+@click.option("--n", "keys", type=LENGTH, help="How many keys (64, or as many as the constants need to be seen).")
+@click.option("--m", "queries", type=LENGTH, help="How many query rows (n - q_start unless given).")
+@click.option("--q-start", type=click.IntRange(min=0), default=0, help="Position of the first query row.")
+@SET
+@click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
+@click.option("--head", type=click.IntRange(min=0), help="Which head (0, and of a whole model all, unless given).")
+@HEADS
+@click.option("--stage", type=click.Choice(list(STAGES)), default="mask", show_default=True, help="What to show.")
+@click.option("--target", type=click.Choice(targets()), default="cpu", show_default=True, help="For --stage source.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png, FILE.svg or FILE.html."
 )
+def show(
+    name: str,
+    keys: int | None,
+    queries: int | None,
+    q_start: int,
+    settings: tuple[str, ...],
+    layer: int | None,
+    head: int | None,
+    heads: int | None,
+    stage: str,
+    target: str,
+    output: Path | None,
+) -> None:
+    """Show the mask of NAME as blocks, or what another stage of the compiler makes of it.
+
+    Of a model, without --layer, all layers: a picture for each group of heads that keep the same pairs. On a terminal,
+    green lies in tiles that are kept whole, yellow in tiles that are kept in part. A drawing shows the orders that the
+    compiler chose, each with its tiles, beside natural order.
+    """
+    from ..inspection import LaunchSizes, find, prepare, shown_name, telling_length
+    from ..pictures import OWN_COLOURS, draw
+
+    if output is not None:
+        _check_drawing(output, stage)
+    subject, values = find(name), values_of(settings)
+    sizes = LaunchSizes(keys or telling_length(subject, values, layer), queries, q_start, layer, head, heads)
+    if subject.declaration.kind == "model" and layer is None and stage == "mask":
+        _show_model(subject, values, sizes, target, output)
+        return
+    view = prepare(subject, values, sizes, target, say)
+    with progress(view.extent.n >= LONG) as at:
+        at(f"{view.title}: {stage}")
+        if output is not None:
+            drawn = draw(view, output)
+        else:
+            text = to_text(stage, view, shutil.get_terminal_size().columns, coloured(sys.stdout))
+    if output is not None:
+        say(f"{shown_name(output)}: {drawn}")
+    else:
+        out(text, OWN_COLOURS)
+
+
+def _check_drawing(output: Path, stage: str) -> None:
+    """Refuse a drawing that could not be made, before there is any work."""
+    from ..inspection import WrongUseError, shown_name
+
+    if stage != "mask":
+        raise click.UsageError("-o draws the mask: it goes with --stage mask")
+    if output.suffix.lower() not in DRAWINGS:
+        raise click.UsageError(f"-o takes FILE.png, FILE.svg or FILE.html, not {output}")
+    if not output.parent.is_dir():
+        raise WrongUseError(f"-o {shown_name(output)}: there is no folder {shown_name(output.parent)}")
+
+
+def _show_model(
+    subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, output: Path | None
+) -> None:
+    """A model's pictures, on the terminal or into a file."""
+    from ..inspection import shown_name
+    from ..pictures import OWN_COLOURS, TERMINAL_PANEL, grid_blocks, overview, panel_side, write_grid
+
+    tinted = output is None and coloured(sys.stdout)
+    cells = panel_side if output is not None else lambda _: TERMINAL_PANEL
+    with progress(sizes.n >= LONG) as at:
+        grid = overview(subject, values, sizes, target, cells, tinted or output is not None, say, at)
+        if output is not None:
+            write_grid(grid, output)
+    if output is None:
+        out(grid_blocks(grid, shutil.get_terminal_size().columns, tinted), OWN_COLOURS)
+    else:
+        pictures = sum(len(row.panels) for row in grid.rows)
+        say(f"{shown_name(output)}: {grid.title}, {pictures} picture{'' if pictures == 1 else 's'}")
 
 
 def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> str:
     """One of the compiler's stages as text; a picture is at most ``columns`` wide, and coloured if ``tinted``."""
+    from ..compiler import dump, pipeline
+    from ..compiler.ir import attention as attention_text
+    from ..compiler.plan import program as program_text
+    from ..inspection import HEAD_DIM, stage
+    from ..pictures import mask
+    from ..source import source_of
+
+    made = view.pipeline
     with stage(name):
         match name:
             case "tree":
-                return "\n".join(outline(view.way.tree))
+                return "\n".join(outline(pipeline.tree(view.subject.module, view.subject.name)))
             case "mask":
                 return mask(view, columns, tinted)
             case "terms":
-                return f"{view.name}: a pair is kept where a term holds of it\n{described_terms(view.way.terms)}"
+                return f"{view.name}: a pair is kept where a term holds of it\n{dump.terms(made.terms)}"
             case "program":
-                return f"{described(view.way.attention)}\n{described_program(view.way.program)}"
+                return f"{attention_text(made.attention)}\n{program_text(made.program)}"
             case "schedule":
-                return bounds(view)
+                sizes = f"{view.name}: {view.extent.m:,} queries × {view.extent.n:,} keys"
+                return f"{sizes}\n{dump.schedule(made.program, made.schedule, view.extent)}"
             case "source":
-                from ..source import source_of  # the one stage that asks an executor, and so imports torch
-
-                return source_of(view.way.attention, view.target, HEAD_DIM, "fp32").rstrip("\n")
+                return source_of(made.attention, view.target, HEAD_DIM, "fp32").rstrip("\n")
     raise ValueError(f"{name} is no stage")
-
-
-def bounds(view: LaunchView) -> str:
-    """The kernels, and which key tiles each of their row tiles visits."""
-    way = view.way
-    sizes = f"{view.name}: {way.extent.m:,} queries × {way.extent.n:,} keys"
-    return f"{sizes}\n{described_schedule(way.program, way.schedule, way.extent)}"
 
 
 def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import json
+import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from ..compiler.diagnostics import visible_line
 from ..inspection import InputError
 from ..runtime.base import Settings, cache, settings
+from .app import FAULT, FORM, commands
+from .terminal import out, say
 
 HEADS = ("setting", "variable", "value")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+@commands.command("settings")
+@FORM
+def settings_command(form: str) -> int:
+    """Every setting: the variable that sets it, its value, what it does. Exit code 1 if one cannot be read."""
+    found = lines()
+    out(settings_document(found) if form == "json" else settings_table(found, shutil.get_terminal_size().columns))
+    return FAULT if any(line.fault for line in found) else 0
+
+
+@commands.command("cache")
+@click.option("--clear", is_flag=True, help="Remove every kernel that is kept.")
+@FORM
+def cache_command(clear: bool, form: str) -> None:
+    """Where built kernels are kept, how many there are, and how large they are."""
+    if clear:
+        removed = clear_cache()
+        say(f"removed {removed:,} entr{'y' if removed == 1 else 'ies'}")
+    usage = cache_usage()
+    out(cache_document(usage) if form == "json" else cache_text(usage))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -82,19 +81,3 @@ def say_usage(error: click.ClickException) -> int:
 def say_warning(message: Warning | str, *_place: object, **_more: object) -> None:
     """In the place of :func:`warnings.showwarning`: the message alone."""
     say_fault("warning", f": {message}")
-
-
-@contextmanager
-def progress(long: bool) -> Iterator[Callable[[str], object]]:
-    """What says where long work is: a spinner on a terminal, lines elsewhere; nothing for short work."""
-    if not long:
-        yield lambda _: None
-        return
-    if not moves(sys.stderr):
-        yield say
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status("") as status:
-        yield lambda text: status.update(Text(visible(text)))

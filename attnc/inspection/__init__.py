@@ -50,8 +50,9 @@ if TYPE_CHECKING:
     from .attn_files import STDIN, files, ignored
     from .claims import NamedCheck, judge, named_checks, run_file, told, undecided
     from .errors import InputError, WrongUseError
-    from .example_inputs import inputs, read_literal
+    from .example_inputs import inputs
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
+    from .literals import read_literal
     from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
     from .side_by_side import contrast, differences
@@ -65,8 +66,9 @@ else:
             "attn_files": ("STDIN", "files", "ignored"),
             "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
             "errors": ("InputError", "WrongUseError"),
-            "example_inputs": ("inputs", "read_literal"),
+            "example_inputs": ("inputs",),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),
+            "literals": ("read_literal",),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
             "side_by_side": ("contrast", "differences"),

@@ -1,8 +1,7 @@
-"""Contents for run-time tables at the command line: read from ``--set``, or made up, and then said so."""
+"""Contents for run-time tables at the command line: given by ``--set``, or made up, and then said so."""
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,108 +14,10 @@ from ..compiler.ir import CallShape, HostTable, Literal_, Table, table_type
 from ..compiler.oracle import LARGEST, from_literal
 from ..compiler.verify import Use
 
-MOST_MEMBERS = 2**20
 DOCUMENTS = 4
 FREE_SIZE = 16
 # As Python holds them on the way to an array.
 _BYTES_OF_A_NUMBER, _BYTES_OF_A_SET = 64, 512
-
-_TOKEN = re.compile(
-    r"\s*(?:(?P<float>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)|(?P<int>\d+)|(?P<word>true|false)\b|(?P<sign>\.\.<|\.\.|[-{}\[\],]))"
-)
-
-
-def read_literal(text: str) -> Literal_:
-    """One value as the language writes it: ``512``, ``-0.5``, ``true``, ``{0, 3..7}``, ``[[1, 2], [3, 4]]``.
-
-    Raises ValueError that says what stands where a value was expected.
-    """
-    reader = _Reader(text)
-    value = reader.value(depth=0)
-    if reader.token is not None:
-        raise ValueError(f"`{text}`: nothing was expected after the value, but there is `{reader.token}`")
-    return value
-
-
-class _Reader:
-    """The tokens of one literal, looked at one ahead."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.place = text, 0
-        self.kind, self.token = "", None  # type: str, str | None
-        self.advance()
-
-    def advance(self) -> None:
-        rest = self.text[self.place :]
-        found = _TOKEN.match(rest)
-        if found:
-            self.kind, self.token = str(found.lastgroup), found.group(str(found.lastgroup))
-            self.place += found.end()
-        elif rest.strip():
-            raise ValueError(f"`{self.text}`: a number, a set or a list was expected, but there is `{rest.strip()}`")
-        else:
-            self.kind, self.token = "", None
-
-    def take(self, token: str) -> bool:
-        if self.token != token:
-            return False
-        self.advance()
-        return True
-
-    def value(self, depth: int) -> Literal_:
-        if depth > 8:
-            raise ValueError(f"`{self.text}`: lists are nested too deep")
-        if self.take("{"):
-            return self.members()
-        if self.take("["):
-            parts: list[Literal_] = []
-            while not self.take("]"):
-                parts.append(self.value(depth + 1))
-                self.separate("]")
-            return tuple(parts)
-        return self.number()
-
-    def number(self) -> bool | int | float:
-        negative = self.take("-")
-        kind, token = self.kind, self.token
-        if token is None or kind == "sign" or (negative and kind == "word"):
-            raise ValueError(f"`{self.text}`: a number, a set or a list was expected, but there is {_shown(token)}")
-        self.advance()
-        if kind == "word":
-            return token == "true"
-        if kind == "int" and len(token) > 18:
-            raise ValueError(f"`{token}`: an integer has at most 18 digits")
-        value: int | float = int(token) if kind == "int" else float(token)
-        return -value if negative else value
-
-    def members(self) -> frozenset[int]:
-        members: set[int] = set()
-        while not self.take("}"):
-            first = self.integer()
-            last = first
-            if self.take("..<"):
-                last = self.integer() - 1
-            elif self.take(".."):
-                last = self.integer()
-            if last - first >= MOST_MEMBERS:
-                raise ValueError(f"`{self.text}`: a set may list at most {MOST_MEMBERS:,} members")
-            members.update(range(first, last + 1))
-            self.separate("}")
-        return frozenset(members)
-
-    def integer(self) -> int:
-        value = self.number()
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"`{self.text}`: a set has integer members, and {value} is none")
-        return value
-
-    def separate(self, end: str) -> None:
-        if self.token != end and not self.take(","):
-            raise ValueError(f"`{self.text}`: `,` or `{end}` was expected, but there is {_shown(self.token)}")
-
-
-def _shown(token: str | None) -> str:
-    return "nothing" if token is None else f"`{token}`"
 
 
 @dataclass(frozen=True)

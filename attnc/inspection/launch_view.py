@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..compiler.ir import CallShape, Literal_
+from ..compiler.ir import CallShape, HostTable, Literal_
 from ..compiler.oracle import require_room
-from ..compiler.pipeline import Way
-from ..compiler.plan import Tiles
+from ..compiler.pipeline import Pipeline
 from ..compiler.verify import uses
+from ..runtime.backends import backend_of_target
 from .errors import InputError, WrongUseError
 from .example_inputs import inputs
 from .stage_at_work import stage
 from .subject import Applied, Target, apply
 
-# As the executors have them: asking them would import torch.
-TILES = {"cpu": Tiles(64, 64), "gpu": Tiles(64, 64)}
 HEAD_DIM = 64  # of the source that is shown
 WIDTH = 128  # characters of a line that a picture takes at most
 
 
 @dataclass(frozen=True)
 class LaunchView:
-    """What there is to see: an attention on its way, and one head of it."""
+    """What there is to see: a bound declaration on its way through the compiler, and one head of it.
 
-    way: Way
+    ``contents`` are those of every table, by name.
+    """
+
+    subject: Target
+    pipeline: Pipeline
+    extent: CallShape
+    contents: Mapping[str, HostTable]
     constants: Mapping[str, Literal_]
     layer: int | None
     head: int
@@ -33,7 +37,7 @@ class LaunchView:
 
     @property
     def name(self) -> str:
-        return self.way.name if self.layer is None else f"{self.way.name}, layer {self.layer}"
+        return self.subject.name if self.layer is None else f"{self.subject.name}, layer {self.layer}"
 
     @property
     def title(self) -> str:
@@ -81,9 +85,9 @@ def make_view(applied: Applied, sizes: LaunchSizes, target: str, say: Callable[[
         raise InputError(str(error)) from None
     for line in found.made_up:
         say(line)
-    tiles = TILES["cpu" if target == "cpu" else "gpu"]
-    way = Way(subject.module, subject.name, applied.attention, extent, found.contents, tiles)
-    return LaunchView(way, applied.constants, applied.layer, head, target)
+    held = tuple(found.contents[table.name] for table in applied.attention.tables)
+    pipeline = Pipeline(applied.attention, backend_of_target(target).tiles, extent, held)
+    return LaunchView(subject, pipeline, extent, found.contents, applied.constants, applied.layer, head, target)
 
 
 def heads_of(applied: Applied, sizes: LaunchSizes) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..attention import Module
 from ..compiler.ir import HostTable
-from ..runtime.backends import executor_for
-from ..runtime.base import built, listen_to_triton
-from ..runtime.cpp import BuildError, NoCompilerError
+from ..compiler.plan import BF16, FP16, FP32, FP64, DType, float_named
+from ..runtime.backends import backend_for, devices
+from ..runtime.base import Unavailable, built, listen_to_triton, torch_dtype
+from ..runtime.cpp import BuildError
 from .errors import InputError
 from .launch_view import LaunchView
 
@@ -23,9 +24,8 @@ ROUNDS = 5
 PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs
 LIMIT_SIZE = {"cpu": 1536, "cuda": 8192}
 CHECKED_PAIRS = 2**22
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Of the largest value, as the dtype rounds: what forward and backward may differ by from the reference in float64.
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+TOLERANCE = {FP32: 1e-5, FP64: 1e-10, BF16: 3e-2, FP16: 4e-3}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Request:
     heads: int
     head_dim: int
     device: torch.device
-    dtype: torch.dtype
+    dtype: DType
     backward: bool
 
 
@@ -74,12 +74,12 @@ def request(view: LaunchView, device: str, dtype: str, head_dim: int, backward: 
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:  # torch's own words for a device it does not have
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
-    if place.type not in LIMIT_SIZE:
-        raise InputError(f"--device {device}: expected one of {', '.join(LIMIT_SIZE)}")
-    way = view.way
-    found = Module(way.module)[way.name](**view.constants)
-    parameters = {table.name: table for table in way.attention.parameters}
-    given = {name: held for name, held in way.contents.items() if name in parameters}
+    if place.type not in devices():
+        raise InputError(f"--device {device}: expected one of {', '.join(devices())}")
+    kind, attention = float_named(dtype), view.pipeline.attention
+    found = Module(view.subject.module)[view.subject.name](**view.constants)
+    parameters = {table.name: table for table in attention.parameters}
+    given = {name: held for name, held in view.contents.items() if name in parameters}
     axes = {
         name: axis
         for name, table in parameters.items()
@@ -88,23 +88,22 @@ def request(view: LaunchView, device: str, dtype: str, head_dim: int, backward: 
     }
     return Request(
         attention=found if view.layer is None else found.layers[view.layer],
-        tables=tensors(given, place, DTYPES[dtype]),
+        tables=tensors(given, place, kind),
         query_axes=axes,
-        n=way.extent.n,
-        heads=way.extent.heads,
+        n=view.extent.n,
+        heads=view.extent.heads,
         head_dim=head_dim,
         device=place,
-        dtype=DTYPES[dtype],
+        dtype=kind,
         backward=backward,
     )
 
 
 def report(title: str, request: Request, measured: Measured) -> str:
     """What was measured, for people."""
-    dtype = str(request.dtype).removeprefix("torch.")
     where = f"{request.device}, {torch.get_num_threads()} threads" if request.device.type == "cpu" else request.device
     lines = [
-        f"{title}: {request.n:,} tokens, {request.heads} heads of {request.head_dim}, {dtype}, {where}",
+        f"{title}: {request.n:,} tokens, {request.heads} heads of {request.head_dim}, {request.dtype.torch}, {where}",
         f"  first call  {measured.first * 1e3:10.1f} ms{', building included' if measured.built else ''}",
     ]
     for found in measured.passes:
@@ -122,9 +121,9 @@ def report(title: str, request: Request, measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: DType) -> dict[str, Tensor]:
     """Contents as what a call takes: sets as bool tensors over their universe, floats in the compute dtype."""
-    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    compute = torch_dtype(dtype.compute)
     made = {}
     for name, held in contents.items():
         tensor = torch.as_tensor(held.values)
@@ -159,7 +158,7 @@ def _first(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[float, in
     """Seconds of the first call, and how many kernels were built in it. InputError as in :func:`measure`."""
     before, began = built(), time.perf_counter()
     try:
-        executor_for(request.device, request.n)  # imports Triton where it is to be heard
+        backend_for(request.device, request.n)  # imports Triton where it is to be heard
         listen_to_triton()
         _attend(request, q, k, v)
     except BuildError as error:
@@ -173,9 +172,9 @@ def _first(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[float, in
 def _refuse(request: Request) -> None:
     """Raise InputError where no executor runs the call, as the settings have it, or its tables do not fit."""
     try:
-        executor_for(request.device, request.n)
+        backend_for(request.device, request.n)
         request.attention.plan(request.n, heads=request.heads, **request.tables)
-    except (NoCompilerError, ImportError, ValueError) as error:
+    except (Unavailable, ValueError) as error:
         raise InputError(str(error).rstrip(": ")) from None
 
 
@@ -184,7 +183,7 @@ def _random(request: Request) -> list[Tensor]:
     random = torch.Generator(device="cpu").manual_seed(0)
     shape = (1, request.heads, request.n, request.head_dim)
     try:
-        return [torch.randn(shape, generator=random).to(request.device, request.dtype) for _ in range(4)]
+        return [torch.randn(shape, generator=random).to(request.device, torch_dtype(request.dtype)) for _ in range(4)]
     except RuntimeError as error:  # torch has no class of its own for it on a CPU
         words = " x ".join(f"{size:,}" for size in shape)
         raise InputError(f"there is no memory for tensors of {words}: {str(error).splitlines()[0]}") from None
@@ -275,6 +274,6 @@ def _product(request: Request) -> tuple[Callable[[], Tensor], float]:
     """A square matrix product, in float32 on a CPU and in the input's dtype on a GPU, and its operations."""
     device = request.device
     size = LIMIT_SIZE.get(device.type, 1024)
-    dtype = torch.float32 if device.type == "cpu" and request.dtype != torch.float64 else request.dtype
+    dtype = torch_dtype(request.dtype.compute if device.type == "cpu" else request.dtype)
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     return lambda: a @ b, 2.0 * size**3

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ..compiler.ir import TRUE, expression
+from ..compiler.pipeline import schedule
 from ..compiler.plan import Kernel, Program, Segment, Tiles, natural
-from ..compiler.schedule import schedule
 from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
@@ -23,38 +23,37 @@ LARGEST = 640  # pixels along a picture that has not
 
 def draw(view: LaunchView, path: Path) -> str:
     """The mask, with its tiles, as a file: one picture, or one for each order. Returns in words what the file holds."""
-    way = view.way
+    pipeline = view.pipeline
     with stage("schedule"):
-        found = walks(way.program, way.schedule, view.head)
+        found = walks(pipeline.program, pipeline.schedule, view.head)
     if not as_they_stand(found):
         grid = chosen(view)
         write_grid(grid, path)
         return grid.title
     with stage("mask"):
-        picture, _ = sampled(view, CELLS, way.schedule)
+        picture, _ = sampled(view, CELLS, pipeline.schedule)
     write(replace(picture, title=view.title), path)
     return f"{picture.queries:,} × {picture.keys:,}, {len(picture.tiles):,} tiles"
 
 
 def chosen(view: LaunchView) -> Grid:
     """A picture of natural order with its tiles, and below it, kernel by kernel, one of each segment with its own."""
-    way = view.way
+    pipeline = view.pipeline
     with stage("schedule"):
-        found = walks(way.program, way.schedule, view.head)
-        plain = _in_natural_order(way.program, way.tiles)
-        held = tuple(way.contents[table.name] for table in way.attention.tables)
-        standing = walks(plain, schedule(plain, way.extent, held), view.head)
+        found = walks(pipeline.program, pipeline.schedule, view.head)
+        plain = _in_natural_order(pipeline.program, pipeline.tiles)
+        standing = walks(plain, schedule(plain, view.extent, pipeline.contents), view.head)
     kernels = [list(group) for _, group in groupby(found, key=lambda walk: walk.kernel_number)]
     limit = panel_side(max(map(len, kernels), default=1), LARGEST)
-    names = {str(number): table.name for number, table in enumerate(way.attention.tables)}
+    names = {str(number): table.name for number, table in enumerate(pipeline.attention.tables)}
     with stage("mask"):
         picture, _ = sampled(view, limit, None)
         picture = replace(picture, tiles=tuple(tile for walk in standing for tile in walk.tiles()))
-        rows = [Row("natural order", (Panel(_cost(standing, way.extent.m), picture),))]
+        rows = [Row("natural order", (Panel(_cost(standing, view.extent.m), picture),))]
         for group in kernels:
             panels = tuple(_panel(walk, view, names, limit) for walk in group)
             rows.append(Row(_label(group[0], names), panels))
-    title = f"{view.title}: {way.extent.m:,} queries × {way.extent.n:,} keys, {_cost(found, way.extent.m)}"
+    title = f"{view.title}: {view.extent.m:,} queries × {view.extent.n:,} keys, {_cost(found, view.extent.m)}"
     return Grid(title, tuple(rows), LARGEST)
 
 
@@ -64,8 +63,8 @@ def _in_natural_order(program: Program, tiles: Tiles) -> Program:
 
 
 def _panel(walk: SegmentTiles, view: LaunchView, names: dict[str, str], limit: int) -> Panel:
-    way = view.way
-    picture = look_along(walk, way.program, way.extent, way.contents, view.head, (limit, limit))
+    pipeline = view.pipeline
+    picture = look_along(walk, pipeline.program, view.extent, view.contents, view.head, (limit, limit))
     return Panel(f"keys {walk.segment.keys.describe(names)}, {_tiles([walk])}", picture)
 
 

@@ -36,7 +36,7 @@ def overview(
     sights = [make_view(applied, sizes, target, lambda line: told.setdefault(line)) for applied in layers]
     for line in told:
         say(line)
-    groups = [_heads(view.way.attention, view.way.extent.heads, sizes.head) for view in sights]
+    groups = [_heads(view.pipeline.attention, view.extent.heads, sizes.head) for view in sights]
     limit = cells(max(map(len, groups)))
     seen: dict[Kept, Panel] = {}
     rows: list[Row] = []
@@ -50,7 +50,7 @@ def overview(
                 seen[kept] = _panel(replace(view, head=heads[0]), limit, tiles)
             panels.append(replace(seen[kept], label=f"{_named(heads, view)}  {seen[kept].label}"))
         rows.append(Row(label, tuple(panels)))
-    m, n = sights[0].way.extent.m, sights[0].way.extent.n
+    m, n = sights[0].extent.m, sights[0].extent.n
     return Grid(f"{subject.name}: {len(sights)} layers, {m:,} queries × {n:,} keys", tuple(rows))
 
 
@@ -64,7 +64,7 @@ def _heads(attention: Attention, heads: int, only: int | None) -> dict[Kept, lis
 
 
 def _named(heads: list[int], view: LaunchView) -> str:
-    if len(heads) == view.way.extent.heads:
+    if len(heads) == view.extent.heads:
         return "all heads"
     return f"head{'s' * (len(heads) > 1)} {ranges(heads)}"
 
@@ -72,10 +72,10 @@ def _named(heads: list[int], view: LaunchView) -> str:
 def _panel(view: LaunchView, limit: int, tiles: bool) -> Panel:
     """One head's picture; the label says how much of all pairs it keeps."""
     with stage("schedule"):
-        planned = view.way.schedule if tiles else None
+        planned = view.pipeline.schedule if tiles else None
     with stage("mask"):
         picture, pairs = sampled(view, limit, planned)
-    return Panel(_share(picture, pairs, view.way.attention.mask.type == "count"), picture)
+    return Panel(_share(picture, pairs, view.pipeline.attention.mask.type == "count"), picture)
 
 
 def _share(picture: Picture, pairs: int | None, counted: bool) -> str:

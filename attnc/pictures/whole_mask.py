@@ -17,11 +17,11 @@ from .tiled import look_by_tiles
 def mask(view: LaunchView, columns: int, tinted: bool = False) -> str:
     """The picture in characters, and a line that counts; if ``tinted``, in the colours of its tiles."""
     limit = max(2, min(columns, WIDTH))
-    picture, pairs = sampled(view, limit, view.way.schedule if tinted else None)
-    m, n = view.way.extent.m, view.way.extent.n
+    picture, pairs = sampled(view, limit, view.pipeline.schedule if tinted else None)
+    m, n = view.extent.m, view.extent.n
     number = f"about {float(picture.density.mean()):.2%} of all pairs"
     if pairs is not None:
-        counted = view.way.attention.mask.type == "count"
+        counted = view.pipeline.attention.mask.type == "count"
         number = (
             f"{pairs:,} pairs, counted as often as they count" if counted else f"{pairs:,} pairs, {pairs / (m * n):.2%}"
         )
@@ -36,16 +36,16 @@ def sampled(view: LaunchView, limit: int, planned: Schedule | None) -> tuple[Pic
 
     With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
     """
-    way = view.way
-    large = way.extent.m * way.extent.n > EXACT_PAIRS
-    found = walks(way.program, planned or way.schedule, view.head) if planned is not None or large else []
+    pipeline = view.pipeline
+    large = view.extent.m * view.extent.n > EXACT_PAIRS
+    found = walks(pipeline.program, planned or pipeline.schedule, view.head) if planned is not None or large else []
     cells = (limit, limit)
     by_tiles = None
     if large:
-        name = way.attention.name
-        by_tiles = look_by_tiles(name, found, way.program, way.extent, way.contents, view.head, cells)
+        name = pipeline.attention.name
+        by_tiles = look_by_tiles(name, found, pipeline.program, view.extent, view.contents, view.head, cells)
     try:
-        picture, pairs = by_tiles or sample_mask(way.attention, way.extent, way.contents, view.head, cells)
+        picture, pairs = by_tiles or sample_mask(pipeline.attention, view.extent, view.contents, view.head, cells)
     except (OutOfTableError, TooLargeError, IntegerRangeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:

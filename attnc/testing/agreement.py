@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..attention import Attention
 from ..compiler.ir import LOGIT, CallShape, Entry, Member, walk
+from ..compiler.plan import FLOATS, FP32, DType
 from ..compiler.verify import uses
 from ..inspection import TOLERANCE, inputs, tensors
+from ..runtime.base import torch_dtype
 from .call_shapes import Shape
 
 WHOLE = 0.05  # how far from a whole number output times count may be: one pair more or less moves most by 0.5
@@ -40,9 +42,7 @@ def check_reference(
     given: Mapping[str, Any],
 ) -> None:
     """AssertionError where out, lse or a gradient is further from the reference in float64 than the dtype explains."""
-    kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    if kind not in TOLERANCE:
-        raise ValueError(f"dtypes: holds {dtype}, expected float32, float64, bfloat16 or float16")
+    kind = _float(dtype)
     place = torch.device(device)
     drawn = _random(shape, kind, place, seed)
     tables = _tables(attention, shape, kind, place, given)
@@ -51,16 +51,25 @@ def check_reference(
     wide = {name: x.double() if _is_float(x) else x for name, x in tables.items()}
     expected = _results(attention, exact, drawn.grad_out.double(), wide, shape.q_start, backward, exact=True)
     for name, wanted in expected.items():
-        _compare(f"{attention.name}: {name} for {shape} in {_name(kind)}", found[name], wanted, TOLERANCE[kind])
+        _compare(f"{attention.name}: {name} for {shape} in {kind.torch}", found[name], wanted, TOLERANCE[kind])
 
 
-def _random(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -> _Input:
+def _float(dtype: str | torch.dtype) -> DType:
+    """A dtype of queries, by torch's name of it. ValueError for another."""
+    wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    for kind in FLOATS:
+        if torch_dtype(kind) == wanted:
+            return kind
+    raise ValueError(f"dtypes: holds {dtype}, expected float32, float64, bfloat16 or float16")
+
+
+def _random(shape: Shape, dtype: DType, device: torch.device, seed: int) -> _Input:
     random = torch.Generator().manual_seed(seed)
     kv_heads = shape.heads if shape.kv_heads is None else shape.kv_heads
     value_dim = shape.head_dim if shape.value_dim is None else shape.value_dim
 
     def draw(*size: int) -> Tensor:
-        return torch.randn(*size, generator=random).to(device, dtype)
+        return torch.randn(*size, generator=random).to(device, torch_dtype(dtype))
 
     return _Input(
         q=draw(shape.batch, shape.heads, shape.rows, shape.head_dim),
@@ -71,7 +80,7 @@ def _random(shape: Shape, dtype: torch.dtype, device: torch.device, seed: int) -
 
 
 def _tables(
-    attention: Attention, shape: Shape, dtype: torch.dtype, device: torch.device, given: Mapping[str, Any]
+    attention: Attention, shape: Shape, dtype: DType, device: torch.device, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What was given, made for this shape where it is a function, and likely contents for the rest."""
     made = {name: value(shape) if callable(value) else value for name, value in given.items()}
@@ -132,10 +141,6 @@ def _compare(what: str, found: Tensor, expected: Tensor, tolerance: float) -> No
     )
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 # -- the support test ----------------------------------------------------------------------------------------------
 
 
@@ -146,8 +151,8 @@ def check_support(
     place = torch.device(device)
     plain = _without_score(attention)
     read = {table.name for table in plain._bound.tables}
-    tables = _tables(plain, shape, torch.float32, place, {name: x for name, x in given.items() if name in read})
-    drawn = _random(replace(shape, value_dim=32), torch.float32, place, seed)
+    tables = _tables(plain, shape, FP32, place, {name: x for name, x in given.items() if name in read})
+    drawn = _random(replace(shape, value_dim=32), FP32, place, seed)
     mask = plain.mask(shape.n, shape.rows, heads=shape.heads, q_start=shape.q_start, **tables).double()
     counts = mask.expand(shape.batch, shape.heads, shape.rows, shape.n)
     total = counts.sum(-1)

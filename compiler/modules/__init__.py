@@ -1,5 +1,6 @@
 """Declarations, imports, binding of constants, and the tests of a text."""
 
+from .binding import literal
 from .imports import read
 from .loader import Declaration, Module, Parameter, bind, bound_tests, known_default, load_file, load_shipped, load_text
 from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
@@ -18,6 +19,7 @@ __all__ = [
     "bind",
     "bound_tests",
     "known_default",
+    "literal",
     "load_file",
     "load_shipped",
     "load_text",

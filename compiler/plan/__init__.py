@@ -1,5 +1,6 @@
 """Nouns: orders of tokens, the Program of an attention, the Schedule of a launch."""
 
+from .dtypes import BF16, DTYPES, FLOATS, FP16, FP32, FP64, I64, U8, DType, Specialisation, float_named, integers, usual
 from .order_protocol import Axis, Listing, Order, OrderTable, TileCount, key_major
 from .orders import (
     EMPTY,
@@ -20,14 +21,23 @@ from .programs import Kernel, Program, Segment, row_alignment
 from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 
 __all__ = [
+    "BF16",
+    "DTYPES",
     "EMPTY",
+    "FLOATS",
+    "FP16",
+    "FP32",
+    "FP64",
     "FULL",
+    "I64",
     "PARTIAL",
+    "U8",
     "UNBOUNDED",
     "Axis",
     "Bounds",
     "Box",
     "ComputedOrder",
+    "DType",
     "Gathered",
     "Kernel",
     "KernelSchedule",
@@ -41,12 +51,16 @@ __all__ = [
     "Segment",
     "SegmentSchedule",
     "Sorted",
+    "Specialisation",
     "TileCount",
     "Tiles",
     "View",
+    "float_named",
+    "integers",
     "is_natural",
     "key_major",
     "natural",
     "program",
     "row_alignment",
+    "usual",
 ]

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 from ...lazy import attributes
 
 __all__ = [
+    "Backend",
     "Gradients",
     "Launch",
     "SettingError",
     "Settings",
     "TableArgument",
+    "Targets",
+    "Unavailable",
     "built",
     "cache",
+    "compute_dtype",
     "count",
+    "dtype_name",
+    "dtype_of",
     "get",
     "identity",
     "kept",
@@ -25,10 +31,12 @@ __all__ = [
     "registered",
     "renew",
     "settings",
+    "torch_dtype",
 ]
 
 if TYPE_CHECKING:
     from . import cache
+    from .backend import Backend, Targets, Unavailable
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
     from .configuration import SettingError, Settings, settings
@@ -36,10 +44,12 @@ if TYPE_CHECKING:
     from .dropout import kept
     from .identities import identity, register, registered
     from .launch import Gradients, Launch, TableArgument
+    from .torch_dtypes import compute_dtype, dtype_name, dtype_of, torch_dtype
 else:
     __getattr__ = attributes(
         __name__,
         {
+            "backend": ("Backend", "Targets", "Unavailable"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
             "configuration": ("SettingError", "Settings", "settings"),
@@ -47,6 +57,7 @@ else:
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
             "launch": ("Gradients", "Launch", "TableArgument"),
+            "torch_dtypes": ("compute_dtype", "dtype_name", "dtype_of", "torch_dtype"),
         },
         modules=("cache",),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, overload
 
 T = TypeVar("T")
-Backend = Literal["auto", "cpp", "triton", "blocked"]
+BackendChoice = Literal["auto", "cpp", "triton", "blocked"]
 
 _ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"0", "false", "no", "off"})
@@ -29,10 +29,10 @@ def _switch(text: str) -> bool:
     raise ValueError("expected 0 or 1")
 
 
-def _backend(text: str) -> Backend:
-    if text not in get_args(Backend):
-        raise ValueError(f"expected one of {', '.join(get_args(Backend))}")
-    return cast(Backend, text)
+def _backend(text: str) -> BackendChoice:
+    if text not in get_args(BackendChoice):
+        raise ValueError(f"expected one of {', '.join(get_args(BackendChoice))}")
+    return cast(BackendChoice, text)
 
 
 def _level(text: str) -> int:
@@ -146,7 +146,7 @@ class Settings:
     verify: Setting[bool] = Setting(
         False, _switch, ("ATTNC_VERIFY",), False, "Whether the invariant of every stage of the compiler is checked."
     )
-    backend: Setting[Backend] = Setting(
+    backend: Setting[BackendChoice] = Setting(
         "auto", _backend, ("ATTNC_BACKEND",), False,
         "The executor: auto chooses by device; cpp, triton or blocked insist on one.",
     )  # fmt: skip

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...compiler.plan import Program, Schedule
+from ...compiler.plan import Program, Schedule, Specialisation
+from .torch_dtypes import compute_dtype, dtype_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,19 @@ class Launch:
     @property
     def compute_dtype(self) -> torch.dtype:
         """The dtype of sums, softmax, log-sum-exp and table gradients."""
-        return torch.float64 if self.q.dtype == torch.float64 else torch.float32
+        return compute_dtype(self.q.dtype)
+
+    @property
+    def specialisation(self) -> Specialisation:
+        """What its kernels are compiled for, beside the program."""
+        return Specialisation(
+            dtype=dtype_of(self.q.dtype),
+            head_dim=self.q.shape[-1],
+            value_dim=self.v.shape[-1],
+            tables=tuple(dtype_of(argument.tensor.dtype) for argument in self.tables),
+            wide=self.wide,
+            dropout=self.dropout > 0,
+        )
 
 
 @dataclass(frozen=True)

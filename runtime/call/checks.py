@@ -13,13 +13,15 @@ from torch import Tensor
 from ...compiler.diagnostics import LARGEST_POSITION
 from ...compiler.ir import Attention, CallShape, Expr
 from ...compiler.oracle import NumpyArrays, environment, interpret
+from ...compiler.plan import FLOATS
 from ...compiler.verify import check_scale
+from ..base import compute_dtype, dtype_name, torch_dtype
 from . import errors
 from .host_values import LARGEST, copied, integer, real, unfit
 from .tables import INTEGERS, TableSizes, check
 
 _ZERO = np.zeros(1, dtype=np.int64)
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+DTYPES = tuple(map(torch_dtype, FLOATS))
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,14 @@ class Call:
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        return torch.float64 if self.q.dtype == torch.float64 else torch.float32
+        return compute_dtype(self.q.dtype)
 
 
-def check_tensors(q: object, k: object, v: object) -> None:
-    """The kinds, dtypes and devices of q, k and v: TypeError, or ValueError for the devices and the rank."""
+def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | None = None) -> None:
+    """The kinds, dtypes and devices of q, k and v: TypeError, or ValueError for the devices and the rank.
+
+    ``devices``: the types that there may be; None where that was looked at before.
+    """
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: is {type(x).__name__}, expected a tensor")
@@ -56,9 +61,9 @@ def check_tensors(q: object, k: object, v: object) -> None:
             raise TypeError(f"{name}: {odd}, expected a dense one: pad it, and leave the padding out by the pattern")
         if x.dtype not in DTYPES:
             expected = "float32, bfloat16, float16 or float64"
-            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {expected}")
-        if x.device.type not in ("cpu", "cuda"):
-            raise ValueError(f"{name}: is on {x.device}, expected cpu or cuda")
+            raise TypeError(f"{name}: has dtype {dtype_name(x.dtype)}, expected {expected}")
+        if devices is not None and x.device.type not in devices:
+            raise ValueError(f"{name}: is on {x.device}, expected {' or '.join(devices)}")
         if x.ndim != 4:
             raise ValueError(
                 f"{name}: has shape {list(x.shape)}, expected 4 dimensions [batch, heads, tokens, features]"
@@ -67,13 +72,9 @@ def check_tensors(q: object, k: object, v: object) -> None:
     for name, x in (("k", k), ("v", v)):
         assert isinstance(x, Tensor)
         if x.dtype != q.dtype:
-            raise TypeError(f"{name}: has dtype {_name(x.dtype)}, expected {_name(q.dtype)}, as q has")
+            raise TypeError(f"{name}: has dtype {dtype_name(x.dtype)}, expected {dtype_name(q.dtype)}, as q has")
         if x.device != q.device:
             raise ValueError(f"{name}: is on {x.device}, expected {q.device}, where q is")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def check_call(attention: Attention, call: Call) -> None:
@@ -177,7 +178,7 @@ def check_positions(starts: tuple[int, ...] | None, m: int) -> None:
 def check_starts(q_starts: Tensor, batch: int) -> None:
     """TypeError for positions that are no integers, ValueError for those of another shape."""
     if q_starts.dtype not in INTEGERS:
-        raise TypeError(f"q_start: has dtype {_name(q_starts.dtype)}, expected integers")
+        raise TypeError(f"q_start: has dtype {dtype_name(q_starts.dtype)}, expected integers")
     if list(q_starts.shape) not in ([], [1], [batch]):
         raise ValueError(f"q_start: has shape {list(q_starts.shape)}, expected an int or [{batch}], the batch of q")
 
@@ -243,14 +244,14 @@ def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
         if odd is not None:
             raise TypeError(f"scale: {odd}, expected {_SCALES}")
         if not scale.is_floating_point():
-            raise TypeError(f"scale: has dtype {_name(scale.dtype)}, expected a float tensor")
+            raise TypeError(f"scale: has dtype {dtype_name(scale.dtype)}, expected a float tensor")
         if scale.requires_grad:
             raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
         return scale
     if isinstance(scale, np.ndarray) and scale.ndim:
         array = copied("scale", scale, _SCALES)
         if array.dtype == torch.bool or array.is_complex():
-            raise TypeError(f"scale: has dtype {_name(array.dtype)}, expected {_SCALES}")
+            raise TypeError(f"scale: has dtype {dtype_name(array.dtype)}, expected {_SCALES}")
         if not torch.compiler.is_compiling():  # where it is traced, what it holds is not known
             for number in array.reshape(-1).tolist():
                 _check_finite(float(number), dtype, "holds")

@@ -34,12 +34,11 @@ from ...compiler.ir import (
     walk,
 )
 from ...compiler.oracle import from_literal
+from ...compiler.plan import DType
+from ..base import dtype_of, torch_dtype
 
 Dtypes = tuple[tuple[str, torch.dtype], ...]  # of the float tables that a mask compares
-Kind = Literal[
-    "high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole",
-    "float32", "float16", "bfloat16",
-]  # fmt: skip
+Part = Literal["high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole"]
 
 _COMPARISONS = {"lt": less, "le": less_equal, "eq": equal}
 _BITS = 21  # of each part of a double's place in the order of all doubles; the first has one more
@@ -47,8 +46,6 @@ _NO_NUMBER = -(2**22)  # the first part of NaN: below that of any number
 _MOST = 2**62 - 1  # as large as what only a device knows may be
 _NOT_WHOLE = -_MOST
 _SMALLEST_NORMAL = 2.0**-126
-_NAMES: dict[torch.dtype, Kind] = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-_FLOATS = {name: dtype for dtype, name in _NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Derived:
 
     name: str
     source: str
-    kind: Kind
+    kind: Part | DType
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Sett
         replace(
             sources[one.source],
             name=one.name,
-            element="float" if one.kind in _FLOATS else "int",
+            element="float" if isinstance(one.kind, DType) else "int",
             default=None,
             value=None,
         )
@@ -131,7 +128,7 @@ class _Comparison:
     dtypes: dict[str, torch.dtype]
     scalars: frozenset[str]
     compute: torch.dtype
-    derived: dict[tuple[str, Kind], Derived]
+    derived: dict[tuple[str, Part | DType], Derived]
 
     def settled(self, node: Expr) -> Expr:
         if isinstance(node, Apply) and node.op in (*_COMPARISONS, "ne") and node.args[0].type == "float":
@@ -166,7 +163,7 @@ class _Comparison:
             dtype = self.dtypes[other.table]
             if side.table not in self.scalars or other.table in self.scalars or dtype == torch.float64:
                 return side
-            rounded = self._entry(side, _NAMES[dtype], "float")
+            rounded = self._entry(side, dtype_of(dtype), "float")
             self.dtypes[rounded.table] = dtype
             return rounded
         if not isinstance(side, Const):
@@ -192,7 +189,7 @@ class _Comparison:
             return conjunction(negation(equal(whole, Const(_NOT_WHOLE))), equal(number, whole), span=node.span)
         if first:
             return compare(number, self._entry(entry, "ceiling" if node.op == "lt" else "floor"), span=node.span)
-        kind: Kind = "floor or most" if node.op == "lt" else "ceiling or most"
+        kind: Part = "floor or most" if node.op == "lt" else "ceiling or most"
         return compare(self._entry(entry, kind), number, span=node.span)
 
     def _by_parts(self, node: Apply, left: Expr, right: Expr) -> Expr:
@@ -212,9 +209,10 @@ class _Comparison:
         high, middle, low = (Const(int(_derive(value, kind))) for kind in ("high", "middle", "low"))
         return high, middle, low
 
-    def _entry(self, entry: Entry, kind: Kind, of: Literal["int", "float"] = "int") -> Entry:
+    def _entry(self, entry: Entry, kind: Part | DType, of: Literal["int", "float"] = "int") -> Entry:
         """The same entry of a derived table. Its name is no identifier, and so no other table's."""
-        one = Derived(f"{entry.table}'s {kind}", entry.table, kind)
+        told = kind.torch if isinstance(kind, DType) else kind
+        one = Derived(f"{entry.table}'s {told}", entry.table, kind)
         return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
 
 
@@ -227,14 +225,14 @@ def _integer(side: Expr) -> Expr:
     return side.args[0]
 
 
-def _derive(x: Tensor, kind: Kind) -> Tensor:
+def _derive(x: Tensor, kind: Part | DType) -> Tensor:
     """Of each entry of a float tensor an integer, and 0 of 0; or the entry rounded to a dtype.
 
     ``floor`` and ``ceiling``: the integer at or below, at or above it; NaN is the least, or the most. ``whole``: itself
     where it is an integer. ``high``, ``middle``, ``low``: three parts of its place in the order of all doubles.
     """
-    if kind in _FLOATS:
-        return x.to(_FLOATS[kind])
+    if isinstance(kind, DType):
+        return x.to(torch_dtype(kind))
     x = x.to(torch.float64)
     if kind in ("high", "middle", "low"):
         bits = (x + 0.0).view(torch.int64)  # of -0.0 those of 0.0

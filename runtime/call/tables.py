@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
-from ..base import TableArgument
+from ..base import TableArgument, dtype_name
 from .errors import asked, missing
 from .python_values import described
 
@@ -74,11 +74,7 @@ def _check_dtype(table: Table, tensor: Tensor) -> None:
         "set": dtype in INTEGERS or dtype == torch.bool,
     }
     if not fits[table.element]:
-        raise TypeError(asked(f"{table.name}: has dtype {_name(dtype)}, expected {described(table)}", table))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+        raise TypeError(asked(f"{table.name}: has dtype {dtype_name(dtype)}, expected {described(table)}", table))
 
 
 def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str, tuple[int, Table]]) -> None:

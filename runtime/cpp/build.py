@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ... import templates
 from ...compiler.codegen import KernelSource
-from ..base import note_built, settings
+from ..base import Unavailable, note_built, settings
 from .command import CommandError, Finished, run
 from .elf import fault_of
 from .scratch import scratch
@@ -50,7 +50,7 @@ _warned = False
 _names = count()
 
 
-class NoCompilerError(RuntimeError):
+class NoCompilerError(Unavailable, RuntimeError):
     """There is no C++ compiler to be found, or the one that was named cannot be run."""
 
 

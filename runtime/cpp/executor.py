@@ -7,19 +7,18 @@ import shlex
 from ctypes import c_int, c_void_p
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
-from ...compiler.codegen.cpp import CppVariant, Element, Pass, Storage, render_cpp
-from ...compiler.plan import Program, Tiles
+from ...compiler.codegen.cpp import CppVariant, Pass, render_cpp, variant_for
+from ...compiler.plan import Program
 from ..base import Gradients, Launch, count, get, renew
 from .arguments import Arguments
 from .build import BuildError, Compiler, build, cache_key, compiler, load
-
-TILES = Tiles(64, 64)
 
 # Bytes that the backward's private sums may take at once; what does not fit is done in turns.
 ROOM = 64 * 2**20
@@ -97,20 +96,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 def source_variant(direction: Pass, launch: Launch) -> CppVariant:
     """What the kernel of a launch is compiled for."""
-    return CppVariant(
-        direction=direction,
-        head_dim=launch.q.shape[-1],
-        value_dim=launch.v.shape[-1],
-        storage=cast(Storage, _name(launch.q.dtype)),
-        compute="float64" if launch.compute_dtype == torch.float64 else "float32",
-        wide=launch.wide,
-        dropout=launch.dropout > 0,
-        elements=tuple(cast(Element, _name(argument.tensor.dtype)) for argument in launch.tables),
-    )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return variant_for(direction, launch.specialisation)
 
 
 @lru_cache(maxsize=4096)
@@ -121,7 +107,7 @@ def _lifted(program: Program) -> Lifted:
 @lru_cache(maxsize=4096)
 def _source(program: Program, variant: CppVariant) -> KernelSource:
     try:
-        return render_cpp(program, variant)
+        return pipeline.source(program, render_cpp, variant)
     except OSError as error:  # the templates are files
         raise BuildError(f"a kernel cannot be written: {error}") from error
 
@@ -150,6 +136,11 @@ def _entry(source: KernelSource, using: Compiler) -> Any:
         return loaded[-1]
     except OSError as error:
         raise BuildError(f"a kernel built by {shlex.join(using.command)} cannot be loaded: {error}") from error
+
+
+def build_entry(source: KernelSource) -> Any:
+    """The function of a source's library. BuildError where it cannot be had, NoCompilerError without a compiler."""
+    return _entry(source, compiler())
 
 
 def _function(content: bytes) -> Any:

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING
 
 from ...lazy import attributes
 
-__all__ = ["TILES", "blocked", "reference"]
+__all__ = ["BLOCKED", "reference"]
 
 if TYPE_CHECKING:
-    from . import blocked
-    from .blocked import TILES
+    from .backend import BLOCKED
     from .dense_reference import reference
 else:
     __getattr__ = attributes(
         __name__,
         {
-            "blocked": ("TILES",),
+            "backend": ("BLOCKED",),
             "dense_reference": ("reference",),
         },
-        modules=("blocked",),
     )

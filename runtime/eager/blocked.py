@@ -19,13 +19,12 @@ from torch import Tensor
 
 from ...compiler.ir import LOGIT, Const, Entry, Expr, derivative, reads
 from ...compiler.oracle import Environment, interpret
-from ...compiler.plan import FULL, Kernel, KernelSchedule, Tiles
+from ...compiler.plan import FULL, Kernel, KernelSchedule
 from ...compiler.schedule import Slot, Walked, slot_counts, visits
 from ..base import Gradients, Launch, count, kept
 from .products import plain_sums
 from .torch_arrays import TorchArrays, table_values
 
-TILES = Tiles(64, 64)
 _KEYS_AT_ONCE = 2048
 
 _Places = slice | Tensor  # positions along one dimension: a slice where they are neighbours

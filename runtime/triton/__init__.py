@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 from ...lazy import attributes
 
-__all__ = ["TILES", "executor", "make_variant"]
+__all__ = ["INTERPRETER", "TRITON"]
 
 if TYPE_CHECKING:
-    from . import executor
-    from .executor import TILES, make_variant
+    from .backend import INTERPRETER, TRITON
 else:
     __getattr__ = attributes(
         __name__,
         {
-            "executor": ("TILES", "make_variant"),
+            "backend": ("INTERPRETER", "TRITON"),
         },
-        modules=("executor",),
     )

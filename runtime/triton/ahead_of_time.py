@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...compiler import pipeline
 from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
     Parameter,
@@ -23,11 +24,11 @@ from ...compiler.codegen.triton import (
     parameters,
     render_triton,
 )
-from ...compiler.plan import Program
+from ...compiler.ir import Attention
+from ...compiler.pipeline import Pipeline
+from ...compiler.plan import DType, Program, usual
+from .backend import TRITON
 from .modules import interpreting, load_module, require_triton
-
-_CUDA = re.compile(r"sm_([1-9]\d{1,2})")
-_HIP = re.compile(r"gfx[0-9a-f]{3,4}")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class CompiledKernel:
     resources: Resources | None
 
 
+def compile_attention(
+    attention: Attention, target: str, dtype: DType, head_dim: int, kinds: Sequence[str] | None = None
+) -> tuple[CompiledKernel, ...]:
+    """The kernels of an attention for calls of every length, compiled as :func:`compile_for` says."""
+    (variant,) = TRITON.variants(usual(attention.tables, dtype, head_dim))
+    return compile_for(Pipeline(attention, TRITON.tiles).program, variant, target, kinds)
+
+
 def compile_for(
     program: Program, variant: TritonVariant, target: str, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
@@ -67,8 +76,8 @@ def compile_for(
     gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
+    module = load_module(pipeline.source(program, render_triton, variant))
     program = lift_constants(program).program
-    module = load_module(render_triton(program, variant))
     signatures = parameters(program, variant)
     names = (name for name in function_names(program) if kinds is None or kind_of(name) in kinds)
     return tuple(_compiled(getattr(module, name), name, signatures[name], variant, target, gpu) for name in names)
@@ -78,11 +87,11 @@ def _target(target: str) -> Any:
     """Triton's noun for a target."""
     from triton.backends.compiler import GPUTarget
 
-    if match := _CUDA.fullmatch(target):
-        return GPUTarget("cuda", int(match[1]), 32)
-    if _HIP.fullmatch(target):
-        return GPUTarget("hip", target, 64 if target.startswith("gfx9") else 32)
-    raise ValueError(f"target is {target!r}, expected sm_80, sm_90, gfx942 or the like")
+    if target not in TRITON.targets:
+        raise ValueError(f"target is {target!r}, expected {', '.join(TRITON.targets.examples)} or the like")
+    if target.startswith("sm_"):
+        return GPUTarget("cuda", int(target.removeprefix("sm_")), 32)
+    return GPUTarget("hip", target, 64 if target.startswith("gfx9") else 32)
 
 
 def _compiled(

@@ -21,12 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...compiler import pipeline
 from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
     DIGIT_BITS,
     DIGITS,
-    TILES,
-    DType,
     GradientSite,
     TritonVariant,
     direct_keys,
@@ -46,26 +45,11 @@ from ...compiler.ir import Table
 from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
 from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
-from .modules import interpreting, load_module, require_triton
+from .backend import INTERPRETER
+from .modules import interpreting, load_module, require, require_triton
 
 require_triton()
 
-__all__ = ["TILES", "backward", "forward", "make_variant", "variant_of"]
-
-_DTYPES: Mapping[torch.dtype, DType] = {
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.float32: "fp32",
-    torch.float64: "fp64",
-}
-_ELEMENTS = {
-    torch.int32: "i32",
-    torch.int64: "i64",
-    torch.float32: "fp32",
-    torch.float64: "fp64",
-    torch.uint8: "u8",
-    torch.bool: "u8",
-}
 _LARGEST_OFFSET = 2**31
 # Entries of a table up to which its gradient is summed exactly, in all cases: 400 MB.
 _EXACT_ENTRIES = 2**22
@@ -76,7 +60,8 @@ _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 def variant_of(launch: Launch) -> TritonVariant:
     """The text's variant for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it wrongly."""
-    if launch.q.dtype == torch.bfloat16 and interpreting():
+    kind = launch.specialisation
+    if interpreting() and kind.dtype not in INTERPRETER.dtypes:
         raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
     orders = [kernel.rows for kernel in launch.program.kernels]
     orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
@@ -84,12 +69,12 @@ def variant_of(launch: Launch) -> TritonVariant:
     farthest = (1 + max(map(span, orders))) * max(strides, default=0)
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
-        _DTYPES[launch.q.dtype],
-        launch.q.shape[-1],
-        launch.v.shape[-1],
-        tuple(_ELEMENTS[table.tensor.dtype] for table in launch.tables),
-        wide=launch.wide or max(farthest, entries) >= _LARGEST_OFFSET,
-        dropout=launch.dropout > 0,
+        kind.dtype,
+        kind.head_dim,
+        kind.value_dim,
+        kind.tables,
+        wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
+        dropout=kind.dropout,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
@@ -108,7 +93,7 @@ class _Kernels:
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: TritonVariant) -> _Kernels:
     names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
-    module = load_module(render_triton(program, variant))
+    module = load_module(pipeline.source(program, render_triton, variant))
     return _Kernels(program, module, variant, names, gradient_sites(program))
 
 
@@ -154,14 +139,8 @@ def _device(device: torch.device) -> Iterator[None]:
             yield
 
 
-def require_device(device: torch.device) -> None:
-    """Raise ValueError where Triton's kernels do not run tensors on a device."""
-    if device.type == "cpu" and not interpreting():
-        raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
-
-
 def _prepared(launch: Launch) -> _Call:
-    require_device(launch.q.device)
+    require(launch.q.device)
     lifted = _lifted(launch.program)
     kernels = _kernels(lifted.program, variant_of(launch))
     listed = any("numbers" in names for names in kernels.parameters.values())

@@ -18,17 +18,32 @@ from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ...compiler.codegen import KernelSource
-from ..base import settings
+from ..base import Unavailable, settings
+
+if TYPE_CHECKING:
+    import torch
 
 _lock = threading.RLock()
 _modules: dict[str, ModuleType] = {}
 _folders: dict[int, Path] = {}  # by process: a forked child makes its own
 
 
-class TritonUnavailable(ImportError):  # noqa: N818
+class TritonUnavailable(Unavailable, ImportError):  # noqa: N818
     """Triton cannot run here, and why."""
+
+    @property
+    def reason(self) -> str:
+        return f"triton cannot be imported ({self})"
+
+
+def require(device: torch.device) -> None:
+    """TritonUnavailable without triton, ValueError for CPU tensors outside its interpreter."""
+    require_triton()
+    if device.type == "cpu" and not interpreting():
+        raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
 
 
 def require_triton() -> ModuleType:

@@ -1,5 +1,5 @@
 """A Program to C++."""
 
-from .render import CppVariant, Element, Pass, Storage, render_cpp
+from .render import CppVariant, Pass, render_cpp, variant_for
 
-__all__ = ["CppVariant", "Element", "Pass", "Storage", "render_cpp"]
+__all__ = ["CppVariant", "Pass", "render_cpp", "variant_for"]

@@ -11,22 +11,26 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ...ir import HEAD, LOGIT, ONE, TRUE, ZERO, Entry, Expr, children, depends_on, derivative, expression, reads, walk
-from ...plan import Axis, Box, Kernel, ListedOrder, Order, OrderTable, Program, View
+from ...plan import (
+    Axis,
+    Box,
+    DType,
+    Kernel,
+    ListedOrder,
+    Order,
+    OrderTable,
+    Program,
+    Specialisation,
+    View,
+    integers,
+)
 from .. import Code, KernelSource, numbers_of, render
 from .dialect import CppDialect
 from .stages import Stage, Stages, Straight, lower_in_stages
 
 Pass = Literal["forward", "backward"]
-Storage = Literal["float32", "float64", "bfloat16", "float16"]
-Element = Literal["float32", "float64", "int32", "int64", "uint8"]
 Slopes = tuple[tuple[Entry, Expr], ...]
 
-_STORAGE: Mapping[Storage, str] = {
-    "float32": "float", "float64": "double", "bfloat16": "BrainFloat", "float16": "Half",
-}  # fmt: skip
-_ELEMENTS: Mapping[Element, str] = {
-    "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t", "uint8": "uint8_t",
-}  # fmt: skip
 # A condition or a score with more distinct parts than this is not written into the header comment.
 _READABLE = 40
 
@@ -35,19 +39,25 @@ _READABLE = 40
 class CppVariant:
     """What C++ kernels are compiled for, beside their Program.
 
-    ``compute`` is the type of sums, ``wide`` whether positions need 64 bits, ``elements`` what each table holds.
+    ``storage`` is the dtype of q, k and v, ``wide`` whether positions need 64 bits, ``elements`` what each table holds.
     ``counting``: the kernels count the pairs that they visit and multiply.
     """
 
     direction: Pass
     head_dim: int
     value_dim: int
-    storage: Storage
-    compute: Literal["float32", "float64"]
+    storage: DType
     wide: bool
     dropout: bool
-    elements: tuple[Element, ...]
+    elements: tuple[DType, ...]
     counting: bool = False
+
+
+def variant_for(direction: Pass, kind: Specialisation, counting: bool = False) -> CppVariant:
+    """The variant of one pass."""
+    return CppVariant(
+        direction, kind.head_dim, kind.value_dim, kind.dtype, kind.wide, kind.dropout, kind.tables, counting
+    )
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,13 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
     kernels = tuple(_kernel(program, kernel, variant.direction) for kernel in program.kernels)
     holes: dict[str, object] = {
         "note": _note(program, variant),
-        "compute": Code("double" if variant.compute == "float64" else "float"),
-        "integer": Code("int64_t" if variant.wide else "int32_t"),
-        "storage": Code(_STORAGE[variant.storage]),
+        "compute": Code(variant.storage.compute.cpp),
+        "integer": Code(integers(variant.wide).cpp),
+        "storage": Code(variant.storage.cpp),
         "head_dim": variant.head_dim,
         "value_dim": variant.value_dim,
         "several": len(program.kernels) > 1,
-        "tables": tuple((number, Code(_ELEMENTS[variant.elements[number]])) for number in _tables_read(program)),
+        "tables": tuple((number, Code(variant.elements[number].cpp)) for number in _tables_read(program)),
         "scored": program.score != LOGIT,
         "forward": variant.direction == "forward",
         "dropout": variant.dropout,
@@ -251,7 +261,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
     names = {str(number): f"table{number}" for number in range(len(program.tables))}
     lines = [
         f"Attention, {variant.direction}: head dims {variant.head_dim} and {variant.value_dim}, "
-        f"{variant.storage} in {variant.compute}{', dropout' if variant.dropout else ''}"
+        f"{variant.storage.torch} in {variant.storage.compute.torch}{', dropout' if variant.dropout else ''}"
     ]
     for place, kernel in enumerate(program.kernels):
         owned = "" if kernel.owned_rows == TRUE else f", where {_readable(kernel.owned_rows, names)}"

@@ -4,15 +4,13 @@ from .functions import direct_keys, direct_output, direct_queries, function_name
 from .render import render_triton
 from .signature import Parameter, parameters
 from .sites import GradientSite, gradient_sites, pair_tables
-from .tuning import TILES, make_variant, options
-from .variant import DIGIT_BITS, DIGITS, DType, TritonVariant, fitted
+from .tuning import make_variant, options
+from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import span
 
 __all__ = [
     "DIGITS",
     "DIGIT_BITS",
-    "TILES",
-    "DType",
     "GradientSite",
     "Parameter",
     "TritonVariant",

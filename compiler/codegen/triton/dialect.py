@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...ir import HASH_START, Op, Table, Type, hash_more
+from ...plan import FP32, FP64, integers
 
 _SMALLEST_NORMAL, _LARGEST = 2.0**-126, 3.4028234663852886e38
 _COMPARISONS: Mapping[Op, str] = {"lt": "<", "le": "<=", "eq": "==", "ne": "!=", "iff": "=="}
@@ -56,11 +57,11 @@ class TritonDialect:
 
     @property
     def integer(self) -> str:
-        return "tl.int64" if self.wide else "tl.int32"
+        return integers(self.wide).triton
 
     @property
     def compute(self) -> str:
-        return "tl.float64" if self.double else "tl.float32"
+        return (FP64 if self.double else FP32).triton
 
     def constant(self, value: bool | int | float) -> str:
         if isinstance(value, float):

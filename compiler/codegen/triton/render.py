@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...ir import LOGIT, Expr
-from ...plan import Kernel, Program, Segment, key_major, natural
+from ...plan import FP32, FP64, Kernel, Program, Segment, key_major, natural
 from .. import Code, KernelSource, render
 from .body import make_body, make_condition, make_sink, stored_site
 from .dialect import TritonDialect
@@ -48,9 +48,8 @@ from .variant import DIGIT_BITS, DIGITS, TritonVariant, lanes
 from .walks import careful_loop, make_loop
 
 # What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
-_PRODUCTS = {"fp32": ', input_precision="ieee"', "fp64": ", out_dtype=tl.float64"}
+_PRODUCTS = {FP32: ', input_precision="ieee"', FP64: ", out_dtype=tl.float64"}
 CAREFUL_STEP = 16  # lanes at a time where a sum is made again with care: the least that a product takes
-_ELEMENTS = {"fp16": "tl.float16", "bf16": "tl.bfloat16", "fp32": "tl.float32", "fp64": "tl.float64"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
     """
     if any(kernel.splits and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
-    dialect = TritonDialect(program.tables, variant.wide, variant.dtype == "fp64", listed=listed_sets(program, variant))
+    dialect = TritonDialect(program.tables, variant.wide, variant.dtype == FP64, listed=listed_sets(program, variant))
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
@@ -119,7 +118,7 @@ def _holes(module: _Module) -> dict[str, Any]:
     return {
         "head": _features("head", variant.head_dim),
         "value": _features("value", variant.value_dim),
-        "element": Code(_ELEMENTS[variant.dtype]),
+        "element": Code(variant.dtype.triton),
         "integer": Code(dialect.integer),
         "compute": Code(dialect.compute),
         "precision": Code(_PRODUCTS.get(variant.dtype, "")),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ...ir import Expr
-from ...plan import Kernel, Program, Segment, key_major
+from ...plan import I64, DType, Kernel, Program, Segment, integers, key_major
 from .. import numbers_of
 from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
 from .sites import GradientSite, gradient_sites, pair_tables, used_tables
@@ -150,7 +150,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     rows = row_loop(kernel, variant.backward_queries.queries)
     loops = _loops(program, variant, expressions(program, kernel), kernel, rows, variant.backward_queries.keys)
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
-    summed = "i64" if variant.exact else variant.compute
+    summed = I64 if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
     return (*_given(variant), *(parts if kernel.splits else whole), *loops, *sums, *pairs)
 
@@ -205,22 +205,22 @@ def _common(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...]) -
     numbers = listed_numbers(exprs)
     if len(numbers) > MOST_NUMBERS:
         return (*found, Parameter("numbers", "*i64", True))
-    return (*found, *(Parameter(f"number{index}", "i64" if variant.wide else "i32") for index in numbers))
+    return (*found, *(Parameter(f"number{index}", integers(variant.wide).name) for index in numbers))
 
 
 def _inputs(variant: TritonVariant) -> Parameters:
     return (*_tensor("query", variant.dtype), *_tensor("key", variant.dtype), *_tensor("value", variant.dtype))
 
 
-def _tensor(name: str, element: str) -> Parameters:
+def _tensor(name: str, element: DType) -> Parameters:
     strides = (Parameter(f"{name}_{axis}", "i32", True) for axis in ("batch", "head", "row"))
     return (_pointer(name, element), *strides)
 
 
-def _pointer(name: str, element: str) -> Parameter:
-    return Parameter(name, f"*{element}", True)
+def _pointer(name: str, element: DType) -> Parameter:
+    return Parameter(name, f"*{element.name}", True)
 
 
 def _sums(sites: list[GradientSite], variant: TritonVariant) -> Parameters:
-    pairs = ((_pointer(f"site{s.number}", variant.compute), _pointer(f"site{s.number}_place", "i64")) for s in sites)
+    pairs = ((_pointer(f"site{s.number}", variant.compute), _pointer(f"site{s.number}_place", I64)) for s in sites)
     return tuple(chain.from_iterable(pairs))

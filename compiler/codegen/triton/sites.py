@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...ir import ZERO, Entry, Expr, Member, depends_on, derivative, reads, walk
-from ...plan import Program
+from ...plan import U8, Program
 from .variant import TritonVariant
 
 Level = Literal["block", "row", "column", "pair"]
@@ -42,7 +42,7 @@ def used_tables(program: Program) -> tuple[int, ...]:
 def listed_sets(program: Program, variant: TritonVariant) -> frozenset[int]:
     """Return the numbers of the sets that are given as their members in rising order, not as bitmaps."""
     pairs = enumerate(zip(program.tables, variant.tables, strict=True))
-    return frozenset(number for number, (table, kind) in pairs if table.element == "set" and kind != "u8")
+    return frozenset(number for number, (table, kind) in pairs if table.element == "set" and kind != U8)
 
 
 def gradient_sites(program: Program) -> tuple[GradientSite, ...]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...plan import Tiles
+from ...plan import FP32, FP64, DType
 from .functions import Kind
-from .variant import DType, TileStep, TritonVariant
-
-TILES = Tiles(query=64, key=64, gathered=16)
+from .variant import TileStep, TritonVariant
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Options:
 def tile_step(kernel: Kind, dtype: DType, dim: int) -> TileStep:
     """Return the largest step of a kind of kernel whose registers suffice. ``dim``: the larger head dimension."""
     wide = dim > 128
-    if dtype in ("fp32", "fp64"):
+    if dtype in (FP32, FP64):
         size = 32 if dim <= 64 else 16
         return TileStep(size, size)
     if kernel == "forward":
@@ -49,7 +47,7 @@ def tile_step(kernel: Kind, dtype: DType, dim: int) -> TileStep:
 def options(kind: Kind, variant: TritonVariant) -> Options:
     """Return the options with which nothing spills, on the devices that are compiled for in tests."""
     dim = max(variant.head_dim, variant.value_dim)
-    if kind in ("delta", "merge", "collect") or variant.dtype in ("fp32", "fp64"):
+    if kind in ("delta", "merge", "collect") or variant.dtype in (FP32, FP64):
         return Options(num_warps=4, num_stages=1)
     few = dim <= 64 or (dim <= 128 and kind == "forward")
     staged = kind == "forward" or (kind == "backward_queries" and dim <= 128)
@@ -60,23 +58,14 @@ def make_variant(
     dtype: DType,
     head_dim: int,
     value_dim: int,
-    tables: tuple[str, ...],
+    tables: tuple[DType, ...],
     *,
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
 ) -> TritonVariant:
-    """Return a variant with the steps that suit its dtype and dimensions. ``tables``: their element types in memory."""
+    """A variant with the steps that this executor chooses. ``tables``: their dtypes in memory."""
     dim = max(head_dim, value_dim)
-    return TritonVariant(
-        head_dim,
-        value_dim,
-        dtype,
-        wide,
-        dropout,
-        forward=tile_step("forward", dtype, dim),
-        backward_keys=tile_step("backward_keys", dtype, dim),
-        backward_queries=tile_step("backward_queries", dtype, dim),
-        tables=tables,
-        exact=exact and dtype != "fp64",
-    )
+    forward, keys, queries = (tile_step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
+    exact = exact and dtype != FP64
+    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-DType = Literal["fp16", "bf16", "fp32", "fp64"]
+from ...plan import FP64, DType
+
 LEAST_LANES = 16  # what a matrix product takes at least
 DIGIT_BITS = 28
 DIGITS = 12
@@ -28,9 +28,9 @@ class TritonVariant:
     - ``forward``, ``backward_keys`` and ``backward_queries``: how much one step of such a kernel takes at most. A
       smaller tile is taken whole, a larger one is cut;
     - ``wide``: positions, integer tables and offsets need 64 bits;
-    - ``tables``: the element type of each table in memory: ``i32 i64 fp32 fp64 u8``;
-    - ``exact``: gradients of table entries chosen by query and key together are summed as integers (:data:`DIGITS`), so
-      that their order makes no difference; else as floats, as they come. Sums in fp64 are always floats.
+    - ``tables``: the dtype of each table as it lies in memory;
+    - ``exact``: gradients of table entries chosen by query and key together are summed in digits, whatever the order
+      (:data:`DIGITS`); else in floats, as they come. Sums in fp64 are always floats.
     """
 
     head_dim: int
@@ -41,11 +41,11 @@ class TritonVariant:
     forward: TileStep
     backward_keys: TileStep
     backward_queries: TileStep
-    tables: tuple[str, ...]
+    tables: tuple[DType, ...]
     exact: bool = True
 
     def __post_init__(self) -> None:
-        if self.exact and self.compute == "fp64":
+        if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
         for step in (self.forward, self.backward_keys, self.backward_queries):
             for size in (step.queries, step.keys):
@@ -53,8 +53,8 @@ class TritonVariant:
                     raise ValueError(f"step is {size}, expected a power of two")
 
     @property
-    def compute(self) -> Literal["fp32", "fp64"]:
-        return "fp64" if self.dtype == "fp64" else "fp32"
+    def compute(self) -> DType:
+        return self.dtype.compute
 
 
 def fitted(most: int, tile: int) -> int:

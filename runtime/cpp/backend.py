@@ -1,0 +1,43 @@
+"""The C++ kernels as a backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...compiler.plan import FLOATS, Program, Specialisation, Tiles
+from ...lazy import late
+from ..base import Backend, Targets
+
+if TYPE_CHECKING:
+    from ...compiler.codegen import KernelSource
+    from ...compiler.codegen.cpp import CppVariant
+
+_executor = late(__name__, "executor")
+_availability = late(__name__, "availability")
+
+
+def _variants(kind: Specialisation) -> tuple[CppVariant, ...]:
+    from ...compiler.codegen.cpp import variant_for
+
+    return variant_for("forward", kind), variant_for("backward", kind)
+
+
+def _render(program: Program, variant: CppVariant) -> KernelSource:
+    from ...compiler.codegen.cpp import render_cpp
+
+    return render_cpp(program, variant)
+
+
+CPP: Backend = Backend(
+    name="cpp",
+    devices=("cpu",),
+    dtypes=FLOATS,
+    tiles=Tiles(64, 64),
+    require=_availability("require"),
+    forward=_executor("forward"),
+    backward=_executor("backward"),
+    targets=Targets(("cpu",), "cpu", "cpu"),
+    variants=_variants,
+    render=_render,
+    build=_executor("build_entry"),
+)

@@ -1,0 +1,54 @@
+"""The Triton kernels as backends: on devices, and in Triton's interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...compiler.plan import FLOATS, FP16, FP32, FP64, Program, Specialisation, Tiles
+from ...lazy import late
+from ..base import Backend, Targets
+
+if TYPE_CHECKING:
+    from ...compiler.codegen import KernelSource
+    from ...compiler.codegen.triton import TritonVariant
+
+_executor = late(__name__, "executor")
+_modules = late(__name__, "modules")
+
+
+def _variants(kind: Specialisation) -> tuple[TritonVariant, ...]:
+    from ...compiler.codegen.triton import make_variant
+
+    made = make_variant(
+        kind.dtype, kind.head_dim, kind.value_dim, kind.tables, wide=kind.wide, dropout=kind.dropout
+    )  # fmt: skip
+    return (made,)
+
+
+def _render(program: Program, variant: TritonVariant) -> KernelSource:
+    from ...compiler.codegen.triton import render_triton
+
+    return render_triton(program, variant)
+
+
+TRITON: Backend = Backend(
+    name="triton",
+    devices=("cuda",),  # those of ROCm as well, which torch calls so
+    dtypes=FLOATS,
+    tiles=Tiles(64, 64, gathered=16),
+    require=_modules("require"),
+    forward=_executor("forward"),
+    backward=_executor("backward"),
+    targets=Targets(
+        ("sm_80", "sm_90", "gfx942"),
+        r"sm_[1-9]\d{1,2}|gfx[0-9a-f]{3,4}",
+        "a GPU's architecture such as sm_90 or gfx942",
+    ),
+    variants=_variants,
+    render=_render,
+    build=_modules("load_module"),
+)
+
+# Chosen by the setting ``interpret``, never by a device; Triton decides at its import, for all that the process does.
+INTERPRETER: Backend = replace(TRITON, name="interpreter", devices=(), dtypes=(FP32, FP16, FP64), targets=Targets())
