@@ -33,7 +33,8 @@ def late(module: str, sibling: str) -> Callable[[str], Callable[..., Any]]:
 
     def function(name: str) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
-            return getattr(import_module(home), name)(*given, **named)
+            module = sys.modules.get(home) or import_module(home)
+            return getattr(module, name)(*given, **named)
 
         call.__module__, call.__name__ = home, name
         return call

@@ -23,7 +23,7 @@ from attnc.call_plan import CallPlan
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.ir.operations import FUNCTIONS
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
-from attnc.compiler.syntax.grammar import GRAMMAR, build_parser
+from attnc.compiler.syntax.grammar import GRAMMAR, build_parser, grammar_text
 from attnc.compiler.syntax.lexer import tokens
 from attnc.facts import Facts
 from attnc.runtime.base.configuration import Settings
@@ -49,7 +49,7 @@ def rules() -> Mapping[str, str]:
 
 def terminals() -> str:
     """The terminals that stand for one of several words or signs, as the grammar has them but for their priorities."""
-    text = GRAMMAR.read_text(encoding="utf-8")
+    text = grammar_text()
     return "\n".join(f"{name}: {texts}" for name, texts in SEVERAL.findall(text))
 
 

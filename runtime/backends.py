@@ -56,7 +56,7 @@ def backend_for(device: torch.device, keys: int) -> Backend:
     chosen = settings.backend
     if not keys or chosen == BLOCKED.name:  # without a key there is nothing to launch
         return BLOCKED
-    found = _chosen(device)
+    found = _chosen(chosen, device)
     insisted = chosen != "auto" or found is INTERPRETER
     if found is CPP and not insisted:
         found = fallback.cpp_or_blocked.backend
@@ -69,9 +69,8 @@ def backend_for(device: torch.device, keys: int) -> Backend:
     return found
 
 
-def _chosen(device: torch.device) -> Backend:
-    """The backend that the settings name, else the first that runs tensors on such a device, else the CPU's."""
-    name = settings.backend
+def _chosen(name: str, device: torch.device) -> Backend:
+    """The backend of a name, for ``auto`` the first that runs tensors on such a device, else the CPU's."""
     if name in ("auto", TRITON.name) and settings.interpret:
         return INTERPRETER
     if name != "auto":

@@ -301,7 +301,7 @@ def imported(arguments: list[str], folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     "arguments",
     [["show", "local.attn:local"], ["show", "causal", "--stage", "schedule"], ["test", "local.attn"],
-     ["show", "causal", "-o", "mask.png"]],
+     ["show", "causal", "--stage", "source", "--target", "sm_90"], ["show", "causal", "-o", "mask.png"]],
 )  # fmt: skip
 def test_looking_imports_nothing_heavy(arguments: list[str], folder: Path) -> None:
     assert not imported(arguments, folder) & HEAVY

@@ -116,7 +116,7 @@ def test_a_template_of_different_tiles(n: int) -> None:
 @pytest.mark.parametrize("n", [5, 24, 50])
 def test_aligned_classes(n: int) -> None:
     """A dilated window in the order of residues: a window within each class."""
-    mask_ = handmade.fold.conjunction(handmade.within(8), handmade.divisible(handmade.D, 4))
+    mask_ = handmade.constructors.conjunction(handmade.within(8), handmade.divisible(handmade.D, 4))
     order = handmade.residues(4, 2)
     program = handmade.everything(mask_, Kernel(order, (Segment(order, mask_),), "store"))
     form = bounds([(-1, 3, PARTIAL)], shift=1, aligned=True)

@@ -17,7 +17,7 @@ from lark.lexer import PatternRE, TerminalDef
 
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.rules import Layout
-from attnc.compiler.syntax.grammar import GRAMMAR, START, Token, parser, vocabulary
+from attnc.compiler.syntax.grammar import START, Token, grammar_text, parser, vocabulary
 from attnc.compiler.syntax.lexer import DeclarationTokens, comments, segments, tokens
 from attnc.compiler.syntax.parser import parse_tokens
 from attnc.compiler.syntax.tree_builder import TreeBuilder
@@ -113,7 +113,7 @@ def _whole(terminal: TerminalDef) -> None:
 @lru_cache(maxsize=1)
 def judge() -> lark.Lark:
     return lark.Lark(
-        GRAMMAR.read_text(encoding="utf-8"), parser="lalr", lexer="contextual", start=START, edit_terminals=_whole,
+        grammar_text(), parser="lalr", lexer="contextual", start=START, edit_terminals=_whole,
         keep_all_tokens=True, maybe_placeholders=False,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ WINGS: dict[str, tuple[str, ...]] = {
     for wing, depends_on in {
         "compiler.diagnostics": "",
         "compiler.ir": "compiler.diagnostics",
-        "compiler.syntax": "compiler.diagnostics",
+        "compiler.syntax": "compiler.diagnostics compiler.ir",
         "compiler.formatter": "compiler.diagnostics compiler.syntax",
         "compiler.checker": "compiler.diagnostics compiler.ir compiler.syntax",
         "compiler.modules": "compiler.checker compiler.diagnostics compiler.ir compiler.syntax",

@@ -1,6 +1,7 @@
 """The grammar of `.attn` as Lark reads it: the parser of every text, and the words and signs that a text may have.
 
-All of it comes from ``grammar.lark``. It is built once for each process, when the first text is read.
+All of it comes from ``grammar.lark``, but for the words of the functions, which are those of the table of operations.
+It is built once for each process, when the first text is read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import lark
 from lark.common import LexerConf
 from lark.lexer import Lexer, LexerState, TerminalDef
 from lark.parsers.lalr_interactive_parser import InteractiveParser
+
+from ..ir import FUNCTIONS
 
 GRAMMAR = Path(__file__).parent / "grammar.lark"
 START = "declaration"
@@ -68,10 +71,16 @@ class ContextLexer(Lexer):
             yield token
 
 
+def grammar_text() -> str:
+    """The grammar in Lark's notation."""
+    words = " | ".join(f'"{name}"' for name in FUNCTIONS)
+    return f"{GRAMMAR.read_text(encoding='utf-8')}\nFUNCTION.1: {words}\n"
+
+
 def build_parser(start: Sequence[str] = (START,)) -> lark.Lark:
     """Lark's LALR parser of the grammar, for the rules in ``start``. It parses sequences of tokens."""
     return lark.Lark(
-        GRAMMAR.read_text(encoding="utf-8"),
+        grammar_text(),
         parser="lalr",
         lexer=ContextLexer,
         start=list(start),

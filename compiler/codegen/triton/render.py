@@ -99,7 +99,7 @@ def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
 
     ValueError where gathered rows, which are not all rows, are to be stored.
     """
-    if any(kernel.splits and kernel.output == "store" for kernel in program.kernels):
+    if any(kernel.rows.sparse and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
     dialect = TritonDialect(program.tables, variant.wide, variant.dtype == FP64, listed=listed_sets(program, variant))
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
