@@ -33,10 +33,10 @@ unit: $(STAMP)  ## the tests alone, WORKERS=2 at a time
 
 docs: $(STAMP)  ## renew what is generated in docs/, and try every sample and link there
 	$(BIN)/python -m docs.build
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/docs/test_docs.py
 
 package: $(STAMP)  ## build wheel and sdist, install each, and use them from an empty folder
-	$(BIN)/python -m pytest -q tests/test_package.py
+	$(BIN)/python -m pytest -q tests/house/test_package.py
 
 fuzz: $(STAMP)  ## random programs, for long: resumable, prints its seed; FUZZ="..." passes options
 	$(BIN)/python -m tests.fuzz $(FUZZ)
@@ -44,7 +44,7 @@ fuzz: $(STAMP)  ## random programs, for long: resumable, prints its seed; FUZZ="
 fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hostile names: resumable, prints its seeds
 	$(BIN)/python -m tests.fuzz text $(FUZZ)
 	$(BIN)/python -m tests.fuzz names $(FUZZ)
-	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.fuzz_atheris; else echo "atheris is not installed: no texts found by coverage"; fi
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.fuzz.atheris_texts; else echo "atheris is not installed: no texts found by coverage"; fi
 
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

@@ -24,7 +24,7 @@ from attnc.compiler.plan.programs import Program
 from attnc.runtime.base import counters
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.triton import executor
-from tests import fuzz_programs
+from tests.fuzz import programs as fuzz_programs
 
 # Largest difference from fp64, relative to the largest value (or 1); of gradients, which sum more, four times that.
 # Two roundings of the dtype: of weights before they are summed, and of the result. Of fp32 many more, but small ones.

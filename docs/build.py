@@ -28,7 +28,7 @@ from attnc.compiler.syntax.lexer import tokens
 from attnc.facts import Facts
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
-from tests import pages
+from tests.support import pages
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS / "grammar.txt"

@@ -1,6 +1,6 @@
 """The arguments that a call keeps for itself, so that no table may have their names. A noun.
 
-The compiler cannot import the face: ``tests/test_face.py`` holds that this is what ``Attention.__call__``,
+The compiler cannot import the face: ``tests/attnc/test_face.py`` holds that this is what ``Attention.__call__``,
 ``.reference``, ``.mask`` and ``.plan`` take.
 """
 

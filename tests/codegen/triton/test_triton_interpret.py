@@ -1,0 +1,119 @@
+"""The Triton kernels in Triton's interpreter, forward and backward, against the dense formula in fp64."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnc.compiler.ir.attentions import Dimension, Table
+from attnc.runtime.triton import executor
+from tests.support.shipped_support import SHIPPED
+from tests.support.triton.cases import FORCED
+from tests.support.triton.patterns import cases
+from tests.support.triton.programs import checks
+
+ROOT = Path(__file__).resolve().parent.parent
+Report = dict[str, dict[str, tuple[float, float]]]
+
+
+# Each in a process of its own, because the interpreter is chosen once for a process.
+PARTS = 8
+CASES = [*(case.name for case in cases()), *(f"{shipped.file}.{shipped.name}" for shipped in SHIPPED)]
+
+
+def run(module: str, *names: str) -> Any:
+    """What the module says of some of its comparisons."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *names], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_executes_any_program(part: int) -> None:
+    names = list(checks())[part::PARTS]
+    found: dict[str, str] = run("tests.support.triton.programs", *names)
+    assert list(found) == names
+    assert not {name: fault for name, fault in found.items() if fault}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_equals_the_dense_formula(part: int) -> None:
+    """And keeps exactly the keys of each shipped pattern."""
+    names = CASES[part::PARTS]
+    found: Report = run("tests.support.triton.cases", *names)
+    assert set(found) == {*names, *(f"{name} in parts" for name in names if name in FORCED)}
+    assert not wrong(found)
+
+
+def wrong(report: Report) -> Report:
+    kept = {name: {what: pair for what, pair in its.items() if not pair[0] <= pair[1]} for name, its in report.items()}
+    return {name: its for name, its in kept.items() if its}
+
+
+def test_every_shipped_file_is_there() -> None:
+    files = {path.stem for path in (ROOT / "patterns").glob("*.attn")} - {"std"}
+    assert {shipped.file for shipped in SHIPPED} == files
+
+
+def test_the_comparison_sees_a_single_pair() -> None:
+    """A key more in the dense formula than in the kernel is found, by the support test and by the tolerances."""
+    text = """
+import os
+os.environ["ATTNC_INTERPRET"] = "1"
+from dataclasses import replace
+from tests.support.triton import cases as triton_cases
+from tests.support.triton import patterns as triton_patterns
+window = next(case for case in triton_patterns.cases() if case.name == "window")
+def one_more(p):
+    return window.dense_mask(p) | ((p.q == 20) & (p.k == 31))
+planted = replace(window, dense_mask=one_more)
+found = triton_cases.compare(planted) | triton_cases.support(planted)
+print(sorted(name for name, (error, bound) in found.items() if not error <= bound))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "'support wrong'" in done.stdout
+    assert "'out'" in done.stdout
+
+
+def test_what_has_no_fixed_order_is_refused_where_torch_is_asked_for_one() -> None:
+    tables = [Table("bias", "float", (Dimension("token"),))]
+    executor._say_unordered(tables)
+    torch.use_deterministic_algorithms(True)
+    try:
+        executor._say_unordered([])
+        with pytest.raises(RuntimeError, match="bias: its gradient in fp64 has no deterministic form on a GPU"):
+            executor._say_unordered(tables)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with pytest.warns(RuntimeWarning, match="bias: its gradient in fp64"):
+            executor._say_unordered(tables)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_bfloat16_is_refused_by_name_where_the_interpreter_would_compute_it_wrongly() -> None:
+    code = """
+import attnc, torch
+q, k, v = (torch.randn(1, 1, 8, 16, dtype=torch.bfloat16) for _ in range(3))
+try:
+    attnc.load("causal").causal()(q, k, v)
+except TypeError as error:
+    print(error)
+"""
+    environment = {**os.environ, "ATTNC_INTERPRET": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.startswith("q: has dtype bfloat16, expected float32 or float16"), done.stderr[-2000:]
