@@ -2,7 +2,7 @@
 
     python benchmarks/texts.py
 
-Each text repeats one piece until it has close to 100,000 words, or 1 MiB. Seconds are of the processor, the best of
+Each text repeats one piece until it has close to 20,000 words, or 1 MiB. Seconds are of the processor, the best of
 three, and once for laying out; the memory is the most that a process of its own holds, Python and the compiler
 included. Prints a table, and writes benchmarks/results/texts.json.
 """

@@ -396,7 +396,7 @@ def _leaf(formal: Formal, value: Value, node: t.Expression, env: ExprContext) ->
 
 
 def members_of(value: ConstantSet, node: t.Expression, env: ExprContext) -> frozenset[int]:
-    """A known set, member by member. Raises Stopped where that is past a limit."""
+    """A known set, member by member. Raises LimitExceeded where that is past a limit."""
     if value.size > limits.NODES:
         env.elaboration.overflow(node.span)
     if not env.elaboration.reports.may_keep(value.size):

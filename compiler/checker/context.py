@@ -11,7 +11,7 @@ from ..ir import Apply, Const, Entry, Expr, Literal_, Position, Table, Type, mea
 from .values import Scalar, TableValue, Value
 
 if TYPE_CHECKING:
-    from .scope import Scope
+    from .scope import Definition, Scope
 from collections.abc import Iterator
 from itertools import chain
 
@@ -162,6 +162,10 @@ class ExprContext:
                 self.fault("number-too-large", message, span)
                 return None
         return result
+
+    def layer_for(self, definition: Definition) -> tuple[Scalar | None, ...]:
+        """The layer and their number, as far as an application of the declaration depends on them."""
+        return tuple([self.positions.get(name) for name in ("layer", "layers") if name in definition.looks_at])
 
     def at(self, place: Role) -> ExprContext:
         return ExprContext(self.scope, self.elaboration, place, self.local, self.positions)

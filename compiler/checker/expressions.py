@@ -36,21 +36,21 @@ from .tables import chosen_entry, item, number_of
 from .values import ConstantSet, ListValue, Scalar, TableValue, Value, described
 
 
-def evaluate(node: t.Expression, env: ExprContext) -> Value | None:
-    """The value of an expression; None after reporting what is wrong with it. Raises Stopped past a limit."""
-    elaboration = env.elaboration
-    elaboration.visits += 1
-    if elaboration.visits > limits.NODES or elaboration.depth > limits.FILLED_NESTING:
-        elaboration.past(node.span)
-    elaboration.depth += 1
+def elaborate(node: t.Expression, env: ExprContext) -> Value | None:
+    """The value of an expression; None after reporting what is wrong with it. Raises LimitExceeded past a limit."""
+    work = env.elaboration
+    work.visits += 1
+    if work.visits > limits.NODES or work.depth > limits.FILLED_NESTING:
+        work.past(node.span)
+    work.depth += 1
     value = _HANDLERS[type(node)](node, env)
-    elaboration.depth -= 1
+    work.depth -= 1
     return value
 
 
 def scalar(node: t.Expression, env: ExprContext) -> Scalar | None:
     """The value of an expression that has to be a number, a condition or a count."""
-    value = evaluate(node, env)
+    value = elaborate(node, env)
     if value is None or isinstance(value, Scalar):
         return value
     if isinstance(value, TableValue) and not value.dimensions and value.element in ("int", "float"):
@@ -105,18 +105,19 @@ def read_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
     for binding in bindings:
         name = binding.name
         if name.name in env.local:
-            message = f"`{name.name}` is a name here already"
-            env.fault(
-                "hidden-name", message, name.span, notes=("a local name may hide a declaration, never another one",)
-            )
+            _report_hidden(name, env)
             continue
         env.elaboration.reports = ErrorCollector(outside)
-        value = evaluate(binding.value, env)
-        faults = tuple(env.elaboration.reports.found)
+        value = elaborate(binding.value, env)
+        env.local[name.name] = Local(value, tuple(env.elaboration.reports.found))
         env.elaboration.reports = outside
         env.elaboration.later.pop(name.name, None)
-        env.local[name.name] = Local(value, faults)
     env.elaboration.later = {}
+
+
+def _report_hidden(name: t.Identifier, env: ExprContext) -> None:
+    notes = ("a local name may hide a declaration, never another one",)
+    env.fault("hidden-name", f"`{name.name}` is a name here already", name.span, notes=notes)
 
 
 # Leaves and names
@@ -196,7 +197,7 @@ def _comparison(node: t.Comparison, env: ExprContext) -> Value | None:
     if chain_fault(env, node):
         return None
     if node.signs[0] in ("in", "not in"):
-        return membership(env, node, scalar(node.operands[0], env), evaluate(node.operands[1], env))
+        return membership(env, node, scalar(node.operands[0], env), elaborate(node.operands[1], env))
     return check_comparison(env, node, _several(node.operands, env))
 
 
@@ -229,8 +230,8 @@ def _conditional(node: t.Conditional, env: ExprContext) -> Value | None:
     condition = scalar(node.condition, env)
     good = is_condition(env, node.condition, condition, "after `if` stands a condition")
     if not env.elaboration.symbolic and condition is not None and good and isinstance(condition.expr, Const):
-        return evaluate(node.then if condition.expr.value else node.otherwise, env)
-    then, otherwise = evaluate(node.then, env), evaluate(node.otherwise, env)
+        return elaborate(node.then if condition.expr.value else node.otherwise, env)
+    then, otherwise = elaborate(node.then, env), elaborate(node.otherwise, env)
     if condition is None or not good or then is None or otherwise is None:
         return None
     if condition.constant and isinstance(then, ConstantSet) and isinstance(otherwise, ConstantSet):
@@ -278,7 +279,7 @@ def _list_literal(node: t.ListLiteral, env: ExprContext) -> Value | None:
     items: list[Value] = []
     good = True
     for part in node.items:
-        value = evaluate(part, env)
+        value = elaborate(part, env)
         if value is not None and not _constant(value):
             message = f"a list is of constants, but {words(part.span)} is known only at run time"
             env.fault("not-constant", message, part.span)
@@ -316,19 +317,17 @@ def _floated(value: Value) -> Value:
 
 
 def _comprehension(node: t.Comprehension, env: ExprContext) -> Value | None:
-    over = domain(env, node, evaluate(node.domain, env))
-    name = node.name.name
-    if name in env.local:
-        notes = ("a local name may hide a declaration, never another one",)
-        env.fault("hidden-name", f"`{name}` is a name here already", node.name.span, notes=notes)
+    over = domain(env, node, elaborate(node.domain, env))
+    if node.name.name in env.local:
+        _report_hidden(node.name, env)
         return None
     if env.elaboration.symbolic or over is None or over.runs is None:
         return _summary(node, env, [_body(node, env, env.elaboration.unknown("int", constant=True))], symbolic=True)
     if over.size > limits.NODES:
         helps = (f"`{over.parameter}` has {over.size:,} members",) if over.parameter else ()
         env.elaboration.overflow(node.domain.span, helps)
-    values = [_body(node, env, Scalar("int", Const(i), True)) for i in members(over.runs)]
-    return _summary(node, env, values, symbolic=False)
+    each = (Scalar("int", Const(member), True) for member in members(over.runs))
+    return _summary(node, env, [_body(node, env, value) for value in each], symbolic=False)
 
 
 def _body(node: t.Comprehension, env: ExprContext, variable: Scalar) -> Scalar | None:
@@ -406,7 +405,7 @@ def _application(node: t.Application, env: ExprContext) -> Value | None:
     name = node.name.name
     if name in env.local:
         for argument in node.arguments:
-            evaluate(argument.value, env)
+            elaborate(argument.value, env)
         table = isinstance(env.local[name], TableValue)
         helps = (f"an entry is chosen in brackets: `{name}[…]`",) if table else ()
         env.fault("not-a-pattern", f"`{name}` is not a pattern, and cannot be applied", node.name.span, helps=helps)
@@ -419,7 +418,7 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
     definition = definition_of(name, env, "a pattern, a parameter or a position")
     if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
         for argument in arguments:
-            evaluate(argument.value, env)
+            elaborate(argument.value, env)
         return None
     if isinstance(definition.node, t.Constant):
         env.fault("not-a-pattern", f"`{name.name}` is a constant, and cannot be applied", name.span)
@@ -445,8 +444,8 @@ def argument_values(
     definition: Definition, name: t.Identifier, arguments: tuple[t.Argument, ...], env: ExprContext
 ) -> dict[str, Value] | None:
     """What the parameters of a declaration become; None after reporting a fault of the arguments."""
-    given = [(argument, evaluate(argument.value, env)) for argument in arguments]
-    return bind_arguments(definition, name, given, env, evaluate)
+    given = [(argument, elaborate(argument.value, env)) for argument in arguments]
+    return bind_arguments(definition, name, given, env, elaborate)
 
 
 def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: ExprContext) -> Scalar | None:
@@ -455,7 +454,7 @@ def expand(definition: Definition, values: dict[str, Value], node: t.Expression,
     elaboration = env.elaboration
     if elaboration.symbolic:
         return elaboration.unknown(definition.kind or "bool")
-    key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
+    key = (id(definition), tuple(values.items()), env.layer_for(definition))
     if key in elaboration.memory:
         found: Scalar | None = elaboration.memory[key]
         return found
@@ -486,7 +485,7 @@ def body_positions(env: ExprContext) -> dict[str, Scalar]:
 
 def constant_value(node: t.Expression, env: ExprContext) -> Value | None:
     """The value of a `const`, a setting or a default."""
-    value = evaluate(node, env.at(CONSTANT))
+    value = elaborate(node, env.at(CONSTANT))
     if value is None or _constant(value):
         return value
     env.fault("not-constant", f"expected a constant, but {words(node.span)} is known only at run time", node.span)

@@ -111,7 +111,7 @@ def applied(
         return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
     assert isinstance(node, t.Attention)
     elaboration = env.elaboration
-    key = (id(definition), tuple(values.items()), tuple(env.positions.get(name) for name in ("layer", "layers")))
+    key = (id(definition), tuple(values.items()), env.layer_for(definition))
     if key not in elaboration.memory:
         elaboration.trail.append(span)
         value = attention_of(node, definition.scope, elaboration, values, body_positions(env))

@@ -26,7 +26,7 @@ from ..checker import (
     definition_of,
     described,
     dimensions_of,
-    evaluate,
+    elaborate,
     match_arguments,
     members_of,
     pattern,
@@ -244,7 +244,7 @@ def _values(
     """The subject's parameters: given, by default, or for all n standing for themselves."""
     positions = layer_positions(env.elaboration, settings.get("layer", 0), settings.get("layers", 1))
     here = ExprContext(env.scope, env.elaboration, TEST, {}, positions)
-    given = [(argument, evaluate(argument.value, here)) for argument in node.application.arguments]
+    given = [(argument, elaborate(argument.value, here)) for argument in node.application.arguments]
     bounded = node.settings is not None
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
     if matched is None or definition.ill_typed:
@@ -263,7 +263,7 @@ def _values(
             kinds = dimensions_of(formal, here, values)
             value = None if kinds is None else TableValue(formal.name, formal.type.element, kinds)
         else:
-            value = default_value(formal, definition, here, values, {}, evaluate)
+            value = default_value(formal, definition, here, values, {}, elaborate)
         if value is not None:
             values[formal.name] = value
     return values if len(values) == len(definition.formals) else None
@@ -336,7 +336,7 @@ def _known(value: Scalar) -> int:
 
 
 def _members(node: t.Expression, env: ExprContext) -> frozenset[int] | None:
-    value = evaluate(node, env)
+    value = elaborate(node, env)
     if value is None or isinstance(value, ConstantSet):
         return None if value is None else members_of(value, node, env)
     env.fault("not-a-set", f"expected a constant set, but {words(node.span)} is {described(value)}", node.span)

@@ -25,7 +25,7 @@ from ..checker import (
     constants_first,
     default_value,
     dimensions_of,
-    evaluate,
+    elaborate,
     members,
     members_of,
     runs_of,
@@ -114,7 +114,7 @@ def _default(
 ) -> Literal_ | None:
     elaboration = Elaboration(ErrorCollector(reports), symbolic=False)
     env = ExprContext(definition.scope, elaboration, MASK, {}, {})
-    value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, evaluate)
+    value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, elaborate)
     if isinstance(value, TableValue):
         return next((table.value for table in elaboration.tables.values() if table.name == value.name), None)
     if isinstance(value, ConstantSet) and formal.default is not None:
@@ -134,7 +134,7 @@ def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
         if value is not None:
             values[earlier.name] = value
     try:
-        found = default_value(formal, definition, env, values, {}, evaluate)
+        found = default_value(formal, definition, env, values, {}, elaborate)
     except LimitExceeded:
         return None
     if isinstance(found, ConstantSet):
@@ -176,7 +176,7 @@ def parameter_values(
             kinds = dimensions_of(formal, env, values)
             value = None if kinds is None else TableValue(formal.name, formal.type.element, kinds)
         elif formal.default is not None:
-            value = default_value(formal, definition, env, values, {}, evaluate)
+            value = default_value(formal, definition, env, values, {}, elaborate)
         else:
             raise ArgumentError([_missing(definition, formal)])
         if value is None:

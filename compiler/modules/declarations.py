@@ -18,7 +18,7 @@ from ..checker import (
     Value,
     check_names,
     constant_value,
-    evaluate,
+    elaborate,
     parameter_type,
     pattern,
     read_locals,
@@ -98,7 +98,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Err
     elaboration.later = {formal.name: formal.span for formal in formals}
     for formal in formals:
         if formal.default is not None:
-            value = evaluate(formal.default, env)
+            value = elaborate(formal.default, env)
             taken_as(formal, value, formal.default, env, values, {})
         known = stand_in(formal, values)
         if known is not None:

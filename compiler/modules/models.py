@@ -279,47 +279,78 @@ def fill_model(
     if owner is None or None in blocks.values():
         return None
     found = []
+    everywhere: dict[int, AttentionValue | None] = {}
+    merged: dict[tuple[object, ...], AttentionValue] = {}
     for layer in range(sizes.layers) if only is None else [only]:
         number = owner.rule(layer)
         rule = node.rules[number]
-        per_head = list(_heads(rule, blocks.get(number), layer, sizes, env))
+        per_head = list(_heads(rule, blocks.get(number), layer, sizes, env, everywhere))
         known = [value for value in per_head if value is not None]
         if len(known) < len(per_head):
             return None
-        found.append(_merged(definition.name, known, elaboration, rule.span))
+        key = number, *known
+        if key not in merged:
+            merged[key] = _merged(definition.name, known, elaboration, rule.span)
+        found.append(merged[key])
     return Layers(sizes.heads, sizes.heads_span, tuple(found))
 
 
 def _heads(
-    rule: t.LayerRule, block: RuleTable | None, layer: int, sizes: ModelSizes, env: ExprContext
+    rule: t.LayerRule,
+    block: RuleTable | None,
+    layer: int,
+    sizes: ModelSizes,
+    env: ExprContext,
+    everywhere: dict[int, AttentionValue | None],
 ) -> Iterator[AttentionValue | None]:
-    """What each head of a layer follows. A rule that does not speak of `head` is worked out once."""
+    """What each head of a layer follows. A rule that does not speak of `head` is worked out once for the layer, and one
+    that does not look at the layer either once for all layers: ``everywhere`` keeps these, by their nodes.
+    """  # fmt: skip
     assert sizes.layers is not None
     assert sizes.heads is not None
-    positions = layer_positions(env.elaboration, layer, sizes.layers)
-    positions["heads"] = Scalar("int", Const(sizes.heads), True)
+    positions: dict[str, Scalar] = {}
     once: dict[int, AttentionValue | None] = {}
     for head in range(sizes.heads):
         node = rule.value if block is None else rule.value[block.rule(head)].value  # type: ignore[index]
         assert not isinstance(node, tuple)
-        if id(node) in once:
-            yield once[id(node)]
+        known = everywhere if id(node) in everywhere else once
+        if id(node) in known:
+            yield known[id(node)]
             continue
+        if not positions:
+            positions = layer_positions(env.elaboration, layer, sizes.layers)
+            positions["heads"] = Scalar("int", Const(sizes.heads), True)
         here = {**positions, "head": Scalar("int", Const(head), True)}
         value = rule_value(node, ExprContext(env.scope, env.elaboration, RULE, env.local, here))
         if not _speaks_of_head(node):
-            once[id(node)] = value
+            kept = once if _looks_at_layer(node, env) else everywhere
+            kept[id(node)] = value
         yield value
 
 
 def _speaks_of_head(root: t.Expression) -> bool:
+    return any(isinstance(node, t.Builtin) and node.name == "head" for node in _nodes(root))
+
+
+def _looks_at_layer(root: t.Expression, env: ExprContext) -> bool:
+    """Whether a rule comes to something else in another layer: by itself, or by what it applies."""
+    for node in _nodes(root):
+        match node:
+            case t.Builtin(name="layer"):
+                return True
+            case t.Name(name=name) | t.Application(name=t.Identifier(name=name)):
+                definition = env.scope.find(name)
+                if definition is not None and "layer" in definition.looks_at:
+                    return True
+    return False
+
+
+def _nodes(root: t.Expression) -> Iterator[t.Expression]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if isinstance(node, t.Builtin) and node.name == "head":
-            return True
+        yield node
         stack.extend(t.parts(node))
-    return False
 
 
 def _merged(name: str, heads: Sequence[AttentionValue], elaboration: Elaboration, span: Span) -> AttentionValue:

@@ -314,3 +314,8 @@ def test_looking_imports_nothing_heavy(arguments: list[str], folder: Path) -> No
 )  # fmt: skip
 def test_reading_a_text_takes_no_numbers(arguments: list[str], folder: Path) -> None:
     assert not imported(arguments, folder) & {*HEAVY, "numpy", "rich", "PIL"}
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["explain", "syntax"], ["completion", "bash"]])
+def test_what_reads_no_text_builds_no_parser(arguments: list[str], folder: Path) -> None:
+    assert "lark" not in imported(arguments, folder)

@@ -1,7 +1,7 @@
 """Texts found by coverage, where atheris is installed: ``python -m tests.fuzz.atheris_texts [--seconds S]``.
 
 Starts from the texts of tests/fuzz/texts.py and asks of every text what that asks. A text that fails is kept in .fuzz/:
-moved to tests/pinned_texts/, it is a test for good.
+moved to tests/golden/texts/, it is a test for good.
 """
 
 from __future__ import annotations

@@ -31,15 +31,15 @@ def recording(failing: int | None = None) -> tuple[fuzz.Campaign, list[int]]:
 def test_a_run_goes_on_where_it_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     campaign, seen = recording()
 
-    class Stopped(Exception):  # noqa: N818 - stands for an interrupt
+    class LimitExceeded(Exception):  # noqa: N818 - stands for an interrupt
         pass
 
     def show(name: str, progress: fuzz.Progress) -> None:
-        raise Stopped
+        raise LimitExceeded
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fuzz, "_show", show)
-        with pytest.raises(Stopped):
+        with pytest.raises(LimitExceeded):
             fuzz.run("masks", campaign, None, 70)
     assert fuzz.run("masks", campaign, None, None)
     assert seen == list(range(70, 78))

@@ -26,8 +26,8 @@ from attnc.compiler.syntax.grammar import parser, vocabulary
 from tests.support.generators import programs
 
 TESTS = Path(__file__).parents[1]
-MODULES = TESTS / "modules"
-PINNED = TESTS / "pinned_texts"
+MODULES = TESTS / "golden" / "modules"
+PINNED = TESTS / "golden" / "texts"
 SUFFIX = "attn"
 SECONDS = 1.0  # of the processor, for one text
 LAYOUT_SECONDS = 5.0  # and to lay it out, which nobody has to wait for to know its faults
@@ -53,7 +53,7 @@ def told(text: HostileText) -> str:
 
 
 def kept(text: HostileText) -> bytes:
-    """The text as bytes: what is moved to ``tests/pinned_texts/`` is read again by :func:`pinned`."""
+    """The text as bytes: what is moved to ``tests/golden/texts/`` is read again by :func:`pinned`."""
     return text.data if isinstance(text.data, bytes) else text.data.encode("utf-8", "surrogatepass")
 
 
@@ -208,11 +208,11 @@ _STRANGE = (
 def corpus() -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]]:
     """Texts to start from, as words: right ones, and wrong ones."""
     right = [path.read_text(encoding="utf-8") for path in sorted((TESTS.parent / "patterns").rglob("*.attn"))]
-    right += re.split(r"(?m)^(?=#= )", (TESTS / "language" / "gallery.attn").read_text(encoding="utf-8"))
+    right += re.split(r"(?m)^(?=#= )", (TESTS / "golden" / "language" / "gallery.attn").read_text(encoding="utf-8"))
     right += [programs.generate(seed).text for seed in range(300)]
-    cases = (TESTS / "language" / "faults.txt").read_text(encoding="utf-8").split("\n---\n")
+    cases = (TESTS / "golden" / "language" / "faults.txt").read_text(encoding="utf-8").split("\n---\n")
     wrong = [case.partition("\n>>>\n")[0] for case in cases]
-    wrong += [path.read_text(encoding="utf-8") for path in sorted((TESTS / "errors").glob("*.attn"))]
+    wrong += [path.read_text(encoding="utf-8") for path in sorted((TESTS / "golden" / "errors").glob("*.attn"))]
     several = (tuple(tuple(_WORDS.findall(text)) for text in texts if text.strip()) for texts in (right, wrong))
     return next(several), next(several)
 

@@ -364,3 +364,15 @@ def test_a_pattern_in_a_rule_knows_its_layer() -> None:
     )
     for layer, width in zip(model(text).layers, (1, 3), strict=True):
         np.testing.assert_array_equal(counts(layer), expected(lambda q, k, n, h, w=width: 0 <= q - k < w))
+
+
+@pytest.mark.parametrize("rule", ["b", "full if layers < 2 else b", "c"])
+def test_a_pattern_that_applies_one_that_looks_at_the_layer_differs_by_layer(rule: str) -> None:
+    text = "pattern a = k <= layer pattern b = a and q < 9 attention c { mask = b scale = 1.0 / (layer + 1) } "
+    layers = model(text + f"model p {{ layers = 3 heads = 2 layer * = {rule} }}").layers
+    for number, layer in enumerate(layers):
+        found = counts(layer, heads=2)
+        np.testing.assert_array_equal(
+            found, np.broadcast_to(expected(lambda q, k, n, h, w=number: k <= w and q < 9), found.shape)
+        )
+    assert len({layer.scale for layer in layers}) == (3 if rule == "c" else 1)

@@ -17,7 +17,7 @@ from lark.lexer import PatternRE, TerminalDef
 
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.rules import Layout
-from attnc.compiler.syntax.grammar import START, Token, grammar_text, parser, vocabulary
+from attnc.compiler.syntax.grammar import START, ContextLexer, Token, grammar_text, parser, vocabulary
 from attnc.compiler.syntax.lexer import DeclarationTokens, comments, segments, tokens
 from attnc.compiler.syntax.parser import parse_tokens
 from attnc.compiler.syntax.tree_builder import TreeBuilder
@@ -26,6 +26,12 @@ from tests.support import coverage
 from tests.support.generators.programs import generate
 
 Shape = tuple[object, ...]  # the name of a rule with shapes, or the terminal of a token with its place
+
+
+def test_no_parser_is_read_from_a_file() -> None:
+    """Lark's cache would be a pickle, in a folder that others can write to."""
+    assert not parser().options.cache
+    assert parser().options.lexer is ContextLexer
 
 
 # Words and signs

@@ -42,6 +42,10 @@ SHAPES = {
     "unknown names": ("", "pattern p{i} = zz{i}", " ", ""),
     "missing arguments": ("pattern p(a: int) = q < a ", "pattern p{i} = p", " ", ""),
     "nothing declared": ("", "pattern", " ", ""),
+    "a fault in each": ("", "pattern p{i} = q <", " ", ""),
+    "signs in a row, then a fault": ("pattern p = q < ", "- ", "", "k = 3"),
+    "choices in a row, then a fault": ("pattern p = ", "q < k if q < 3 else ", "", "= k"),
+    "pieces of a chain, then a fault": ("const c = {", "1 + 2, ", "", "= 3}"),
     "unknown characters": ("pattern p = ", "é", " ", ""),
 }
 
@@ -77,6 +81,15 @@ def test_steps_grow_as_the_words_do(name: str, monkeypatch: pytest.MonkeyPatch) 
     more_steps = steps(many) - steps(few)
     assert more_steps / more_words < STEPS, (more_steps, more_words)
     assert steps(many) < 6 * steps(few) + 20_000
+
+
+@pytest.mark.parametrize(
+    "rule", ["= full", "= window(8) if heads > 3 else causal", "{ head 0 = full head * = causal }"]
+)
+def test_layers_that_are_alike_are_worked_out_once(rule: str) -> None:
+    load_text("pattern p = causal")
+    few, many = (steps(f"model m {{ layers = {layers} heads = 2 layer * {rule} }}") for layers in (1000, 5000))
+    assert (many - few) / 4000 < 100, "calls for each layer"
 
 
 def test_steps_that_grow_faster_would_be_seen() -> None:
