@@ -4,8 +4,8 @@
     attend = module.longformer(size=512)
     out = attend(q, k, v, g=global_index)
 
-Importing it is light: torch and everything behind it wait until an attention is called, and the rest until it is asked
-for.
+Importing this package is fast: torch is imported when an attention is first called, everything else when it is first
+asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first asked for: the pytest plugin lives in this package, too."""
+    """Imports a public name when it is first asked for, because pytest imports this package, for its plugin, in every
+    run.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)
@@ -47,10 +49,10 @@ def __dir__() -> list[str]:
 
 
 def load(name: str | os.PathLike[str]) -> Module:
-    """A module of patterns: a file, or by its bare name one that is shipped (``"longformer"``, ``"bigbird"``).
+    """Loads a module of patterns: a file, or by its bare name a shipped module (``"longformer"``, ``"bigbird"``).
 
-    A text that ends in ``.attn`` or has a path's separator names a file. AttnError for every fault of the text,
-    FileNotFoundError for a file that is not there.
+    A path object names a file, and so does a string that ends in ``.attn`` or contains a path separator. AttnError with
+    every fault of the text, FileNotFoundError for a missing file.
     """
     from .attention import Module
     from .compiler.modules import load_file, load_shipped
@@ -61,9 +63,9 @@ def load(name: str | os.PathLike[str]) -> Module:
 
 
 def loads(text: str, name: str = "<text>") -> Module:
-    """A module of patterns from its text; ``name`` is what errors call it.
+    """Loads a module of patterns from a text; errors call it ``name``.
 
-    AttnError for every fault, TypeError for what is no text.
+    AttnError with every fault of the text, TypeError for anything but a str.
     """
     from .attention import Module
     from .compiler.modules import load_text

@@ -1,4 +1,4 @@
-"""What a program holds of a text: a module, the functions that bind its declarations, and what those return.
+"""The Python objects made from a text: a module, the functions that bind its declarations, and what these return.
 
 Binding needs no torch: whatever runs or counts is imported by the method that needs it.
 """
@@ -28,7 +28,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _by_name(method: _Method) -> _Method:
-    """A method whose tables are given by name: what it takes by position only to refuse it is hidden from view."""
+    """Hides a method's variadic parameter from its signature: it only collects positional arguments to refuse them."""
     found = inspect.signature(method)
     shown = [one for one in found.parameters.values() if one.kind is not inspect.Parameter.VAR_POSITIONAL]
     method.__signature__ = found.replace(parameters=shown)  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def _by_name(method: _Method) -> _Method:
 
 
 class Attention:
-    """A pattern with its score, every constant bound: called with q, k, v and its run-time tables."""
+    """A pattern with its score, all constants bound. It is called with q, k, v and its run-time tables."""
 
     def __init__(self, bound: BoundAttention) -> None:
         self._bound = bound
@@ -44,7 +44,7 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """What the text calls it."""
+        """The name of its declaration in the text."""
         return self._bound.name
 
     @property
@@ -66,26 +66,30 @@ class Attention:
         return_lse: bool = False,
         **tables: object,
     ) -> Any:
-        """out ``[batch, heads, m, value_dim]``, with ``return_lse`` also lse ``[batch, heads, m]``; differentiable.
+        """Computes out ``[batch, heads, m, value_dim]``, with ``return_lse`` also lse ``[batch, heads, m]``;
+        differentiable.
 
         q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n, value_dim]``,
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
         each entry of the batch. ``scale`` overrides the text's; it is finite, and one number or one for each head.
-        ``seed``: any integer, of which the remainder by ``2**63`` counts; drawn from torch's generator unless given.
+        ``seed``: any integer, used modulo ``2**63``; drawn from torch's generator unless given.
 
-        Tables are tensors, numpy arrays or Python's numbers, lists and sets. What is no tensor is copied, ``scale`` and
-        ``q_start`` too: changing it after the call changes nothing. A tensor is not copied: to change it before the
-        backward pass is an error, which torch raises; memory that it shares with an array is its owner's affair.
+        Tables are tensors, numpy arrays or Python's numbers, lists and sets. Anything but a tensor is copied, ``scale``
+        and ``q_start`` too, so changing it after the call has no effect. A tensor is not copied: changing it before the
+        backward pass is an error that torch raises, but torch does not notice a change through a numpy array that
+        shares its memory.
 
-        TypeError and ValueError for what does not fit: they name the parameter, what it was and what was expected, and
-        for a table show the line of the text that asks for it.
+        TypeError and ValueError for an argument that does not fit: they name the parameter, what it was and what was
+        expected, and for a table show the line of the text that asks for it.
 
         ``torch.func``: ``grad``, ``vjp``, ``jacrev`` and ``vmap`` take any of the inputs, nested as well; an entry of a
-        ``vmap`` gets what it would get alone, with the ``seed`` of the call or one drawn as its ``randomness`` says.
-        RuntimeError for a tangent (``jvp``, ``jacfwd``, dual numbers) and a second derivative: ``.reference`` has them.
+        ``vmap`` gets the result of a call of its own, with the ``seed`` of the call or one drawn as its ``randomness``
+        says. RuntimeError for forward mode (``jvp``, ``jacfwd``, dual numbers) and for second derivatives:
+        ``.reference`` has both.
 
-        What no query of the call keeps changes nothing, forward or backward, NaN and infinity included. Where a row
-        keeps a NaN, that row has it and no other; on a GPU all features of a row may be NaN where one is.
+        Keys and values that no query of the call keeps do not affect output or gradients, even if they are NaN or
+        infinite. A NaN that a row keeps reaches the output of that row alone; on a GPU it may make all features of that
+        row NaN.
         """
         from .runtime.op import attend
 
@@ -111,10 +115,10 @@ class Attention:
         return_lse: bool = False,
         **tables: object,
     ) -> Any:
-        """The same by the dense definition in plain PyTorch, of any dtype: slow, differentiable, the judge.
+        """Computes the same by the dense definition in plain PyTorch, slowly: the kernels are tested against it.
 
-        It has second derivatives and, where no tensor of integers or conditions is mapped over by ``vmap``, those of
-        ``torch.func`` in both modes.
+        It takes float64 on a GPU as well. It has second derivatives, and forward and reverse mode of ``torch.func``,
+        unless ``vmap`` maps over a tensor of integers or bools, or over a float table that the mask reads.
         """
         from .runtime.eager import reference
         from .runtime.op import call_of
@@ -137,10 +141,10 @@ class Attention:
         q_start: int | Sequence[int] | Tensor = 0,
         **tables: object,
     ) -> Tensor:
-        """The dense mask: bool ``[heads, m, n]``, ``[batch, heads, m, n]`` where a table or ``q_start`` has a batch.
+        """The dense mask: bool ``[heads, m, n]``, or ``[batch, heads, m, n]`` where a table or ``q_start`` has a batch.
 
-        int64 where the pattern counts. ``m`` is ``n - q_start`` unless given; ``heads`` is what the tables say, else 1.
-        ValueError, before anything is made, for a mask of more than 2**33 bytes.
+        int64 counts where the pattern counts pairs. ``m`` is ``n - q_start`` unless given; ``heads`` follows from the
+        tables, else is 1. ValueError, before anything is computed, for a mask of more than 2**33 bytes.
         """
         from .call_plan import dense_mask
 
@@ -158,7 +162,7 @@ class Attention:
         q_start: int | Sequence[int] | Tensor = 0,
         **tables: object,
     ) -> CallPlan:
-        """Which tiles a call of these sizes visits, and what that costs, before anything runs."""
+        """The tiles that a call of these sizes visits, and their cost; nothing runs."""
         from .call_plan import planned
 
         if more:
@@ -167,13 +171,13 @@ class Attention:
 
     @property
     def facts(self) -> Facts:
-        """What is known for every n."""
+        """What holds for calls of every length, as far as the expressions show it."""
         from .facts import facts_of
 
         return facts_of(self._bound)
 
     def source(self, target: str, *, head_dim: int = 64, dtype: str = "fp32") -> str:
-        """The rendered kernels for ``"cpu"``, or for a GPU by its architecture: ``"sm_90"``, ``"gfx942"``."""
+        """The source of the kernels for ``"cpu"``, or for a GPU by its architecture: ``"sm_90"``, ``"gfx942"``."""
         from .source import source_of
 
         return source_of(self._bound, target, head_dim, dtype)
@@ -184,7 +188,7 @@ class Attention:
         raise TypeError(by_position(self._bound, len(more), taken))
 
     def __eq__(self, other: object) -> bool:
-        """Whether both keep, score and take the same, whatever their texts and names."""
+        """Whether both have the same mask, score, scale, sink and tables, whatever their texts and names."""
         return self._name == other._name if isinstance(other, Attention) else NotImplemented
 
     def __hash__(self) -> int:
@@ -206,23 +210,23 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What the text calls it."""
+        """The name of its declaration in the text."""
         return self._bound.name
 
     @property
     def heads(self) -> int:
-        """How many query heads each layer has."""
+        """The number of query heads of each layer."""
         return self._bound.heads
 
     def __len__(self) -> int:
         return len(self.layers)
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
-        """A model is not called, its layers are: TypeError."""
+        """Raises TypeError: a model's layers are called, not the model."""
         raise TypeError(f"{self.name}: is a model, expected one of its layers: {self.name}(…).layers[0](q, k, v, …)")
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have equal layers and as many heads."""
+        """Whether both have equal layers and the same number of heads."""
         if not isinstance(other, Model):
             return NotImplemented
         return (self.heads, self.layers) == (other.heads, other.layers)
@@ -237,7 +241,8 @@ class Model:
 class Module:
     """The declarations of one text. Its patterns, attentions and models are functions that take their constants.
 
-    ``module.NAME`` is such a function, and so is ``module["NAME"]``, also for a name that Python hides.
+    ``module.NAME`` is such a function, and so is ``module["NAME"]``, also where Python does not reach NAME as an
+    attribute.
     """
 
     def __init__(self, checked: CheckedModule) -> None:
@@ -245,7 +250,7 @@ class Module:
 
     @property
     def declarations(self) -> Mapping[str, Declaration]:
-        """Every declaration by name, as the text has them."""
+        """Every declaration by its name, in the order of the text."""
         return self._checked.declarations
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -278,7 +283,7 @@ class Module:
 
 
 class _Written:
-    """A default that depends on other parameters, shown as the text has it."""
+    """A default that depends on other parameters; signatures show it as the text writes it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -288,7 +293,9 @@ class _Written:
 
 
 def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., Attention | Model]:
-    """The function that takes a declaration's constants, by position or by name."""
+    """The function that takes a declaration's constants, by position or by name, and returns the bound attention or
+    model.
+    """
     constants = [parameter for parameter in declaration.parameters if parameter.compile_time]
     names = [parameter.name for parameter in constants]
     late = {parameter.name for parameter in declaration.parameters if parameter.run_time}
@@ -321,7 +328,7 @@ def _binder(checked: CheckedModule, declaration: Declaration) -> Callable[..., A
 def _refuse_a_call(
     declaration: Declaration, constants: Sequence[Parameter], positional: Sequence[object], given: Mapping[str, object]
 ) -> None:
-    """TypeError where what should be bound is called already, with q, k and v."""
+    """Raises TypeError where q, k and v are passed to the function that takes the constants."""
     called = any(getattr(value, "ndim", 0) > 2 for value in positional) or not given.keys().isdisjoint(("q", "k", "v"))
     if not called:
         return
@@ -335,7 +342,7 @@ def _refuse_a_call(
 
 
 def _python_parameter(checked: CheckedModule, declaration: Declaration, parameter: Parameter) -> inspect.Parameter:
-    """A constant as Python's signatures show one: its type, and its default where that is known by itself."""
+    """A constant as a parameter of a Python signature: its type, and its default, as a value where one is known."""
     from .compiler.modules import known_default
 
     default: object = inspect.Parameter.empty

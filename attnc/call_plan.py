@@ -1,4 +1,4 @@
-"""The dense mask and the plan of a call that is not made: what `Attention.mask` and `Attention.plan` give."""
+"""Computes the dense mask and the plan of a call without making it, for `Attention.mask` and `Attention.plan`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from .runtime.call import (
 from .runtime.planning import plan_of
 
 _CPU = torch.device("cpu")
-_MOST_PARTIAL = 2**24  # tiles that are looked at to count pairs
-_ORDERS = 4  # that a plan's repr names
+_MOST_PARTIAL = 2**24  # partial tiles that are evaluated to count pairs, at most
+_ORDERS = 4  # orders that a plan's repr names, at most
 
 
 @dataclass(frozen=True)
 class _Question:
-    """The sizes and contents that were asked about. ``batch`` is None where nothing has a batch.
+    """The sizes and table contents of a call. ``batch`` is None where neither a table nor ``q_start`` has a batch.
 
-    ``attention`` compares floats as :func:`runtime.call.comparisons.settle` says.
+    ``attention`` has its comparisons of floats rewritten by :func:`runtime.call.comparisons.settle`.
     """
 
     attention: Attention
@@ -47,9 +47,9 @@ class _Question:
     batch: int | None
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # what holds arrays is itself alone
+@dataclass(frozen=True, eq=False, repr=False)  # compared by identity, because it holds arrays
 class CallPlan:
-    """Which tiles a call visits, counted over all kernels and over the batch entries and heads whose plans differ."""
+    """The tiles that a call visits, counted over all kernels, and over batch entries and heads whose plans differ."""
 
     program: Program
     schedule: Schedule
@@ -58,7 +58,7 @@ class CallPlan:
     contents: tuple[HostTable, ...]
 
     def __repr__(self) -> str:
-        """The sizes and what is visited, on a few lines however large the plan is; nothing is counted for it twice."""
+        """The sizes and the visited tiles in three lines, however large the plan is; counts are computed once."""
         orders = self.order
         shown = ", ".join(orders[:_ORDERS]) + (f", … ({len(orders) - _ORDERS} more)" if len(orders) > _ORDERS else "")
         sizes = f"{self.extent.m:,} queries × {self.extent.n:,} keys, heads {self.extent.heads:,}, batch {self.batch:,}"
@@ -71,17 +71,17 @@ class CallPlan:
 
     @property
     def full(self) -> int:
-        """Tiles whose every pair is kept, once: no condition is evaluated there."""
+        """The number of tiles in which every pair is kept, once: their pairs are not tested."""
         return self._totals.full
 
     @property
     def partial(self) -> int:
-        """Tiles on which the condition is evaluated pair by pair."""
+        """The number of tiles in which the condition is tested pair by pair."""
         return self._totals.partial
 
     @property
     def area(self) -> float:
-        """Keys computed for each query, on average."""
+        """The average number of keys computed for each query."""
         return self._totals.area
 
     @property
@@ -91,16 +91,16 @@ class CallPlan:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """In which order each kernel walks its rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
+        """The order in which each kernel walks its query rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
         names = {str(number): table.name for number, table in enumerate(self.program.tables)}
         return tuple(kernel.rows.describe(names) for kernel in self.program.kernels)
 
     @cached_property
     def pairs(self) -> int:
-        """Pairs that are kept, with their counts, over the whole batch and all heads.
+        """The number of kept pairs, each as often as it counts, over the whole batch and all heads.
 
-        Partial tiles are looked at: slow for a large n where no two are alike. ValueError where the contents of a table
-        that decides are on a device, and for more than 2**24 partial tiles.
+        Evaluates the partial tiles: slow for a large n where no two of them are alike. ValueError where the mask
+        depends on a table whose contents are on a device, and for more than 2**24 partial tiles.
         """
         if self.partial > _MOST_PARTIAL:
             raise ValueError(
@@ -116,7 +116,7 @@ class CallPlan:
         return 4 * d * self.pairs
 
     def bytes(self, d: int, dtype: torch.dtype) -> int:
-        """Bytes of q, k, v and out, each moved once, where every query head has keys of its own."""
+        """Bytes of q, k, v and out, each moved once, with one key head for each query head."""
         rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.extent.n)
         return rows * d * torch.empty((), dtype=dtype).element_size()
 
@@ -129,7 +129,7 @@ def planned(
     q_start: object,
     tables: Mapping[str, object],
 ) -> CallPlan:
-    """The plan of a call of these sizes. TypeError and ValueError for what does not fit."""
+    """The plan of a call of these sizes. TypeError and ValueError for an argument that does not fit."""
     asked = _asked(attention, n, m, heads, q_start, tables)
     plan = plan_of(asked.attention, asked.extent, asked.contents, backend("cpp").tiles)
     return CallPlan(
@@ -145,7 +145,7 @@ def dense_mask(
     q_start: object,
     tables: Mapping[str, object],
 ) -> Tensor:
-    """bool or int64 ``[heads, m, n]``, with a batch in front where there is one; the errors of a call."""
+    """The mask, bool or int64 ``[heads, m, n]``, after a batch where there is one. Raises the errors of a call."""
     asked = _asked(attention, n, m, heads, q_start, tables)
     mask = torch.from_numpy(pipeline.mask(asked.attention, asked.extent, asked.contents))
     return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
@@ -187,7 +187,7 @@ def _asked(
 
 
 def _size(attention: Attention, name: str, given: object) -> int:
-    """A size as a number; TypeError and ValueError for what is none."""
+    """A size as an int. TypeError and ValueError for what is not a size."""
     size = integer(given)
     if size is None:
         tables = ", ".join(f"{table.name}=…" for table in attention.parameters)
@@ -201,7 +201,7 @@ def _size(attention: Attention, name: str, given: object) -> int:
 
 
 def _size_of(attention: Attention, tensors: Mapping[str, Tensor], kind: str | None) -> int | None:
-    """The size that the tables give a kind of dimension, the batch for None; None where no table says it."""
+    """The size of one kind of dimension, or of the batch for None, in the given tables; None where none has it."""
     sizes = []
     for table in attention.parameters:
         tensor = tensors.get(table.name)

@@ -1,4 +1,4 @@
-"""What is known of an attention for every n, without a proof: what its expressions read."""
+"""Properties of an attention that hold for every n, read off its expressions without a proof."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from .compiler.ir import HEAD, HEADS, LOGIT, Attention, Entry, Member, N, Q, wal
 
 @dataclass(frozen=True)
 class Facts:
-    """``counts``: a pair may count more than once. The rest: what decides whether a pair is kept.
+    """What an attention's expressions read. ``counts``: the mask is a count, so that a pair may count more than once.
 
-    ``heads_differ``: the head; ``length_matters``: the number of keys, so that a longer cache changes earlier rows;
-    ``rows_differ``: the query's position; ``mask_tables`` and ``score_tables``: run-time tables. ``sink``: a sink joins
-    the denominator; ``plain_score``: the score is the scaled logit itself.
+    What the mask reads: ``heads_differ``: the head; ``length_matters``: the number of keys, so that a longer cache may
+    change earlier rows; ``rows_differ``: the query's position; ``mask_tables``: run-time tables. ``score_tables``: the
+    run-time tables that the score reads. ``sink``: a sink joins the softmax's denominator; ``plain_score``: the score
+    is the scaled logit itself.
     """
 
     counts: bool
@@ -27,7 +28,7 @@ class Facts:
 
 
 def facts_of(attention: Attention) -> Facts:
-    """Reads them off the expressions."""
+    """Reads the facts off the expressions of an attention."""
     mask = set(walk(attention.mask))
     score = set(walk(attention.score))
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for, so that a command loads what it needs alone."""
+"""Imports names of a package when they are first asked for, so that a command loads only what it needs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 
 def attributes(package: str, names: Mapping[str, Sequence[str]], modules: Sequence[str] = ()) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package (PEP 562).
+    """Makes the ``__getattr__`` of a package (PEP 562).
 
-    ``names``: for each module of the package, what the package shows of it. ``modules``: those that it shows whole.
+    ``names``: for each module of the package, the names that the package re-exports. ``modules``: modules that the
+    package exposes themselves.
     """
     homes = {name: module for module, several in names.items() for name in several}
 
@@ -28,7 +29,9 @@ def attributes(package: str, names: Mapping[str, Sequence[str]], modules: Sequen
 
 
 def late(module: str, sibling: str) -> Callable[[str], Callable[..., Any]]:
-    """Functions of the module ``sibling`` beside ``module``, by name; it is imported when one of them is called."""
+    """Makes functions that stand in for those of the module ``sibling`` beside ``module``, which their first call
+    imports.
+    """
     home = f"{module.rpartition('.')[0]}.{sibling}"
 
     def function(name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Kernel sources for reading: what `Attention.source` gives."""
+"""Renders kernel sources for reading, for `Attention.source`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .runtime.backends import backend_of_target
 def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> str:
     """The text of the kernels for ``"cpu"``, ``"sm_90"``, ``"gfx942"`` and so on, forward and backward.
 
-    ValueError for a target or a dtype that is none.
+    ValueError for an unknown target or dtype.
     """
     kind = usual(attention.tables, float_named(dtype), head_dim)
     backend = backend_of_target(target)

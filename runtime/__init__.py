@@ -1,1 +1,1 @@
-"""From rendered source to a differentiable PyTorch operator. Start reading at :mod:`runtime.op`."""
+"""Runs a compiled attention on tensors as a differentiable PyTorch operator. Start reading at :mod:`runtime.op`."""

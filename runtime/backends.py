@@ -1,6 +1,7 @@
-"""The backends that there are, and which of them runs a call. Importing it loads none of them.
+"""The registry of backends, and the choice of the one that runs a call. Importing this module loads none of them.
 
-A backend is added here, and its name to the setting ``backend`` (:mod:`runtime.base.configuration`).
+A new backend is added to BACKENDS, and its name to the choices of the setting ``backend``
+(:mod:`runtime.base.configuration`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,26 @@ BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (CPP, TRITO
 
 
 def backend(name: str) -> Backend:
-    """A backend by its name. ValueError that lists those that there are."""
+    """The backend called ``name``. ValueError, listing the names that exist, for any other."""
     if name not in BACKENDS:
         raise ValueError(f"backend: is {name!r}, expected one of {', '.join(BACKENDS)}")
     return BACKENDS[name]
 
 
 def devices() -> tuple[str, ...]:
-    """The types of device whose tensors some backend runs by itself."""
+    """The device types (``"cpu"``, ``"cuda"``) whose tensors some backend runs by default."""
     return tuple(device for each in BACKENDS.values() for device in each.devices)
 
 
 def targets() -> tuple[str, ...]:
-    """What kernels can be written for, as far as commands offer it."""
+    """The targets that commands offer: ``"cpu"``, ``"sm_90"`` and so on."""
     return tuple(target for each in BACKENDS.values() for target in each.targets.examples)
 
 
 def backend_of_target(target: str) -> Backend:
-    """The backend whose kernels are written for ``"cpu"``, ``"sm_90"`` and so on. ValueError that says what else is."""
+    """The backend that writes kernels for a target, ``"cpu"`` or ``"sm_90"``. ValueError, describing valid targets,
+    otherwise.
+    """
     for each in BACKENDS.values():
         if target in each.targets:
             return each
@@ -45,11 +48,12 @@ def backend_of_target(target: str) -> Backend:
 
 
 def backend_for(device: torch.device, keys: int) -> Backend:
-    """What runs tensors on a device, as the settings say; one warning where something is missing for it.
+    """Chooses the backend for tensors on a device, with this many keys, by the settings.
 
-    ValueError where the backend does not run such tensors; Unavailable (an ImportError without triton, NoCompilerError
-    without a compiler) where the one that was insisted on cannot be had. C++ kernels that were insisted on and cannot
-    be built are a BuildError at their launch.
+    Where ``auto`` applies and something is missing (a compiler, triton), the blocked executor runs instead, with one
+    warning. ValueError where the chosen backend does not run tensors on this device. Unavailable (NoCompilerError
+    without a compiler, an ImportError without triton) where a setting insists on a backend that cannot be had; C++
+    kernels that a setting insists on and that do not build raise BuildError at their launch.
     """
     from . import fallback
 
@@ -70,7 +74,7 @@ def backend_for(device: torch.device, keys: int) -> Backend:
 
 
 def _chosen(name: str, device: torch.device) -> Backend:
-    """The backend of a name, for ``auto`` the first that runs tensors on such a device, else the CPU's."""
+    """The backend that a setting names; for ``auto`` the one that runs this device type by default, else C++."""
     if name in ("auto", TRITON.name) and settings.interpret:
         return INTERPRETER
     if name != "auto":

@@ -1,7 +1,7 @@
-"""The operators under ``torch.vmap``: one call whose batch holds all entries, or a call for each where it must be.
+"""Rules for ``torch.vmap``: all its entries are folded into the batch of one call, or each gets a call of its own.
 
-An entry gets what it would get alone. Dropout counts the entries of the batch, and a scale has no batch: calls with
-dropout, or with a scale for each entry, are made one by one.
+Each entry gets the result of a call of its own. The dropout hash reads the number of the batch entry, and ``scale`` has
+no batch dimension, so calls with dropout, or with a scale that is mapped over, run once per entry.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _REST = 8  # both operators end with: tables, given, scale, q_starts, q_start, s
 
 
 class _Info(Protocol):
-    """What torch tells of the ``vmap`` at hand."""
+    """What torch passes to a vmap rule."""
 
     batch_size: int
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """How the entries lie in the batch of the one call: ``size`` times ``batch``."""
+    """The sizes of a folded batch: ``size`` vmap entries times ``batch`` batch entries of each."""
 
     size: int
     batch: int
 
     def rows(self, x: Tensor) -> Tensor:
-        """``[size · batch, …]`` of ``[size, batch, …]``, where either may be 1: the same for every entry."""
+        """Folds ``[size, batch, …]`` into ``[size · batch, …]``; a leading dimension of size 1 is expanded first."""
         return x.expand(self.size, self.batch, *x.shape[2:]).flatten(0, 1)
 
     def entries(self, x: Tensor) -> Tensor:
-        """``[size, batch, …]`` of what the one call gave."""
+        """Unfolds a result of the one call: ``[size · batch, …]`` to ``[size, batch, …]``."""
         return x.reshape(self.size, self.batch, *x.shape[1:])
 
 
 @dataclass(frozen=True)
 class _Given:
-    """A table of a call, and its dimension that is mapped over."""
+    """A table that a call gives, and the dimension of its tensor that vmap maps over (None where it is shared)."""
 
     table: Table
     tensor: Tensor
@@ -53,23 +53,25 @@ class _Given:
 
     @property
     def own(self) -> int | None:
-        """The size of the table's own batch, None without one."""
+        """The size of the batch dimension that the table has in each entry, None without one."""
         shape = _shape(self.tensor, self.dim)
         return shape[0] if len(shape) > len(self.table.dimensions) + (self.table.element == "set") else None
 
     def rows(self, fold: _Fold) -> Tensor:
-        """``[size · batch, …]``."""
+        """The table with a folded batch, ``[size · batch, …]``."""
         x = self.tensor[None] if self.dim is None else self.tensor.movedim(self.dim, 0)
         return fold.rows(x.unsqueeze(1) if self.own is None else x)
 
     def gradient(self, fold: _Fold, found: Tensor) -> Tensor:
-        """``[size, …]`` of the gradient of :meth:`rows`: for each entry that of its table."""
+        """The gradient of each entry's table, ``[size, …]``, from ``found``, the gradient of :meth:`rows`; summed over
+        the batch where its entries share one table.
+        """
         apart = fold.entries(found)
         return apart if self.own == fold.batch else apart.sum(1, keepdim=self.own is not None)
 
 
 def register_batching(forward: Any, backward: Any) -> None:
-    """Teaches ``torch.vmap`` the two operators."""
+    """Registers the vmap rules of the two operators."""
 
     @forward.register_vmap  # type: ignore[untyped-decorator]
     @_disable_dynamo
@@ -94,7 +96,7 @@ def register_batching(forward: Any, backward: Any) -> None:
 
 
 def _shape(x: Tensor, dim: int | None) -> list[int]:
-    """The shape of one entry's tensor."""
+    """The shape of one entry's tensor: that of ``x`` without the dimension that vmap maps over."""
     return [size for axis, size in enumerate(x.shape) if axis != dim]
 
 
@@ -105,13 +107,15 @@ def _given(dims: Sequence[Any], inputs: Sequence[Any]) -> list[_Given]:
 
 
 def _tensors(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any]) -> Iterator[Tensor | None]:
-    """What comes before the tables."""
+    """Yields the folded tensors before the tables: q, k, v, and in the backward pass results and gradients."""
     for x, dim in zip(inputs[:-_REST], dims[:-_REST], strict=True):
         yield None if x is None else fold.rows(x[None] if dim is None else x.movedim(dim, 0))
 
 
 def _rest(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any], apart: bool) -> tuple[Any, ...]:
-    """The tables and all that follows. ``apart``: no float table is shared, so that each entry has a gradient of it."""
+    """The arguments from the tables on, folded. ``apart``: expand float tables that entries share, so that each entry
+    gets a gradient of its own.
+    """
     _, given, scale, q_starts, q_start, seed, dropout, attention = inputs[-_REST:]
     shared = [
         one.dim is None and one.own in (None, 1) and not (apart and one.table.element == "float")
@@ -126,12 +130,12 @@ def _rest(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any], apart: bool) 
 
 
 def _one_by_one(info: _Info, dims: Sequence[Any], inputs: Sequence[Any]) -> bool:
-    """Whether one call cannot hold all entries."""
+    """Whether the entries need a call each, because of dropout or a scale that is mapped over."""
     return info.batch_size > 0 and bool(inputs[-2] or dims[2 - _REST] is not None)
 
 
 def _each(operator: Any, info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
-    """A call for each entry."""
+    """Calls the operator once per entry and stacks the results."""
     found = [operator(*_entry(dims, inputs, number)) for number in range(info.batch_size)]
     stacked = [
         [torch.stack(own) for own in zip(*parts, strict=True)] if isinstance(parts[0], list) else torch.stack(parts)
@@ -141,7 +145,7 @@ def _each(operator: Any, info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, 
 
 
 def _entry(dims: Any, inputs: Any, number: int) -> list[Any]:
-    """The arguments of one entry's call."""
+    """The arguments of the call of entry ``number`` alone."""
     return [
         _entry(dim, x, number) if isinstance(dim, (list, tuple)) else x if dim is None else x.select(dim, number)
         for x, dim in zip(inputs, dims, strict=True)
@@ -149,7 +153,9 @@ def _entry(dims: Any, inputs: Any, number: int) -> list[Any]:
 
 
 def _check_first(info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> None:
-    """What does not fit is named with the shapes of the first entry, as its caller knows them; see check_call."""
+    """Checks the first entry as a call of its own, so that errors name the shapes that the caller knows
+    (:func:`check_call`).
+    """
     if info.batch_size:
         q, k, v, tables, _, scale, q_starts, q_start, _, dropout, attention = _entry(dims, inputs, 0)
         names = [one.table.name for one in _given(dims, inputs)]

@@ -1,8 +1,8 @@
-"""How the operators are differentiated: gradients by reverse mode once; forward mode and a second time are refused.
+"""Registers the derivatives of the operators: first-order reverse mode; forward mode and second derivatives raise.
 
 PyTorch's own ``register_autograd`` neither works under ``torch.func`` nor notices a forward-mode tangent where nothing
-requires a gradient. The kernels here stand in its place: PyTorch calls them at each level of its transforms, with a
-tangent or a gradient of that level at hand, in eager mode as from a compiled graph.
+requires a gradient. So kernels are registered for the dispatcher's autograd keys instead. PyTorch calls them at each
+level of its transforms, with a tangent or a gradient of that level at hand, in eager mode as from a compiled graph.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.autograd.function import FunctionCtx
 from ..compiler.ir import Attention
 from .base import registered
 
-_DEVICES = ("AutogradCPU", "AutogradCUDA")  # those of the tensors that a call takes, ROCm among them
+_DEVICES = ("AutogradCPU", "AutogradCUDA")  # the autograd keys of CPU and CUDA tensors; ROCm's have the latter
 
 
 def register_derivatives(forward: Any, backward: Any, library: torch.library.Library) -> None:
-    """Lets PyTorch differentiate the two operators; their registrations live as long as ``library``."""
-    from torch._dynamo.eval_frame import skip_code  # imports triton, for which the caller may have set something
+    """Lets PyTorch differentiate the two operators; the registrations live as long as ``library``."""
+    from torch._dynamo.eval_frame import skip_code  # imports triton, so runtime.op sets its variable first
 
     operators = forward._opoverload, backward._opoverload
 
@@ -46,7 +46,7 @@ def register_derivatives(forward: Any, backward: Any, library: torch.library.Lib
             found = _derive(operators[1], keys, *inputs)
         return found
 
-    for function in (attend, derive, _is_plain, _below):  # as _disable_dynamo, but at no cost
+    for function in (attend, derive, _is_plain, _below):  # like _disable_dynamo, without its cost per call
         skip_code(function.__code__)
     for device in _DEVICES:
         library.impl("forward", attend, device, with_keyset=True)  # type: ignore[no-untyped-call]
@@ -54,13 +54,13 @@ def register_derivatives(forward: Any, backward: Any, library: torch.library.Lib
 
 
 def _is_plain(inputs: tuple[Any, ...]) -> bool:
-    """Whether nothing is to be differentiated, neither by a transform nor otherwise."""
+    """Whether no derivative is recorded: no transform, no forward mode, and no input that requires a gradient."""
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return False
     return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs))
 
 
-@_disable_dynamo  # between two graphs of one function, its tracer would look in here
+@_disable_dynamo  # after a graph break Dynamo would trace this function
 def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
     given, scale, q_starts, q_start, seed, dropout, attention = rest
     if scale is not None and scale.requires_grad and torch.is_grad_enabled():
@@ -78,7 +78,7 @@ def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
 
 
 def _applied(function: type[Function], *inputs: Any) -> Any:
-    """What a function gives, at the level of a transform at which this kernel was called, too."""
+    """Applies an autograd function, at the current level of ``torch.func`` where a transform is active."""
     if not torch._C._are_functorch_transforms_active():
         return function.apply(contextlib.nullcontext, *inputs)  # type: ignore[no-untyped-call]
     modes = functools.partial(_modes, torch.is_grad_enabled(), torch._C._is_fwd_grad_enabled())
@@ -88,19 +88,21 @@ def _applied(function: type[Function], *inputs: Any) -> Any:
 
 @contextlib.contextmanager
 def _modes(reverse: bool, forward: bool) -> Iterator[None]:
-    """The modes outside a function, in which the levels below it take their own derivatives; inside both are off."""
+    """Restores the gradient modes of the caller, which a function turns off, so that lower levels take their
+    derivatives.
+    """
     with torch.set_grad_enabled(reverse), _set_fwd_grad_enabled(forward):
         yield
 
 
 def _below(operator: Any, keys: Any, inputs: tuple[Any, ...]) -> Any:
-    """An operator's result, without this level's derivatives."""
+    """The operator's result, dispatched below the autograd keys: this level records no derivative."""
     with torch._C._AutoDispatchBelowAutograd():
         return operator.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
 
 
 class _Attend(Function):
-    """``attnc::forward``."""
+    """``attnc::forward`` as an autograd function; its backward calls ``attnc::backward``."""
 
     @staticmethod
     def forward(ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, Tensor]:
@@ -131,7 +133,9 @@ class _Attend(Function):
 
 
 class _Derive(Function):
-    """``attnc::backward``. Its gradient is refused when it is asked for: whatever keeps a graph needs none yet."""
+    """``attnc::backward`` as an autograd function. Second derivatives raise only when they are computed, so that
+    ``create_graph=True`` alone is allowed.
+    """
 
     @staticmethod
     def forward(_ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, ...]:
@@ -154,7 +158,7 @@ class _Derive(Function):
 
 
 def no_forward_mode() -> RuntimeError:
-    """What refuses a tangent, and says what to do instead."""
+    """The error for a forward-mode tangent; it names what to use instead."""
     return RuntimeError(
         "attnc has no forward-mode derivatives: a tangent came in (by jvp, jacfwd, linearize, hessian or a dual "
         "number); use grad, vjp or jacrev, or jvp, jacfwd and hessian of .reference"
@@ -162,7 +166,7 @@ def no_forward_mode() -> RuntimeError:
 
 
 def _spread(found: list[Tensor], known: Attention, given: str) -> Iterator[Tensor | None]:
-    """The gradient of each given table, None of those that hold no floats."""
+    """Yields the gradient of each table that the call gave, None for tables without floats."""
     rest = iter(found)
     for table, its in zip(known.parameters, given, strict=True):
         if its == "1":

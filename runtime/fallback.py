@@ -1,4 +1,4 @@
-"""What runs in the place of kernels that cannot be had, where nobody insists on them: the blocked executor."""
+"""Falls back to the blocked executor where kernels cannot be had, unless a setting insists on them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _warned: set[str] = set()
 
 
 class CppOrBlocked:
-    """The C++ kernels; the blocked executor, with one warning, for what the compiler does not build.
+    """The C++ backend, with the blocked executor, and one warning, in place of kernels that cannot be built.
 
-    A compiler that cannot build the least of libraries is not tried again, and of a sound one not the kernel that it
-    refused. Both walk the same schedules.
+    A compiler that fails to build even a trivial library is not tried again; of a working compiler, only the kernel
+    that it failed to build is not tried again. Both backends walk the same schedules.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class CppOrBlocked:
         self.backend = replace(CPP, require=self.require, forward=self.forward, backward=self.backward)
 
     def require(self, device: torch.device) -> None:
-        """As of the C++ kernels; NoCompilerError also for a compiler that was found to build nothing."""
+        """As ``CPP.require``; NoCompilerError also for a compiler that failed to build a trivial library."""
         CPP.require(device)
         if self.unfit:
             fault = self.unfit.get(compiler())
@@ -59,12 +59,12 @@ class CppOrBlocked:
         return on(BLOCKED)
 
     def _judged(self, error: BuildError, direction: Pass, launch: Launch) -> str:
-        """Why there is no kernel, remembered unless the next attempt may go otherwise."""
+        """The reason why a kernel was not built, for the warning; remembered unless the next attempt may succeed."""
         if passing(error):
             return str(error)
         try:
             using = compiler()
-        except NoCompilerError as gone:  # since it was found
+        except NoCompilerError as gone:  # it was removed in the meantime
             return str(gone)
         fault = fault_of_compiler(using)
         if fault is None:
@@ -79,7 +79,7 @@ cpp_or_blocked = CppOrBlocked()
 
 
 def instead(reason: str, device: str) -> Backend:
-    """The blocked executor for a type of device; one warning that says why."""
+    """Returns the blocked executor, and warns once per device type, giving the reason."""
     if device not in _warned:
         _warned.add(device)
         message = f"{reason}: attnc runs tensors on {device} by its blocked PyTorch executor, which is slower"

@@ -1,4 +1,4 @@
-"""Results of one attention over several sets of keys in one: what split keys, rings and decoding need."""
+"""Merges partial attention results over disjoint sets of keys, as split keys, ring attention and decoding need it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Part = tuple[Tensor, Tensor]
 
 
 def merge(parts: Iterable[Part]) -> Part:
-    """Outputs and log-sum-exps of disjoint sets of keys as those of all keys together; differentiable, twice too.
+    """Combines partial results over disjoint sets of keys into the result over all keys. Twice differentiable.
 
-    Each part is what a call with ``return_lse=True`` gives: out ``[batch, heads, m, value_dim]`` and lse ``[batch,
-    heads, m]``, of the same queries. A row that keeps nothing in a part (lse ``-inf``) takes nothing from it. A sink
-    may be in one part only: its lse holds it. Computed in the dtype of the log-sum-exps; the output has the parts'.
-    TypeError and ValueError for parts that do not fit each other.
+    Each part is what a call with ``return_lse=True`` returns: out ``[batch, heads, m, value_dim]`` and lse
+    ``[batch, heads, m]``, of the same queries. A row that keeps no key in a part (lse ``-inf``) takes nothing from that
+    part. Only one part may include a sink, which its lse already counts. Computes in the dtype of the lse; the output
+    has the dtype of the parts' outputs. TypeError and ValueError for parts that do not fit each other.
     """
     given = _checked(parts)
     lses = [lse for _, lse in given]

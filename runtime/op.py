@@ -1,7 +1,8 @@
 """The torch operators ``attnc::forward`` and ``attnc::backward``, and :func:`attend`, which calls them.
 
-Everything that looks at contents (planning, launching) happens inside the operators, so that a tracer sees one call. An
-operator knows its attention by its name, a string that :func:`runtime.base.identities.register` made.
+All work that depends on the contents of tensors (planning, launching) happens inside the operators, so that a tracer
+sees one opaque call. Operators take strings, not attentions, so each call passes the name under which
+:func:`runtime.base.identities.register` keeps the attention.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def attend(
     seed: object,
     tables: Mapping[str, object],
 ) -> tuple[Tensor, Tensor]:
-    """out ``[batch, heads, m, value_dim]`` and lse ``[batch, heads, m]``; ``name`` is the attention's own.
+    """Checks the arguments and calls ``attnc::forward``: out ``[batch, heads, m, value_dim]`` and lse
+    ``[batch, heads, m]``.
 
-    TypeError and ValueError, naming the parameter, for what does not fit.
+    ``name``: what :func:`runtime.base.identities.register` returned for the attention. TypeError and ValueError, naming
+    the parameter, for an argument that does not fit.
     """
     if torch.compiler.is_dynamo_compiling() and forward_ad._current_level >= 0:
         raise no_forward_mode()
@@ -77,7 +80,7 @@ def call_of(
     seed: object,
     tables: Mapping[str, object],
 ) -> Call:
-    """The same arguments for :func:`runtime.eager.dense_reference.reference`, with the same errors."""
+    """The same arguments as a :class:`Call`, for :func:`runtime.eager.dense_reference.reference`; the same errors."""
     check_tensors(q, k, v, DEVICES)
     start, starts = checked_start(q_start)
     probability = check_dropout(dropout)
@@ -88,7 +91,7 @@ def call_of(
 
 
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k and v in autocast's dtype where it is on; float64 stays, as in PyTorch's own operators."""
+    """q, k and v in autocast's dtype where autocast is on; float64 stays, as in PyTorch's own operators."""
     device = q.device.type if all(isinstance(x, Tensor) for x in (q, k, v)) else "meta"
     if device not in DEVICES or not torch.is_autocast_enabled(device):
         return q, k, v
@@ -101,7 +104,10 @@ def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def _seed_tensor(dropout: float, seed: object) -> Tensor | None:
-    """int64 ``[1]`` on the host; drawn from torch's generator unless given. TypeError for what is no int."""
+    """The seed as int64 ``[1]`` on the host, drawn from torch's generator unless given; None without dropout.
+
+    TypeError for a seed that is not an int.
+    """
     number = None if seed is None else integer(seed)
     if seed is not None and number is None:
         raise TypeError(f"seed: is {type(seed).__name__}, expected an int")
@@ -113,7 +119,7 @@ def _seed_tensor(dropout: float, seed: object) -> Tensor | None:
 
 
 def plain_seed(seed: int) -> int:
-    """Any int as a seed of 63 bits: its remainder by ``2**63``, so that -1 and ``2**63 - 1`` are one seed."""
+    """Any int reduced to a seed of 63 bits, modulo ``2**63``: -1 and ``2**63 - 1`` are the same seed."""
     return seed & _SEEDS
 
 
@@ -131,7 +137,10 @@ def forward(
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor]:
-    """Plans and launches. ``given`` has a 1 for each of the attention's parameters that ``tables`` holds, in order."""
+    """Plans and launches the forward pass: out and lse, contiguous.
+
+    ``given`` has one character per parameter of the attention: 1 where ``tables`` holds it, 0 where it does not.
+    """
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
@@ -180,7 +189,7 @@ def backward(
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """The gradients of q, k and v, and of each float table among ``tables``, of their shapes and dtypes."""
+    """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs."""
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
@@ -217,12 +226,12 @@ def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
 
 
 def _empty(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Room for both results, contiguous, as the operator returns them."""
+    """Uninitialised out and lse, contiguous, of the shapes and dtypes that the operator returns."""
     return q.new_empty((*q.shape[:3], v.shape[3])), q.new_empty(q.shape[:3], dtype=compute_dtype(q.dtype))
 
 
 def _given(known: Attention, given: str) -> list[Table]:
-    """The parameters that a call gave."""
+    """The parameters that a call gives, by the ``1`` of each in ``given``."""
     return [table for table, its in zip(known.parameters, given, strict=True) if its == "1"]
 
 

@@ -1,4 +1,4 @@
-"""From one checked call to a Launch: which Program, which Schedule. What the stages make is kept where it can be."""
+"""Turns a checked call into a Launch: chooses its Program and its Schedule, and caches both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """The last results of something expensive; the oldest go first. Safe from any thread."""
+    """A cache of the most recently used results of an expensive function. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -49,7 +49,7 @@ class Kept(Generic[K, V]):
 
 @dataclass(frozen=True)
 class _Arranged:
-    """A Program, and for each of its tables whether the plan depends on what it holds."""
+    """A Program, and for each of its tables whether the plan may depend on the table's contents."""
 
     program: Program
     matters: tuple[bool, ...]
@@ -57,7 +57,7 @@ class _Arranged:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is decided for calls of equal sizes and contents."""
+    """What calls of equal sizes and equal table contents share. ``wide``: some index needs 64 bits."""
 
     program: Program
     schedule: Schedule
@@ -69,10 +69,10 @@ _plans: Kept[Hashable, Plan] = Kept(128)
 
 
 def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
-    """One call, checked and planned for tiles of so many lanes.
+    """Checks and plans one call, for a backend that walks tiles of these sizes.
 
-    Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and host
-    numbers put outside its table, and for an integer that may leave 63 bits.
+    Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and table
+    contents on the host put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
     extent = extent_of(call)
@@ -100,10 +100,10 @@ def _last_contiguous(x: Tensor) -> Tensor:
 
 
 def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], tiles: Tiles) -> Plan:
-    """The plan for given sizes and contents; the last ones are kept. ValueError for an index outside its table, and
-    for an integer beyond 63 bits.
+    """The plan for these sizes and contents, from a cache of recent plans.
 
-    The program is the same for every length: a call of another one makes only a schedule.
+    The program is the same for every length: a call of another length makes only a new schedule. ValueError for an
+    index outside its table, and for an integer beyond 63 bits.
     """
     known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
     heads = extent.heads if _heads_differ(attention) else None
@@ -124,7 +124,9 @@ def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, 
 
 @lru_cache(maxsize=512)
 def _heads_differ(attention: Attention) -> bool:
-    """Whether heads may be walked in orders of their own, so that their number decides the program."""
+    """Whether the mask reads the head, so that heads may be walked in different orders and their number decides the
+    program.
+    """
     return not {HEAD, HEADS}.isdisjoint(walk(attention.mask))
 
 
@@ -139,7 +141,7 @@ def _arranged(
 
 def _plan(attention: Attention, program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Plan:
     wide = index_width(program, extent, contents) == 64
-    if wide:  # what 32 bits hold, 63 do
+    if wide:  # what fits 32 bits fits 63
         check_attention(attention, extent, contents)
     outside = check_indices(program, extent, contents)
     if outside is not None:
@@ -151,7 +153,7 @@ def _plan(attention: Attention, program: Program, extent: CallShape, contents: t
 
 
 def _sizes_only(held: HostTable) -> HostTable:
-    """The sizes of a table whose entries decide nothing: learned numbers change at each step, the plan does not."""
+    """The table without its contents, for one that does not decide the plan: learned floats change at every step."""
     return replace(held, values=None)
 
 

@@ -1,7 +1,8 @@
 """The click application: the group of all commands, and the arguments and options that several of them share.
 
-A command is a module of this package and a line of HOMES. The module is imported when its command is asked for, and all
-of them for a list of commands: what is heavy (numpy, pictures, torch above all) they import in their functions.
+A command is a module of this package and an entry of HOMES. Its module is imported when the command is asked for, and
+all modules for a list of commands; so they import heavy packages (numpy, pictures and above all torch) only inside
+functions.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ HOMES: Mapping[str, str] = {
 """The module of each command."""
 
 FAULT, USAGE, OURS, INTERRUPTED = 1, 2, 3, 130
-"""Exit codes: a fault in the input, a wrong use of the command, a fault of ours, and a key pressed."""
+"""Exit codes: a fault in the input, a wrong use of the command, a bug of attnc, and an interrupt (Ctrl-C)."""
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """What a shell offers for NAME: shipped patterns that begin so, and the shell's own list of files."""
+    """Shell completions for NAME: shipped patterns that begin so, and files."""
     from click.shell_completion import CompletionItem
 
     from ..compiler.checker import shipped_names
@@ -57,7 +58,7 @@ LAYER = click.option("--layer", type=click.IntRange(min=0), help="Which layer of
 
 
 class OfOneName(click.Command):
-    """A command of NAME: ``-:pattern``, a declaration of standard input, is no option."""
+    """A command that takes NAME; ``-:pattern``, a declaration of standard input, is not parsed as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = [word for word in args if word.startswith("-:")]
@@ -66,7 +67,7 @@ class OfOneName(click.Command):
 
 
 class _Commands(click.Group):
-    """Commands that join when their modules are imported, which is when they are asked for."""
+    """The group of commands, which imports a command's module when the command is asked for."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return sorted(HOMES)
@@ -88,7 +89,7 @@ def commands() -> None:
 
 
 def values_of(settings: tuple[str, ...]) -> Mapping[str, Literal_]:
-    """``--set`` options as names and values. InputError for a value that is none."""
+    """Parses ``--set`` options into names and values. InputError for a value that the language does not accept."""
     from ..inspection import InputError, read_literal
 
     values: dict[str, Literal_] = {}

@@ -1,7 +1,7 @@
-"""``attnc check``: every fault of some files, for people or for programs.
+"""``attnc check``: reports every fault of some files, as text or as JSON.
 
-Of the document for programs: lines and columns count from 1, offsets from 0; all count characters (code points), and an
-end is behind the last one.
+In the JSON, lines and columns count from 1 and offsets from 0; all count characters (code points), and an end is
+exclusive.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def check(files: tuple[Path, ...], form: str) -> int:
 
 
 def document(diagnostics: Iterable[Diagnostic]) -> str:
-    """One JSON document, in ASCII for whatever reads it: a list of diagnostics, in the order of the files."""
+    """A JSON document, in ASCII: a list of diagnostics, in the order of the files."""
     return json.dumps([described(diagnostic) for diagnostic in diagnostics], indent=2)
 
 
 def described(diagnostic: Diagnostic) -> dict[str, object]:
-    """One diagnostic. Its place is that of its first label; null where a fault has none, as that of a missing file."""
+    """One diagnostic as a JSON object, placed at its first label; null without one, as for a missing file."""
     primary = diagnostic.primary
     labels = [] if primary is None else [_label(primary, True), *(_label(label, False) for label in diagnostic.related)]
     return {

@@ -1,4 +1,4 @@
-"""``attnc completion``: what a shell reads, so that Tab completes commands and options, by click, and names, by us."""
+"""``attnc completion``: prints the script by which a shell completes commands, options and names."""
 
 from __future__ import annotations
 

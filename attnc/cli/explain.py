@@ -1,4 +1,4 @@
-"""``attnc explain``: an error's page, by the slug that the error shows in brackets."""
+"""``attnc explain``: prints the page of an error, by the slug that the error shows in brackets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _slugs(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """What a shell offers for SLUG: errors that begin so, each with what it stands for."""
+    """Shell completions for SLUG: the errors that begin so, each with its title."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(slug, help=title) for slug, title in CATALOGUE.items() if slug.startswith(begun)]
@@ -30,7 +30,7 @@ def explain(slug: str | None) -> None:
 
 
 def explained(slug: str) -> str:
-    """The page of a slug, also where it is written as it was shown: ``error[slug]``. InputError for what is none."""
+    """The page of a slug, which may be written as errors show it: ``error[slug]``. InputError for an unknown slug."""
     wanted = slug.strip().removeprefix("error").strip("[]:").lower()
     if wanted in CATALOGUE:
         return page(wanted)
@@ -40,6 +40,6 @@ def explained(slug: str) -> str:
 
 
 def listed() -> str:
-    """Every slug with what it stands for, one a line."""
+    """Every slug with its title, one per line."""
     width = max(map(len, CATALOGUE))
     return "\n".join(f"{slug:<{width}}  {title}" for slug, title in CATALOGUE.items())

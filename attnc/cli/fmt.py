@@ -1,4 +1,4 @@
-"""`attnc fmt`: files laid out in place, or looked at only; standard input laid out to standard output."""
+"""`attnc fmt`: lays out files in place, or only checks them; lays out standard input to standard output."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def fmt(paths: tuple[Path, ...], only_look: bool) -> int:
 
 
 def laid_out_file(path: Path, only_look: bool) -> bool:
-    """Lay a file out; whether that changes it. Nothing is written where it does not, or where ``only_look`` says so.
+    """Lays a file out and returns whether that changes it. Writes only if it does, and never with ``only_look``.
 
-    AttnError for what cannot be read; the file stays as it was then, and whenever writing fails.
+    AttnError for a file that cannot be read or parsed. Then, and if writing fails, the file stays as it was.
     """
     from ..compiler.formatter import formatted
     from ..compiler.modules import read
@@ -62,7 +62,7 @@ def laid_out_file(path: Path, only_look: bool) -> bool:
 
 
 def laid_out_input() -> tuple[bytes, bool]:
-    """Standard input laid out, and whether that changed it. AttnError for what cannot be read."""
+    """Standard input laid out, and whether that changed it. AttnError for a text that cannot be read or parsed."""
     from ..compiler.formatter import formatted
     from ..compiler.syntax import decode
     from ..inspection import INPUT_NAME, standard_input
@@ -73,7 +73,7 @@ def laid_out_input() -> tuple[bytes, bool]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """The whole new contents or the whole old ones, whatever happens; the file's permissions stay."""
+    """Replaces a file's contents atomically, and keeps its permissions."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     fresh = Path(name)
     try:

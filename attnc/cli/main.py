@@ -1,6 +1,6 @@
-"""The command line's beginning and end. Results go to stdout, everything else to stderr.
+"""Runs a command and turns exceptions into messages and exit codes. Results go to stdout, everything else to stderr.
 
-Exit codes: 0, 1 for a fault in the input, 2 for a wrong use of the command, 3 for a fault of ours.
+Exit codes: 0, 1 for a fault in the input, 2 for a wrong use of the command, 3 for a bug of attnc.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command and returns its exit code."""
     from ..compiler.diagnostics import AttnError
     from ..inspection import InputError, WrongUseError, begin, current_stage
     from ..runtime.base import SettingError
@@ -37,7 +37,7 @@ def run(arguments: list[str] | None = None) -> int:
         return say_usage(error)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our results has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         sys.stderr.close()
         return 0
     except AttnError as error:
@@ -52,7 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         say_fault("error", f": not enough memory{f': {error}' if str(error) else ''}")
         return FAULT
-    except Exception:  # noqa: BLE001 - whatever it is, it is ours, and says so
+    except Exception:  # noqa: BLE001 - anything else is a bug of ours, and is reported as one
         say(traceback.format_exc().rstrip())
         say_fault("bug in attnc", f", stage {current_stage()}: {REPORT}")
         return OURS

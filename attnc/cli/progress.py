@@ -1,4 +1,4 @@
-"""Where long work is: a spinner and a few words on a terminal, drawn by rich."""
+"""Shows what long work is doing: a spinner and a few words on a terminal, drawn by rich."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ROOM = 3  # columns that the spinner takes, and one that stays free
 
 
 class Spinner:
-    """Says on stderr where the work is, once it takes long; says nothing where stderr is no terminal that can take a
-    line away, and then imports nothing.
+    """Shows on stderr what work is being done, once it takes long.
 
-    Results that are printed meanwhile need :meth:`clear` before them. As a context it leaves a clear line behind.
+    On a stderr that is not a terminal that can erase a line it shows nothing, and rich is not imported. :meth:`clear`
+    must be called before results are printed. As a context manager it clears its line at the end.
     """
 
     def __init__(self, after: float | None = None) -> None:
-        """``after``: seconds before anything is said; AFTER unless given."""
+        """``after``: the seconds before anything is shown; AFTER unless given."""
         self._start = time.monotonic() + (AFTER if after is None else after)
         self._status: Status | None = None
 
@@ -37,7 +37,7 @@ class Spinner:
         self.clear()
 
     def at(self, text: str) -> None:
-        """The work goes on to ``text``, of which one line is shown."""
+        """Shows ``text`` as the present work, cut to one line."""
         if not moves(sys.stderr) or time.monotonic() < self._start:
             return
         from rich.console import Console
@@ -51,14 +51,16 @@ class Spinner:
         self._status.start()
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Erases the line."""
         if self._status is not None:
             self._status.stop()
 
 
 @contextmanager
 def progress(long: bool) -> Iterator[Callable[[str], object]]:
-    """What says where long work is: a spinner on a terminal, lines elsewhere; nothing for short work."""
+    """Yields a function that reports progress: by a spinner on a terminal, by lines elsewhere, not at all for short
+    work.
+    """
     if not long:
         yield lambda _: None
     elif not moves(sys.stderr):

@@ -1,4 +1,4 @@
-"""``attnc run``: one attention on random input, compiled, checked against its definition and timed."""
+"""``attnc run``: runs one attention on random input, checks it against its definition and times it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnc show``: one attention at one stage of the compiler, as text for people, or drawn into a file."""
+"""``attnc show``: shows one attention at one stage of the compiler, as text, or draws its mask into a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..inspection import LaunchSizes, LaunchView, Target
 
 DRAWINGS = (".png", ".svg", ".html")
-LONG = 4096  # keys from which on a mask takes its time
+LONG = 4096  # from this many keys on a mask takes long, and progress is shown
 
 
 @commands.command(cls=OfOneName)
@@ -82,7 +82,7 @@ def show(
 
 
 def _check_drawing(output: Path, stage: str) -> None:
-    """Refuse a drawing that could not be made, before there is any work."""
+    """Refuses a drawing that cannot be made, before any work begins."""
     from ..inspection import WrongUseError, shown_name
 
     if stage != "mask":
@@ -96,7 +96,7 @@ def _check_drawing(output: Path, stage: str) -> None:
 def _show_model(
     subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, output: Path | None
 ) -> None:
-    """A model's pictures, on the terminal or into a file."""
+    """Draws a model's pictures on the terminal or into a file."""
     from ..inspection import shown_name
     from ..pictures import OWN_COLOURS, TERMINAL_PANEL, grid_blocks, overview, panel_side, write_grid
 
@@ -142,7 +142,7 @@ def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> 
 
 
 def outline(node: object, name: str = "", depth: int = 0) -> Iterator[str]:
-    """A syntax tree, a line for each node: the field that it stands in, its kind, its plain values."""
+    """Yields a line for each node of a syntax tree: the field that holds it, its type, its plain values."""
     lead = "  " * depth + (f"{name}: " if name else "")
     if not is_dataclass(node):
         yield f"{lead}{node!r}"

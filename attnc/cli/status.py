@@ -1,4 +1,4 @@
-"""`attnc settings` and `attnc cache`: what is set and what is kept, in lines for people or as JSON for programs."""
+"""`attnc settings` and `attnc cache`: print the settings and the state of the cache, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cache_command(clear: bool, form: str) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """One setting. ``fault`` says why its variable cannot be read, and there is no value then."""
+    """One setting. ``fault`` says why its variable cannot be read; ``value`` is None then."""
 
     name: str
     variables: tuple[str, ...]
@@ -54,7 +54,7 @@ class Line:
 
 
 def lines() -> tuple[Line, ...]:
-    """Every setting with its present value, in the order of the settings' own page."""
+    """Every setting with its present value, in the order of their definition."""
     return tuple(_lines())
 
 
@@ -70,7 +70,7 @@ def _lines() -> Iterator[Line]:
 
 
 def settings_table(found: tuple[Line, ...], columns: int) -> str:
-    """Setting, variables and value, a line each, and below it the sentence that says what it does."""
+    """A line of setting, variables and value for each, and below it the sentence that says what the setting does."""
     rows = [(line.name, ", ".join(line.variables), _shown(line)) for line in found]
     widths = [max(len(row[column]) for row in (HEADS, *rows)) for column in (0, 1)]
     text = [_row(HEADS, widths)]
@@ -93,7 +93,7 @@ def _shown(line: Line) -> str:
 
 
 def settings_document(found: tuple[Line, ...]) -> str:
-    """The same as JSON: a list of objects."""
+    """The settings as JSON: a list of objects."""
     return json.dumps(
         [
             {
@@ -110,7 +110,7 @@ def settings_document(found: tuple[Line, ...]) -> str:
 
 
 def cache_usage() -> cache.Usage:
-    """What the cache holds. InputError where it cannot be looked into."""
+    """How much the cache holds. InputError where it cannot be looked into."""
     try:
         return cache.usage()
     except (cache.UnusableFolderError, OSError) as error:
@@ -118,7 +118,7 @@ def cache_usage() -> cache.Usage:
 
 
 def clear_cache() -> int:
-    """Empties the cache; how many entries there were. InputError where that is not possible."""
+    """Empties the cache and returns how many entries it had. InputError where that is not possible."""
     try:
         return cache.clear()
     except (cache.UnusableFolderError, OSError) as error:
@@ -126,7 +126,7 @@ def clear_cache() -> int:
 
 
 def cache_text(usage: cache.Usage) -> str:
-    """Where the cache is, how many kernels it holds, how large it is, and whether it is used at all."""
+    """Where the cache is, how many kernels it holds, how large it is, and whether it is in use."""
     used = "" if settings.cache else "\nThe setting cache is off: nothing is read from it or added."
     return (
         f"location  {visible_line(str(usage.folder))}\nentries   {usage.entries:,}\nsize      {size(usage.size)}{used}"
@@ -134,7 +134,7 @@ def cache_text(usage: cache.Usage) -> str:
 
 
 def cache_document(usage: cache.Usage) -> str:
-    """The same as JSON: one object; ``bytes`` is the size."""
+    """The state of the cache as JSON: one object; ``bytes`` is the size."""
     return json.dumps(
         {"location": str(usage.folder), "entries": usage.entries, "bytes": usage.size, "used": settings.cache}, indent=2
     )

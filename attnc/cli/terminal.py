@@ -1,6 +1,6 @@
-"""The way to a terminal: everything that a command prints goes through here, and nothing from outside acts on it.
+"""Prints all that commands print, so that escape sequences from a file or a name never reach a terminal.
 
-What imports this imports no numbers and no drawing: the commands that read a text start with it.
+Importing this module imports neither numpy nor drawing, because the commands that only read a text start with it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def moves(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that knows escape sequences: one that draws a line again, if asked to."""
+    """Whether a stream is a terminal that understands escape sequences, such as those that redraw a line."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def coloured(stream: TextIO) -> bool:
-    """Whether a stream may have colours: a terminal that knows them, and nobody said ``NO_COLOR``."""
+    """Whether a stream may have colours: a terminal that understands them, unless ``NO_COLOR`` is set."""
     return moves(stream) and not os.environ.get("NO_COLOR")
 
 
 def out(text: str, tints: Iterable[str] = ()) -> None:
-    """A result, to stdout. Of escape sequences only ``tints`` remain: the colours that the caller put in itself."""
+    """Prints a result to stdout. The only escape sequences that remain are ``tints``, the caller's own colours."""
     own = [re.escape(tint) for tint in tints]
     parts: Sequence[str] = re.split(f"({'|'.join(own)})", text) if own else [text]
     click.echo("".join(part if at % 2 else visible(part) for at, part in enumerate(parts)), color=bool(own))
 
 
 def out_text(data: bytes) -> None:
-    """A text as the result of a command: to a terminal neutralised, and anywhere else byte for byte."""
+    """Prints a text as a result: to a terminal without control characters, elsewhere byte for byte."""
     if sys.stdout.isatty():
         click.echo(visible(data.decode("utf-8", "surrogateescape")), nl=False, color=False)
     else:
@@ -46,19 +46,21 @@ def out_text(data: bytes) -> None:
 
 
 def say(text: str) -> None:
-    """One message to stderr."""
+    """Prints one message to stderr."""
     click.echo(visible(text), err=True, color=False)
 
 
 def say_fault(head: str, rest: str) -> None:
-    """What is wrong, to stderr, with its first words in red."""
+    """Prints an error to stderr, with ``head`` in red."""
     painted = coloured(sys.stderr)
     styled = click.style(head, fg="red", bold=True) if painted else head
     click.echo(f"{styled}{visible(rest)}", err=True, color=painted)
 
 
 def say_diagnostics(diagnostics: Iterable[Diagnostic], more: bool = False) -> None:
-    """Faults of a text, to stderr, with a line between them, and one after them where there may come ``more``."""
+    """Prints faults of a text to stderr with a blank line between them, and with ``more`` a blank line after the last
+    one.
+    """
     from ..compiler.diagnostics import render
 
     for number, diagnostic in enumerate(diagnostics):
@@ -71,7 +73,7 @@ def say_diagnostics(diagnostics: Iterable[Diagnostic], more: bool = False) -> No
 
 
 def say_usage(error: click.ClickException) -> int:
-    """What click has to say of a command that it could not read, to stderr; the exit code."""
+    """Prints click's message about a command that it could not parse to stderr; returns the exit code."""
     words = io.StringIO()
     error.show(words)
     say(words.getvalue().rstrip("\n"))
@@ -79,5 +81,5 @@ def say_usage(error: click.ClickException) -> int:
 
 
 def say_warning(message: Warning | str, *_place: object, **_more: object) -> None:
-    """In the place of :func:`warnings.showwarning`: the message alone."""
+    """Prints a warning as its message alone; takes the place of :func:`warnings.showwarning`."""
     say_fault("warning", f": {message}")

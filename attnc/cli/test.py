@@ -1,4 +1,4 @@
-"""``attnc test``: the test blocks of some files."""
+"""``attnc test``: runs the test blocks of some files."""
 
 from __future__ import annotations
 

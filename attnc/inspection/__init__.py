@@ -1,4 +1,4 @@
-"""What a command is about: files, declarations, example inputs, measurements."""
+"""What commands work on: files, declarations, example inputs, launches and measurements."""
 
 from __future__ import annotations
 

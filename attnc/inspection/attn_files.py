@@ -1,4 +1,4 @@
-"""Which `.attn` files a command or a test run means: each once, without those that are broken on purpose."""
+"""Finds the `.attn` files that a command or a test run means: each once, without ignored ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ STDIN = Path("-")
 
 
 def ignored(path: PurePath, patterns: Iterable[str]) -> bool:
-    """Whether a path, relative to what the patterns are relative to, or a folder above it matches one of them.
+    """Whether a pattern matches a path or a folder above it; the path is relative to the folder that patterns start
+    from.
 
     A pattern with a slash is compared with the path from its beginning, one without with every part of it.
     """
@@ -23,9 +24,9 @@ def ignored(path: PurePath, patterns: Iterable[str]) -> bool:
 
 
 def files(paths: Iterable[Path], patterns: Iterable[str] = ()) -> list[Path]:
-    """The .attn files among and below ``paths``, each once, whatever links lead to it.
+    """The .attn files among and below ``paths``, each once, even if several links lead to it.
 
-    Files named themselves are taken as they are; below folders those that match ``patterns`` are left out.
+    A file that is named itself is always included; below folders, files that match ``patterns`` are left out.
     """
     given = tuple(patterns)
     found: dict[Path, Path] = {}

@@ -1,4 +1,4 @@
-"""The checks of `test` blocks, each by its name: judged, and told with pictures. `attnc test` and pytest share it."""
+"""Names and runs the checks of `test` blocks, and reports failures with pictures; for `attnc test` and pytest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_NAME = 72
 
 @dataclass(frozen=True)
 class NamedCheck:
-    """One check: ``name`` is unique in its file, ``test`` holds this check alone, ``line`` counts from 1."""
+    """One check: ``name`` is unique in its file, ``test`` contains this check alone, ``line`` counts from 1."""
 
     name: str
     test: BoundTest
@@ -29,7 +29,7 @@ class NamedCheck:
 
 
 def named_checks(module: Module) -> tuple[NamedCheck, ...]:
-    """Every check of a text, in its order, named like ``longformer at n = 8: row 5 == {0, 3..7}``."""
+    """Every check of a text, in its order, with names such as ``longformer at n = 8: row 5 == {0, 3..7}``."""
     found: list[NamedCheck] = []
     seen: dict[str, int] = {}
     for test in bound_tests(module):
@@ -54,7 +54,7 @@ def _words(check: Check) -> str:
 
 
 def judge(named: NamedCheck) -> Outcome:
-    """What becomes of one check."""
+    """Runs one check."""
     (outcome,) = run_test(named.test)
     return outcome
 
@@ -65,7 +65,7 @@ def undecided(outcome: Outcome) -> str:
 
 
 def told(named: NamedCheck, outcome: Outcome) -> str:
-    """A check that failed: its name, the place in the text, and the pictures."""
+    """The report of a failed check: its name, its place in the text, and pictures."""
     lines = [f"{outcome.verdict}: {named.name}"]
     span = place(outcome)
     if span is None:
@@ -77,7 +77,7 @@ def told(named: NamedCheck, outcome: Outcome) -> str:
 
 
 def place(outcome: Outcome) -> Span | None:
-    """Where a check stands in its text; of a picture that differs, the first line that does."""
+    """The place of a check in its text; for a picture that differs, the first line that differs."""
     check = outcome.check
     span = check.span
     if span is None or not isinstance(check, Picture):
@@ -97,7 +97,7 @@ def place(outcome: Outcome) -> Span | None:
 
 
 def drawn(named: NamedCheck, outcome: Outcome) -> list[str]:
-    """The pictures of a check that failed: expected beside got, or the mask and what contradicts the claim."""
+    """The pictures of a failed check: expected beside got, or the mask and the pairs that contradict the claim."""
     check, counts = outcome.check, outcome.counts
     extent = named.test.extent
     first = 0 if extent is None or extent.q_start is None else extent.q_start[0]
@@ -123,18 +123,20 @@ def _kept(counts: Counts) -> set[int]:
 
 
 def _line(members: Iterable[int], places: range) -> tuple[str, ...]:
-    """A set as one line of a picture."""
+    """A set of positions as one line of a picture."""
     inside = frozenset(members)
     return ("".join("#" if place in inside else "." for place in places),)
 
 
 def _stack(members: Iterable[int], places: range) -> tuple[str, ...]:
-    """A set as a picture of one column."""
+    """A set of positions as a picture of one column."""
     return tuple(_line(members, places)[0])
 
 
 def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
-    """The mask of the counterexample, the claim's operand where it has one, and every pair that contradicts it."""
+    """The mask of the counterexample, the claim's other operand where it has one, and the pairs that contradict the
+    claim.
+    """
     found = outcome.counterexample
     assert found is not None
     if found.counts is None or found.wrong is None:
@@ -149,8 +151,10 @@ def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
 
 
 def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object], summed: bool = True) -> Tally:
-    """Judge every check of a file; what did not pass is said, then if ``summed`` a line for the file. ``at`` hears of
-    each before it is judged. Raises AttnError.
+    """Runs every check of a file and returns how many passed, failed and were undecided. Raises AttnError.
+
+    ``say`` gets a report of each check that did not pass, and with ``summed`` a line for the file; ``at`` gets the name
+    of each check before it runs.
     """
     tally = [0, 0, 0]
     for named in named_checks(load(path)):

@@ -1,4 +1,4 @@
-"""Contents for run-time tables at the command line: given by ``--set``, or made up, and then said so."""
+"""Contents of run-time tables at the command line: given by ``--set``, or made up and then reported as made up."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..compiler.verify import Use
 
 DOCUMENTS = 4
 FREE_SIZE = 16
-# As Python holds them on the way to an array.
+# Memory of Python's objects, of which an array is made.
 _BYTES_OF_A_NUMBER, _BYTES_OF_A_SET = 64, 512
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The contents of every table by name, and a line for each that nobody gave."""
+    """The contents of every table by name, and a message for each table whose contents were made up."""
 
     contents: Mapping[str, HostTable]
     made_up: tuple[str, ...]
@@ -35,11 +35,11 @@ def inputs(
     sizes: Mapping[str, int],
     uses: Mapping[str, Use],
 ) -> Inputs:
-    """Contents for all tables: what ``given`` says, else the text's own value or default, else something likely.
+    """Contents for all tables: from ``given``, else the text's own value or default, else plausible made-up ones.
 
-    ``sizes`` gives free sizes by name where nothing else does but ``uses``, which says what the attention does with
-    each table: made-up entries are numbers that it may compare them with. The same call makes up the same contents.
-    Raises ValueError where a literal does not fit its table.
+    ``sizes`` gives free dimensions by name, where neither a table nor ``uses`` determines them. ``uses`` says how the
+    attention reads each table, so that made-up entries are numbers that it may compare them with. Equal arguments give
+    equal contents. Raises ValueError where a literal does not fit its table.
     """
     free: dict[str, int] = {}
     needed = _needed(tables, uses)
@@ -61,7 +61,7 @@ def _known(table: Table, given: Mapping[str, Literal_]) -> Literal_ | None:
 
 
 def _needed(tables: Sequence[Table], uses: Mapping[str, Use]) -> dict[str, int]:
-    """The free sizes that the indices of all tables ask for."""
+    """The sizes of free dimensions that the indices into all tables require."""
     needed: dict[str, int] = {}
     for table in tables:
         for place, size in (uses[table.name].sizes if table.name in uses else {}).items():
@@ -72,7 +72,7 @@ def _needed(tables: Sequence[Table], uses: Mapping[str, Use]) -> dict[str, int]:
 
 
 def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use | None) -> tuple[Literal_, str]:
-    """Likely contents and what they are, in words. Seeded by the table's name."""
+    """Plausible contents, and a description of them in words. The random generator is seeded by the table's name."""
     shape = tuple(
         {"token": extent.n, "query": extent.m, "head": extent.heads, "fixed": dimension.size}.get(dimension.kind)
         or sizes.get(dimension.name, 0 if dimension.kind in ("token", "query") else FREE_SIZE)
@@ -120,7 +120,7 @@ def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use
 
 
 def _nested(values: Any) -> Literal_:
-    """An array as nested tuples; of no dimensions, its value."""
+    """An array as nested tuples; an array without dimensions as its value."""
     if values.ndim == 0:
         return values.item()  # type: ignore[no-any-return]
     if values.ndim == 1:

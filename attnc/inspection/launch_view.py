@@ -1,4 +1,4 @@
-"""What a command looks at: a bound attention, its tables, and the sizes of one launch."""
+"""What a command looks at: a bound attention, the contents of its tables, and the sizes of one launch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .example_inputs import inputs
 from .stage_at_work import stage
 from .subject import Applied, Target, apply
 
-HEAD_DIM = 64  # of the source that is shown
-WIDTH = 128  # characters of a line that a picture takes at most
+HEAD_DIM = 64  # the head dimension of sources that are shown
+WIDTH = 128  # the width of a picture in characters, at most
 
 
 @dataclass(frozen=True)
 class LaunchView:
-    """What there is to see: a bound declaration on its way through the compiler, and one head of it.
+    """A bound declaration in the compiler's pipeline, with the sizes of a launch, and one head of it to look at.
 
     ``contents`` are those of every table, by name.
     """
@@ -46,7 +46,9 @@ class LaunchView:
 
 @dataclass(frozen=True)
 class LaunchSizes:
-    """What the command line says of the launch; None where it does not."""
+    """The sizes that the command line gives; None where it does not. ``usual_heads``: used where nothing else gives
+    heads.
+    """
 
     n: int
     m: int | None = None
@@ -60,14 +62,16 @@ class LaunchSizes:
 def prepare(
     subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, say: Callable[[str], None]
 ) -> LaunchView:
-    """Bind, and find contents for every table; ``say`` hears what was made up. Raises AttnError, InputError."""
+    """Binds a declaration and finds contents for its tables; ``say`` gets what was made up. Raises AttnError,
+    InputError.
+    """
     with stage("check"):
         applied = apply(subject, values, sizes.layer)
     return make_view(applied, sizes, target, say)
 
 
 def make_view(applied: Applied, sizes: LaunchSizes, target: str, say: Callable[[str], None]) -> LaunchView:
-    """As :func:`prepare`, for what is bound already."""
+    """As :func:`prepare`, for a declaration that is bound already."""
     subject, head = applied.subject, sizes.head or 0
     heads = heads_of(applied, sizes)
     if head >= heads:
@@ -91,7 +95,7 @@ def make_view(applied: Applied, sizes: LaunchSizes, target: str, say: Callable[[
 
 
 def heads_of(applied: Applied, sizes: LaunchSizes) -> int:
-    """The model's heads, else as many as asked for, else as many as a table was given for, else the usual."""
+    """The number of heads: the model's, else the option's, else that of a given table, else the usual number."""
     if applied.heads is not None:
         if sizes.heads not in (None, applied.heads):
             raise WrongUseError(f"{applied.subject.name} has {applied.heads} heads, not {sizes.heads}")

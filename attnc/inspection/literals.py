@@ -1,4 +1,4 @@
-"""Values at the command line, for ``--set``: read by the language itself, as it reads what a ``const`` is."""
+"""Parses the values of ``--set`` as the language parses the value of a ``const``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..compiler.diagnostics import AttnError, Diagnostic, shortened, visible_lin
 from ..compiler.ir import Literal_
 from ..compiler.modules import literal, load_text
 
-MOST_MEMBERS = 2**20  # of all sets of one value
+MOST_MEMBERS = 2**20  # of all sets in one value together
 _SHOWN = 80  # characters of a value that a message quotes
 _NAME = "_"
 _BEFORE = f"const {_NAME} = "
 _WANTED = "a number, a set or a list was expected, but there is"
-_NAMES = ("unknown-name", "misplaced-position", "not-a-pattern")  # of what stands for a value in a text alone
+_NAMES = ("unknown-name", "misplaced-position", "not-a-pattern")  # faults of names, which only a text may use
 
 
 def read_literal(text: str) -> Literal_:
-    """One value as the language writes it: ``512``, ``2 ** 9``, ``-0.5``, ``true``, ``{0, 3..7}``, ``[[1, 2], [3]]``.
+    """Parses one value of the language: ``512``, ``2 ** 9``, ``-0.5``, ``true``, ``{0, 3..7}``, ``[[1, 2], [3]]``.
 
     Raises ValueError that says what is wrong with it.
     """
@@ -39,7 +39,7 @@ def read_literal(text: str) -> Literal_:
 
 
 def _told(fault: Diagnostic) -> str:
-    """What the language says of a text, of the value alone."""
+    """The message of a fault, worded for the value alone instead of the text around it."""
     label = fault.primary
     if label is None:  # of the text as a whole
         return fault.message

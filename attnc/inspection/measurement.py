@@ -1,4 +1,4 @@
-"""`attnc run`: one attention on random input, checked against its dense definition, and timed."""
+"""Runs one attention on random input, checks it against the dense definition and times it, for `attnc run`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .errors import InputError
 from .launch_view import LaunchView
 
 ROUNDS = 5
-PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs
+PRODUCTS = {"forward": 2, "backward": 5}  # matrix products over the kept pairs, in each pass
 LIMIT_SIZE = {"cpu": 1536, "cuda": 8192}
 CHECKED_PAIRS = 2**22
-# Of the largest value, as the dtype rounds: what forward and backward may differ by from the reference in float64.
+# By how much forward and backward may differ from the reference in float64, relative to the largest value.
 TOLERANCE = {FP32: 1e-5, FP64: 1e-10, BF16: 3e-2, FP16: 4e-3}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to run: ``attention`` is an :class:`attnc.Attention`; ``tables`` hold its run-time contents by name."""
+    """What to run: ``attention`` is an :class:`attnc.Attention`; ``tables`` holds its run-time tables by name."""
 
     attention: Any
     tables: Mapping[str, Tensor]
-    query_axes: Mapping[str, int]  # of each table with a dimension of query rows, which one that is
+    query_axes: Mapping[str, int]  # by table: the index of its dimension of query rows
     n: int
     heads: int
     head_dim: int
@@ -45,7 +45,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Pass:
-    """Forward or backward: seconds (median, after a first call), useful operations, and the largest relative error."""
+    """A measured forward or backward pass: seconds (the median, after a first call), floating-point operations over the
+    kept pairs, and the largest error relative to the largest value.
+    """
 
     name: str
     seconds: float
@@ -68,7 +70,7 @@ class Measured:
 
 
 def request(view: LaunchView, device: str, dtype: str, head_dim: int, backward: bool) -> Request:
-    """The measurement of what :mod:`attnc.cli.show` prepared. Raises InputError for a device that is not there."""
+    """The measurement of what :func:`prepare` made. Raises InputError for a device that is not available."""
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
@@ -100,7 +102,7 @@ def request(view: LaunchView, device: str, dtype: str, head_dim: int, backward: 
 
 
 def report(title: str, request: Request, measured: Measured) -> str:
-    """What was measured, for people."""
+    """The measurement as lines of text."""
     where = f"{request.device}, {torch.get_num_threads()} threads" if request.device.type == "cpu" else request.device
     lines = [
         f"{title}: {request.n:,} tokens, {request.heads} heads of {request.head_dim}, {request.dtype.torch}, {where}",
@@ -122,7 +124,7 @@ def report(title: str, request: Request, measured: Measured) -> str:
 
 
 def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: DType) -> dict[str, Tensor]:
-    """Contents as what a call takes: sets as bool tensors over their universe, floats in the compute dtype."""
+    """Table contents as a call takes them: sets as bool tensors over their universe, floats in the compute dtype."""
     compute = torch_dtype(dtype.compute)
     made = {}
     for name, held in contents.items():
@@ -132,8 +134,8 @@ def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: DTyp
 
 
 def measure(request: Request, progress: Callable[[str], object]) -> Measured:
-    """Build, check and time. InputError where the input, the settings or the machine does not allow the call; whatever
-    else the call raises passes through.
+    """Builds, checks and times. InputError where the input, the settings or the machine does not allow the call; any
+    other error of the call is raised as it is.
     """
     q, k, v, dout = _random(request)
     progress("first call")
@@ -155,7 +157,7 @@ def measure(request: Request, progress: Callable[[str], object]) -> Measured:
 
 
 def _first(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[float, int]:
-    """Seconds of the first call, and how many kernels were built in it. InputError as in :func:`measure`."""
+    """The seconds of the first call, and how many kernels it built. InputError as in :func:`measure`."""
     before, began = built(), time.perf_counter()
     try:
         backend_for(request.device, request.n)  # imports Triton where it is to be heard
@@ -165,12 +167,12 @@ def _first(request: Request, q: Tensor, k: Tensor, v: Tensor) -> tuple[float, in
         raise InputError(str(error)) from None
     except Exception:
         _refuse(request)
-        raise  # the call is one that can be made: what went wrong is ours
+        raise  # the call is valid, so the error is a bug of ours
     return _since(began, request.device), built() - before
 
 
 def _refuse(request: Request) -> None:
-    """Raise InputError where no executor runs the call, as the settings have it, or its tables do not fit."""
+    """Raises InputError where no executor runs the call under the present settings, or where its tables do not fit."""
     try:
         backend_for(request.device, request.n)
         request.attention.plan(request.n, heads=request.heads, **request.tables)
@@ -179,7 +181,7 @@ def _refuse(request: Request) -> None:
 
 
 def _random(request: Request) -> list[Tensor]:
-    """q, k, v and the output's gradient. InputError where there is no memory for them."""
+    """Random q, k, v and gradient of the output. InputError where there is not enough memory for them."""
     random = torch.Generator(device="cpu").manual_seed(0)
     shape = (1, request.heads, request.n, request.head_dim)
     try:
@@ -195,10 +197,10 @@ def _attend(request: Request, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _check(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[list[float], int]:
-    """The largest errors of forward and backward, relative to the largest value, on as many rows as are affordable.
+    """The largest errors of forward and backward, relative to the largest value, and the number of query rows checked.
 
-    Rows at the beginning, in the middle and at the end; elsewhere the output's gradient is zero, so that the gradients
-    of keys and values come from those rows alone.
+    Checks rows at the beginning, in the middle and at the end. The output's gradient is zero in all other rows, so that
+    the gradients of keys and values come from the checked rows alone.
     """
     q, k, v = (x.clone().requires_grad_(request.backward) for x in (q, k, v))
     count = max(3, CHECKED_PAIRS // (request.n * request.heads))
@@ -223,14 +225,16 @@ def _check(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> t
 
 
 def _strips(n: int, rows: int) -> list[tuple[int, int]]:
-    """Ranges of rows at the beginning, in the middle and at the end, apart from each other; or all rows."""
+    """Ranges of rows at the beginning, in the middle and at the end, disjoint; one range of all rows where these are
+    few.
+    """
     if 3 * rows >= n:
         return [(0, n)]
     return [(start, start + rows) for start in (0, (n - rows) // 2, n - rows)]
 
 
 def _reference(request: Request, exact: list[Tensor], start: int, stop: int) -> Tensor:
-    """The dense definition for some query rows, in float64."""
+    """The output of the dense definition for some query rows, in float64."""
     q, k, v = exact
     tables = {name: x.double() if x.is_floating_point() else x for name, x in request.tables.items()}
     for name, axis in request.query_axes.items():
@@ -252,7 +256,9 @@ def _since(began: float, device: torch.device) -> float:
 
 
 def _medians(calls: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
-    """Seconds of each call, the median of some rounds; a round makes each call once, so that all have equal luck."""
+    """The median seconds of each call over some rounds; each round makes every call once, so that all meet equal
+    conditions.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -271,7 +277,9 @@ def _backward(request: Request, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -
 
 
 def _product(request: Request) -> tuple[Callable[[], Tensor], float]:
-    """A square matrix product, in float32 on a CPU and in the input's dtype on a GPU, and its operations."""
+    """A square matrix product, in float32 (float64 for float64 input) on a CPU and in the input's dtype on a GPU, and
+    its number of operations.
+    """
     device = request.device
     size = LIMIT_SIZE.get(device.type, 1024)
     dtype = torch_dtype(request.dtype.compute if device.type == "cpu" else request.dtype)

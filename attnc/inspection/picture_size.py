@@ -1,4 +1,4 @@
-"""How many keys `attnc show` draws where nobody says it: so many that the constants of the pattern can be seen."""
+"""Chooses how many keys `attnc show` draws unless told: enough that the constants of the pattern can be seen."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ..compiler.ir import Apply, Const, Literal_, walk
 from .stage_at_work import stage
 from .subject import Applied, Target, apply, apply_all
 
-FEWEST, ENOUGH, MOST = 64, 4096, 8192  # keys: from here; up to so many if all is to be seen; so many at most
-TIMES, BLOCKS, LEAST = 4, 16, 2  # how often a constant fits in; of blocks of a size; and where that is too much
+FEWEST, ENOUGH, MOST = 64, 4096, 8192  # keys: at least; as far as constants fit in often; at most
+TIMES, BLOCKS, LEAST = 4, 16, 2  # how often a constant fits in; a block size; each of them at least
 
 
 def telling_length(subject: Target, values: Mapping[str, Literal_], layer: int | None) -> int:
-    """The length of a table with an entry for each token, if one is given; else a power of two, at least 64.
+    """The length of a table with an entry per token, if one is given; else a power of two, at least 64.
 
-    Every constant of the mask, and every number and set that is given, fits in some times: TIMES, or BLOCKS where it
-    is a block's size, as far as ENOUGH keys allow, else LEAST times. One that MOST keys do not hold so often shows in
-    no picture of pairs, and is left out. Raises AttnError, InputError.
+    Every constant of the mask, and every given number and set member, fits in several times: TIMES, or BLOCKS where it
+    is a block size, as far as ENOUGH keys allow, but at least LEAST times. A constant that does not fit LEAST times
+    into MOST keys cannot be seen in a picture of pairs, and is ignored. Raises AttnError, InputError.
     """
     with stage("check"):
         several = apply_all(subject, values) if layer is None else (apply(subject, values, layer),)
@@ -30,13 +30,12 @@ def telling_length(subject: Target, values: Mapping[str, Literal_], layer: int |
 
 
 def _keys(constant: int, times: int) -> int:
-    """How many keys a constant wants, for which ``times`` are best."""
+    """How many keys a constant asks for, if it should fit in ``times`` times."""
     return constant * max(LEAST, min(times, ENOUGH // max(constant, 1)))
 
 
 def _constants(applied: Applied) -> Iterator[tuple[int, int]]:
-    """Every whole number that decides which pairs are kept, of the text and of what tables hold; how often it should
-    fit in."""
+    """Every integer that decides which pairs are kept, of text and tables, with how often it should fit in."""
     for node in walk(applied.attention.mask):
         if isinstance(node, Const) and type(node.value) is int:
             yield abs(node.value), TIMES
@@ -57,7 +56,7 @@ def _numbers(held: Literal_ | None) -> Iterator[int]:
 
 
 def _tokens(applied: Applied) -> Iterator[int]:
-    """How many tokens the tables have that were given with an entry for each."""
+    """The lengths of the given tables that have an entry per token."""
     for table in applied.attention.tables:
         held = applied.tables.get(table.name)
         for dimension in table.dimensions:

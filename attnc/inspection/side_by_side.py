@@ -1,4 +1,4 @@
-"""Two masks as pictures side by side, and beside them the cells in which they differ."""
+"""Draws two masks as pictures side by side, with the cells in which they differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Panel:
 def differences(expected: Sequence[str], got: Sequence[str]) -> tuple[str, ...]:
     """A mark for each cell: ``-`` missing, ``+`` too much, ``!`` another count, ``.`` as expected.
 
-    Where one picture is smaller, what it lacks is taken for not kept.
+    Where one picture is smaller, the cells that it lacks count as not kept.
     """
     rows = max(len(expected), len(got))
     return tuple(_line_marks(_at(expected, row), _at(got, row)) for row in range(rows))
@@ -43,17 +43,17 @@ def _mark(expected: str, got: str) -> str:
 
 
 def contrast(expected: Sequence[str], got: Sequence[str], first_row: int = 0) -> list[str]:
-    """What was expected, what there is, and where they differ; rows are numbered from ``first_row``."""
+    """The expected picture, the actual one, and where they differ; rows are numbered from ``first_row``."""
     marks = differences(expected, got)
     panels = (Panel("expected", tuple(expected)), Panel("got", tuple(got)), Panel("differs", marks))
     return [*side_by_side(panels, first_row), LEGEND]
 
 
 def side_by_side(panels: Sequence[Panel], first_row: int = 0, axis: str = "q") -> list[str]:
-    """Lines of text: titles, then the pictures beside each other, each row led by its number.
+    """Lines of text: titles, then the pictures beside each other, each row with its number in front.
 
-    The last panel holds the marks: where the pictures are large, the part around the first mark is shown, and a last
-    line says which. ``axis`` names what the rows are.
+    The last panel holds the marks. Of large pictures the part around the first mark is shown, and a last line says
+    which part. ``axis`` names what the rows are.
     """
     height = max((len(panel.lines) for panel in panels), default=0)
     width = max((len(line) for panel in panels for line in panel.lines), default=0)
@@ -90,5 +90,5 @@ def _first_mark(marks: Sequence[str]) -> tuple[int, int]:
 
 
 def _start(place: int, size: int) -> int:
-    """Where a window of LARGEST cells around a place begins."""
+    """The first index of a window of LARGEST cells around ``place``."""
     return max(0, min(place - LARGEST // 2, size - LARGEST))

@@ -1,4 +1,4 @@
-"""Which stage of the compiler the command line is at, so that a fault of ours can be said to be there."""
+"""Remembers which stage of the compiler the command line is in, so that the report of a bug can name it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _stages: list[str] = []
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """The stage that runs within; a fault that leaves it leaves its name behind."""
+    """Names the stage that runs within; if an exception leaves it, :func:`current_stage` still gives its name."""
     _stages.append(name)
     yield
     _stages.remove(name)
 
 
 def begin() -> None:
-    """A new command: no stage yet."""
+    """Forgets all stages, for a new command."""
     _stages.clear()
 
 
 def current_stage() -> str:
-    """Where the last fault was, or the command line itself."""
+    """The innermost stage that is running or that an exception left; else the command line itself."""
     return _stages[-1] if _stages else "command line"

@@ -1,4 +1,4 @@
-"""Standard input in the place of a file, for commands that are given `-`."""
+"""Reads standard input in the place of a file, for commands that are given `-`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ INPUT_NAME = "<stdin>"
 
 
 def standard_input() -> bytes:
-    """What stands there, as far as a text may be long and one byte more, by which a longer one is known."""
+    """The bytes of standard input, up to one byte more than a text may have, which shows that it is too long."""
     return sys.stdin.buffer.read(limits.BYTES + 1)
 
 
 def load(path: Path) -> Module:
-    """A file, or standard input for `-`, which imports from the folder it is read in. Raises AttnError."""
+    """Loads a file, or for `-` standard input, whose imports are looked up in the current folder. Raises AttnError."""
     return load_text(standard_input(), INPUT_NAME, Path()) if path == STDIN else load_file(path)
 
 
 def shown_name(path: Path) -> str:
-    """What messages call a file, on one line and without what a terminal would act on."""
+    """The name of a file in messages: on one line, without characters that control a terminal."""
     return INPUT_NAME if path == STDIN else visible_line(str(path))

@@ -1,4 +1,4 @@
-"""What the command line means by NAME: a declaration of a shipped module, of a file, or of the prelude."""
+"""Finds the declaration that NAME on the command line means: of a shipped module, of a file, or of the prelude."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ APPLICABLE = ("pattern", "attention", "model")
 
 @dataclass(frozen=True)
 class Target:
-    """One declaration, and where it stands: ``origin`` is what messages call that."""
+    """One declaration and its module; ``origin`` is the module's name in messages."""
 
     origin: str
     module: Module
@@ -31,7 +31,7 @@ class Target:
 
 
 def find(name: str) -> Target:
-    """The declaration that NAME stands for; AttnError for a broken text, :class:`InputError` where there is none."""
+    """The declaration that NAME means. AttnError for a faulty text, :class:`InputError` where there is none."""
     origin, declaration = split(name)
     if origin == str(STDIN):
         module, origin = load(STDIN), INPUT_NAME
@@ -51,7 +51,7 @@ def find(name: str) -> Target:
 
 
 def split(name: str) -> tuple[str, str]:
-    """``file.attn:pattern`` or ``shipped:pattern`` in two; the second is empty where it is not given."""
+    """Splits ``file.attn:pattern`` or ``shipped:pattern`` in two; the second part is empty where it is not given."""
     head, colon, tail = name.rpartition(":")
     if not colon or tail.endswith(".attn"):
         return name, ""
@@ -85,7 +85,7 @@ def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Applied:
-    """A subject with its constants bound and one layer chosen; ``tables`` holds the contents that were given."""
+    """A declaration with its constants bound and one layer chosen; ``tables`` holds the contents that were given."""
 
     subject: Target
     attention: Attention
@@ -96,7 +96,7 @@ class Applied:
 
 
 def apply(subject: Target, values: Mapping[str, Literal_], layer: int | None) -> Applied:
-    """Bind ``values`` as constants and contents of tables; InputError for a name that is no parameter."""
+    """Binds ``values`` as constants, and keeps the rest as contents of tables. InputError for an unknown parameter."""
     bound, constants, tables = _bound(subject, values)
     if isinstance(bound, Attention):
         if layer is not None:
@@ -106,7 +106,7 @@ def apply(subject: Target, values: Mapping[str, Literal_], layer: int | None) ->
 
 
 def apply_all(subject: Target, values: Mapping[str, Literal_]) -> tuple[Applied, ...]:
-    """Every layer of a model; of what is none, itself. InputError as in :func:`apply`."""
+    """Every layer of a model, or the one attention itself. InputError as in :func:`apply`."""
     bound, constants, tables = _bound(subject, values)
     if isinstance(bound, Attention):
         return (Applied(subject, bound, constants, tables, None, None),)
@@ -118,7 +118,7 @@ def apply_all(subject: Target, values: Mapping[str, Literal_]) -> tuple[Applied,
 def _bound(
     subject: Target, values: Mapping[str, Literal_]
 ) -> tuple[Attention | Model, dict[str, Literal_], dict[str, Literal_]]:
-    """The declaration filled in; of the values those that are constants, and those that are contents of tables."""
+    """The bound declaration; of ``values``, the constants and the contents of tables."""
     parameters = {parameter.name: parameter for parameter in subject.declaration.parameters}
     unknown = [name for name in values if name not in parameters]
     if unknown:

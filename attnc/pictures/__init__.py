@@ -1,4 +1,4 @@
-"""Masks as pictures, in a terminal and in files."""
+"""Draws masks as pictures, in a terminal and in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`attnc show -o`: one head in a file, and where the kernels walk other orders than the natural one, each beside it."""
+"""Draws one head into a file, for `attnc show -o`, with a picture for each order other than the natural one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .sample import look_along
 from .tile_walks import SegmentTiles, as_they_stand, walks
 from .whole_mask import sampled
 
-CELLS = 960  # along the side of a picture that has a file for itself
-LARGEST = 640  # pixels along a picture that has not
+CELLS = 960  # along the side of a picture that is alone in its file
+LARGEST = 640  # pixels along the side of a picture that is not
 
 
 def draw(view: LaunchView, path: Path) -> str:
-    """The mask, with its tiles, as a file: one picture, or one for each order. Returns in words what the file holds."""
+    """Writes the mask with its tiles: one picture, or one for each order. Returns a description of the file."""
     pipeline = view.pipeline
     with stage("schedule"):
         found = walks(pipeline.program, pipeline.schedule, view.head)
@@ -37,7 +37,9 @@ def draw(view: LaunchView, path: Path) -> str:
 
 
 def chosen(view: LaunchView) -> Grid:
-    """A picture of natural order with its tiles, and below it, kernel by kernel, one of each segment with its own."""
+    """A picture in natural order with the tiles of that order, then for each kernel one picture per segment with its
+    tiles.
+    """
     pipeline = view.pipeline
     with stage("schedule"):
         found = walks(pipeline.program, pipeline.schedule, view.head)
@@ -74,7 +76,7 @@ def _label(walk: SegmentTiles, names: dict[str, str]) -> str:
 
 
 def _cost(found: Sequence[SegmentTiles], m: int) -> str:
-    """The tiles, and the keys that are computed for each query on average."""
+    """The numbers of tiles, and the average number of keys computed for each query, in words."""
     lanes = sum(sum(walk.counts()) * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
     return f"{_tiles(found)}, {lanes / max(m, 1):,.0f} keys a query"
 

@@ -1,5 +1,4 @@
-"""Many pictures as one: a model's layers below each other, and in each the heads that differ side by side; or one
-head in several orders.
+"""Arranges many pictures in rows: a model's layers, each with its different heads, or one head in several orders.
 
 Every function takes a :class:`Grid`; none evaluates a pattern.
 """
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 GAP, LINE, LETTER = 16, 18, 7  # pixels: between panels, of a line of words, of one letter at most
-WIDE, LARGEST, SMALLEST = 1440, 240, 48  # pixels: of a row that is filled, and of a panel's side
-SMALLEST_TILE = 8  # pixels: outlines of smaller ones would hide the mask
+WIDE, LARGEST, SMALLEST = 1440, 240, 48  # pixels: the width of a full row; a panel's side, at most and at least
+SMALLEST_TILE = 8  # pixels: outlines of smaller tiles would hide the mask
 TERMINAL_PANEL, TERMINAL_GAP = 24, 3  # characters
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Heads that keep the same pairs, or a segment that keeps some, and which pairs these are."""
+    """The picture of heads that keep the same pairs, or of one segment, with a label."""
 
     label: str
     picture: Picture
@@ -34,7 +33,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Layers, one after another, that keep the same pairs; or the segments of a kernel."""
+    """The panels of successive layers that keep the same pairs, or of the segments of a kernel, with a label."""
 
     label: str
     panels: tuple[Panel, ...]
@@ -42,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole model, or one head in several orders. ``largest``: pixels along a panel in a file, at most."""
+    """A whole model, or one head in several orders. ``largest``: the side of a panel in a file, in pixels, at most."""
 
     title: str
     rows: tuple[Row, ...]
@@ -50,12 +49,12 @@ class Grid:
 
 
 def panel_side(across: int, largest: int = LARGEST) -> int:
-    """Pixels along a panel in a file, where so many stand side by side."""
+    """The side of a panel in a file, in pixels, where ``across`` panels share a row."""
     return max(SMALLEST, min(largest, WIDE // max(across, 1)))
 
 
 def grid_blocks(grid: Grid, columns: int, tinted: bool = False) -> str:
-    """The grid in characters: under each row's label its panels, as many to a line as ``columns`` allow."""
+    """The grid as text: under each row's label its panels, with as many on a line as ``columns`` characters allow."""
     lines: list[str] = []
     for row in grid.rows:
         lines.append(row.label)
@@ -68,7 +67,7 @@ def grid_blocks(grid: Grid, columns: int, tinted: bool = False) -> str:
 
 
 def _beside(panels: tuple[Panel, ...], width: int, tinted: bool) -> Iterator[str]:
-    """Panels side by side, ``width`` characters for each; what colours them takes no room."""
+    """Yields the lines of panels side by side, ``width`` characters each; colour codes do not count as characters."""
     yield "  " + "".join(f"{panel.label:<{width}}" for panel in panels).rstrip()
     drawn = [blocks(panel.picture, tinted).splitlines() for panel in panels]
     for parts in zip_longest(*drawn):
@@ -80,7 +79,7 @@ def _beside(panels: tuple[Panel, ...], width: int, tinted: bool) -> Iterator[str
 
 
 def write_grid(grid: Grid, path: Path) -> None:
-    """The grid as ``.png``, ``.svg`` or ``.html``, as the name says; ValueError for another ending."""
+    """Writes the grid as ``.png``, ``.svg`` or ``.html``, by the path's ending; ValueError for another ending."""
     match path.suffix.lower():
         case ".png":
             grid_image(grid).save(path, format="PNG")
@@ -94,7 +93,7 @@ def write_grid(grid: Grid, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Words:
-    """A label, and where its line begins."""
+    """A label, and the position of its line in pixels."""
 
     left: int
     top: int
@@ -102,7 +101,7 @@ class _Words:
 
 
 def _layout(grid: Grid) -> tuple[list[tuple[int, int, Picture, int]], list[_Words], tuple[int, int]]:
-    """Where everything stands: pictures (left, top, picture, pixels of a cell), words, and the size of the whole."""
+    """Positions in pixels: of pictures (left, top, picture, side of a cell) and of labels; and the total size."""
     places: list[tuple[int, int, Picture, int]] = []
     words: list[_Words] = []
     side = panel_side(max((len(row.panels) for row in grid.rows), default=1), grid.largest)
@@ -124,13 +123,13 @@ def _layout(grid: Grid) -> tuple[list[tuple[int, int, Picture, int]], list[_Word
 
 
 def _without_small_tiles(picture: Picture, width: int) -> Picture:
-    """The picture, without its tiles where they are too small to be told apart."""
+    """The picture, without its tiles where they are too small to be distinguished."""
     widest = max((tile.right - tile.left for tile in picture.tiles), default=0)
     return picture if widest * width >= SMALLEST_TILE * picture.keys else replace(picture, tiles=())
 
 
 def grid_image(grid: Grid) -> Image.Image:
-    """The grid for a screen."""
+    """The grid as a bitmap."""
     from PIL import Image, ImageDraw  # only a picture needs it
 
     places, words, size = _layout(grid)

@@ -1,4 +1,4 @@
-"""A whole model at once: its layers in their order, and in each the heads that keep different pairs."""
+"""Draws a whole model: its layers in order, and for each the heads that keep different pairs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def overview(
     say: Callable[[str], None],
     at: Callable[[str], object],
 ) -> Grid:
-    """The pictures of a model: one row for layers in succession that keep the same pairs, one panel for such heads.
+    """The pictures of a model: one row for successive layers that keep the same pairs, one panel for heads that do.
 
-    ``cells`` gives the cells along a panel when it hears how many stand side by side; ``say`` hears of made-up tables,
-    ``at`` of each row. ``sizes.head`` leaves the other heads out. Raises AttnError, InputError.
+    ``cells`` maps the number of panels in a row to the cells along a panel; ``say`` gets what tables were made up,
+    ``at`` the label of each row as it is drawn. ``sizes.head``, if given, is the only head drawn. Raises AttnError,
+    InputError.
     """
     with stage("check"):
         layers = apply_all(subject, values)
@@ -55,7 +56,7 @@ def overview(
 
 
 def _heads(attention: Attention, heads: int, only: int | None) -> dict[Kept, list[int]]:
-    """The heads in groups that keep the same pairs, whatever they score, in the order of their first."""
+    """Groups the heads that keep the same pairs, whatever they score, ordered by each group's first head."""
     found: dict[Kept, list[int]] = {}
     for head in range(heads) if only is None else (only,):
         mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(heads)})
@@ -70,7 +71,7 @@ def _named(heads: list[int], view: LaunchView) -> str:
 
 
 def _panel(view: LaunchView, limit: int, tiles: bool) -> Panel:
-    """One head's picture; the label says how much of all pairs it keeps."""
+    """The picture of one head; its label says which share of all pairs the head keeps."""
     with stage("schedule"):
         planned = view.pipeline.schedule if tiles else None
     with stage("mask"):

@@ -1,4 +1,4 @@
-"""A mask as a picture: blocks for a terminal; PNG and SVG for a file, with the tiles that the compiler chose.
+"""Draws a mask as blocks for a terminal, or as PNG, SVG or HTML for a file, with the tiles that the compiler chose.
 
 Every function takes a :class:`Picture`; none evaluates a pattern.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 INK = (31, 58, 96)
 PAPER = (255, 255, 255)
-FRAME = (216, 216, 216)  # paler than any cell that keeps something: it must not pass for one
+FRAME = (216, 216, 216)  # paler than any cell that keeps something, so that it is not mistaken for one
 FULL_TILE = (34, 139, 84)
 PARTIAL_TILE = (222, 120, 24)
 SHADES = " ░▒▓█"
 SVG_LEVELS = 8
-FAINTEST = 0.5  # of the ink, where a cell keeps anything: one pair in thousands shows as such
-PALE = 0.5  # of an outline's colour, where it runs over cells that keep nothing
-TINTS, PLAIN = ("", "\x1b[33m", "\x1b[32m"), "\x1b[0m"  # of characters in no tile, a partial one, a full one
+FAINTEST = 0.5  # the least ink of a cell that keeps anything, so that one pair in thousands can be seen
+PALE = 0.5  # the strength of an outline's colour over cells that keep nothing
+TINTS, PLAIN = ("", "\x1b[33m", "\x1b[32m"), "\x1b[0m"  # for characters in no tile, in a partial one, in a full one
 OWN_COLOURS = (*TINTS[1:], PLAIN)
 
 
@@ -44,8 +44,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Visits:
-    """``kinds`` ``[rows, columns]``: EMPTY, PARTIAL or FULL, as the tile is that visits the middle of each cell;
-    ``full`` and ``partial``: how many tiles there are.
+    """``kinds`` ``[rows, columns]``: EMPTY, PARTIAL or FULL, the kind of tile that visits the middle of each cell;
+    ``full`` and ``partial``: the numbers of tiles.
     """
 
     kinds: NDArray[np.uint8]
@@ -55,9 +55,10 @@ class Visits:
 
 @dataclass(frozen=True)
 class Picture:
-    """``density``: the kept share of each cell's pairs, 0 to 1, ``[rows, columns]``; a cell is a pair where all fit.
+    """``density`` ``[rows, columns]``: the kept share of each cell's pairs, 0 to 1; a cell is one pair where all pairs
+    fit.
 
-    ``counts``, of the same shape, says how often each pair counts, where the picture holds single pairs of a multiset.
+    ``counts``, of the same shape, says how often each pair counts, where each cell is one pair of a multiset.
     """
 
     title: str
@@ -70,22 +71,24 @@ class Picture:
 
 
 def bins(length: int, limit: int) -> NDArray[np.int64]:
-    """Where each of at most ``limit`` equal cells begins, then ``length``: ``[cells + 1]``; the last may be smaller."""
+    """The first index of each of at most ``limit`` equal cells, then ``length``: ``[cells + 1]``; the last cell may be
+    smaller.
+    """
     step = max(1, -(-length // limit))
     return np.append(np.arange(0, length, step), length)
 
 
 def blocks(picture: Picture, tinted: bool = False) -> str:
-    """The picture in characters, two rows of cells to a line, without a line break at the end.
+    """The picture as text, two rows of cells to a line, without a line break at the end.
 
-    Half blocks where every cell is one pair; shades by density where cells hold many; for a multiset digits, a line
-    for each row. ``tinted`` colours for a terminal: what lies in full tiles green, in partial ones yellow.
+    Half blocks where every cell is one pair; shades by density where cells hold many; for a multiset digits, a line for
+    each row. ``tinted`` adds colours for a terminal: green in full tiles, yellow in partial ones.
     """
     return _tinted(_blocks(picture), picture) if tinted else _blocks(picture)
 
 
 def _tinted(text: str, picture: Picture) -> str:
-    """The characters in the colour of the tile that visits the middle of each."""
+    """Colours each character by the tile that visits the middle of its cells."""
     if picture.visits is None or not picture.density.size:
         return text
     kinds = picture.visits.kinds
@@ -95,7 +98,7 @@ def _tinted(text: str, picture: Picture) -> str:
 
 
 def tile_counts(visits: Visits) -> str:
-    """How many tiles there are of each kind, each in its colour for a terminal."""
+    """The numbers of full and of partial tiles in words, each in its colour for a terminal."""
     counts = ((TINTS[2], visits.full, "full"), (TINTS[1], visits.partial, "partial"))
     return ", ".join(f"{tint}{count:,} {kind} tile{'s' * (count != 1)}{PLAIN}" for tint, count, kind in counts)
 
@@ -133,7 +136,7 @@ def _half(upper: bool, lower: bool) -> str:
 
 
 def _shade(upper: float, lower: float) -> str:
-    """Blank only for cells that keep nothing, solid only for cells that keep everything."""
+    """A block character by density: blank only if both cells keep nothing, solid only if both keep everything."""
     density = (float(upper) + float(lower)) / 2
     if density <= 0:
         return SHADES[0]
@@ -141,7 +144,7 @@ def _shade(upper: float, lower: float) -> str:
 
 
 def write(picture: Picture, path: Path) -> None:
-    """The picture as ``.png``, ``.svg`` or ``.html``, as the name says; ValueError for another ending."""
+    """Writes the picture as ``.png``, ``.svg`` or ``.html``, by the path's ending; ValueError for another ending."""
     match path.suffix.lower():
         case ".png":
             image(picture).save(path, format="PNG")
@@ -156,12 +159,12 @@ def write(picture: Picture, path: Path) -> None:
 
 
 def _side(picture: Picture) -> int:
-    """Pixels along one cell."""
+    """The side of a cell in pixels."""
     return max(1, min(16, 960 // max(picture.density.shape, default=1)))
 
 
 def image(picture: Picture) -> Image.Image:
-    """The picture for a screen: cells, a frame, the tiles, and a line of legend below."""
+    """The picture as a bitmap: cells, a frame, the tiles, and a line of legend below."""
     from PIL import Image, ImageDraw  # only a picture needs it
 
     margin, foot = 8, 28
@@ -174,9 +177,9 @@ def image(picture: Picture) -> Image.Image:
 
 
 def painted(picture: Picture, side: int) -> Image.Image:
-    """Cells of ``side`` pixels and the tiles over them, in a frame of one pixel.
+    """Cells of ``side`` pixels with the outlines of tiles over them, in a frame of one pixel.
 
-    An outline is pale over cells that keep nothing, so that it hides none that keep something.
+    Outlines are pale over cells that keep nothing, so that they are not mistaken for kept cells.
     """
     from PIL import Image, ImageDraw
 
@@ -198,12 +201,12 @@ def painted(picture: Picture, side: int) -> Image.Image:
 
 
 def mixed(colour: Any, ground: Any, share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Colours over another, each as strong as its share says."""
+    """Blends two colours: ``colour`` by its share, ``ground`` by the rest."""
     return np.asarray(colour) * share + np.asarray(ground) * (1 - share)
 
 
 def _outlines(picture: Picture, width: int, height: int) -> NDArray[np.uint8]:
-    """Where the outlines of tiles run, one pixel wide, ``[height, width]``: 1 of full ones, 2 of partial ones."""
+    """The outlines of tiles, one pixel wide, ``[height, width]``: 1 for full tiles, 2 for partial ones, else 0."""
     from PIL import Image, ImageDraw
 
     canvas = Image.new("L", (width, height), 0)
@@ -220,7 +223,7 @@ def _legend(draw: ImageDraw.ImageDraw, picture: Picture, left: int, top: int) ->
 
 
 def legend(picture: Picture) -> list[tuple[str, tuple[int, int, int]]]:
-    """What the picture shows, in words and the colour that each stands for."""
+    """The words of the legend, each with its colour."""
     words: list[tuple[str, tuple[int, int, int]]] = [(f"{picture.title}  {picture.queries:,} x {picture.keys:,}", INK)]
     for full, name, colour in ((True, "full tiles", FULL_TILE), (False, "partial tiles", PARTIAL_TILE)):
         number = sum(tile.full is full for tile in picture.tiles)
@@ -230,13 +233,13 @@ def legend(picture: Picture) -> list[tuple[str, tuple[int, int, int]]]:
 
 
 def ink(density: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How much of the ink a cell takes, by the share of its pairs that is kept: none for none, all for all."""
+    """How strongly a cell is coloured, by the share of its pairs that is kept: 0 for none, 1 for all."""
     share = np.asarray(density, np.float64)
     return np.where(share > 0, FAINTEST + (1 - FAINTEST) * share, 0.0)
 
 
 def _boxes(picture: Picture, width: float, height: float) -> Iterator[tuple[tuple[int, int, int, int], bool]]:
-    """The tiles in the picture's own units, full ones first: left, top, right, bottom."""
+    """Yields left, top, right and bottom of each tile, in pixels, and whether it is full; full tiles first."""
     across, down = width / max(picture.keys, 1), height / max(picture.queries, 1)
     for tile in sorted(picture.tiles, key=lambda tile: not tile.full):
         corners = (tile.left * across, tile.top * down, tile.right * across, tile.bottom * down)
@@ -245,7 +248,7 @@ def _boxes(picture: Picture, width: float, height: float) -> Iterator[tuple[tupl
 
 
 def svg(picture: Picture) -> str:
-    """The picture as an SVG document: equal cells of a row are one rectangle."""
+    """The picture as an SVG document, in which equal neighbouring cells of a row are one rectangle."""
     side, margin, foot = _side(picture), 8, 24
     rows, columns = picture.density.shape
     width, height = columns * side, rows * side
@@ -264,7 +267,7 @@ def svg(picture: Picture) -> str:
 
 
 def rectangles(picture: Picture, side: int, frame: tuple[int, int, int]) -> Iterator[str]:
-    """Elements of an SVG document: a frame, the cells, each ``side`` wide, and the tiles over them."""
+    """Yields elements of an SVG document: a frame, the cells, each ``side`` wide, and the tiles over them."""
     rows, columns = picture.density.shape
     width, height = columns * side, rows * side
     yield f'<rect width="{width}" height="{height}" fill="{hexadecimal(PAPER)}" stroke="{hexadecimal(frame)}"/>'
@@ -282,14 +285,14 @@ def rectangles(picture: Picture, side: int, frame: tuple[int, int, int]) -> Iter
 
 
 def html(title: str, drawing: str) -> str:
-    """A page that holds one SVG document."""
+    """An HTML page that contains one SVG document."""
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n{drawing}</html>\n'
     )
 
 
 def _equal(row: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-    """Runs of equal values other than 0: where each starts, where it ends, the value."""
+    """Yields runs of equal values other than 0: start, end, value."""
     edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
     for left, right in pairwise(edges):
         if left < right and row[left]:

@@ -1,4 +1,4 @@
-"""An attention's mask as a picture: evaluated where it fits, sampled where it does not."""
+"""Evaluates an attention's mask as a picture: every row where it is small enough, a sample of rows where it is not."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ STRIP_PAIRS = 2**22
 def sample_mask(
     attention: Attention, extent: CallShape, contents: Mapping[str, HostTable], head: int, limit: tuple[int, int]
 ) -> tuple[Picture, int | None]:
-    """One head's mask in at most ``limit`` cells (rows, columns), and how many pairs it keeps.
+    """One head's mask in at most ``limit`` cells (rows, columns), and the number of pairs that it keeps.
 
-    Above EXACT_PAIRS pairs a sample of the rows stands for all, and the number of pairs is None. ``q_start`` is one
-    number here, and no table has a batch. Raises what :func:`evaluate` raises, IntegerRangeError, and TooLargeError for
-    rows too long.
+    Above EXACT_PAIRS pairs only a sample of the rows is evaluated, and the number of pairs is None. ``q_start`` must be
+    one number, and no table may have a batch. Raises what :func:`evaluate` raises, IntegerRangeError, and TooLargeError
+    for rows that are too long.
     """
     check_attention(attention, extent, [contents[table.name] for table in attention.tables])
     mask = substitute(attention.mask, {HEAD: Const(head), HEADS: Const(extent.heads)})
@@ -67,9 +67,9 @@ def look_along(
     head: int,
     limit: tuple[int, int],
 ) -> Picture:
-    """What one segment keeps, its rows and keys in the order in which it walks them, with its tiles.
+    """The pairs that one segment keeps and its tiles, with rows and keys in the order in which the segment walks them.
 
-    As in :func:`sample_mask`; a read outside its table gives nothing, as in the kernels.
+    As :func:`sample_mask`, but an index outside its table reads 0 instead of raising, as in the kernels.
     """
     rows, keys = walk.order()
     holds = holding(condition_of(walk), program, extent, contents, head)
@@ -78,20 +78,22 @@ def look_along(
         values = holds(rows[places], keys).astype(np.int64)
         return values if once else values * walk.met(places)
 
-    once = not walk.segment.keys.around_rows  # boxes have a key more than once, for other rows
+    once = not walk.segment.keys.around_rows  # halo boxes repeat a key, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)
     return replace(picture, tiles=tuple(walk.tiles()))
 
 
 def condition_of(walk: SegmentTiles) -> Expr:
-    """When a segment keeps a pair that is in one of its tiles."""
+    """The condition under which a segment keeps a pair that is in one of its tiles."""
     return conjunction(walk.kernel.owned_rows, any_count(walk.segment.condition))
 
 
 def holding(
     condition: Expr, program: Program, extent: CallShape, contents: Mapping[str, HostTable], head: int
 ) -> Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
-    """What tells for which of some query rows and keys a condition of the program holds, ``[rows, keys]``."""
+    """Makes a function that says for which of some query rows and keys a condition of the program holds,
+    ``[rows, keys]``.
+    """
     held = [contents[table.name] for table in program.tables]
     tables, arrays = numbered_values(program.tables, held)
     start = np.array(extent.q_start or (0,), np.int64)
@@ -120,7 +122,9 @@ def _pictured(
     strip: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     counted: bool,
 ) -> tuple[Picture, int | None]:
-    """``strip`` tells how often some of the rows keep each key, ``[rows, keys]``."""
+    """A picture of shape ``shape`` and, unless sampled, its number of pairs; ``strip`` gives how often some rows keep
+    each key, ``[rows, keys]``.
+    """
     tops, lefts = bins(shape[0], limit[0]), bins(shape[1], limit[1])
     exact = shape[0] * shape[1] <= EXACT_PAIRS
     require_room("a picture of rows of the mask", (min(len(tops) - 1, shape[0]), shape[1]), 1)
@@ -142,7 +146,7 @@ def _pictured(
 def _sample(tops: NDArray[np.int64], keys: int, exact: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows to evaluate, and for each the row of cells that it belongs to.
 
-    All rows, or of each row of cells as many, evenly spaced, as EXACT_PAIRS allows: at least one.
+    All rows, or from each row of cells as many, evenly spaced, as EXACT_PAIRS allows, at least one.
     """
     share = EXACT_PAIRS // max(keys * (len(tops) - 1), 1)
     heights = np.diff(tops)
@@ -155,7 +159,7 @@ def _sample(tops: NDArray[np.int64], keys: int, exact: bool) -> tuple[NDArray[np
 def _sliced(
     tables: tuple[Table, ...], contents: Mapping[str, HostTable], rows: NDArray[np.int64]
 ) -> Mapping[str, HostTable]:
-    """The contents as a batch of single rows sees them: a dimension of query rows keeps the one row of each entry."""
+    """Table contents for a batch in which each entry is one query row: dimensions of query rows are cut to that row."""
     sliced = dict(contents)
     for table in tables:
         held = contents[table.name]

@@ -1,4 +1,4 @@
-"""What each segment of a program walks for one head: its tiles in the order chosen, and where they lie in the mask."""
+"""Lists the tiles that each segment of a program visits for one head, in walking order and in the mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SegmentTiles:
-    """One segment of a kernel for one head of the first batch entry; ``kernel_number`` counts the program's kernels."""
+    """One segment of a kernel for one head of the first batch entry; ``kernel_number`` is the kernel's index in the
+    program.
+    """
 
     kernel_number: int
     kernel: Kernel
@@ -29,21 +31,21 @@ class SegmentTiles:
     slot: Slot
 
     def order(self) -> tuple[Numbers, Numbers]:
-        """The rows and the keys in the order in which they are walked."""
+        """The query rows and the keys, each in the order in which they are walked."""
         return tuple(side.held(0, side.tiles.total, self.slot) for side in (self.rows, self.keys))  # type: ignore[return-value]
 
     def counts(self) -> tuple[int, int]:
-        """Full and partial tiles."""
+        """The numbers of full and of partial tiles."""
         found = visited(self.bounds.by_query, self.rows.tiles, self.keys.tiles)
         place = self.slot.of(self.bounds.by_query)
         return int(found.full[place]), int(found.partial[place])
 
     def tiles(self) -> Iterator[Tile]:
-        """The tiles visited, as rectangles over the rows and keys in their order."""
+        """Yields the visited tiles as rectangles over rows and keys in walking order."""
         return self._rectangles(lambda first, last: ((column, column + 1) for column in range(first, last)))
 
     def runs(self) -> Iterator[Tile]:
-        """As :meth:`tiles`, with neighbours in a row of tiles that are of one kind as one."""
+        """As :meth:`tiles`, with each run of neighbouring tiles of one kind as one rectangle."""
         return self._rectangles(lambda first, last: ((first, last),))
 
     def _rectangles(self, parts: Callable[[int, int], Iterable[tuple[int, int]]]) -> Iterator[Tile]:
@@ -55,7 +57,7 @@ class SegmentTiles:
                         yield Tile(down[tile], across[left], down[tile + 1], across[right], kind == FULL)
 
     def met(self, places: Numbers) -> NDArray[np.bool_]:
-        """Which keys some rows visit, all by their places in the order walked: ``[places, keys]``."""
+        """Which keys some rows visit, rows and keys by their indices in walking order: bool ``[places, keys]``."""
         down, across = self._edges(self.rows), self._edges(self.keys)
         of_row = np.searchsorted(down, places, side="right") - 1
         found = np.zeros((len(places), across[-1]), bool)
@@ -67,7 +69,7 @@ class SegmentTiles:
         return found
 
     def kinds(self, rows: Numbers, keys: Numbers) -> NDArray[np.uint8]:
-        """The kind of tile in which each of these rows and keys meet, EMPTY where in none: ``[rows, keys]``."""
+        """The kind of tile that each pair of these rows and keys lies in, EMPTY if in none: ``[rows, keys]``."""
         of_row = self._tile_of(self.rows)[rows]
         found = np.zeros((len(rows), len(keys)), np.uint8)
         for tile in np.unique(of_row[of_row >= 0]).tolist():
@@ -85,7 +87,7 @@ class SegmentTiles:
         return [0, *accumulate(lengths)]
 
     def _tile_of(self, side: Walked) -> Numbers:
-        """The tile of every token, -1 for one that is in none."""
+        """The tile of every token, -1 for a token that is in none."""
         found = np.full(side.tokens, -1)
         for tile in range(side.tiles.total):
             found[side.held(tile, tile + 1, self.slot)] = tile
@@ -93,7 +95,7 @@ class SegmentTiles:
 
 
 def walks(program: Program, schedule: Schedule, head: int) -> list[SegmentTiles]:
-    """The segments that a head's rows go through, in their order."""
+    """The segments that compute one head's rows, in the order of the program."""
     found = []
     for number, (kernel, its) in enumerate(zip(program.kernels, schedule.kernels, strict=True)):
         if kernel.heads is not None and head not in kernel.heads:
@@ -107,15 +109,15 @@ def walks(program: Program, schedule: Schedule, head: int) -> list[SegmentTiles]
 
 
 def as_they_stand(found: Sequence[SegmentTiles]) -> bool:
-    """Whether all of it is walked in natural order."""
+    """Whether all rows and keys are walked in natural order."""
     return all(is_natural(side.order) for walk in found for side in (walk.rows, walk.keys))
 
 
 def visits_of_cells(found: Sequence[SegmentTiles], tops: Numbers, lefts: Numbers) -> Visits:
-    """For a picture of the mask as it stands: the kind of tile that the middle of each cell lies in, and all tiles."""
+    """The kind of tile at the middle of each cell, for a picture in natural order; and the numbers of tiles."""
     rows, keys = tops[:-1], (lefts[:-1] + lefts[1:]) // 2
     kinds = np.zeros((len(rows), len(keys)), np.uint8)
     for walk in found:
-        kinds = np.maximum(kinds, walk.kinds(rows, keys))  # what is whole in one segment shows as whole
+        kinds = np.maximum(kinds, walk.kinds(rows, keys))  # FULL in one segment is drawn as FULL
     full, partial = np.sum([walk.counts() for walk in found] or [(0, 0)], axis=0).tolist()
     return Visits(kinds, full, partial)

@@ -1,4 +1,4 @@
-"""A large mask as a picture, exact: counted tile by tile, where whole tiles cost little and empty ones are not met."""
+"""Draws a large mask exactly, by counting pairs tile by tile: full tiles cost little, and empty ones nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .picture import Picture, bins
 from .sample import EXACT_PAIRS, condition_of, holding
 from .tile_walks import SegmentTiles, as_they_stand
 
-RUNS = 2**15  # of tiles kept in part: evaluating each takes its time, however few its pairs
-STEPS = 2**28  # keys of whole tiles in other orders than the natural one: each is sought its cell
+RUNS = 2**15  # runs of partial tiles, at most: evaluating one takes time however few its pairs are
+STEPS = 2**28  # keys of full tiles in other orders than the natural one, at most: each is assigned to a cell
 
 
 def look_by_tiles(
@@ -26,10 +26,10 @@ def look_by_tiles(
     head: int,
     limit: tuple[int, int],
 ) -> tuple[Picture, int | None] | None:
-    """As :func:`.sample.sample_mask`, by the tiles that the kernels visit; None where those are too many to look at.
+    """As :func:`.sample.sample_mask`, from the tiles that the kernels visit; None where these are too many to evaluate.
 
-    What a multiset keeps several times is one pair, and their number None. A read outside its table gives nothing, as
-    in the kernels.
+    A pair that a multiset counts several times is drawn as one pair, and the number of pairs is None then. An index
+    outside its table reads 0 instead of raising, as in the kernels.
     """
     if not _affordable(found):
         return None
@@ -52,7 +52,7 @@ def look_by_tiles(
             each = inside[1:] - inside[:-1] if natural else np.bincount(key_cells[seen], minlength=kept.shape[1])
             at, times = np.unique(
                 above[served[run.top : run.bottom]], return_counts=True
-            )  # of whole tiles all it serves
+            )  # in a full tile it keeps every pair of the rows that it owns
             kept[at] += times[:, None] * each
     pairs_of = np.diff(tops)[:, None] * np.diff(lefts)
     counted = program.mask.type == "count"
@@ -61,7 +61,7 @@ def look_by_tiles(
 
 
 def _affordable(found: Sequence[SegmentTiles]) -> bool:
-    """Whether few enough pairs lie in tiles that are kept in part, in few enough runs, and few keys are sought."""
+    """Whether partial tiles are few enough in pairs and in runs, and full tiles in other orders few enough in keys."""
     pairs = sum(walk.counts()[1] * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
     if pairs > EXACT_PAIRS:
         return False
@@ -77,5 +77,5 @@ def _affordable(found: Sequence[SegmentTiles]) -> bool:
 
 
 def _cells(edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which cell each place lies in, for cells that begin at ``edges[:-1]``."""
+    """The cell that each index lies in, for cells that begin at ``edges[:-1]``."""
     return np.repeat(np.arange(len(edges) - 1), np.diff(edges))

@@ -1,4 +1,4 @@
-"""The mask of what a command looks at, as a picture: pair by pair, or tile by tile where it is large."""
+"""Draws the mask that a command looks at: pair by pair, or tile by tile where it is large."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tiled import look_by_tiles
 
 
 def mask(view: LaunchView, columns: int, tinted: bool = False) -> str:
-    """The picture in characters, and a line that counts; if ``tinted``, in the colours of its tiles."""
+    """The picture as text with a line of counts; if ``tinted``, in the colours of its tiles."""
     limit = max(2, min(columns, WIDTH))
     picture, pairs = sampled(view, limit, view.pipeline.schedule if tinted else None)
     m, n = view.extent.m, view.extent.n
@@ -31,10 +31,11 @@ def mask(view: LaunchView, columns: int, tinted: bool = False) -> str:
 
 
 def sampled(view: LaunchView, limit: int, planned: Schedule | None) -> tuple[Picture, int | None]:
-    """The chosen head's mask in at most ``limit`` cells each way, and its pairs; InputError for an index outside
-    or an integer beyond 63 bits.
+    """The chosen head's mask in at most ``limit`` cells each way, and its number of pairs, None if only a sample was
+    counted.
 
-    With a schedule also which tiles visit the cells, and the tiles themselves where they are walked as they stand.
+    With a schedule also the kinds of tiles that visit the cells, and the tiles themselves where they are walked in
+    natural order. InputError for an index outside its table or an integer beyond 63 bits.
     """
     pipeline = view.pipeline
     large = view.extent.m * view.extent.n > EXACT_PAIRS

@@ -1,4 +1,4 @@
-"""For tests of your own patterns: assertions that say what differs, and hypothesis strategies that find where."""
+"""Helps to test one's own patterns: assertions that show what differs, and hypothesis strategies for random input."""
 
 from __future__ import annotations
 

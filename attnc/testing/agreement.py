@@ -1,4 +1,4 @@
-"""Whether the kernels compute what the dense definition says: on random input, and pair by pair."""
+"""Compares kernels with the dense definition: on random input, and pair by pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..inspection import TOLERANCE, inputs, tensors
 from ..runtime.base import torch_dtype
 from .call_shapes import Shape
 
-WHOLE = 0.05  # how far from a whole number output times count may be: one pair more or less moves most by 0.5
+WHOLE = 0.05  # the error allowed in a whole-number sum; one wrong pair changes most such sums by 0.5 or more
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ def check_reference(
     seed: int,
     given: Mapping[str, Any],
 ) -> None:
-    """AssertionError where out, lse or a gradient is further from the reference in float64 than the dtype explains."""
+    """AssertionError where out, lse or a gradient differs from the reference in float64 by more than the dtype
+    explains.
+    """
     kind = _float(dtype)
     place = torch.device(device)
     drawn = _random(shape, kind, place, seed)
@@ -55,7 +57,7 @@ def check_reference(
 
 
 def _float(dtype: str | torch.dtype) -> DType:
-    """A dtype of queries, by torch's name of it. ValueError for another."""
+    """The dtype of queries that torch calls so. ValueError for another dtype."""
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     for kind in FLOATS:
         if torch_dtype(kind) == wanted:
@@ -82,7 +84,7 @@ def _random(shape: Shape, dtype: DType, device: torch.device, seed: int) -> _Inp
 def _tables(
     attention: Attention, shape: Shape, dtype: DType, device: torch.device, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What was given, made for this shape where it is a function, and likely contents for the rest."""
+    """The given tables, called with ``shape`` where they are functions, and plausible contents for the rest."""
     made = {name: value(shape) if callable(value) else value for name, value in given.items()}
     missing = [table for table in attention._bound.parameters if table.name not in made and table.default is None]
     extent = CallShape(shape.n, shape.rows, shape.heads, (shape.q_start,))
@@ -106,7 +108,7 @@ def _results(
     backward: bool,
     exact: bool,
 ) -> dict[str, Tensor]:
-    """out, lse and the gradients, by name; by the reference where ``exact``."""
+    """out, lse and, with ``backward``, the gradients, by name; from the reference where ``exact``."""
     q, k, v = (x.detach().clone().requires_grad_(backward) for x in inputs)
     held = {n: x.detach().clone().requires_grad_(backward) if _is_float(x) else x for n, x in tables.items()}
     call = attention.reference if exact else attention
@@ -120,7 +122,11 @@ def _results(
 
 
 def _compare(what: str, found: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Relative to the largest finite value, at least 1; infinities (rows that keep nothing) must be the same ones."""
+    """AssertionError where two tensors differ by more than ``tolerance``, relative to the largest finite value, at
+    least 1.
+
+    Infinities (in rows that keep nothing) must be the same.
+    """
     got, wanted = found.double().cpu(), expected.double().cpu()
     if got.shape != wanted.shape:
         raise AssertionError(f"{what} has shape {list(got.shape)}, the reference {list(wanted.shape)}")
@@ -173,7 +179,7 @@ def check_support(
 
 
 def _without_score(attention: Attention) -> Attention:
-    """The same mask with plain softmax, and the tables that it reads."""
+    """The same mask without score and sink, with the tables that the mask reads."""
     bound = attention._bound
     read = {node.table for node in walk(bound.mask) if isinstance(node, (Entry, Member))}
     tables = tuple(table for table in bound.tables if table.name in read)

@@ -1,4 +1,4 @@
-"""For tests of your own patterns: assertions that say what differs, and hypothesis strategies that find where.
+"""Helps to test one's own patterns: assertions that show what differs, and hypothesis strategies for random input.
 
     from attnc.testing import assert_mask, assert_matches_reference
 
@@ -7,7 +7,7 @@
         assert_mask(attend, 8, lambda q, k: abs(q - k) <= 2 or 0 in (q, k), g={0})
         assert_matches_reference(attend)
 
-Importing it is light: torch comes with the first assertion, hypothesis with the first strategy.
+Importing this module is fast: the first assertion imports torch, the first strategy hypothesis.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def assert_mask(
     q_start: int = 0,
     **tables: object,
 ) -> None:
-    """The mask of ``n`` keys is what is expected, in every head and batch entry, or in the one ``head``.
+    """Asserts that the mask of ``n`` keys is the expected one, in every head and batch entry, or in the one ``head``.
 
-    ``expected`` is a picture as a ``test`` block has it (``#`` kept, ``.`` not, a digit so many times), an array or
-    tensor ``[m, n]``, ``[heads, m, n]`` or ``[batch, heads, m, n]`` of conditions or counts, or a function of two
-    positions ``(q, k)``. ``tables`` are given as in a call. AssertionError with the pictures side by side; ValueError
-    where the shapes do not fit.
+    ``expected`` is a picture as in a ``test`` block (``#`` kept, ``.`` not kept, a digit for a count), an array or
+    tensor ``[m, n]``, ``[heads, m, n]`` or ``[batch, heads, m, n]`` of bools or counts, or a function of two positions
+    ``(q, k)``. ``tables`` are given as in a call. AssertionError with the pictures side by side; ValueError where the
+    shapes do not fit.
     """
     from .mask_assertions import compare
 
@@ -62,7 +62,8 @@ def assert_matches_reference(
     seed: int = 0,
     **tables: Any,
 ) -> None:
-    """Kernels and dense definition agree on random input, in output and gradients, as far as the dtype rounds.
+    """Asserts that kernels and dense definition agree on random input, in output and gradients, within the dtype's
+    rounding.
 
     Each of ``tables`` is what a call takes, or a function that makes it from a :class:`Shape`; those that are not given
     are made up. The reference is computed in float64. AssertionError names the shape, the dtype and the worst place.
@@ -82,12 +83,12 @@ def assert_support(
     seed: int = 0,
     **tables: Any,
 ) -> None:
-    """The kernels keep exactly the pairs of the mask: not one key lost, not one too many.
+    """Asserts that the kernels keep exactly the pairs of the mask.
 
-    A tolerance cannot see one key among thousands. Here every logit is 0, so that each kept pair weighs one over the
-    row's count, and the values are 0 and 1, so that output times count is a whole number, known beforehand; and
-    likewise for the gradient of the values. Score and sink are left out: it is the mask that is looked at. ``tables``
-    as for :func:`assert_matches_reference`. AssertionError names the first row or key that is wrong.
+    A tolerance cannot show one wrong key among thousands. So here every logit is 0 and every value is 0 or 1: each kept
+    pair has the weight of one over the row's count, and output times count is a whole number that is known in advance;
+    the gradient of the values is tested likewise. Score and sink are left out, because only the mask is tested.
+    ``tables`` as for :func:`assert_matches_reference`. AssertionError names the first row or key that is wrong.
     """
     from .agreement import check_support
 
@@ -99,7 +100,7 @@ def patterns(*, with_tables: bool = True, with_counts: bool = False) -> SearchSt
     """Random patterns, bound and ready to be called: the prelude's, joined by ``and``, ``or``, ``not`` and ``if``.
 
     ``with_tables``: some take run-time tables (``g``, ``doc``, ``length``). ``with_counts``: some are multisets, joined
-    by ``+``. Each has its text as ``.text``, and a failing example shows it.
+    by ``+``. The text of each is its ``.text``, which a failing example shows.
     """
     from .strategies import patterns
 
@@ -107,7 +108,7 @@ def patterns(*, with_tables: bool = True, with_counts: bool = False) -> SearchSt
 
 
 def shapes(largest: int = 80, *, heads: Sequence[int] = (1, 2, 4), decoding: bool = True) -> SearchStrategy[Shape]:
-    """Random sizes of a call, with at most ``largest`` keys; with ``decoding`` some start at a later row."""
+    """Random sizes of a call, with at most ``largest`` keys; with ``decoding`` some begin at a later query position."""
     from .strategies import shapes
 
     return shapes(largest, tuple(heads), decoding)
@@ -116,8 +117,8 @@ def shapes(largest: int = 80, *, heads: Sequence[int] = (1, 2, 4), decoding: boo
 def tables(attention: Attention, shape: Shape) -> SearchStrategy[dict[str, torch.Tensor]]:
     """Random contents for every run-time table of an attention, of sizes that fit the call, some with a batch.
 
-    Integers are positions, ``0 .. n - 1``, so that a pattern may use them as an index. A dimension of free size is as
-    long as there are positions. Tables with a default are left out at times.
+    Integers are positions, ``0 .. n - 1``, so that a pattern may use them as an index. A free dimension has an entry
+    for each position. Tables with a default are sometimes left out.
     """
     from .strategies import tables
 

@@ -23,7 +23,7 @@ class Shape:
 
     @property
     def rows(self) -> int:
-        """How many query rows there are."""
+        """The number of query rows."""
         return self.n - self.q_start if self.m is None else self.m
 
 
@@ -32,4 +32,4 @@ SHAPES = (
     Shape(65, batch=2, heads=4, kv_heads=2),
     Shape(130, m=70, heads=2, q_start=60, head_dim=24, value_dim=8),
 )
-"""What is tried unless a test says otherwise: one token, grouped heads in a batch, later rows; all off the tile."""
+"""The default sizes: one token, grouped heads in a batch, later query rows; lengths are not multiples of a tile."""

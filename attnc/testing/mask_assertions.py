@@ -1,4 +1,4 @@
-"""A mask beside what was expected of it: a picture, an array or a condition on two positions."""
+"""Compares a mask with what was expected: a picture, an array or a function of two positions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Mask = NDArray[Any]  # bool or int64, [heads, m, n] or [batch, heads, m, n]
 
 
 def compare(name: str, mask: Mask, expected: object, q_start: int, head: int | None) -> None:
-    """AssertionError, with pictures, where the mask is not as expected; ValueError for an expectation of no such shape.
+    """AssertionError, with pictures, where the mask is not as expected; ValueError where the shapes do not fit.
 
-    With ``head`` that one alone is looked at.
+    With ``head`` only that head is compared.
     """
     counts = mask.astype(np.int64)
     if head is not None:
@@ -51,7 +51,7 @@ def _told(name: str, where: str, expected: tuple[str, ...], got: tuple[str, ...]
 
 
 def _pictures(expected: object, shape: tuple[int, ...], q_start: int) -> Callable[[tuple[int, ...]], tuple[str, ...]]:
-    """What is expected of each head (and batch entry), as lines."""
+    """A function from a head (or batch entry and head) to the lines of its expected picture."""
     if isinstance(expected, str):
         lines = picture_lines(tuple(expected.splitlines()))
         return lambda _: lines
@@ -76,5 +76,5 @@ def _pictures(expected: object, shape: tuple[int, ...], q_start: int) -> Callabl
 
 
 def _on_host(array: Any) -> Any:
-    """A tensor's values where numpy finds them; anything else as it is."""
+    """The values of a tensor as a numpy array; anything else unchanged."""
     return array.detach().cpu().numpy() if hasattr(array, "detach") else array

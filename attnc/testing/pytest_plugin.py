@@ -1,7 +1,7 @@
-"""pytest collects `.attn` files: one item for each check of their `test` blocks.
+"""Lets pytest collect `.attn` files: one item for each check of their `test` blocks.
 
-It is loaded in every pytest run of its environment, so it imports nothing but pytest: the compiler comes with the first
-`.attn` file, and torch not at all.
+This plugin is loaded in every pytest run of its environment, so it imports only pytest: the first `.attn` file imports
+the compiler, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ..inspection import NamedCheck
 
 IGNORE = "attnc_ignore"
-# Where each file was met first: links and overlapping arguments lead to some of them more than once.
+# The path by which each file was collected first: links and overlapping arguments lead to some files repeatedly.
 _MET = pytest.StashKey[dict[Path, Path]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option of the configuration file."""
+    """Adds the option for pytest's configuration file."""
     parser.addini(
         IGNORE,
         "`.attn` files and folders that are not collected unless named: globs, relative to the configuration file's "
@@ -33,7 +33,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> AttnFile | None:
-    """An `.attn` file, unless it is ignored or was met already by another path; then it is empty if it was named."""
+    """Collects an `.attn` file, unless it is ignored or was collected by another path.
+
+    A file that was named on the command line and collected before gives an empty collector.
+    """
     if file_path.suffix != ".attn":
         return None
     session = parent.session
@@ -52,7 +55,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> AttnFile |
 
 
 def _visible(text: str) -> str:
-    """The text as it may reach a terminal; nothing is imported for what is harmless."""
+    """The text without characters that control a terminal; imports nothing if there are none."""
     if text.isprintable():
         return text
     from ..compiler.diagnostics import visible_line
@@ -73,14 +76,14 @@ def _ignored(path: Path, config: pytest.Config) -> bool:
 
 
 class AttnFile(pytest.File):
-    """One text; a fault in it is an error of collection. ``again``: another path led to it before."""
+    """One text; a fault in it is a collection error. ``again``: it was collected before, by another path."""
 
     def __init__(self, *, again: bool = False, **others: Any) -> None:
         super().__init__(**others)
         self.again = again
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Each check of each `test` block. Raises CollectError with every fault of the text."""
+        """Yields each check of each `test` block. Raises CollectError with every fault of the text."""
         if self.again:
             return
         from ..compiler.diagnostics import AttnError
@@ -96,13 +99,13 @@ class AttnFile(pytest.File):
 
 
 def _shortest(path: Path) -> Path:
-    """The path as excerpts name it: relative to where pytest runs, if it lies there."""
+    """The path as error messages show it: relative to the current folder, if it lies there."""
     here = Path.cwd()
     return Path(os.path.relpath(path, here)) if path.is_relative_to(here) else path
 
 
 class FailedCheckError(Exception):
-    """A check of a `.attn` file that did not hold; the text says all there is to say."""
+    """A check of a `.attn` file failed; the message is the whole report."""
 
 
 class AttnCheck(pytest.Item):
@@ -113,7 +116,9 @@ class AttnCheck(pytest.Item):
         self.named = named
 
     def runtest(self) -> None:
-        """Judge it. A claim for all n that is not decided is an expected failure: looking proves nothing."""
+        """Runs the check. A claim for all n that stays undecided is an expected failure, because trying lengths proves
+        nothing.
+        """
         from ..inspection import judge, told, undecided
 
         outcome = judge(self.named)
@@ -123,11 +128,11 @@ class AttnCheck(pytest.Item):
             raise FailedCheckError(told(self.named, outcome))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """The pictures instead of a traceback."""
+        """The report with its pictures instead of a traceback."""
         if isinstance(excinfo.value, FailedCheckError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """The line of the check, and a failure's headline; not the bare name, whose dots pytest would replace."""
+        """The place of the check, and a failure's headline: more than the name, in which pytest would replace dots."""
         return Path(_visible(str(self.path))), self.named.line - 1, f"{_visible(self.path.name)}: {self.name}"

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: random patterns, shapes of calls, and contents of run-time tables."""
+"""Hypothesis strategies for random patterns, sizes of calls, and contents of run-time tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARAMETERS = {"g": "g: tokens", "doc": "doc: int[token]", "length": "length: in
 
 
 class DrawnPattern(Attention):
-    """A random pattern; ``text`` is what it was written as."""
+    """A random pattern; ``text`` is its source."""
 
     def __init__(self, bound: BoundAttention, text: str) -> None:
         super().__init__(bound)
@@ -38,7 +38,7 @@ def patterns(with_tables: bool, with_counts: bool) -> st.SearchStrategy[Attentio
 
 
 def _pattern(condition: str) -> Attention:
-    """A text with the parameters that its condition names."""
+    """Binds a pattern with this condition and the parameters that the condition names."""
     words = set("".join(c if c.isidentifier() else " " for c in condition).split())
     parameters = ", ".join(text for name, text in _PARAMETERS.items() if name in words)
     text = f"pattern drawn{f'({parameters})' if parameters else ''} = {condition}"
@@ -56,7 +56,7 @@ def _joined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def _leaves(with_tables: bool) -> st.SearchStrategy[str]:
-    """The prelude's patterns with small constants, and conditions that it does not have."""
+    """The prelude's patterns with small constants, and some other conditions."""
     small, size = st.integers(0, 9), st.integers(1, 17)
     forms = [
         st.just("causal"),
@@ -144,7 +144,9 @@ def _size(shape: Shape, dimension: Dimension) -> int:
 def _contents(
     table: Table, size: tuple[int, ...], shape: Shape, spread: str, random: np.random.Generator
 ) -> NDArray[Any]:
-    """``spread``: nothing but zeros (false, empty, in order), rising along the last axis, or anything."""
+    """Random contents. ``spread``: ``none`` gives zeros (False, empty sets, or the natural order), ``rising`` sorts
+    integers along the last axis, ``any`` restricts nothing.
+    """
     match table.element:
         case "set":
             kept = random.random((*size, _positions(shape))) < 0.2

@@ -1,4 +1,4 @@
-"""Settings, the cache, counters, and the nouns of a launch."""
+"""What every backend shares: settings, the cache of built kernels, counters, and the data types of a launch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a backend is: one way to run attention, and all that the rest of the house asks of it. Nouns only.
+"""The record that describes a backend: all that the rest of the runtime asks of one way to run attention. Data only.
 
-Each executor's wing has its own record, in a module that loads nothing until a function of it is called; the registry
-is :mod:`runtime.backends`.
+Each executor's package makes its own record, in a module that imports nothing heavy until one of its functions is
+called; :mod:`runtime.backends` lists them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class Unavailable(Exception):  # noqa: N818
-    """A backend cannot be had here, and why. ``reason`` says so where another one runs in its place."""
+    """A backend cannot be had here; the message says why. ``reason`` is what the warning says when another one runs
+    instead.
+    """
 
     @property
     def reason(self) -> str:
@@ -31,9 +33,9 @@ class Unavailable(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Targets:
-    """What kernels can be written for: all that ``pattern`` matches, or nothing.
+    """What a backend writes kernels for: every target that ``pattern`` matches, by default none.
 
-    ``examples``: those that commands offer; ``words``: all of them, for people.
+    ``examples``: the targets that commands offer; ``words``: describes all targets in error messages.
     """
 
     examples: tuple[str, ...] = ()
@@ -54,22 +56,25 @@ def _no_kernels(*_: object) -> NoReturn:
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run attention. Making a record loads neither torch nor what builds kernels; calling it does.
+    """One way to run attention. Making a record imports neither torch nor the code that builds kernels; calling it
+    does.
 
-    - ``name``: as the setting ``backend`` has it, and the counters of launches;
-    - ``devices``: the types of device whose tensors it runs unless a setting says otherwise;
-    - ``dtypes``: what q, k and v may be; ``tiles``: the lanes that its kernels walk at a time;
-    - ``require(device)``: ValueError where it does not run tensors there; Unavailable where something is missing for
-      it, another attempt at which may succeed;
+    - ``name``: as in the setting ``backend`` and in the launch counters;
+    - ``devices``: the device types whose tensors it runs unless a setting says otherwise;
+    - ``dtypes``: the dtypes of q, k and v that it takes; ``tiles``: how many query rows and keys its kernels take
+      together;
+    - ``require(device)``: ValueError where it does not run tensors on the device; Unavailable where something that it
+      needs is missing, though a later attempt may succeed;
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
-      ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each says in its own place what else it raises.
+      ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
 
-    Of a backend that has kernels of its own also:
+    A backend that has kernels of its own also has:
 
-    - ``targets``: what they can be written for, with the device at hand or not;
-    - ``variants(specialisation)``: what decides the text beside the program, one for each text of a forward and a
-      backward pass; ``render(program, variant)``: the text, of a program without numbers (the stage ``source`` of
-      :mod:`compiler.pipeline` takes them out);
+    - ``targets``: what they can be written for, whether or not such a device is here;
+    - ``variants(specialisation)``: all that the text depends on beside the program, one variant per source text: C++
+      has one text for each pass, Triton one for both;
+    - ``render(program, variant)``: the text, of a program whose numbers were taken out (by the stage ``source`` of
+      :mod:`compiler.pipeline`);
     - ``build(source)``: what a launch calls, built or taken from a cache.
     """
 

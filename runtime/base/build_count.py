@@ -1,4 +1,4 @@
-"""Counts the kernels that were built in this process, and not taken from a cache: by a C++ compiler or by Triton."""
+"""Counts the kernels that a C++ compiler or Triton built in this process; those taken from a cache do not count."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _built = 0
 
 
 def built() -> int:
-    """How many kernels were built since the start; Triton's since :func:`listen_to_triton`."""
+    """How many kernels were built since the process began; Triton's count from :func:`listen_to_triton` on."""
     return _built
 
 
 def note_built() -> None:
-    """One more. Safe from any thread."""
+    """Counts one built kernel. Thread-safe."""
     global _built
     with _lock:
         _built += 1
 
 
 def listen_to_triton() -> None:
-    """From now on kernels count that Triton compiles. Nothing, where it is not installed."""
+    """Counts the kernels that Triton compiles from now on. Does nothing where triton is not imported."""
     knobs = getattr(sys.modules.get("triton"), "knobs", None)
     if knobs is not None and knobs.compilation.listener is None:
         knobs.compilation.listener = _heard

@@ -1,8 +1,9 @@
-"""Bytes that were expensive to make, kept in the user's cache folder; :func:`get` is the whole of it.
+"""Keeps bytes that were expensive to make in the user's cache folder; callers need only :func:`get`.
 
 What can go wrong on a disk does not reach the caller: an entry is believed only if its hash over key and payload fits,
-a folder only if it is ours alone, and whatever fails (a full disk, no home, no locks) costs time, never the answer.
-An entry is one file named by its key: magic, sha256 over key and payload, payload. It appears by rename, complete.
+a folder only if no other user can write to it, and whatever fails (a full disk, no home, no locks) costs time, never
+the answer. An entry is one file named by its key: magic, sha256 over key and payload, payload. It appears by rename,
+complete.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ _warned_lock = threading.Lock()
 
 
 class UnusableFolderError(Exception):
-    """Why a folder cannot hold the cache."""
+    """A folder cannot hold the cache; the message says why."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the cache holds."""
+    """How much the cache holds."""
 
     folder: Path
     entries: int
@@ -55,7 +56,7 @@ class Usage:
 
 
 def get(key: str, make: Callable[[], bytes]) -> bytes:
-    """The bytes stored under ``key``, made and stored first if there are none.
+    """The bytes stored under ``key``; where there are none, they are made and stored first.
 
     ``key`` is the sha256, in hexadecimal, of everything that ``make`` depends on; ValueError if it has another form.
     Processes and threads that ask for one key at once make it once, unless the maker takes longer than
@@ -77,9 +78,9 @@ def get(key: str, make: Callable[[], bytes]) -> bytes:
 
 
 def renew(key: str, make: Callable[[], bytes]) -> bytes:
-    """The bytes made anew and stored in the place of those that :func:`get` gave, which were of no use.
+    """Makes the bytes anew and replaces the stored ones, for a caller that cannot use what :func:`get` returned.
 
-    The old ones stay where ``make`` raises; otherwise as :func:`get`.
+    Where ``make`` raises, the old bytes stay. Otherwise as :func:`get`.
     """
     _check_key(key)
     with _opened() as folder:
@@ -110,7 +111,7 @@ def location() -> Path:
 
 
 def usage() -> Usage:
-    """What the cache holds now. UnusableFolderError or OSError where it cannot be looked into."""
+    """How much the cache holds now. UnusableFolderError or OSError where it cannot be looked into."""
     path = location()
     entries = size = 0
     if path.is_dir():
@@ -123,9 +124,9 @@ def usage() -> Usage:
 
 
 def clear() -> int:
-    """Removes every entry and leftover, and says how many entries there were. Files of another name are left alone.
+    """Removes every entry and leftover temporary file and lock; returns how many entries there were.
 
-    UnusableFolderError or OSError where the folder cannot be used.
+    Other files in the folder stay. UnusableFolderError or OSError where the folder cannot be used.
     """
     path = location()
     if not path.is_dir():
@@ -140,7 +141,7 @@ def clear() -> int:
 
 
 def _remove(folder: int, name: str) -> None:
-    """Removes a name from the cache's folder, and all that is below it where it is a folder itself."""
+    """Removes a file, or a folder with all that is in it, from the cache's folder."""
     try:
         os.unlink(name, dir_fd=folder)
     except OSError:
@@ -178,7 +179,7 @@ def _opened() -> Iterator[int | None]:
 
 
 def _make_folder(path: Path) -> None:
-    """Makes a folder and those above it, however many they are: os.makedirs calls itself for each."""
+    """Makes a folder and its missing parents, in a loop: os.makedirs recurses once per parent."""
     missing = []
     while path.parent != path:
         try:
@@ -194,7 +195,7 @@ def _make_folder(path: Path) -> None:
 
 @contextmanager
 def _open_folder(path: Path) -> Iterator[int]:
-    """A descriptor of a folder that is ours and only ours to write to. UnusableFolderError or OSError otherwise."""
+    """A descriptor of a folder that only this user owns and may write to. UnusableFolderError or OSError otherwise."""
     if fcntl is None:
         raise UnusableFolderError("this system has no file locks")
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFE)
@@ -213,7 +214,7 @@ def _open_folder(path: Path) -> Iterator[int]:
 
 
 def _read(folder: int, key: str) -> bytes | None:
-    """The payload of a sound entry; None for a missing, foreign, broken or unreadable one."""
+    """The payload of a valid entry; None where it is missing, another user's, damaged or unreadable."""
     try:
         descriptor = os.open(key, os.O_RDONLY | _SAFE, dir_fd=folder)
     except OSError:
@@ -271,7 +272,7 @@ def _store(folder: int, key: str, payload: bytes) -> None:
 
 
 def _put(folder: int, temporary: str, key: str) -> None:
-    """Gives a file its name for good. A folder that has the name is no entry, and goes."""
+    """Renames a finished temporary file to its key. A folder that has this name is not an entry, and is removed."""
     try:
         os.rename(temporary, key, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
@@ -291,7 +292,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _sweep(folder: int) -> None:
-    """Removes what killed processes left half written."""
+    """Removes the old temporary files that killed processes left."""
     with suppress(OSError):
         oldest = time.time() - _STALE_SECONDS
         for name in os.listdir(folder):
@@ -303,9 +304,9 @@ def _sweep(folder: int) -> None:
 
 @contextmanager
 def _locked(folder: int, key: str) -> Iterator[bytes | None]:
-    """Holds the lock of one key, or goes on without it: where locks fail, and when the wait gets too long.
+    """Holds the lock of one key; continues without it where locks fail or the wait gets too long.
 
-    Yields the entry if another process completed it meanwhile.
+    Yields the entry if another process stored it meanwhile, else None.
     """
     end = time.monotonic() + settings.lock_seconds
     lock, found = None, None
@@ -327,7 +328,7 @@ def _locked(folder: int, key: str) -> Iterator[bytes | None]:
 
 
 def _try_lock(folder: int, key: str) -> int | None:
-    """A descriptor that holds the key's lock, or None while another holds it. OSError where locks do not work."""
+    """A descriptor that holds the key's lock, None while another process holds it. OSError where locks do not work."""
     lock = os.open(_LOCK + key, os.O_RDWR | os.O_CREAT | _SAFE, 0o600, dir_fd=folder)
     held = False
     try:

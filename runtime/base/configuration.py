@@ -1,7 +1,7 @@
-"""Every setting, in one place: what it does, the variable that sets it, and whether it enters a cache key.
+"""Every setting: what it does, the environment variable that sets it, and whether it enters a cache key.
 
-A setting is read from the environment each time it is asked for, so a variable set late still counts; while
-:meth:`Settings.override` is open the value given there wins. Nothing here imports torch or triton.
+A setting is read from the environment each time it is asked for, so a variable that is set late still counts. While
+:meth:`Settings.override` is open, the value given there wins. This module imports neither torch nor triton.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def _seconds(text: str) -> float:
 def _folder(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:  # a user who is not there, or one without a home
+    except RuntimeError as error:  # a user who does not exist, or has no home
         raise ValueError(f"expected a folder: {str(error).rstrip('.').lower()}") from None
 
 
 class SettingError(ValueError):
-    """A variable or a value that does not parse."""
+    """A setting has a value that cannot be parsed, from a variable or from Python."""
 
 
 class Setting(Generic[T]):
-    """One setting. ``variables`` are tried in order, and an empty variable counts as unset."""
+    """One setting, as a descriptor. ``variables`` are tried in order, and an empty variable counts as unset."""
 
     name: str
 
@@ -89,7 +89,7 @@ class Setting(Generic[T]):
         raise AttributeError(f"setting {self.name} is changed by `with settings.override({self.name}=…)`")
 
     def read(self) -> T:
-        """The value that the environment gives, or the default. SettingError for a variable that does not parse."""
+        """The value from the environment, or the default. SettingError for a variable that cannot be parsed."""
         for variable in self.variables:
             text = os.environ.get(variable, "").strip()
             if text:
@@ -97,7 +97,7 @@ class Setting(Generic[T]):
         return self.default
 
     def given(self, value: object) -> T:
-        """A value given in Python, or its text. SettingError where it is none of the setting's."""
+        """The parsed value of a Python value or its text. SettingError for a value that the setting does not take."""
         return self.default if value is None and self.default is None else self._parsed(self.name, value)
 
     def _parsed(self, name: str, value: object) -> T:
@@ -109,7 +109,7 @@ class Setting(Generic[T]):
 
 @dataclass(frozen=True)
 class Described:
-    """One row of `attnc settings`."""
+    """One setting with its present value, for people."""
 
     name: str
     variables: tuple[str, ...]
@@ -119,7 +119,9 @@ class Described:
 
 
 class Settings:
-    """The settings of this process. Overrides hold for all of its threads, because backward passes run on others."""
+    """The settings of this process. Overrides hold for all of its threads, because backward passes run on other
+    threads.
+    """
 
     cache_dir: Setting[Path | None] = Setting(
         None, _folder, ("ATTNC_CACHE_DIR",), False, "The folder of the cache; the user's cache folder unless given."
@@ -153,20 +155,20 @@ class Settings:
 
     def __init__(self) -> None:
         self._open: tuple[dict[str, object], ...] = ()  # from the oldest to the newest
-        self._overrides: dict[str, object] = {}  # what holds of them; replaced, never changed
+        self._overrides: dict[str, object] = {}  # their values in force; replaced, never changed
         self._lock = threading.Lock()
 
     @classmethod
     def fields(cls) -> tuple[Setting[Any], ...]:
-        """Every setting, in the order in which it is written down here."""
+        """Every setting, in the order of their definition here."""
         return tuple(value for value in vars(cls).values() if isinstance(value, Setting))
 
     @contextmanager
     def override(self, **values: object) -> Iterator[Settings]:
-        """Sets some settings until the block ends, whatever ends it.
+        """Changes some settings until the block ends.
 
-        Of several that are open, in whatever threads, the newest wins; they may close in any order. TypeError for a
-        name that is no setting, SettingError for a value that is none of its own.
+        Where several overrides are open, in whatever threads, the newest wins; they may close in any order. TypeError
+        for an unknown setting, SettingError for a value that the setting does not take.
         """
         known = {setting.name: setting for setting in self.fields()}
         for name in values:

@@ -1,6 +1,6 @@
-"""Counts which kernels ran, so that a test or a script can assert that they did. Safe from any thread.
+"""Counts launches by kind, so that a test or a script can assert which kernels ran. Thread-safe.
 
-Kinds are named ``executor.pass``: ``cpp.forward``, ``triton.backward``, ``blocked.forward`` and so on.
+A kind is named ``backend.pass``: ``cpp.forward``, ``triton.backward``, ``blocked.forward`` and so on.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _lock = threading.Lock()
 
 
 def count(kind: str) -> None:
-    """Notes one launch."""
+    """Counts one launch of a kind."""
     with _lock:
         _counts[kind] += 1
 
 
 def launches() -> Mapping[str, int]:
-    """How many launches of each kind there were since the start, or since :func:`reset`; a copy."""
+    """How many launches of each kind ran since the process began, or since :func:`reset`; a copy."""
     with _lock:
         return dict(_counts)
 
 
 def reset() -> None:
-    """Starts counting from nothing."""
+    """Sets all counts back to zero."""
     with _lock:
         _counts.clear()

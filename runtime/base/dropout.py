@@ -1,4 +1,4 @@
-"""Which probabilities a call drops: a counter's hash, the same on every backend, so that nothing is stored."""
+"""Decides which probabilities dropout drops, by hashing positions: the same on every backend, nothing is stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LOW = 0xFFFFFFFF
 
 
 def threshold(dropout: float) -> int:
-    """A probability is dropped where its hash, in ``0 .. 2**31 - 1``, is below this."""
+    """The number below which a hash, in ``0 .. 2**31 - 1``, means that the probability is dropped."""
     return round(dropout * 2**31)
 
 
@@ -19,9 +19,10 @@ def split_seed(seed: int) -> tuple[int, int]:
 
 
 def kept(dropout: float, seed: int, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """bool, True where a probability stays; the int64 tensors of positions broadcast against each other.
+    """bool, True where a probability stays; the int64 tensors of positions are broadcast against each other.
 
-    ``hash(seed low, seed high, batch, head, q, k) >= threshold``, by the language's hash.
+    A probability stays where ``hash(seed low, seed high, batch, head, q, k) >= threshold``, with the language's
+    ``hash``.
     """
     low, high = split_seed(seed)
     h = torch.full((), 0x9E3779B9, dtype=torch.int64, device=q.device)

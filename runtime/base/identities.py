@@ -1,6 +1,7 @@
-"""A name for an attention that depends on its meaning alone: equal attentions share it, in every process.
+"""Names an attention by its meaning alone: equal attentions have the same name, in every process.
 
-Operators take strings, not attentions: :func:`register` keeps what a name stands for. Nothing here imports torch.
+Operators take strings, not attentions: :func:`register` keeps the attention of each name. This module does not import
+torch.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ _ATTENTIONS: dict[str, Attention] = {}
 
 
 def register(attention: Attention) -> str:
-    """The name of an attention, under which this process finds it from now on.
+    """Keeps an attention in this process, and returns the name by which :func:`registered` finds it.
 
-    Of equal ones the last stands for all: they differ in their places in a text, which is best shown as it is now.
+    Of equal attentions the last one is kept: they differ only in their places in a text, and errors show the latest.
     """
     name = identity(attention)
     _ATTENTIONS[name] = attention
@@ -24,7 +25,9 @@ def register(attention: Attention) -> str:
 
 
 def registered(name: str) -> Attention:
-    """The attention of a name. RuntimeError where this process never bound it (a traced call from elsewhere)."""
+    """The attention of a name. RuntimeError where this process never bound it, as when a traced call is loaded from
+    elsewhere.
+    """
     if name not in _ATTENTIONS:
         raise RuntimeError("this process never bound the attention of a traced call: bind it before the call runs")
     return _ATTENTIONS[name]
@@ -32,7 +35,7 @@ def registered(name: str) -> Attention:
 
 @lru_cache(maxsize=512)
 def identity(attention: Attention) -> str:
-    """sha256, in hexadecimal, over the expressions and tables of an attention; shared parts are written once."""
+    """sha256, in hexadecimal, over an attention's expressions and tables; shared subexpressions are written once."""
     lines: list[str] = []
     numbers: dict[Expr, int] = {}
     for root in (attention.mask, attention.score, attention.scale, attention.sink):

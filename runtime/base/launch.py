@@ -1,4 +1,4 @@
-"""One checked call, as every executor takes it. Nouns only."""
+"""The data types of a launch: one checked call in the form that every executor takes, and its gradients. Data only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .torch_dtypes import compute_dtype, dtype_of
 
 @dataclass(frozen=True)
 class TableArgument:
-    """One table, checked and brought to its form, contiguous: ``[batch?, dimensions…]``.
+    """One table in the form that kernels read, contiguous: ``[batch?, dimensions…]``.
 
-    int32 (int64 in a wide launch) for ``int`` and ``order``; the compute dtype (float32, or float64 beside float64
-    queries) for ``float``; uint8 for ``bool``. For ``set`` uint8 ``[batch?, dimensions…, universe]``, or rising members
-    ``[batch?, dimensions…, slots]`` of the dtype of integers, -1 where there is none. A scalar has no dimensions.
+    ``int`` and ``order`` are int32 (int64 in a wide launch), ``float`` has the compute dtype (float32, or float64
+    beside float64 queries), ``bool`` is uint8. A ``set`` is a bitmap, uint8 ``[batch?, dimensions…, universe]``, or its
+    members in ascending order, integers ``[batch?, dimensions…, slots]``, where unused slots hold -1. A scalar has no
+    dimensions.
     """
 
     tensor: Tensor
@@ -25,18 +26,18 @@ class TableArgument:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Without the batch."""
+        """The table's shape without the batch."""
         return tuple(self.tensor.shape[1:] if self.batched else self.tensor.shape)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Everything that an executor needs for forward, and with the saved results for backward.
+    """Everything that an executor needs for the forward pass and, with its saved results, for the backward pass.
 
-    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n,
-    value_dim]``, any strides but the last dimension contiguous; scale ``[heads]`` in the compute dtype; q_start int64
-    ``[1]`` or ``[batch]``. ``wide``: positions and integer tables need 64 bits. ``dropout``: the probability of
-    dropping, 0 for none; ``seed`` counts then.
+    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v
+    ``[batch, kv_heads, n, value_dim]``, with any strides but a contiguous last dimension; scale ``[heads]`` in the
+    compute dtype; q_start int64 ``[1]`` or ``[batch]``. ``wide``: positions and integer tables need 64 bits.
+    ``dropout``: the probability of dropping; at 0 nothing is dropped and ``seed`` is not read.
     """
 
     program: Program
@@ -58,7 +59,7 @@ class Launch:
 
     @property
     def specialisation(self) -> Specialisation:
-        """What its kernels are compiled for, beside the program."""
+        """What the kernels are compiled for, beside the program."""
         return Specialisation(
             dtype=dtype_of(self.q.dtype),
             head_dim=self.q.shape[-1],
@@ -71,7 +72,9 @@ class Launch:
 
 @dataclass(frozen=True)
 class Gradients:
-    """``tables`` holds a tensor, in the compute dtype and of the argument's shape, for each float table, else None."""
+    """The gradients of one call. ``tables`` holds, for each float table, a tensor of its argument's shape in the
+    compute dtype; None for the other tables.
+    """
 
     q: Tensor
     k: Tensor

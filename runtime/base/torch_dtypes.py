@@ -1,4 +1,4 @@
-"""The dtypes of torch as the kernels' vocabulary has them (:mod:`compiler.plan.dtypes`), and back."""
+"""Converts between torch's dtypes and those of the compiler (:mod:`compiler.plan.dtypes`)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _OURS = {**{of_torch: dtype for dtype, of_torch in _TORCH.items()}, torch.bool: 
 
 
 def dtype_of(dtype: torch.dtype) -> DType:
-    """What kernels call it. KeyError for what no kernel takes."""
+    """The compiler's name for a torch dtype. KeyError for a dtype that no kernel takes."""
     return _OURS[dtype]
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
-    """What torch calls it."""
+    """The torch dtype of a compiler's dtype."""
     return _TORCH[dtype]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums, softmax and log-sum-exp of queries of this one."""
+    """The dtype of sums, softmax and log-sum-exp for queries of this dtype: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """As torch writes it in a program, for messages: ``float32``."""
+    """A dtype as messages show it: ``float32``."""
     return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The arguments of one call, checked and brought to one form."""
+"""Checks the arguments of one call and converts them to the form that launches take."""
 
 from __future__ import annotations
 

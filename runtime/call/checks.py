@@ -1,4 +1,4 @@
-"""One call of an attention, as its caller made it, and the checks that it must pass."""
+"""The arguments of one call of an attention, and their checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ DTYPES = tuple(map(torch_dtype, FLOATS))
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call. ``tables`` holds what was given, by name; ``q_starts`` wins over ``q_start``."""
+    """The arguments of one call. ``tables`` holds the tables that were given, by name. ``q_starts``, a tensor, takes
+    precedence over ``q_start`` where it is not None.
+    """
 
     q: Tensor
     k: Tensor
@@ -49,9 +51,9 @@ class Call:
 
 
 def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | None = None) -> None:
-    """The kinds, dtypes and devices of q, k and v: TypeError, or ValueError for the devices and the rank.
+    """Checks the types, dtypes, devices and ranks of q, k and v. TypeError, or ValueError for a device or a rank.
 
-    ``devices``: the types that there may be; None where that was looked at before.
+    ``devices``: the device types that are allowed; None skips this check.
     """
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
@@ -78,7 +80,7 @@ def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | No
 
 
 def check_call(attention: Attention, call: Call) -> None:
-    """Everything that shapes and dtypes tell, also of tensors that hold nothing; TypeError or ValueError."""
+    """Checks all that shapes and dtypes show, so that it also runs on fake tensors. TypeError or ValueError."""
     check_tensors(call.q, call.k, call.v)
     batch, heads, _, head_dim = call.q.shape
     _, kv_heads, n, _ = call.k.shape
@@ -112,9 +114,10 @@ _STARTS = "an int or an int tensor [batch]"
 
 
 def checked_start(q_start: object) -> tuple[int, Tensor | None]:
-    """The position of the first query row: a number, or a tensor ``[batch]``, which is a copy of an array or a list.
+    """The position of the first query row: a number and None, or 0 and a tensor ``[batch]``; arrays and lists are
+    copied.
 
-    TypeError for another kind, ValueError for a number beyond 64 bits.
+    TypeError for another type, ValueError for a number beyond 64 bits.
     """
     if isinstance(q_start, Tensor):
         odd = unfit(q_start)
@@ -131,7 +134,7 @@ def checked_start(q_start: object) -> tuple[int, Tensor | None]:
 
 
 def _start(value: object, verb: str) -> int:
-    """One position; ValueError for one that no tensor holds."""
+    """One position as an int. TypeError for another type, ValueError for a number beyond 64 bits."""
     whole = isinstance(value, Tensor) and not value.ndim and value.dtype in INTEGERS
     start = int(value) if whole else integer(value)  # type: ignore[call-overload]
     if start is None:
@@ -142,13 +145,13 @@ def _start(value: object, verb: str) -> int:
 
 
 def _within_64_bits(q_start: object) -> None:
-    """ValueError for a position that no tensor holds."""
+    """ValueError for a position that does not fit an int64 tensor."""
     if isinstance(q_start, int) and not -(2**63) <= q_start < 2**63:
         raise ValueError(f"q_start: is {q_start}, expected a position below 2**62")
 
 
 def extent_of(call: Call) -> CallShape:
-    """The sizes and positions of a checked call. ValueError for a position out of range that the host can see."""
+    """The sizes and query positions of a checked call. ValueError for a position out of range, if the host knows it."""
     batch, heads, m, _ = call.q.shape
     starts = positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
@@ -156,7 +159,10 @@ def extent_of(call: Call) -> CallShape:
 
 
 def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, ...] | None:
-    """Where the query rows start, once for all or for each entry of the batch; None where only a device knows it."""
+    """The first query position, once for all or one per batch entry; None where only a device knows it.
+
+    ValueError for a negative one.
+    """
     starts = (q_start,)
     if q_starts is not None:
         if q_starts.device.type != "cpu":
@@ -170,13 +176,13 @@ def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, .
 
 
 def check_positions(starts: tuple[int, ...] | None, m: int) -> None:
-    """ValueError where one of ``m`` rows would stand beyond the last position that there may be."""
+    """ValueError where the last of ``m`` query rows would lie beyond the largest allowed position."""
     if starts is not None and max(starts) + m > LARGEST_POSITION:
         raise ValueError(f"q_start: is {max(starts)}, expected {m} rows from it on to stand below 2**62")
 
 
 def check_starts(q_starts: Tensor, batch: int) -> None:
-    """TypeError for positions that are no integers, ValueError for those of another shape."""
+    """TypeError for positions that are not integers, ValueError for those of another shape."""
     if q_starts.dtype not in INTEGERS:
         raise TypeError(f"q_start: has dtype {dtype_name(q_starts.dtype)}, expected integers")
     if list(q_starts.shape) not in ([], [1], [batch]):
@@ -184,14 +190,16 @@ def check_starts(q_starts: Tensor, batch: int) -> None:
 
 
 def positions_of(call: Call) -> Tensor:
-    """Where the query rows start: int64 [1] or [batch], on the device of q."""
+    """The position of the first query row: int64 ``[1]`` or ``[batch]``, on the device of q."""
     if call.q_starts is None:
         return torch.full((1,), call.q_start, dtype=torch.int64, device=call.q.device)
     return call.q_starts.to(call.q.device, torch.int64).reshape(-1).contiguous()
 
 
 def scale_of(attention: Attention, call: Call) -> Tensor:
-    """The factor of q·k for each head: ``[heads]`` in the compute dtype, on the device of q."""
+    """The factor of q·k for each head: ``[heads]`` in the compute dtype, on the device of q. ValueError if it is not
+    finite.
+    """
     heads, head_dim = call.q.shape[1], call.q.shape[3]
     if call.scale is not None:
         scale = call.scale.detach().to(call.q.device, call.compute_dtype)
@@ -199,27 +207,27 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
     values, endless = _scales(attention.scale, heads, head_dim, call.compute_dtype)
     if endless is not None:
         raise ValueError(errors.endless_scale(attention, endless, values[endless]))
-    if len(set(values)) == 1:  # filled there: a copy from the host would have to wait
+    if len(set(values)) == 1:  # filled on the device: a copy from the host would synchronise
         return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
     return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
 
 
 @lru_cache(maxsize=512)
 def _scales(scale: Expr, heads: int, head_dim: int, dtype: torch.dtype) -> tuple[tuple[float, ...], int | None]:
-    """The text's scale for each head, and the first head for which it is no finite number.
+    """The scale that the text gives each head, and the first head whose scale is not finite, None if all are.
 
-    IntegerRangeError where an integer of it leaves 63 bits.
+    IntegerRangeError where an integer in it leaves 63 bits.
     """
     check_scale(scale, heads, head_dim)
     bound = environment(NumpyArrays(), 0, 0, heads, _ZERO, {}, head_dim=head_dim)
-    with np.errstate(all="ignore"):  # what is not finite is refused by who asks
+    with np.errstate(all="ignore"):  # the caller refuses what is not finite
         values = np.broadcast_to(interpret(scale, bound).reshape(-1), (heads,))
     endless = (head for head, value in enumerate(values.tolist()) if not is_finite(value, dtype))
     return tuple(values.tolist()), next(endless, None)
 
 
 def check_dropout(dropout: object) -> float:
-    """The probability of dropping. TypeError for what is no number, ValueError for one outside ``0 .. 1``."""
+    """The dropout probability as a float. TypeError for another type, ValueError outside ``[0, 1)``."""
     number = real(dropout)
     if number is None:
         raise TypeError(f"dropout: is {type(dropout).__name__}, expected a number")
@@ -232,10 +240,10 @@ _SCALES = "a number or a tensor, one for each head"
 
 
 def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
-    """The factor of q·k as a tensor; a copy of an array or a list. ``dtype`` is that of q.
+    """The factor of q·k as a tensor, or None; arrays and lists are copied. ``dtype`` is that of q.
 
-    TypeError for another kind; ValueError for a number that is not finite in the dtype that a call of q's computes in,
-    and where a gradient would be lost. A tensor's contents are not looked at.
+    TypeError for another type. ValueError for a number that is not finite in the compute dtype of q, and for a tensor
+    that requires a gradient, which would be lost. A tensor's contents are not read.
     """
     if scale is None:
         return None
@@ -276,6 +284,8 @@ def _check_finite(number: float, dtype: torch.dtype, verb: str) -> None:
 
 
 def is_finite(number: float, dtype: torch.dtype) -> bool:
-    """Whether a number is one to kernels of a dtype: no NaN, no infinity, no float64 that is beyond float32."""
+    """Whether a number is finite in the compute dtype: not NaN, not infinite, and not beyond float32 unless that is
+    float64.
+    """
     most = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).max
     return -most <= number <= most

@@ -1,9 +1,10 @@
-"""How a mask compares floats: in the table's own dtype, exactly and the same on every executor.
+"""Makes a mask's comparisons of floats exact, in the table's own dtype, and the same on every executor.
 
-Kernels hold float tables in the dtype in which they sum. Where that holds every entry, entries are compared in it, and
-a literal is rounded to the table's dtype first. Elsewhere (an entry of float64 beside queries of float32, an integer
-beside an entry) integer tables are derived from the float table at the call, on its device, and those are compared. A
-scalar (``float[]``) beside an entry of a table with dimensions is rounded to its dtype, as torch does with a number.
+Kernels hold float tables in the compute dtype. Where that represents every entry, entries are compared in it, and a
+literal is rounded to the table's dtype first. Elsewhere (a float64 table beside float32 queries, or an integer compared
+with an entry) integer tables are derived from the float table at the call, on its device, and those are compared. A
+scalar (``float[]``) compared with an entry of a table with dimensions is rounded to that table's dtype, as torch does
+with a number.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ from ...compiler.oracle import from_literal
 from ...compiler.plan import DType
 from ..base import dtype_of, torch_dtype
 
-Dtypes = tuple[tuple[str, torch.dtype], ...]  # of the float tables that a mask compares
+Dtypes = tuple[tuple[str, torch.dtype], ...]  # dtypes by name, of the float tables that a mask compares
 Part = Literal["high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole"]
 
 _COMPARISONS = {"lt": less, "le": less_equal, "eq": equal}
-_BITS = 21  # of each part of a double's place in the order of all doubles; the first has one more
-_NO_NUMBER = -(2**22)  # the first part of NaN: below that of any number
-_MOST = 2**62 - 1  # as large as what only a device knows may be
+_BITS = 21  # of each part of a double's rank in the order of all doubles; the first has one more
+_NO_NUMBER = -(2**22)  # the first part of NaN's rank: below that of any number
+_MOST = 2**62 - 1  # the largest integer that the contents of a device's table may hold
 _NOT_WHOLE = -_MOST
 _SMALLEST_NORMAL = 2.0**-126
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A table ``name`` with an entry for each of the float table ``source``; :func:`_derive` says which.
+    """A table ``name`` that is computed, entry by entry, from the float table ``source``; see :func:`_derive`.
 
-    Of integers, or where ``kind`` is a dtype, of floats rounded to it.
+    It holds integers or, where ``kind`` is a dtype, floats rounded to it.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Derived:
 
 @dataclass(frozen=True)
 class Settled:
-    """An attention whose mask compares floats in the call's dtype alone, and the tables that it reads for it."""
+    """An attention whose mask compares floats in the compute dtype alone, and the derived tables that it reads."""
 
     attention: Attention
     derived: tuple[Derived, ...]
@@ -71,9 +72,9 @@ class Settled:
 def settle(
     attention: Attention, tensors: Mapping[str, Tensor], extent: CallShape, compute: torch.dtype
 ) -> tuple[Attention, Mapping[str, Tensor]]:
-    """The attention as kernels that compute in a dtype compare its floats, and its tables with what is derived of them.
+    """Rewrites the comparisons of floats for kernels that compute in ``compute``, and adds the derived tables.
 
-    ``tensors``: checked, what was given. The derived tables come after the attention's own.
+    ``tensors``: the tables that were given, checked. Derived tables come after the attention's own.
     """
     names = _compared(attention)
     if not names:
@@ -86,13 +87,13 @@ def settle(
 
 @lru_cache(maxsize=512)
 def _compared(attention: Attention) -> tuple[str, ...]:
-    """The float tables that a mask compares."""
+    """The names of the float tables that the mask reads, each of them in a comparison."""
     nodes = walk(attention.mask)
     return tuple(dict.fromkeys(node.table for node in nodes if isinstance(node, Entry) and node.type == "float"))
 
 
 def _literal(attention: Attention, name: str, extent: CallShape) -> Tensor:
-    """What the text itself says that a table holds."""
+    """The contents of a table that the text itself gives, by its value or its default."""
     table = next(table for table in attention.tables if table.name == name)
     literal = table.value if table.value is not None else table.default
     assert literal is not None, "checked before"
@@ -123,7 +124,7 @@ def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Sett
 
 @dataclass(frozen=True)
 class _Comparison:
-    """How floats are compared where tables have these dtypes; collects what must be ``derived``."""
+    """Rewrites comparisons for tables of these dtypes; collects in ``derived`` the tables that they need."""
 
     dtypes: dict[str, torch.dtype]
     scalars: frozenset[str]
@@ -136,7 +137,9 @@ class _Comparison:
         return node
 
     def _compare(self, node: Apply, left: Expr, right: Expr) -> Expr:
-        """``node`` of two floats; a choice between floats becomes one between comparisons."""
+        """The rewritten comparison ``node`` of two floats; one of a choice between floats becomes a choice between
+        comparisons.
+        """
         for place, side in enumerate((left, right)):
             if isinstance(side, Apply) and side.op == "if":
                 condition, *branches = side.args
@@ -158,7 +161,9 @@ class _Comparison:
         return self._by_parts(node, left, right)
 
     def _rounded(self, side: Expr, other: Expr) -> Expr:
-        """A literal, or a scalar, as the dtype of the entry beside it has it."""
+        """A literal or a scalar table, rounded to the dtype of the entry that it is compared with; anything else
+        unchanged.
+        """
         if isinstance(side, Entry) and isinstance(other, Entry):
             dtype = self.dtypes[other.table]
             if side.table not in self.scalars or other.table in self.scalars or dtype == torch.float64:
@@ -172,14 +177,14 @@ class _Comparison:
         return Const(float(torch.tensor(side.value, dtype=torch.float64).to(self.dtypes[other.table])))
 
     def _fits(self, side: Expr) -> bool:
-        """Whether the compute dtype holds it on every executor: some flush what is less than the least normal to 0."""
+        """Whether the compute dtype represents a side exactly on every executor; some flush subnormal numbers to 0."""
         if isinstance(side, Entry):
             return self.compute == torch.float64 or self.dtypes[side.table] != torch.float64
         assert isinstance(side, Const)
         return self.compute == torch.float64 or side.value == 0 or abs(side.value) >= _SMALLEST_NORMAL
 
     def _with_integer(self, node: Apply, left: Expr, right: Expr) -> Expr:
-        """An integer beside an entry: beside the integer at or next to it. NaN is on neither side of any."""
+        """Compares an integer with an entry's floor, ceiling or whole value; every comparison with NaN is false."""
         compare = _COMPARISONS[node.op]
         first = _is_integer(left)
         number, entry = (_integer(left), right) if first else (_integer(right), left)
@@ -193,7 +198,7 @@ class _Comparison:
         return compare(self._entry(entry, kind), number, span=node.span)
 
     def _by_parts(self, node: Apply, left: Expr, right: Expr) -> Expr:
-        """Two doubles by their places in the order of all doubles, part by part."""
+        """Compares two doubles by their ranks in the order of all doubles, in three integer parts, first part first."""
         (a, b, c), (x, y, z) = self._parts(left), self._parts(right)
         number = negation(equal(a, Const(_NO_NUMBER)))
         if node.op == "eq":
@@ -210,7 +215,7 @@ class _Comparison:
         return high, middle, low
 
     def _entry(self, entry: Entry, kind: Part | DType, of: Literal["int", "float"] = "int") -> Entry:
-        """The same entry of a derived table. Its name is no identifier, and so no other table's."""
+        """The same entry of a derived table, whose name is not an identifier and so cannot clash with any other."""
         told = kind.torch if isinstance(kind, DType) else kind
         one = Derived(f"{entry.table}'s {told}", entry.table, kind)
         return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
@@ -226,18 +231,19 @@ def _integer(side: Expr) -> Expr:
 
 
 def _derive(x: Tensor, kind: Part | DType) -> Tensor:
-    """Of each entry of a float tensor an integer, and 0 of 0; or the entry rounded to a dtype.
+    """Computes a derived table's entries from those of ``x``: integers, or the entries rounded to a dtype.
 
-    ``floor`` and ``ceiling``: the integer at or below, at or above it; NaN is the least, or the most. ``whole``: itself
-    where it is an integer. ``high``, ``middle``, ``low``: three parts of its place in the order of all doubles.
+    ``floor`` and ``ceiling``: the integer at or below, at or above the entry; NaN becomes the least integer, or the
+    greatest where the name ends in ``or most``. ``whole``: the entry where it is an integer, else a marker. ``high``,
+    ``middle``, ``low``: three parts of its rank in the order of all doubles, where 0.0 and -0.0 have rank 0.
     """
     if isinstance(kind, DType):
         return x.to(torch_dtype(kind))
     x = x.to(torch.float64)
     if kind in ("high", "middle", "low"):
-        bits = (x + 0.0).view(torch.int64)  # of -0.0 those of 0.0
+        bits = (x + 0.0).view(torch.int64)  # -0.0 + 0.0 is 0.0
         order = torch.where(bits < 0, bits ^ (2**63 - 1), bits)
-        order = torch.where(bits < 0, order + 1, order)  # -x just as far below 0 as x is above
+        order = torch.where(bits < 0, order + 1, order)  # the rank of -x is minus the rank of x
         part: Tensor = order >> {"high": 2 * _BITS, "middle": _BITS, "low": 0}[kind]
         if kind == "high":
             return part.masked_fill(x.isnan(), _NO_NUMBER).to(torch.int32)

@@ -1,4 +1,4 @@
-"""Faults of a call's tables: what was given, what was expected, and below it the place in the text that asks for it."""
+"""Messages for errors in a call's tables: what was given, what was expected, and which line of the text asks for it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ...compiler.verify import OutOfRange
 
 
 def asked(message: str, table: Table, *others: tuple[Table, str]) -> str:
-    """A message about a table, with the line that declares it; ``others``: further tables and what to say of them."""
+    """A message about a table, with the line that declares it; ``others``: further tables, each with its label."""
     places = ((table, "declared here"), *others)
     return with_places(message, *(Label(one.span, text) for one, text in places if one.span is not None))
 
 
 def missing(attention: Attention, table: Table, expected: str) -> str:
-    """A table without a default was not given."""
+    """The message for a table without a default that was not given."""
     message = f"{table.name}: missing; {attention.name} expects {expected}"
     labels = () if table.span is None else (Label(table.span, "declared here"),)
     reads = [node.span for node in _reads(attention, table.name) if node.span is not None]
@@ -24,7 +24,7 @@ def missing(attention: Attention, table: Table, expected: str) -> str:
     return with_places(message, *labels, *(Label(span, "read here") for span in near[:1]))
 
 
-# What other libraries call the arguments of an attention, and what says the same here.
+# Arguments of other libraries' attention functions, and what takes their place here.
 ELSEWHERE = {
     "attn_mask": "the text says which pairs are kept, by a table `bool[query, token]` where only the call knows",
     "block_mask": "the text says which pairs are kept",
@@ -39,7 +39,7 @@ _CALL = tuple(name for name in CALL if name not in ("self", "q", "k", "v"))
 
 
 def unknown(attention: Attention, name: str) -> str:
-    """Something was given under a name that no table has."""
+    """The message for an argument that is not the name of a table."""
     known = {table.name: table for table in attention.parameters}
     near = nearest(name, [*known, *_CALL])
     listed = f"one of {', '.join(known)}" if known else "no tables"
@@ -52,7 +52,7 @@ def unknown(attention: Attention, name: str) -> str:
 
 
 def by_position(attention: Attention, number: int, taken: str) -> str:
-    """More was given by position than what a method takes so: ``taken`` is that, ``q, k, v``."""
+    """The message for too many positional arguments; ``taken`` lists those that the method takes: ``q, k, v``."""
     tables = [table.name for table in attention.parameters]
     if not tables:
         return f"{attention.name}: got {number} more by position than {taken}, expected nothing more: it has no tables"
@@ -63,21 +63,21 @@ def by_position(attention: Attention, number: int, taken: str) -> str:
 
 
 def endless_scale(attention: Attention, head: int, value: float) -> str:
-    """The text's scale is no finite number for a head."""
+    """The message for a scale in the text that is not finite for a head."""
     message = f"scale: is {value} for head {head}, expected a finite number"
     span = getattr(attention.scale, "span", None)
     return with_places(message, *(() if span is None else (Label(span, "computed here"),)))
 
 
 def other_heads(attention: Attention, heads: int) -> str:
-    """A layer of a model was called with another number of heads than the model has."""
+    """The message for a model's layer that is called with a number of heads that is not the model's."""
     message = f"q: has {heads} heads, expected {attention.heads}, as the model has"
     labels = () if attention.heads_span is None else (Label(attention.heads_span, "declared here"),)
     return with_places(message, *labels)
 
 
 def outside(attention: Attention, found: OutOfRange) -> str:
-    """An index that leaves its table, with the line that reads it."""
+    """The message for an index outside its table, with the line that reads it."""
     table = next(table for table in attention.tables if table.name == found.table)
     dimension = table.dimensions[found.dimension]
     message = (
@@ -88,7 +88,7 @@ def outside(attention: Attention, found: OutOfRange) -> str:
 
 
 def _reads(attention: Attention, table: str) -> list[Entry | Member]:
-    """Where a table is read, in the order in which it is reached."""
+    """The reads of a table, in the order of a walk over mask, score and sink."""
     roots = (attention.mask, attention.score, attention.sink)
     nodes = (node for root in roots if root is not None for node in walk(root))
     return [node for node in nodes if isinstance(node, Entry | Member) and node.table == table]

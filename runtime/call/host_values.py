@@ -1,7 +1,7 @@
-"""Numbers and arrays that the host holds, as a caller writes them: each becomes a value of the call's own.
+"""Converts numbers and arrays of the caller into values that the call owns.
 
-What Python and numpy hold may change before the backward pass runs. Of its own tensors torch notices that; of theirs it
-does not, so they are copied. This runs in the caller's frame, also while torch.compile traces it.
+A caller may change a list or a numpy array before the backward pass runs. Torch notices that for its own tensors only,
+so everything else is copied. This runs in the caller's frame, also while torch.compile traces it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KNOWN = frozenset(map(np.dtype, (
 
 @torch.library.custom_op("attnc::own", mutates_args=())
 def own(x: Tensor) -> Tensor:
-    """A copy that no compiler of graphs takes for something to be made again in the backward pass."""
+    """A copy that torch.compile does not recompute in the backward pass, when its source may have changed."""
     return x.clone(memory_format=torch.contiguous_format)
 
 
@@ -32,7 +32,7 @@ def _(x: Tensor) -> Tensor:
 
 
 def integer(value: object) -> int | None:
-    """A Python or numpy integer as an int; None for what is none, as a bool."""
+    """A Python or numpy integer as an int; None for anything else, bools included."""
     if isinstance(value, (bool, np.bool_, Tensor)):
         return None
     if isinstance(value, int):
@@ -44,7 +44,7 @@ def integer(value: object) -> int | None:
 
 
 def real(value: object) -> float | None:
-    """A Python or numpy number as a float, infinite where it is beyond them; None for what is none, as a bool."""
+    """A Python or numpy number as a float, infinite if too large for one; None for anything else, bools included."""
     if isinstance(value, (bool, np.bool_, Tensor)):
         return None
     if isinstance(value, float):
@@ -60,12 +60,12 @@ def real(value: object) -> float | None:
 
 
 def copied(name: str, value: Any, expected: str) -> Tensor:
-    """A numpy array or scalar as a tensor that shares nothing with it, of the host's byte order, contiguous.
+    """A numpy array or scalar as a contiguous tensor in native byte order that shares no memory with it.
 
-    Unsigned integers that torch lacks are widened. TypeError for an array that is no plain table of numbers or
-    conditions, ValueError for an integer beyond 64 bits.
+    Unsigned integers that torch lacks are widened. TypeError for an array that does not hold plain numbers or bools,
+    ValueError for an integer beyond 64 bits.
     """
-    if torch.compiler.is_compiling():  # the array is a tensor of the graph there, and its contents are not known
+    if torch.compiler.is_compiling():  # tracing makes the array a tensor of the graph, with unknown contents
         return own(torch.as_tensor(value))  # type: ignore[no-any-return]
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: is a masked array, expected {expected}")
@@ -81,7 +81,7 @@ def copied(name: str, value: Any, expected: str) -> Tensor:
 
 
 def unfit(tensor: Tensor) -> str | None:
-    """What keeps a tensor from being read by its strides, in words: ``is a nested tensor``; None where nothing does."""
+    """Why a tensor cannot be read by its strides, in words (``is a nested tensor``); None for a dense one."""
     if tensor.layout is torch.strided and not tensor.is_nested:
         return None
     layout = str(tensor.layout).removeprefix("torch.")

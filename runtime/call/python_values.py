@@ -1,6 +1,6 @@
-"""What a caller may write for a table, as tensors: numbers, lists, sets and ranges become small host tensors.
+"""Converts what a caller may write for a table (numbers, lists, sets and ranges) into small host tensors.
 
-This runs in the caller's frame, also while torch.compile traces it: it looks at Python values, never into a tensor.
+This runs in the caller's frame, also while torch.compile traces it: it reads Python values, never a tensor's contents.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ENTRIES: dict[str, tuple[type, ...]] = {
 
 
 def collect(attention: Attention, given: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
-    """The tables of a call by name, in the attention's order; those with a default may be left out.
+    """The tables of a call as tensors, by name, in the attention's order; tables with a default may be left out.
 
-    What is a tensor stays as it is. A Python or numpy value becomes a host tensor of its own, whatever ``device`` is:
-    its contents stay known, and stay as they are until the backward pass. TypeError for an unknown or missing table and
-    a value of the wrong kind; ValueError for a ragged list and a tensor on another device (a host tensor of one number
-    is allowed beside any), and where the sink reads a number that is not finite.
+    A tensor stays as it is. A Python or numpy value becomes a new tensor on the host, whatever ``device`` is: its
+    contents stay known for planning, and stay unchanged until the backward pass. TypeError for an unknown or missing
+    table and for a value of the wrong type. ValueError for a ragged list, for a tensor on another device (a host tensor
+    without dimensions is allowed beside any), and for a number that is not finite where the sink reads it.
     """
     parameters = attention.parameters
     known = {table.name: table for table in parameters}
@@ -57,7 +57,7 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)
-            # where a call is traced, what an array holds is not known
+            # while a call is traced, an array's contents are not known
             if not torch.compiler.is_compiling() and table.name in _sinks(attention):
                 _require_finite(table, tensors[table.name])
     return tensors
@@ -65,13 +65,13 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
 
 @lru_cache(maxsize=512)
 def _sinks(attention: Attention) -> frozenset[str]:
-    """The float tables that the sink reads."""
+    """The names of the float tables that the sink reads."""
     nodes = () if attention.sink is None else walk(attention.sink)
     return frozenset(node.table for node in nodes if isinstance(node, Entry) and node.type == "float")
 
 
 def _require_finite(table: Table, tensor: Tensor) -> None:
-    """ValueError for a number of the host that is not finite."""
+    """ValueError for a host tensor that holds NaN or infinity."""
     if bool(tensor.isfinite().all()):
         return
     endless = tensor[~tensor.isfinite()][0].item()
@@ -79,7 +79,7 @@ def _require_finite(table: Table, tensor: Tensor) -> None:
 
 
 def described(table: Table) -> str:
-    """What the caller may give for a table, in a few words: ``an int tensor [n] or [batch, n]``."""
+    """What a caller may give for a table, in words: ``an int tensor [n] or [batch, n]``."""
     kinds = {"int": "an int tensor", "order": "an int tensor", "float": "a float tensor", "bool": "a bool tensor"}
     shape = shape_text(table)
     if table.element == "set":
@@ -94,7 +94,7 @@ def described(table: Table) -> str:
 
 
 def shape_text(table: Table) -> str:
-    """The dimensions of a table as the language names them, without the batch: ``heads, n``."""
+    """The dimensions of a table, without the batch, as messages show them: ``heads, n``."""
     names = {"token": "n", "query": "m", "head": "heads"}
     return ", ".join(
         str(dimension.size) if dimension.kind == "fixed" else names.get(dimension.kind, dimension.name)
@@ -141,7 +141,7 @@ def _copied(table: Table, value: object) -> Tensor:
 
 
 def _plain(value: object, kind: type) -> object:
-    """Lists of numpy's numbers as lists of Python's."""
+    """Lists of numpy numbers as lists of Python numbers."""
     return [_plain(part, kind) for part in value] if isinstance(value, (list, tuple)) else kind(value)
 
 
@@ -162,7 +162,7 @@ def _leaves(value: object) -> Iterable[Any]:
 
 
 def _set_tensor(table: Table, value: object) -> Tensor:
-    """Sets, written as sets, ranges or lists, in lists for each dimension, as slots padded with -1."""
+    """Sets (written as sets, ranges or lists, in one nested list per dimension) as int64 members, padded with -1."""
     if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biu":
         return _copied(table, value)
     nested = _nested(table, value)
@@ -205,7 +205,7 @@ def _depth(nested: Nested) -> int:
 
 
 def _widest(nested: Nested, depth: int) -> int:
-    if isinstance(nested, int):  # refused when it is padded
+    if isinstance(nested, int):  # _padded refuses it
         return 0
     return len(nested) if depth == 1 else max([0, *[_widest(part, depth - 1) for part in nested]])
 

@@ -1,4 +1,4 @@
-"""Checks the tables of one call against their types, and brings each to the one form that every executor takes."""
+"""Checks the tables of one call against their types, and converts each to the form that every executor takes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TableSizes:
 
 @dataclass(frozen=True)
 class Bound:
-    """The tables of one call: ``arguments`` on the device for the kernels, ``contents`` as far as the host knows them.
+    """The tables of one call: ``arguments`` for the kernels, on the device; ``contents`` as far as the host knows them.
 
     Both are in the order of the attention's tables. ``wide``: some integers do not fit 32 bits, or may not.
     """
@@ -49,7 +49,7 @@ def is_batched(table: Table, tensor: Tensor) -> bool:
 
 
 def check(attention: Attention, tensors: Mapping[str, Tensor], sizes: TableSizes) -> None:
-    """Refuses tables whose dtype or shape does not fit; looks at no contents, so that it also runs while tracing.
+    """Checks the dtypes and shapes of tables; reads no contents, so that it also runs while tracing.
 
     TypeError for a wrong dtype and a missing table, ValueError for a wrong shape.
     """
@@ -116,12 +116,12 @@ def bind(
     device: torch.device,
     compute_dtype: torch.dtype,
 ) -> Bound:
-    """Checked tables in the form of the kernels, and their contents.
+    """Converts checked tables to the form of the kernels, and collects their contents.
 
-    ``order`` and ``int`` tables of int64 stay so in the contents; the arguments are int32 where every value fits. Sets
-    become bitmaps, or members in rising order where these take much less. No copy is made of what has its form already,
-    and nothing waits for the device but a set on it whose universe no bound tells. ValueError for a literal that does
-    not fit the call's sizes.
+    In ``contents``, int64 tables stay int64; ``arguments`` are int32 where every value fits. Sets become bitmaps, or
+    sorted members where these take much less memory. A table that has its form already is not copied. Only one case
+    waits for the device: a set on it whose largest possible member the sizes do not bound. ValueError for a literal
+    that does not fit the call's sizes.
     """
     free: dict[str, int] = {}
     forms: list[Tensor] = []
@@ -179,9 +179,9 @@ def _brought_to_form(
 
 
 def _sets(attention: Attention, table: Table, tensor: Tensor, extent: CallShape) -> Tensor:
-    """uint8 ``[…, universe]``, or int32 or int64 ``[…, slots]``, whose members rise, and are -1 where they are none.
+    """Sets as bitmaps, uint8 ``[…, universe]``, or as sorted members, int32 or int64 ``[…, slots]``, padded with -1.
 
-    Members that no element of the pattern can equal are left out.
+    Members that no lookup of the pattern can equal are left out.
     """
     if tensor.dtype == torch.bool:
         return tensor.contiguous().view(torch.uint8)
@@ -195,14 +195,14 @@ def _sets(attention: Attention, table: Table, tensor: Tensor, extent: CallShape)
     if not fits_bitmaps(universe, members.shape[:-1].numel(), members.numel(), extent.n):
         narrow = torch.int32 if universe <= _INT32.max else torch.int64
         return torch.where(inside, members, -1).to(narrow).sort(-1).values.contiguous()
-    rest = torch.where(inside, members, universe)  # one column for those left out
+    rest = torch.where(inside, members, universe)  # one extra column collects those left out
     bits = torch.zeros((*members.shape[:-1], universe + 1), dtype=torch.uint8, device=members.device)
     bits.scatter_(-1, rest, 1)
     return bits[..., :universe].contiguous()
 
 
 def universe_bound(attention: Attention, table: Table, extent: CallShape) -> int | None:
-    """One more than the largest element that the pattern looks for in a set; None where sizes alone do not tell."""
+    """One more than the largest number that the pattern looks for in a set; None where sizes alone do not bound it."""
     bound = 1
     for element in _elements(attention, table.name):
         found = integer_bounds(element, extent)
@@ -214,14 +214,14 @@ def universe_bound(attention: Attention, table: Table, extent: CallShape) -> int
 
 @lru_cache(maxsize=512)
 def _elements(attention: Attention, table: str) -> tuple[Expr, ...]:
-    """What is looked for in a set, all over an attention."""
+    """The expressions whose membership in a set the attention asks for."""
     roots = (attention.mask, attention.score, *(() if attention.sink is None else (attention.sink,)))
     nodes = (node for root in roots for node in walk(root))
     return tuple(node.element for node in nodes if isinstance(node, Member) and node.table == table)
 
 
 def integer_bounds(expr: Expr, extent: CallShape) -> tuple[int, int] | None:
-    """The least and the greatest value that sizes and positions alone allow; None where they do not tell."""
+    """Bounds ``(least, greatest)`` of an integer expression by sizes and positions alone; None where they give none."""
     match expr:
         case Const(value=int() as value):
             return value, value
@@ -281,6 +281,6 @@ def _fits_32_bits(held: HostTable, form: Tensor) -> bool:
 def _argument(form: Tensor, wide: bool, device: torch.device) -> Tensor:
     if form.dtype in (torch.int32, torch.int64):
         form = form.to(torch.int64 if wide else torch.int32)
-    if form.device != device and form.numel() == 1:  # filled there: a copy from here would have to wait
+    if form.device != device and form.numel() == 1:  # filled on the device: a copy would synchronise
         return torch.full(form.shape, form.item(), dtype=form.dtype, device=device)
     return form.to(device)

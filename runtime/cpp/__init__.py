@@ -1,4 +1,4 @@
-"""C++ kernels: built, loaded, run on CPU tensors."""
+"""The C++ backend: builds and loads kernels, and runs them on CPU tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A launch as the structures that C++ kernels read: ``templates/cpp/launch.h`` in ctypes."""
+"""Passes a launch to C++ kernels: the structures of ``templates/cpp/launch.h`` in ctypes, filled from a Launch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _Launch(ctypes.Structure):
 
 
 class Arguments:
-    """The structure that a kernel reads, and with it all that it points to."""
+    """The structure that a kernel reads; it keeps alive everything that the structure points to."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class Arguments:
         threads: int,
         room: int,
     ) -> None:
-        """``tensors`` by their names in the structure; ``gradients`` of the tables, none in the forward pass."""
+        """``tensors``: results and gradients by their field names in the structure; ``gradients``: one per table, empty
+        in the forward pass; ``numbers``: those taken out of the program's text; ``room``: bytes for private sums in the
+        backward pass.
+        """
         q, k, v = launch.q, launch.k, launch.v
         scale, q_start = launch.scale.contiguous(), launch.q_start.contiguous()
         self._kept: list[object] = [scale, q_start, tensors, gradients]
@@ -163,5 +166,7 @@ class Arguments:
 
 
 def _steps(tensor: Tensor) -> Any:
-    """Strides of batch, head and row; 0 where a dimension has one place, whatever its stride claims."""
+    """The strides of batch, head and row, in elements; 0 for a dimension of size 1, whose stride torch may set to
+    anything.
+    """
     return _Steps(*(0 if size == 1 else step for size, step in zip(tensor.shape[:3], tensor.stride()[:3], strict=True)))

@@ -1,4 +1,4 @@
-"""Whether the C++ kernels can be had here."""
+"""Decides whether C++ kernels can be built here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from ..base import settings
 from .build import NoCompilerError, compiler
 
-# Errors of a system that has run out of something: another attempt may succeed.
+# Errors of a system that has run out of a resource: another attempt may succeed.
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT}
 
 
@@ -28,9 +28,9 @@ def require(device: torch.device) -> None:
 
 @lru_cache(maxsize=64)
 def _missing_compiler(*_looked_at: object) -> str | None:
-    """Why there is no C++ compiler, or None where there is one. The arguments are what the answer depends on.
+    """Why there is no C++ compiler, or None where there is one; cached by the arguments, on which the answer depends.
 
-    NoCompilerError where the next attempt may give another answer, which is not kept then.
+    Raises NoCompilerError, which is not cached, where the next attempt may give another answer.
     """
     try:
         compiler()
@@ -42,5 +42,5 @@ def _missing_compiler(*_looked_at: object) -> str | None:
 
 
 def passing(error: Exception) -> bool:
-    """Whether the system had run out of something, so that another attempt may go otherwise."""
+    """Whether an error came from a lack of resources (files, memory, disk), so that another attempt may succeed."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _PASSING

@@ -1,4 +1,4 @@
-"""The C++ kernels as a backend."""
+"""The record of the C++ backend."""
 
 from __future__ import annotations
 

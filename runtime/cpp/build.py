@@ -1,4 +1,4 @@
-"""C++ source to a shared library's bytes, by the system's compiler, and from those bytes to a loaded library."""
+"""Compiles C++ source to the bytes of a shared library with the system's compiler, and loads such bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orde
 _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"
-# Masks rely on inf and NaN, so no -ffast-math; neither of these changes a value.
+# Masks rely on inf and NaN, so no -ffast-math; -fno-math-errno and -fno-trapping-math do not change values.
 _LANGUAGE = (
     "-std=c++17",
     "-fPIC",
@@ -40,10 +40,10 @@ _LANGUAGE = (
     "-fwrapv",
     "-Wno-psabi",
 )
-_PROBE_SECONDS = 60.0  # for what takes a fraction of a second
+_PROBE_SECONDS = 60.0  # for calls that usually take a fraction of a second
 _LARGEST = 2**28  # bytes of a library; a kernel's has some hundred thousand
 _LOADS = Path(__file__).with_name("load_library.py")
-_SHOWN = 4000  # characters of a compiler's own message
+_SHOWN = 4000  # characters of a compiler's message that an error shows
 _ADD_SEALS, _EVERY_SEAL = 1033, 0xF  # F_ADD_SEALS; no more seals, shrinking, growing or writing
 
 _warned = False
@@ -51,19 +51,19 @@ _names = count()
 
 
 class NoCompilerError(Unavailable, RuntimeError):
-    """There is no C++ compiler to be found, or the one that was named cannot be run."""
+    """No C++ compiler was found, or the one that was named cannot be run."""
 
 
 class BuildError(RuntimeError):
-    """The C++ compiler refused a kernel, or hung, or wrote no library that can be loaded."""
+    """The C++ compiler failed on a kernel, took too long, or wrote a library that cannot be loaded."""
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """A C++ compiler, and all about it that a kernel's machine code depends on.
+    """A C++ compiler, and everything about it that a kernel's machine code depends on.
 
-    ``identity`` holds its path, its version and the macros that it predefines under ``flags``, among them the
-    instruction sets that ``-march=native`` stands for here.
+    ``identity`` holds its path, its version and the macros that it predefines under ``flags``; these tell which
+    instruction sets ``-march=native`` means on this machine.
     """
 
     command: tuple[str, ...]
@@ -83,7 +83,7 @@ def headers() -> dict[str, str]:
 def compiler() -> Compiler:
     """The compiler that ``settings.cxx`` names, or the first of c++, g++ and clang++ on PATH.
 
-    NoCompilerError where there is none. One that knows no OpenMP is taken without it.
+    NoCompilerError where there is none. A compiler without OpenMP is used without it.
     """
     named = settings.cxx
     if named is not None:
@@ -105,7 +105,7 @@ def compiler() -> Compiler:
 
 
 def _found(name: str) -> str | None:
-    """The absolute path of a program: it is run in other folders than the one that a relative path counts from."""
+    """The absolute path of a program, because it runs in other folders than the one a relative path starts from."""
     try:
         path = shutil.which(name)
         return None if path is None else os.path.abspath(path)
@@ -136,7 +136,7 @@ def _probed(command: Sequence[str]) -> Finished:
 
 
 def cache_key(source: KernelSource, using: Compiler) -> str:
-    """The sha256, in hexadecimal, of all that the library's bytes depend on."""
+    """The sha256, in hexadecimal, of everything that the library's bytes depend on."""
     parts = [source.target, source.text, *using.command, *using.flags, using.identity, str(_process_has_openmp())]
     for name, text in sorted(headers().items()):
         parts += [name, text]
@@ -148,10 +148,10 @@ def cache_key(source: KernelSource, using: Compiler) -> str:
 
 
 def build(source: KernelSource, using: Compiler) -> bytes:
-    """A shared library's bytes, loaded once in a process of its own. BuildError with the compiler's message where it
-    refuses, and for whatever else keeps a library from being there.
+    """Compiles a kernel to the bytes of a shared library, and loads it on trial in a process of its own.
 
-    Without OpenMP, in the compiler or where it links, the kernel runs on one thread, which is warned of once.
+    BuildError with the compiler's message where it fails, and for anything else that prevents a loadable library. Where
+    the compiler or its linker lacks OpenMP, the kernel runs on one thread, with one warning.
     """
     try:
         with scratch() as folder:
@@ -168,7 +168,7 @@ def build(source: KernelSource, using: Compiler) -> bytes:
 
 
 def fault_of_compiler(using: Compiler) -> BuildError | None:
-    """Why a compiler builds no kernel at all: the fault of building the least of libraries; None where that works."""
+    """Why a compiler fails to build even a trivial library; None where it succeeds."""
     try:
         build(KernelSource("cpp", 'extern "C" int least() { return 0; }\n'), using)
     except BuildError as error:
@@ -177,7 +177,9 @@ def fault_of_compiler(using: Compiler) -> BuildError | None:
 
 
 def _compiled(folder: str, using: Compiler, flags: Sequence[str], check: bool) -> bool:
-    """Compiles and links ``kernel.cpp``; whether that worked. BuildError instead of False with ``check``."""
+    """Compiles and links ``kernel.cpp``; returns whether that worked, or raises BuildError instead of False with
+    ``check``.
+    """
     compiling = [*using.command, *flags, "-c", "kernel.cpp", "-o", "kernel.o"]
     linking = [*using.command, "-shared", *_linked(using, flags), "kernel.o", "-o", "kernel.so"]
     for command in (compiling, linking):
@@ -198,7 +200,7 @@ def _how(status: int) -> str:
 
 
 def _checked(path: Path, using: Compiler) -> bytes:
-    """What the compiler wrote, if it is a library that can be loaded without harm. BuildError otherwise."""
+    """The bytes of the library that the compiler wrote. BuildError if it is not one that can be loaded without harm."""
     wrote = f"{shlex.join(using.command)} reported no fault, but wrote"
     size = path.stat().st_size
     if not 0 < size <= _LARGEST:
@@ -211,12 +213,15 @@ def _checked(path: Path, using: Compiler) -> bytes:
 
 
 def _crash(path: Path) -> str | None:
-    """What loading a library does to a process beside this one, where that is harm. None where it is loaded, and where
-    it is refused: this process may still have what it asks for, and is refused in the same way if not.
+    """What went wrong in a trial process that loaded the library, in words: it was killed, or did not finish. Else
+    None.
+
+    A process that refuses the library counts as unharmed: this process may have what the library asks for, and refuses
+    it in the same way if not.
     """
     python = sys.executable or ""
     if getattr(sys, "frozen", False) or not re.match("python|pypy", os.path.basename(python)):
-        return None  # a program of its own, with Python in it, would be started once more
+        return None  # an application that embeds Python: running it would start the application again
     command = [python, "-I", "-S", str(_LOADS), str(path), *_openmp_libraries()]
     try:
         ended = run(command, str(path.parent), _PROBE_SECONDS)
@@ -230,12 +235,12 @@ def _crash(path: Path) -> str | None:
 
 
 def _linked(using: Compiler, flags: Sequence[str]) -> tuple[str, ...]:
-    """What a library is linked with for OpenMP."""
+    """The linker's options for OpenMP."""
     if _OPENMP not in flags:
         return ()
     if "__clang__" not in using.identity and _process_has_openmp():
-        return ()  # GNU's is in the process, from PyTorch: another beside it would bring a second set of threads
-    # Nothing may stay open, so that a compiler without its OpenMP library is seen here and not when loading.
+        return ()  # the process has GNU's, from PyTorch: a second library would bring a second set of threads
+    # No symbol may stay undefined, so that a missing OpenMP library is noticed here and not when loading.
     return (_OPENMP, "-Wl,-z,defs") if sys.platform == "linux" else (_OPENMP,)
 
 
@@ -245,7 +250,7 @@ def _shown(message: str) -> str:
 
 @lru_cache(maxsize=1)
 def _process_has_openmp() -> bool:
-    """Whether the process offers GNU's OpenMP already, as it does once PyTorch is imported from its wheels."""
+    """Whether this process already has GNU's OpenMP loaded, as it does once PyTorch is imported from its wheels."""
     try:
         return hasattr(ctypes.CDLL(None), "GOMP_parallel")
     except (OSError, TypeError):
@@ -253,7 +258,7 @@ def _process_has_openmp() -> bool:
 
 
 class _Place(ctypes.Structure):
-    """Dl_info: where an address comes from."""
+    """``Dl_info`` of dlfcn.h: the library that an address belongs to."""
 
     _fields_ = (
         ("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("symbol", ctypes.c_char_p), ("start", ctypes.c_void_p),
@@ -262,7 +267,9 @@ class _Place(ctypes.Structure):
 
 @lru_cache(maxsize=1)
 def _openmp_libraries() -> tuple[str, ...]:
-    """The library that the process has OpenMP from, for what is not linked with one of its own."""
+    """The path of the OpenMP library that this process has loaded, for kernels that are not linked with one of their
+    own.
+    """
     if not _process_has_openmp():
         return ()
     place = _Place()
@@ -287,9 +294,9 @@ _loading = threading.Lock()
 
 
 def load(library: bytes) -> ctypes.CDLL:
-    """The library from its bytes: from sealed memory where the system has it, so that nothing can change it any more.
+    """Loads a library from its bytes: on Linux from sealed memory, so that nothing can change them any more.
 
-    OSError where the system cannot load it, or must not see it because it is damaged.
+    OSError where the system cannot load it, or where it is damaged and the loader must not see it.
     """
     fault = fault_of(library)
     if fault is not None:
@@ -308,7 +315,7 @@ def load(library: bytes) -> ctypes.CDLL:
 
 
 def _unique_path(descriptor: int) -> str:
-    """A path of the descriptor that no library had before: the loader takes an equal path for the same library."""
+    """A path of the descriptor that was not used before: the loader takes an equal path for the same library."""
     bits = f"{next(_names):024b}"
     return f"/proc/self{''.join('/.' if bit == '1' else '/' for bit in bits)}/fd/{descriptor}"
 

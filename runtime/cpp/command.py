@@ -1,4 +1,4 @@
-"""Runs another program: for so long, with so much of what it prints, and with all that it started ended with it."""
+"""Runs another program with limits on its time and its output, and ends everything that it started."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-_MOST = 2**24  # bytes of output that are kept; a program that prints more is stopped
+_MOST = 2**24  # bytes of output; a program that prints more is stopped
 _AT_ONCE = 2**16
 
 
 class CommandError(Exception):
-    """A program was stopped: it took too long, or printed without end."""
+    """A program was stopped because it took too long or printed too much."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """``status`` is the exit status, or minus the signal that ended the program."""
+    """How a program ended. ``status`` is its exit status, or minus the number of the signal that ended it."""
 
     status: int
     out: str
@@ -31,9 +31,11 @@ class Finished:
 
 
 def run(command: Sequence[str], folder: str, seconds: float, environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs a program to its end in ``folder``, with nothing to read; ``environment`` is added to the process's own.
+    """Runs a program to its end in ``folder``, with empty standard input; ``environment`` is added to this process's
+    own.
 
-    OSError or ValueError where it cannot be started, CommandError where it was stopped after ``seconds``.
+    OSError or ValueError where it cannot be started; CommandError where it ran longer than ``seconds`` or printed too
+    much.
     """
     with subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -57,7 +59,9 @@ def run(command: Sequence[str], folder: str, seconds: float, environment: Mappin
 
 
 def _read(out: IO[bytes], err: IO[bytes], end: float) -> tuple[bytes, bytes]:
-    """All that both print. TimeoutError at ``end``, OverflowError for more than is kept."""
+    """All that the program prints to both streams. TimeoutError at time ``end``, OverflowError for more than _MOST
+    bytes.
+    """
     contents = {out: bytearray(), err: bytearray()}
     with selectors.SelectSelector() if not hasattr(selectors, "PollSelector") else selectors.PollSelector() as ready:
         for stream in contents:
@@ -77,7 +81,7 @@ def _read(out: IO[bytes], err: IO[bytes], end: float) -> tuple[bytes, bytes]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and all that it started: a compiler's driver is a parent of the programs that do the work."""
+    """Kills a program and all that it started: a compiler's driver starts the programs that do the work."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()

@@ -1,7 +1,7 @@
-"""What is wrong with a shared library's bytes, as far as ELF's own tables tell it.
+"""Finds damage in a shared library's bytes, as far as the tables of the ELF format show it.
 
-A loader maps what the tables name without asking whether the file holds it, and whoever touches a page beyond the end
-of the file is killed. So a library's tables are read here before any loader sees it.
+A loader maps what the tables name without asking whether the file holds it, and a process that touches a page beyond
+the end of the file is killed. So a library's tables are checked here before any loader sees it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _SHARED = 3  # ET_DYN
 _LOAD, _DYNAMIC = 1, 2  # PT_
 _STRINGS, _NOTHING = 3, 8  # SHT_STRTAB; SHT_NOBITS, which takes no room in the file
 _RUNS = 4  # SHF_EXECINSTR
-_BLOCK = bytes(512)  # a disk's smallest block: compilers write no such run of zeros into code
+_BLOCK = bytes(512)  # a disk's smallest block: compilers do not write so long a run of zeros into code
 
 
 class _Form(NamedTuple):
-    """Where the fields are that matter here, for one class of ELF. Offsets count from the start of their record."""
+    """Where the needed fields lie, for one class of ELF (32 or 64 bits), as formats of :mod:`struct`."""
 
-    header: str  # type, 18 bytes in; then offsets, sizes and counts of both tables
+    header: str  # from byte 16 on: the type; then offsets, entry sizes and counts of both tables
     segment: str  # type, offset, size in the file, size in memory
     segment_size: int
     section: str  # type, flags, offset, size
@@ -34,7 +34,7 @@ _FORMS = {
 
 
 class _Part(NamedTuple):
-    """A segment or a section of a file: ``size`` bytes from ``offset`` on."""
+    """A segment or a section of a file: ``size`` bytes starting at ``offset``."""
 
     kind: int
     offset: int
@@ -43,7 +43,10 @@ class _Part(NamedTuple):
 
 
 def fault_of(library: bytes) -> str | None:
-    """Why a loader must not see these bytes, or None. Says nothing of what is no ELF file: a loader refuses that."""
+    """Why a loader must not see these bytes, None if nothing is wrong with them.
+
+    Bytes that are not an ELF file pass: a loader refuses them without harm.
+    """
     if library[:4] != _MAGIC or len(library) < 20:
         return None
     form, order = _FORMS.get(library[4]), {1: "<", 2: ">"}.get(library[5])

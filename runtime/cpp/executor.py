@@ -1,4 +1,4 @@
-"""C++ kernels on CPU tensors: a checked launch to results, through a library built at first use."""
+"""Runs checked launches on CPU tensors by C++ kernels; a kernel is built when it is first used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..base import Gradients, Launch, count, get, renew
 from .arguments import Arguments
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
-# Bytes that the backward's private sums may take at once; what does not fit is done in turns.
+# Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
 ROOM = 64 * 2**20
 
 _forked = False
@@ -31,14 +31,15 @@ def _note_fork() -> None:
     _forked = True
 
 
-# OpenMP's threads do not live on in a child, where waiting for them would hang.
+# A forked child does not have its parent's OpenMP threads, and would wait for them for ever.
 os.register_at_fork(after_in_child=_note_fork)
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
-    """Output ``[batch, heads, m, value_dim]`` in q's dtype and natural log-sum-exp ``[batch, heads, m]``, contiguous.
+    """Output ``[batch, heads, m, value_dim]`` in q's dtype and log-sum-exp ``[batch, heads, m]`` (natural log),
+    contiguous.
 
-    Raises what :func:`runtime.cpp.build.build` raises at the first use of a structure, MemoryError without memory.
+    At the first use of a kernel raises what :func:`runtime.cpp.build.build` raises; MemoryError where memory runs out.
     """
     out, lse = _results(launch)
     _call("forward", launch, {"out": out, "lse": lse})
@@ -46,15 +47,18 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 class Columns(NamedTuple):
-    """Pairs of a query and a key. ``visited``: in the tiles that the bounds name; ``multiplied``: those of them whose
-    logit was computed (a partial tile is cut down to groups of keys that some query of a group of queries keeps)."""
+    """Numbers of query-key pairs. ``visited``: those in visited tiles. ``multiplied``: those of them whose logit was
+    computed.
+
+    In a partial tile logits are computed only for the groups of keys that some query of a group of queries keeps.
+    """
 
     visited: int
     multiplied: int
 
 
 def columns(launch: Launch) -> Columns:
-    """How much work a forward pass over this launch is, counted by kernels that are built to count."""
+    """Measures the work of a forward pass over this launch, with kernels that are compiled to count."""
     out, lse = _results(launch)
     found = torch.zeros(2, dtype=torch.int64)
     _call("forward", launch, {"out": out, "lse": lse, "columns": found}, counting=True)
@@ -62,7 +66,7 @@ def columns(launch: Launch) -> Columns:
 
 
 def _results(launch: Launch) -> tuple[Tensor, Tensor]:
-    """Memory for output and log-sum-exp. Several kernels add to one another's output, in the dtype of sums."""
+    """Uninitialised output and log-sum-exp; where several kernels add to one output, it is in the compute dtype."""
     batch, heads, m, _ = launch.q.shape
     dtype = launch.q.dtype if len(launch.program.kernels) == 1 else launch.compute_dtype
     out = launch.q.new_empty(batch, heads, m, launch.v.shape[-1], dtype=dtype)
@@ -70,9 +74,10 @@ def _results(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of everything, from the forward's results and their gradients; contiguous, of the inputs' dtypes.
+    """The gradients of q, k, v and the float tables, from the forward pass's results and their gradients.
 
-    ``grad_out`` may have any strides. Bit for bit the same however many threads there are.
+    q's, k's and v's are contiguous, in the dtypes of their inputs. ``grad_out`` may have any strides. The result is
+    bitwise the same for every number of threads.
     """
     q, k, v = launch.q, launch.k, launch.v
     compute = launch.compute_dtype
@@ -95,7 +100,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 
 def source_variant(direction: Pass, launch: Launch) -> CppVariant:
-    """What the kernel of a launch is compiled for."""
+    """What the kernel of a launch is compiled for, beside the program."""
     return variant_for(direction, launch.specialisation)
 
 
@@ -114,9 +119,9 @@ def _source(program: Program, variant: CppVariant) -> KernelSource:
 
 @lru_cache(maxsize=4096)
 def _entry(source: KernelSource, using: Compiler) -> Any:
-    """The library's one function, built or taken from the cache. BuildError where it cannot be had.
+    """The one function of a kernel's library, built or taken from the cache. BuildError where it cannot be had.
 
-    A library is kept only after it was loaded here. One that was kept and cannot be loaded is built anew, once.
+    A library enters the cache only after this process loaded it. A cached one that cannot be loaded is rebuilt once.
     """
     loaded: list[Any] = []
 
@@ -139,12 +144,12 @@ def _entry(source: KernelSource, using: Compiler) -> Any:
 
 
 def build_entry(source: KernelSource) -> Any:
-    """The function of a source's library. BuildError where it cannot be had, NoCompilerError without a compiler."""
+    """The function of a source's library. BuildError where it cannot be built, NoCompilerError without a compiler."""
     return _entry(source, compiler())
 
 
 def _function(content: bytes) -> Any:
-    """The function of a kernel's library. OSError where it cannot be loaded or holds none."""
+    """Loads a kernel's library and returns its function. OSError where it cannot be loaded or has no such function."""
     library = load(content)
     for name in ("forward", "backward"):
         if hasattr(library, name):
@@ -155,7 +160,7 @@ def _function(content: bytes) -> Any:
 
 
 def kernel_of(direction: Pass, launch: Launch, counting: bool = False) -> tuple[KernelSource, Compiler]:
-    """The text of a launch's kernel, and what builds it. NoCompilerError without a compiler."""
+    """The source of a launch's kernel, and the compiler that builds it. NoCompilerError without a compiler."""
     variant = replace(source_variant(direction, launch), counting=counting)
     return _source(_lifted(launch.program).program, variant), compiler()
 

@@ -1,7 +1,8 @@
-"""Loads a shared library, and nothing else: a script that :mod:`runtime.cpp.build` runs in a process of its own.
+"""Loads a shared library and does nothing else: a script that :mod:`runtime.cpp.build` runs in a process of its own.
 
-What a bad library does at loading, it does to that process. Prints a line before it loads; exit status 0 where that
-worked, 1 where the system refused. The arguments are the library and others that it needs, which are loaded first.
+If loading a bad library crashes, it crashes that process only. The arguments are the library and others that it needs,
+which are loaded first. Prints a line before it loads the library; the exit status is 0 if that worked, 1 if the system
+refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import suppress
 
 
 def main() -> None:
-    """Ends the process itself, so that nothing of the library runs at its end."""
+    """Loads the library, then ends the process without running the library's exit handlers."""
     library, *others = sys.argv[1:]
     for other in others:
         with suppress(OSError):

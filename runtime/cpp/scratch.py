@@ -1,7 +1,7 @@
-"""Folders for the time of one build, in the system's temporary folder.
+"""Makes temporary folders for one build each, and removes those that killed processes left behind.
 
-Whoever uses one holds its lock, and a lock ends with its process however that ends: so what a killed process left
-behind is known from what a living one uses, in whatever container, and the next build removes it.
+The process that uses a folder holds its lock, and a lock ends with its process, however that ends. So the next build
+can tell an abandoned folder from one in use, even across containers, and removes it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _made(above: str) -> tuple[str, int | None]:
 
 
 def _sweep(above: str) -> None:
-    """Removes the folders of this user that nobody holds."""
+    """Removes this user's build folders that no process has locked."""
     with suppress(OSError):
         for name in os.listdir(above):
             if name.startswith(PREFIX):

@@ -1,4 +1,4 @@
-"""Executors in plain PyTorch: the dense reference, and a Program tile by tile."""
+"""Executors in plain PyTorch: the dense reference, and the blocked one, which runs a Program tile by tile."""
 
 from __future__ import annotations
 

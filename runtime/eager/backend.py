@@ -1,4 +1,4 @@
-"""The blocked executor as a backend: it runs anywhere, and has no kernels."""
+"""The record of the blocked executor as a backend: it runs on any device, and has no kernels to build."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _executor = late(__name__, "blocked")
 
 
 def _anywhere(_device: torch.device) -> None:
-    """No device is refused, and nothing can be missing."""
+    """Accepts every device, and needs nothing that could be missing."""
 
 
 BLOCKED: Backend = Backend(
     name="blocked",
-    devices=(),  # in the place of another backend, or because a setting says so
+    devices=(),  # it runs as a fallback, or because a setting says so
     dtypes=FLOATS,
     tiles=Tiles(64, 64),
     require=_anywhere,

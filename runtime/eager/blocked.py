@@ -1,9 +1,9 @@
-"""The same Program and Schedule, tile by tile in plain PyTorch: what CPU tensors run without a compiler.
+"""Runs a Program and its Schedule tile by tile in plain PyTorch, for CPU tensors without a compiler, or on any device.
 
 Walks the query tiles of every kernel; each run of key tiles is one block of matrix products, gathered where its keys
-are no neighbours. Partial runs evaluate the condition, full ones do not. Slower than the kernels, faster than the dense
-definition, and right on any device. Where an input holds NaN or infinity, products leave out the pairs that are not
-kept (:mod:`runtime.eager.products`).
+are not neighbours. Partial runs evaluate the condition, full ones do not. Slower than the kernels, faster than the
+dense definition. Where an input holds NaN or infinity, products leave out the pairs that are not kept
+(:mod:`runtime.eager.products`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _Places = slice | Tensor  # positions along one dimension: a slice where they ar
 
 @dataclass(frozen=True)
 class _Block:
-    """Keys of one visit, and the condition that says which pairs are kept; None where every one is, once."""
+    """Keys that are computed at once, and the condition that tests their pairs; None where every pair is kept, once."""
 
     keys: _Places
     condition: Expr | None
 
 
 class _Group(NamedTuple):
-    """Batch entries and heads that share their tiles: those of the slot of their first."""
+    """Batch entries and heads that share their runs of tiles; ``slot`` is that of the first."""
 
     slot: Slot
     batch: slice
@@ -57,7 +57,7 @@ class _Rows:
     blocks: tuple[_Block, ...]
 
     def of(self, x: Tensor) -> Tensor:
-        """Its rows of a tensor ``[batch, heads, m, …]``."""
+        """The tile's rows of a tensor ``[batch, heads, m, …]``."""
         return x[self.batch, self.heads][:, :, self.rows]
 
     def put(self, x: Tensor, rows: Tensor) -> None:
@@ -78,7 +78,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
         mean, own = _online(launch, place, finite)
         if place.kernel.output == "merge":
             before = place.of(out), place.of(lse)
-        elif launch.program.sink is not None:  # a key without a value
+        elif launch.program.sink is not None:  # the sink is merged like a key whose value is 0
             sink = _value(launch.program.sink, _environment(launch, place, slice(0, 0)), (*own.shape, 1))[..., 0]
             before = torch.zeros_like(mean), sink
         else:
@@ -90,7 +90,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The weighted means and log-sum-exps of two sets of keys as those of both, either of which may be empty."""
+    """Combines weighted means and log-sum-exps of two disjoint sets of keys, either of which may be empty."""
     lse = torch.logaddexp(first[1], second[1])
     (mean, own), (other, its) = first, second
     both = _share(own, lse)[..., None] * mean + _share(its, lse)[..., None] * other
@@ -98,7 +98,7 @@ def _merged(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tupl
 
 
 def _share(part: Tensor, lse: Tensor) -> Tensor:
-    """``exp(part - lse)``: the whole where both are infinite, or NaN, alike."""
+    """``exp(part - lse)``, a part's share in a sum of exponentials: 0 for -inf, 1 where both are inf or both NaN."""
     same = (part == lse) | (part.isnan() & lse.isnan())
     return torch.where(part == -torch.inf, 0.0, torch.where(same, 1.0, (part - lse).exp()))
 
@@ -108,9 +108,9 @@ def _all_finite(*tensors: Tensor) -> bool:
 
 
 def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]:
-    """The weighted mean of the values and the log-sum-exp of a tile's rows; 0 and -inf for rows that are not owned.
+    """The weighted mean of the values, and the log-sum-exp, of a tile's rows, by the online softmax over its blocks.
 
-    ``finite``: whether every value is.
+    0 and -inf for rows that keep nothing or that the kernel does not own. ``finite``: whether all values are finite.
     """
     q = place.of(launch.q).to(launch.compute_dtype)
     greatest = q.new_full(q.shape[:3], -torch.inf)
@@ -137,7 +137,7 @@ def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and the float tables, given what :func:`forward` rekeep_by_key."""
+    """The gradients of q, k, v and the float tables, given what :func:`forward` returned."""
     count("blocked.backward")
     dtype = launch.compute_dtype
     dq, dk, dv = (torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (launch.q, launch.k, launch.v))
@@ -147,12 +147,12 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     )
     slope = derivative(launch.program.score, LOGIT)
     entries = tuple((entry, derivative(launch.program.score, entry)) for entry in reads(launch.program.score))
-    # Rows that keep nothing are 0, and what comes back for them is of no account.
+    # Rows that keep nothing have output 0, and their gradient is ignored, even if it is NaN.
     deltas = torch.where(out == 0, 0.0, grad_out.to(dtype) * out.to(dtype)).sum(-1)
     if grad_lse is not None:
         deltas = deltas - grad_lse
     finite = _all_finite(launch.q, launch.k, launch.v, grad_out)
-    scale = torch.where(launch.scale.isfinite(), launch.scale, 1.0)  # else probabilities are NaN already, or 0
+    scale = torch.where(launch.scale.isfinite(), launch.scale, 1.0)  # with others probabilities are NaN or 0 anyway
     for place in _places(launch):
         q, dO = (place.of(x).to(dtype) for x in (launch.q, grad_out))
         its, delta = place.of(lse), place.of(deltas)
@@ -184,7 +184,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 
 def _matrix_product(weights: Tensor, rows: Tensor, _: Tensor) -> Tensor:
-    """:func:`.products.plain_sums` where all is finite and the weights of pairs that are not kept are 0."""
+    """:func:`.products.plain_sums` for finite inputs, where pairs that are not kept already have the weight 0."""
     return weights @ rows
 
 
@@ -201,7 +201,7 @@ def _sink_gradients(
 
 
 def _places(launch: Launch) -> Iterator[_Rows]:
-    """Every query tile that has rows, kernel by kernel, with the keys that it visits."""
+    """Yields every query tile that has rows, kernel by kernel, with the blocks of keys that it visits."""
     batch = launch.q.shape[0]
     if not batch or not launch.q.shape[1]:
         return
@@ -214,7 +214,9 @@ def _places(launch: Launch) -> Iterator[_Rows]:
 
 
 def _head_groups(launch: Launch, kernel: Kernel, apart: bool) -> list[tuple[int, slice]]:
-    """Heads that share their tiles, as many as stand together, and the place of their first among the kernel's."""
+    """Groups of neighbouring heads that share their tiles: the index of each group's first head among the kernel's
+    heads, and the heads as a slice.
+    """
     heads = tuple(range(launch.q.shape[1])) if kernel.heads is None else kernel.heads
     if heads and not apart and heads == tuple(range(heads[0], heads[0] + len(heads))):
         return [(0, slice(heads[0], heads[0] + len(heads)))]
@@ -222,7 +224,7 @@ def _head_groups(launch: Launch, kernel: Kernel, apart: bool) -> list[tuple[int,
 
 
 def _tiles(launch: Launch, kernel: Kernel, its: KernelSchedule, group: _Group) -> Iterator[_Rows]:
-    """The query tiles of a group that hold rows."""
+    """Yields the query tiles that have rows, for one group of batch entries and heads."""
     device = launch.q.device
     rows = Walked(kernel.rows, its.rows, launch.schedule.m)
     for tile in range(rows.tiles.total):
@@ -254,14 +256,17 @@ def _numbers(places: _Places, device: torch.device) -> Tensor:
 
 
 def _owned(launch: Launch, place: _Rows) -> Tensor:
-    """Which of a tile's rows the kernel speaks for: bool, broadcasts to ``[batch, heads, rows]``."""
+    """Which of a tile's rows the kernel owns: bool, broadcasts to ``[batch, heads, rows]``."""
     bound = _environment(launch, place, slice(0, 0))
     owned: Tensor = interpret(place.kernel.owned_rows, bound)[..., 0]
     return owned
 
 
 def _environment(launch: Launch, place: _Rows, keys: _Places) -> Environment:
-    """Positions and tables of one block. Nothing counts as reached, so a read outside its table is 0, not an error."""
+    """The positions and tables of one block, as the interpreter of expressions reads them.
+
+    No pair counts as reached, so that an index outside its table reads 0 instead of raising.
+    """
     device = launch.q.device
     arrays = TorchArrays(launch.compute_dtype, device)
     batch = torch.arange(launch.q.shape[0], device=device)[place.batch].reshape(-1, 1, 1, 1)
@@ -298,7 +303,9 @@ def _logit(launch: Launch, place: _Rows, keys: _Places, q: Tensor) -> Tensor:
 
 
 def _score(launch: Launch, bound: Environment, logit: Tensor, condition: Expr | None) -> tuple[Tensor, Tensor]:
-    """The score and the logarithm of the count, -inf for pairs that are not kept; and which are, bool, broadcasts."""
+    """The score plus the logarithm of the count, -inf for pairs that are not kept; and which pairs are, bool,
+    broadcasts.
+    """
     score = logit
     if launch.program.score != LOGIT:
         score = _value(launch.program.score, _with_logit(bound, logit), logit.shape)
@@ -312,40 +319,40 @@ def _score(launch: Launch, bound: Environment, logit: Tensor, condition: Expr | 
 
 
 def _kept(launch: Launch, bound: Environment) -> Tensor:
-    """What the probabilities of a block are multiplied by: 0, or the inverse of the chance to stay."""
+    """The factors of a block's probabilities under dropout: 0, or the inverse of the probability to stay."""
     at: Any = bound.positions
     stay = kept(launch.dropout, launch.seed, bound.batch, at["head"], at["q"], at["k"])
     return stay.to(launch.compute_dtype) / (1 - launch.dropout)
 
 
 def _key_heads(launch: Launch, place: _Rows) -> Tensor:
-    """The key head of each query head of a tile."""
+    """The key head that each query head of a tile reads."""
     group = launch.q.shape[1] // launch.k.shape[1]
     return torch.arange(launch.q.shape[1], device=launch.q.device)[place.heads] // group
 
 
 def _heads_of(launch: Launch, x: Tensor, place: _Rows, keys: _Places) -> Tensor:
-    """Keys or values of a block as each query head reads them, in the compute dtype."""
+    """A block's keys or values, once per query head that reads them, in the compute dtype."""
     if launch.q.shape[1] == x.shape[1]:
         return x[place.batch, place.heads][:, :, keys].to(launch.compute_dtype)
     return x[place.batch][:, :, keys].to(launch.compute_dtype)[:, _key_heads(launch, place)]
 
 
 def _add_heads(launch: Launch, total: Tensor, place: _Rows, keys: _Places, part: Tensor) -> None:
-    """Adds what each query head contributes to its key head."""
+    """Adds each query head's contribution to the gradient of its key head."""
     sums = part.new_zeros(part.shape[0], total.shape[1], *part.shape[2:])
     total[place.batch][:, :, keys] += sums.index_add_(1, _key_heads(launch, place), part)
 
 
 def _product(gradient: Tensor, slope: Expr, bound: Environment) -> Tensor:
-    """The gradient times a derivative; 0 where the gradient is, whatever the derivative is there."""
+    """The gradient times a derivative; 0 where the gradient is 0, even if the derivative is NaN or infinite there."""
     if slope == Const(1.0):
         return gradient
     return torch.where(gradient == 0, 0.0, gradient * interpret(slope, bound))
 
 
 def _accumulate(tables: tuple[Tensor | None, ...], entry: Entry, gradient: Tensor, bound: Environment) -> None:
-    """Adds the gradient of each pair to the entry of the table that it read."""
+    """Adds each pair's gradient to the table entry that the pair read."""
     total = tables[int(entry.table)]
     assert total is not None
     held = bound.tables[entry.table]

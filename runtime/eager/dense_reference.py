@@ -1,4 +1,6 @@
-"""The dense definition in plain PyTorch: slow, differentiable by autograd, and the judge of every kernel."""
+"""The dense definition of attention in plain PyTorch: slow, differentiable by autograd; every kernel is tested against
+it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from .transform_levels import contents_of, outside_transforms
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Some pairs of one call, ``[pairs]`` each; ``k`` is None for whole rows, whose logit is None too."""
+    """Some query-key pairs of one call, as index tensors ``[pairs]``; for whole rows ``k`` and ``logit`` are None."""
 
     batch: Tensor
     head: Tensor
@@ -31,7 +33,7 @@ class _Pairs:
     logit: Tensor | None
 
     def place(self, number: int) -> tuple[int, ...]:
-        """Batch, head, row and key of one pair; a whole row has no key."""
+        """The indices of batch, head, row and key of one pair; a whole row has no key."""
         axes = (self.batch, self.head, self.row, self.k)
         return tuple(int(axis[number]) for axis in axes if axis is not None)
 
@@ -43,10 +45,10 @@ class _Pairs:
 def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     """out ``[batch, heads, m, value_dim]`` in the dtype of q, and lse ``[batch, heads, m]`` in the compute dtype.
 
-    Computes in float32, in float64 for float64. What no pair keeps changes nothing, be it NaN or infinite; what a pair
-    keeps reaches its row alone, and in the gradients the pairs of that row alone. Raises what :func:`check_call`
-    raises, OutOfTableError for an index that is reached and lies outside its table, and IntegerRangeError for an
-    integer that is and leaves 63 bits.
+    Computes in float32, or in float64 for float64 inputs. NaN or infinity in a query, key or value reaches only the
+    rows that keep such a pair, and in the gradients only the pairs of those rows. Raises what :func:`check_call`
+    raises, OutOfTableError where some pair reaches an index outside its table, and IntegerRangeError where some pair
+    reaches an integer that leaves 63 bits.
     """
     check_call(attention, call)
     dtype, device = call.compute_dtype, call.q.device
@@ -80,14 +82,17 @@ _CPU = torch.device("cpu")
 
 
 def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: CallShape) -> NDArray[Any]:
-    """bool or int64 ``[batch or 1, heads, m, n]``; ``tables``: checked, on the host. Raises what the oracle raises."""
+    """The mask as bool or int64 ``[batch or 1, heads, m, n]``; ``tables`` are checked and on the host.
+
+    Raises what :func:`compiler.oracle.evaluate` raises.
+    """
     exact, tables = settle(attention, tables, extent, torch.float64)
     held = bind(exact, tables, extent, _CPU, torch.float64).contents
     return evaluate(exact.mask, exact.tables, extent, dict(zip((t.name for t in exact.tables), held, strict=True)))
 
 
 def _as_called(attention: Attention, call: Call, held: tuple[HostTable, ...]) -> tuple[HostTable, ...]:
-    """What a call knows of its tables: only the sizes of those on a device."""
+    """The contents that the call itself knows: only the sizes, for tables on a device."""
     elsewhere = {name for name, table in call.tables.items() if table.device.type != "cpu"}
     return tuple(
         replace(own, values=None) if table.name in elsewhere and table.element != "set" else own
@@ -96,14 +101,17 @@ def _as_called(attention: Attention, call: Call, held: tuple[HostTable, ...]) ->
 
 
 def _on_host_positions(call: Call) -> Call:
-    """The same call with its positions where the dense mask needs them."""
+    """The same call with its query positions on the host, where the dense mask needs them."""
     if call.q_starts is None:
         return call
     return Call(**{**vars(call), "q_starts": call.q_starts.cpu()})
 
 
 def _base(attention: Attention, call: Call, arguments: tuple[TableArgument, ...]) -> Environment:
-    """What the score reads, without pairs; float tables keep their way back to the caller's tensors."""
+    """The positions and tables that the score reads, apart from those of single pairs.
+
+    Float tables that the call gives stay connected to the caller's tensors, so that they get gradients.
+    """
     arrays = TorchArrays(call.compute_dtype, call.q.device)
     tables: dict[str, TableValues] = {}
     for table, argument in zip(attention.tables, arguments, strict=True):
@@ -123,12 +131,12 @@ def _base(attention: Attention, call: Call, arguments: tuple[TableArgument, ...]
 
 
 def _logits(score: Expr, logit: Tensor, count: Tensor, base: Environment) -> Tensor:
-    """The score and the logarithm of the count of every kept pair; -inf elsewhere."""
+    """The score plus the logarithm of the count at every kept pair; -inf elsewhere."""
     keep = count > 0
     nothing = torch.full_like(logit, -torch.inf)
     if score == LOGIT:
         logits = torch.where(keep, logit, nothing)
-    else:  # only at the kept pairs: elsewhere a score may be infinite, and its gradient no number
+    else:  # only at the kept pairs: elsewhere a score may be infinite, and its gradient NaN
         places = batch, head, row, k = keep.nonzero(as_tuple=True)
         values = _at(score, _Pairs(batch, head, row, k, logit[places]), base)
         logits = nothing.index_put(places, values)
@@ -143,10 +151,10 @@ def _sinks(sink: Expr, logit: Tensor, base: Environment) -> Tensor:
 
 
 def _at(expr: Expr, pairs: _Pairs, base: Environment) -> Tensor:
-    """A float expression at some pairs, ``[pairs]``.
+    """Evaluates a float expression at some pairs, ``[pairs]``.
 
-    Each branch of a choice between floats is evaluated at its own pairs only, so that the gradient of the branch not
-    taken, which may be infinite, is never multiplied by zero.
+    Each branch of a choice between floats is evaluated only at the pairs that take it. Else the gradient of the other
+    branch, which may be infinite, would be multiplied by zero.
     """
     choice = _outermost_choice(expr)
     if choice is not None:
@@ -183,7 +191,7 @@ def _plain(expr: Expr, pairs: _Pairs, base: Environment) -> Tensor:
 
 
 def _outermost_choice(expr: Expr) -> Apply | None:
-    """A choice between floats that no other such choice contains."""
+    """A choice between floats that is not inside another one, None if the expression has none."""
     stack, seen = [expr], set[Expr]()
     while stack:
         node = stack.pop()
@@ -199,15 +207,15 @@ def _outermost_choice(expr: Expr) -> Apply | None:
 def _softmax(logits: Tensor, sink: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The probabilities ``[…, m, n]``, the log-sum-exp ``[…, m]`` and which rows keep anything, bool ``[…, m]``.
 
-    Rows that keep nothing have neither probabilities nor gradients; their log-sum-exp is -inf, or the sink.
+    Rows that keep nothing have probabilities 0 and no gradients; their log-sum-exp is -inf, or the sink.
     """
     alive = (logits > -torch.inf).any(-1) | logits.isnan().any(-1)
     safe = torch.where(alive[..., None], logits, 0.0)
     lse = safe.logsumexp(-1)
-    lse = torch.where(lse == torch.inf, torch.nan, lse)  # as torch's softmax has it: a logit of inf leaves no number
+    lse = torch.where(lse == torch.inf, torch.nan, lse)  # as torch's softmax: a logit of inf makes the row NaN
     if sink is not None:
         lse = torch.logaddexp(lse, torch.where(alive, sink, 0.0))
-    # Whatever a sink is in a row that keeps nothing, infinite or NaN: it meets no logit.
+    # In a row that keeps nothing the sink, even if infinite or NaN, does not take part in the probabilities.
     p = torch.where(alive[..., None], (safe - torch.where(alive, lse, 0.0)[..., None]).exp(), 0.0)
     if sink is None:
         return p, torch.where(alive, lse, -torch.inf), alive

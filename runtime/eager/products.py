@@ -1,8 +1,8 @@
-"""Products over the pairs that are kept: what other pairs would add is left out, be it NaN or infinite.
+"""Matrix products that skip pairs that are not kept, so that NaN or infinity in such a pair does not reach the result.
 
-A matrix product multiplies each value that no query keeps by a weight of 0, which makes NaN of NaN and of infinity. The
-two products here are those of attention, of each other's kind under differentiation, so that they may be differentiated
-in either mode any number of times.
+A plain matrix product multiplies a value that a query does not keep by the weight 0, which makes NaN of NaN and of
+infinity. Each of the two products here has derivatives that are made of these products again, so that both can be
+differentiated in either mode any number of times.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 
 def dots(a: Tensor, b: Tensor, keep: Tensor) -> Tensor:
-    """``a[i] · b[j]`` of each kept pair, 0 elsewhere.
+    """``a[i] · b[j]`` for each kept pair, 0 elsewhere.
 
-    a ``[…, m, d]``, b ``[…, n, d]`` and keep, bool ``[…, m, n]``, make ``[…, m, n]``.
+    a ``[…, m, d]``, b ``[…, n, d]`` and keep, bool ``[…, m, n]``, give ``[…, m, n]``.
     """
     return _Dots.apply(a, b, keep)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sums(weights: Tensor, rows: Tensor, keep: Tensor) -> Tensor:
-    """The sum over kept pairs of ``weights[i, j] * rows[j]``.
+    """The sum over the kept pairs of ``weights[i, j] * rows[j]``.
 
-    weights and keep, bool, ``[…, m, n]`` and rows ``[…, n, d]`` make ``[…, m, d]``.
+    weights and keep (bool), both ``[…, m, n]``, and rows ``[…, n, d]`` give ``[…, m, d]``.
     """
     return _Sums.apply(weights, rows, keep)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -56,7 +56,7 @@ def plain_sums(weights: Tensor, rows: Tensor, keep: Tensor) -> Tensor:
 
 
 def _bad_rows(x: Tensor) -> Tensor | None:
-    """The rows that hold NaN or infinity, bool ``[…, rows]``; None where there is none."""
+    """The rows that hold NaN or infinity, bool ``[…, rows]``; None where all are finite."""
     good = x.isfinite()
     return None if bool(good.all()) else ~good.all(-1)
 
@@ -74,7 +74,7 @@ def _transposed(x: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """What both products share: the mask has no derivative, and a dimension that vmap adds is one more in front."""
+    """The base of both products: the mask has no derivative, and vmap's dimension becomes a leading dimension."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature

@@ -1,4 +1,4 @@
-"""PyTorch as an array library of the oracle's interpreter: the same lines evaluate scores there, differentiably."""
+"""PyTorch as an array library for the oracle's interpreter, which thereby evaluates scores differentiably."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..base import TableArgument
 
 
 class TorchArrays(Arrays):
-    """Tensors on one device; ``dtype`` is the working float."""
+    """Array operations on tensors of one device; ``dtype`` is that of floats."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
 
     def constant(self, value: bool | int | float) -> Tensor:
         if type(value) is int:
-            value = within_64_bits(value)  # no wider one is looked at
+            value = within_64_bits(value)  # a wider one is clamped, because its value is never used
         kind = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else self.dtype
         return torch.full((1, 1, 1, 1), value, dtype=kind, device=self.device)
 
@@ -48,6 +48,6 @@ class TorchArrays(Arrays):
 
 
 def table_values(table: Table, argument: TableArgument) -> TableValues:
-    """An executor's table as the interpreter reads it: bitmaps and conditions as bool."""
+    """An executor's table in the form that the interpreter reads, with bitmaps and bools as bool tensors."""
     tensor = argument.tensor.bool() if argument.tensor.dtype == torch.uint8 else argument.tensor
     return TableValues(table, tensor, argument.batched)

@@ -1,4 +1,4 @@
-"""What tables hold while ``torch.func`` transforms a function of them: the dense definition looks at it on the host."""
+"""Reads the contents of tables on the host while ``torch.func`` transforms a function, for the dense definition."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..call import asked
 
 
 def outside_transforms() -> AbstractContextManager[object]:
-    """A context whose operations are plain ones, on plain tensors."""
+    """A context in which operations are not transformed."""
     return temporarily_clear_interpreter_stack()
 
 
 def contents_of(attention: Attention, tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given tables as plain tensors, for what has no derivatives.
+    """The given tables as plain tensors, for computations that have no derivatives.
 
-    A float table that ``vmap`` maps over, and that decides no mask, holds zeros instead: its entries take part in the
-    score only. ValueError for another table that is mapped over: its entries differ, and so would the masks.
+    A float table that ``vmap`` maps over becomes zeros if only the score reads it. ValueError for any other table that
+    is mapped over: each of its entries would have another mask.
     """
     known = {table.name: table for table in attention.parameters}
     return {name: _contents(attention, known[name], tensor) for name, tensor in tables.items()}

@@ -1,4 +1,4 @@
-"""Triton kernels: compiled, run on devices and in the interpreter."""
+"""The Triton backend: compiles kernels, and runs them on GPUs and in Triton's interpreter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Compiles the kernels of a Triton source for a device that need not be here, and reads what the binary needs.
+"""Compiles the kernels of a Triton source for a GPU that need not be here, and reads what resources they need.
 
-Nothing but Triton itself is used: its compiler, and the tools that its wheel brings.
+It uses only Triton's compiler and the tools that Triton's wheel brings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .modules import interpreting, load_module, require_triton
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one thread: registers, bytes of spilled registers; of one block: bytes of shared memory."""
+    """What a kernel needs: registers and bytes of spilled registers per thread, bytes of shared memory per block."""
 
     registers: int
     spilled: int
@@ -42,7 +42,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """``assembly`` is PTX or AMD's assembly, ``binary`` a cubin or code object.
+    """One compiled function. ``assembly`` is PTX or AMD assembly, ``binary`` a cubin or a code object.
 
     ``resources`` is None where the tools that read a cubin do not run here.
     """
@@ -57,7 +57,7 @@ class CompiledKernel:
 def compile_attention(
     attention: Attention, target: str, dtype: DType, head_dim: int, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
-    """The kernels of an attention for calls of every length, compiled as :func:`compile_for` says."""
+    """Compiles the kernels of an attention, for calls of every length; see :func:`compile_for`."""
     (variant,) = TRITON.variants(usual(attention.tables, dtype, head_dim))
     return compile_for(Pipeline(attention, TRITON.tiles).program, variant, target, kinds)
 
@@ -65,10 +65,10 @@ def compile_attention(
 def compile_for(
     program: Program, variant: TritonVariant, target: str, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
-    """The functions of a Program's Triton source, compiled for ``sm_80``, ``sm_90``, ``gfx942`` and so on.
+    """Compiles the functions of a Program's Triton source for ``sm_80``, ``sm_90``, ``gfx942`` and so on.
 
     ``kinds`` chooses among them: ``forward``, ``merge``, ``delta``, ``backward_keys``, ``backward_queries``,
-    ``collect``. Pointers and strides are taken to be multiples of 16, as they usually are. ValueError for a target of
+    ``collect``. Pointers and strides are assumed to be multiples of 16, as they usually are. ValueError for a target of
     another form; TritonUnavailable without triton; RuntimeError in a process that runs Triton's interpreter; triton's
     own errors where its compiler does not know the target or fails.
     """
@@ -84,7 +84,7 @@ def compile_for(
 
 
 def _target(target: str) -> Any:
-    """Triton's noun for a target."""
+    """Triton's object for a target."""
     from triton.backends.compiler import GPUTarget
 
     if target not in TRITON.targets:
@@ -114,7 +114,7 @@ def _compiled(
 
 
 def _cubin_resources(binary: bytes, shared: int) -> Resources | None:
-    """Registers and local memory as ``cuobjdump`` of Triton's wheel reports them."""
+    """The resources that ``cuobjdump`` of Triton's wheel reports; stack and local memory count as spilled."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -132,7 +132,7 @@ def _cubin_resources(binary: bytes, shared: int) -> Resources | None:
 
 
 def _amd_resources(assembly: str) -> Resources | None:
-    """As the assembly's own notes state them."""
+    """The resources that the assembly's metadata states."""
     names = (".vgpr_count", ".vgpr_spill_count", ".group_segment_fixed_size")
     found = [re.search(re.escape(name) + r":\s+(\d+)", assembly) for name in names]
     if any(match is None for match in found):

@@ -1,4 +1,6 @@
-"""What the Triton kernels are given: a launch, its schedule and its numbers as tensors on the device and integers."""
+"""Builds the arguments of Triton kernels: a launch, its schedule and its numbers, as tensors on the device and
+integers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from ..base import Launch
 
 
 def call_arguments(launch: Launch) -> dict[str, Any]:
-    """What is the same for all kernels of a launch."""
+    """The arguments that all kernels of a launch share."""
     heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
     found: dict[str, Any] = {
         "m": launch.schedule.m,
@@ -41,25 +43,27 @@ def call_arguments(launch: Launch) -> dict[str, Any]:
 
 
 def strided(name: str, tensor: Tensor) -> dict[str, Any]:
-    """A tensor ``[batch, heads, rows, lanes]`` and its strides."""
+    """A tensor ``[batch, heads, rows, lanes]`` and its strides, as arguments."""
     batch, head, row = tensor.stride()[:3]
     return {name: tensor, f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
 
 
 def _signed(number: int) -> int:
-    """The low 32 bits as a 32-bit integer with a sign."""
+    """The low 32 bits of a number as a signed 32-bit integer."""
     low = number & 0xFFFFFFFF
     return low - 2**32 if low >= 2**31 else low
 
 
 def number_arguments(numbers: tuple[int, ...], listed: bool, device: torch.device) -> dict[str, Any]:
-    """The numbers of a program one by one and, where some function has many (``listed``), in memory too."""
+    """The numbers that were taken out of a program: each as an argument and, for functions with many (``listed``), as a
+    tensor.
+    """
     found: dict[str, Any] = {f"number{index}": number for index, number in enumerate(numbers)}
     return found | ({"numbers": _on_device(numbers, torch.int64, device)} if listed else {})
 
 
 def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
-    """The heads of a kernel by their places among them, and the places (-1 for none) by the heads."""
+    """The heads of a kernel as a list, and for each head its index in that list (-1 if absent); None for all heads."""
     total = q.shape[1]
     if heads is None:
         return {"kernel_heads": total, "head_list": None, "head_places": None}
@@ -81,7 +85,7 @@ def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) 
 def order_arguments(
     name: str, order: Order, listing: Listing | None, tokens: int, device: torch.device
 ) -> dict[str, Any]:
-    """How the tokens of an order are found; ``name`` begins the names of its parameters."""
+    """The arguments from which a kernel computes an order's tokens; their names begin with ``name``."""
     return {f"{name}_tiles": order.tiles(tokens, listing).total} | _own_arguments(order, name, listing, tokens, device)
 
 
@@ -89,7 +93,7 @@ def order_arguments(
 def _own_arguments(
     order: Order, name: str, listing: Listing | None, tokens: int, device: torch.device, /
 ) -> dict[str, Any]:
-    """Those of its kind, in :func:`order_arguments`."""
+    """The arguments of :func:`order_arguments` that depend on the kind of order."""
     raise NotImplementedError
 
 
@@ -117,7 +121,10 @@ def _of_listed(
 def bounds_arguments(
     suffix: str, bounds: Bounds, rows: TileCount, columns: TileCount, order: Order, tokens: int, device: torch.device
 ) -> dict[str, Any]:
-    """Bounds of ``rows`` tiles over ``columns`` tiles, which cut ``order`` with so many tokens."""
+    """The arguments for ``bounds``: which runs of column tiles each row tile visits.
+
+    ``rows`` and ``columns`` count the tiles; ``order`` is that of the columns, with ``tokens`` tokens.
+    """
     runs: Runs = bounds.runs
     arrays = (runs.pointer, runs.start, runs.length, runs.kind)
     pointer, start, length, kind = _kept(runs, arrays, (np.int64, np.int32, np.int32, np.uint8), device)
@@ -138,8 +145,10 @@ def bounds_arguments(
 
 
 def _whole_tiles(order: Order, tokens: int, columns: TileCount, aligned: bool) -> int:
-    """The first tiles, of each class where the bounds are aligned, whose lanes all have a token. All, where kernels
-    look at each full tile's lanes; none, where last tiles of classes lie in between."""
+    """How many of the first tiles have a token in every lane, per class where the bounds are aligned.
+
+    All tiles, where kernels check each lane of a full tile; 0, where a partly filled last tile of a class lies between.
+    """
     whole = order.whole_tiles(tokens)
     if whole is None:
         return columns.per_class if aligned else columns.total
@@ -152,7 +161,7 @@ _tensors: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
 def _kept(
     owner: object, arrays: Sequence[NDArray[Any]], dtypes: Sequence[Any], device: torch.device
 ) -> tuple[Tensor, ...]:
-    """Arrays as tensors on a device, kept as long as the noun that owns them."""
+    """Copies of arrays on a device, kept as long as their owner lives."""
     key = (id(owner), device)
     found = _tensors.get(key)
     if found is None:

@@ -1,4 +1,4 @@
-"""The Triton kernels as backends: on devices, and in Triton's interpreter."""
+"""The records of the two Triton backends: on GPUs, and in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _render(program: Program, variant: TritonVariant) -> KernelSource:
 
 TRITON: Backend = Backend(
     name="triton",
-    devices=("cuda",),  # those of ROCm as well, which torch calls so
+    devices=("cuda",),  # torch calls ROCm devices so, too
     dtypes=FLOATS,
     tiles=Tiles(64, 64, gathered=16),
     require=_modules("require"),
@@ -50,5 +50,5 @@ TRITON: Backend = Backend(
     build=_modules("load_module"),
 )
 
-# Chosen by the setting ``interpret``, never by a device; Triton decides at its import, for all that the process does.
+# Chosen by the setting ``interpret``, never by a device; Triton reads it once, at its import, for the whole process.
 INTERPRETER: Backend = replace(TRITON, name="interpreter", devices=(), dtypes=(FP32, FP16, FP64), targets=Targets())

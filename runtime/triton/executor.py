@@ -1,9 +1,10 @@
-"""Runs a launch on the Triton kernels: CUDA and ROCm tensors on the device, CPU tensors in Triton's interpreter.
+"""Runs a launch by Triton kernels: CUDA and ROCm tensors on the device, CPU tensors in Triton's interpreter.
 
-The same two functions as every executor. Results are contiguous. All sums run in a fixed order, or in integers, whose
-order is no matter, and so are equal from run to run. Two exceptions: gradients of table entries chosen by query and key
-together are added as floats, as they come, in fp64, and for tables too large for integers of 96 bytes an entry; under
-`torch.use_deterministic_algorithms` the latter are integers as well, and the former are refused.
+Like every executor it has :func:`forward` and :func:`backward`; results are contiguous and, with two exceptions, the
+same from run to run: sums run in a fixed order or use exact integer arithmetic. The exceptions are gradients of table
+entries that query and key choose together: in fp64, and for tables too large for 96 bytes of integers per entry, they
+are floats that are added in any order. Under `torch.use_deterministic_algorithms` the large tables use integers as
+well, and fp64 is refused.
 
 Importing this module imports triton: TritonUnavailable, an ImportError, where it cannot be had.
 """
@@ -51,15 +52,17 @@ from .modules import interpreting, load_module, require, require_triton
 require_triton()
 
 _LARGEST_OFFSET = 2**31
-# Entries of a table up to which its gradient is summed exactly, in all cases: 400 MB.
+# Tables of at most this many entries always sum their gradient exactly, which takes up to 400 MB.
 _EXACT_ENTRIES = 2**22
-# Where a kernel would have fewer programs than this, because its rows are few, their keys are cut into parts, of so
-# many tiles at least and so many parts at most. All the same on every device, so that results are too.
+# Where a kernel would have fewer programs than _PROGRAMS, because its rows are few, the keys are cut into at most
+# _MOST_PARTS parts of at least _LEAST_TILES tiles. The same on every device, so that results are the same, too.
 _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
 def variant_of(launch: Launch) -> TritonVariant:
-    """The text's variant for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it wrongly."""
+    """The variant of the source for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it
+    wrongly.
+    """
     kind = launch.specialisation
     if interpreting() and kind.dtype not in INTERPRETER.dtypes:
         raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
@@ -81,7 +84,7 @@ def variant_of(launch: Launch) -> TritonVariant:
 
 @dataclass(frozen=True)
 class _Kernels:
-    """The functions of one module. ``program`` is lifted."""
+    """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments."""
 
     program: Program
     module: ModuleType
@@ -102,7 +105,7 @@ _lifted = lru_cache(maxsize=256)(lift_constants)
 
 @dataclass(frozen=True)
 class _Call:
-    """A launch with the functions that run it, and the arguments that all of them share."""
+    """A launch, the functions that run it, and the arguments that all of them share."""
 
     launch: Launch
     kernels: _Kernels
@@ -112,7 +115,7 @@ class _Call:
         return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
 
     def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
-        """One launch. The grid lies in one axis: the others are short."""
+        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs."""
         if programs:
             given = {**self.arguments, **arguments}
             values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
@@ -149,8 +152,9 @@ def _prepared(launch: Launch) -> _Call:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The programs of a function that stays with its rows: ``slots`` batch entries and heads, ``parts`` of the keys,
-    ``blocks`` of ``step`` rows."""
+    """The grid of a function whose programs each take ``step`` query rows: ``slots`` pairs of a batch entry and a head,
+    ``parts`` of the keys, ``blocks`` of rows.
+    """
 
     heads: int
     slots: int
@@ -164,7 +168,7 @@ class _Rows:
 
     @property
     def listed(self) -> tuple[int, int, int]:
-        """The shape of what is kept apart for each part, row by row."""
+        """The shape of results that each part of the keys stores separately, row by row."""
         return self.slots, self.parts, self.blocks * self.step
 
 
@@ -191,7 +195,7 @@ def _rows(call: _Call, number: int, most: int) -> _Rows:
 
 
 def _by_query(call: _Call, number: int) -> dict[str, Any]:
-    """The arguments of one kernel's functions that stay with their rows."""
+    """The arguments of those functions of one kernel whose programs each take query rows."""
     kernel, plan = call.kernel(number)
     n, m = call.launch.schedule.n, call.launch.schedule.m
     rows = kernel.rows.tiles(m, plan.rows)
@@ -231,7 +235,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and of every float table, from what forward returned and the gradients of both."""
+    """The gradients of q, k, v and every float table, from what :func:`forward` returned and the gradients of both."""
     call = _prepared(launch)
     grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
@@ -269,14 +273,14 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 
 def _gradient(call: _Call, like: Tensor, direct: bool) -> Tensor:
-    """Room for a gradient: stored as it is, or a sum that begins at zero."""
+    """Memory for a gradient: uninitialised where a kernel stores it directly, zeros where kernels add to it."""
     if direct:
         return torch.empty(like.shape, dtype=like.dtype, device=like.device)
     return call.zeros(*like.shape)
 
 
 def _say_unordered(tables: list[Table]) -> None:
-    """As torch does of operations that have no deterministic form."""
+    """Raises or warns under torch's deterministic mode, as torch does for operations without a deterministic form."""
     if not tables or not torch.are_deterministic_algorithms_enabled():
         return
     text = (
@@ -289,7 +293,7 @@ def _say_unordered(tables: list[Table]) -> None:
 
 
 def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tensor]:
-    """Where the gradients of entries chosen by query and key together are added, pair by pair: by table."""
+    """Accumulators for the gradients of table entries that query and key choose together, by the table's number."""
     found: dict[int, Tensor] = {}
     for number in pair_tables(call.kernels.sites):
         table = tables[number]
@@ -301,7 +305,7 @@ def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tens
 
 
 def from_digits(sums: Tensor) -> Tensor:
-    """Float32 sums ``[...]`` from their digits ``[..., DIGITS]``: infinite or NaN where any of the summed was."""
+    """Float32 sums ``[...]`` from their integer digits ``[..., DIGITS]``; infinite or NaN where a summand was."""
     weights = 2.0 ** (DIGIT_BITS * torch.arange(DIGITS - 1, dtype=torch.float64, device=sums.device) - 149)
     found = (sums[..., :-1].double() * weights).sum(-1)
     odd = sums[..., -1]
@@ -320,8 +324,10 @@ def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
 
 
 def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None, ...]) -> None:
-    """The gradients of keys and values through one segment. Where each query head has a list of keys of its own, those
-    that share a key head go one after the other."""
+    """Computes the gradients of keys and values through one segment.
+
+    Where each query head has its own list of keys, the query heads that share a key head run one after the other.
+    """
     kernel, plan = call.kernel(number)
     launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
@@ -361,14 +367,16 @@ def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) ->
 
 
 def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[int, ...]:
-    """Of a site's sums: one for each block, or for each row."""
+    """The shape of a site's sums: one per block of rows, or one per row."""
     if site.level == "block":
         return rows.slots, rows.parts * rows.blocks
     return rows.listed if split else tuple(call.launch.q.shape[:3])
 
 
 class _Sums:
-    """What the kernels store for one site: sums, and the place in the table that each belongs to."""
+    """The sums that kernels store for one site (a read of a float table by the score or the sink), and the table entry
+    that each belongs to.
+    """
 
     def __init__(self, call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
         self.site = site
@@ -381,7 +389,7 @@ class _Sums:
         return {f"site{self.site.number}": self.values, f"site{self.site.number}_place": self.places}
 
     def add_to(self, table: Tensor | None) -> None:
-        """Adds the sums where they belong. One place may receive many: accumulated in a fixed order."""
+        """Adds the sums to their table entries; several to one entry in a fixed order."""
         assert table is not None
         values = self.values.sum(-1) if self.site.level == "block" else self.values
         if table.numel() and values.numel():

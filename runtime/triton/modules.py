@@ -1,7 +1,8 @@
-"""Rendered Triton source to kernels that can be launched.
+"""Imports rendered Triton source as a module of kernels that can be launched.
 
-Triton reads the text of its kernels from a file, so each source becomes one, in a folder of this process that nobody
-else may read, and is imported from there. What is imported is what was rendered: the bytes are hashed as they are read.
+Triton reads the text of its kernels from a file, so each source is written to one, in a folder of this process that no
+other user can read, and imported from there. The bytes are hashed as they are read, so that what is imported is what
+was rendered.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _folders: dict[int, Path] = {}  # by process: a forked child makes its own
 
 
 class TritonUnavailable(Unavailable, ImportError):  # noqa: N818
-    """Triton cannot run here, and why."""
+    """Triton cannot run here; the message says why."""
 
     @property
     def reason(self) -> str:
@@ -40,16 +41,16 @@ class TritonUnavailable(Unavailable, ImportError):  # noqa: N818
 
 
 def require(device: torch.device) -> None:
-    """TritonUnavailable without triton, ValueError for CPU tensors outside its interpreter."""
+    """TritonUnavailable without triton, ValueError for CPU tensors outside Triton's interpreter."""
     require_triton()
     if device.type == "cpu" and not interpreting():
         raise ValueError("q: is on the cpu, expected a GPU: set ATTNC_INTERPRET=1 to run Triton's interpreter")
 
 
 def require_triton() -> ModuleType:
-    """The triton module, with its interpreter chosen before the first import where ``ATTNC_INTERPRET`` asks for it.
+    """Imports triton and returns it, first choosing its interpreter where ``ATTNC_INTERPRET`` asks for that.
 
-    TritonUnavailable where triton is not installed, or where the setting came after triton's import.
+    TritonUnavailable where triton is not installed, or was imported before the setting was made.
     """
     wanted = settings.interpret
     if wanted and "triton" not in sys.modules:
@@ -66,7 +67,7 @@ def require_triton() -> ModuleType:
 
 
 def interpreting() -> bool:
-    """Whether kernels run in Triton's interpreter: Triton chose when it was imported."""
+    """Whether kernels run in Triton's interpreter, which Triton decides once, at its import."""
     triton = sys.modules.get("triton")
     if triton is None:
         return settings.interpret
@@ -107,7 +108,7 @@ def _imported(source: KernelSource, digest: str) -> ModuleType:
 
 
 class CheckedLoader(SourceLoader):
-    """Loads one file, if its bytes are the expected ones. No bytecode is kept."""
+    """Loads one file if its bytes have the expected hash, and never keeps bytecode."""
 
     def __init__(self, path: str, digest: bytes) -> None:
         self.path, self.digest = path, digest
