@@ -3,13 +3,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 FUZZ ?=
+MUTANTS ?=
 GPU ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit docs package fuzz fuzz-text bench bench-gpu wheel clean distclean
+.PHONY: help demo test lint format unit docs package fuzz fuzz-text mutants bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -46,6 +47,9 @@ fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hos
 	$(BIN)/python -m tests.fuzz names $(FUZZ)
 	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then $(BIN)/python -m tests.fuzz.atheris_texts; else echo "atheris is not installed: no texts found by coverage"; fi
 
+mutants: $(STAMP)  ## small faults planted in a copy, each to be noticed by a test: resumable; MUTANTS="..." passes options
+	$(BIN)/python -m tests.mutants --workers $(WORKERS) $(MUTANTS)
+
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -56,7 +60,7 @@ wheel: $(STAMP)  ## wheel and sdist, into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean:  ## what tools leave behind
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .mutants
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## and the environment

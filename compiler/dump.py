@@ -1,4 +1,4 @@
-"""Terms, and the kernels with the tiles that they visit, as text for people."""
+"""Text for people, as ``attnc show`` prints it: the terms of a mask, and the tiles that each kernel visits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .schedule import totals, visited
 
 # Rows of a template that are written out in full.
 _MOST_ROWS = 4
-# Runs of one row that are.
+# Runs of one row that are written out.
 _MOST_RUNS = 6
 
 
 def terms(made: tuple[tuple[Term, ...], ...]) -> str:
-    """The terms of a mask, part by part: what they ask of the row, of the key and of both."""
+    """The terms of each part of a mask: their conditions on the row, on the key, and on both together."""
     lines = []
     for number, part in enumerate(made):
         if len(made) > 1:
@@ -100,7 +100,7 @@ def _segment(
 
 
 def _closed(bounds: Bounds) -> Iterator[str]:
-    """The visits of one period, in terms of the tile's number."""
+    """Lines that say which key tiles row tile ``t`` visits, one for each row of a period; ``i`` counts the periods."""
     within = ", both counted within their class" if bounds.aligned else ""
     runs, period = bounds.runs, bounds.period
     for row in range(min(period, _MOST_ROWS)):
@@ -119,7 +119,7 @@ def _closed(bounds: Bounds) -> Iterator[str]:
 
 
 def _end(offset: int, shift: int, symbol: str) -> str:
-    """One end of a run, as a sum; the ends of the tiles themselves where a run never ends."""
+    """One end of a run as a sum; ``0`` or ``last`` where the run is unbounded on that side."""
     if offset <= -UNBOUNDED // 2:
         return "0"
     if offset >= UNBOUNDED // 2:

@@ -1,12 +1,12 @@
-"""The way through the compiler on one page: from a text to the source of kernels.
+"""The compiler on one page: its stages, in order, from a text to the source of kernels.
 
-STAGES lists the stages in their order. Each is the function of its name below, from frozen nouns to the next one, and
-knows nothing of the others. There is no other way: calls (which keep what the stages make: :mod:`runtime.planning` and
-the executors), `Attention.source`, `attnc show --stage` and ahead-of-time compilation all run these functions, so a
-pass that is added to one of them is added everywhere. :mod:`compiler.modules` makes a text into a checked Module, and
-with constants into an Attention; from there a :class:`Pipeline` goes on.
+STAGES names them. Each is the function below of that name: it maps frozen dataclasses to the next one, and knows
+nothing of the other stages. Everything runs these functions: calls (whose results :mod:`runtime.planning` and the
+backends keep), `Attention.source`, `attnc show --stage` and ahead-of-time compilation. So a pass that is added to a
+stage takes effect everywhere. :mod:`compiler.modules` turns a text into a checked Module, and a declaration of it with
+constants into an Attention; a :class:`Pipeline` goes on from there.
 
-A stage imports what it runs when it runs: commands list the stages, and load no more than they show.
+A stage imports its code only when it runs, so that a command loads no more than the stages it shows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STAGES: Mapping[str, str] = {
 
 
 def tree(module: Module, name: str) -> PatternTree | AttentionTree | ModelTree:
-    """The syntax tree of a declaration that can be applied."""
+    """The syntax tree of a pattern, an attention or a model."""
     from .syntax import tree as t
 
     node = module.definitions[name].node
@@ -50,7 +50,7 @@ def tree(module: Module, name: str) -> PatternTree | AttentionTree | ModelTree:
 
 
 def mask(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...]) -> NDArray[Any]:
-    """bool or int64 ``[batch or 1, heads, m, n]``; ``contents`` of the tables, in order.
+    """The dense mask, bool or int64 ``[batch or 1, heads, m, n]``; ``contents`` holds every table, in order.
 
     Raises OutOfTableError, TooLargeError and IntegerRangeError.
     """
@@ -63,7 +63,7 @@ def mask(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...
 
 
 def terms(attention: Attention) -> tuple[tuple[Term, ...], ...]:
-    """The terms of each part of the mask that is counted by itself."""
+    """The terms of each part of the mask. A condition is one part; a count is the number of its parts that hold."""
     from .analysis import normalise
 
     return normalise(attention.mask)
@@ -76,21 +76,21 @@ def program(
     known: frozenset[int] | None = None,
     natural_rows: bool = False,
 ) -> Program:
-    """The program for every length. ``heads``, ``known``, ``natural_rows``: see :func:`compiler.arrange.arrange`."""
+    """The program, right for every length. The last three arguments are those of :func:`compiler.arrange.arrange`."""
     from .arrange import arrange
 
     return arrange(attention, tiles, heads, known, natural_rows)
 
 
 def schedule(program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Schedule:
-    """The tiles that one call visits."""
+    """The tiles that each kernel visits in one call."""
     from .schedule import schedule as bounds
 
     return bounds(program, extent, contents)
 
 
 def source(program: Program, render: Callable[[Program, V], KernelSource], variant: V) -> KernelSource:
-    """The text of the kernels, by what renders for one target: numbers are taken out of the program before."""
+    """The text of the kernels for one target. Constants are lifted first, so that programs can share kernels."""
     from .codegen import lift_constants
 
     return render(lift_constants(program).program, variant)
@@ -98,9 +98,9 @@ def source(program: Program, render: Callable[[Program, V], KernelSource], varia
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One attention on its way to kernels of some tiles; a stage is run when its result is first asked for.
+    """One attention and the tile sizes of its kernels; each stage runs when its result is first asked for.
 
-    ``extent`` and ``contents``, of every table in order, are those of one call. Without them there is no schedule, and
+    ``extent`` and ``contents`` (every table, in order) describe one call. Without an extent there is no schedule, and
     the program is the one for calls whose number of heads is not known.
     """
 
@@ -130,5 +130,5 @@ class Pipeline:
         return schedule(self.program, self.extent, self.contents)
 
     def source(self, render: Callable[[Program, V], KernelSource], variants: Iterable[V]) -> tuple[KernelSource, ...]:
-        """The text of each variant."""
+        """The text of the kernels, once for each variant."""
         return tuple(source(self.program, render, variant) for variant in variants)

@@ -1,4 +1,4 @@
-"""Questions about a condition: for whole boxes of pairs, or for every length."""
+"""Static analysis of conditions: over whole boxes of query-key pairs, or for every length."""
 
 from .affine_forms import IntBounds
 from .classify import BoundTable, Boxes, Classifier, DigitRange, TileKinds, numbered

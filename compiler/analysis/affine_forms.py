@@ -1,8 +1,8 @@
-"""Sets of integers as affine forms over digits, one set for each box of a batch: the arithmetic of classification.
+"""Affine arithmetic on sets of integers, one set for each box of a batch: :mod:`.classify` computes with it.
 
-A digit is an unknown integer with a range of its own in every box. A form is ``constant + sum(coefficient * digit)``;
-what is not affine becomes a fresh digit that covers it. Nothing here rounds or wraps, provided that the caller keeps
-magnitudes below 2**63 or works with Python's integers (dtype ``object``).
+A digit is an unknown integer with a range of its own in every box. A form is ``constant + sum(coefficient * digit)``; a
+result that is not affine becomes a new digit that covers its range. Nothing here rounds or wraps around, provided that
+the caller keeps magnitudes below 2**63 or uses Python's integers (dtype ``object``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IntBounds: TypeAlias = tuple[Integers, Integers]
 
 @dataclass(frozen=True)
 class AffineForm:
-    """``constant + sum(coefficient * digit)`` in every box."""
+    """``constant + sum(coefficient * digit)`` in every box; ``terms`` maps the number of a digit to its coefficient."""
 
     constant: Integers
     terms: Mapping[int, Integers] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class AffineForm:
 class AffineContext:
     """The digits of one batch of boxes, by number: the least and the greatest value of each, in every box.
 
-    Everything here is a Python integer or of the ``dtype``: numpy makes 64 bits of Python's integers unasked.
+    Values are Python integers or arrays of ``dtype``; :meth:`exact` makes these, as numpy by itself would make int64.
     """
 
     dtype: np.dtype[Any]
@@ -39,13 +39,13 @@ class AffineContext:
     high: list[Integers] = field(default_factory=list)
 
     def digit(self, low: Integers, high: Integers) -> int:
-        """A new digit, by its number."""
+        """The number of a new digit with these bounds."""
         self.low.append(low)
         self.high.append(high)
         return len(self.low) - 1
 
     def exact(self, values: Integers) -> Integers:
-        """The same integers in arrays of the dtype."""
+        """The same integers as an array of ``dtype``."""
         return np.asarray(values, self.dtype if isinstance(values, int) else None).astype(self.dtype, copy=False)
 
     def where(self, condition: Any, a: Integers, b: Integers) -> Integers:
@@ -58,7 +58,7 @@ class AffineContext:
         return reduce(np.maximum, map(self.exact, values))
 
     def covering(self, low: Integers, high: Integers) -> AffineForm:
-        """Any integer from ``low`` to ``high``."""
+        """A form that may be any integer from ``low`` to ``high``."""
         low, high = self.exact(low), self.exact(high)
         length = high - low
         return AffineForm(low, {self.digit(0, length): 1}) if np.any(length) else AffineForm(low)
@@ -77,7 +77,7 @@ class AffineContext:
     def lattice(self, form: AffineForm) -> IntBounds:
         """``(step, base)`` in every box: each value of the form is ``base`` plus a multiple of ``step``.
 
-        A step of 0 says that there is one value. Digits with one value in a box belong to its base.
+        With step 0, ``base`` is the only value. Digits with a single value in a box are part of the base.
         """
         for number, coefficient in form.terms.items():
             if isinstance(coefficient, int) and coefficient in (1, -1) and np.all(self.low[number] < self.high[number]):
@@ -103,7 +103,10 @@ class AffineContext:
         return self.covering(low, high)
 
     def floordiv(self, form: AffineForm, divisor: int) -> AffineForm:
-        """``form // divisor``: terms with multiples of the divisor divide exactly, the rest by its range."""
+        """``form // divisor``: exact for terms whose coefficient is a multiple of the divisor.
+
+        A new digit covers the quotient of the others.
+        """
         exact: dict[int, Integers] = {}
         rest: dict[int, Integers] = {}
         for number, coefficient in form.terms.items():
@@ -120,7 +123,10 @@ class AffineContext:
         return add(whole, self.covering(low // divisor, high // divisor))
 
     def mod(self, form: AffineForm, divisor: int) -> AffineForm:
-        """``form % divisor``: exact where no multiple of the divisor lies inside the range, else by congruence."""
+        """``form % divisor``: exact in boxes where the quotient is constant.
+
+        In the others, every remainder that the lattice of the form allows.
+        """
         reduced = {number: _remainder(coefficient, divisor) for number, coefficient in form.terms.items()}
         reduced = {number: c for number, c in reduced.items() if not isinstance(c, int) or c}
         rest = AffineForm(form.constant % divisor, reduced)
@@ -147,7 +153,7 @@ class AffineContext:
         return self.choose(positive, form, self.choose(negative, scale(form, -1), hull))
 
     def extreme(self, a: AffineForm, b: AffineForm, greatest: bool) -> AffineForm:
-        """The lesser of two forms, or the greater."""
+        """The greater of two forms if ``greatest``, else the lesser."""
         low, high = self.bounds(subtract(a, b))
         first, second = (low >= 0, high <= 0) if greatest else (high <= 0, low >= 0)
         if np.all(first):
@@ -160,7 +166,7 @@ class AffineContext:
         return self.choose(first, a, self.choose(second, b, hull))
 
     def hull(self, a: AffineForm, b: AffineForm) -> AffineForm:
-        """Any value of either."""
+        """A form that covers all values of both."""
         (a0, a1), (b0, b1) = self.bounds(a), self.bounds(b)
         return self.covering(self.least([a0, b0]), self.greatest([a1, b1]))
 
@@ -200,7 +206,7 @@ def subtract(a: AffineForm, b: AffineForm) -> AffineForm:
 
 
 def _remainder(coefficient: Integers, divisor: int) -> Integers:
-    """Congruent to the coefficient, of its sign and no larger: small ranges stay small."""
+    """The remainder of the coefficient with its sign kept, so that its magnitude does not grow."""
     if isinstance(coefficient, int):
         return coefficient % divisor if coefficient >= 0 else -(-coefficient % divisor)
     return np.where(coefficient >= 0, coefficient % divisor, -(-coefficient % divisor))

@@ -1,8 +1,9 @@
-"""Is a condition true nowhere, somewhere or everywhere in a box of pairs? Many boxes at once, without visiting pairs.
+"""Classifies boxes of query-key pairs: a condition is true nowhere (EMPTY), everywhere (FULL) or neither (PARTIAL).
 
-Integers are affine forms over the digits of the positions (:mod:`.affine_forms`), table entries the range of what a
-box of indices holds (:mod:`.range_tables`). The answer is three-valued: PARTIAL is always allowed, a wrong EMPTY or
-FULL never. On boxes of one pair the answer is exact, up to what only the device knows.
+Many boxes are classified at once, without visiting their pairs. Integers are affine forms over the digits of positions
+(:mod:`.affine_forms`); a table entry is the range of the entries in a box of indices (:mod:`.range_tables`). PARTIAL is
+also the answer where the analysis is not sure; EMPTY and FULL are always right. For boxes of a single pair the answer
+is exact, except for what only the device knows.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ from .range_tables import RangeTable
 
 
 class DigitRange(NamedTuple):
-    """One digit of a token position: ``stride`` tokens apart, with values ``low .. high`` in each box.
+    """One digit of a token position: each unit is ``stride`` tokens, with values ``low .. high`` in each box.
 
-    Where both are the same array, the digit is a constant of each box, and is added up with the others of its kind.
+    If ``low`` and ``high`` are the same array, the digit is constant in each box and becomes part of a form's constant.
     """
 
     stride: int
@@ -53,10 +54,10 @@ class DigitRange(NamedTuple):
 
 @dataclass(frozen=True)
 class Boxes:
-    """A batch of boxes of pairs.
+    """A batch of boxes of query-key pairs.
 
-    A query's row (its position less ``q_start``) and a key's position are the sums of their digits times the strides.
-    ``batch`` is the box's entry of the batch; ``head`` its query head, or None for any head.
+    A query's row (its position less ``q_start``) and a key's position are sums of digits times strides. ``batch`` is
+    the batch entry of each box; ``head`` its query head, or None if a box is for any head.
     """
 
     query: tuple[DigitRange, ...]
@@ -80,41 +81,40 @@ class Boxes:
 
 @dataclass(frozen=True)
 class BoundTable:
-    """One table that an expression may read, with what it holds."""
+    """A table that an expression may read, with its contents."""
 
     table: Table
     contents: HostTable
 
 
 def numbered(program: Program, contents: Sequence[HostTable]) -> dict[str, BoundTable]:
-    """What a Program's tables hold, under the names that its expressions give them."""
+    """The contents of a Program's tables, by the names that its expressions use."""
     pairs = zip(program.tables, contents, strict=True)
     return {str(number): BoundTable(table, held) for number, (table, held) in enumerate(pairs)}
 
 
 class Range(NamedTuple):
-    """Floats or counts between two bounds, in every box."""
+    """The bounds, both included, of floats or counts in every box."""
 
     low: Any
     high: Any
 
 
 TileKinds: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
-Value: TypeAlias = (
-    AffineForm | Range | TileKinds | None
-)  # an int, a float or a count, a condition; None: any number whatever
+Value: TypeAlias = AffineForm | Range | TileKinds | None  # an int; a float or a count; a condition; None: any number
 
-# Beyond it integers are kept as Python's, slow and exact: below, no sum of a few terms can wrap.
+# Up to this magnitude sums of a few terms fit in int64; above it Python's integers are used, slow and exact.
 _LARGEST_MAGNITUDE = 2**60
 _PYTHON_INTEGERS_AT_ONCE = 2**14  # boxes
 
 
 class Classifier:
-    """Prepared to look at boxes for some expressions, one extent and the tables' contents.
+    """Evaluates expressions (``roots``) over boxes of pairs, for one call shape and given contents of the tables.
 
-    Integers that only the device knows may be anything. ``reach``: rows and keys of the boxes are at most so large,
-    where they may pass the extent's. ``between``: what the unknown integers of a table, or one entry of it, lie
-    between all the same; ``"q"`` the position of the first row, and ``"n"`` where it is any of several.
+    ``reach``: the largest row or key position in the boxes, if they go beyond the extent. Integers that only the device
+    knows may have any value, unless ``between`` bounds them: it maps a table, or one entry of it, to the least and the
+    greatest value of its integers. Under ``"q"`` it bounds the position of the first row, under ``"n"`` the number of
+    keys, which then may be any in that range.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class Classifier:
         self._dtype = np.dtype(np.int64 if self._magnitude(reach) < _LARGEST_MAGNITUDE else object)
 
     def classify(self, boxes: Boxes) -> TileKinds:
-        """EMPTY, PARTIAL or FULL for each box by the first root; a count is FULL where each pair counts just once."""
+        """EMPTY, PARTIAL or FULL for each box, of the first root; a count is FULL if it is 1 for each pair."""
         trits = self.evaluate_boxes(boxes)[0]
         assert isinstance(trits, np.ndarray)
         return trits
 
     def evaluate_boxes(self, boxes: Boxes) -> list[TileKinds | IntBounds | None]:
-        """For each root, EMPTY, PARTIAL or FULL for a condition or count, the bounds of an integer, None if unknown."""
+        """For each root: EMPTY, PARTIAL or FULL of a condition or count; the bounds of an integer, None if unknown."""
         if self._dtype.hasobject and len(boxes) > _PYTHON_INTEGERS_AT_ONCE:  # they take much memory
             step = _PYTHON_INTEGERS_AT_ONCE
             looks = [self._look(boxes.part(first, first + step)) for first in range(0, len(boxes), step)]
@@ -170,7 +170,7 @@ class Classifier:
 
 
 def _joined(parts: list[TileKinds | IntBounds | None]) -> TileKinds | IntBounds | None:
-    """One look at many boxes, from looks at some of them after others."""
+    """The results of one root for consecutive parts of a batch, concatenated."""
     if parts[0] is None:
         return None
     if isinstance(parts[0], np.ndarray):
@@ -180,18 +180,18 @@ def _joined(parts: list[TileKinds | IntBounds | None]) -> TileKinds | IntBounds 
 
 
 def _lookup(held: BoundTable) -> RangeTable | MemberTable | None:
-    """None where nothing is known of the entries."""
+    """The lookup of a table's ranges; None if the host does not know its entries."""
     values = held.contents.values
     if values is None or (held.contents.batched and not len(values)):
         return None
-    # A batch of one stands for every entry of the batch.
+    # All batch entries share a batch of one.
     alone = held.contents.batched and len(values) == 1
     kind = MemberTable if held.table.element == "set" and is_listed(values) else RangeTable
     return kind(values[0] if alone else values, held.contents.batched and not alone)
 
 
 class _Reading:
-    """One look at one batch of boxes."""
+    """The evaluation of expressions over one batch of boxes."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class _Reading:
         return values
 
     def bounds(self, value: Value) -> IntBounds | None:
-        """The least and the greatest value of an integer in each box; None where nothing is known."""
+        """The least and the greatest value of an integer in each box; None if it is unknown."""
         if value is None:
             return None
         assert isinstance(value, AffineForm)
@@ -391,7 +391,7 @@ class _Reading:
         return digits.choose(condition == FULL, then, digits.choose(condition == EMPTY, otherwise, undecided))
 
     def _opaque(self, node: Apply, forms: list[AffineForm]) -> AffineForm:
-        """Worked out where each of its arguments has one value, else anything that it may be."""
+        """The value of an opaque operation in boxes where each argument has a single value, else its whole range."""
         operation = OPERATIONS[node.op]
         assert operation.opaque is not None
         least, greatest = operation.opaque
@@ -416,7 +416,7 @@ class _Reading:
         return Range(np.where(empty, otherwise.low, low), np.where(empty, otherwise.high, high))
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
-        """A mask compares floats and does not calculate with them: what is more than a choice is left unknown."""
+        """The range of a converted integer or of a choice; other arithmetic is unknown: masks only compare floats."""
         if node.op == "float" and isinstance(parts[0], AffineForm):
             low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
             return Range(low, high)
@@ -426,7 +426,7 @@ class _Reading:
         return None
 
     def _as_float(self, values: Any) -> NDArray[np.float64]:
-        """Integers that no float holds as some that are larger than all that a table may have."""
+        """Integers as float64; those that are too large for it become 2**1023, or its negative."""
         digits, most = self._digits, 2**1023
         if not self._dtype.hasobject:
             return np.asarray(values, np.float64)
@@ -440,7 +440,7 @@ def _divisor(node: Apply) -> int:
 
 
 def _trits(somewhere: Any, everywhere: Any) -> TileKinds:
-    """FULL where the condition holds everywhere, EMPTY where not even somewhere."""
+    """EMPTY where ``somewhere`` is false; else FULL where ``everywhere`` is true; else PARTIAL."""
     return np.asarray(somewhere).astype(np.int8) + np.asarray(everywhere & somewhere).astype(np.int8)
 
 
@@ -466,7 +466,7 @@ def _as_count(value: Value) -> Range:
 
 
 def _compare_floats(op: str, left: Range, right: Range) -> TileKinds:
-    """Certain only where float32 and float64 agree: the kernels compare in either. NaN is certain of nothing."""
+    """EMPTY or FULL only if float32 and float64 agree, because kernels compare in either; PARTIAL if a bound is NaN."""
     if op in ("lt", "le"):
         strict = op == "lt"
         everywhere = _below(left.high, right.low, not strict)

@@ -11,14 +11,14 @@ from ..ir import Apply, Const, Expr, constructors, walk
 
 @dataclass(frozen=True)
 class Linear:
-    """``constant + sum(factor * part)`` over parts that are no sums themselves."""
+    """``constant + sum(factor * part)``, where the parts are not sums themselves."""
 
     factors: Mapping[Expr, int]
     constant: int
 
 
 def linear(expr: Expr, known: Mapping[Expr, int]) -> Linear:
-    """An integer expression as a sum; ``known`` gives the parts that have one value, such as ``n``."""
+    """An integer expression as a linear sum; ``known`` gives the values of constant parts, such as ``n``."""
     forms: dict[Expr, Linear] = {}
     for node in walk(expr):
         forms[node] = _linear(node, forms, known)
@@ -60,7 +60,7 @@ def difference(a: Linear, b: Linear) -> Linear:
 
 
 def implied(condition: Expr, known: Mapping[Expr, int]) -> Iterator[Linear]:
-    """Sums that are at most 0 wherever the condition holds."""
+    """Yields linear sums that are at most 0 wherever the condition holds."""
     match condition:
         case Apply(op="and", args=args):
             for part in args:
@@ -80,7 +80,11 @@ def implied(condition: Expr, known: Mapping[Expr, int]) -> Iterator[Linear]:
 
 
 def _unfolded(form: Linear, known: Mapping[Expr, int]) -> Iterator[Linear]:
-    """The sum itself; and with its first ``abs`` or ``max`` replaced by what is never more, where that keeps it low."""
+    """Yields the sum, and smaller ones in which an ``abs``, ``max`` or ``min`` is replaced by an argument.
+
+    As ``abs(x) >= x`` and ``max(x, y) >= x``, a sum with such a part and a positive factor does not become greater
+    (likewise ``min`` with a negative factor): if the given sum is at most 0, so are the new ones.
+    """
     yield form
     for part, factor in form.factors.items():
         smaller: list[Linear]

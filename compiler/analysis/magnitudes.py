@@ -1,4 +1,4 @@
-"""How large the integers become that the arithmetic of forms meets, before any is computed."""
+"""Bounds the integers that affine arithmetic computes, in advance: it decides whether int64 is enough for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import prod
 from ..ir import OPERATIONS, Apply, CallShape, Const, Entry, Expr, Position, children
 
 LARGEST_UNKNOWN_POSITION = 2**48
-"""No position is larger that only the device knows."""
+"""An upper bound on positions that only the device knows."""
 
 
 def largest_magnitude(order: Sequence[Expr], extent: CallShape, reach: int, largest_entry: Callable[[str], int]) -> int:
-    """No integer that forms of these expressions meet is larger; parts come before wholes.
+    """An upper bound on the magnitude of all integers that :mod:`.affine_forms` computes for these expressions.
 
-    ``reach``: rows and keys are at most so large, where they may pass the extent's. ``largest_entry``: in magnitude, of
-    a table.
+    ``order`` lists them, parts before wholes. ``reach``: the largest row or key, if they go beyond the extent.
+    ``largest_entry``: gives the largest magnitude of the entries of a table, by its name.
     """
     magnitudes: dict[Expr, int] = {}
     largest = 0
@@ -35,9 +35,9 @@ def largest_magnitude(order: Sequence[Expr], extent: CallShape, reach: int, larg
 
 
 def _magnitude(node: Expr, parts: list[int]) -> tuple[int, int]:
-    """Of a node's form, all terms together, and of what is met on the way to it.
+    """Bounds on the form of a node, all of its terms together, and on the intermediate results that lead to it.
 
-    A covering form is a bound and a length: three times what it covers.
+    The form of ``AffineContext.covering`` is a lower bound plus a length, and so up to three times what it covers.
     """
     match node:
         case Const(value=value):
@@ -45,7 +45,7 @@ def _magnitude(node: Expr, parts: list[int]) -> tuple[int, int]:
         case Apply(op="add" | "sub"):
             return sum(parts), 0
         case Apply(op="mul", args=args, type="int"):
-            # What is scaled stays a form; a covering one comes of forms multiplied.
+            # A form times a constant is a scaled form; a product of two forms becomes one that covers its range.
             scaled = sum(not isinstance(arg, Const) for arg in args) < 2
             return (prod(parts) if scaled else 3 * reduce(lambda a, b: 3 * a * b, parts)), 0
         case Apply(op="floordiv" | "mod"):

@@ -1,6 +1,7 @@
-"""Mask to terms: a count as conditions that are counted one by one, and each of these as a union of conjunctions.
+"""Brings a mask into normal form: a sum of parts, each of them a union of terms, which are conjunctions.
 
-The terms of a part may overlap; :func:`guards` says what keeps a later one away from an earlier one's pairs.
+A part is a condition that counts a pair once; a mask that is not a count has one part. The terms of a part may overlap:
+:func:`guards` gives the conditions that exclude the pairs of earlier terms from a later one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from ..ir import FALSE, TRUE, Apply, Expr, constructors, positions, walk
 from .linear_sums import Linear, implied
 
 MOST_TERMS = 16
-"""Of one part. What a disjunctive form would have beyond it stays as it is, in terms of its own."""
+"""The most terms of one part. Unions that would make more of them are left whole, as conditions within a term."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """Pairs of which all of some conditions hold: those over ``q``, those over ``k``, and the rest (true of none)."""
+    """A conjunction of conditions; an empty one holds for every pair.
+
+    ``rows``: the conditions on ``q`` alone; ``columns``: those on ``k`` alone; ``relation``: all others.
+    """
 
     rows: tuple[Expr, ...]
     columns: tuple[Expr, ...]
@@ -35,19 +39,19 @@ class Term:
 
 
 def normalise(mask: Expr) -> tuple[tuple[Term, ...], ...]:
-    """The terms of each part. A part is the union of its terms; the mask is the number of parts that hold of a pair."""
+    """The terms of each part of a mask. A part is the union of its terms; the mask is the sum of its parts."""
     return tuple(terms(part) for part in parts(mask))
 
 
 def parts(mask: Expr) -> tuple[Expr, ...]:
-    """Conditions whose number that hold is the mask's count of each pair; a bool mask is its own one part."""
+    """Conditions that each count a pair once: the mask is their sum. A bool mask is its own only part."""
     match mask:
         case Apply(op="plus", args=args):
             return tuple(part for arg in args for part in parts(arg))
         case Apply(op="filter", args=(condition, count)):
             return tuple(constructors.conjunction(condition, part) for part in parts(count))
         case Apply(op="if", args=(condition, then, otherwise), type="count"):
-            # Only one branch is ever taken: a part of each can share one place.
+            # A pair takes only one of the branches, so a part of each can be put together into one part.
             pairs = zip_longest(parts(then), parts(otherwise), fillvalue=FALSE)
             return tuple(constructors.choose(condition, a, b) for a, b in pairs)
         case _:
@@ -55,13 +59,13 @@ def parts(mask: Expr) -> tuple[Expr, ...]:
 
 
 def terms(part: Expr) -> tuple[Term, ...]:
-    """A condition as a union of at most :data:`MOST_TERMS`; none where it holds of no pair."""
+    """A condition as a union of at most :data:`MOST_TERMS` terms; empty if it is seen to hold nowhere."""
     form = _disjunctive(negation_normal(part))
     return tuple(_term(conjuncts) for conjuncts in _absorbed(form))
 
 
 def negation_normal(condition: Expr) -> Expr:
-    """The same condition with ``not`` before single tests only, and no ``if`` of conditions."""
+    """An equivalent condition with ``not`` before single tests only, and without ``if`` between conditions."""
     holds: dict[Expr, Expr] = {}
     fails: dict[Expr, Expr] = {}
     for node in walk(condition):
@@ -101,7 +105,7 @@ def _either(test: Expr, holds: dict[Expr, Expr], fails: dict[Expr, Expr], then: 
     )
 
 
-# Of integers: a float that is no number is neither less nor not.
+# For integers only: with a NaN, neither a comparison nor its opposite holds.
 _OPPOSITES: Mapping[str, Callable[[Expr, Expr], Expr]] = {
     "lt": lambda a, b: constructors.less_equal(b, a),
     "le": lambda a, b: constructors.less(b, a),
@@ -112,12 +116,12 @@ _OPPOSITES: Mapping[str, Callable[[Expr, Expr], Expr]] = {
 
 @lru_cache(maxsize=1024)
 def opposite(condition: Expr) -> Expr:
-    """The negation in negation normal form."""
+    """The negation of a condition, in negation normal form."""
     return negation_normal(constructors.negation(condition))
 
 
 def _disjunctive(condition: Expr) -> list[tuple[Expr, ...]]:
-    """Conjunctions whose union is the condition. What would make them too many stays one opaque conjunct."""
+    """Conjunctions whose union is the condition. A union that would make too many of them is left as one conjunct."""
     forms: dict[Expr, list[tuple[Expr, ...]]] = {}
     for node in walk(condition):
         match node:
@@ -145,7 +149,7 @@ def _distributed(args: Sequence[Expr], forms: dict[Expr, list[tuple[Expr, ...]]]
 
 
 def _absorbed(form: list[tuple[Expr, ...]]) -> list[tuple[Expr, ...]]:
-    """Without those that hold nowhere, and those that another one contains."""
+    """The conjunctions without those that hold nowhere and those whose pairs another one has."""
     possible = [tuple(dict.fromkeys(x for x in conjuncts if x != TRUE)) for conjuncts in form]
     possible = [x for x in possible if FALSE not in x and not any(opposite(part) in x for part in x)]
     sets = [frozenset(conjuncts) for conjuncts in possible]
@@ -167,9 +171,9 @@ def _term(conjuncts: tuple[Expr, ...]) -> Term:
 
 
 def guards(term: Term, earlier: Iterable[Term]) -> tuple[Expr, ...] | None:
-    """Conditions that keep a term away from the pairs of earlier ones; None where they leave it nothing.
+    """Conditions that exclude the pairs of earlier terms from a term; None if they leave it no pair.
 
-    What the term demands itself is left out of the guard, and a guard that is proved idle is left out altogether.
+    Conditions that the term has itself are dropped from a guard, and a guard that is proved redundant is dropped whole.
     """
     found = dict.fromkeys(_guard(term, other) for other in earlier)
     return None if FALSE in found else tuple(guard for guard in found if guard != TRUE)
@@ -183,13 +187,13 @@ def _guard(term: Term, other: Term) -> Expr:
 
 
 def guarded(term: Term, earlier: Iterable[Term]) -> Expr:
-    """The condition of the pairs that a term has and no earlier one."""
+    """The condition for the pairs that a term has and earlier terms do not."""
     others = guards(term, earlier)
     return FALSE if others is None else constructors.conjunction(term.condition, *others)
 
 
 def apart(first: Sequence[Expr], second: Sequence[Expr]) -> bool:
-    """Whether it is proved that no pair meets all of both; by opposites, and by sums of two inequalities."""
+    """Whether two conjunctions provably exclude each other, by opposite conditions or by two inequalities."""
     if any(opposite(x) in second for x in first):
         return True
     below = [form for x in second for form in _sums(x)]
@@ -198,7 +202,7 @@ def apart(first: Sequence[Expr], second: Sequence[Expr]) -> bool:
 
 @lru_cache(maxsize=1024)
 def _sums(condition: Expr) -> tuple[Linear, ...]:
-    """Sums that are at most 0 wherever the condition holds, whatever the lengths."""
+    """Linear sums that are at most 0 wherever the condition holds, for all lengths."""
     return tuple(implied(condition, {}))
 
 

@@ -1,7 +1,7 @@
-"""Do sets hold some, or all, of a range of integers? Of whole boxes of sets, many boxes at once, by their members.
+"""Decides whether sets hold some, or all, of a range of integers, for whole boxes of sets and many boxes at once.
 
-The answers are those of :class:`.range_tables.RangeTable` for bitmaps; here sets are listed, and memory follows their
-members.
+The answers are those that :class:`.range_tables.RangeTable` gives for bitmaps. Here sets are lists of members, and
+memory grows with the number of members, not with the universe.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ _LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class _Level:
-    """The members of aligned blocks of sets: ``keys`` rise, a block's number times the ranks plus a member's rank.
+    """The members of aligned blocks of sets, in rising order of ``keys``.
 
-    ``common`` counts, for each key and at the end, how many before it are in every set of their block.
+    A key is the number of the block, times the number of distinct members, plus the rank of the member among these.
+    ``common`` is a running sum: how many of the keys before each (and, last, of all) are members of every set of their
+    block.
     """
 
     keys: NDArray[np.int64]
@@ -30,7 +32,11 @@ class _Level:
 
 
 class MemberTable:
-    """``values``: members ``[batch, dimensions…, slots]`` or ``[dimensions…, slots]``, rising; below 0 is none."""
+    """Answers range queries on a table of sets that are lists of members.
+
+    ``values``: members ``[batch, dimensions…, slots]`` or ``[dimensions…, slots]``, in rising order; negative ones are
+    unused slots.
+    """
 
     def __init__(self, values: NDArray[Any], batched: bool) -> None:
         self._batched = batched
@@ -46,14 +52,15 @@ class MemberTable:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The table's dimensions without the batch, and the universe."""
+        """The sizes of the table's dimensions, without the batch, then the size of the universe."""
         return (*self._shape[1:], int(self._members[-1]) + 1 if len(self._members) else 1)
 
     def extrema(self, batch: Integers, low: list[Integers], high: list[Integers]) -> Extrema:
-        """Whether every, and whether some set of each box holds every, or some, integer of a range.
+        """Whether every set of a box holds every integer of a range, and whether some set holds some of them.
 
-        ``batch`` is the entry of the batch ``[boxes]``; ``low`` and ``high`` hold the first and the last index for each
-        dimension, then the range's least and greatest integer ``[boxes]``. Sets outside the table are empty.
+        ``batch`` is the batch entry of each box ``[boxes]``; ``low`` and ``high`` hold the first and the last index for
+        each dimension, then the least and the greatest integer of the range, each ``[boxes]``. Sets outside the table
+        are empty.
         """
         row = batch if self._batched else np.zeros_like(batch)
         never = np.zeros(batch.shape, bool)
@@ -86,7 +93,7 @@ class MemberTable:
         return every, some
 
     def _counts(self, level: tuple[int, ...]) -> tuple[int, ...]:
-        """How many blocks of a level there are along each axis."""
+        """The number of blocks of a level along each axis."""
         return tuple(-(-size >> bits) for size, bits in zip(self._shape, level, strict=True))
 
     def _level(self, level: tuple[int, ...]) -> _Level:

@@ -1,7 +1,8 @@
-"""Minimum and maximum of a table over whole boxes of indices, many boxes at once.
+"""Finds the minimum and the maximum of a table over boxes of indices, many boxes at once.
 
-A table along one axis keeps the extrema of overlapping windows, so that any range is two reads. A table of more axes
-keeps those of aligned blocks: exact for aligned boxes, a little wide for others, never too narrow.
+For a table with one axis, the extrema of overlapping windows are kept (a sparse table), so that any range takes two or
+three reads. For a table with more axes, those of aligned blocks are kept: the bounds are exact for aligned boxes, and
+may be too wide for others, but not too narrow.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 Integers = NDArray[Any]
 Extrema = tuple[NDArray[Any], NDArray[Any]]
 
-# Windows of 2**4 elements and more start at multiples of 2**4 only: the memory stays a few times the table's.
+# Windows of 2**4 or more elements start at multiples of 2**4, to keep memory within a few times the table's.
 _GRANULE_BITS = 4
 
 
 class RangeTable:
-    """``values``: ``[batch, dimensions…]`` or ``[dimensions…]``. An index outside the table reads zero; NaN spreads."""
+    """Answers range queries on ``values``, ``[batch, dimensions…]`` or ``[dimensions…]``.
+
+    An index outside the table reads zero. If a range holds NaN, its extrema are NaN.
+    """
 
     def __init__(self, values: NDArray[Any], batched: bool) -> None:
         self._batched = batched
@@ -31,14 +35,14 @@ class RangeTable:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The table's dimensions, without the batch."""
+        """The sizes of the table's dimensions, without the batch."""
         return self._values.shape[1:]
 
     def extrema(self, batch: Integers, low: list[Integers], high: list[Integers]) -> Extrema:
-        """The least and the greatest entry of each box.
+        """The least and the greatest entry in each box.
 
-        ``batch`` is the entry of the batch ``[boxes]``; ``low`` and ``high`` hold, for each dimension, the first and
-        the last index ``[boxes]``.
+        ``batch`` is the batch entry of each box ``[boxes]``; ``low`` and ``high`` hold, for each dimension, the first
+        and the last index ``[boxes]``.
         """
         row = batch if self._batched else np.zeros_like(batch)
         if not low:
@@ -68,7 +72,7 @@ class RangeTable:
 
 
 def clipped(index: Integers, size: int) -> NDArray[np.int64]:
-    """The nearest of ``0 .. size - 1``."""
+    """The index in ``0 .. size - 1`` that is nearest to the given one."""
     return np.minimum(np.maximum(index, 0), size - 1).astype(np.int64, copy=False)
 
 
@@ -78,7 +82,7 @@ def _exponent(length: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class _Windows:
-    """Extrema of all windows of ``2**level`` elements of the last axis of ``[rows, size]``, built when asked for."""
+    """Extrema of windows of ``2**level`` elements along the last axis of ``[rows, size]``, built on first use."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._fine: list[Extrema] = [(values, values)]
@@ -86,7 +90,7 @@ class _Windows:
 
     def extrema(self, row: Integers, low: NDArray[np.int64], high: NDArray[np.int64]) -> Extrema:
         size = self._fine[0][0].shape[1]
-        if np.all(low == 0) and np.all(high == size - 1):  # spares the levels in between
+        if np.all(low == 0) and np.all(high == size - 1):  # without building any level
             minima, maxima = self._fine[0]
             return minima.min(1)[row], maxima.max(1)[row]
         level = _exponent(high - low + 1)
@@ -102,7 +106,7 @@ class _Windows:
         return least, greatest
 
     def _at_level(self, level: int, row: Integers, low: NDArray[np.int64], high: NDArray[np.int64]) -> Extrema:
-        """``level`` is the exponent of each range's length."""
+        """The extrema of ranges whose lengths are all from ``2**level`` to ``2**(level + 1) - 1``."""
         if level < _GRANULE_BITS:
             minima, maxima = self._level(self._fine, level)
             left, right = low, high - (1 << level) + 1
@@ -111,7 +115,7 @@ class _Windows:
                 np.maximum(maxima[row, left], maxima[row, right]),
             )
         low, high = low >> _GRANULE_BITS, high >> _GRANULE_BITS
-        # The rounding outwards can pass a power of two: then the range has three windows of this level instead of two.
+        # Rounded outwards, a range can be longer than two windows of this level; it is then covered by three.
         level -= _GRANULE_BITS
         if not self._coarse:
             self._coarse.append(_halve_often(self._fine[0], _GRANULE_BITS))
@@ -138,7 +142,7 @@ class _Windows:
 
 
 def boxes_by_level(ranges: list[tuple[Integers, Integers]]) -> Iterator[tuple[tuple[int, ...], Integers]]:
-    """Boxes that are about as large along each axis, together: the exponents of their lengths, and their numbers."""
+    """Yields groups of boxes of similar size: the exponents of their lengths along each axis, and their numbers."""
     level = np.stack([_exponent(high - low + 1) for low, high in ranges])
     # One number for each combination of levels.
     combined = np.ravel_multi_index(tuple(level), (64,) * len(ranges)) if len(ranges) <= 10 else None
@@ -152,7 +156,10 @@ def boxes_by_level(ranges: list[tuple[Integers, Integers]]) -> Iterator[tuple[tu
 
 
 def covering_blocks(level: tuple[int, ...], ranges: list[tuple[Integers, Integers]]) -> Iterator[tuple[Integers, ...]]:
-    """The aligned blocks of ``2**level`` that boxes of that level meet: of each box one, until all have been named."""
+    """Yields the indices of aligned blocks of ``2**level`` that together cover boxes of that level.
+
+    Each item has one block for each box; a box that touches fewer blocks than others gets some of them repeatedly.
+    """
     candidates = []
     for bits, (low, high) in zip(level, ranges, strict=True):
         first, last = low >> bits, high >> bits
@@ -168,7 +175,7 @@ def covering_blocks(level: tuple[int, ...], ranges: list[tuple[Integers, Integer
 
 
 class _Blocks:
-    """Extrema of the aligned blocks of ``2**level`` elements along each axis, built when asked for."""
+    """Extrema of aligned blocks of ``2**level`` elements along each axis, built on first use."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._levels: dict[tuple[int, ...], Extrema] = {(0,) * values.ndim: (values, values)}
@@ -204,7 +211,7 @@ class _Blocks:
 
 
 def _halve(extrema: Extrema, axis: int) -> Extrema:
-    """Extrema of neighbours two by two along ``axis``; an odd one at the end stands alone."""
+    """The extrema of pairs of neighbours along ``axis``; an odd element at the end stays single."""
     minima, maxima = (np.moveaxis(values, axis, 0) for values in extrema)
     even = len(minima) // 2 * 2
     halved = [np.minimum(minima[:even:2], minima[1:even:2]), np.maximum(maxima[:even:2], maxima[1:even:2])]

@@ -1,7 +1,7 @@
-"""Where each read of a table is looked at, as a condition, and what that condition says of the read's indices.
+"""Finds the condition under which each read of a table matters, for checks that its indices are in range.
 
-An index is looked at where the conditions to its left in the same ``and`` hold, in the chosen branch of an ``if``, and
-in a score for kept pairs only. All of it is symbolic; :mod:`compiler.verify.index_ranges` decides it for one extent.
+A read matters where the conditions to its left in the same ``and`` hold, in the chosen branch of an ``if``, and, in a
+score, for kept pairs only. Conditions are symbolic: :mod:`compiler.verify.index_ranges` decides them for one call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Part = TypeVar("Part", bound=Expr)
 
 @dataclass(frozen=True)
 class Reached(Generic[Part]):
-    """One part of an expression, and the condition on which it is looked at."""
+    """A part of an expression, and the condition under which its value matters."""
 
     node: Part
     reached: Expr
@@ -27,12 +27,12 @@ Read: TypeAlias = Reached[Entry | Member]
 
 
 def reads(expr: Expr, wanted: Callable[[Entry | Member], bool], reached: Expr = TRUE) -> list[Read]:
-    """Every distinct wanted read in an expression that is itself looked at where ``reached`` holds."""
+    """Every distinct wanted read in an expression that itself matters where ``reached`` holds."""
     return _reached(expr, [node for node in walk(expr) if isinstance(node, Entry | Member) and wanted(node)], reached)
 
 
 def parts_reached(expr: Expr, wanted: Callable[[Expr], bool], reached: Expr = TRUE) -> list[Reached[Expr]]:
-    """The same of any parts; parts come before wholes."""
+    """As :func:`reads`, for any wanted parts; parts come before wholes."""
     return _reached(expr, [node for node in walk(expr) if wanted(node)], reached)
 
 
@@ -70,7 +70,7 @@ def _reached(expr: Expr, found: list[Part], reached: Expr) -> list[Reached[Part]
 
 
 def _holding(nodes: tuple[Expr, ...], found: set[Expr]) -> set[Expr]:
-    """The nodes found and those that hold one; ``nodes`` has parts before wholes."""
+    """The nodes in ``found`` and those that contain one of them; ``nodes`` has parts before wholes."""
     holding: set[Expr] = set(found)
     for node in nodes:
         if any(part in holding for part in children(node)):
@@ -92,9 +92,9 @@ def any_count(mask: Expr) -> Expr:
 
 
 def underapproximate(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
-    """A condition that holds only where the given one does, whatever its unknown parts turn out to be.
+    """A condition that implies the given one, whatever the values of its unknown parts.
 
-    ``unknown`` says of a part whether its value is not known here; what is made of something unknown is unknown.
+    ``unknown`` says whether the value of a part is unknown; an expression with an unknown part is unknown too.
     """
     hidden: set[Expr] = set()
     least: dict[Expr, Expr] = {}  # holds only where the condition does

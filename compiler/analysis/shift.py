@@ -1,4 +1,4 @@
-"""By how far queries and keys may move together without changing what a condition keeps."""
+"""Finds the shifts of query and key together under which a condition is invariant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..ir import Apply, Const, Expr, K, Q, children, walk
 
 @lru_cache(maxsize=4096)
 def shift_divisor(condition: Expr) -> int | None:
-    """The condition stays the same when q and k grow by the same multiple of this; None where by no number known."""
+    """A number such that a shift of q and k together by any multiple keeps the condition; None if none is known."""
     drifts: dict[Expr, Fraction | None] = {}
     divisor = 1
     for node in walk(condition):
@@ -23,7 +23,10 @@ def shift_divisor(condition: Expr) -> int | None:
 
 
 def _drift(node: Expr, parts: list[Fraction | None]) -> tuple[Fraction | None, int]:
-    """By how much a value grows for each token that q and k move on, and what must divide the move; None if unknown."""
+    """How much a value grows for each token by which q and k are shifted, and the divisor that the shift must have.
+
+    The growth is None if it is unknown or not proportional to the shift.
+    """
     known = [part for part in parts if part is not None]
     if node in (Q, K):
         return Fraction(1), 1

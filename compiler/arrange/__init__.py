@@ -1,4 +1,4 @@
-"""Orders chosen by cost: an attention to its Program."""
+"""Turns an attention into its Program: chooses the orders of rows and keys by estimated cost."""
 
 from .search import applies_to, arrange
 

@@ -1,7 +1,8 @@
-"""Terms, each with the orders in which it is walked, to kernels: what shares a launch, and what keeps them apart.
+"""Assembles kernels from terms whose orders are chosen: terms that share a launch, and guards against double counting.
 
-Terms of one part in one order are one segment, and their union needs no guard. Between segments a later one leaves out
-what an earlier one has. A guard over the row alone that a whole kernel shares says which rows it speaks for.
+Terms of one part that are walked in the same orders form one segment, and their union needs no guard. Among segments, a
+guard excludes from a later one the pairs of earlier ones. A guard that reads only the row and is common to all segments
+of a kernel becomes the kernel's ``owned_rows``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .simplify import simplify_for_orders
 
 @dataclass(frozen=True)
 class AssignedTerm:
-    """A term of a part (by its number), and how it is walked."""
+    """A term, the number of its part, and the orders in which it is walked."""
 
     part: int
     term: Term
@@ -27,7 +28,7 @@ class AssignedTerm:
 
 @dataclass(frozen=True)
 class SegmentTerms:
-    """The terms of one segment."""
+    """The terms of one part that are walked in the same orders: one segment."""
 
     part: int
     walk: OrderPair
@@ -36,16 +37,16 @@ class SegmentTerms:
 
 @dataclass(frozen=True)
 class GuardedSegment:
-    """A segment before its guards are put in their places: conditions and guards of its terms."""
+    """The terms of a segment with their guards, before these become part of its condition or of ``owned_rows``."""
 
     terms: tuple[tuple[Term, tuple[Expr, ...]], ...]
-    shared: tuple[Expr, ...]  # guards that all its terms have
+    shared: tuple[Expr, ...]  # guards common to all terms
 
 
 def assemble(
     placed: Sequence[AssignedTerm], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
 ) -> tuple[Kernel, ...]:
-    """The kernels that keep each pair of each part once. The first walks every row, with no segment if need be."""
+    """The kernels that keep each pair of each part once. The first walks every row, even if it has no segments."""
     orders = _row_orders(placed, tiles)
     groups = _groups(placed, orders)
     drafts = _guarded(groups)
@@ -72,14 +73,14 @@ def _terms(placed: Sequence[AssignedTerm], part: int) -> list[Term]:
 
 
 def _row_orders(placed: Sequence[AssignedTerm], tiles: Tiles) -> list[Order]:
-    """The row orders, one that has every row first, those of few rows last."""
+    """The row orders: first one that covers all rows (natural order if none does), last those of few rows."""
     orders = list(dict.fromkeys(each.walk.rows for each in placed))
     orders.sort(key=lambda order: (order != natural(tiles.query), not order.covers, order.sparse))
     return orders if orders and orders[0].covers else [natural(tiles.query), *orders]
 
 
 def _groups(placed: Sequence[AssignedTerm], orders: Sequence[Order]) -> list[SegmentTerms]:
-    """The segments, kernel by kernel; keys in natural order come before gathered ones, small tiles after large ones."""
+    """The segments, kernel by kernel; in a kernel, those with larger key tiles first, and so gathered keys last."""
     found: dict[tuple[int, OrderPair], list[Term]] = {}
     for each in placed:
         found.setdefault((each.part, each.walk), []).append(each.term)
@@ -88,8 +89,10 @@ def _groups(placed: Sequence[AssignedTerm], orders: Sequence[Order]) -> list[Seg
 
 
 def _guarded(groups: Sequence[SegmentTerms]) -> dict[SegmentTerms, GuardedSegment]:
-    """Each segment guarded against those before it, which are not always those launched before it: rows that see all
-    that any of them sees are best left to the kernel that gathers them.
+    """Each segment with guards against earlier ones; segments that the guards leave empty are dropped.
+
+    The order is not always that of launches: segments of gathered rows that keep all that their part keeps in these
+    rows come first, so that other kernels leave these rows to them.
     """
     drafts: dict[SegmentTerms, GuardedSegment] = {}
     earlier: dict[int, list[Term]] = {}
@@ -110,7 +113,10 @@ def _parts(groups: Sequence[SegmentTerms]) -> dict[int, None]:
 
 
 def _owns_rows(group: SegmentTerms, terms: Sequence[Term]) -> bool:
-    """Whether gathered rows see whatever they see in any term: what else its terms ask, all terms of the part do."""
+    """Whether a segment of gathered rows keeps every pair that its part keeps in these rows.
+
+    It does if the conditions of its terms are on rows alone, or common to all ``terms`` of the part.
+    """
     if group.walk.rows.gathered_by is None:
         return False
     shared = [x for x in terms[0].conjuncts if all(x in term.conjuncts for term in terms)]
@@ -118,7 +124,7 @@ def _owns_rows(group: SegmentTerms, terms: Sequence[Term]) -> bool:
 
 
 def _where(drafts: Sequence[GuardedSegment]) -> tuple[Expr, ...]:
-    """The guards over the row alone that all segments of a kernel share."""
+    """The guards on the row alone that all segments of a kernel share: they become its ``owned_rows``."""
     if not drafts:
         return ()
     first, *others = drafts
@@ -130,7 +136,7 @@ def _where(drafts: Sequence[GuardedSegment]) -> tuple[Expr, ...]:
 
 
 def _condition(draft: GuardedSegment, where: Sequence[Expr]) -> Expr:
-    """The union of the segment's terms, what all of them ask written once, and its guards."""
+    """The union of the segment's terms with their guards; conditions that all of them share are written once."""
     terms = draft.terms
     common = [x for x in terms[0][0].conjuncts if all(x in term.conjuncts for term, _ in terms)]
     rests = [constructors.conjunction(*(x for x in term.conjuncts if x not in common), *guard) for term, guard in terms]

@@ -1,6 +1,6 @@
-"""Orders in which the pairs of a term may lie close together, read off the constants of its conditions.
+"""Proposes orders that may bring the pairs of a term close together, read off the constants of its conditions.
 
-Nothing is tried here: :mod:`compiler.arrange.search` does, and takes what costs least.
+The proposals are not evaluated here: :mod:`compiler.arrange.search` tries them and takes those that cost least.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from ..oracle import evaluate
 from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, is_natural, natural
 from .halo import halo
 
-# Classes of tokens beyond it would each be a tile of their own.
+# The most classes of tokens in an order. Each has tiles of its own, so more would leave tiles nearly empty.
 _MOST_CLASSES = 4096
-# Tokens. No order repeats itself, or has lines, that are longer: a call would see the first of them only.
+# The longest period or line of an order, in tokens: of a longer one, a call would see only the first.
 _LONGEST = 2**22
-# Lines and columns below it are no grid.
+# The shortest line or column, in tokens, of what is treated as a grid.
 _NARROWEST = 8
-# One of so many tokens, at most, is worth listing; where that is counted.
+# Listing pays if it keeps at most one of _SPARSE tokens, which is counted below position _LISTED_BELOW.
 _SPARSE, _LISTED_BELOW = 16, 2**16
 
 
 @dataclass(frozen=True)
 class OrderPair:
-    """A row order and a key order that go together."""
+    """An order of rows and an order of keys, to be used together."""
 
     rows: Order
     keys: Order
@@ -56,7 +56,7 @@ class OrderPair:
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What the search for orders may know: the sizes of tiles, the tables, and which of them the host can read."""
+    """What the search for orders may use: tile sizes, tables, and the names of those tables that the host can read."""
 
     tiles: Tiles
     tables: tuple[Table, ...]
@@ -64,7 +64,7 @@ class SearchContext:
 
 
 def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPair, ...]:
-    """The walks that suit a term, natural order first. ``natural_rows``: of rows, that order only."""
+    """The orders that suit a term, natural order first. ``natural_rows``: rows may be in natural order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
     pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
@@ -77,7 +77,7 @@ def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPa
 
 
 def _side(conjuncts: tuple[Expr, ...], position: Position, known: SearchContext, tile: int) -> Iterator[Order]:
-    """Orders of just those tokens of which conditions over one position hold."""
+    """Orders of exactly those tokens that meet conditions on one position."""
     repeating = [part for part in conjuncts if _period(part, position)]
     if repeating:
         yield from _window_of_period(constructors.conjunction(*repeating), position, tile)
@@ -87,14 +87,14 @@ def _side(conjuncts: tuple[Expr, ...], position: Position, known: SearchContext,
 
 
 def _listed(conjunct: Expr, known: SearchContext) -> bool:
-    """Whether few tokens are expected to meet a condition over one position, and the host can list them."""
+    """Whether few tokens are expected to meet a condition on one position, and the host can list them."""
     if isinstance(conjunct, Member):
         return all(node.table in known.readable for node in walk(conjunct) if isinstance(node, Entry | Member))
     return _few(conjunct)
 
 
 def _few(conjunct: Expr) -> bool:
-    """Whether a condition without tables holds of a few tokens only, such as the first ones or a random choice."""
+    """Whether a condition reads no tables and keeps few tokens, such as the first ones or a random choice."""
     names = positions(conjunct)
     if len(names) != 1 or any(isinstance(node, Entry | Member) for node in walk(conjunct)):
         return False
@@ -103,13 +103,13 @@ def _few(conjunct: Expr) -> bool:
 
 
 def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
-    """A condition over one position alone, at ``0 .. length - 1``."""
+    """The values of a condition on one position, at positions ``0 .. length - 1``."""
     extent = CallShape(length, 1) if positions(condition) <= {"k"} else CallShape(1, length)
     return np.asarray(evaluate(condition, (), extent, {}), dtype=bool).reshape(-1)
 
 
 def _period(conjunct: Expr, position: Position) -> int:
-    """The period of a condition that reads one position through remainders alone, else 0."""
+    """The period of a condition that reads one position only through remainders; 0 for other conditions."""
     period = 1
     stack = [conjunct]
     while stack:
@@ -126,7 +126,7 @@ def _period(conjunct: Expr, position: Position) -> int:
 
 
 def _shape(x: Expr) -> tuple[int, Position] | None:
-    """``(divisor, position)`` of ``position + constant``, or of its quotient by a divisor; else None."""
+    """``(divisor, position)`` if an expression is ``position + constant`` or its quotient by a divisor; else None."""
     match x:
         case Position(name="q" | "k"):
             return 1, x
@@ -139,7 +139,7 @@ def _shape(x: Expr) -> tuple[int, Position] | None:
 
 
 def _window_of_period(condition: Expr, position: Position, tile: int) -> Iterator[View]:
-    """The tokens of which a periodic condition holds, where they are neighbours in each period."""
+    """Yields views of the tokens that meet a periodic condition, if they are neighbours in each period."""
     period = 1
     for conjunct in condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,):
         period = lcm(period, _period(conjunct, position))
@@ -159,12 +159,12 @@ def _window_of_period(condition: Expr, position: Position, tile: int) -> Iterato
 
 
 def _power(width: int) -> int:
-    """The least power of two that is no less."""
+    """The least power of two that is at least ``width``."""
     return 1 << (width - 1).bit_length()
 
 
 def _block_rows(term: Term, known: SearchContext) -> Iterator[View]:
-    """Natural order in smaller tiles, where rows are told apart by blocks smaller than a tile."""
+    """Yields natural order in smaller tiles, if a term distinguishes blocks of rows that are smaller than a tile."""
     sizes: set[int] = set()
     for node in walk(term.condition):
         if isinstance(node, Apply) and node.op == "floordiv":
@@ -179,14 +179,14 @@ def _block_rows(term: Term, known: SearchContext) -> Iterator[View]:
 
 
 def _cyclic(term: Term, known: SearchContext) -> Iterator[OrderPair]:
-    """The classes of rows and keys whose remainders a relation compares: of tokens, or of blocks of tokens."""
+    """Yields orders by residue class (of tokens, or of blocks of tokens), if a relation compares remainders."""
     for block, count in dict.fromkeys(_compared(term)):
         if 2 <= count <= _MOST_CLASSES:
             yield OrderPair(_classed(block, count, known.tiles.query), _classed(block, count, known.tiles.key))
 
 
 def _compared(term: Term) -> Iterator[tuple[int, int]]:
-    """``(block, classes)`` of what a relation reads as a remainder."""
+    """Yields ``(block, classes)`` for each remainder that a relation reads: of blocks of ``block`` tokens."""
     for conjunct in term.relation:
         for node in _arithmetic(conjunct):
             if isinstance(node, Apply) and node.op == "mod":
@@ -194,7 +194,7 @@ def _compared(term: Term) -> Iterator[tuple[int, int]]:
 
 
 def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
-    """The parts of a condition, but for those inside of what has no structure: opaque functions and tables."""
+    """Yields the parts of a condition, except for the arguments of opaque functions and the indices of tables."""
     stack = [conjunct]
     while stack:
         node = stack.pop()
@@ -204,7 +204,7 @@ def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
 
 
 def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
-    """``(block, classes)`` of each position that a remainder reads."""
+    """Yields ``(block, classes)`` for each position that a remainder reads."""
     x, divisor = remainder.args
     assert isinstance(divisor, Const)
     stack = [x]
@@ -226,7 +226,7 @@ def _divisor(remainder: Apply) -> int:
 
 
 def _classed(block: int, count: int, tile: int) -> View:
-    """The tokens of blocks ``0, count, 2 * count, …``, then those of blocks ``1, count + 1, …``, and so on."""
+    """The tokens by residue: those of blocks ``0, count, 2 * count, …``, then of blocks ``1, count + 1, …``, etc."""
     if block == 1:
         return View((Axis(1, count), Axis(count, None, tile)))
     minor = min(tile, _power(block))
@@ -234,8 +234,10 @@ def _classed(block: int, count: int, tile: int) -> View:
 
 
 def _grids(term: Term, known: SearchContext) -> Iterator[OrderPair]:
-    """Tiles of several lines by several columns, where a relation reads both the line and the column of a token; of
-    several planes too, where it reads those. With the box around each tile, where its keys are no farther."""
+    """Yields orders in tiles of several lines by several columns, if a relation reads a token's line and column.
+
+    If it reads planes, also in tiles of several planes. If all keys of a tile are near it, also with halo boxes.
+    """
     compared = tuple(dict.fromkeys(_compared(term)))
     for strides, flat in product(_lattices(term), (0, 1)):
         if flat and len(strides) == 2:
@@ -251,7 +253,7 @@ def _grids(term: Term, known: SearchContext) -> Iterator[OrderPair]:
 
 
 def _lattices(term: Term) -> Iterator[tuple[int, ...]]:
-    """Strides of the coordinates that a relation reads, the greatest first: of all of them, and of a few."""
+    """Yields the strides of the coordinates that a relation reads, greatest first: of all, then of each width alone."""
     divisors: set[int] = set()
     moduli: set[int] = set()
     for node in (node for conjunct in term.relation for node in walk(conjunct)):
@@ -273,14 +275,14 @@ def _lines(strides: tuple[int, ...]) -> list[Axis]:
 
 
 class _Line(NamedTuple):
-    """One coordinate of a lattice, and the classes into which it falls where every so many-th is taken."""
+    """One axis of a lattice of coordinates (``along``) and, if it is dilated, the axis of its residue classes."""
 
     classes: tuple[Axis, ...]
     along: Axis
 
 
 def _dilated(axis: Axis, compared: Iterable[tuple[int, int]]) -> _Line:
-    """An axis whose coordinates are compared by their remainders."""
+    """An axis, split into residue classes if remainders of its coordinates are compared."""
     for block, count in compared:
         if block == axis.stride and 1 < count <= _MOST_CLASSES:
             if axis.length is None:
@@ -291,7 +293,10 @@ def _dilated(axis: Axis, compared: Iterable[tuple[int, int]]) -> _Line:
 
 
 def _cubes(lattice: Sequence[_Line], flat: int, tile: int) -> View:
-    """Tiles as long one way as the other, but for the first ``flat`` axes; longer along the last where they cannot."""
+    """The view of a lattice in tiles of ``tile`` lanes (a power of two), equally long along all axes if possible.
+
+    Otherwise the last axes are longer. Along the first ``flat`` axes, tiles have a length of 1.
+    """
     count = len(lattice) - flat
     each, over = divmod(tile.bit_length() - 1, count)
     sizes = [1] * flat + [1 << (each + (place >= count - over)) for place in range(count)]
@@ -300,7 +305,7 @@ def _cubes(lattice: Sequence[_Line], flat: int, tile: int) -> View:
 
 
 def _sorted(term: Term, known: SearchContext) -> Iterator[OrderPair]:
-    """The order of a table of ranks, where a relation compares the ranks of a row and of a key."""
+    """Yields the orders sorted by a table of ranks, if a relation compares the ranks of a row and of a key."""
     ranks: dict[str, dict[str, Entry]] = {}
     for conjunct in term.relation:
         for node in walk(conjunct):

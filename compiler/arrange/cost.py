@@ -1,7 +1,8 @@
-"""What it costs to run kernels, in keys computed for each query of a natural tile: tiles counted at a stand-in length.
+"""Estimates what kernels cost to run, by counting the tiles that they would visit at a representative length.
 
-Tiles are classified as they stand, without descent: exactly where the mask is arithmetic; tables are replaced by what
-they are likely to hold, or may hold anything. The constants are measured; docs/decisions says how.
+The unit is a key: one key of a full tile in natural order, computed for one query. Tiles are classified directly,
+without subdivision, and exactly if the mask is arithmetic. Tables are replaced by likely contents, or are unknown. The
+constants are measured; docs/decisions says how.
 """
 
 from __future__ import annotations
@@ -51,33 +52,33 @@ from ..plan import (
 )
 
 GATHER = 1.05
-"""A key that a list names, beside one that strides lead to."""
+"""The cost of a key that is looked up or computed lane by lane, relative to one that strides lead to."""
 PARTIAL_TILE = 1.35
-"""A key of a tile on which the condition is evaluated, beside one of a full tile."""
+"""The cost of a key of a partial tile, where the condition is evaluated, relative to one of a full tile."""
 MERGE = 220.0
-"""Keys: one more partial result for a row, read and written by a later kernel."""
+"""In keys: the cost, for each row, of a later kernel that reads, merges and writes its result."""
 SMALL_ROWS = 0.15
-"""What each halving of the row tile adds to the cost of a key: it is loaded for fewer rows."""
+"""What each halving of the row tile adds to the relative cost of a key, which is then loaded for fewer rows."""
 SMALL_KEYS = 1.0
-"""Keys: what a key tile costs beside its keys."""
+"""In keys: the cost of a key tile, besides that of its keys."""
 
 RUN = 4.0
-"""Keys: what a run of tiles costs beside its tiles, where it is planned and where it is begun."""
+"""In keys: the cost of a run of tiles, besides that of its tiles, on the host and in the kernel."""
 
-# Key tiles at the stand-in length; it is longer still where a constant is, up to the last.
+# Limits of the representative length, in key tiles; large constants raise the second one, up to the last.
 SHORTEST, LONGEST, LONGEST_OF_ALL = 2**8, 2**10, 2**16
 _NO_LENGTH = 2**31  # tokens
-# Tiles looked at for one segment, by so many rows at least, and key tiles looked at together first: these at least, or
-# so many that there are at most so many groups.
+# Limits for one segment: the pairs of tiles that are counted, and the fewest row tiles; the key tiles that are first
+# classified as one group, and the most groups (which are larger if there would be more).
 _BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
-_SETS = 16  # tokens that a gathered list of unknown length stands for
-_LABELS = 32  # documents, say, in one sequence
+_SETS = 16  # tokens assumed in a gathered list of unknown length
+_LABELS = 32  # labels (such as documents) assumed in one sequence
 
 
 def stand_in_length(mask: Expr, tiles: Tiles) -> int:
-    """A length at which the orders of a mask are told apart: several times its largest constant.
+    """The representative length: long enough, several times the largest constant of the mask, to tell orders apart.
 
-    A constant that 32 bits do not hold is no width or period of a call, and says nothing.
+    A constant that does not fit in 32 bits cannot be a width or a period of a call, and is ignored.
     """
     largest, longest = 1, LONGEST_OF_ALL * tiles.key
     for node in walk(mask):
@@ -90,7 +91,7 @@ def stand_in_length(mask: Expr, tiles: Tiles) -> int:
 
 
 def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
-    """Of all kernels together, for each of n queries against n keys."""
+    """The cost of all kernels together, in keys per query, for n queries and n keys."""
     total = 0.0
     for place, kernel in enumerate(kernels):
         total += MERGE * _share(kernel.rows, n) if place else 0.0
@@ -99,7 +100,7 @@ def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, .
 
 
 def area(kernels: Sequence[Kernel], n: int, tables: tuple[Table, ...]) -> float:
-    """Keys computed for each of n queries, as :func:`cost` counts them."""
+    """The number of keys computed per query, counted as in :func:`cost`."""
     return sum(counted(segment, kernel.rows, n, tables).area for kernel in kernels for segment in kernel.segments)
 
 
@@ -112,7 +113,7 @@ def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[
 
 
 def _share(rows: Order, n: int) -> float:
-    """The rows of an order, as a share of all."""
+    """The fraction of all rows that are in an order."""
     if rows.gathered_by is not None:
         return len(_listed(rows.gathered_by, n)) / n
     return min(1.0, View(*rows.hull).tiles(n).total * rows.tile / n)
@@ -120,7 +121,7 @@ def _share(rows: Order, n: int) -> float:
 
 @dataclass(frozen=True)
 class Counted:
-    """For each of n queries: keys on all tiles, keys on partial ones, and runs of tiles of one kind."""
+    """Averages over n queries: keys in visited tiles, keys in partial ones, and runs of tiles of one kind."""
 
     area: float
     partial: float
@@ -129,13 +130,13 @@ class Counted:
 
 @lru_cache(maxsize=4096)
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
-    """The tiles of one segment at length n, those of a sample of row tiles where there are many."""
+    """The counts of one segment at length n, from a sample of the row tiles if there are many."""
     return _counted(segment.keys, segment.condition, rows, n, tables)
 
 
 @OrderTable
 def _counted(keys: Order, condition: Expr, rows: Order, n: int, tables: tuple[Table, ...], /) -> Counted:
-    """As :func:`counted`, by the order of the keys."""
+    """As :func:`counted`; dispatches on the order of the keys."""
     raise NotImplementedError
 
 
@@ -169,7 +170,7 @@ def _of_tiles(order: Order, condition: Expr, rows: Order, n: int, tables: tuple[
 
 
 class _Asked:
-    """A condition about some row tiles."""
+    """Classifies the tiles of some row tiles by a condition."""
 
     def __init__(self, condition: Expr, tables: Sequence[Table], rows: Sequence[DigitRange], n: int) -> None:
         unread = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(tables)}
@@ -177,7 +178,7 @@ class _Asked:
         self._rows, self._n = rows, n
 
     def kinds(self, order: Order, keys: Sequence[DigitRange]) -> NDArray[np.int8]:
-        """[rows, keys]: many key tiles together first, and one by one where that leaves them undecided."""
+        """The kind of each tile ``[rows, keys]``: of groups of key tiles first, then of each tile in partial groups."""
         if not order.strided:
             return self._each(keys)
         view = View(*order.hull)
@@ -212,7 +213,7 @@ def _taken(digit: DigitRange, chosen: NDArray[np.int64]) -> DigitRange:
 
 
 def _sample(count: int, most: int) -> NDArray[np.int64]:
-    """Numbers below ``count``, one at random from each of equal stretches: the same for the same arguments."""
+    """At most ``most`` numbers below ``count``: a random one from each of equal stretches, with a fixed seed."""
     if count <= most:
         return np.arange(count)
     offsets = np.random.default_rng(count).random(most)
@@ -220,7 +221,7 @@ def _sample(count: int, most: int) -> NDArray[np.int64]:
 
 
 def _tile_digits(order: Order, n: int, pieces: int) -> list[DigitRange]:
-    """The tokens of each tile of an order, or of each of so many pieces of it."""
+    """The positions in each tile of an order as digits; with ``pieces``, in each of the pieces into which it is cut."""
     if order.gathered_by is not None:
         tokens = _listed(order.gathered_by, n)
         first = tokens[:: order.tile]
@@ -242,7 +243,7 @@ def _tile_digits(order: Order, n: int, pieces: int) -> list[DigitRange]:
 
 @lru_cache(maxsize=256)
 def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
-    """The tokens that a gathering condition lists; some at even distances, where tables say it."""
+    """The tokens that a gathering condition lists; if it reads tables, some evenly spaced tokens instead."""
     if any(isinstance(node, Entry | Member) for node in walk(condition)):
         return np.arange(_SETS) * (n // _SETS)
     holds = evaluate(constructors.substitute(condition, {Q: K}), (), CallShape(n, 1), {})
@@ -250,7 +251,7 @@ def _listed(condition: Expr, n: int) -> NDArray[np.int64]:
 
 
 def _pieces(condition: Expr, rows: Order) -> int:
-    """Into how many pieces a row tile is cut, where opaque functions read it by smaller blocks."""
+    """The number of pieces into which a row tile is cut because opaque functions read it by smaller blocks; else 1."""
     if not is_natural(rows):
         return 1
     inside = {part for node in walk(condition) if is_opaque(node) for part in walk(node)}
@@ -266,7 +267,7 @@ _RANKS = Number(-1), Number(-2)
 
 
 def _stand_in(condition: Expr, rows: Order, keys: Order, n: int) -> Expr:
-    """The condition with positions counted as the orders walk them, and tables replaced by what they may hold."""
+    """The condition on ranks where the orders are sorted by them, and with table entries replaced by likely ones."""
     sides: list[tuple[Order, Position, Number]] = [(rows, Q, _RANKS[0]), (keys, K, _RANKS[1])]
     ranked: dict[Expr, Expr] = {order.sorted_by: rank for order, _, rank in sides if order.sorted_by is not None}
     if ranked:
@@ -278,7 +279,11 @@ def _stand_in(condition: Expr, rows: Order, keys: Order, n: int) -> Expr:
 
 
 def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
-    """Entries that are compared with a block's number, as random ones; labels of tokens, as neighbours' that agree."""
+    """Yields replacements for table entries.
+
+    An entry that is compared with a block's number becomes a random one. The labels of tokens, such as documents,
+    become the same for stretches of neighbours.
+    """
     for node in walk(condition):
         match node:
             case (
@@ -294,7 +299,7 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
 
 
 def _span(x: Expr, n: int) -> int:
-    """How many values a block's number has."""
+    """The number of values that a block's number takes; 0 if the expression is not one."""
     match x:
         case Position(name="q" | "k"):
             return n

@@ -1,4 +1,4 @@
-"""How far apart the coordinates of a pair may lie: the halo of keys around a tile of queries, at every length."""
+"""Finds the halo of a relation: how far from its query a key may be along each axis, for every length."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..analysis import Boxes, Classifier, DigitRange, shift_divisor
 from ..ir import HEAD, HEADS, CallShape, Entry, Expr, Member, N, constructors, is_opaque, walk
 from ..plan import EMPTY, Axis, View
 
-# Coordinates: a halo as wide is none.
+# In coordinates: a wider halo is not worth building.
 _WIDEST = 2**9
-# Coordinates along another axis than the main one, each of which is looked at.
+# The longest axis apart from the main one, in coordinates: each of them is examined.
 _LONGEST = 2**14
-# Coordinates along the main axis: further than any key is from a query.
+# In tokens along the main axis: farther than any key is from a query.
 _FAR = 2**34
 
 
 class Halo(NamedTuple):
-    """A pair's key is at most so many coordinates before its query, and so many behind it, along each axis."""
+    """How many coordinates, along each axis, the key of a pair can be before its query, and after it."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
 
 
 def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
-    """What all conditions together allow, along the axes of a view; None if too much, or a key of another class.
+    """The halo that all conditions together allow along the axes of a view; None if it is too wide or crosses classes.
 
-    Conditions that know more than positions, and those that a move by one coordinate of the main axis changes, are left
-    out of it: they can but take pairs away.
+    Conditions that read more than positions, and those that are not invariant under a shift by one coordinate of the
+    main axis, are ignored; they can only remove pairs, so the halo stays sound.
     """
     found = _along(tuple(conjuncts), tuple(replace(axis, tile=1) for axis in view.axes))
     return None if found is None or any(map(any, (ends[: view.main] for ends in found))) else found
@@ -40,7 +40,7 @@ def halo(conjuncts: Iterable[Expr], view: View) -> Halo | None:
 
 @lru_cache(maxsize=256)
 def _along(conjuncts: tuple[Expr, ...], axes: tuple[Axis, ...]) -> Halo | None:
-    """The same for axes in tiles of any size, which is no matter."""
+    """The halo along all axes, those of classes too. It does not depend on the tile sizes."""
     main = next(axis for axis in axes if axis.length is None)
     usable = [conjunct for conjunct in conjuncts if _of_positions(conjunct) and not _moves(conjunct, main.stride)]
     if not usable:
@@ -68,7 +68,10 @@ def _moves(conjunct: Expr, stride: int) -> bool:
 
 
 def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int, int] | None:
-    """Along one axis, whatever the coordinates along the others are. Of the main axis one query stands for all."""
+    """The halo along one axis, over all coordinates along the others; None if it is too wide.
+
+    Along the main axis, one query is examined instead of all, because the conditions are invariant under shifts.
+    """
     length = axes[place].length
     if (length or 0) > _LONGEST:
         return None
@@ -89,7 +92,7 @@ def _ends(classifier: Classifier, axes: Sequence[Axis], place: int) -> tuple[int
 
 
 def _least(holds: Callable[[int], bool], widest: int) -> int | None:
-    """The least number found of which something holds that, once it holds, holds of all greater ones."""
+    """The least number up to ``widest`` for which a monotone property holds, by bisection; None if there is none."""
     if not holds(widest):
         return None
     low, high = -1, widest
@@ -107,7 +110,7 @@ def _empty(
     low: np.ndarray[tuple[int], np.dtype[np.int64]],
     high: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> bool:
-    """Whether no key with a coordinate in ``low .. high`` meets a query with the coordinate ``at``."""
+    """Whether the conditions exclude all pairs of a query at coordinate ``at`` and a key in ``low .. high``."""
     some = low <= high
     if not some.any():
         return True

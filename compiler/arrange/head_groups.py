@@ -1,4 +1,4 @@
-"""Heads with equal masks: what a mask is for each of them, where it branches on the head."""
+"""Groups the query heads that have equal masks once a mask's conditions on the head are decided."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..ir import HEAD, HEADS, Const, Entry, Expr, Logit, Member, constructors, p
 
 @dataclass(frozen=True)
 class Group:
-    """Query heads, in rising order, and the mask that all of them have."""
+    """Query heads, in rising order, and the mask that they share."""
 
     heads: tuple[int, ...]
     mask: Expr
 
 
 def groups(mask: Expr, heads: int) -> tuple[Group, ...]:
-    """The heads by their masks, groups in the order of their first heads.
+    """The heads grouped by mask, in the order of the groups' first heads.
 
-    Only conditions over the head alone are decided: an index, a hash or a sum over ``head`` stays, and the heads that
-    differ in nothing else share a mask.
+    Only conditions on the head alone are decided. An index, a hash or a sum that reads ``head`` stays in the mask, and
+    heads whose masks do not differ otherwise are in one group.
     """
     branches = [node for node in walk(mask) if _is_branch(node)]
     found: dict[Expr, list[int]] = {}
@@ -42,6 +42,6 @@ def _is_branch(node: Expr) -> bool:
 
 
 def _decided(condition: Expr, head: int, heads: int) -> Expr:
-    """As it is for one head; as it stands, where a constant has no value (the logarithm of 0, say)."""
+    """The value of a condition for one head; unchanged if a constant has no value (the logarithm of 0, say)."""
     decided = constructors.substitute(condition, {HEAD: Const(head), HEADS: Const(heads)})
     return decided if isinstance(decided, Const) else condition

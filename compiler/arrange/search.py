@@ -1,7 +1,8 @@
-"""Attention to Program: the orders in which rows and keys are walked, chosen by what the kernels would cost.
+"""Turns an attention into a Program: searches for the orders of rows and keys with the cheapest kernels.
 
-The choice is made once, at a stand-in length, and serves every length. It starts from natural order throughout, and
-from each term's own cheapest walk; then moves what pays, one move at a time. Natural order wins ties.
+The search is made once, at a representative length, and its result serves every length. It starts from natural order
+throughout or from each term's own cheapest orders, whichever costs less, and then makes the move that saves most, until
+none does. Natural order wins ties.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from .candidates import OrderPair, SearchContext, walks
 from .cost import cost, stand_in_length
 from .head_groups import groups
 
-# Natural order is left for what costs at most this share of it.
+# Other orders are chosen only if they cost less than this fraction of natural order.
 _WORTHWHILE = 0.98
-# A step that saves less is none.
+# The search goes on while a move brings the cost below this fraction.
 _STEP = 0.995
 _MOST_PARTS = 16
-# Of one search: walks tried alone, and programs tried, each a share for every term; walks of one term that are tried in
-# programs, once it is known what each costs the term alone.
+# Limits of one search: orders that are tried for single terms, and programs that are tried (for more terms, fewer for
+# each); orders of one term that are tried in programs, the cheapest for the term alone.
 _ALONE, _TOGETHER, _MOST_OPTIONS = 64, 128, 4
 
 
@@ -35,12 +36,12 @@ def arrange(
     known: frozenset[int] | None = None,
     natural_rows: bool = False,
 ) -> Program:
-    """The Program of an attention, for tiles of so many queries and keys.
+    """The Program of an attention, for tiles of the given sizes.
 
-    ``heads``: how many query heads there are, where that is known. ``known``: the positions in ``attention.tables`` of
-    the tables whose contents the host will know when a schedule is made; None for all. ``natural_rows``: rows are
-    walked in natural order, and the first may stand anywhere, known to the host or not; else it stands at a multiple of
-    :func:`compiler.plan.row_alignment`. Tables are numbered in the attention's order; no name of the text is left.
+    ``heads``: the number of query heads, if it is known. ``known``: the indices in ``attention.tables`` of the tables
+    whose contents the host will know when a schedule is made; None for all. ``natural_rows``: rows are walked in
+    natural order, so that the first row may be at any position, known to the host or not; otherwise it must be at a
+    multiple of :func:`compiler.plan.row_alignment`. Expressions of the Program name tables by these indices.
     """
     numbers = {table.name: str(number) for number, table in enumerate(attention.tables)}
     mask = rename_tables(attention.mask, numbers)
@@ -55,14 +56,14 @@ def arrange(
 
 
 def applies_to(program: Program, extent: CallShape) -> bool:
-    """Whether the rows of a launch begin where the program is right; elsewhere one with ``natural_rows`` is."""
+    """Whether the program is right for the first rows of a launch; if not, one with ``natural_rows`` is."""
     if extent.q_start is None:
         return all(is_natural(kernel.rows) for kernel in program.kernels)
     return not any(start % row_alignment(program) for start in extent.q_start)
 
 
 def _arranged(mask: Expr, heads: int | None, known: SearchContext, natural_rows: bool) -> tuple[Kernel, ...]:
-    """The kernels of each group of heads. Groups in natural order share theirs, which branch on the head."""
+    """The kernels of each group of heads. Groups in natural order share kernels, whose mask branches on the head."""
     apart = groups(mask, heads) if heads is not None else ()
     if len(apart) < 2:
         return _kernels(apart[0].mask if apart else mask, known, natural_rows)
@@ -97,7 +98,7 @@ def _kernels(mask: Expr, known: SearchContext, natural_rows: bool) -> tuple[Kern
 
 
 def _conditions(mask: Expr) -> tuple[Expr, ...]:
-    """The conditions of the segments in natural order: the parts of a mask, or the whole count where they are many."""
+    """The conditions of the segments in natural order: the parts of a mask or, if they are many, the whole count."""
     pieces = parts(mask)
     return pieces if len(pieces) <= _MOST_PARTS else (mask,)
 
@@ -115,7 +116,7 @@ class _Tried:
 
 
 class _Search:
-    """Over the walks of all terms at once; ``options`` are those of each term, natural order first."""
+    """A local search over the orders of all terms at once; ``options``: those of each term, natural order first."""
 
     def __init__(
         self, conditions: tuple[Expr, ...], known: SearchContext, options: Sequence[tuple[OrderPair, ...]], n: int
@@ -141,7 +142,7 @@ class _Search:
         return cost(kernels, self._n, self._known.tiles, self._known.tables)
 
     def _ranked(self, placed: AssignedTerm, options: tuple[OrderPair, ...]) -> list[OrderPair]:
-        """A term's walks, the cheapest for it alone first; the one that it has wins ties."""
+        """The orders of a term, the cheapest for the term alone first; natural order wins ties."""
 
         def alone(walk: OrderPair) -> float:
             only = (AssignedTerm(0, placed.term, walk),)
@@ -161,7 +162,10 @@ class _Search:
             tried = better
 
     def _moves(self, placed: tuple[AssignedTerm, ...]) -> Iterator[tuple[AssignedTerm, ...]]:
-        """The terms that share a row order move together, to another one; so do those that have the same choice."""
+        """Yields the assignments one move away.
+
+        A move gives another row order to all terms that share one, or the same orders to all terms with equal options.
+        """
         every = {walk.rows: None for options in self._options for walk in options if walk.rows.covers}
         for old in dict.fromkeys(each.walk.rows for each in placed):
             for new in every:
@@ -179,9 +183,9 @@ class _Search:
 
 
 def _onto(walk: OrderPair, options: Sequence[OrderPair], rows: Order) -> OrderPair:
-    """The walk of a term on other rows: its own there, the one with the same keys first, or else just the same keys."""
+    """The orders of a term on other rows: one of its options, the same keys if possible, or else just the same keys."""
     own = sorted((option for option in options if option.rows == rows), key=lambda option: option.keys != walk.keys)
     if own:
         return own[0]
-    keys = natural(walk.keys.tile) if walk.keys.around_rows else walk.keys  # else they would be around others
+    keys = natural(walk.keys.tile) if walk.keys.around_rows else walk.keys  # boxes would be around other rows
     return OrderPair(rows, keys)

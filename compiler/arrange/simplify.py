@@ -1,6 +1,7 @@
-"""What of a condition is decided by the orders in which rows and keys are walked, whatever the lengths and the tables.
+"""Simplifies a condition using what the chosen orders already guarantee, for all lengths and all contents of tables.
 
-A conjunct that gathers the keys holds of all of them; ``k % 4 == 0`` holds all along every fourth key.
+For example, a conjunct by which keys are gathered holds for all of them, and ``k % 4 == 0`` holds in an order of every
+fourth key.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from ..analysis import BoundTable, Boxes, Classifier, DigitRange
 from ..ir import FALSE, HEADS, TRUE, Apply, CallShape, Expr, HostTable, N, Number, Table, constructors, walk
 from ..plan import EMPTY, FULL, Order
 
-# No token's position is larger; twice as many still add up in 64 bits.
+# An upper bound on positions; sums of two still fit in 64 bits.
 _FURTHEST = 2**45
 _ANY = CallShape(_FURTHEST, _FURTHEST, 2**20)
-# What a launch alone knows, as an integer of which nothing is known here.
+# Sizes that only a launch knows, replaced by integers of which nothing is known.
 _UNKNOWN: Mapping[Expr, Expr] = {N: Number(0), HEADS: Number(1)}
 
 
 @lru_cache(maxsize=1024)
 def simplify_for_orders(condition: Expr, rows: Order, keys: Order, tables: tuple[Table, ...]) -> Expr:
-    """The condition, as it need be asked of rows and keys walked in these orders: what they decide is folded in.
+    """The part of the condition that still has to be tested under these orders.
 
-    A row's position is taken for its index: the orders of rows are those of launches whose first position is a
-    multiple of their alignment.
+    A row's index is taken for its position: these orders serve only launches whose first position is a multiple of
+    their alignment.
     """
     condition = constructors.substitute(condition, {**_gathering(rows), **_gathering(keys)})
     if _is_plain(rows) and _is_plain(keys):
@@ -48,7 +49,7 @@ def simplify_for_orders(condition: Expr, rows: Order, keys: Order, tables: tuple
 
 
 def _is_plain(order: Order) -> bool:
-    """Whether an order says nothing of its tokens that arithmetic could tell."""
+    """Whether an order implies nothing that arithmetic could use: it has all tokens, or is gathered by a condition."""
     return order.covers or order.gathered_by is not None
 
 
@@ -57,7 +58,7 @@ def _may_be_decided(node: Expr) -> bool:
 
 
 def _gathering(order: Order) -> dict[Expr, Expr]:
-    """What holds of every token of an order, and does not hold of any."""
+    """The condition by which an order is gathered, and its conjuncts, each with TRUE; empty for other orders."""
     condition = order.gathered_by
     if condition is None:
         return {}
@@ -66,7 +67,7 @@ def _gathering(order: Order) -> dict[Expr, Expr]:
 
 
 def _everything(order: Order) -> tuple[DigitRange, ...]:
-    """All tokens of an order, and perhaps others, in one box."""
+    """The digits of one box with all tokens of an order, and perhaps others."""
     axes, offset = order.hull
     digits = [_digit(axis.stride, axis.length or _FURTHEST // axis.stride) for axis in axes]
     start = np.full(1, offset)

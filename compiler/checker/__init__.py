@@ -1,4 +1,4 @@
-"""An expression of the tree to a typed value."""
+"""The checker: evaluates an expression of the syntax tree to a typed value, and reports what is wrong with it."""
 
 from . import suggestions
 from .arguments import constants_first, default_value, dimensions_of, match_arguments, members_of, stand_in, taken_as

@@ -1,4 +1,4 @@
-"""What an application gives, against what the declaration takes."""
+"""Matches the arguments of an application with the parameters of the declaration that it applies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bind_arguments(
     good = True
     if definition.ill_typed:
         return None
-    # While a declaration is checked by itself nobody asks what was not given: a default is checked where it stands.
+    # While a declaration is checked by itself, nobody needs the other parameters: defaults are checked where declared.
     asked = definition.formals
     if env.elaboration.symbolic:
         asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
@@ -54,15 +54,16 @@ def bind_arguments(
 
 
 def constants_first(formals: Sequence[Formal]) -> list[Formal]:
-    """The order in which parameters get their values: the sizes of tables are constants."""
+    """The parameters in the order in which they get values: constants first, as the sizes of tables depend on them."""
     return sorted(formals, key=lambda formal: formal.type is None or formal.type.run_time)
 
 
 def match_arguments(
     definition: Definition, name: t.Identifier, given: Given, env: ExprContext, run_time_too: bool = True
 ) -> dict[str, tuple[t.Argument, Value | None]] | None:
-    """Which argument belongs to which parameter; None after reporting one too many, unknown, twice, or missing. Unless
-    ``run_time_too``, run-time parameters may be missing.
+    """The argument for each parameter, by name; None after reporting one that is surplus, unknown, repeated or missing.
+
+    Run-time parameters may be missing unless ``run_time_too``.
     """
     formals = definition.places
     matched: dict[str, tuple[t.Argument, Value | None]] = {}
@@ -111,7 +112,7 @@ def _signature(definition: Definition, name: t.Identifier) -> str:
 
 
 def _declared(formal: Formal) -> str:
-    """A parameter as it stands in the text."""
+    """A parameter as its declaration writes it: name, type and default."""
     default = "" if formal.default is None else f" = {words(formal.default.span)[1:-1]}"
     return f"{formal.name}: {formal.type or '…'}{default}"
 
@@ -124,10 +125,10 @@ def default_value(
     sizes: dict[str, Dimension],
     evaluate: Evaluate,
 ) -> Value | None:
-    """What a parameter is that was not given; its default may use the earlier parameters."""
+    """The default of a parameter that is not given. It may read the parameters before it, which ``values`` holds."""
     assert formal.default is not None
     assert formal.type is not None
-    # Nothing that a default names is added for good: what a comprehension adds, it takes away again.
+    # `values` comes out unchanged: a default has no `where`, and a comprehension removes its variable again.
     inner = ExprContext(
         definition.scope, env.elaboration, CONSTANT, cast("dict[str, Value | Local | None]", values), {}
     )
@@ -136,7 +137,7 @@ def default_value(
 
 
 def stand_in(formal: Formal, values: dict[str, Value]) -> Value | None:
-    """A parameter of which only the type is known."""
+    """The value of a parameter of which only the type is known; None if that has a fault."""
     kind = formal.type
     if kind is None:
         return None
@@ -155,7 +156,7 @@ def stand_in(formal: Formal, values: dict[str, Value]) -> Value | None:
 
 
 def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
-    """A dimension with the int parameters filled in; a size that is not known yet is None."""
+    """A dimension of a table, its size taken from an int parameter where the type says so; None if not known yet."""
     match kind:
         case DimensionType(kind="parameter", name=name):
             value = values.get(name)
@@ -171,7 +172,7 @@ def dimension(kind: DimensionType, values: dict[str, Value]) -> Dimension:
 
 
 def dimensions_of(formal: Formal, env: ExprContext, values: dict[str, Value]) -> tuple[Dimension, ...] | None:
-    """The dimensions of a run-time parameter; None after reporting that one comes to nothing."""
+    """The dimensions of a run-time parameter; None after reporting one of a size below 1."""
     assert formal.type is not None
     found = []
     for kind in formal.type.dimensions or ():
@@ -192,7 +193,7 @@ def taken_as(
     values: dict[str, Value],
     sizes: dict[str, Dimension],
 ) -> Value | None:
-    """A value as a parameter takes it; None after reporting that it cannot."""
+    """A value converted to the type of a parameter; None after reporting that it does not fit."""
     if value is None or formal.type is None:
         return None
     if formal.type.dimensions is None:
@@ -232,7 +233,7 @@ def _article(word: str) -> str:
 
 
 def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Expression, env: ExprContext) -> Value | None:
-    """A constant, or what an `index` stands for."""
+    """A value for a constant parameter or for an ``index``; None after reporting that it does not fit."""
     if kind.element == "index":
         if isinstance(value, TableValue) and value.element == "int" and not value.dimensions:
             return Scalar("int", Entry(value.name, (), "int", span=node.span))
@@ -254,7 +255,7 @@ def _constant(formal: Formal, kind: ParameterType, value: Value, node: t.Express
         return None
     message = f"`{formal.name}` is a constant, but {words(node.span)} is known only at run time"
     helps, edits = Suggestion()
-    if formal.span.source is not node.span.source:  # what another file declares is not for this one to change
+    if formal.span.source is not node.span.source:  # no edit can be made in another file
         pass
     elif kind.element == "set" and isinstance(value, TableValue) and value.element == "set":
         helps, edits = suggestions.declared(formal.name, "tokens", formal.type_span, ", a set given at run time")
@@ -276,7 +277,7 @@ def _table(
     formal: Formal, value: TableValue, wanted: tuple[Dimension, ...], node: t.Expression, env: ExprContext,
     sizes: dict[str, Dimension],
 ) -> Value | None:  # fmt: skip
-    """One run-time parameter passed on as another."""
+    """A run-time parameter passed on to another one; None after reporting that element or dimensions differ."""
     assert formal.type is not None
     alike = value.element == formal.type.element or (value.element, formal.type.element) == ("order", "int")
     if not alike or len(wanted) != len(value.dimensions):
@@ -306,10 +307,10 @@ def _literal(
     formal: Formal, value: ListValue, wanted: tuple[Dimension, ...], node: t.Expression, env: ExprContext,
     sizes: dict[str, Dimension],
 ) -> Value | None:  # fmt: skip
-    """A list as the contents of a table."""
+    """A list as the contents of a table; None after reporting that it does not fit."""
     assert formal.type is not None
     assert formal.type.element != "index"
-    if env.elaboration.reports.full:  # whatever is wrong with it is one of too many
+    if env.elaboration.reports.full:  # no further fault would be shown
         return None
     element, axes = formal.type.element, len(wanted)
     if (element, axes) not in value.contents:
@@ -346,7 +347,7 @@ def _contents(
     formal: Formal, value: Value, wanted: tuple[Dimension, ...], axis: int, node: t.Expression, env: ExprContext,
     shape: list[int],
 ) -> Any:  # fmt: skip
-    """The plain contents of one axis and all below it; None after a fault, ``_UNKNOWN`` where a part is not known."""
+    """The contents of one axis and those inside it; None after a fault, ``_UNKNOWN`` if a part is not known yet."""
     assert formal.type is not None
     if axis == len(wanted):
         return _leaf(formal, value, node, env)
@@ -396,7 +397,7 @@ def _leaf(formal: Formal, value: Value, node: t.Expression, env: ExprContext) ->
 
 
 def members_of(value: ConstantSet, node: t.Expression, env: ExprContext) -> frozenset[int]:
-    """A known set, member by member. Raises LimitExceeded where that is past a limit."""
+    """The members of a set whose runs are known. Raises LimitExceeded where they are too many."""
     if value.size > limits.NODES:
         env.elaboration.overflow(node.span)
     if not env.elaboration.reports.may_keep(value.size):

@@ -1,4 +1,4 @@
-"""State carried while an expression is elaborated: its scope, the collector of errors, the limits of the work."""
+"""State carried while an expression is elaborated (checked or filled in): scope, error collector, work limits."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..syntax import tree as t
 from .scope import Definition
 from .shipped import shipped_declarations
 
-_WORK = 10 * limits.NODES  # arguments of nodes built: no expression within the limits needs more
+_WORK = 10 * limits.NODES  # arguments of all nodes built; an expression within the limits needs fewer
 
 
 @dataclass(frozen=True)
 class Role:
-    """What an expression is for: which positions it may look at, and whether its integers may become floats."""
+    """What an expression is for: the positions it may read, and whether it may use floats and run-time tables."""
 
     phrase: str
     positions: frozenset[str]
@@ -44,8 +44,8 @@ TEST = Role("a test", _EVERY, floats=False, tables=True)
 SETTING = Role("a test's number", frozenset({"n", "head", "heads", "layer", "layers"}), floats=True, tables=False)
 
 
-class LimitExceeded(Exception):  # noqa: N818 - a limit, not a fault of ours; it never leaves the checker
-    """A declaration grew past a limit; nothing more of it is looked at."""
+class LimitExceeded(Exception):  # noqa: N818 - a limit, not a fault of ours; callers report its diagnostic
+    """A declaration grew past a limit; the rest of it is not checked."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.message)
@@ -54,7 +54,7 @@ class LimitExceeded(Exception):  # noqa: N818 - a limit, not a fault of ours; it
 
 @dataclass(frozen=True)
 class Local:
-    """A name of a `where`, with the faults that its value has: they count where it is used."""
+    """The value of a name of a ``where``, and its faults, which are reported where the name is used."""
 
     value: Value | None
     faults: tuple[Diagnostic, ...] = ()
@@ -62,7 +62,7 @@ class Local:
 
 @dataclass
 class Elaboration:
-    """The elaboration of one declaration: checked with its constants as symbols (``symbolic``), or bound to values."""
+    """The elaboration of one declaration, with its parameters unknown (``symbolic``) or with values for them."""
 
     reports: ErrorCollector
     symbolic: bool
@@ -70,28 +70,28 @@ class Elaboration:
     work: int = 0
     depth: int = 0
     trail: list[Span] = field(default_factory=list)  # the applications that led here, outermost first
-    tables: dict[tuple[object, ...], Table] = field(default_factory=dict)  # the contents that the text itself gives
-    numbers: dict[str, int] = field(default_factory=dict)  # the last number of those of one name
-    taken: set[str] = field(default_factory=set)  # names of the run-time parameters
-    memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # what applications came to
-    used: set[str] = field(default_factory=set)  # local names that were looked at
-    later: dict[str, Span] = field(default_factory=dict)  # names of the declaration that come after this place
+    tables: dict[tuple[object, ...], Table] = field(default_factory=dict)  # those whose contents the text gives
+    numbers: dict[str, int] = field(default_factory=dict)  # the last number appended to a name that is taken
+    taken: set[str] = field(default_factory=set)  # names of tables that are in use
+    memory: dict[tuple[object, ...], Any] = field(default_factory=dict)  # results, so that equal work is done once
+    used: set[str] = field(default_factory=set)  # local names that were read
+    later: dict[str, Span] = field(default_factory=dict)  # names that are declared after this place
     _unknowns: int = 0
 
     def unknown(self, kind: Type, constant: bool = False) -> Scalar:
-        """A value of which only the type is known."""
+        """A new value of which only the type is known."""
         self._unknowns += 1
         return Scalar(kind, Entry(f"?{self._unknowns}", (), kind), constant)
 
     def visit(self, span: Span) -> None:
-        """Count one node of the text, looked at once more."""
+        """Count one visit to a node of the text; LimitExceeded past a limit."""
         self.visits += 1
         if self.visits > limits.NODES or self.depth > limits.FILLED_NESTING:
             self.past(span)
 
     @property
     def steps(self) -> int:
-        """The work so far: nodes looked at, and arguments of those that were made."""
+        """The work so far: visits to nodes of the text, and arguments of expression nodes built."""
         return self.visits + self.work
 
     def past(self, span: Span) -> None:
@@ -112,7 +112,7 @@ class Elaboration:
         return tuple(at(place, "applied here") for place in outside[-1:-4:-1])
 
     def build(self, constructor: Callable[..., Expr], parts: tuple[Expr, ...], span: Span) -> Expr:
-        """A node, refused before it is built where it would be past a limit."""
+        """Build an expression node. LimitExceeded, before it is built, where it would have too many nodes."""
         if 1 + sum([1 if isinstance(part, Const) else measure(part)[0] for part in parts]) > limits.NODES:
             self.overflow(span)
         result = constructor(*parts, span=span)
@@ -127,13 +127,13 @@ class Elaboration:
 
 @dataclass(frozen=True)
 class ExprContext:
-    """What names mean at one place. ``local`` grows while a `where` is read, and during a comprehension."""
+    """What names mean at one place of a text. ``local`` gains the names of a ``where`` and of a comprehension."""
 
     scope: Scope
     elaboration: Elaboration
     place: Role
     local: dict[str, Value | Local | None]
-    positions: Mapping[str, Scalar]  # those that are constants here
+    positions: Mapping[str, Scalar]  # positions that are constants here, such as `layer`
 
     def fault(
         self,
@@ -146,12 +146,12 @@ class ExprContext:
         helps: tuple[str, ...] = (),
         edits: tuple[Edit, ...] = (),
     ) -> None:
-        """Report, with the applications that led here. Returns None, the value of what has a fault."""
+        """Report a fault, with the applications of patterns that led here as related places."""
         related = (*related, *self.elaboration.led_here(span))
         self.elaboration.reports.add(Diagnostic(slug, message, at(span, label), related, notes, helps, edits))
 
     def build(self, constructor: Callable[..., Expr], *parts: Expr, span: Span) -> Expr | None:
-        """A node; None after reporting a number that is too large."""
+        """Build an expression node; None after reporting that it holds a number that is too large."""
         result = self.elaboration.build(constructor, parts, span)
         inside = result.args if isinstance(result, Apply) else (result,)
         for part in inside:
@@ -164,7 +164,7 @@ class ExprContext:
         return result
 
     def layer_for(self, definition: Definition) -> tuple[Scalar | None, ...]:
-        """The layer and their number, as far as an application of the declaration depends on them."""
+        """``layer`` and ``layers``, each only if the declaration reads it: what its cached applications depend on."""
         return tuple([self.positions.get(name) for name in ("layer", "layers") if name in definition.looks_at])
 
     def at(self, place: Role) -> ExprContext:
@@ -180,7 +180,7 @@ def _fits(value: bool | int | float) -> bool:
 def literal_table(
     elaboration: Elaboration, name: str, element: Any, dimensions: tuple[Any, ...], value: Literal_, span: Span
 ) -> TableValue:
-    """A table whose contents the text gives. Equal contents are one table."""
+    """A table whose contents the text gives. Equal contents of one element and shape share a table."""
     short = ("table", id(value), element, dimensions)
     if short not in elaboration.memory:
         key = (element, dimensions, _typed(value))
@@ -199,7 +199,7 @@ def literal_table(
 
 
 def _typed(value: Literal_) -> object:
-    """A key that tells 1, 1.0 and true apart."""
+    """A dictionary key that distinguishes 1, 1.0 and true, which Python holds equal."""
     return tuple(map(_typed, value)) if isinstance(value, tuple) else (type(value), value)
 
 
@@ -212,7 +212,7 @@ _ENDLESS = frozenset({"inf", "infinity", "nan"})
 
 
 def definition_of(name: t.Identifier, env: ExprContext, wanted: str) -> Definition | None:
-    """The declaration that a name means; None after reporting, unless its fault was reported where it stands."""
+    """The declaration that a name means. None after reporting that there is none, now or where it was declared."""
     definition = env.scope.find(name.name)
     if definition is None and not env.scope.excused(name.name):
         later = env.elaboration.later.get(name.name)
@@ -228,7 +228,7 @@ def definition_of(name: t.Identifier, env: ExprContext, wanted: str) -> Definiti
 
 
 def _elsewhere(name: t.Identifier, env: ExprContext) -> Suggestion | None:
-    """What to do about a name that means something in Python, or among the shipped patterns."""
+    """What to do about an unknown name that Python has (``inf``), or that a shipped module declares."""
     if name.name.lower() in _ENDLESS:
         if env.place.floats:
             return Suggestion(("a pair that is to be left out is left out by the mask: `mask = causal and …`",))
@@ -245,5 +245,5 @@ def _top(span: Span) -> Span:
 
 
 def known_names(env: ExprContext) -> Iterator[str]:
-    """Every name that means something here."""
+    """The names that mean something at a place: local names, declarations, positions."""
     return chain(env.local, env.scope.names(), sorted(env.place.positions))

@@ -1,8 +1,7 @@
-"""An expression of the text to its value: names filled in, patterns applied, comprehensions written out.
+"""Evaluates an expression of the text: looks names up, applies patterns, expands comprehensions.
 
-The same code checks a declaration by itself, its parameters unknown but for their types, and fills it in when they are
-known. Checked by itself every branch is looked at and nothing is written out; filled in, only what is reached.
-"""
+The same code checks a declaration by itself, knowing only the types of its parameters, and fills it in when they have
+values. When checking, it visits every branch and expands nothing; when filling in, only what is reached."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ def elaborate(node: t.Expression, env: ExprContext) -> Value | None:
 
 
 def scalar(node: t.Expression, env: ExprContext) -> Scalar | None:
-    """The value of an expression that has to be a number, a condition or a count."""
+    """The value of an expression that has to be a number, a condition or a count; None after reporting a fault."""
     value = elaborate(node, env)
     if value is None or isinstance(value, Scalar):
         return value
@@ -66,7 +65,7 @@ def scalar(node: t.Expression, env: ExprContext) -> Scalar | None:
 
 
 def pattern(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
-    """The value of an expression that has to be a condition or a count. ``wanted``: ``a pattern is a condition``."""
+    """The value of an expression that has to be a condition or a count. ``wanted`` begins the message if it is not."""
     value = scalar(node, env)
     if value is None or value.kind in PATTERNS:
         return value
@@ -81,13 +80,13 @@ def pattern(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
 
 
 def number(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
-    """The value of an expression that has to be a number."""
+    """The value of an expression that has to be a number; None after reporting a fault."""
     value = scalar(node, env)
     return value if is_number(env, node, value, wanted) else None
 
 
 def constant_integer(node: t.Expression, env: ExprContext, wanted: str) -> Scalar | None:
-    """The value of an expression that has to be a constant int, known or not."""
+    """The value of an expression that has to be a constant int, though it may not be known yet; None after a fault."""
     value = scalar(node, env)
     if not is_integer(env, node, value, wanted):
         return None
@@ -99,7 +98,7 @@ def constant_integer(node: t.Expression, env: ExprContext, wanted: str) -> Scala
 
 
 def read_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
-    """Enter the names of a `where`, in order. A fault of one counts where the name is used."""
+    """Enter the names of a ``where``, in order. The faults of each are reported only where the name is used."""
     outside = env.elaboration.reports
     env.elaboration.later = {binding.name.name: binding.name.span for binding in bindings}
     for binding in bindings:
@@ -161,7 +160,7 @@ _MISSING: Any = object()
 
 
 def _local(name: str, env: ExprContext) -> Value | None:
-    """The value of a local name, or ``_MISSING``."""
+    """The value of a local name; ``_MISSING`` if there is none of that name."""
     if name not in env.local:
         missing: Value | None = _MISSING
         return missing
@@ -338,7 +337,7 @@ def _body(node: t.Comprehension, env: ExprContext, variable: Scalar) -> Scalar |
 
 
 def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None], symbolic: bool) -> Value | None:
-    """What `any`, `all` or `sum` makes of its parts."""
+    """The value of ``any``, ``all`` or ``sum`` over its parts; None after reporting a fault."""
     if node.function != "sum":
         parts = [v for v in values if is_condition(env, node.body, v, f"`{node.function}` takes conditions")]
         if len(parts) < len(values):
@@ -367,7 +366,7 @@ def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None
 
 
 def _nothing(node: t.Comprehension, env: ExprContext) -> Value | None:
-    """The sum of none: 0 of numbers, and of patterns what keeps nothing."""
+    """The sum over an empty set: 0 if its terms are numbers, and a count that keeps nothing if they are patterns."""
     quiet = ExprContext(env.scope, Elaboration(ErrorCollector(), symbolic=True), env.place, env.local, env.positions)
     kind = _body(node, quiet, quiet.elaboration.unknown("int", constant=True))
     if kind is None or kind.kind in PATTERNS:
@@ -414,7 +413,7 @@ def _application(node: t.Application, env: ExprContext) -> Value | None:
 
 
 def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Expression, env: ExprContext) -> Scalar | None:
-    """A pattern with its arguments."""
+    """The value of a pattern applied to arguments; None after reporting a fault."""
     definition = definition_of(name, env, "a pattern, a parameter or a position")
     if definition is None or (definition.faulty and not isinstance(definition.node, t.Pattern)):
         for argument in arguments:
@@ -443,13 +442,13 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
 def argument_values(
     definition: Definition, name: t.Identifier, arguments: tuple[t.Argument, ...], env: ExprContext
 ) -> dict[str, Value] | None:
-    """What the parameters of a declaration become; None after reporting a fault of the arguments."""
+    """The value of every parameter of a declaration; None after reporting a fault of the arguments."""
     given = [(argument, elaborate(argument.value, env)) for argument in arguments]
     return bind_arguments(definition, name, given, env, elaborate)
 
 
 def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: ExprContext) -> Scalar | None:
-    """The body of a pattern with its parameters filled in."""
+    """The body of a pattern with its parameters filled in. When checking, only its type: bool or count."""
     assert isinstance(definition.node, t.Pattern)
     elaboration = env.elaboration
     if elaboration.symbolic:
@@ -463,7 +462,7 @@ def expand(definition: Definition, values: dict[str, Value], node: t.Expression,
     result = body_value(definition, values, elaboration, body_positions(env))
     elaboration.depth -= 1
     elaboration.trail.pop()
-    if result is not None:  # a fault is reported wherever it is met: some meetings do not count
+    if result is not None:  # faults are not kept: each application reports them, and a caller may drop them
         elaboration.memory[key] = result
     return result
 
@@ -471,7 +470,7 @@ def expand(definition: Definition, values: dict[str, Value], node: t.Expression,
 def body_value(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, positions: Mapping[str, Scalar]
 ) -> Scalar | None:
-    """What a pattern keeps, its parameters filled in."""
+    """The condition or count that a pattern is, with its parameters filled in; None after reporting a fault."""
     assert isinstance(definition.node, t.Pattern)
     env = ExprContext(definition.scope, elaboration, MASK, dict(values), positions)
     read_locals(definition.node.locals, env)
@@ -479,12 +478,12 @@ def body_value(
 
 
 def body_positions(env: ExprContext) -> dict[str, Scalar]:
-    """The positions that are constants inside what is applied: the layer, never the head."""
+    """The positions that are constants inside an applied declaration: ``layer`` and ``layers``, but never ``head``."""
     return {name: value for name, value in env.positions.items() if name in ("layer", "layers")}
 
 
 def constant_value(node: t.Expression, env: ExprContext) -> Value | None:
-    """The value of a `const`, a setting or a default."""
+    """The value of a ``const``; None after reporting that it is not constant."""
     value = elaborate(node, env.at(CONSTANT))
     if value is None or _constant(value):
         return value

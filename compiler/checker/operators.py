@@ -1,6 +1,6 @@
-"""Operators on values that are worked out already: what may be combined with what, and the expression that it makes.
+"""Checks operators and functions on operands that are evaluated already, and builds the resulting expression.
 
-Every function reports a misuse and returns None for it; None among the values has been reported before.
+Every function reports a misuse and returns None for it. An operand that is None has a fault that is reported already.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .values import Scalar, described
 
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
-_LONG = 16  # terms; a longer sum of integers is built flat, so that it nests no deeper for being long
-_BEYOND = 2**63  # no integer of a table reaches it
+_LONG = 16  # terms; a longer sum of integers is built as one flat node, so that its length adds no nesting
+_BEYOND = 2**63  # every integer of a table is below it in magnitude
 Operands = Sequence[Scalar | None]
 
 
 def make_scalar(
     env: ExprContext, kind: Type, constructor: Callable[..., Expr], values: Sequence[Scalar], span: Span
 ) -> Scalar | None:
-    """A scalar of ``kind`` from others; None after reporting a number that is too large."""
+    """A scalar of type ``kind`` built from others; None after reporting a number that is too large."""
     expr = env.build(constructor, *[value.expr for value in values], span=span)
     return None if expr is None else Scalar(kind, expr, False not in [value.constant for value in values])
 
@@ -39,19 +39,19 @@ def as_float(env: ExprContext, value: Scalar, span: Span) -> Scalar:
 
 
 def whole(values: Operands) -> TypeGuard[Sequence[Scalar]]:
-    """Whether no value has a fault."""
+    """Whether every operand has a value, and none has a fault."""
     return None not in values
 
 
 def one_kind(env: ExprContext, values: Sequence[Scalar], span: Span) -> list[Scalar]:
-    """Numbers of one type: integers beside floats become floats."""
+    """The numbers converted to one type: all to float if any is a float."""
     if "float" in [value.kind for value in values]:
         return [as_float(env, value, span) for value in values]
     return list(values)
 
 
 def is_number(env: ExprContext, node: t.Expression, value: Scalar | None, wanted: str = "a number") -> bool:
-    """Whether a value is a number; reported if not, unless its fault has been."""
+    """Whether a value is a number; if not, reports it, unless its fault is reported already."""
     if value is None:
         return False
     if value.kind not in NUMBERS:
@@ -74,7 +74,7 @@ def is_integer(env: ExprContext, node: t.Expression, value: Scalar | None, wante
 
 
 def is_condition(env: ExprContext, node: t.Expression, value: Scalar | None, wanted: str) -> bool:
-    """Whether a value is a condition; reported if not. ``wanted`` starts the message: `` `or` joins conditions``."""
+    """Whether a value is a condition; if not, reports it. ``wanted`` starts the message: `` `or` joins conditions``."""
     if value is None:
         return False
     if value.kind == "bool":
@@ -96,7 +96,7 @@ def is_condition(env: ExprContext, node: t.Expression, value: Scalar | None, wan
 def floats_allowed(
     env: ExprContext, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
 ) -> bool:
-    """Whether floats may be calculated with here: anywhere but in a mask, unless all of it is constant."""
+    """Whether floats may be calculated with here; if not, reports it. In a mask, all of them have to be constant."""
     if env.place.floats or all(value.constant for value in values):
         return True
     culprit = next((p for p, v in zip(parts, values, strict=True) if v.kind == "float" and not v.constant), None)
@@ -113,7 +113,7 @@ def floats_allowed(
 
 
 def check_sum(env: ExprContext, node: t.Arithmetic, values: Operands) -> Scalar | None:
-    """``a + b - c``: of numbers a number, of patterns a count."""
+    """``a + b - c``, a number if they are numbers; ``a + b``, a count, if they are patterns."""
     if not whole(values):
         return None
     kinds = [value.kind in PATTERNS for value in values]
@@ -150,7 +150,7 @@ def add_numbers(env: ExprContext, node: t.Arithmetic, values: Sequence[Scalar]) 
             signed.append(env.elaboration.build(constructors.neg, (term,), node.span) if sign == "-" else term)
         total = env.build(constructors.add, *signed, span=node.span)
     elif len(terms) > _LONG:
-        # One sum, not what is added less what is taken: each of these may be larger than any sum of the text.
+        # One sum with negated terms: the positive and the negative terms apart might overflow where the text does not.
         signed = [terms[0]]
         for sign, term in zip(node.signs, terms[1:], strict=True):
             signed.append(env.elaboration.build(constructors.neg, (term,), node.span) if sign == "-" else term)
@@ -168,7 +168,7 @@ def add_numbers(env: ExprContext, node: t.Arithmetic, values: Sequence[Scalar]) 
 
 
 def check_product(env: ExprContext, node: t.Arithmetic, values: Operands) -> Scalar | None:
-    """``a * b // c % d / e``, from left to right."""
+    """``a * b // c % d / e``, evaluated from left to right; None after reporting a fault."""
     result, left = values[0], node.operands[0]
     if not is_number(env, left, result, f"a number before `{node.signs[0]}`"):
         result = None
@@ -220,7 +220,7 @@ def _floored(sign: str) -> Callable[[ExprContext, t.Expression, Nodes, Pair], Sc
             helps = ("a parameter of type `int` is a constant, one of type `int[]` is not",)
             env.fault("bad-divisor", message, nodes[1].span, helps=helps)
             return None
-        if not isinstance(second.expr, Const):  # a parameter, of which only the type is known yet
+        if not isinstance(second.expr, Const):  # it depends on a parameter of which only the type is known
             return env.elaboration.unknown("int", first.constant)
         divisor = int(second.expr.value)
         if divisor < 1:
@@ -250,7 +250,7 @@ def negated(env: ExprContext, node: t.Negative, value: Scalar | None) -> Scalar 
 
 
 def power(env: ExprContext, node: t.Power, base: Scalar | None, exponent: Scalar | None) -> Scalar | None:
-    """``a ** b`` of constants."""
+    """The power ``a ** b`` of two constants; None after reporting a fault."""
     good = is_number(env, node.base, base, "a number before `**`")
     if not is_number(env, node.exponent, exponent, "a number after `**`") or not good:
         return None
@@ -275,7 +275,7 @@ def power(env: ExprContext, node: t.Power, base: Scalar | None, exponent: Scalar
 
 
 def _power(base: int | float, exponent: int | float) -> int | float | str:
-    """The power, or what is wrong with it."""
+    """The power, or in words what is wrong with it."""
     if isinstance(base, int) and isinstance(exponent, int):
         if exponent < 0:
             return "is an int to a negative power"
@@ -298,7 +298,7 @@ def _power(base: int | float, exponent: int | float) -> int | float | str:
 
 
 def check_comparison(env: ExprContext, node: t.Comparison, values: Operands) -> Scalar | None:
-    """``a < b <= c``: a chain in one direction, or one comparison alone. (`in` is :mod:`compiler.checker.sets`'s.)"""
+    """``a < b <= c``: one comparison, or a chain in one direction. For ``in`` see :mod:`compiler.checker.sets`."""
     if not whole(values):
         return None
     pairs = []
@@ -311,7 +311,7 @@ def check_comparison(env: ExprContext, node: t.Comparison, values: Operands) -> 
 
 
 def chain_fault(env: ExprContext, node: t.Comparison) -> bool:
-    """Report comparisons that stand in one chain and may not."""
+    """Whether comparisons are chained that may not be; reports it if so."""
     signs = node.signs
     if len(signs) == 1 or set(signs) <= {"<", "<="} or set(signs) <= {">", ">="}:
         return False
@@ -366,7 +366,7 @@ def _ordered(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> S
 
 
 def _against_float(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> Scalar | None:
-    """An integer against a known float, exactly and without floats: ``k < 2.5`` is ``k <= 2``."""
+    """An integer compared with a known float exactly, by integers only: ``k < 2.5`` is ``k < 3``. None for others."""
     first, second = values
     mirrored = isinstance(first.expr, Const) and first.kind == "float"
     number, constant = (second, first) if mirrored else (first, second)
@@ -401,7 +401,7 @@ def _int(value: int) -> Scalar:
 
 
 def check_and_or(env: ExprContext, node: t.Junction, values: Operands) -> Scalar | None:
-    """``and`` and ``or``. One count among the parts of an `and` is filtered by the others."""
+    """``and`` and ``or`` of conditions. In an ``and`` one part may be a count, which the other parts filter."""
     counts = [i for i, value in enumerate(values) if value is not None and value.kind == "count"]
     filtering = node.word == "and" and len(counts) == 1
     good = whole(values)
@@ -432,7 +432,7 @@ def check_and_or(env: ExprContext, node: t.Junction, values: Operands) -> Scalar
 def check_choice(
     env: ExprContext, node: t.Conditional, condition: Scalar, then: Scalar, otherwise: Scalar
 ) -> Scalar | None:
-    """``then if condition else otherwise``."""
+    """``then if condition else otherwise``; None after reporting branches of types that do not mix."""
     kinds = {then.kind, otherwise.kind}
     if kinds == {"int", "float"}:
         then, otherwise = (as_float(env, value, node.span) for value in (then, otherwise))
@@ -455,7 +455,7 @@ def check_choice(
 
 
 def check_call(env: ExprContext, node: t.FunctionCall, values: Operands) -> Scalar | None:
-    """A function of the language, by the table of operations."""
+    """A call of a function of the language, checked against its record in the table of operations."""
     name, nodes = node.function.name, node.arguments
     function = FUNCTIONS[name]
     least, most = function.arity
@@ -471,7 +471,7 @@ def check_call(env: ExprContext, node: t.FunctionCall, values: Operands) -> Scal
 
 
 def _of_numbers(env: ExprContext, function: Operation, node: t.FunctionCall, values: Sequence[Scalar]) -> Scalar | None:
-    """``abs min max``, and functions of integers alone."""
+    """A call of ``abs``, ``min``, ``max``, or of a function of integers only."""
     if "float" in [value.kind for value in values] and not floats_allowed(env, node, values, node.arguments):
         return None
     same = one_kind(env, values, node.span)
@@ -496,5 +496,5 @@ def _each(
     test: Callable[[ExprContext, t.Expression, Scalar | None, str], bool], env: ExprContext,
     nodes: Sequence[t.Expression], values: Operands, wanted: str,
 ) -> bool:  # fmt: skip
-    """Whether all values pass; every one that does not is reported."""
+    """Whether all values pass a test, which reports every one that does not."""
     return False not in [test(env, node, value, wanted) for node, value in zip(nodes, values, strict=True)]

@@ -1,18 +1,18 @@
-"""The arguments that a call keeps for itself, so that no table may have their names. A noun.
+"""The names of a call's own arguments, which no table may have.
 
-The compiler cannot import the face: ``tests/attnc/test_face.py`` holds that this is what ``Attention.__call__``,
-``.reference``, ``.mask`` and ``.plan`` take.
+The compiler cannot import :mod:`attnc`; ``tests/attnc/test_face.py`` checks that these are the arguments of
+``Attention.__call__``, ``.reference``, ``.mask`` and ``.plan``.
 """
 
 from __future__ import annotations
 
 CALL = ("self", "q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse")
 SIZES = ("n", "m", "heads")  # of `.mask` and `.plan`
-TO_COME = ("k_start", "with_sink")  # kept free, so that a text of today can be called then
+TO_COME = ("k_start", "with_sink")  # kept free, so that today's texts can still be called once these exist
 
 _RESERVED = ("q", "k", "n", "heads")  # words of the language, which no name can be anyway
 FORBIDDEN = tuple(name for name in (*SIZES, *CALL, *TO_COME) if name not in _RESERVED)
-"""What no parameter may be called, beside the reserved words."""
+"""Names that no parameter may have, in addition to the words of the language."""
 
 OF_CONSTANTS = frozenset({"seed"})
-"""Of those, what a constant may be called: it is bound before the call, as in the prelude's `random_blocks`."""
+"""Those of them that a constant may have, as it is bound before the call: `seed` of the prelude's `random_blocks`."""

@@ -1,4 +1,4 @@
-"""What the names of a file mean: its own declarations, what it imports, and the prelude."""
+"""The scope of a file: its own declarations, in the order of their use, its imports, and the prelude."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from .values import Value
 class Definition:
     """A checked declaration that others may use.
 
-    ``kind``: what applying it gives, None where its check found a fault. ``value`` belongs to a constant; ``looks_at``
-    are the positions that a pattern looks at, itself or through others; ``faulty`` silences whoever uses it.
+    - ``kind``: the type of a pattern, bool or count; None for other declarations, and where its body has a fault;
+    - ``value``: that of a constant, else None;
+    - ``looks_at``: the positions that it reads, itself or through what it applies;
+    - ``faulty``: it has faults, which are reported already, so those who use it report nothing.
     """
 
     node: t.Named
@@ -35,7 +37,7 @@ class Definition:
 
     @cached_property
     def places(self) -> Mapping[str, int]:
-        """Of each parameter, by its name."""
+        """The number of each parameter, counted from 0, by its name."""
         return {formal.name: place for place, formal in enumerate(self.formals)}
 
     @cached_property
@@ -44,13 +46,13 @@ class Definition:
 
     @cached_property
     def ill_typed(self) -> bool:
-        """Whether the type of a parameter has a fault."""
+        """Whether the type of any parameter has a fault."""
         return any(formal.type is None for formal in self.formals)
 
 
 @dataclass
 class Scope:
-    """The names of one file; ``definitions`` fills as its declarations are checked, each after those that it uses."""
+    """The names of one file: ``nodes`` its own declarations, ``definitions`` those of them that are checked so far."""
 
     nodes: dict[str, t.Named] = field(default_factory=dict)
     definitions: dict[str, Definition] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class Scope:
         return {**vars(self), "prelude": dict(self.prelude)}  # a view of a mapping cannot be pickled
 
     def find(self, name: str) -> Definition | None:
-        """The declaration that a name means, or None: there is none, or :meth:`excused` says why not."""
+        """The declaration that a name means. None if there is none, or none that could be checked: :meth:`excused`."""
         if name in self.nodes:
             return self.definitions.get(name)
         if name in self.imported:
@@ -70,7 +72,7 @@ class Scope:
         return None if name in self.broken else self.prelude.get(name)
 
     def excused(self, name: str) -> bool:
-        """Whether the name is declared, but its fault was reported elsewhere."""
+        """Whether a name has no definition because its declaration or import has a fault, which is reported already."""
         return self.find(name) is None and (name in self.nodes or name in self.imported or name in self.broken)
 
     def names(self) -> Iterator[str]:
@@ -80,7 +82,7 @@ class Scope:
 
 
 def collect(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> None:
-    """Enter the file's own declarations; of two by one name, the first counts."""
+    """Enter the file's own declarations into its scope. Of two with one name, the second is reported and ignored."""
     for node in tree.declarations:
         if isinstance(node, t.Test | t.Import):
             continue
@@ -95,10 +97,10 @@ def collect(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> None:
 
 
 def ordered(scope: Scope, reports: ErrorCollector) -> list[t.Named]:
-    """The declarations, each after those that it uses; those that reach themselves are reported and left out."""
+    """The declarations of a file, each after those that it uses. Recursive ones are reported and left out."""
     uses = {name: _uses(node, scope) for name, node in scope.nodes.items()}
-    place: dict[str, int] = {}  # of each name on the path
-    lowest: dict[str, int] = {}  # place of the first name on the path that a name leads back to
+    place: dict[str, int] = {}  # of each name on the path from the root, its depth
+    lowest: dict[str, int] = {}  # of a name in a cycle: the least depth it leads back to
     seen: set[str] = set()
     done: list[t.Named] = []
     for root in scope.nodes:
@@ -139,7 +141,7 @@ def _report_circle(circle: list[str], uses: Mapping[str, Mapping[str, Span]], re
 
 
 def _uses(node: t.Named, scope: Scope) -> dict[str, Span]:
-    """The file's own declarations that one of them names, and where it first does."""
+    """The declarations of the file that one of them uses, each with the place of its first use."""
     found: dict[str, Span] = {}
     hidden: set[str] = set()
     if not isinstance(node, t.Constant):

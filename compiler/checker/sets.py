@@ -1,4 +1,4 @@
-"""Sets and what may be asked of them, from values that are worked out already."""
+"""Checks ranges, sets and membership on operands that are evaluated already."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .operators import is_integer
 from .values import ConstantSet, ListValue, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
 
 Bounds = tuple[Scalar, Scalar]
-_LOOKED_AT = 8  # runs of a set that are written out where only the type of a condition counts
+_LOOKED_AT = 8  # runs of a set that are expanded while a declaration is checked by itself
 _NODES_OF_A_RUN = 5  # or, and, two comparisons, two bounds; the element comes on top, twice
 
 
 def interval(env: ExprContext, node: t.Range, low: Scalar | None, high: Scalar | None) -> Bounds | None:
-    """The closed bounds of ``a..b`` or ``a..<b``."""
+    """The bounds, both included, of ``a..b`` or ``a..<b``; None after reporting a fault."""
     good = is_integer(env, node.low, low, "an int before `..`")
     if not is_integer(env, node.high, high, "an int after `..`") or not good:
         return None
@@ -35,7 +35,7 @@ def interval(env: ExprContext, node: t.Range, low: Scalar | None, high: Scalar |
 
 
 def gathered(ranges: Sequence[Bounds | None]) -> ConstantSet | OpenSet | None:
-    """A set of closed ranges."""
+    """The union of closed ranges: constant if all bounds are. None if a range has a fault."""
     known: list[Bounds] = []
     for bounds in ranges:
         if bounds is None:
@@ -52,7 +52,7 @@ def gathered(ranges: Sequence[Bounds | None]) -> ConstantSet | OpenSet | None:
 
 
 def membership(env: ExprContext, node: t.Comparison, element: Scalar | None, container: Value | None) -> Scalar | None:
-    """``x in S`` or ``x not in S``."""
+    """The condition ``x in S`` or ``x not in S``; None after reporting a fault."""
     left = node.operands[0]
     good = is_integer(env, left, element, f"an int before `{node.signs[0]}`")
     if container is None or not good:
@@ -120,7 +120,7 @@ def _within(env: ExprContext, x: Expr, ranges: Sequence[tuple[Expr, Expr]], span
 
 
 def domain(env: ExprContext, node: t.Comprehension, container: Value | None) -> ConstantSet | None:
-    """The constant set that a comprehension runs over, reported if it is none."""
+    """The constant set that a comprehension iterates over; None after reporting a domain that is anything else."""
     if container is None or isinstance(container, ConstantSet):
         return container
     run_time = isinstance(container, OpenSet | TableSet | TableValue)

@@ -1,4 +1,4 @@
-"""The shipped patterns: where they are, and which of them declares a name."""
+"""The shipped patterns: their folder, their modules, and the names that these declare."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _DECLARED = re.compile(r"^(?:pattern|attention|model|const) ([A-Za-z_][A-Za-z0-9
 
 
 def shipped_names() -> list[str]:
-    """The modules among the shipped patterns, as an import writes them."""
+    """The names of the shipped modules, as an import writes them: ``longformer``, ``folder.name``."""
     found = sorted(SHIPPED.rglob("*.attn"))
     return [".".join(path.relative_to(SHIPPED).with_suffix("").parts) for path in found]
 
 
 @lru_cache(maxsize=1)
 def shipped_declarations() -> Mapping[str, str]:
-    """The module of each name that a shipped one declares; of several the one that is called like it, or the first.
+    """The shipped module that declares each name. Of several, the one that has that name itself, or else the first.
 
-    Read off the texts as they are laid out, and not checked: it serves advice.
+    Found by a regular expression over the formatted texts, without checking them; it is used for suggestions only.
     """
     found: dict[str, str] = {}
     for module in shipped_names():

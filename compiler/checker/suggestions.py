@@ -1,4 +1,4 @@
-"""What to do about a fault, in the user's own words, and as edits that do it."""
+"""Suggestions how to correct a fault: help texts that quote the user's text, and the edits that do what they say."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..syntax import tree as t
 
 
 def declared(name: str, type_: str, span: Span, why: str = "") -> Suggestion:
-    """Another type for a parameter, in the place of the one at a span."""
+    """Suggest another type for a parameter, in the place of the one at ``span``."""
     return Suggestion((f"declare `{name}: {type_}`{why}",), (Edit(span, type_),))
 
 
 def entered(text: str, node: t.Attention | t.Model) -> Suggestion:
-    """What a declaration in curly brackets lacks, entered behind the first of them."""
+    """Suggest an entry that a declaration in braces lacks, inserted after the opening brace."""
     source = node.span.source
     heading = node.parameters[-1].span if node.parameters else node.name.span
     bracket = re.compile(r"(?:#.*|[^#{])*\{").match(source.text, heading.end)
@@ -24,20 +24,20 @@ def entered(text: str, node: t.Attention | t.Model) -> Suggestion:
 
 
 def whole_division(first: t.Expression, second: t.Expression) -> Suggestion:
-    """`//` in the place of the `/` between two operands."""
+    """Suggest ``//`` in the place of the ``/`` between two operands."""
     start = first.span.source.text.rindex("/", first.span.end, second.span.start)
     edit = Edit(Span(first.span.source, start, start + 1), "//")
     return Suggestion(("`//` divides integers, rounding down",), (edit,))
 
 
 def bounded(node: t.Expression) -> Suggestion:
-    """A difference of positions as a band."""
+    """Suggest a band, ``abs(q - k) <= 128``, for a difference of positions that is not compared with anything."""
     difference = words(node.span)[1:-1]
     return _instead("to keep a band, bound it", f"abs({'q - k' if '…' in difference else difference}) <= 128", node)
 
 
 def compared(node: t.Expression) -> Suggestion:
-    """A number as a condition."""
+    """Suggest a comparison for a number that is used as a condition."""
     text = words(node.span).strip("`")
     simple = isinstance(node, t.Name | t.Builtin | t.Number | t.Application | t.Indexed)
     instead = "abs(q - k) <= 128" if "…" in text else f"{text} == 0" if simple else f"abs({text}) <= 128"
@@ -45,7 +45,7 @@ def compared(node: t.Expression) -> Suggestion:
 
 
 def braced(node: t.ListLiteral) -> Suggestion:
-    """A list of numbers as the set of them."""
+    """Suggest the set, in braces, for a list of numbers that is used as one."""
     span = node.span
     within = span.source.text[span.start : span.end]
     if not (within[0] == "[" and within[-1] == "]") or not all(
@@ -59,7 +59,7 @@ def braced(node: t.ListLiteral) -> Suggestion:
 
 
 def unchosen(node: t.Expression) -> Suggestion | None:
-    """A choice between 1 and 0, or true and false, as the condition that it is; None for what is no such choice."""
+    """Suggest the bare condition for a choice between 1 and 0, or true and false; None for any other expression."""
     if not isinstance(node, t.Conditional):
         return None
     chosen = tuple(part.value if isinstance(part, t.Number | t.Truth) else None for part in (node.then, node.otherwise))
@@ -74,7 +74,9 @@ def unchosen(node: t.Expression) -> Suggestion | None:
 
 
 def conjoined(node: t.Comparison) -> Suggestion:
-    """A chain of comparisons as pairs; of sums of conditions, which look like one, only what they lack."""
+    """Suggest ``and`` between the comparisons of a chain that is not allowed; and parentheses, where a ``+`` in it may
+    have been meant to join conditions.
+    """
     in_the_middle = node.operands[1:-1]
     sums = any(isinstance(part, t.Arithmetic) and set(part.signs) == {"+"} for part in in_the_middle)
     parts = [words(part.span).strip("`") for part in node.operands]

@@ -1,4 +1,4 @@
-"""Entries of tables and of lists of constants, from indices that are worked out already."""
+"""Checks reads of tables and of lists of constants, by indices that are evaluated already."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def item(env: ExprContext, node: t.Indexed, found: ListValue, indices: list[Scal
 
 
 def _place(env: ExprContext, part: t.Expression, found: ListValue, index: Scalar) -> Value | None:
-    """One step into a list. At a place that is not known yet it is like any other entry."""
+    """One entry of a list; None after reporting an index outside it. While the index is not known, any entry serves."""
     if not isinstance(index.expr, Const):
         entry = found.items[0] if found.items else None
         return env.elaboration.unknown(entry.kind, constant=True) if isinstance(entry, Scalar) else entry
@@ -70,7 +70,7 @@ def chosen_entry(env: ExprContext, node: t.Indexed, found: TableValue, indices: 
 
 
 def entry(env: ExprContext, found: TableValue, indices: tuple[Expr, ...], node: t.Expression) -> Value | None:
-    """The entry, or the set, that a table has at its indices."""
+    """The entry, or the set, of a table at given indices; None after reporting that it may not be read here."""
     if not may_look(env, node):
         return None
     if found.element == "set":
@@ -80,14 +80,14 @@ def entry(env: ExprContext, found: TableValue, indices: tuple[Expr, ...], node: 
 
 
 def number_of(env: ExprContext, found: TableValue, node: t.Expression) -> Scalar | None:
-    """A run-time number, used by its name."""
+    """A run-time number, which is read by its name, without indices."""
     value = entry(env, found, (), node)
     assert value is None or isinstance(value, Scalar)
     return value
 
 
 def may_look(env: ExprContext, node: t.Expression) -> bool:
-    """Whether run-time data may be looked at here; reported if not."""
+    """Whether run-time data may be read here; if not, reports it."""
     if not env.place.tables:
         message = f"{env.place.phrase} cannot look at {words(node.span)}, which is known only at run time"
         env.fault("not-constant", message, node.span)

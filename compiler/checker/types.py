@@ -1,4 +1,4 @@
-"""The types of parameters, and what a declaration can be applied to."""
+"""The types of parameters, and the checks of a declaration's list of parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _MEANT = {
 
 @dataclass(frozen=True)
 class DimensionType:
-    """``size`` belongs to ``fixed``; ``name`` is the int parameter of ``parameter``, or of a ``free`` size."""
+    """One dimension in the type of a table.
+
+    ``size`` is set for ``fixed`` only. ``name`` is that of the int parameter which gives the size (``parameter``), or
+    that of a ``free`` size.
+    """
 
     kind: Literal["token", "query", "head", "fixed", "parameter", "free"]
     size: int | None = None
@@ -32,7 +36,7 @@ class DimensionType:
 
 @dataclass(frozen=True)
 class ParameterType:
-    """``dimensions`` is None for a constant and for an ``index``."""
+    """The type of a parameter. ``dimensions`` is None for a compile-time constant and for an ``index``."""
 
     element: Element
     dimensions: tuple[DimensionType, ...] | None
@@ -56,7 +60,7 @@ class ParameterType:
 
 @dataclass(frozen=True)
 class Formal:
-    """One parameter of a checked declaration; ``type`` is None where it has a fault that was reported."""
+    """One parameter of a checked declaration. ``type`` is None where it has a fault, which is reported already."""
 
     name: str
     type: ParameterType | None
@@ -71,8 +75,10 @@ def parameter_type(
     constant: Callable[[t.Dimension], int | str | None],
     reports: ErrorCollector,
 ) -> ParameterType | None:
-    """The type that the text names; None after reporting a fault. ``integers``: the int parameters; ``constant``: the
-    size that a name stands for, the name itself where it is free, or None after a fault of its own.
+    """The type that the text names; None after reporting a fault.
+
+    ``integers`` are the names of the int parameters. ``constant`` gives the size of a dimension that is written as any
+    other name: the value of that constant, the name itself if the size is free, or None after reporting a fault.
     """
     name = node.element.name
     if name not in _PLAIN and name not in ("tokens", "order"):
@@ -134,7 +140,7 @@ def _dimension(
 
 
 def _refuse_batch(node: t.Dimension, whole: t.TypeName, reports: ErrorCollector) -> None:
-    """Every table may carry a batch in front: one more of that name is a mistake."""
+    """Report a dimension called ``batch``: every table may have one in front, which is not written."""
     rest = ", ".join(str(d.value) for d in whole.dimensions or () if d.value != "batch")
     name = "int" if whole.element.name == "bool" and not rest else whole.element.name
     text = f"{name}[{rest}]"
@@ -144,12 +150,12 @@ def _refuse_batch(node: t.Dimension, whole: t.TypeName, reports: ErrorCollector)
 
 
 def _constant(node: t.TypeName) -> bool:
-    """Whether a type is written as that of a constant, or of an `index`: neither is given at a call."""
+    """Whether a type is written as that of a constant or of an ``index``, which calls do not pass."""
     return node.dimensions is None and node.element.name not in ("tokens", "order")
 
 
 def check_names(parameters: tuple[t.Parameter, ...], reports: ErrorCollector) -> None:
-    """Parameters' names: none twice, none that the call keeps for itself, defaults last."""
+    """Report parameters that share a name or have a forbidden one, and those without a default after one with it."""
     first: dict[str, t.Parameter] = {}
     for parameter in parameters:
         name = parameter.name.name

@@ -1,6 +1,6 @@
-"""What an expression of the text has become: a number or condition, a set, a list, a run-time table. Nouns only.
+"""Values of expressions of the text: numbers and conditions, sets, lists, run-time tables. Dataclasses only.
 
-None stands for a value whose fault has been reported already: whatever needs it is silent in turn.
+None in place of a value means that it has a fault, which is reported already: whatever needs it reports nothing more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..ir import Const, Dimension, Expr, Type
 class Scalar:
     """A number, a condition or a count.
 
-    ``constant``: known to the compiler. While a declaration is checked by itself its parameters stand for constants
-    that are not known yet; then ``expr`` is no :class:`compiler.ir.expressions.Const`.
+    ``constant``: known at compile time. While a declaration is checked by itself, the values of its parameters are not
+    known yet; a constant that depends on one is not a :class:`compiler.ir.expressions.Const`.
     """
 
     kind: Type
@@ -32,9 +32,9 @@ class Scalar:
 
 @dataclass(frozen=True)
 class ConstantSet:
-    """Members as closed runs, rising and apart; None while they are not known yet.
+    """A compile-time set. ``runs`` are closed ranges, rising and not adjacent; None while they are not known yet.
 
-    ``parameter`` is the compile-time parameter that the set was given for, if any.
+    ``parameter`` is the compile-time parameter that the set was passed to, if any; messages name it.
     """
 
     runs: tuple[tuple[int, int], ...] | None
@@ -52,7 +52,7 @@ class ConstantSet:
         return hash((self._hash_of_runs, self.parameter))
 
     def given_for(self, parameter: str) -> ConstantSet:
-        """The same set as the value of a parameter; what was found out about its members stays known."""
+        """The same set as the value of a parameter. The hash of its runs, which may be long, is kept."""
         found = ConstantSet(self.runs, parameter)
         found.__dict__["_hash_of_runs"] = self._hash_of_runs
         return found
@@ -60,16 +60,16 @@ class ConstantSet:
 
 @dataclass(frozen=True)
 class OpenSet:
-    """Members that depend on positions or tables: closed ranges; a single member is one from itself to itself."""
+    """A set whose members depend on positions or tables: closed ranges, with equal ends for a single member."""
 
     ranges: tuple[tuple[Expr, Expr], ...]
 
 
 @dataclass(frozen=True)
 class ListValue:
-    """Constants: numbers, conditions, sets or lists, all of one kind.
+    """A list of constants: numbers, conditions, sets or lists, all of one kind.
 
-    ``contents``: what the list is as a table, by the table's element and dimensions, once that is worked out.
+    ``contents`` caches the list as a table: contents and sizes, by the table's element type and number of dimensions.
     """
 
     items: tuple[Value, ...]
@@ -78,7 +78,7 @@ class ListValue:
     )
 
     def __reduce__(self) -> tuple[type[ListValue], tuple[object, ...]]:
-        return ListValue, (self.items,)  # hashes of words differ from process to process
+        return ListValue, (self.items,)  # without the hash, which differs in each process
 
     @cached_property
     def _hash(self) -> int:
@@ -90,7 +90,7 @@ class ListValue:
 
 @dataclass(frozen=True)
 class TableValue:
-    """A run-time parameter."""
+    """A run-time parameter, or a table whose contents the text gives."""
 
     name: str
     element: Literal["int", "float", "bool", "set", "order"]
@@ -99,7 +99,7 @@ class TableValue:
 
 @dataclass(frozen=True)
 class TableSet:
-    """One set of a table of sets."""
+    """One set of a run-time table of sets, chosen by one index for each dimension."""
 
     table: str
     indices: tuple[Expr, ...]
@@ -107,7 +107,7 @@ class TableSet:
 
 @dataclass(frozen=True)
 class AttentionValue:
-    """An applied attention, or a pattern in its place. ``sink`` None: there is none."""
+    """An applied attention; or an applied pattern, with the default score and scale. ``sink`` is None without one."""
 
     name: str
     mask: Expr
@@ -120,7 +120,7 @@ Value: TypeAlias = Scalar | ConstantSet | OpenSet | ListValue | TableValue | Tab
 
 
 def runs_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Closed ranges in any order, empty ones allowed, as rising runs with a gap between any two."""
+    """The union of closed ranges, given in any order, as rising runs that are not adjacent. A range may be empty."""
     runs: list[tuple[int, int]] = []
     for low, high in sorted(ranges):
         if low > high:
@@ -133,7 +133,7 @@ def runs_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def described(value: Value) -> str:
-    """What a value is, for a message."""
+    """What a value is, in words for a message."""
     match value:
         case Scalar(kind="int"):
             return "an int"

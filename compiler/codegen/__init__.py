@@ -1,4 +1,4 @@
-"""A Program to the text of its kernels; one folder for each target."""
+"""Generates the source text of a Program's kernels; one folder for each target."""
 
 from .lifting import Lifted, lift_constants, numbers_of
 from .source import Code, KernelSource, render

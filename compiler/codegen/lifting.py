@@ -1,7 +1,7 @@
 """Takes the integer constants out of a Program, so that programs of one structure share their kernels.
 
-What is left decides the text of the kernels; the integers are passed at each launch. Divisors stay: a division by a
-constant costs much less than one by a variable.
+The lifted Program decides the text of the kernels; the integers are passed at each launch. Divisors stay in it: a
+division by a constant costs much less than one by a variable.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ..plan import Kernel, Program, Segment
 
 
 class Lifted(NamedTuple):
-    """A Program without its integer constants: each :class:`Number` stands for the entry of ``numbers`` at its index.
+    """A Program without its integer constants: the value of a :class:`Number` is ``numbers[index]``.
 
-    What no kernel reads is the same in all lifted programs: the mask, the condition that gathers an order or the rank
-    that sorts it, the heads, the names of tables and what the text says of their contents.
+    What kernels do not read is the same in all lifted programs: the mask, the condition that gathers an order or the
+    rank that sorts it, the heads, the names of tables, and contents that the text gives them.
     """
 
     program: Program
@@ -28,8 +28,8 @@ class Lifted(NamedTuple):
 def lift_constants(program: Program) -> Lifted:
     """Take every integer constant but the divisors out of conditions, score and sink.
 
-    Each gets a number of its own, equal ones too, so that programs that differ in constants alone are lifted to the
-    same one. An expression that occurs twice keeps the same numbers in both places.
+    Each gets a number of its own, even if it equals another one, so that programs that differ only in constants become
+    the same lifted program. An expression that occurs twice keeps the same numbers in both places.
     """
     lifting = _Lifting()
     kernels = tuple(_kernel(kernel, lifting) for kernel in program.kernels)
@@ -70,7 +70,7 @@ class _Lifting:
         return self._done[expr]
 
     def _parts_lifted(self, node: Expr) -> Expr:
-        """The node with its parts lifted. It keeps its shape: nothing is folded again."""
+        """The node with its parts lifted. It keeps its structure: constants are not folded again."""
         match node:
             case Apply(op="floordiv" | "mod", args=(dividend, divisor)):
                 return replace(node, args=(self._part(dividend), divisor))
@@ -86,7 +86,7 @@ class _Lifting:
 
     def _part(self, part: Expr) -> Expr:
         if isinstance(part, Const) and part.type == "int":
-            self.numbers.append(within_64_bits(int(part.value)))  # no wider one is looked at
+            self.numbers.append(within_64_bits(int(part.value)))  # wider ones are spelled, but never looked at
             return Number(len(self.numbers) - 1)
         return self._done[part]
 

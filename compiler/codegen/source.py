@@ -1,10 +1,10 @@
-"""Templates to text. The one importer of jinja2, and the gate that every hole passes.
+"""Renders templates. The only module that imports jinja2, and the check of everything that is put into a hole.
 
 Holes hold integers, booleans, text that an emitter made (:class:`Code`), None, and tuples, mappings or dataclasses of
-these. Anything else, a plain string above all, is refused: no word of a user's reaches a kernel.
+these. Anything else is refused, above all a plain string: so a user's words cannot reach a kernel.
 
-Beside Jinja's own tags there is ``{% insert LINES at COLUMNS %}``. It writes statements (a tuple of Code), or the text
-of a macro, as whole lines, each indented by ``COLUMNS`` more (0 unless given), and nothing at all where there are none.
+Besides Jinja's own tags there is ``{% insert LINES at COLUMNS %}``. It writes statements (a tuple of Code), or the text
+of a macro, as whole lines, each indented by ``COLUMNS`` more (0 unless given); without lines, it writes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Code(str):
 
 
 def _check(value: object, place: str) -> None:
-    """Refuse a hole that holds anything else than the module's docstring says. TypeError names the place."""
+    """Raise TypeError, which names the place, if a hole holds a value that the module's docstring does not allow."""
     kind = type(value)
     if kind in (Code, int, bool, NoneType):
         return
@@ -50,14 +50,14 @@ def _check(value: object, place: str) -> None:
 
 
 def _finalize(value: Any) -> Any:
-    """What is written out. A string that no hole holds is the template's own: a literal, or what a macro made."""
+    """The value that a template writes. A plain string here is the template's own: a literal or a macro's text."""
     if isinstance(value, (bool, int, str, jinja2.Undefined)):
         return value
     raise TypeError(f"a template writes {type(value).__name__}, expected Code, bool or int")
 
 
 def indented(lines: str | tuple[str, ...], columns: int) -> str:
-    """Return lines of a text, or statements, each moved to the right and ended by a newline; empty lines stay empty."""
+    """Return a text's lines, or statements, each indented and ended by a newline; empty lines stay empty."""
     pieces = lines.splitlines() if isinstance(lines, str) else lines
     space = " " * columns
     return "".join([f"{space}{line}\n" if line else "\n" for line in pieces])
@@ -89,7 +89,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=_Templates(),
         extensions=[_Insert],
-        optimized=False,  # templates are compiled once in each process, which folding constants only makes longer
+        optimized=False,  # each process compiles a template once: folding its constants would only take time
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,
         trim_blocks=True,
@@ -103,12 +103,12 @@ def _environment() -> jinja2.Environment:
 
 @lru_cache(maxsize=64)
 def read_template(name: str) -> str:
-    """The text of one file below ``templates/``, ``cpp/attnc.h`` say."""
+    """The text of one file below ``templates/``, such as ``cpp/attnc.h``."""
     return files(templates).joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def render(name: str, **holes: Any) -> str:
-    """Return one template with its holes filled. A hole that the template wants and nobody fills is an error."""
+    """Return a template with its holes filled. It is an error to leave a hole of the template empty."""
     for hole, value in holes.items():
         _check(value, hole)
     return _environment().get_template(name).render(**holes)
@@ -116,9 +116,9 @@ def render(name: str, **holes: Any) -> str:
 
 @dataclass(frozen=True)
 class KernelSource:
-    """``target`` is ``"cpp"`` or ``"triton"``; ``text`` is all that a compiler needs beside the shared headers.
+    """The source of kernels for a ``target``, ``"cpp"`` or ``"triton"``: all of it, except for the shared headers.
 
-    Same program and variant, same text: its digest may stand for both.
+    The same program and variant have the same text, so its digest identifies both.
     """
 
     target: str

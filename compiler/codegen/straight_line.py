@@ -1,4 +1,4 @@
-"""Expressions to straight-line code, the same way for every target: each distinct part becomes one statement.
+"""Lowers expressions to straight-line code, the same for every target: each distinct part becomes one statement.
 
 A target brings a :class:`Dialect` that spells single operations. Nothing is short-circuited: a branch is a select and a
 read outside its table gives 0, so every statement may run whatever the values of the others.
@@ -32,7 +32,7 @@ class Dialect(Protocol):
         ...
 
     def member(self, element: str, table: int, indices: tuple[str, ...]) -> str:
-        """A bounds-checked look into a set, a bitmap or rising members: false outside."""
+        """A bounds-checked test of membership in a set (a bitmap, or members in rising order): false outside."""
         ...
 
     def operation(self, op: Op, args: tuple[str, ...], types: tuple[Type, ...], kind: Type) -> str: ...
@@ -44,7 +44,7 @@ class Statement:
 
     - ``name`` is the variable's own name, ``holder`` the record whose field it is, if it is a field;
     - ``text`` spells the operation, ``operands`` names the statements whose values it reads, by their ``reference``;
-    - ``depends`` holds ``"q"``, ``"k"`` and ``"s"``, those of query, key and logit with which the value changes.
+    - ``depends`` says what the value depends on: some of ``"q"`` (query), ``"k"`` (key) and ``"s"`` (logit).
     """
 
     name: str
@@ -73,8 +73,8 @@ def lower(
 ) -> Lowered:
     """Return straight-line code for several expressions at once.
 
-    A variable is called by ``prefix`` and its number. ``holders`` names, for the expressions whose values are fields of
-    a record, that record. Tables are named by their number in the Program.
+    The name of a variable is ``prefix`` and its number. ``holders`` gives, for each expression whose value is a field
+    of a record, the name of the record. Tables are named by their number in the Program.
     """
     holders = holders or {}
     statements: list[Statement] = []
@@ -110,9 +110,9 @@ def lower(
 
 
 def dependencies(roots: Sequence[Expr]) -> dict[Expr, frozenset[str]]:
-    """Return every distinct part of some expressions, operands first, with what its value changes with.
+    """Return every distinct part of some expressions, operands first, with what its value depends on.
 
-    That is a set of ``"q"``, ``"k"`` and ``"s"``: the query's position, the key's and the logit.
+    That is a set of ``"q"`` (the position of the query), ``"k"`` (that of the key) and ``"s"`` (the logit).
     """
     found: dict[Expr, frozenset[str]] = {}
     for root in roots:

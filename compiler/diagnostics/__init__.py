@@ -1,4 +1,4 @@
-"""What an error is, how it looks, the catalogue of errors and its pages, and the limits of a text."""
+"""Diagnostics: what an error holds, how it is rendered, the catalogue of errors with their pages, limits of a text."""
 
 from . import limits
 from .catalogue import CATALOGUE, page

@@ -1,4 +1,4 @@
-"""Every way for a text to be wrong: the slug that errors show, and what it stands for.
+"""The catalogue of errors: the slug that each message shows, and what it means.
 
 Each has a page, ``errors/<slug>.md`` beside this file, which ``attnc explain`` shows. Slugs are public: one that was
 released keeps its meaning.
@@ -86,7 +86,7 @@ CATALOGUE: Mapping[str, str] = MappingProxyType(
 
 
 def page(slug: str) -> str:
-    """What a slug means, as Markdown: a wrong example, and what is right. KeyError for what is no slug."""
+    """The page of a slug, in Markdown: what it means, an example that is wrong, and its correction. Raises KeyError."""
     if slug not in CATALOGUE:
         raise KeyError(slug)
     return (PAGES / f"{slug}.md").read_text(encoding="utf-8")

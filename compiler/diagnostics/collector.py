@@ -1,4 +1,4 @@
-"""The faults of one text as they are found, and the phrases that all of them use."""
+"""Collects the faults of one text while it is checked, and suggests corrections of misspelt names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from .wording import at
 
 
 class Suggestion(NamedTuple):
-    """What to do about a fault, in words, and as edits where the first of them says it to the letter."""
+    """What to do about a fault: helps in words, and ``edits`` that do exactly what the first of them says."""
 
     helps: tuple[str, ...] = ()
     edits: tuple[Edit, ...] = ()
 
 
 class ErrorCollector:
-    """Collects faults: each once, and no more than people read. ``outer`` is where these will go in the end."""
+    """Collects the faults of a text, each once, up to ``limits.FAULTS``; of the others only the number is kept.
+
+    ``outer`` is the collector that :meth:`absorb` adds these faults to; while that is full, so is this one.
+    """
 
     def __init__(self, outer: ErrorCollector | None = None) -> None:
         self.outer = outer
         self.found: list[Diagnostic] = []
         self.more = 0
-        self.members = 0  # of the sets that are kept member by member
-        self.steps = 0  # in which declarations were checked by themselves
-        self.filled = 0  # steps in which constants and tests were filled in
+        self.members = 0  # of all sets that are kept member by member
+        self.steps = 0  # work done to check declarations by themselves
+        self.filled = 0  # work done to fill in constants and tests
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
@@ -45,17 +48,17 @@ class ErrorCollector:
             self.found.append(diagnostic)
 
     def may_keep(self, members: int) -> bool:
-        """Count the members of a set that is kept one by one; whether the text is still within its limit."""
+        """Add to the number of members kept one by one; False when the text goes past ``limits.MEMBERS``."""
         self.members += members
         return (self.outer is None or self.outer.may_keep(members)) and self.members <= limits.MEMBERS
 
     @property
     def may_fill(self) -> bool:
-        """Whether the constants and tests of the text are within their limit together."""
+        """Whether filling in the constants and tests of the text has stayed within ``limits.TOGETHER`` steps."""
         return self.filled <= limits.TOGETHER
 
     def fill(self, steps: int, span: Span) -> None:
-        """Count the steps of a constant or a test, and report once that they are too many."""
+        """Add the steps that a constant or a test took; report, once, when all of them together are too many."""
         before = self.may_fill
         self.filled += steps
         if before and not self.may_fill:
@@ -67,17 +70,17 @@ class ErrorCollector:
             self.add(diagnostic)
 
     def absorb(self, other: ErrorCollector) -> None:
-        """Take over what was collected apart."""
+        """Add the faults of another collector, and its number of faults that are not shown."""
         self.extend(other.found)
         self.more += other.more
 
     def meant(self, word: str, known: Iterable[str], span: Span) -> Suggestion:
-        """A help that names the nearest known name, if there is one, in the place of the word at a span."""
+        """Suggest the known name nearest to a misspelt one, and the edit to it; empty where none is near."""
         found = None if self.full else nearest(word, known)
         return Suggestion((f"did you mean `{found}`?",), (Edit(span, found),)) if found else Suggestion()
 
     def error(self) -> AttnError | None:
-        """All faults in the order of the text, or None."""
+        """The error that holds all faults, in the order of the text; None if there are none."""
         if not self.found:
             return None
         order = {id(source): number for number, source in enumerate(_sources(self.found))}

@@ -1,4 +1,4 @@
-"""What a fault of a text is, and the only place that knows what one looks like."""
+"""Faults of a text: the places, the message and the helps that each holds, and how it is rendered."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from itertools import islice
 
 from .terminal_text import visible, visible_line
 
-WIDTH = 100  # columns of a rendered note, and of an excerpt from a long line
-CANDIDATES = 1000  # names that a spelling is compared with
+WIDTH = 100  # columns, of a rendered note and of an excerpt from a long line
+CANDIDATES = 1000  # known names, at most, that a misspelt one is compared with
 
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def line_ends(text: str, start: int, end: int) -> int:
-    """How many lines end between two places of a text: by a line feed, a carriage return, or both as one."""
+    """The number of line ends in ``text[start:end]``: line feeds, carriage returns, and pairs of them, counted once."""
     feeds = text.count("\n", start, end)
     if text.find("\r", start, end) < 0:
         return feeds
@@ -29,7 +29,7 @@ def line_ends(text: str, start: int, end: int) -> int:
 
 
 def line_start(text: str, offset: int) -> int:
-    """Where the line of an offset starts."""
+    """The offset at which the line that contains ``offset`` starts."""
     if text[max(offset - 1, 0) : offset + 1] == "\r\n":  # in the middle of a pair
         offset -= 1
     feed = text.rfind("\n", 0, offset) + 1
@@ -38,6 +38,8 @@ def line_start(text: str, offset: int) -> int:
 
 @dataclass(frozen=True)
 class Source:
+    """One text, and the name that errors give it: a file's, or ``<text>``."""
+
     name: str
     text: str
 
@@ -58,13 +60,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Label:
+    """A place in a text that a diagnostic points at, and what is said of it there."""
+
     span: Span
     text: str = ""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """``text`` in the place of a span; of an empty one, before it."""
+    """A correction: ``text`` replaces what is at ``span``. Where the span is empty, ``text`` is inserted there."""
 
     span: Span
     text: str
@@ -72,9 +76,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One fault: `error[slug]: message`, the place, related places, facts (notes) and acts (helps).
+    """One fault, shown as ``error[slug]: message``, with its place and related ones.
 
-    ``edits`` do what the first help says, where it says it to the letter. They never overlap.
+    ``notes`` state facts, ``helps`` say what to do. ``edits``, which never overlap, do exactly what the first help
+    says; there are none where it cannot be done by replacing text.
     """
 
     slug: str
@@ -87,7 +92,7 @@ class Diagnostic:
 
 
 class AttnError(Exception):
-    """Every fault of a text, all independent ones at once."""
+    """Raised for a text with faults. Holds, at once, all faults that do not follow from one another."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = tuple(diagnostics)
@@ -103,7 +108,7 @@ class ArgumentError(AttnError, TypeError):
 
 @dataclass(frozen=True)
 class _Mark:
-    """One underlined stretch of one line; line and column from 1."""
+    """One underlined stretch of a line. ``line`` and ``column`` count from 1."""
 
     line: int
     column: int
@@ -113,9 +118,9 @@ class _Mark:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The fault as text for people: message, places with the lines they stand in, notes, helps.
+    """The fault as text for people: message, places with the lines around them, notes and helps.
 
-    Nothing in it does anything to a terminal, whatever stands in the text or in its file's name.
+    Control characters are escaped, so that no text and no file name can change the state of a terminal.
     """
     parts = [f"error[{diagnostic.slug}]: {visible_line(diagnostic.message)}"]
     gutter = 1
@@ -128,15 +133,15 @@ def render(diagnostic: Diagnostic) -> str:
 
 
 def with_places(message: str, *labels: Label) -> str:
-    """A message, and below it the places in the text that it speaks of, the first of them marked as a fault's is.
+    """A message, with the lines of the text that it is about below it; the first place is underlined as a fault's is.
 
-    For what is wrong elsewhere than in the text: in a call's arguments, in what a test found.
+    For errors outside a text that still point into it: a call's wrong argument, a test that fails.
     """
     return "\n".join([visible(message), *_excerpts(labels)[0]]) if labels else visible(message)
 
 
 def _excerpts(labels: Sequence[Label]) -> tuple[list[str], int]:
-    """The lines around some places, file by file, and how wide the numbers of lines are; at least one place."""
+    """The excerpts of one or more labels, file by file, and the width of their line numbers in columns."""
     by_source: dict[int, list[tuple[Label, str]]] = {}
     for label, glyph in zip(labels, "^" + "-" * len(labels), strict=False):
         by_source.setdefault(id(label.span.source), []).append((label, glyph))
@@ -158,7 +163,7 @@ def _mark(label: Label, glyph: str) -> _Mark:
 
 
 def _line(text: str, offset: int) -> tuple[str, int]:
-    """The line in which an offset stands, and where that line starts."""
+    """The line that contains an offset, and the offset at which it starts."""
     start = line_start(text, offset)
     end = _LINE_END.search(text, offset)
     return text[start : len(text) if end is None else end.start()], start
@@ -198,7 +203,7 @@ def _numbered_line(text: str, number: int) -> str:
 
 
 def _cropped(line: str, mark: _Mark) -> tuple[str, int]:
-    """At most WIDTH columns of a line around a mark, without control characters, and how many columns went before."""
+    """At most WIDTH columns of a line around a mark, without control characters, and how many were cut off before."""
     skipped = 0
     if len(line) > WIDTH:
         skipped = max(0, min(mark.column - 1 - WIDTH // 4, len(line) - WIDTH))
@@ -213,7 +218,7 @@ def _paragraph(head: str, text: str) -> str:
 
 
 def edited(text: str, edits: Iterable[Edit]) -> str:
-    """A text with edits of it made, those of several faults too; of edits that overlap the first."""
+    """The text with edits made, which may come from several faults. Where two overlap, the first is made."""
     parts, place = [], 0
     for edit in sorted(dict.fromkeys(edits), key=lambda edit: (edit.span.start, edit.span.end)):
         if edit.span.start >= place:
@@ -223,7 +228,7 @@ def edited(text: str, edits: Iterable[Edit]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that a misspelt one most likely means, or None."""
+    """The known name that a misspelt one most likely means; None where none is similar."""
     alike = (name for name in known if abs(len(name) - len(word)) <= 3)
     found = difflib.get_close_matches(word, list(islice(alike, CANDIDATES)), n=1)
     return found[0] if found else None

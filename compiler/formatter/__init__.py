@@ -1,4 +1,4 @@
-"""Text to text: the one layout."""
+"""The formatter: lays a text out in the language's one canonical form."""
 
 from .formatter import formatted
 

@@ -1,7 +1,7 @@
-"""Words with the places where a line may break between them, and the text that they make within a width.
+"""A pretty printer: documents of words and of gaps where lines may break, laid out within a width.
 
-A group is laid out on one line where it fits, else it breaks at its own gaps, and each group inside it is asked again.
-Comments stay at their words: one that had a line of its own keeps one, one behind a word ends that word's line.
+A group goes on one line if it fits. Otherwise it breaks at its own gaps, and each group inside it is decided in turn.
+Comments stay with their words: one on a line of its own keeps a line of its own, one behind a word ends the line there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OPENERS = ("{", "(", "[")
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """``#`` and what follows. ``apart``: a blank line stood above it."""
+    """A comment: ``#`` and the rest of the line. ``apart``: there is a blank line above it."""
 
     text: str
     apart: bool = False
@@ -25,8 +25,9 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word or sign. ``before`` are the comment lines above it, ``apart`` says that a blank line parts them from it,
-    ``after`` is the comment behind it on its line.
+    """One word or sign, with its comments: ``before`` holds those on the lines above it, ``after`` the one behind it.
+
+    ``apart``: there is a blank line between the comments above and the word.
     """
 
     text: str
@@ -37,14 +38,14 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Remarks:
-    """Comments with lines of their own, without a word: those above a closing bracket."""
+    """Comments on lines of their own that belong to no word of the group: those above a closing bracket."""
 
     comments: tuple[Comment, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``flat`` on one line. It breaks never, with its group, or always; ``apart`` leaves a blank line there."""
+    """A place between words: ``flat`` if the line goes on, else a line end, which ``apart`` follows by a blank line."""
 
     flat: str
     breaks: Literal["never", "with its group", "always"] = "with its group"
@@ -53,7 +54,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A text that only a broken group has, or only one on one line."""
+    """A text that depends on its group: ``broken`` if that is broken over lines, ``flat`` if it is on one line."""
 
     broken: str = ""
     flat: str = ""
@@ -61,7 +62,9 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Parts in a row. ``opens``: begins below a comment; ``ends``: a comment ends it; ``tall``: it breaks inside."""
+    """Parts one after the other. ``opens``: comments above its first word; ``ends``: a comment behind its last word;
+    ``tall``: a line has to end inside, whatever the width.
+    """
 
     parts: tuple[Document, ...]
     opens: bool
@@ -71,12 +74,16 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Nest:
+    """A document whose lines, when it breaks, are indented by ``by`` more columns."""
+
     body: Document
     by: int = INDENT
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """A document that goes on one line if it fits there, and otherwise breaks at its own gaps."""
+
     body: Document
 
 
@@ -90,20 +97,20 @@ NOTHING = Either()
 
 
 def row(*parts: Document | str) -> Several:
-    """Parts one after the other; a string is a word, and a space between words."""
+    """A row of documents. A string is a word; the string of one space is a gap that never breaks."""
     made = tuple((SPACE if part == " " else Word(part)) if isinstance(part, str) else part for part in parts)
     solid = [part for part in made if not isinstance(part, Gap | Either)]
     inside = any(map(opens, solid[1:])) or any(map(ends, solid[:-1])) or any(map(tall, made))
     above, behind = bool(solid) and opens(solid[0]), bool(solid) and ends(solid[-1])
     if above and isinstance(made[0], Gap):
-        above, inside = False, True  # the gap has to break
+        above, inside = False, True  # the gap before the comment has to break
     if behind and isinstance(made[-1], Gap):
         behind, inside = False, True
     return Several(made, above, behind, inside)
 
 
 def opens(document: Document) -> bool:
-    """Whether a document begins below a comment."""
+    """Whether there are comments above the first word of a document."""
     match document:
         case Word(before=before):
             return bool(before)
@@ -116,7 +123,7 @@ def opens(document: Document) -> bool:
 
 
 def ends(document: Document) -> bool:
-    """Whether a comment ends a document."""
+    """Whether there is a comment behind the last word of a document."""
     match document:
         case Word(after=after):
             return bool(after)
@@ -129,7 +136,7 @@ def ends(document: Document) -> bool:
 
 
 def tall(document: Document) -> bool:
-    """Whether a line has to end inside, whatever the width."""
+    """Whether a line has to end inside a document, whatever the width."""
     match document:
         case Several(tall=inside):
             return inside
@@ -144,7 +151,7 @@ def tall(document: Document) -> bool:
 
 
 def flat_width(document: Document) -> int | None:
-    """Columns that a document takes on one line, None where comments or breaks keep it from one."""
+    """The width of a document on one line, in columns; None where a comment or a forced break makes it take several."""
     total = 0
     stack = [document]
     while stack:
@@ -165,11 +172,11 @@ _Task: TypeAlias = tuple[int, bool, Document]  # the indentation, whether its gr
 
 
 class OverlongError(Exception):
-    """The lines would come to more characters than a text may have bytes: deep brackets indent much."""
+    """The layout has more characters than a text may have bytes, as indenting deeply nested brackets can cause."""
 
 
 class _Page:
-    """Lines as they are written. ``fresh``: the line has nothing yet but its indentation."""
+    """Writes lines. ``fresh``: nothing is written on the current line yet, whose indentation is ``column``."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -190,7 +197,7 @@ class _Page:
         self.column, self.fresh = indent, True
 
     def leave_blank(self) -> None:
-        """One blank line, but at the start and behind an opening bracket."""
+        """Write a blank line, except at the start, after another one, and after an opening bracket."""
         if self.lines and self.lines[-1] and self.last not in _OPENERS:
             self.lines.append("")
 
@@ -229,7 +236,7 @@ class _Page:
             self.write(gap.flat)
 
     def fits(self, body: Document, later: list[_Task]) -> bool:
-        """Whether a group has room on the rest of the line, with all that follows up to where a line may end."""
+        """Whether a group fits on the rest of the line, with what follows it (the stack ``later``) up to a line end."""
         left = self.width - self.column
         pending: list[tuple[bool, Document]] = [(False, body)]
         below = len(later)
@@ -266,8 +273,9 @@ class _Page:
 
 
 def laid_out(document: Document, width: int) -> list[str]:
-    """The lines of a document, none longer than ``width`` where a gap allows it; comments may be. OverlongError where
-    they are too many.
+    """The lines of a document, at most ``width`` columns each where gaps allow it. Comments are never broken.
+
+    Raises OverlongError where they come to more characters than a text may have bytes.
     """
     page = _Page(width)
     tasks: list[_Task] = [(0, True, document)]

@@ -1,4 +1,4 @@
-"""The canonical layout of a text: the same tokens, the same comments, and nothing that means anything moved."""
+"""Formats a text in its canonical layout: the same tokens and comments in the same order, only blanks differ."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class _Found:
-    """The comments of a text: those of its tokens, and those below the last token."""
+    """The comments of a text: those around its tokens, and those below the last token."""
 
     around: Surroundings
     below: tuple[Comment, ...]
 
 
 def formatted(text: str, name: str = "<text>") -> str:
-    """The text laid out: lines of at most 100 columns where words allow it, one blank line at most.
+    """The text laid out in lines of at most 100 columns where its words allow it, with no two blank lines in a row.
 
-    Words and comments stay as they are and in their order; only a comma before a closing bracket may come or go. What
-    is laid out already stays the same. Raises AttnError with every fault where the text cannot be read.
+    Words and comments keep their order and spelling; only a comma before a closing bracket is added or dropped.
+    Formatting twice changes nothing more. Raises AttnError with every fault where the text cannot be parsed.
     """
     source = Source(name, text.removeprefix(_BOM))
     reports = ErrorCollector()
@@ -74,7 +74,7 @@ def _lines(source: Source, declarations: tuple[DeclarationTokens, ...]) -> Itera
 
 
 def _parted(comments: tuple[Comment, ...]) -> tuple[tuple[Comment, ...], bool]:
-    """The comments above a declaration with a blank line before them; whether it stands below them instead."""
+    """Put a blank line above the comments of a declaration; True where there are none, so that the caller adds it."""
     if not comments:
         return comments, True
     return (replace(comments[0], apart=True), *comments[1:]), False
@@ -89,12 +89,12 @@ def _remarks(comments: tuple[Comment, ...], started: bool) -> Iterator[str]:
 
 
 def _surroundings(source: Source, tokens: list[Token]) -> _Found:
-    """Which comments stand above which token, and which behind."""
+    """The comments of a text, each assigned to the token above which, or behind which on its line, it is written."""
     text = source.text
     starts = [token.start_pos for token in tokens]
     above: dict[int, list[Comment]] = {}
     behind: dict[int, str] = {}
-    done = [0] + [token.end_pos for token in tokens]  # how far the text before each token has been looked through
+    done = [0] + [token.end_pos for token in tokens]  # of each token: the end of the token or comment before it
     for start, end in comments(text):
         index = bisect_left(starts, start)  # the token that follows
         between = text[done[index] : start]
@@ -115,12 +115,12 @@ def _surroundings(source: Source, tokens: list[Token]) -> _Found:
 
 
 def _meant(source: Source) -> list[str]:
-    """The tokens and comments of a text in their order, without commas before closing brackets."""
+    """What formatting must keep: the tokens and comments of a text in order, but for commas before closing brackets."""
     tokens = [token for declaration in segments(source, ErrorCollector().add) for token in declaration.tokens]
     pieces = [(token.start_pos, _rows(token.value) if token.type == "TEXT" else token.value) for token in tokens]
     pieces += [(start, source.text[start:end].rstrip()) for start, end in comments(source.text)]
     kept: list[str] = []
-    comma: int | None = None  # where the last token stands, if it is a comma
+    comma: int | None = None  # the place in `kept` of the last token, if that is a comma
     for _, piece in sorted(pieces):
         if comma is not None and piece in _CLOSERS:
             del kept[comma]
@@ -131,5 +131,5 @@ def _meant(source: Source) -> list[str]:
 
 
 def _rows(picture: str) -> str:
-    """A picture without the blanks around its rows."""
+    """A picture without the blanks around its rows, and without blank rows."""
     return '"""' + "\n".join(line.strip() for line in picture[3:-3].splitlines() if line.strip())

@@ -1,6 +1,4 @@
-"""How each rule of the grammar is laid out: Lark's tree of a declaration, with the comments between its tokens, to a
-document.
-"""
+"""Layout rules, one per rule of the grammar: from Lark's tree of a declaration, and its comments, to a document."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ from .document import Word as Printed
 Branch: TypeAlias = Tree[Token]
 Piece: TypeAlias = Branch | Token
 
-BETWEEN = "   "  # what parts the entries of a block on one line
+BETWEEN = "   "  # separates the entries of a block on one line
 _CHAINS = frozenset({"junction", "comparison", "arithmetic", "conditional", "negation"})
 _PLAIN = frozenset({"integer", "float_", "truth", "name", "builtin", "negative", "range"})
 _LITERALS = frozenset({"set_literal", "list_literal"})
@@ -46,24 +44,27 @@ _ALIGNED = frozenset({"field", "size", "layer_rule", "head_rule", "line"})
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around the tokens of a text, by their offsets: for what is above by the start, else by the end."""
+    """Comments and line ends around the tokens of a text, keyed by the token's offset.
 
-    above: Mapping[int, tuple[Comment, ...]]
-    apart: frozenset[int]  # tokens with a blank line between them and what is before
+    ``above`` and ``apart`` are keyed by its start, ``behind`` and ``last_on_line`` by its end.
+    """
+
+    above: Mapping[int, tuple[Comment, ...]]  # comments on the lines above the token
+    apart: frozenset[int]  # tokens with a blank line above, between them and a comment or token
     behind: Mapping[int, str]  # comments on the rest of the line
-    last_on_line: frozenset[int]  # ends of tokens after which the line ends
+    last_on_line: frozenset[int]  # tokens after which the line ends
 
 
 class Layout:
-    """Lays out the declarations of one text. Every rule that is not laid out as tokens in a row has a method here."""
+    """Makes the declarations of one text into documents. A rule of the grammar without a method is words in a row."""
 
     def __init__(self, around: Surroundings) -> None:
         self.around = around
-        self.begins = 0  # where the declaration does
+        self.begins = 0  # the offset at which the declaration begins
         self.made: dict[int, Document] = {}
 
     def declaration(self, raw: Branch) -> Document:
-        """A declaration; the comments above it are left to the caller."""
+        """The document of a declaration. The comments above it are left to the caller."""
         self.begins = self.first(raw).start_pos
         order: list[Branch] = []
         stack = [raw]
@@ -80,7 +81,7 @@ class Layout:
     # Words
 
     def of(self, piece: Piece) -> Document:
-        """What a piece has become."""
+        """The document of a token, or of a subtree that is laid out already."""
         return self.word(piece) if isinstance(piece, Token) else self.made[id(piece)]
 
     def word(self, token: Token) -> Printed:
@@ -94,7 +95,7 @@ class Layout:
         return piece
 
     def in_a_row(self, c: list[Piece]) -> Document:
-        """Words with a space between them: claims and names."""
+        """Words with a space between them; the layout of rules that have no method."""
         return row(*_joined(map(self.of, c), SPACE))
 
     def tight(self, c: list[Piece]) -> Document:
@@ -103,10 +104,10 @@ class Layout:
     module = negative = tight
 
     def operand(self, piece: Piece) -> Document:
-        """A part of an operator: where it breaks, what follows is indented."""
+        """An operand. If it is itself a chain of operators, its further lines are indented."""
         return Nest(self.of(piece)) if _kind(piece) in _CHAINS else self.of(piece)
 
-    # Operators: they break before their words, all words of a chain at once
+    # Operators: lines break before them; if a chain breaks, it does so before every operator
 
     def chain(self, c: list[Piece]) -> Document:
         parts: list[Document] = [self.operand(c[0])]
@@ -130,7 +131,7 @@ class Layout:
         return row(*_joined(map(self.operand, c), SPACE))
 
     def range(self, c: list[Piece]) -> Document:
-        """``0..7``, but ``q - 1 .. q + 1``."""
+        """A range: ``0..7``, but with spaces, ``q - 1 .. q + 1``, where a bound is arithmetic."""
         parts = [self.operand(piece) for piece in c]
         loose = any(_kind(piece) in _LOOSE for piece in c)
         return row(*_joined(parts, SPACE)) if loose else row(*parts)
@@ -140,13 +141,16 @@ class Layout:
     # Brackets
 
     def bracketed(self, opener: Token, inside: Document, closer: Token) -> Document:
-        """On one line, or the brackets on lines of their own and what is between them indented."""
+        """Brackets around a document: all on one line, or the document indented on lines between the brackets."""
         end = self.word(closer)
         nested = Nest(row(SOFT, inside, Remarks(end.before)))
         return Group(row(self.word(opener), nested, SOFT, replace(end, before=())))
 
     def listed(self, c: list[Piece], comma_may_end: bool, filled: bool = False) -> Document:
-        """Items between brackets: as many on a line as fit, or each on its own, then with a comma at the end."""
+        """Items between brackets, all on one line or each on its own, then (``comma_may_end``) with a comma at the end.
+
+        ``filled``: as many on each line as fit, without that comma.
+        """
         opener, *inner, closer = c
         assert isinstance(opener, Token)
         assert isinstance(closer, Token)
@@ -216,7 +220,7 @@ class Layout:
     setting = argument
 
     def value(self, sign: Document, piece: Piece, *more: Document) -> Document:
-        """``= value``, the value below it where it does not fit; a literal breaks inside instead."""
+        """``= value``. A value that does not fit goes on the next line; a literal breaks in its brackets instead."""
         if _kind(piece) in _LITERALS and not more and not opens(self.of(piece)):
             return row(sign, SPACE, self.of(piece))
         return Group(row(sign, Nest(row(LINE, self.of(piece), *more))))
@@ -227,7 +231,7 @@ class Layout:
     constant = binding = assigned
 
     def commas(self, pieces: Sequence[Piece]) -> Document:
-        """Items with commas between them and no brackets: as many on a line as fit."""
+        """Items with commas but without brackets, filling each line."""
         return _fill([self.of(piece) for piece in pieces[::2]], [self.of(piece) for piece in pieces[1::2]])
 
     def selector(self, c: list[Piece]) -> Document:
@@ -248,7 +252,7 @@ class Layout:
         return row(name, SPACE, self.value(self.of(c[-2]), c[-1], *where))
 
     def block(self, c: list[Piece]) -> Document:
-        """Entries between braces: on one line where the text has them so and they fit, else each on its own."""
+        """Entries between braces: on one line if they fit and the text has them so, else each on a line of its own."""
         opener, *entries, closer = c
         assert isinstance(opener, Token)
         assert isinstance(closer, Token)
@@ -269,7 +273,7 @@ class Layout:
         return Gap(flat, "always" if spread else "with its group", apart)
 
     def aligned(self, entries: list[Piece]) -> list[Document]:
-        """Entries, the signs `=` and `==` of neighbours of a kind below each other."""
+        """The entries of a block, with the signs ``=`` and ``==`` of neighbours of one kind aligned in a column."""
         made: list[Document] = []
         section = 0
         numbered: list[tuple[int, Piece]] = []
@@ -290,7 +294,7 @@ class Layout:
         return made
 
     def head(self, entry: Branch) -> list[Any]:
-        """What stands before the sign of an entry; its first part is a word."""
+        """The words before the sign of an entry, with gaps between them; the first is a word."""
         return _joined(map(self.of, entry.children[:-2]), SPACE)
 
     field = size = layer_rule = head_rule = line = pairs = assigned
@@ -317,7 +321,7 @@ class Layout:
         return row(*_joined(map(self.operand, c), SPACE))
 
     def picture(self, c: list[Piece]) -> Document:
-        """The rows of a picture, indented below it. A blank line between rows stays."""
+        """A picture, its rows indented below the opening quotes. A blank line between rows stays."""
         word, text = c
         assert isinstance(text, Token)
         around = self.word(text)
@@ -339,17 +343,17 @@ def _kind(piece: Piece) -> str:
 
 
 def _joined(parts: Iterable[Document], gap: Gap) -> list[Document]:
-    """The parts with a gap between each two."""
+    """The parts, with a gap between neighbours."""
     several = list(parts)
     return [piece for part in several[:-1] for piece in (part, gap)] + several[-1:]
 
 
 def _spread(items: list[Document], commas: Sequence[Document]) -> Document:
-    """Items with commas, all on one line or each on its own."""
+    """Items with commas: all on one line, or each on its own."""
     return row(*(part for item, sign in zip(items, commas, strict=False) for part in (item, sign, LINE)), items[-1])
 
 
 def _fill(items: list[Document], commas: Sequence[Document]) -> Document:
-    """Items with commas, as many on a line as fit."""
+    """Items with commas, filling each line."""
     parts = [row(item, comma) for item, comma in zip(items, commas, strict=False)] + items[len(commas) :]
     return row(parts[0], *(Group(row(LINE, part)) for part in parts[1:]))

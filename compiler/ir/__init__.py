@@ -1,4 +1,4 @@
-"""Expressions, attentions and models, and their algebra."""
+"""The intermediate representation: expressions, attentions and models, with the algebra of expressions."""
 
 from . import constructors
 from .attentions import DEFAULT_SCALE, Attention, Dimension, Literal_, Model, Table

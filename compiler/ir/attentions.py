@@ -1,4 +1,4 @@
-"""An attention with every constant bound, its tables, and a model of one attention for each layer. Nouns."""
+"""An attention with every constant bound, its tables, and a model: one attention for each layer. Dataclasses only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from .expressions import HEAD_DIM, Apply, Const, Expr
 
 @dataclass(frozen=True)
 class Dimension:
-    """One dimension of a table. ``size`` belongs to ``fixed``; a ``free`` size is the same wherever ``name`` recurs."""
+    """One dimension of a table.
+
+    ``size`` is set for ``fixed`` only. The size of a ``free`` dimension comes with the call; dimensions that share a
+    ``name`` are of one size.
+    """
 
     kind: Literal["token", "query", "head", "fixed", "free"]
     size: int | None = None
@@ -23,10 +27,10 @@ Literal_ = bool | int | float | frozenset[int] | tuple["Literal_", ...]  # conte
 
 @dataclass(frozen=True)
 class Table:
-    """A run-time parameter: a tensor given at the call under ``name``.
+    """A run-time parameter: a tensor that the call passes as ``name``.
 
-    ``value`` is set when the text itself gives the contents (a list in a test, say): then it is no parameter of the
-    call. ``default`` is what a call that does not name the table gets.
+    ``value`` is set where the text itself gives the contents (a list in a test, say); the call then has no such
+    parameter. ``default`` holds the contents for calls that do not pass the table.
     """
 
     name: str
@@ -39,13 +43,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Attention:
-    """A pattern with its score, every compile-time parameter bound: what the compiler compiles.
+    """A pattern with its score, scale and sink, every compile-time parameter bound: what the compiler compiles.
 
     - ``mask``: bool or count, over positions and tables;
     - ``score``: float, over :class:`Logit`, positions and tables;
     - ``scale``: float, over ``head``, ``heads`` and ``head_dim``; by default ``1 / sqrt(head_dim)``;
     - ``sink``: float, over ``q``, ``n``, ``head``, ``heads`` and tables, or None;
-    - ``heads``: how many a call must have, where a model's text says so at ``heads_span``; else None.
+    - ``heads``: the number of heads that a call must have, which a model's text gives at ``heads_span``; else None.
     """
 
     name: str
@@ -65,7 +69,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Model:
-    """One attention for each layer; heads that differ are told apart by ``head`` inside its mask, score and sink."""
+    """One attention for each layer. Where heads differ, its mask, score, scale and sink choose by ``head``."""
 
     name: str
     heads: int

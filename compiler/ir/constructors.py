@@ -1,7 +1,7 @@
-"""Building expressions: each constructor folds what is known, and keeps what is not as it was meant.
+"""Constructors of expressions, one per operation. Each folds constants, and simplifies where that changes no value.
 
-Constructors take arguments that are already well typed (the checker sees to that) and never change a meaning: what
-:mod:`compiler.oracle.interpreter` makes of the result equals what it would make of the plain node.
+Arguments are well typed already (the checker sees to that). To :mod:`compiler.oracle.interpreter` the result has the
+same value as the plain node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _constants(*xs: Expr) -> tuple[bool | int | float, ...] | None:
 
 
 def _value(op: Op, *xs: Expr) -> Const | None:
-    """What an operation makes of constants; None of anything else, and where it has no value."""
+    """The value of an operation on constants; None if an argument is not constant or there is no such value."""
     known = _constants(*xs)
     if known is None:
         return None
@@ -38,7 +38,7 @@ def _flat(op: Op, xs: tuple[Expr, ...]) -> list[Expr]:
 
 
 def add(*xs: Expr, span: Span | None = None) -> Expr:
-    """The sum of numbers of one type; constants are gathered at the end."""
+    """The sum of numbers of one type. Integer constants are added up into one last term."""
     kind = xs[0].type
     if kind == "float":  # the order of additions is part of a float's meaning
         known = _constants(*xs)
@@ -47,7 +47,7 @@ def add(*xs: Expr, span: Span | None = None) -> Expr:
     constants = [x for x in parts if isinstance(x, Const)]
     constant = sum(int(x.value) for x in constants)
     rest: list[Expr] = [x for x in parts if not isinstance(x, Const)]
-    if rest and abs(constant) >= FIRST_BEYOND:  # together they may be too large where each sum on the way is not
+    if rest and abs(constant) >= FIRST_BEYOND:  # their sum may overflow where no partial sum does
         rest += constants
     elif constant or not rest:
         rest.append(Const(constant))
@@ -130,7 +130,7 @@ def less_equal(a: Expr, b: Expr, span: Span | None = None) -> Expr:
 
 
 def equal(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    """Of two numbers of one type, or of two conditions."""
+    """Whether two numbers of one type, or two conditions, are equal."""
     if a.type == "bool":
         return iff(a, b, span=span)
     if (known := _value("eq", a, b)) is not None:
@@ -156,12 +156,12 @@ def _junction(op: Op, neutral: Const, absorbing: Const, xs: tuple[Expr, ...], sp
 
 
 def conjunction(*xs: Expr, span: Span | None = None) -> Expr:
-    """All of the conditions, reached from left to right; true of none."""
+    """``and``: whether all conditions hold, each looked at only where those before it hold. True for no conditions."""
     return _junction("and", TRUE, FALSE, xs, span)
 
 
 def disjunction(*xs: Expr, span: Span | None = None) -> Expr:
-    """Any of the conditions; false of none."""
+    """``or``: whether any of the conditions holds. False for no conditions."""
     return _junction("or", FALSE, TRUE, xs, span)
 
 
@@ -174,7 +174,7 @@ def negation(x: Expr, span: Span | None = None) -> Expr:
 
 
 def iff(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    """Both conditions hold, or neither."""
+    """Whether both conditions hold or neither does."""
     for x, y in ((a, b), (b, a)):
         if isinstance(x, Const):
             return y if x.value else negation(y)
@@ -182,7 +182,7 @@ def iff(a: Expr, b: Expr, span: Span | None = None) -> Expr:
 
 
 def choose(condition: Expr, then: Expr, otherwise: Expr, span: Span | None = None) -> Expr:
-    """``then if condition else otherwise``; a condition beside a count stands for 0 or 1."""
+    """``then if condition else otherwise``. A branch that is a condition, beside a count, counts 0 or 1."""
     if isinstance(condition, Const):
         return then if condition.value else otherwise
     if then == otherwise:
@@ -192,7 +192,7 @@ def choose(condition: Expr, then: Expr, otherwise: Expr, span: Span | None = Non
 
 
 def plus(*xs: Expr, span: Span | None = None) -> Expr:
-    """The sum of conditions and counts, each condition 0 or 1; of none: keeps nothing."""
+    """The sum of conditions, each counted 0 or 1, and of counts. FALSE, which keeps no pair, where there are none."""
     parts = [x for x in _flat("plus", xs) if x != FALSE]
     if len(parts) < 2:
         return parts[0] if parts else FALSE
@@ -200,7 +200,7 @@ def plus(*xs: Expr, span: Span | None = None) -> Expr:
 
 
 def filtered(condition: Expr, count: Expr, span: Span | None = None) -> Expr:
-    """The count where the condition holds, else 0."""
+    """The count where the condition holds, and 0 elsewhere."""
     if count.type == "bool":
         return conjunction(condition, count, span=span)
     if isinstance(condition, Const):
@@ -215,18 +215,18 @@ def to_float(x: Expr, span: Span | None = None) -> Expr:
 
 
 def div(a: Expr, b: Expr, span: Span | None = None) -> Expr:
-    """Of floats. A constant zero divisor is left as it stands: the checker has refused it in a text."""
+    """``a / b`` of floats. Division by a constant zero is not folded; the checker refuses it in a text."""
     return a if b == Const(1.0) else function("div", a, b, span=span)
 
 
 def function(op: Op, *xs: Expr, span: Span | None = None) -> Expr:
-    """Any operation of numbers, folded where all of them are constants and it has a value for them."""
+    """Any operation on numbers, folded where all of them are constants and it has a value for them."""
     known = _value(op, *xs)
     return Apply(op, xs, OPERATIONS[op].type_of(xs[-1].type), span) if known is None else known
 
 
 def apply(op: Op, args: tuple[Expr, ...], span: Span | None = None) -> Expr:
-    """Any operation, by its own constructor."""
+    """A node of any operation, simplified by its own constructor."""
     if op in ("floordiv", "mod"):
         divisor = args[1]
         assert isinstance(divisor, Const)
@@ -235,7 +235,7 @@ def apply(op: Op, args: tuple[Expr, ...], span: Span | None = None) -> Expr:
 
 
 def constructor_of(op: Op) -> Callable[..., Expr]:
-    """What makes a node of an operation: ``function`` where it has no rules of its own."""
+    """The constructor of an operation; :func:`function` where it has no simplifications of its own."""
     return _CONSTRUCTORS.get(op) or partial(function, op)
 
 
@@ -247,7 +247,7 @@ _CONSTRUCTORS: Mapping[Op, Callable[..., Expr]] = {
 
 
 def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
-    """The same node with other direct parts, in the order of :func:`compiler.ir.expressions.children`."""
+    """The same node over other operands, given in the order of :func:`compiler.ir.expressions.children`."""
     match expr:
         case Apply(op=op, span=span):
             return apply(op, parts, span)
@@ -260,7 +260,7 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
 
 
 def transform(expr: Expr, replace: Callable[[Expr], Expr]) -> Expr:
-    """Rebuild an expression from its parts up, each new node passed through ``replace``; shared parts stay shared."""
+    """Rebuild an expression bottom up, passing each new node through ``replace``; shared parts stay shared."""
     done: dict[Expr, Expr] = {}
     for node in walk(expr):
         parts = children(node)
@@ -270,12 +270,12 @@ def transform(expr: Expr, replace: Callable[[Expr], Expr]) -> Expr:
 
 
 def substitute(expr: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
-    """Replace whole sub-expressions."""
+    """Replace every sub-expression that ``mapping`` holds."""
     return transform(expr, lambda node: mapping.get(node, node)) if mapping else expr
 
 
 def rename_tables(expr: Expr, names: Mapping[str, str]) -> Expr:
-    """Give every table that an expression reads another name; names not in the mapping stay."""
+    """Rename the tables that an expression reads; names that are not in the mapping stay."""
 
     def renamed(node: Expr) -> Expr:
         match node:
@@ -290,5 +290,5 @@ def rename_tables(expr: Expr, names: Mapping[str, str]) -> Expr:
 
 
 def total(xs: list[Expr]) -> Expr:
-    """The sum of any number of expressions of one numeric type, at least one."""
+    """The sum of one or more expressions of one numeric type."""
     return reduce(add, xs)

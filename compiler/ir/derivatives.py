@@ -1,4 +1,4 @@
-"""Symbolic derivatives of scores and sinks: what the backward kernels multiply by."""
+"""Symbolic derivatives of scores and sinks, which the backward kernels multiply gradients by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ZERO, ONE = Const(0.0), Const(1.0)
 
 
 def reads(expr: Expr, table: str | None = None) -> tuple[Entry, ...]:
-    """The distinct float entries that an expression reads (of one table, if named), in a fixed order."""
+    """The distinct entries of float tables (of ``table`` alone, if given) that an expression reads, in fixed order."""
     return tuple(
         node
         for node in walk(expr)
@@ -22,10 +22,11 @@ def reads(expr: Expr, table: str | None = None) -> tuple[Entry, ...]:
 
 
 def derivative(expr: Expr, variable: Expr) -> Expr:
-    """d ``expr`` / d ``variable``, both float; the variable is the logit or one entry of a table.
+    """d ``expr`` / d ``variable``, both floats. The variable is the logit or one entry of a table.
 
-    At the kinks of ``abs``, ``min`` and ``max`` the slope is that of PyTorch's own operators: 0 at ``abs(0)``; a tie of
-    ``min`` or ``max`` is shared equally between two arguments. A condition is constant: only the chosen branch counts.
+    At the kinks of ``abs``, ``min`` and ``max`` the slope is that of PyTorch's operators: 0 at ``abs(0)``, and a tie of
+    ``min`` or ``max`` is shared equally by both arguments. Conditions count as constant: only the branch that is chosen
+    has a slope.
     """
     slopes: dict[Expr, Expr] = {}
     for node in walk(expr):
@@ -55,7 +56,7 @@ def _slope(node: Apply, slopes: dict[Expr, Expr]) -> Expr:
 
 @dataclass(frozen=True)
 class _Real:
-    """A float in a formula of the table of operations: Python's operators build the expression, folded."""
+    """A float expression with Python's operators: the derivatives in the table of operations are written in them."""
 
     expr: Expr
 
@@ -135,7 +136,7 @@ def _difference(a: Expr, b: Expr) -> Expr:
     return neg(b) if a == ZERO else sub(a, b)
 
 
-# Of the operators, by a node and the derivatives of its arguments, of which one is not 0.
+# Derivatives of operators, from the node and the derivatives of its arguments, at least one of which is not 0.
 _RULES: Mapping[Op, Callable[[Apply, list[Expr]], Expr]] = {
     "add": lambda _, slopes: _sum(slopes),
     "sub": lambda _, slopes: _difference(*slopes),

@@ -1,10 +1,10 @@
-"""The typed expression that a checked pattern is, and the attention built around it. Nouns only.
+"""The nodes of a typed expression, which masks, scores, scales and sinks are made of. Dataclasses only.
 
-An expression speaks of one pair: the query position ``q``, the key position ``k``, the number of keys ``n``, the
-query head, and run-time tables. Everything that the text knew at compile time (constants, sizes, layers, local names,
-applied patterns) has been substituted before an expression exists. What operations there are says the table of
-:mod:`compiler.ir.operations`; building expressions, with constants folded, is :mod:`compiler.ir.constructors`'s work;
-what they mean is :mod:`compiler.oracle.interpreter`'s.
+An expression is a function of one pair: the query position ``q``, the key position ``k``, the number of keys ``n``, the
+query head, and run-time tables. All that the text knows at compile time (constants, sizes, layers, local names, applied
+patterns) is substituted before an expression exists. :mod:`compiler.ir.operations` lists the operations,
+:mod:`compiler.ir.constructors` builds expressions and folds constants, and :mod:`compiler.oracle.interpreter` says what
+they mean.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from .operations import Op, Type
 
 @dataclass(frozen=True)
 class Const:
+    """A condition, an integer or a float that is known at compile time."""
+
     value: bool | int | float
     type: Type = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # A field, so that 1, 1.0 and true differ: to Python they are equal, and one would stand for another in a dict.
+        # A field, so that 1, 1.0 and true differ: Python holds them equal, and a dict would mix them up.
         kind: Type = "bool" if isinstance(self.value, bool) else "int" if isinstance(self.value, int) else "float"
         object.__setattr__(self, "type", kind)
 
 
 @dataclass(frozen=True)
 class Position:
-    """``q``, ``k``, ``n``, ``head`` and ``heads`` of the language; ``head_dim`` stands in a scale only."""
+    """``q``, ``k``, ``n``, ``head`` or ``heads`` of the language; or ``head_dim``, which occurs in a scale only."""
 
     name: Literal["q", "k", "n", "head", "heads", "head_dim"]
     type: Type = field(default="int", init=False)
@@ -38,16 +40,16 @@ class Position:
 
 @dataclass(frozen=True)
 class Logit:
-    """``s``: the scaled logit ``scale * q·k``; in a score only."""
+    """``s``: the scaled logit ``scale * q·k``. It occurs in a score only."""
 
     type: Type = field(default="float", init=False)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a run-time table, with one index for each of its dimensions (none for a scalar).
+    """One entry of a run-time table, read by one index for each of its dimensions (none for a scalar).
 
-    An index outside the table reads 0 or false. The index of a ``query`` dimension is the position ``q``: the table's
+    A read outside the table gives 0 or false. The index of a ``query`` dimension is the position ``q``: the table's
     row is ``q - q_start``.
     """
 
@@ -59,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Member:
-    """Whether ``element`` is in a run-time set, itself chosen by one index for each dimension of the table."""
+    """Whether ``element`` is in a run-time set, chosen from its table by one index for each dimension."""
 
     element: Expr
     table: str
@@ -70,7 +72,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Number:
-    """An integer given at the launch, number ``index`` of its numbers; made by :mod:`compiler.codegen` alone."""
+    """An integer passed at the launch, ``index`` among its numbers. Only :mod:`compiler.codegen` makes these."""
 
     index: int
     type: Type = field(default="int", init=False)
@@ -78,13 +80,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Apply:
+    """An operation on arguments; ``type`` is that of its value. Node count, depth and hash are computed once."""
+
     op: Op
     args: tuple[Expr, ...]
     type: Type
     span: Span | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Kept from the start: a deep expression is looked up often, and its parts have theirs already.
+        # Computed here, where the parts have theirs already: deep expressions are looked up often.
         size, depth = 1, 0
         for part in self.args:
             part_size, part_depth = part.__dict__["_measure"] if isinstance(part, Apply) else measure(part)
@@ -97,7 +101,7 @@ class Apply:
         return int(self.__dict__["_hash"])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Apply, (self.op, self.args, self.type, self.span)  # hashes of words differ from process to process
+        return Apply, (self.op, self.args, self.type, self.span)  # without the hash, which differs in each process
 
 
 Expr = Const | Position | Logit | Number | Entry | Member | Apply
@@ -109,7 +113,7 @@ TRUE, FALSE = Const(True), Const(False)
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
-    """The direct parts of an expression, in the order in which they are reached."""
+    """The direct operands of an expression, in the order in which they are evaluated."""
     match expr:
         case Apply(args=args):
             return args
@@ -122,7 +126,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 def measure(expr: Expr) -> tuple[int, int]:
-    """How many nodes an expression has when nothing is shared, and how deep they are nested."""
+    """The number of nodes of an expression, shared parts counted each time, and the depth of its nesting."""
     if isinstance(expr, Apply):
         found: tuple[int, int] = expr.__dict__["_measure"]
         return found
@@ -134,12 +138,12 @@ def measure(expr: Expr) -> tuple[int, int]:
 
 
 def walk(expr: Expr) -> Iterator[Expr]:
-    """Every distinct part of an expression once, parts before the whole."""
+    """Every distinct sub-expression once, operands before what is made of them; ``expr`` itself comes last."""
     seen: set[Expr] = set()
     stack: list[Expr | None] = [expr]
     while stack:
         node = stack.pop()
-        if node is None:  # the parts of the whole below it are done
+        if node is None:  # all parts of the node below it on the stack are done
             whole = stack.pop()
             assert whole is not None
             yield whole

@@ -1,4 +1,4 @@
-"""The sizes of one call and what its tables hold: what an expression needs to have a value. Nouns only."""
+"""The sizes of one call and the contents of its tables, which give an expression its value. Dataclasses only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ class CallShape:
 
 @dataclass(frozen=True)
 class HostTable:
-    """What one table holds, in the form that everything behind the call's checks uses.
+    """The contents of one table, in the form that all code behind the call's checks uses.
 
-    ``values``: int32 or int64 for ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``, and for
-    ``set`` one axis more at the end: the universe of a bool bitmap, or where that would be large the slots of the
-    members, int32 or int64, which rise, the unused ones first, at -1. Axes: batch (if ``batched``), then the table's
-    dimensions. None where only the device knows them: then ``shape``, in the
-    same form, says what is still known of their sizes, and ``wide`` that integers may need 64 bits.
+    The axes of ``values`` are the batch (if ``batched``), then the table's dimensions. The dtype is int32 or int64 for
+    ``int`` and ``order``, float32 or float64 for ``float``, bool for ``bool``. A ``set`` has one more axis at the end,
+    in one of two forms: a bool bitmap over its universe, or, where that would be large, its members as int32 or int64
+    in rising order, with unused slots first and at -1.
+
+    ``values`` is None where only the device knows them. Then ``shape`` holds their shape as far as it is known, and
+    ``wide`` says that integers may need 64 bits.
     """
 
     values: NDArray[Any] | None

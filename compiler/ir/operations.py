@@ -1,8 +1,8 @@
-"""The table of the language's functions and operators: one record for each, read by every stage. Nouns only.
+"""The table of the language's functions and operators, one record for each, which every stage reads. Dataclasses only.
 
-The words of the grammar, the checker, folding, the oracle, derivatives, analysis and the dialects of the targets take
-what they know of an operation from here. A new function of floats is a record here, and a spelling in each dialect of
-:mod:`compiler.codegen`; so is one of integers that is ``opaque``.
+The grammar's words, the checker, constant folding, the oracle, derivatives, analysis and the targets' dialects all take
+from here what they know of an operation. To add a function of floats, or an ``opaque`` one of integers, takes a record
+here and a spelling in each dialect of :mod:`compiler.codegen`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Op = Literal[
 
 @dataclass(frozen=True)
 class Domain:
-    """The numbers that a function takes: ``note`` says it to the user."""
+    """The numbers that a function is defined for; ``note`` describes them to the user."""
 
     contains: Callable[[float], bool]
     note: str
@@ -39,23 +39,24 @@ class Operation:
     """A function or an operator of the language.
 
     - ``arity``: the least and the largest number of arguments; None for any.
-    - ``takes``: the types that its arguments may have, all of them one. With ``guarded`` a condition stands before
-      them. Where they are counts, a condition may stand for 0 or 1.
-    - ``gives``: the type of its value; None for that of its arguments.
-    - ``python``: its value, by single numbers. ValueError, OverflowError or ZeroDivisionError where there is none.
-    - ``library``: its name in torch, and in numpy where numpy has it. Where numpy does not, ``python`` is asked number
-      by number, and what is a ValueError is not a number. None: ``python`` takes arrays as it takes numbers.
-    - ``joins``: ``python`` and ``library`` take two arguments; more are joined from left to right.
-    - ``sign`` and ``binds``: how an operator is written between its arguments, and how tightly it binds: most tightly
-      the largest.
-    - ``help``: how a function is written, and what it is, for editors; empty for what is no function of a text.
-    - ``derivative``: of a function of one float, by its argument and its value, with Python's operators, ``x.sign()``
-      (-1, 0 or 1) and ``x.apply("exp")``. Operators have theirs in :mod:`compiler.ir.derivatives`; what gives no float
-      has none.
-    - ``domain``: of a function of one float; None where it takes every number.
-    - ``opaque``: of a function of integers, what its value lies between, both included, where the analysis is to know
-      nothing else: it is worked out for single pairs, and no order of tokens is made for it. None for all whose
-      arithmetic :mod:`compiler.analysis` follows.
+    - ``takes``: the types that its arguments may have; all arguments are of one type. Among counts, a condition counts
+      0 or 1.
+    - ``guarded``: a condition comes before these arguments.
+    - ``gives``: the type of its value; None where that is the type of the arguments.
+    - ``python``: computes its value from single numbers. ValueError, OverflowError or ZeroDivisionError if undefined.
+    - ``library``: its name in torch, and in numpy if numpy has it. If not, ``python`` is called for each number, and a
+      ValueError of its becomes nan. None: ``python`` also takes arrays.
+    - ``joins``: ``python`` and ``library`` take two arguments; more are folded from left to right.
+    - ``sign`` and ``binds``: how an operator is written between its arguments, and its precedence; the highest binds
+      most tightly.
+    - ``help``: how a call of a function is written, and what it computes, for editors. Empty for all but functions.
+    - ``derivative``: for a function of one float, computes its derivative from its argument and its value, both with
+      Python's operators, ``x.sign()`` (-1, 0 or 1) and ``x.apply("exp")``. Those of operators, ``min`` and ``max``
+      are in :mod:`compiler.ir.derivatives`. None where the value is not a float.
+    - ``domain``: where a function of one float is defined; None where that is everywhere.
+    - ``opaque``: for a function of integers of which the analysis knows only the bounds of its value, both included.
+      It is evaluated pair by pair, and no order of tokens is made for it. None where :mod:`compiler.analysis` follows
+      its arithmetic.
     """
 
     op: Op
@@ -75,11 +76,11 @@ class Operation:
 
     @property
     def of_floats(self) -> bool:
-        """Whether it is a function of floats alone: integers become floats for it, so it has no place in a mask."""
+        """Whether it is a function of floats only. Integers are converted, so a mask may call it on constants only."""
         return bool(self.help) and self.takes == ("float",)
 
     def type_of(self, argument: Type) -> Type:
-        """The type of its value, from that of its arguments (those behind a guard)."""
+        """The type of its value, given that of its arguments (other than the condition of a guard)."""
         return self.gives or argument
 
 
@@ -87,9 +88,9 @@ HASH_START = 0x9E3779B9
 
 
 def hash_more(h: Any, value: Any) -> Any:
-    """One more integer hashed: MurmurHash3's ``fmix32(h ^ value)``, of the low 32 bits of the integer.
+    """Mix the low 32 bits of one more integer into a hash: MurmurHash3's ``fmix32(h ^ value)``.
 
-    Of arrays of int64 too, element by element: products wrap around 64 bits, whose low 32 are those of the exact one.
+    Takes int64 arrays too, element by element: a product may wrap at 64 bits, but its low 32 bits stay exact.
     """
     low = 0xFFFFFFFF
     h = h ^ (value & low)
@@ -99,12 +100,12 @@ def hash_more(h: Any, value: Any) -> Any:
 
 
 def murmur(values: tuple[Any, ...]) -> Any:
-    """The language's ``hash`` of integers, 31 bits."""
+    """The language's ``hash`` of one or more integers: 31 bits."""
     return reduce(hash_more, values, HASH_START) >> 1
 
 
 def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -709 else math.exp(x)  # where exp(-x) is no float
+    return 1 / (1 + math.exp(-x)) if x > -709 else math.exp(x)  # below that, exp(-x) overflows
 
 
 _NUMBERS: tuple[Type, ...] = ("int", "float")
@@ -130,12 +131,12 @@ _TABLE = (
     Operation("le", (2, 2), _NUMBERS, "bool", operator.le, sign="<=", binds=5),
     Operation("eq", (2, 2), _NUMBERS, "bool", operator.eq, sign="==", binds=5),
     Operation("ne", (2, 2), _NUMBERS, "bool", operator.ne, sign="!=", binds=5),
-    # Conditions. Those of `and` and `or` are reached from left to right; iff: both hold or neither.
+    # Conditions. `and` and `or` look at theirs from left to right; iff: both hold or neither does.
     Operation("and", (2, None), ("bool",), "bool", operator.and_, joins=True, sign="and", binds=3),
     Operation("or", (2, None), ("bool",), "bool", operator.or_, joins=True, sign="or", binds=2),
     Operation("not", (1, 1), ("bool",), "bool", operator.not_, "bitwise_not"),
     Operation("iff", (2, 2), ("bool",), "bool", operator.eq, sign="==", binds=5),
-    # Choices: (condition, then, else), and counts: the sum of conditions and counts; (condition, count).
+    # A choice: (condition, then, otherwise). Counts: a sum of conditions and counts; (condition, count).
     Operation(
         "if", (3, 3), ("int", "float", "bool", "count"), None, lambda c, a, b: a if c else b, "where", guarded=True,
     ),
@@ -170,4 +171,4 @@ OPERATIONS: Mapping[Op, Operation] = {operation.op: operation for operation in _
 """Every operation by its name in expressions."""
 
 FUNCTIONS: Mapping[str, Operation] = {operation.op: operation for operation in _TABLE if operation.help}
-"""The functions that a text calls, by the word for each, in the order in which they are listed to people."""
+"""The functions that a text may call, by name, in the order in which users see them listed."""

@@ -1,4 +1,4 @@
-"""What the compiler holds, as text for people: expressions in the language's own notation, programs, schedules."""
+"""Text for people: expressions and attentions in the language's own notation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _ATOM, _CHOICE, _NOT, _UNARY, _COMPARISON = 11, 1, 4, 9, 5
 
 
 def expression(expr: Expr, names: Mapping[str, str] | None = None) -> str:
-    """An expression in the language's notation; ``names`` gives a numbered table its name back."""
+    """An expression in the language's notation. ``names``: the names of a Program's tables, which it numbers."""
     return _written(expr, names or {})[0]
 
 
 def _written(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
-    """The text, and how tightly it binds."""
+    """The text of an expression, and its precedence."""
     match expr:
         case Const(value=value):
             text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -39,7 +39,7 @@ def _written(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
 def _operation(op: Op, args: tuple[Expr, ...], names: Mapping[str, str]) -> tuple[str, int]:
     sign, binds = OPERATIONS[op].sign, OPERATIONS[op].binds
     if sign:
-        # Comparisons stand alone, and whatever follows `-`, `//`, `%` or `/` binds more tightly than they do.
+        # Operands of a comparison, and those after `-`, `//`, `%` or `/`, need a higher precedence than the sign's.
         first = binds + 1 if binds == _COMPARISON else binds
         rest = binds if op in ("or", "and", "add", "plus", "mul") else binds + 1
         if op == "add" and isinstance(last := args[-1], Const) and last.type == "int" and last.value < 0:
@@ -74,7 +74,7 @@ def _indexed(table: str, indices: tuple[Expr, ...], names: Mapping[str, str]) ->
 
 
 def table_type(table: Table) -> str:
-    """The type of a parameter as the language writes it."""
+    """The type of a table as the language writes it, such as ``int[head, token]`` or ``tokens``."""
     if table.element == "set" and not table.dimensions:
         return "tokens"
     sizes = (str(d.size) if d.kind == "fixed" else (d.name or d.kind) for d in table.dimensions)
@@ -82,7 +82,7 @@ def table_type(table: Table) -> str:
 
 
 def attention(attention: Attention) -> str:
-    """What a checked attention computes, one line for each part."""
+    """What an attention computes: its name and tables, then mask, score, scale and sink, one line each."""
     lines = [f"{attention.name}({', '.join(f'{t.name}: {table_type(t)}' for t in attention.parameters)})"]
     lines.append(f"  mask  = {expression(attention.mask)}")
     lines.append(f"  score = {expression(attention.score)}")

@@ -1,4 +1,4 @@
-"""Which positions and which tables an expression reads, and what of it has no structure."""
+"""Questions about an expression: the tables and positions that it reads, and whether it is opaque to analysis."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def positions(expr: Expr) -> frozenset[str]:
 
 
 def is_opaque(expr: Expr) -> bool:
-    """Whether an expression is a function of which the analysis knows nothing but what its value lies between."""
+    """Whether an expression is a call of an opaque function: the analysis knows only the bounds of its value."""
     return isinstance(expr, Apply) and OPERATIONS[expr.op].opaque is not None

@@ -1,4 +1,4 @@
-"""Declarations, imports, binding of constants, and the tests of a text."""
+"""Modules: loads and checks texts with their imports, binds constants, and prepares the tests of a text."""
 
 from .binding import literal
 from .imports import read

@@ -1,4 +1,4 @@
-"""Attentions and whole declarations with their parameters filled in, or unknown, and what is wrong with them."""
+"""Evaluates attentions with their parameters filled in, or unknown, and reports their faults."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PLACES: dict[str, Role] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink"
 
 
 def check_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
-    """Report the faults of local names that nothing has used."""
+    """Report the faults of local names that no expression uses."""
     for binding in bindings:
         value = env.local.get(binding.name.name)
         if isinstance(value, Local) and binding.name.name not in env.elaboration.used:
@@ -105,7 +105,7 @@ def _float(node: t.Expression, env: ExprContext) -> Scalar | None:
 def applied(
     definition: Definition, values: dict[str, Value], mask: Scalar | None, env: ExprContext, span: Span
 ) -> AttentionValue | None:
-    """A pattern (its ``mask`` is given) or an attention where a model's rule or a test applies it."""
+    """The attention that a model's rule applies; None after a fault. ``mask`` is the mask of an applied pattern."""
     node = definition.node
     if isinstance(node, t.Pattern):
         return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
@@ -124,7 +124,7 @@ def applied(
 
 
 def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
-    """Every parameter with only its type known."""
+    """A value for each parameter of which only the type is known; None where that has a fault."""
     values: dict[str, Value] = {}
     for formal in constants_first(formals):
         value = stand_in(formal, values)
@@ -134,7 +134,7 @@ def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
 
 
 def layer_positions(elaboration: Elaboration, layer: int | None, layers: int | None) -> dict[str, Scalar]:
-    """``layer`` and ``layers`` as constants, known or not."""
+    """``layer`` and ``layers`` as constants; None for one that is not known yet."""
     return {
         name: elaboration.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
         for name, value in (("layer", layer), ("layers", layers))

@@ -1,4 +1,4 @@
-"""A `test` of the text with its settings and arguments filled in."""
+"""Fills in the settings and arguments of a ``test`` of the text, and gives what is to be checked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ _TITLE = 100
 
 
 def fill_test(node: t.Test, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
-    """What a test checks: one for each distinct layer of a model, if it is for all n. Faults go to ``reports``."""
+    """The tests that a ``test`` of the text makes: one for each distinct layer of a model if it is for all n, else one.
+
+    Faults are added to ``reports``; if there are any, the result is empty.
+    """
     own = ErrorCollector(reports)
     elaboration = Elaboration(own, symbolic=False)
     try:
@@ -86,7 +89,7 @@ def _fill(node: t.Test, scope: Scope, elaboration: Elaboration) -> Iterator[Boun
 
 
 def _given_tables_fit(extent: CallShape, elaboration: Elaboration, env: ExprContext) -> bool:
-    """Whether the tables that a test gives are as long as its numbers say; reported if not."""
+    """Whether the tables that a test gives have the sizes that its settings say; if not, reports it."""
     known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
     good = True
     for table in elaboration.tables.values():
@@ -107,7 +110,7 @@ def _given_tables_fit(extent: CallShape, elaboration: Elaboration, env: ExprCont
 
 @dataclass(frozen=True)
 class _Setting:
-    """The sizes of one test; ``extent`` is None for all n."""
+    """The sizes, head and layer of one test. ``extent`` is None for all n; ``told`` is appended to the title then."""
 
     extent: CallShape | None
     head: int
@@ -126,7 +129,7 @@ def _title(node: t.Test, setting: _Setting) -> str:
 
 
 def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
-    """The numbers after `at`, checked one by one; empty for all n. None after reporting a fault."""
+    """The settings after ``at``, by name, checked one by one; empty for all n. None after reporting a fault."""
     found: dict[str, int] = {}
     first: dict[str, t.Binding] = {}
     good = True
@@ -163,7 +166,7 @@ def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
 
 
 def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: ExprContext) -> CallShape | None:
-    """The sizes of a call; None after reporting that they do not fit each other."""
+    """The sizes of the call that a test describes; None after reporting settings that contradict each other."""
     assert node.settings is not None
     n, q_start = settings["n"], settings.get("q_start", 0)
     m = settings.get("m", n - q_start)
@@ -180,7 +183,7 @@ def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: ExprCont
 
 
 def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: int, env: ExprContext) -> int | None:
-    """The `head` or `layer` of a test, one of ``count``."""
+    """The ``head`` or ``layer`` of a test, by default 0; None after reporting that it is not below ``count``."""
     value = settings.get(name, 0)
     if value < count:
         return value
@@ -193,7 +196,7 @@ def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: 
 def _subjects(
     node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: ExprContext
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
-    """What the test looks at, and the sizes at which it does; nothing after a fault."""
+    """The attentions that a test is about, each with its setting; none after reporting a fault."""
     if isinstance(definition.node, t.Model):
         yield from _layers(node, definition, values, settings, env)
         return
@@ -241,7 +244,10 @@ def _layers(
 def _values(
     node: t.Test, definition: Definition, settings: Mapping[str, int], env: ExprContext
 ) -> dict[str, Value] | None:
-    """The subject's parameters: given, by default, or for all n standing for themselves."""
+    """The values of the subject's parameters: as given, or by default. None after reporting a fault.
+
+    In a test for all n, a run-time parameter that is not given stays a table.
+    """
     positions = layer_positions(env.elaboration, settings.get("layer", 0), settings.get("layers", 1))
     here = ExprContext(env.scope, env.elaboration, TEST, {}, positions)
     given = [(argument, elaborate(argument.value, here)) for argument in node.application.arguments]
@@ -270,7 +276,7 @@ def _values(
 
 
 def _given(node: t.Test, definition: Definition) -> set[str]:
-    """The parameters that the application gives."""
+    """The names of the parameters that the application gives arguments for."""
     arguments = enumerate(node.application.arguments)
     return {a.keyword.name if a.keyword else definition.formals[place].name for place, a in arguments}
 
@@ -279,7 +285,7 @@ def _given(node: t.Test, definition: Definition) -> set[str]:
 
 
 def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: ExprContext) -> Iterator[Check]:
-    """The checks with their operands; those that have a fault are left out."""
+    """The checks with their operands filled in; those with a fault are reported and left out."""
     positions = layer_positions(env.elaboration, setting.layer, setting.layers)
     claims = ExprContext(env.scope, env.elaboration, MASK, dict(values), positions)
     sizes = dict(positions)
@@ -344,7 +350,7 @@ def _members(node: t.Expression, env: ExprContext) -> frozenset[int] | None:
 
 
 def _picture(check: t.Picture, env: ExprContext) -> Picture | None:
-    """The lines of a picture; characters that mean nothing are reported."""
+    """A picture as lines without blanks; None after reporting a character that means nothing in a picture."""
     for place, character in enumerate(check.text):
         if character not in "#.0123456789" and not character.isspace():
             span = type(check.span)(check.span.source, check.inside.start + place, check.inside.start + place + 1)

@@ -1,4 +1,4 @@
-"""A checked declaration with its constants filled in: the attention or model that the rest of the compiler works on."""
+"""Fills the constants of a checked declaration in, which gives the attention or model that is compiled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .models import Layers, fill_model
 
 
 def bind_definition(definition: Definition, constants: Mapping[str, object]) -> Attention | Model:
-    """Fill in constants given from Python. Raises AttnError; ArgumentError where a constant does not fit."""
+    """Bind a declaration to constants from Python. Raises AttnError, or ArgumentError if a constant does not fit."""
     reports = ErrorCollector()
     elaboration = Elaboration(reports, symbolic=False)
     given = _given(definition, constants)
@@ -51,7 +51,7 @@ def bind_definition(definition: Definition, constants: Mapping[str, object]) -> 
 
 
 def filled(definition: Definition, values: Mapping[str, Value], elaboration: Elaboration) -> Attention | Model | None:
-    """The attention or model of a declaration, every parameter given a value; None after reporting a fault."""
+    """The attention or model that a declaration is with ``values`` for its parameters; None after reporting a fault."""
     parameters = parameter_tables(definition, values, elaboration)
     node = definition.node
     if isinstance(node, t.Model):
@@ -64,7 +64,7 @@ def filled(definition: Definition, values: Mapping[str, Value], elaboration: Ela
 def attention_value(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, layer: int = 0, layers: int = 1
 ) -> AttentionValue | None:
-    """A pattern or an attention at one layer; None after reporting a fault."""
+    """A pattern or an attention with its parameters filled in, at one layer; None after reporting a fault."""
     positions = layer_positions(elaboration, layer, layers)
     node = definition.node
     if isinstance(node, t.Attention):
@@ -80,7 +80,7 @@ def assembled(
     elaboration: Elaboration,
     others: Iterable[Expr] = (),
 ) -> Attention:
-    """An attention with its tables: every run-time parameter, and the given contents that it or ``others`` read."""
+    """An attention with its tables: ``parameters``, and those of contents from the text that it or ``others`` read."""
     exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
     read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
     literal = tuple(table for table in elaboration.tables.values() if table.name in read)
@@ -99,7 +99,7 @@ def _model(name: str, layers: Layers, parameters: tuple[Table, ...], elaboration
 def parameter_tables(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, given: Collection[str] = ()
 ) -> tuple[Table, ...]:
-    """The tables that a call gives by name: every run-time parameter but those that the text has ``given``."""
+    """The tables that a call passes by name: the run-time parameters except those that the text has ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
@@ -123,7 +123,7 @@ def _default(
 
 
 def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
-    """The default of a constant as plain contents; None where there is none, or other parameters decide it."""
+    """The default of a constant as a Python value; None where it has none, or one that depends on other parameters."""
     if formal.default is None:
         return None
     elaboration = Elaboration(ErrorCollector(), symbolic=False)
@@ -143,7 +143,7 @@ def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
 
 
 def literal(value: Value) -> Literal_:
-    """A known constant as plain contents."""
+    """A known constant as a Python value: a number, a frozenset or a tuple of such values."""
     match value:
         case Scalar(expr=Const(value=plain)):
             return plain
@@ -160,7 +160,10 @@ def literal(value: Value) -> Literal_:
 def parameter_values(
     definition: Definition, given: Mapping[str, Value], elaboration: Elaboration
 ) -> dict[str, Value] | None:
-    """Every parameter's value: constants as given or by default, run-time data standing for itself."""
+    """The value of every parameter: constants as given or by default, tables for run-time data; None after a fault.
+
+    Raises ArgumentError for a constant without a value, and for an ``index``.
+    """
     env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     elaboration.taken.update(formal.name for formal in definition.formals)
     values: dict[str, Value] = {}
@@ -186,7 +189,7 @@ def parameter_values(
 
 
 def bindable(definition: Definition) -> bool:
-    """Whether a declaration can be filled in with nothing given."""
+    """Whether a declaration can be filled in without arguments: constants have defaults, and there is no ``index``."""
     return not definition.faulty and all(
         formal.type is not None
         and formal.type.element != "index"
@@ -229,7 +232,7 @@ def _wrong(formal: Formal, value: object, expected: str) -> ArgumentError:
 
 
 def _from_python(formal: Formal, value: object) -> Value:
-    """A constant of Python's as the language has it. ArgumentError where it does not fit the parameter."""
+    """A Python value as one of the language. Raises ArgumentError where it does not fit the parameter."""
     kind = formal.type
     if kind is None or not kind.compile_time:
         told = "run-time data, given at the call" if kind is not None and kind.run_time else "substituted in a pattern"
@@ -275,7 +278,7 @@ def _real(value: object) -> float | None:
 
 
 def _set(formal: Formal, value: object) -> ConstantSet:
-    """A Python set, range or iterable of ints."""
+    """A Python set, range or iterable of ints as a set of the language. Raises ArgumentError for anything else."""
     expected = f"a set, a range or an iterable of at most {limits.NODES:,} ints"
     if isinstance(value, range) and abs(value.step) == 1:
         low, high = sorted((value[0], value[-1])) if value else (0, -1)

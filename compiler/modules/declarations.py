@@ -1,4 +1,4 @@
-"""Each declaration by itself, its parameters unknown but for their types: what is wrong, and what others may use."""
+"""Checks each declaration by itself, knowing only the types of its parameters, and defines it for others to use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .models import check_model
 
 
 def define(node: t.Named, scope: Scope, reports: ErrorCollector) -> Definition:
-    """Check one declaration, after all that it uses."""
+    """Check one declaration, of which all that it uses is checked, and report its faults."""
     own = ErrorCollector(reports)
     elaboration = Elaboration(own, symbolic=True)
     formals: tuple[Formal, ...] = ()
@@ -52,12 +52,12 @@ def define(node: t.Named, scope: Scope, reports: ErrorCollector) -> Definition:
     reports.steps += elaboration.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
-        faulty = True  # for want of something whose fault is reported elsewhere
+        faulty = True  # because of something else, whose fault is reported there
     return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
 
 
 def _constant(node: t.Constant, scope: Scope, reports: ErrorCollector, file: ErrorCollector) -> Value | None:
-    """A constant is known as soon as it is checked; every branch of it is looked at first."""
+    """The value of a constant, checked first, in every branch, and then computed; None after reporting a fault."""
     value: Value | None = None
     for symbolic in (True, False):
         elaboration = Elaboration(reports, symbolic)
@@ -74,7 +74,7 @@ def _constant(node: t.Constant, scope: Scope, reports: ErrorCollector, file: Err
 
 
 def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: ErrorCollector) -> tuple[Formal, ...]:
-    """The parameters with their types and defaults checked."""
+    """The parameters of a declaration, their names, types and defaults checked."""
     check_names(node.parameters, reports)
     integers = {p.name.name for p in node.parameters if p.type.dimensions is None and p.type.element.name == "int"}
     others = {p.name.name: p for p in node.parameters}
@@ -110,7 +110,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Err
 def _size(
     dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: ErrorCollector
 ) -> int | str | None:
-    """What a name means as a dimension: the size that a constant has, or a free size."""
+    """The size that a name gives a dimension: a constant's value, or the name if that is free; None after a fault."""
     name = str(dimension.value)
     env = ExprContext(scope, Elaboration(reports, symbolic=True), CONSTANT, {}, {})
     if name in parameters:
@@ -140,7 +140,7 @@ def _size(
 def _body(
     node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, elaboration: Elaboration
 ) -> Type | None:
-    """Check what a declaration says; the kind that a pattern is of."""
+    """Check the body of a declaration. Returns the type of a pattern, bool or count; None otherwise."""
     values = unknowns(formals)
     positions = layer_positions(elaboration, None, None)
     match node:
@@ -158,7 +158,7 @@ def _body(
 
 
 def _looks_at(node: t.Named, scope: Scope) -> frozenset[str]:
-    """The positions that a declaration looks at, itself or through what it applies."""
+    """The positions that a declaration reads, itself or through what it applies."""
     found: set[str] = set()
     stack = list(t.roots(node))
     while stack:

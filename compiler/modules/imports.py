@@ -1,4 +1,4 @@
-"""Where modules are found: beside the file that imports them, then among the shipped patterns, and nowhere else."""
+"""Finds and reads imported modules: beside the file that imports them, then among the shipped ones, nowhere else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..syntax import tree as t
 
 
 class MissingFileError(AttnError, FileNotFoundError):
-    """There is no such file."""
+    """There is no file at a path; also a FileNotFoundError."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A module's file, and what errors call it."""
+    """The file of a module, and the name that errors give it."""
 
     path: Path
     name: str
@@ -26,13 +26,13 @@ class Place:
 
 
 def read(path: Path, name: str) -> Source:
-    """The text of a file. AttnError where there is none, or it is no text within the limits."""
+    """Read a text. Raises AttnError if it is not UTF-8 within the limits; MissingFileError, one too, without a file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise AttnError([Diagnostic("unreadable-file", f"{name} is not a file of text")])
         if status.st_size > limits.BYTES:
-            data = b"\0" * (limits.BYTES + 1)  # refused by its length
+            data = b"\0" * (limits.BYTES + 1)  # `decode` refuses it for its length
         else:
             with path.open("rb") as file:
                 data = file.read(limits.BYTES + 1)

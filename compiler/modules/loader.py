@@ -1,4 +1,4 @@
-"""The language's face to the rest of the compiler: a text, checked; a declaration, filled in; tests, ready to run."""
+"""The entry to the language: loads and checks a text, binds a declaration to constants, gives tests ready to run."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ _KINDS: dict[type, Kind] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """``default`` is the text of the default, None where there is none. A parameter that is not a compile-time constant
-    is given at the call, but for an ``index``, which is given by whoever applies the pattern in a text.
+    """One parameter of a declaration; ``default`` is the text of its default, or None.
+
+    A parameter is bound at compile time, passed by the call at run time, or neither: an ``index`` is given where a text
+    applies the pattern.
     """
 
     name: str
@@ -74,7 +76,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Declaration:
-    """``documentation``: the comment lines directly above it."""
+    """What users see of a declaration. ``documentation`` holds the comment lines directly above it."""
 
     name: str
     kind: Kind
@@ -85,7 +87,7 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Module:
-    """A text without faults. ``declarations`` are its own, in the order of the text."""
+    """A checked text without faults. ``declarations`` and ``tests`` are its own, in the order of the text."""
 
     source: Source
     declarations: Mapping[str, Declaration]
@@ -103,7 +105,7 @@ def _restored(
 
 
 def load_text(text: str | bytes, name: str = "<text>", folder: Path | None = None) -> Module:
-    """Check a text; its imports are looked for in ``folder``, if there is one, and among the shipped patterns.
+    """Load and check a text. Its imports are searched for in ``folder``, if given, and among the shipped modules.
 
     Raises AttnError with every fault.
     """
@@ -112,7 +114,7 @@ def load_text(text: str | bytes, name: str = "<text>", folder: Path | None = Non
 
 
 def load_file(path: str | Path) -> Module:
-    """Check a file. Raises AttnError with every fault; it is a FileNotFoundError too where there is no such file."""
+    """Load and check a file. Raises AttnError with every fault; without a file, that is also a FileNotFoundError."""
     file = Path(path)
     loader = _Loader()
     source = read(file, str(path))
@@ -120,7 +122,7 @@ def load_file(path: str | Path) -> Module:
 
 
 def load_shipped(name: str) -> Module:
-    """Check one of the shipped files: ``longformer``, or ``folder.name``. Raises AttnError as :func:`load_file`."""
+    """Load and check a shipped module: ``longformer``, or ``folder.name``. Raises AttnError as :func:`load_file`."""
     if name == "std":
         return _prelude()
     return _shipped(name)
@@ -151,19 +153,19 @@ def _is_file(name: str) -> bool:
 
 
 def known_default(module: Module, name: str, parameter: str) -> Literal_ | None:
-    """The default of a declaration's constant as Python has it; None where other parameters decide it."""
+    """The default of a constant as a Python value; None where it has none, or one that depends on other parameters."""
     definition = module.definitions[name]
     return default_literal(definition, definition.formals[definition.places[parameter]])
 
 
 def decoded_text(text: str | bytes, name: str) -> str:
-    """A text as characters, without a byte order mark."""
+    """A text as a string, without a byte order mark. Raises AttnError for bytes that are not UTF-8."""
     return decode(text, name) if isinstance(text, bytes) else text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
 
 
 @lru_cache(maxsize=1)
 def _prelude() -> Module:
-    """The patterns whose names are visible everywhere, checked once for each process."""
+    """The prelude, whose names are visible in every text. It is checked once in each process."""
     file = SHIPPED / "std.attn"
     return _Loader(prelude=False).load(read(file, "std.attn"), SHIPPED, shipped=True, path=_resolved(file))
 
@@ -176,7 +178,7 @@ def _resolved(path: Path) -> Path | None:
 
 
 class _Loader:
-    """One load: the modules that it has met, so that each is checked once, and no two import each other."""
+    """Loads one text and all that it imports, each module once. ``path``: files being loaded, outermost first."""
 
     def __init__(self, prelude: bool = True) -> None:
         self.prelude = prelude
@@ -184,7 +186,7 @@ class _Loader:
         self.path: list[Path] = []
 
     def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
-        """Check one text. AttnError with its faults, and with those of the modules that it imports."""
+        """Check one text. Raises AttnError with its faults, and those of the modules that it imports."""
         reports = ErrorCollector()
         if path is not None:
             self.path.append(path)
@@ -203,7 +205,7 @@ class _Loader:
         return Module(source, declarations, tests, definitions)
 
     def enter(self, node: t.Import, scope: Scope, folder: Path | None, shipped: bool, reports: ErrorCollector) -> None:
-        """Make the imported names mean what they do in their module."""
+        """Enter the names of an import into the scope, with their definitions in the imported module."""
         place = find(node, folder, shipped, reports)
         module = None if place is None else self.module(node, place, reports)
         for imported in node.names:
@@ -225,7 +227,7 @@ class _Loader:
             scope.imported[alias.name] = found
 
     def module(self, node: t.Import, place: Place, reports: ErrorCollector) -> Module | None:
-        """The imported module, checked; None after reporting its faults, or that it imports itself."""
+        """The imported module, checked; None after reporting its faults, or that the import is circular or too deep."""
         path = place.path.resolve()
         span = node.span
         if path in self.path:
@@ -251,20 +253,21 @@ class _Loader:
 
 
 def _check(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
-    """Check the declarations of a text, each after those that it uses, then the tests."""
+    """Check the declarations of a text, each after those that it uses, then the tests, which are returned filled in."""
     for named in ordered(scope, reports):
         scope.definitions[named.name.name] = define(named, scope, reports)
     tests: list[BoundTest] = []
     for node in tree.declarations:
         if isinstance(node, t.Test) and reports.may_fill and reports.members <= limits.MEMBERS:
-            tests.extend(fill_test(node, scope, reports))  # past a limit of all of them, one fault says so
+            tests.extend(fill_test(node, scope, reports))  # past a limit, one fault has been reported for all
     _try_defaults(scope, reports)
     return tuple(tests)
 
 
 def _try_defaults(scope: Scope, reports: ErrorCollector) -> None:
-    """Fill in whatever needs nothing given, for the faults that only values show. The work is limited for the file:
-    what is not reached is tried when it is used.
+    """Fill in the declarations whose constants all have defaults, to report faults that only values bring to light.
+
+    The work for one file is limited; declarations beyond the limit are checked when they are used.
     """
     left = limits.NODES - 2 * (reports.steps + reports.filled)
     for definition in scope.definitions.values():
@@ -280,7 +283,7 @@ def _try_defaults(scope: Scope, reports: ErrorCollector) -> None:
             if values is not None:
                 filled(definition, values, elaboration)
         except LimitExceeded as stopped:
-            if started == 0 or elaboration.visits <= limits.NODES:  # else it is only that no more work was left
+            if started == 0 or elaboration.visits <= limits.NODES:  # else only the work left was too little
                 own.add(stopped.diagnostic)
             left = 0  # whatever uses it would be past the limit too
         reports.absorb(own)
@@ -302,9 +305,10 @@ def _text(node: t.Expression | None) -> str | None:
 
 
 def bind(module: Module, name: str, constants: Mapping[str, object]) -> Attention | Model:
-    """Fill in a declaration's constants: Python numbers, sets, ranges and iterables of ints by the parameter's name.
+    """Bind the constants of a declaration: Python numbers, sets, ranges and iterables of ints, by parameter name.
 
-    Raises AttnError for what the values bring to light (ArgumentError, a TypeError too, where one does not fit).
+    Raises AttnError for faults that the values bring to light; it is an ArgumentError, and so a TypeError, if a value
+    does not fit its parameter.
     """
     definition = module.definitions.get(name)
     if definition is None or isinstance(definition.node, t.Constant):

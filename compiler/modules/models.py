@@ -1,4 +1,4 @@
-"""A model's rules: which of them each layer and each head follows, and what those come to."""
+"""Evaluates the rules of a model: which rule each layer and head follows, and the attention that it applies."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from ..ir import HEAD, Const, Expr, constructors
 from ..syntax import tree as t
 from .attentions import applied, layer_positions
 
-_MOST = 50  # runs that a help writes out
+_MOST = 50  # ranges of layers or heads that a help lists
 
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """How many layers and heads a model has; None where that depends on a parameter that is not known yet."""
+    """The numbers of layers and heads of a model; None where one depends on a parameter that is not known yet."""
 
     layers: int | None
     heads: int | None
@@ -43,7 +43,7 @@ class ModelSizes:
 
 
 def model_sizes(node: t.Model, env: ExprContext) -> ModelSizes | None:
-    """The numbers of layers and heads; None after reporting a fault."""
+    """The numbers of layers and heads that a model declares; None after reporting a fault."""
     found: dict[str, Scalar | None] = {}
     first: dict[str, t.Binding] = {}
     for binding in node.fields:
@@ -111,8 +111,9 @@ Rule = t.LayerRule | t.HeadRule
 def owners(
     rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: ExprContext, block: Span
 ) -> RuleTable | None:
-    """Which rule of the block each layer or head follows. None after reporting a gap, an overlap, or one that there is
-    not, and where the count is not known yet.
+    """The rule of a block that each layer or head (``noun``) follows. None where their ``count`` is not known yet.
+
+    None also after reporting a gap, an overlap, or a layer or head that does not exist.
     """
     found = RuleTable()
     good = count is not None
@@ -139,7 +140,7 @@ def owners(
 def _claim(
     item: t.SelectorItem, number: int, found: RuleTable, count: int | None, noun: str, whose: str, env: ExprContext
 ) -> bool:
-    """Enter one item of a selector; False after reporting that it cannot stand."""
+    """Enter one item of a selector into ``found``; False after reporting that it is out of range or claimed already."""
     constant = env.at(CONSTANT)
     low = constant_integer(item.low, constant, f"a constant int as the number of a {noun}")
     high = low
@@ -173,7 +174,7 @@ def _claim(
 
 
 def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Suggestion:
-    """What an item of a selector may still name."""
+    """Suggest the layers or heads from ``first`` to ``last`` that no rule before names; nothing if none is left."""
     left = list(islice(found.free(first, last), _MOST + 1))
     if not left or len(left) > _MOST:
         return Suggestion()
@@ -182,7 +183,7 @@ def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Suggestio
 
 
 def _numbers(runs: Sequence[Run]) -> str:
-    """Numbers as a selector has them: ``0, 4..7``."""
+    """Numbers as a selector writes them: ``0, 4..7``."""
     return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
 
 
@@ -201,7 +202,7 @@ def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: ExprCo
 
 
 def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
-    """What a rule comes to; None after reporting a fault, and while the model is checked by itself."""
+    """The attention that a rule applies; None after reporting a fault, and while the model is checked by itself."""
     env.elaboration.visit(node.span)
     if isinstance(node, t.Conditional):
         condition = scalar(node.condition, env)
@@ -233,7 +234,7 @@ def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
 def application_value(
     name: t.Identifier, arguments: Sequence[t.Argument], node: t.Expression, env: ExprContext
 ) -> AttentionValue | None:
-    """An applied pattern or attention; None after reporting a fault, and while only types are known."""
+    """A pattern or an attention applied to arguments; None after a fault, and while the model is checked by itself."""
     definition = None
     if name.name in env.local:
         env.fault("not-a-pattern", f"`{name.name}` is not a pattern or an attention", name.span)
@@ -254,7 +255,7 @@ def application_value(
 
 @dataclass(frozen=True)
 class Layers:
-    """What each layer of a model comes to."""
+    """The attention of each layer of a model; heads that differ are merged into one."""
 
     heads: int
     heads_span: Span
@@ -264,7 +265,7 @@ class Layers:
 def fill_model(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, only: int | None = None
 ) -> Layers | None:
-    """The layers of a model with its parameters filled in, or ``only`` one of them; None after reporting a fault."""
+    """The layers of a model with its parameters filled in (``only`` one, if given); None after reporting a fault."""
     node, scope = definition.node, definition.scope
     assert isinstance(node, t.Model)
     env = ExprContext(scope, elaboration, CONSTANT, dict(values), {})
@@ -303,9 +304,11 @@ def _heads(
     env: ExprContext,
     everywhere: dict[int, AttentionValue | None],
 ) -> Iterator[AttentionValue | None]:
-    """What each head of a layer follows. A rule that does not speak of `head` is worked out once for the layer, and one
-    that does not look at the layer either once for all layers: ``everywhere`` keeps these, by their nodes.
-    """  # fmt: skip
+    """The attention of each head of a layer.
+
+    A rule that does not mention ``head`` is evaluated once for the layer; if it does not depend on the layer either,
+    once for all layers. ``everywhere`` keeps the results of the latter, by the ``id`` of their nodes.
+    """
     assert sizes.layers is not None
     assert sizes.heads is not None
     positions: dict[str, Scalar] = {}
@@ -333,7 +336,7 @@ def _speaks_of_head(root: t.Expression) -> bool:
 
 
 def _looks_at_layer(root: t.Expression, env: ExprContext) -> bool:
-    """Whether a rule comes to something else in another layer: by itself, or by what it applies."""
+    """Whether a rule reads ``layer``, itself or through what it applies, and so may differ between layers."""
     for node in _nodes(root):
         match node:
             case t.Builtin(name="layer"):
@@ -354,7 +357,10 @@ def _nodes(root: t.Expression) -> Iterator[t.Expression]:
 
 
 def _merged(name: str, heads: Sequence[AttentionValue], elaboration: Elaboration, span: Span) -> AttentionValue:
-    """One attention for all heads: where they differ, each part of it chooses by ``head``."""
+    """Merge the attentions of all heads into one; mask, score, scale and sink choose by ``head`` where heads differ.
+
+    A head without a sink gets one of -inf if another has one.
+    """
     distinct = set(heads)
     if len(distinct) == 1:
         return heads[0]
@@ -379,7 +385,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], elaboration: Elaboration
 
 
 def _by_head(groups: list[tuple[Expr, list[int]]], elaboration: Elaboration, span: Span) -> Expr:
-    """The group's expression that the head belongs to, found by halves."""
+    """An expression that chooses, by bisection, that of the group which ``head`` is in."""
     if len(groups) == 1:
         return groups[0][0]
     half = len(groups) // 2
@@ -410,7 +416,7 @@ Run = tuple[int, int]  # the first and the last number
 
 @dataclass(frozen=True, order=True)
 class RuleSpan:
-    """The numbers that one item of a selector names; ``rule`` is the place of its rule in the block."""
+    """The layers or heads ``first .. last`` that an item of a selector names; ``rule`` is the place of its rule."""
 
     first: int
     last: int
@@ -420,26 +426,26 @@ class RuleSpan:
 
 @dataclass
 class RuleTable:
-    """Claims, rising and apart; ``rest`` is the rule of all numbers that none of them names."""
+    """Which rule each layer or head follows: ``spans``, rising and disjoint, and ``rest`` for all other ones."""
 
     spans: list[RuleSpan] = field(default_factory=list)
     rest: int | None = None
-    claimed: int = 0  # how many numbers
+    claimed: int = 0  # numbers that the spans name
 
     def owner(self, number: int) -> RuleSpan | None:
-        """The span that names a number."""
+        """The span that names a number, or None."""
         span = self._before(number)
         return span if span is not None and number <= span.last else None
 
     def rule(self, number: int) -> int:
-        """The rule that a number follows, where there is one."""
+        """The rule that a number follows. There has to be one."""
         span = self.owner(number)
         found = self.rest if span is None else span.rule
         assert found is not None, number
         return found
 
     def taken(self, first: int, last: int) -> int | None:
-        """The first number of a run that is claimed already."""
+        """The first number of ``first .. last`` that a span names already; None if there is none."""
         if self.owner(first) is not None:
             return first
         following = bisect_right(self.spans, first, key=_first)
@@ -447,12 +453,12 @@ class RuleTable:
         return span.first if span is not None and span.first <= last else None
 
     def enter(self, span: RuleSpan) -> None:
-        """Add a span to numbers that are free."""
+        """Add a span of numbers that no other span names."""
         insort(self.spans, span)
         self.claimed += span.last - span.first + 1
 
     def free(self, first: int, last: int) -> Iterator[Run]:
-        """The runs between two numbers, these included, that nothing spans."""
+        """The runs of numbers in ``first .. last`` that no span names."""
         for span in self.spans[max(bisect_right(self.spans, first, key=_first) - 1, 0) :]:
             if span.first > last:
                 break

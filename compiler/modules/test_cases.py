@@ -1,4 +1,4 @@
-"""A `test` of the text with everything filled in: what is checked, on what, at which sizes. Nouns only."""
+"""A ``test`` of the text with everything filled in: what is checked, of which attention, at which sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..ir import Attention, CallShape, Expr
 
 @dataclass(frozen=True)
 class Picture:
-    """One line for each row, without blanks: ``#`` kept once, ``.`` not, a digit so many times."""
+    """The mask is as drawn: a line for each row, without blanks; ``.`` not kept, ``#`` kept once, a digit its count."""
 
     lines: tuple[str, ...]
     negated: bool = False
@@ -20,7 +20,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Row ``i``, counted as ``q`` is, keeps exactly ``members`` at least once."""
+    """The row at position ``i`` keeps exactly the keys ``members``, each at least once."""
 
     i: int
     members: frozenset[int]
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """Column ``j`` is kept exactly by the rows ``members``, counted as ``q`` is, at least once."""
+    """The key ``j`` is kept, at least once, by exactly the rows at the positions ``members``."""
 
     j: int
     members: frozenset[int]
@@ -40,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Pairs:
-    """So many pairs are kept, with their counts."""
+    """The mask keeps ``n`` pairs, each counted as often as it is kept."""
 
     n: int
     negated: bool = False
@@ -49,8 +49,9 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Claim:
-    """Those in the second line have an operand, bool or count; they read a count as kept at least once, but ``equals``
-    compares counts.
+    """A property of the whole mask. The last four kinds compare it with ``operand``, which is bool or count.
+
+    They ask of each pair whether it is kept at least once; only ``equals`` compares counts.
     """
 
     kind: Literal[
@@ -67,13 +68,14 @@ Check = Picture | Row | Column | Pairs | Claim
 
 @dataclass(frozen=True)
 class BoundTest:
-    """``extent`` is None for every n (with m = n), every number of heads (unless ``heads`` says it) and every head.
+    """One test, ready to run: ``checks`` of one head of ``subject`` at ``extent``.
 
-    ``subject.tables`` holds whatever the checks' operands read, too; contents that the text gives are in
+    ``extent`` is None for a test of every n (with m = n), every head, and every number of heads unless ``heads`` sets
+    it. ``subject.tables`` includes the tables that operands of the checks read; contents that the text gives are in
     :attr:`compiler.ir.attentions.Table.value`.
     """
 
-    __test__ = False  # for pytest: no test of ours
+    __test__ = False  # tells pytest that this class is not a test
 
     title: str
     span: Span

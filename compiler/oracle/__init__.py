@@ -1,4 +1,4 @@
-"""What an expression means, pair by pair: the judge of everything behind it."""
+"""The oracle: what an expression means, pair by pair. Every later stage is tested against it."""
 
 from .dense import LARGEST, TooLargeError, require_room
 from .interpreter import (

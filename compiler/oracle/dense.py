@@ -1,4 +1,4 @@
-"""How large a dense array of pairs may be, the blocks in which it is made, and the positions that are looked at."""
+"""Makes a dense mask block by block, evaluating rows or keys that an expression cannot tell apart only once."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..ir import HEAD, HEADS, Apply, Const, Entry, Expr, K, N, Position, Q, chil
 from .out_of_table import OutOfTableError
 
 LARGEST = 2**33  # bytes
-# Pairs that are evaluated at once, so that what lies between leaves and result stays in a processor's cache; and rows
-# of a block, where there are so many, so that what depends on keys or heads alone is worth its time.
+# Pairs of a block, few enough that intermediate results stay in a processor's cache; its keys at most; and its rows at
+# least, where there are that many, so that work which depends on keys or heads alone is shared by several rows.
 _PAIRS = 2**16
 _KEYS, _ROWS = 2**13, 8
-# Rows, or keys, of a mask that has so many times their number of pairs are compared with one another first.
+# If a mask has at least this many pairs for each row (or key), rows (or keys) are first searched for equal ones.
 _MANY = 64
 _ALL = slice(None)
 
 Block = tuple[slice, slice, slice, slice]
 Interpret = Callable[[Expr, Any], Any]
-"""Of an expression and an :class:`.interpreter.Environment`, a dataclass whose fields are numpy arrays."""
+"""A function of an expression and a :class:`compiler.oracle.interpreter.Environment` of numpy arrays."""
 
 
 class TooLargeError(ValueError):
-    """A dense array of pairs would take more than LARGEST bytes. Raised before anything of it is made."""
+    """A dense array of pairs would take more than LARGEST bytes. Raised before any of it is allocated."""
 
 
 def require_room(what: str, shape: tuple[int, ...], itemsize: int) -> None:
-    """TooLargeError where an array of pairs ``[…, rows, keys]`` is too large; ``what`` names it."""
+    """Raise TooLargeError if an array ``[…, rows, keys]`` takes more than LARGEST bytes; ``what`` names it."""
     size = prod(shape) * itemsize
     if size > LARGEST:
         name, length = ("n", shape[-1]) if shape[-1] >= shape[-2] else ("m", shape[-2])
@@ -63,7 +63,10 @@ def _part(size: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class Alike:
-    """Positions that an expression cannot tell apart: the ``first`` of each kind, rising, and of which kind each is."""
+    """Positions grouped into kinds that an expression cannot tell apart.
+
+    ``first`` holds the first position of each kind, rising; ``kind`` the kind of each position.
+    """
 
     first: NDArray[np.int64]  # [kinds]
     kind: NDArray[np.int64]  # [positions]
@@ -75,7 +78,7 @@ class Alike:
 
     @classmethod
     def where_equal(cls, values: list[NDArray[np.int64]]) -> Alike:
-        """By what some functions of the position are at each: ``[positions]``, one at least."""
+        """Group the positions at which all of ``values``, one or more arrays ``[positions]``, agree."""
         _, first, kind = np.unique(np.stack(values), axis=1, return_index=True, return_inverse=True)
         rising = np.argsort(first)
         place = np.empty_like(rising)
@@ -88,9 +91,10 @@ class Alike:
 
 
 def read_through(expr: Expr, position: Position, inside: Collection[str] = ()) -> list[Expr]:
-    """The functions of one position alone, as large as may be, through which an expression reads it.
+    """The largest sub-expressions that depend on one position only and that read it: ``q // 64`` and ``q % 2``, say.
 
-    ``inside``: tables of integers or conditions, the same for all entries of the batch, that hold each such position.
+    Everything else of ``expr`` reads the position through these. A table in ``inside`` that is indexed by the position
+    counts as such a sub-expression: it is not batched, and no position is outside it.
     """
     alone: dict[Expr, bool] = {}
     for node in walk(expr):
@@ -106,9 +110,9 @@ def read_through(expr: Expr, position: Position, inside: Collection[str] = ()) -
 
 
 def dense_mask(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpret, batched: bool) -> NDArray[Any]:
-    """The mask ``[batch, heads, m, n]`` of an environment, pair by pair; of rows, or keys, that are alike, once.
+    """The mask ``[batch, heads, m, n]``; equal rows, and equal keys, are evaluated once and then repeated.
 
-    ``batched``: entries of the batch may differ.
+    ``bound`` is the Environment. ``batched``: entries of the batch may differ.
     """
     rows, keys = (_alike(expr, position, bound, interpret) for position in (Q, K))
     try:
@@ -126,7 +130,7 @@ def _shape(bound: Any) -> tuple[int, int, int, int]:
 
 
 def _alike(expr: Expr, position: Position, bound: Any, interpret: Interpret) -> Alike:
-    """The rows, or keys, that have the same mask: as those of one block have where only ``q // 64`` is read."""
+    """Group rows, or keys, with the same mask: if only ``q // 64`` is read, each 64 rows."""
     shape = _shape(bound)
     length = shape[2 if position == Q else 3]
     parts = read_through(expr, position, _holding(bound, position))
@@ -138,7 +142,7 @@ def _alike(expr: Expr, position: Position, bound: Any, interpret: Interpret) -> 
 
 
 def _holding(bound: Any, position: Position) -> frozenset[str]:
-    """The tables of one entry, no float, for every row or key: what no index can leave."""
+    """The one-dimensional tables, neither batched nor of floats, that have an entry at every value of a position."""
     places = bound.positions[position.name]
     last = int(places.max()) if places.size else 0
     return frozenset(
@@ -151,7 +155,7 @@ def _holding(bound: Any, position: Position) -> frozenset[str]:
 
 
 def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpret, batched: bool) -> NDArray[Any]:
-    """Every pair, block by block; an axis on which nothing depends is one block's."""
+    """Evaluate every pair, block by block. An axis that the expression does not depend on is evaluated at one index."""
     mask = np.empty(_shape(bound), dtype)
     nodes = set(walk(expr))
     alone = (not batched, HEAD not in nodes, Q not in nodes, K not in nodes)
@@ -168,7 +172,7 @@ def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
 
 
 def _cut(bound: Any, batch: Any, heads: Any, rows: Any, keys: Any) -> Any:
-    """An environment of some entries of the batch, heads, rows and keys alone: slices or numbers of them."""
+    """An environment restricted to some entries of the batch, heads, rows and keys: slices or arrays of indices."""
     q = bound.positions["q"]
     positions = {
         **bound.positions,

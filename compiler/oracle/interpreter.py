@@ -1,10 +1,10 @@
-"""The oracle: what an expression means, pair by pair, as dense arrays. Slow, plain, and the judge of all else.
+"""The oracle: evaluates an expression for every pair, as dense arrays. Slow and plain; other stages are tested by it.
 
-:func:`evaluate` makes the dense mask in numpy. :func:`interpret` underneath works with any array library that offers
-:class:`Arrays`, so that scores and sinks can be evaluated in PyTorch, differentiably, by the same lines.
+:func:`evaluate` makes the dense mask in numpy. Underneath, :func:`interpret` works with any array library that offers
+:class:`Arrays`, so that the same code evaluates scores and sinks in PyTorch, differentiably.
 
-Every value is an array of four axes, ``[batch, heads, m, n]``, where an axis has size 1 when the value does not depend
-on it: a condition on ``q`` alone never becomes dense.
+Every value is an array ``[batch, heads, m, n]``, in which an axis has size 1 if the value does not depend on it: a
+condition on ``q`` alone never becomes dense.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at ha
 
 
 class Arrays(Protocol):
-    """What an array library must offer, beside Python's operators, ``reshape`` and indexing by arrays of integers.
+    """What an array library must offer besides Python's operators, ``reshape`` and indexing by arrays of integers.
 
-    Integers are int64 and floor in ``//`` and ``%``; floats are all of one working dtype, the implementation's choice.
+    Integers are int64, and ``//`` and ``%`` round down. All floats are of one working dtype, which the implementation
+    chooses.
     """
 
     def constant(self, value: bool | int | float) -> Array:
@@ -65,17 +66,17 @@ class Arrays(Protocol):
     def where(self, condition: Array, then: Array, otherwise: Array) -> Array: ...
 
     def operate(self, operation: Operation, *xs: Array) -> Array:
-        """An operation on as many arguments as its ``python`` takes; their axes broadcast."""
+        """Apply an operation to as many arguments as its ``python`` takes; their axes broadcast."""
 
     def numpy(self, x: Array) -> NDArray[Any]:
-        """A copy or view for looking at; nothing flows back."""
+        """The values as a numpy array, to be read only; gradients do not flow through it."""
 
 
 @dataclass(frozen=True)
 class TableValues:
     """The contents of one table in the library's own arrays, laid out as :class:`compiler.ir.extent.HostTable` says.
 
-    ``values``: ``[batch if batched, dimensions…]``; a set's has one axis more, its universe or its slots.
+    ``values``: ``[batch if batched, dimensions…]``; those of sets have one more axis, the universe or the slots.
     """
 
     table: Table
@@ -85,7 +86,7 @@ class TableValues:
 
 @dataclass(frozen=True)
 class Environment:
-    """What gives the leaves of an expression their values. Made by :func:`environment`."""
+    """The values of an expression's leaves. Made by :func:`environment`."""
 
     arrays: Arrays
     positions: Mapping[str, Array]  # q [batch or 1, 1, m, 1], k [1, 1, 1, n], head [1, heads, 1, 1], n, heads, head_dim
@@ -93,18 +94,18 @@ class Environment:
     batch: Array  # 0 .. batch - 1, [batch, 1, 1, 1]
     tables: Mapping[str, TableValues]
     logit: Array | None = None  # [batch, heads, m, n]
-    reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]; None: every pair
+    reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]: pairs whose reads count; None: all
 
 
 class NumpyArrays:
-    """The oracle's own arrays; ``dtype`` is the working float."""
+    """The oracle's numpy arrays; ``dtype`` is that of its floats."""
 
     def __init__(self, dtype: Any = np.float64) -> None:
         self.dtype = np.dtype(dtype)
 
     def constant(self, value: bool | int | float) -> Array:
         if type(value) is int:
-            value = within_64_bits(value)  # no wider one is looked at
+            value = within_64_bits(value)  # a call that evaluates a wider one is refused
         dtype = self.dtype if isinstance(value, float) else np.dtype(bool if isinstance(value, bool) else np.int64)
         return np.full((1, 1, 1, 1), value, dtype=dtype)
 
@@ -131,7 +132,7 @@ class NumpyArrays:
 
 
 def _one_by_one(operation: Operation, xs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """What numpy does not have: Python's value of each number, not a number where there is none."""
+    """An operation that numpy lacks, computed by Python number by number; nan where it is undefined."""
 
     def value(*numbers: Any) -> Any:
         try:
@@ -149,9 +150,11 @@ def evaluate(
     """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, n]``.
 
     ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats
-    are compared in float32 where every float table is, else in float64. Raises :class:`OutOfTableError` for an index
-    that is reached and lies outside its table, and ValueError for what only a device knows; TooLargeError, before
-    anything is made, for a mask of more than 2**33 bytes. Beside the mask it takes a few megabytes.
+    are compared in float32 if all float tables have that dtype, else in float64. Takes a few MB besides the mask.
+
+    Raises :class:`OutOfTableError` for an index that is evaluated and lies outside its table, ValueError if ``q_start``
+    or a table is known only to the device, and TooLargeError, before anything is allocated, for a mask of more than
+    2**33 bytes.
     """
     if expr.type not in ("bool", "count"):
         raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
@@ -178,8 +181,9 @@ def evaluate(
 def numbered_values(
     tables: Sequence[Table], contents: Sequence[HostTable]
 ) -> tuple[dict[str, TableValues], NumpyArrays]:
-    """What a Program's tables hold, under the names that its expressions give them, and arrays that compare floats in
-    the tables' dtype. Zeros stand for what only a device knows.
+    """The contents of a Program's tables, by the numbers that its expressions call them, and arrays to evaluate these.
+
+    Floats are compared in the dtype of the tables. Contents that only a device knows are replaced by zeros.
     """
     values = {}
     for number, (table, held) in enumerate(zip(tables, contents, strict=True)):
@@ -201,10 +205,10 @@ def environment(
     head_dim: int | None = None,
     reached: Array | None = None,
 ) -> Environment:
-    """Lay positions and tables out along the four axes.
+    """Lay positions and tables out along the axes ``[batch, heads, m, n]``.
 
     ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
-    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs whose reads count (the kept ones, for a score).
+    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs whose reads must be inside (for a score, the kept).
     Raises ValueError where batches disagree.
     """
     sizes = {"q_start": q_start.shape[0]}
@@ -230,7 +234,7 @@ def environment(
 
 @dataclass(frozen=True)
 class _Outside:
-    """Where one index of a read lies outside its table."""
+    """An index of a read that lies outside its table on one ``axis``, for the pairs ``where``."""
 
     node: Entry | Member
     axis: int
@@ -242,8 +246,10 @@ class _Outside:
 def interpret(expr: Expr, environment: Environment) -> Array:
     """The value of an expression: bool, int64 (numbers and counts) or the working float; axes may have size 1.
 
-    A read outside its table gives 0 or false; where it is also reached, :class:`OutOfTableError` is raised. Shared
-    parts are evaluated once, and integers and floats are let go after their last use.
+    A read outside its table gives 0 or false. :class:`OutOfTableError` is raised if such a read is reached for a pair:
+    all conditions before it in an ``and`` hold, and its branch of a choice is taken.
+
+    Shared parts are evaluated once. Integers and floats are freed after their last use.
     """
     nodes = tuple(walk(expr))
     uses = Counter(part for node in nodes for part in children(node))
@@ -253,7 +259,7 @@ def interpret(expr: Expr, environment: Environment) -> Array:
         values[node] = _value(node, values, environment, outside)
         for part in children(node):
             uses[part] -= 1
-            if not uses[part] and part.type != "bool":  # conditions may be needed to say what is reached
+            if not uses[part] and part.type != "bool":  # conditions may be needed to tell which reads count
                 values.pop(part, None)
     if outside:
         _refuse(outside, _reached(nodes, values, environment), environment)
@@ -300,7 +306,7 @@ def _read(
             row = arrays.where(fits, row, 0)
         places.append(row)
     listed = isinstance(node, Member) and is_listed(contents) and 0 not in sizes
-    if isinstance(node, Member) and not listed:  # an element beyond the universe is no member, and no fault
+    if isinstance(node, Member) and not listed:  # an element outside the universe is not a member; it is not an error
         element = values[node.element]
         fits = (element >= 0) & (element < sizes[-1])
         inside = inside & fits
@@ -332,7 +338,7 @@ def _operation(node: Apply, xs: Sequence[Array], arrays: Arrays) -> Array:
 
 
 def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: Environment) -> dict[Expr, Array]:
-    """For each node, the pairs at which it is looked at, over all the places where it stands. Parents come first."""
+    """The pairs for which each node is reached, at any of its places. ``nodes`` has operands before what uses them."""
     everywhere = environment.arrays.constant(True)
     reached: dict[Expr, Array] = {nodes[-1]: everywhere if environment.reached is None else environment.reached}
 
@@ -360,7 +366,7 @@ def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: E
 
 
 def _refuse(outside: Sequence[_Outside], reached: Mapping[Expr, Array], environment: Environment) -> None:
-    """Raise for the first index that is both outside its table and reached."""
+    """Raise OutOfTableError for the first index that is outside its table and reached."""
     for fault in outside:
         bad = environment.arrays.numpy(fault.where & reached[fault.node])
         if bad.any():

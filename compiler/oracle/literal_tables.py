@@ -1,4 +1,4 @@
-"""Contents that a text itself gives: the literal value or default of a table, checked and as an array."""
+"""Contents of tables that a text itself gives: a literal value or default, checked and made into an array."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 class ContentsError(ValueError):
-    """The contents of a table do not fit its type. ``message`` is what it says without the place in the text."""
+    """The contents of a table do not fit its type. ``message`` leaves out the excerpt from the text."""
 
     def __init__(self, table: Table, message: str) -> None:
         self.message = f"table `{table.name}`: {message}"
@@ -26,7 +26,7 @@ class ContentsError(ValueError):
 
 
 def literal_contents(tables: Sequence[Table], extent: CallShape) -> dict[str, HostTable]:
-    """What the text says of each table, its value or else its default, by name; tables without either are left out.
+    """The contents of each table that has a value, or else a default, in the text, by name; others are left out.
 
     Sizes are checked: ``token`` against n, ``query`` against m, ``head`` against heads, and a free size against itself
     wherever it recurs. Raises :class:`ContentsError`.
@@ -41,7 +41,7 @@ def literal_contents(tables: Sequence[Table], extent: CallShape) -> dict[str, Ho
 
 
 def from_literal(table: Table, literal: Literal_, extent: CallShape, free: dict[str, int]) -> HostTable:
-    """One literal as the contents of a table. ``free`` holds the free sizes known so far, and learns new ones."""
+    """The contents of a table from a literal. ``free`` holds the free sizes known so far; new ones are added to it."""
     sizes = _sizes(table, literal, extent, free)
     leaves = list(_leaves(table, literal, sizes))
     if table.element == "set":
@@ -53,7 +53,7 @@ def from_literal(table: Table, literal: Literal_, extent: CallShape, free: dict[
 
 
 def _sizes(table: Table, literal: Literal_, extent: CallShape, free: dict[str, int]) -> tuple[int, ...]:
-    """The size of each dimension, read off the first entry of each list and checked against what is known."""
+    """The size of each dimension, taken from the first list at each depth, and checked against the known sizes."""
     sizes: list[int] = []
     for axis, dimension in enumerate(table.dimensions):
         if not isinstance(literal, tuple):
@@ -132,7 +132,10 @@ def _dtype(table: Table, values: Sequence[bool | int | float]) -> type[np.generi
 
 
 def _sets(table: Table, leaves: Sequence[object], sizes: tuple[int, ...], n: int) -> NDArray[Any]:
-    """A bitmap for each set, or where that would be large its members in rising order; negative members are none."""
+    """Sets as bitmaps ``[…, universe]``, or where these would be large as rising members ``[…, slots]``.
+
+    Negative members are dropped.
+    """
     for leaf in leaves:
         if not isinstance(leaf, frozenset):
             example = f"{{{leaf}}}" if isinstance(leaf, int) and not isinstance(leaf, bool) else "{0}"

@@ -1,6 +1,7 @@
-"""The two forms of a table of sets, and which of them a set takes: memory follows the members, whatever their values.
+"""The two forms of a table of sets: bitmaps, or lists of members where bitmaps would take too much memory.
 
-A bitmap ``[…, universe]`` is one read; members ``[…, slots]`` in rising order, -1 in what is left, are a binary search.
+In a bitmap ``[…, universe]`` a lookup is one read. In a list ``[…, slots]`` it is a binary search; members rise, and
+unused slots, at -1, come first.
 """
 
 from __future__ import annotations
@@ -16,33 +17,34 @@ _SMALL = 2**16
 
 
 class Chooses(Protocol):
-    """What the search needs of an array library, beside operators and indexing."""
+    """What the search needs of an array library besides operators and indexing."""
 
     def constant(self, value: bool | int | float) -> Array: ...
     def where(self, condition: Array, then: Array, otherwise: Array) -> Array: ...
 
 
 def fits_bitmaps(universe: int, sets: int, slots: int, n: int) -> bool:
-    """Whether bitmaps over a universe are within a constant times the members, the keys and 64 KiB.
+    """Whether ``sets`` bitmaps, of ``universe`` bytes each, take at most 64 KiB plus 16 bytes per key and 64 per slot.
 
-    ``slots``: of all sets together.
+    ``slots``: those of all sets together. ``n``: the number of keys.
     """
     return universe * max(sets, 1) <= _SMALL + _BYTES_OF_A_KEY * n + _BYTES_OF_A_SLOT * slots
 
 
 def is_listed(values: Array) -> bool:
-    """Whether a table of sets holds rising members, and not bitmaps."""
+    """Whether a table of sets holds lists of members rather than bitmaps."""
     return str(values.dtype).endswith(("int32", "int64"))
 
 
 def holds(values: Array, places: Sequence[Array], element: Array, arrays: Chooses) -> Array:
-    """Whether rising members ``[…, slots]``, at least one each, hold an element; ``places`` chooses the set.
+    """Whether the set at ``places`` contains an element, by binary search in ``values``, ``[…, slots]``, ``slots > 0``.
 
-    Indices and element broadcast against each other. An element below 0 is in none.
+    ``places``, one index array for each axis but the last, and ``element`` broadcast against each other. A negative
+    element is in no set.
     """
     size = values.shape[-1]
     at = arrays.constant(0)
-    while size > 1:  # the last of `size` members that is no greater than the element lies at `at` or behind it
+    while size > 1:  # the last slot not greater than the element is among `size` from `at` on
         half = size // 2
         probe = at + half
         at = arrays.where(values[(*places, probe)] <= element, probe, at)

@@ -1,4 +1,4 @@
-"""The fault of an index that is reached and lies outside its table."""
+"""The error for an index that is evaluated and lies outside its table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _AXES = ("batch", "head", "row", "key")
 
 
 class OutOfTableError(ValueError):
-    """An index that is reached lies outside its table. ``message`` is what it says without the place in the text."""
+    """An index that is evaluated lies outside its table. ``message`` leaves out the excerpt from the text."""
 
     def __init__(
         self, table: Table, axis: int, value: int, size: int, pair: tuple[int, ...], span: Span | None = None
@@ -30,11 +30,11 @@ class OutOfTableError(ValueError):
         return type(self), (self.table, self.axis, self.value, self.size, self.pair, self.span)
 
     def at(self, pair: tuple[int, ...]) -> OutOfTableError:
-        """The same at another pair: for arrays whose axes were others than those of a mask."""
+        """The same error at another pair ``(batch, head, row, key)``: where a part of the mask was evaluated apart."""
         return OutOfTableError(self.table, self.axis, self.value, self.size, pair, self.span)
 
 
 def read_at(table: Table, span: Span | None) -> tuple[Label, ...]:
-    """The place where a table is read, and the one that declares it, as far as they are known."""
+    """Labels for the places where a table is read and where it is declared, if they are known."""
     places = ((span, "read here"), (table.span, "declared here"))
     return tuple(Label(place, text) for place, text in places if place is not None)

@@ -1,4 +1,4 @@
-"""Nouns: orders of tokens, the Program of an attention, the Schedule of a launch."""
+"""The data that later stages work on: orders of tokens, the Program of an attention, the Schedule of a launch."""
 
 from .dtypes import BF16, DTYPES, FLOATS, FP16, FP32, FP64, I64, U8, DType, Specialisation, float_named, integers, usual
 from .order_protocol import Axis, Listing, Order, OrderTable, TileCount, key_major

@@ -1,7 +1,7 @@
-"""The dtypes of kernels, by the name that each has to users, to torch, to C++ and to Triton. Nouns.
+"""The dtypes of kernels, with the name of each for users, in torch, in C++ and in Triton.
 
-Users and Triton's signatures write ``bf16``; torch, and Triton's language, ``bfloat16``; what C++ writes is a type of
-``templates/cpp``. Nothing else lists them.
+Users and the signatures of Triton functions write ``bf16``; torch and Triton's language write ``bfloat16``; C++ has
+types of its own in ``templates/cpp``. Dtypes are listed here only.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..ir import Table
 
 @dataclass(frozen=True)
 class DType:
-    """What one number is in memory. Those of one ``name`` are equal.
+    """How one number is stored in memory. Two dtypes with the same ``name`` are equal.
 
-    ``torch``: the attribute of torch; ``cpp``: the type in kernels; ``size``: in bytes.
+    ``torch``: the attribute of the torch module; ``cpp``: the type in C++ kernels; ``size``: bytes of one number.
     """
 
     name: str
@@ -26,12 +26,12 @@ class DType:
 
     @property
     def triton(self) -> str:
-        """In Triton's language. (In the signatures of its functions it is ``name``.)"""
+        """The name in Triton's language. (The signatures of Triton functions use ``name``.)"""
         return f"tl.{self.torch}"
 
     @property
     def compute(self) -> DType:
-        """The dtype of sums, softmax, log-sum-exp and gradients of tables beside queries of this one."""
+        """The dtype of sums, softmax, log-sum-exp and gradients of tables when queries have this dtype."""
         return FP64 if self == FP64 else FP32
 
 
@@ -44,13 +44,13 @@ I64 = DType("i64", "int64", "int64_t", 8)
 U8 = DType("u8", "uint8", "uint8_t", 1)
 
 FLOATS = (FP32, FP64, BF16, FP16)
-"""What queries, keys and values may be."""
+"""The dtypes that queries, keys and values may have."""
 
 DTYPES = (*FLOATS, I32, I64, U8)
 
 
 def float_named(name: str) -> DType:
-    """One of FLOATS, by its name to users. ValueError that lists them."""
+    """The dtype among FLOATS that users call ``name``. Otherwise raises ValueError, which lists the choices."""
     for dtype in FLOATS:
         if dtype.name == name:
             return dtype
@@ -58,16 +58,16 @@ def float_named(name: str) -> DType:
 
 
 def integers(wide: bool) -> DType:
-    """The dtype of positions and integer tables; ``wide``: they need 64 bits."""
+    """The dtype of positions and integer tables: 64 bits if ``wide``, else 32."""
     return I64 if wide else I32
 
 
 @dataclass(frozen=True)
 class Specialisation:
-    """What kernels are compiled for beside their Program, whatever compiles them.
+    """What kernels are compiled for besides their Program, on every backend.
 
-    ``dtype``: of q, k and v; ``tables``: of each table as it lies in memory; ``wide``: positions and integer tables
-    need 64 bits; ``dropout``: whether probabilities are dropped.
+    ``dtype``: of q, k and v; ``tables``: the dtype of each table in memory; ``wide``: whether positions and integer
+    tables need 64 bits; ``dropout``: whether probabilities are dropped.
     """
 
     dtype: DType
@@ -79,6 +79,6 @@ class Specialisation:
 
 
 def usual(tables: Iterable[Table], dtype: DType, head_dim: int) -> Specialisation:
-    """That of a call whose tables are short enough for 32 bits and whose sets are bitmaps."""
+    """The specialisation of a call whose integers fit in 32 bits and whose sets are bitmaps."""
     held = {"float": dtype.compute, "int": I32, "order": I32, "bool": U8, "set": U8}
     return Specialisation(dtype, head_dim, head_dim, tuple(held[table.element] for table in tables))

@@ -1,9 +1,9 @@
-"""What an order of tokens must answer, and how a stage says what it does with each kind of order.
+"""The interface of an order of tokens, and the dispatch of other stages on the kind of an order.
 
-An order cuts the tokens of one side of an attention, its rows or its keys, into numbered tiles. The kinds are in
-:mod:`compiler.plan.orders`. What depends on the kind is decided in two places only: by the order itself, where a plan
-knows enough (:class:`Order`), and by an :class:`OrderTable` of each stage that knows more: positions as arrays, the
-text of a target, the arguments of a launch. Nothing else asks which kind an order is.
+An order cuts the tokens of one side of an attention, its query rows or its keys, into numbered tiles. The kinds are in
+:mod:`compiler.plan.orders`. Code that depends on the kind is in two places only: in the methods of the order itself
+(:class:`Order`), where the plan is enough to answer, and in an :class:`OrderTable` of each stage that needs more, such
+as positions as arrays, the text of a target, or the arguments of a launch. Other code does not ask for the kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Kind = TypeVar("Kind", bound="Order")
 
 
 class TileCount(NamedTuple):
-    """The tiles of an order: so many classes, each of ``per_class`` tiles. Tile ``c * per_class + u`` is in class c."""
+    """The number of tiles of an order: ``classes`` times ``per_class``. Tile ``c * per_class + u`` is in class c."""
 
     classes: int
     per_class: int
@@ -37,27 +37,27 @@ class TileCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The tokens of a listed order: rows of the query (less ``q_start``) or key positions, -1 past the end.
+    """The tokens of a listed order, in sequence: query rows (positions less ``q_start``) or key positions.
 
-    ``batch_slots`` is the batch size where the lists differ from one batch entry to another, else 1; ``head_slots``
-    likewise, with the place of a head among the kernel's heads.
+    ``batch_slots`` is the batch size if the lists differ between batch entries, else 1. ``head_slots`` is the number of
+    the kernel's heads if the lists differ between heads, else 1; heads are numbered by their place in the kernel.
     """
 
-    tokens: NDArray[np.int32]  # [batch_slots * head_slots, length], length the longest list's
+    tokens: NDArray[np.int32]  # [batch_slots * head_slots, length of the longest list], -1 past the end of a list
     batch_slots: int
     head_slots: int
 
     def tiles(self, tile: int) -> TileCount:
-        """The tiles of ``tile`` lanes into which the longest list is cut."""
+        """The number of tiles of ``tile`` lanes into which the longest list is cut."""
         return TileCount(1, -(-self.tokens.shape[1] // tile))
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One coordinate of a token: neighbours are ``stride`` tokens apart; ``tile`` coordinates lie in one tile.
+    """One coordinate of a token: neighbours are ``stride`` tokens apart, and a tile spans ``tile`` coordinates.
 
-    ``length`` is the number of coordinates; None is as many as the tokens need. A bounded axis need not be a multiple
-    of its tile: the lanes past its end hold no token.
+    ``length`` is the number of coordinates; None means as many as the tokens need. The length of a bounded axis need
+    not be a multiple of ``tile``: lanes past its end hold no token.
     """
 
     stride: int
@@ -66,126 +66,129 @@ class Axis:
 
     @property
     def tiles(self) -> int:
-        """Tiles along a bounded axis."""
+        """The number of tiles along a bounded axis."""
         assert self.length is not None
         return -(-self.length // self.tile)
 
 
 class Order(ABC):
-    """How the tokens of one side are walked: in numbered tiles of ``tile`` lanes, each with a token or without.
+    """The sequence in which the tokens of one side are walked: numbered tiles of ``tile`` lanes of a token or none.
 
-    ``total`` is always the number of tokens of the side: n for keys, m for rows, which are counted from the first row
-    of the launch. :meth:`tokens` defines the order; the other answers follow from it, or say how it came about. Kinds
-    are frozen dataclasses.
+    ``total`` is always the number of tokens of the side: n for keys, m for rows; rows are counted from the first row of
+    the launch. :meth:`tokens` defines the order; the other answers follow from it, or say what the order was made from.
+    Kinds are frozen dataclasses.
     """
 
-    if TYPE_CHECKING:  # a field of some kinds, a property of others; a property here would be the field's default
+    if TYPE_CHECKING:  # a field in some kinds, a property in others; a property here would be the field's default
 
         @property
         def tile(self) -> int:
-            """Lanes of one tile."""
+            """The number of lanes of a tile."""
 
     @abstractmethod
     def tokens(self, tile: int, total: int, listed: Sequence[int] = ()) -> list[int]:
-        """The token of each lane of one tile, -1 where a lane has none. Slow and plain: the definition.
+        """The token in each lane of one tile, -1 in an empty lane. Slow and plain: this defines the order.
 
-        ``listed``: the list of the batch entry and head, where the launch lists the tokens.
+        ``listed``: the list of the batch entry and head, if the launch lists the tokens.
         """
 
     @abstractmethod
     def tiles(self, total: int, listing: Listing | None = None) -> TileCount:
-        """The tiles there are. Raises ValueError where the launch lists the tokens and ``listing`` is None."""
+        """The number of tiles. Raises ValueError if the launch lists the tokens and ``listing`` is None."""
 
     @abstractmethod
     def most_tiles(self, total: int) -> int:
-        """The most tiles of one class there can be, whatever a launch lists."""
+        """The largest number of tiles that a class can have, whatever a launch lists."""
 
     @abstractmethod
     def whole_tiles(self, total: int) -> int | None:
-        """How many of the first tiles of each class have a token in every lane; None where a lane of any tile may
-        have none."""
+        """How many tiles at the start of each class have a token in every lane; None if any tile may have an empty
+        lane."""
 
     @abstractmethod
     def last_position(self, total: int) -> int:
-        """The largest position that is computed for a lane of any tile, whether or not there is such a token."""
+        """The largest position that is computed for a lane of any tile, even if the lane is empty."""
 
     @property
     @abstractmethod
     def covers(self) -> bool:
-        """Whether every token is in a tile, however many there are."""
+        """Whether every token is in a tile, for every number of tokens."""
 
     @property
     @abstractmethod
     def alignment(self) -> int:
-        """In tokens. Where the first row stands at a multiple of it, what the order says of the rows' numbers holds of
-        their positions too: they lie in the same classes, lines and boxes."""
+        """The alignment, in tokens, of the first row's position. At a multiple of it, the positions of rows are in the
+        same classes, lines and boxes as their numbers, so what the order implies for numbers holds for positions."""
 
     @property
     @abstractmethod
     def hull(self) -> tuple[tuple[Axis, ...], int]:
-        """The axes and the offset of a view in tiles as large that has all of its tokens, and perhaps others."""
+        """The axes and the offset of a view that has tiles of the same size and all tokens of this order, or more."""
 
     @property
     @abstractmethod
     def strided(self) -> bool:
-        """Whether a tile's tokens are a few strides apart, so that none is looked up or computed lane by lane."""
+        """Whether the tokens of a tile follow from a few strides, and are not looked up or computed lane by lane."""
 
     @property
     @abstractmethod
     def listed_by(self) -> Expr | None:
-        """What the host evaluates at each launch to list the tokens; None where their numbers follow from the tile's.
+        """The expression by which the host lists the tokens at each launch; None if they follow from the tile's number.
 
-        ``k`` stands for the token where keys are walked, ``q`` where rows are.
+        It reads the position of a token as ``k`` if the order is one of keys, as ``q`` if it is one of rows.
         """
 
     @property
     def gathered_by(self) -> Expr | None:
-        """The condition that just these tokens meet, as in :attr:`listed_by`, where the order is made by one."""
+        """The condition that just these tokens meet, if one gathers them; positions as in :attr:`listed_by`."""
         return None
 
     @property
     def sorted_by(self) -> Entry | None:
-        """The number by which the tokens rise, as in :attr:`listed_by`, where they do not rise by position."""
+        """The table entry that sorts the tokens, if they are sorted by a table; positions as in :attr:`listed_by`."""
         return None
 
     @property
     def sparse(self) -> bool:
-        """Whether it is expected to have few of the tokens, however many there are."""
+        """Whether the order is expected to hold few of the tokens, however many there are."""
         return False
 
     @property
     def around_rows(self) -> bool:
-        """Whether its tiles are around those of one order of rows, and are for these rows alone: each tile of rows
-        visits its own whatever a condition says, and a token may be in several."""
+        """Whether these are keys in boxes around the tiles of one order of rows. Each tile of rows visits the tiles of
+        its own box, whatever the condition, and a token may be in several boxes."""
         return False
 
     def key_major(self, rows: Order) -> tuple[Order, Order]:
-        """As :func:`key_major`, where keys are walked in this order."""
+        """As the function :func:`key_major`, for keys in this order."""
         return rows, self
 
     @abstractmethod
     def nameless(self) -> Order:
-        """The order less what lists its tokens, which only the host reads: the same for the text of the kernels."""
+        """The order without the expression that lists its tokens: only the host reads that, not the kernels' text."""
 
     @abstractmethod
     def describe(self, names: Mapping[str, str] | None = None) -> str:
-        """The order as a phrase: ``natural``, ``residue(4)``, ``gathered k in g``. ``names``: of tables by number."""
+        """The order as a phrase, such as ``residue(4)`` or ``gathered k in g``. ``names``: table names by number."""
 
 
 def key_major(rows: Order, keys: Order) -> tuple[Order, Order]:
-    """The orders of rows and keys where each tile of keys visits tiles of rows: around it, where the keys are a box."""
+    """The orders of rows and keys in the key-major direction, where each tile of keys visits tiles of rows.
+
+    They are the given ones unless keys are in boxes: then each tile of keys visits a box of rows around it.
+    """
     return keys.key_major(rows)
 
 
 class UnknownOrderError(TypeError):
-    """A fault of ours: a kind of order that a table has no entry for."""
+    """A bug of the compiler: a table has no entry for a kind of order."""
 
 
 class OrderTable(Generic[P, R]):
-    """A function whose first argument is an order, and which has an entry for each kind: no kind is taken for another.
+    """A function that dispatches on its first argument, an order; every kind needs an entry, as there is no default.
 
-    Decorates the function that says what is asked; its body is never run. The entries are decorated with
-    ``@table.register(kind)`` and serve the kind and those derived from it.
+    It decorates a function that gives the signature and the docstring, and whose body never runs. Entries are decorated
+    with ``@table.register(kind)`` and serve the kind and its subclasses.
     """
 
     def __init__(self, question: Callable[Concatenate[Order, P], R]) -> None:
@@ -197,11 +200,11 @@ class OrderTable(Generic[P, R]):
     def register(
         self, *kinds: Callable[..., Kind]
     ) -> Callable[[Callable[Concatenate[Kind, P], R]], Callable[Concatenate[Kind, P], R]]:
-        """Enter a function for some kinds of order, which are classes. ValueError for :class:`Order`, as a default."""
+        """Register a function for kinds of order, given as classes. ValueError for :class:`Order`, as a default."""
 
         def enter(entry: Callable[Concatenate[Kind, P], R]) -> Callable[Concatenate[Kind, P], R]:
             for kind in kinds:
-                assert isinstance(kind, type)  # not declared as ``type[Kind]``, for which mypy takes no abstract class
+                assert isinstance(kind, type)  # not declared as ``type[Kind]``: mypy rejects abstract classes there
                 if kind is Order:
                     raise ValueError(f"{self.name}: an entry for every order hides that a kind lacks its own")
                 self._entries[kind] = entry
@@ -210,7 +213,7 @@ class OrderTable(Generic[P, R]):
         return enter
 
     def entry(self, kind: type[Order]) -> Callable[..., R]:
-        """The function for a kind of order. Raises UnknownOrderError where there is none."""
+        """The function registered for a kind of order. Raises UnknownOrderError if there is none."""
         for parent in kind.__mro__:
             if parent in self._entries:
                 return self._entries[parent]
@@ -221,4 +224,4 @@ class OrderTable(Generic[P, R]):
 
 
 ORDER_TABLES: list[OrderTable[..., Any]] = []
-"""All tables there are, entered as their modules are imported."""
+"""All tables; each adds itself when its module is imported."""

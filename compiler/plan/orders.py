@@ -1,6 +1,6 @@
-"""The kinds of orders of tokens: views by strides, boxes around them, and lists.
+"""The kinds of orders of tokens: strided views, halo boxes around their tiles, and lists.
 
-What each must answer is said in :mod:`compiler.plan.order_protocol`, and `CONTRIBUTING.md` says where a new one goes.
+:mod:`compiler.plan.order_protocol` defines their interface; `CONTRIBUTING.md` says what a new kind needs, and where.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EMPTY, PARTIAL, FULL = 0, 1, 2
 
 @dataclass(frozen=True)
 class Tiles:
-    """The lanes of one tile: of queries, of keys, and of gathered queries or keys."""
+    """The number of lanes of a tile: of queries, of keys, and of gathered queries or keys."""
 
     query: int
     key: int
@@ -27,11 +27,11 @@ class Tiles:
 
 
 class ComputedOrder(Order):
-    """An order whose tokens follow from a tile's number and how many tokens there are, whatever tables hold."""
+    """An order whose tokens follow from the tile's number and the number of tokens, whatever tables hold."""
 
     @abstractmethod
     def main_tiles(self, total: int) -> int:
-        """Tiles along the axis that grows with the number of tokens: an argument of the launch."""
+        """The number of tiles along the axis that grows with the number of tokens: an argument of the launch."""
 
     def most_tiles(self, total: int) -> int:
         return self.tiles(total).per_class
@@ -65,7 +65,7 @@ class View(ComputedOrder):
 
     @property
     def main(self) -> int:
-        """The place of the unbounded axis."""
+        """The index of the unbounded axis."""
         return next(place for place, axis in enumerate(self.axes) if axis.length is None)
 
     @property
@@ -78,7 +78,7 @@ class View(ComputedOrder):
 
     @property
     def minor_tiles(self) -> int:
-        """Tiles beside one another for each tile of the main axis."""
+        """The number of tiles along the axes after the main one, for each tile of the main axis."""
         return prod(axis.tiles for axis in self.axes[self.main + 1 :])
 
     def main_tiles(self, total: int) -> int:
@@ -94,7 +94,7 @@ class View(ComputedOrder):
         return [self.token(coordinates, total) for coordinates in lanes]
 
     def places(self, tile: int, main_tiles: int) -> list[int]:
-        """Where a tile lies along each axis, counted in tiles; ``main_tiles`` are along the main one."""
+        """The place of a tile along each axis, counted in tiles; ``main_tiles``: how many the main axis has."""
         found = []
         for axis in reversed(self.axes):
             tile, at = divmod(tile, main_tiles if axis.length is None else axis.tiles)
@@ -102,7 +102,7 @@ class View(ComputedOrder):
         return found[::-1]
 
     def token(self, coordinates: Iterable[int], total: int) -> int:
-        """The token at some coordinates, -1 where there is none."""
+        """The token at some coordinates, -1 if there is none."""
         found = self.offset
         for axis, at in zip(self.axes, coordinates, strict=True):
             if at < 0 or (axis.length is not None and at >= axis.length):
@@ -112,7 +112,7 @@ class View(ComputedOrder):
 
     @property
     def uneven(self) -> bool:
-        """Whether a tile before the last ones may have lanes without a token."""
+        """Whether tiles before the last ones may have empty lanes."""
         return any(axis.length is not None and axis.length % axis.tile for axis in self.axes)
 
     def whole_tiles(self, total: int) -> int | None:
@@ -154,17 +154,17 @@ class View(ComputedOrder):
 
 
 def natural(tile: int) -> View:
-    """Tokens in the order in which they stand, ``tile`` at a time."""
+    """Natural order: tokens as they are stored in memory, ``tile`` at a time."""
     return View((Axis(1, None, tile),))
 
 
 def is_natural(order: Order) -> bool:
-    """Whether an order is that in which tokens stand, whatever its tile."""
+    """Whether an order is natural order, whatever its tile."""
     return order == natural(order.tile)
 
 
 def _digits(axes: tuple[Axis, ...]) -> str:
-    """The axes of a view as a phrase, by the shape that they have."""
+    """The axes of a view as a phrase, chosen by their pattern."""
     match axes:
         case (Axis(stride=1, length=None),):
             return "natural"
@@ -198,15 +198,16 @@ def _digits(axes: tuple[Axis, ...]) -> str:
 
 @dataclass(frozen=True)
 class Box(ComputedOrder):
-    """For each tile of a view the tokens around it: its box of coordinates, grown by a halo, ``tile`` tokens at a time.
+    """The halo box of each tile of a view: the tile's box of coordinates, grown by a halo, in tiles of ``tile`` tokens.
 
-    Keys in this order are for rows in the order of ``view``: along each axis a pair's key is at most ``before``
-    coordinates before its query and ``after`` behind, and in the same class. A token is in several boxes, and a tile of
-    rows visits the tiles of its own box alone. The backward's order is the other way round: see :func:`key_major`.
+    Keys in this order serve rows in the order of ``view``: along each axis, the key of a pair is at most ``before``
+    coordinates before its query and at most ``after`` coordinates after it, and in the same class. A token is in
+    several boxes, and a tile of rows visits only the tiles of its own box. The backward pass over keys uses boxes of
+    rows around tiles of keys: see :func:`key_major`.
 
-    Boxes are numbered as the tiles of the view, but for ``lead`` lines of tiles more in each class: those before the
-    first token, whose halo may reach it. The coordinates of a box are numbered with the last axis fastest, and cut into
-    ``parts`` tiles; lanes past its end, past an axis or past the tokens hold none.
+    Boxes are numbered like the tiles of the view, except that each class begins with ``lead`` more lines of tiles:
+    those before the first token whose halo may reach it. The coordinates of a box are numbered with the last axis
+    fastest, and cut into ``parts`` tiles; lanes past the end of the box, of an axis or of the tokens are empty.
     """
 
     view: View
@@ -216,22 +217,22 @@ class Box(ComputedOrder):
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """Coordinates of a box along each axis."""
+        """The number of coordinates of a box along each axis."""
         spans = zip(self.view.axes, self.before, self.after, strict=True)
         return tuple(axis.tile + before + after for axis, before, after in spans)
 
     @property
     def parts(self) -> int:
-        """Tiles of one box."""
+        """The number of tiles of a box."""
         return -(-prod(self.extents) // self.tile)
 
     @property
     def lead(self) -> int:
-        """Tiles along the main axis before the first token."""
+        """The number of tiles along the main axis before the first token."""
         return -(-self.after[self.view.main] // self.view.axes[self.view.main].tile)
 
     def main_tiles(self, total: int) -> int:
-        """Boxes along the main axis, for so many tokens in all."""
+        """The number of boxes along the main axis, for ``total`` tokens."""
         main = self.view.axes[self.view.main]
         lines = -(-max(total - self.view.offset, 0) // main.stride)
         return self.lead + -(-(lines + self.before[self.view.main]) // main.tile) if lines else 0
@@ -256,7 +257,7 @@ class Box(ComputedOrder):
         return None
 
     def last_position(self, total: int) -> int:
-        return max(total - 1, 0)  # a lane without a token computes a position below 0 or of a token
+        return max(total - 1, 0)  # in an empty lane the position is negative or that of a token
 
     @property
     def covers(self) -> bool:
@@ -281,7 +282,7 @@ class Box(ComputedOrder):
 
     @property
     def mirrored(self) -> Box:
-        """For each tile of keys the box of the rows around it."""
+        """The boxes of rows around each tile of keys: the same halo, reversed."""
         return replace(self, before=self.after, after=self.before)
 
     def key_major(self, rows: Order) -> tuple[Order, Order]:
@@ -292,7 +293,7 @@ class Box(ComputedOrder):
 
 
 class ListedOrder(Order):
-    """An order whose tokens the host lists at each launch: one class, cut into tiles as they are listed."""
+    """An order whose tokens the host lists at each launch: a single class, cut into tiles in the order of the list."""
 
     def tokens(self, tile: int, total: int, listed: Sequence[int] = ()) -> list[int]:
         return _filled(list(listed[tile * self.tile : (tile + 1) * self.tile]), self.tile)
@@ -326,9 +327,9 @@ class ListedOrder(Order):
 
 @dataclass(frozen=True)
 class Gathered(ListedOrder):
-    """The tokens of which a condition holds, in rising order.
+    """The tokens that meet a condition, in rising order.
 
-    ``condition`` speaks of ``k`` where keys are walked, of ``q`` where rows are.
+    ``condition`` reads the position as ``k`` if the order is one of keys, as ``q`` if it is one of rows.
     """
 
     condition: Expr
@@ -359,9 +360,9 @@ class Gathered(ListedOrder):
 
 @dataclass(frozen=True)
 class Sorted(ListedOrder):
-    """All tokens, in the rising order of their entries in an ``order`` table.
+    """All tokens, sorted by their entries in an ``order`` table.
 
-    ``rank`` is the entry of ``k`` where keys are walked, of ``q`` where rows are.
+    ``rank`` is the entry at ``k`` if the order is one of keys, at ``q`` if it is one of rows.
     """
 
     rank: Entry
@@ -387,5 +388,5 @@ class Sorted(ListedOrder):
 
 
 def _filled(tokens: list[int], tile: int) -> list[int]:
-    """The tokens of the first lanes, and -1 in all others of the tile."""
+    """The tokens in the first lanes of a tile, and -1 in the other lanes."""
     return tokens + [-1] * (tile - len(tokens))

@@ -1,4 +1,4 @@
-"""Programs as text for people."""
+"""Prints Programs for people to read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .programs import Kernel, Program
 
 
 def program(program: Program) -> str:
-    """The kernels of a program, a line for each and for each of their segments."""
+    """The kernels of a program as text: one line for each kernel, two for each of its segments."""
     names = {str(number): table.name for number, table in enumerate(program.tables)}
     return "\n".join(line for kernel in program.kernels for line in _kernel(kernel, names))
 

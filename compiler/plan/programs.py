@@ -1,4 +1,4 @@
-"""A Program: the kernels of an attention, for every length. Nouns."""
+"""A Program: the kernels of an attention, for every length."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .order_protocol import Order
 
 @dataclass(frozen=True)
 class Segment:
-    """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need none.
+    """Keys walked in one order. ``condition`` (bool or count) is evaluated on partial tiles; full tiles need no test.
 
-    It holds only of pairs that no earlier segment or kernel of the same part has; where the keys are gathered, what
-    gathers them is left out of it.
+    Together with the kernel's ``owned_rows`` it excludes pairs that another segment of the same part keeps. The
+    condition that gathers the keys, if any, is left out, because all of the keys meet it.
     """
 
     keys: Order
@@ -27,8 +27,8 @@ class Kernel:
     """One launch: query rows walked in one order, over segments of keys under one online softmax.
 
     ``owned_rows`` (bool over ``q``, ``n``, heads and tables) selects the rows that this kernel owns; it ignores the
-    others. ``output``: the first kernel stores all rows, sink included; the others merge theirs into what is there, by
-    log-sum-exp. ``heads``: the query heads it runs for; None for all.
+    others. ``output``: the first kernel stores all rows, including the sink; later ones merge their results into the
+    stored ones by log-sum-exp. ``heads``: the query heads it runs for; None for all.
     """
 
     rows: Order
@@ -39,20 +39,20 @@ class Kernel:
 
     @property
     def splits(self) -> bool:
-        """Whether its keys are cut into parts that run beside one another, and are put together by a launch more.
+        """Whether its keys are cut into parts that run in parallel and are merged by one more launch.
 
-        That is for rows that are few however many keys there are, so that their tiles alone leave most of a GPU idle.
-        The text of the kernels depends on it, so a program says it; into how many parts, each launch.
+        This is for rows that are few however many keys there are: their tiles alone would leave most of a GPU idle. It
+        belongs to the program because the text of the kernels depends on it; each launch chooses the number of parts.
         """
         return self.rows.sparse
 
 
 @dataclass(frozen=True)
 class Program:
-    """Everything that decides the text of the kernels, and nothing else.
+    """Everything that decides the text of the kernels, and ``mask``, the pairs that they must keep.
 
-    Expressions name tables by their position in ``tables``: the table of ``Entry.table == "3"`` is ``tables[3]``, so
-    that no name of the user's reaches a template. For each head, the first of its kernels walks every row and stores.
+    Expressions name a table by its index in ``tables``: ``Entry.table == "3"`` is ``tables[3]``, so that the names that
+    users choose do not reach a template. For each head, the first of its kernels walks every row and stores.
     """
 
     kernels: tuple[Kernel, ...]
@@ -63,7 +63,7 @@ class Program:
 
 
 def row_alignment(program: Program) -> int:
-    """In rows: the first row of a launch must stand at a multiple of it. A program with ``natural_rows`` has 1."""
+    """In tokens: the first row of a launch must be at a multiple of it. It is 1 if rows are in natural order only."""
     orders = [kernel.rows for kernel in program.kernels]
     orders += [segment.keys for kernel in program.kernels for segment in kernel.segments if segment.keys.around_rows]
     return lcm(*(order.alignment for order in orders))

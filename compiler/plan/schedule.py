@@ -1,4 +1,4 @@
-"""A Schedule: which tiles the kernels of a Program visit, for one launch. Nouns."""
+"""A Schedule: which tiles the kernels of a Program visit in one launch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runs:
-    """Rows of runs: row ``r`` visits the tiles of runs ``pointer[r] .. pointer[r + 1] - 1``, in rising order.
+    """Runs of tiles in CSR form: row ``r`` visits the runs ``pointer[r] .. pointer[r + 1] - 1``, in rising order.
 
     Run ``i`` covers the tiles ``start[i] .. start[i] + length[i] - 1`` and is PARTIAL or FULL as ``kind[i]`` says.
     """
@@ -26,24 +26,26 @@ class Runs:
 
 
 UNBOUNDED = 2**30
-"""Tiles: a relative run that reaches so far from its row goes on for ever, whatever n is."""
+"""In tiles: a run that reaches this far from its row is endless, whatever n is."""
 
 
 @dataclass(frozen=True)
 class Bounds:
     """Which tiles of the other side each tile of one side visits.
 
-    One period of rows of runs serves all: tile ``u`` of a class visits what row ``u % period`` says, moved on by
-    ``(u // period) * shift`` tiles and clipped to the tiles that there are. ``aligned``: tiles of class c visit tiles
-    of class c of the other side, counted within it; else ``u`` counts through all classes, and so do the tiles visited.
+    One period of rows serves all tiles: tile ``u`` of a class visits the runs of row ``u % period``, moved on by
+    ``(u // period) * shift`` tiles and clipped to the existing tiles. ``aligned``: tiles of class c visit only tiles of
+    class c of the other side, numbered within the class; otherwise ``u`` and the tiles visited are numbered through all
+    classes.
 
-    Row ``(batch slot * head_slots + head slot) * period + u % period`` of ``runs`` is meant: ``batch_slots`` is the
-    batch size where the bounds differ from one batch entry to another, else 1; ``head_slots`` likewise, with the place
-    of a head among the kernel's heads.
+    In ``runs`` that is row ``(batch slot * head_slots + head slot) * period + u % period``. ``batch_slots`` is the
+    batch size if the bounds differ between batch entries, else 1. ``head_slots`` is the number of the kernel's heads if
+    they differ between heads, else 1; heads are numbered by their place in the kernel.
 
-    With ``period`` 1 the bounds are a closed form; with as many rows as there are tiles (and ``shift`` 0) a list of
-    runs for each; a period in between is a template. The first and the last hold for one launch only where tables or
-    lengths are read; a tile called FULL may hang over the last token: lanes without a token count nothing.
+    With ``period`` 1 the bounds are a closed form; with one row for each tile (and ``shift`` 0) they list the runs of
+    every tile; a period in between is a template. A list holds for one launch; a closed form or a template may hold for
+    every launch, unless tables or lengths are read. A FULL tile may extend past the last token: empty lanes count
+    nothing.
     """
 
     period: int
@@ -56,9 +58,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class SegmentSchedule:
-    """The bounds of one segment: ``by_query`` has a row for query tiles, ``by_key`` one for key tiles (the backward's
-    order, as :func:`key_major` says). Both visit exactly the same pairs of tiles; of pairs of tokens where keys are a
-    box. ``keys`` lists them where their order is gathered or sorted.
+    """The bounds of one segment: ``by_query`` for query tiles, ``by_key`` for key tiles (see :func:`key_major`).
+
+    Both visit exactly the same pairs of tiles or, if keys are in boxes, the same pairs of tokens. ``keys`` lists the
+    keys if their order is gathered or sorted.
     """
 
     by_query: Bounds
@@ -68,7 +71,7 @@ class SegmentSchedule:
 
 @dataclass(frozen=True)
 class KernelSchedule:
-    """The segments' bounds in their order. ``rows`` lists the rows where their order is gathered or sorted."""
+    """The bounds of a kernel's segments. ``rows`` lists the rows if their order is gathered or sorted."""
 
     segments: tuple[SegmentSchedule, ...]
     rows: Listing | None = None

@@ -1,4 +1,4 @@
-"""A Program and sizes to the tiles that are visited, and what these say."""
+"""Computes the Schedule of a launch, the tiles that each tile visits, and statistics of it."""
 
 from .segments import schedule, schedule_depends
 from .statistics import Totals, pairs, totals, visited

@@ -1,7 +1,7 @@
-"""Key tiles found by value: conditions that compare a function of the query alone with one of the key alone.
+"""Finds key tiles by binary search, for conditions that compare a function of the query with a function of the key.
 
-Where the key's function rises from tile to tile (a position, a block's number, a document's label), the tiles of any
-value are found by binary search: for each query tile at once, whatever the query's function reads.
+If the key's function rises from tile to tile (a position, the number of a block, the label of a document), the tiles
+that may hold a value are found by binary search, for all query tiles at once and any function of the query.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from .run_rows import TileRuns, union
 from .tile_boxes import Slots, Space, TileBoxes
 from .tile_ranges import Numbers, TileRanges, ViewRanges
 
-# Tiles looked at together, and the entries of sets.
+# Limits on memory: tiles that are evaluated together, and entries of sets that are read together.
 _BATCH = 2**15
 _MOST_ENTRIES = 2**22
-# Greater than any value that is compared here.
+# Greater than any value that is compared here; in a tile without tokens.
 _LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class SearchSide:
-    """One side: so many ``tiles`` of ``tile`` lanes each, in every slot. ``lanes``: each lane as a tile of its own;
-    None where neighbouring tiles are not always a range."""
+    """One side, rows or keys: ``tiles`` tiles of ``tile`` lanes in every slot.
+
+    ``lanes``: the side with each lane as a tile of its own; None if neighbouring tiles are not always a range.
+    """
 
     ranges: TileRanges
     tiles: int
@@ -41,7 +43,7 @@ class SearchSide:
 
 @dataclass(frozen=True)
 class Search:
-    """Where to look: both sides, the slots, the call."""
+    """What a search is made over: both sides, the slots, the call shape and the tables."""
 
     rows: SearchSide
     keys: SearchSide
@@ -52,7 +54,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Ends:
-    """The least and the greatest value in each tile, ``[slots, tiles]``; _LARGEST in one without a token."""
+    """The least and the greatest value of a function in each tile, ``[slots, tiles]``; _LARGEST in an empty tile."""
 
     low: Numbers
     high: Numbers
@@ -67,13 +69,16 @@ class Ends:
 
 
 def side_of(expr: Expr) -> str | None:
-    """``"q"`` or ``"k"`` where an expression depends on that position alone."""
+    """``"q"`` or ``"k"`` if an expression reads that position and not the other, else None."""
     nodes = set(walk(expr))
     return {(True, False): "q", (False, True): "k"}.get((Q in nodes, K in nodes))
 
 
 def compared(search: Search, condition: Expr) -> TileRuns | None:
-    """The tiles of ``==``, ``<=`` or ``<`` between functions that both rise; None for anything else."""
+    """The key tiles that each query tile visits, for ``==``, ``<=`` or ``<`` between functions of the two sides.
+
+    None for other conditions, and if the key's function does not rise or (for ``==``) the query's does not.
+    """
     match condition:
         case Apply(op="eq" | "le" | "lt" as op, args=(left, right)) if left.type == "int":
             pass
@@ -89,7 +94,7 @@ def compared(search: Search, condition: Expr) -> TileRuns | None:
         return None
     rows = found[0]
     if op == "eq":
-        if not rows.rising:  # then there may be many values in a tile: they are listed
+        if not rows.rising:  # a tile may then hold many values: see candidates
             return None
         some, every = _equal(rows, keys)
     else:
@@ -106,7 +111,7 @@ _Spans = tuple[Numbers, Numbers]  # first tile and end, [slots, row tiles]
 
 
 def _equal(rows: Ends, keys: Ends) -> tuple[_Spans, _Spans]:
-    """The key tiles that may hold a row's value, and those that hold no other."""
+    """The key tiles that may hold a value of a row tile, and those that hold its one value only."""
     some = _found(keys.high, rows.low, "left"), _found(keys.low, rows.high, "right")
     every = _found(keys.low, rows.low, "left"), _found(keys.high, rows.low, "right")
     return some, (every[0], np.where(rows.low == rows.high, every[1], 0))
@@ -120,7 +125,7 @@ def _below(rows: Ends, keys: Ends, side: str, q_first: bool) -> tuple[_Spans, _S
 
 
 def _found(rising: Numbers, values: Numbers, side: str) -> Numbers:
-    """``np.searchsorted`` in each slot."""
+    """``np.searchsorted``, slot by slot."""
     pairs = zip(rising, values, strict=True)
     return np.stack([np.searchsorted(each, wanted, side) for each, wanted in pairs])  # type: ignore[call-overload]
 
@@ -133,7 +138,11 @@ def _rows(rows: Ends, kind: int, start: Numbers, end: Numbers) -> TileRuns:
 
 
 def candidates(search: Search, condition: Expr) -> TileRuns | None:
-    """Key tiles outside of which the condition holds of no pair, PARTIAL all; None where it lists none."""
+    """The key tiles that may hold pairs, all PARTIAL, for conditions that give a list of values for each query tile.
+
+    These are ``==`` (the values of the query's function) and membership of the key (the members of the sets that the
+    query chooses). None for other conditions, or if the key's function does not rise.
+    """
     match condition:
         case Apply(op="eq", args=(left, right)) if left.type == "int" and {side_of(left), side_of(right)} == {"q", "k"}:
             of_query, of_key = (left, right) if side_of(left) == "q" else (right, left)
@@ -163,13 +172,16 @@ def candidates(search: Search, condition: Expr) -> TileRuns | None:
 
 
 def _values(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
-    """Every value of a function of the query in every row tile: row (``slot * tiles + tile``) and value."""
+    """The values of a function of the query in each row tile: pairs of a row (``slot * tiles + tile``) and a value."""
     found = _single(search, [of_query])
     return None if found is None else (found[0], found[1][0])
 
 
 def _single(search: Search, roots: Sequence[Expr]) -> tuple[Numbers, list[Numbers]] | None:
-    """Row tiles and the values of some functions of the query in them, each combination once."""
+    """The values of several functions of the query in each row tile, as rows and one list of values for each function.
+
+    Every combination is given once. None if the values cannot be listed.
+    """
     rows = search.rows
     ends = _ends(search, roots, rows.ranges, rows.tiles, by_query=True)
     if ends is None:
@@ -189,7 +201,7 @@ def _single(search: Search, roots: Sequence[Expr]) -> tuple[Numbers, list[Number
 
 
 def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
-    """Every member of the sets that a query's tile chooses."""
+    """The members of all sets that the queries of each row tile choose: pairs of a row and a member."""
     assert isinstance(of_query, Member)
     held = search.tables[of_query.table]
     sets = held.contents.values
@@ -217,7 +229,7 @@ def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
 
 
 def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
-    """The members of the chosen sets, bitmaps or listed: the place in ``chosen``, and the member; in order."""
+    """The members of the chosen sets (bitmaps or lists), in order: the index in ``chosen`` and the member of each."""
     step = max(_MOST_ENTRIES // max(sets.shape[1], 1), 1)
     owners, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for first in range(0, len(chosen), step):
@@ -237,7 +249,7 @@ def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
 def _ends(
     search: Search, roots: Sequence[Expr], ranges: TileRanges, tiles: int, *, by_query: bool
 ) -> list[Ends] | None:
-    """The values of some functions of one side in every tile; None where something is unknown."""
+    """The bounds of several functions of one side in every tile; None if one of them is unknown."""
     count = search.slots.count * tiles
     low, high = np.full((2, len(roots), count), _LARGEST)
     alone = ViewRanges.whole(natural(1), 1)

@@ -1,4 +1,4 @@
-"""The lists of gathered and sorted orders at one launch, and the tiles of a list."""
+"""Lists the tokens of gathered and sorted orders at one launch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_ranges import ListRanges, Numbers, ViewRanges
 
-# Tokens looked at together: bounds the memory.
+# The most tokens that are classified together, which limits memory.
 _BATCH = 2**17
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A list for each of the slots. ``values`` rise: the tokens gathered, or the ranks by which they are sorted."""
+    """A list for each slot. ``values`` are the gathered tokens or the ranks of the sorted ones, in rising order."""
 
     listing: Listing
     slots: Slots
@@ -29,7 +29,7 @@ class Listed:
     counts: Numbers  # [slots]
 
     def ranges(self, tile: int, apart: Slots) -> ListRanges:
-        """Ranges of the list's tiles of ``tile`` lanes, for slots that are as fine as its own, or finer."""
+        """The list in tiles of ``tile`` lanes, for slots ``apart`` that are at least as fine as its own."""
         slot = np.arange(apart.count)
         batch = slot // apart.head_slots if self.slots.batch > 1 else np.zeros_like(slot)
         head = slot % apart.head_slots if self.slots.heads is not None else np.zeros_like(slot)
@@ -37,7 +37,7 @@ class Listed:
 
 
 def is_whole(listed: Listed) -> bool:
-    """Whether the values are simply 0, 1, 2, …: tiles of ranks are then tiles in the natural order of ranks."""
+    """Whether the values are 0, 1, 2, … in every slot: tiles of ranks are then tiles in the natural order of ranks."""
     length = listed.values.shape[1]
     return bool((listed.counts == length).all() and (listed.values == np.arange(length)).all())
 
@@ -51,9 +51,9 @@ def listed_tokens(
     heads: tuple[int, ...] | None,
     /,
 ) -> Listed | None:
-    """The tokens of an order at one launch; None where there is nothing to list. ``heads``: those of the kernel.
+    """The tokens of an order at one launch; None if its tokens are not listed. ``heads``: those of the kernel.
 
-    Raises ValueError where the host cannot list them.
+    Raises ValueError if the host cannot list them.
     """
     raise NotImplementedError
 
@@ -79,7 +79,7 @@ def gathered(
     heads: tuple[int, ...] | None,
     /,
 ) -> Listed:
-    """The tokens of which the condition holds. Raises ValueError where it cannot be told of one of them."""
+    """The tokens that meet the condition. Raises ValueError if the host cannot decide it for one of them."""
     apart = slots(order.condition, extent, tables, heads)
     total = extent.m if by_query else extent.n
     alone = ViewRanges.whole(natural(1), 1)
@@ -116,7 +116,10 @@ def _of_ranges(apart: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Lis
 def ordered_by(
     order: Sorted, by_query: bool, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None, /
 ) -> Listed:
-    """All tokens by their ranks. Raises ValueError where these are unknown, or read by more than plain positions."""
+    """All tokens, sorted by their ranks.
+
+    Raises ValueError if the host does not know the ranks, or if an index is not a position, a head or a constant.
+    """
     apart = slots(order.rank, extent, tables, heads)
     held = tables[order.rank.table]
     if held.contents.values is None:
@@ -140,7 +143,7 @@ def ordered_by(
 
 
 def _positions(index: Expr, total: int, start: Numbers, apart: Slots, of_row: bool) -> Numbers:
-    """An index of every token, to be broadcast to [batch slots, head slots, tokens]."""
+    """The value of an index for every token, broadcastable to [batch slots, head slots, tokens]."""
     match index:
         case Const(value=value):
             return np.full((1, 1, 1), int(value))
@@ -154,7 +157,7 @@ def _positions(index: Expr, total: int, start: Numbers, apart: Slots, of_row: bo
 
 
 def _by_rank(ranks: Numbers) -> Numbers:
-    """The places of the ranks in rising order."""
+    """The indices that sort the ranks, stably; in linear time if the ranks are a permutation."""
     places = np.full(len(ranks), -1, np.int64)
     if ranks.min() >= 0 and ranks.max() < len(ranks):
         places[ranks] = np.arange(len(ranks))

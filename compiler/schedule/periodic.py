@@ -1,7 +1,7 @@
-"""Conditions that do not change when queries and keys move on together: one period of query tiles serves every length.
+"""Templates for shift-invariant conditions: the runs of one period of query tiles serve every length.
 
-Whether a condition is such a one, and by how many tokens it may be moved, is read off its text; the tiles of one period
-are then classified against keys on both sides without end.
+:func:`compiler.analysis.shift_divisor` reads off a condition whether shifts of query and key together preserve it, and
+by how many tokens. The tiles of one period are then classified against keys that are endless in both directions.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_ranges import Counted, ViewRanges
 
-# Tokens: no call has so many, so what goes on to here from a query goes on for ever.
+# In tokens: farther than any call reaches, so a run that goes on for so long is endless.
 _FAR = 2**34
-# Keys are first looked at in ranges that grow with their distance, by so many bits each.
+# The first ranges of keys end at distances that grow by this many bits from one to the next.
 _GROWTH_BITS = 4
-# Rows of one period; a longer one is not worth a template.
+# The most rows of a period; a longer one is not worth a template.
 _MOST_ROWS = 1024
-# Pairs of classes that are looked at, each in one box.
+# The most classes of an order with a template.
 _MOST_CLASSES = 2**12
-# Boxes of one level: so many, and so many more for each row.
+# The most boxes at one level of subdivision: a constant, and more for each row.
 _MOST_BOXES = 2**12
 _MOST_BOXES_OF_ROW = 2**6
-# Tiles in the rows of a period, where they are looked at up to a limit.
+# The most tiles in the rows of a period, if keys are classified only up to a limit.
 _MOST_TILES = 2**20
-# Bytes of a table's contents up to which they are part of what a template is remembered by.
+# In bytes: the contents of tables up to this size are part of a template's cache key.
 _SMALL = 2**10
 
 
 @dataclass(frozen=True)
 class FrozenTable:
-    """The contents of a small table, or that they are unknown, as part of a question."""
+    """The contents of a small table, or the fact that they are unknown, in hashable form: part of a cache key."""
 
     table: Table
     data: bytes | None
@@ -68,10 +68,11 @@ class FrozenTable:
 
 @dataclass(frozen=True)
 class PeriodicQuery:
-    """What a template depends on, and nothing else.
+    """Everything that a template depends on, and nothing else: its cache key.
 
-    ``starts``: the first query's position, less whole periods, for each batch slot or for all; ``n`` and ``heads`` only
-    where the condition speaks of them.
+    ``starts``: the first query's position modulo the period, for each batch slot or one for all. ``n`` and ``heads``:
+    those of the call if the condition reads them, else 0 and 1. ``held``: the contents of the tables that it reads;
+    None if one of them is too large, and then the template is not cached.
     """
 
     condition: Expr
@@ -98,7 +99,7 @@ def question(
     tables: Mapping[str, BoundTable],
     heads: tuple[int, ...] | None,
 ) -> PeriodicQuery | None:
-    """What to ask for a condition in these orders; None where it has no template."""
+    """The query for a condition in these orders; None if it cannot have a template."""
     divisor = shift_divisor(condition)
     if divisor is None or extent.q_start is None or _classes(rows) != _classes(keys):
         return None
@@ -121,14 +122,17 @@ def question(
 
 @dataclass(frozen=True)
 class Template:
-    """Rows of one period for each slot of the question. ``endless``: they are right for every length."""
+    """The rows of one period, for each slot of the query. ``endless``: they are right for every length."""
 
     rows: TileRuns
     endless: bool
 
 
 def bounds(asked: PeriodicQuery, extent: CallShape, tables: Mapping[str, BoundTable]) -> tuple[Bounds, Bounds] | None:
-    """By query and by key, for all lengths; where these need longer and longer rows, for all up to a power of two."""
+    """The bounds by query and by key; None if there is no template.
+
+    They hold for all lengths or, if that would take rows of too many runs, for lengths up to the next power of two.
+    """
     assert extent.q_start is not None
     steps = asked.steps
     moves = tuple(start // asked.period for start in extent.q_start)
@@ -177,13 +181,17 @@ def _bounds(
 
 
 def forget() -> None:
-    """All templates: what the next schedule takes is what a first one does."""
+    """Clear all caches of templates, so that the next schedule takes the time that a first one takes."""
     for function in (_remembered_bounds, _remembered, _remembered_apart, shift_divisor):
         function.cache_clear()
 
 
 def _placed(asked: PeriodicQuery, rows: TileRuns, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
-    """The rows of every slot, where the first query is so many periods on; ``each``: tiles to a period."""
+    """The bounds with these rows, shifted to where the first query is.
+
+    ``moves``: its position in whole periods, for each batch slot or one for all; ``each``: the tiles by which runs are
+    shifted for each of them.
+    """
     batch = max(len(moves), asked.slots.batch)
     heads = asked.slots.head_slots
     entry = np.arange(batch) if asked.slots.batch > 1 else np.zeros(batch, np.int64)
@@ -199,18 +207,18 @@ def _classes(view: View) -> tuple[Axis, ...]:
 
 
 def _step(view: View) -> int:
-    """Tokens from a tile to the next along the main axis."""
+    """The distance of neighbouring tiles along the main axis, in tokens."""
     main = view.axes[view.main]
     return main.stride * main.tile
 
 
 def _far(view: View) -> int:
-    """Tiles along the main axis that no call has."""
+    """A number of tiles along the main axis that no call reaches."""
     return min(_FAR // _step(view), UNBOUNDED // 2 // view.minor_tiles)
 
 
 def _endless(view: View) -> ViewRanges:
-    """The tiles of the first class, on both sides of the first."""
+    """The tiles of the first class, continued endlessly in both directions."""
     inner = view.axes[view.main :]
     return ViewRanges(
         tuple(Counted(axis, None if axis.length is None else axis.tiles) for axis in inner), view.offset, None
@@ -223,7 +231,10 @@ def _classifier(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> Class
 
 
 def _derived(asked: PeriodicQuery, reach: int | None, tables: Mapping[str, BoundTable]) -> Template | None:
-    """Classify one period. ``reach``: key tiles to look at on either side; None for all."""
+    """The template, made by classifying one period; None if that takes too many boxes.
+
+    ``reach``: how many key tiles are classified on either side; None for all.
+    """
     count, unit = asked.steps.period, asked.keys.minor_tiles
     far = _far(asked.keys) if reach is None else -(-reach // unit)
     if reach is not None and count * 2 * far * unit > _MOST_TILES:
@@ -240,7 +251,7 @@ def _derived(asked: PeriodicQuery, reach: int | None, tables: Mapping[str, Bound
 
 
 def _growing(far: int) -> list[tuple[int, int]]:
-    """Ranges from ``-far`` to ``far``, the shorter the nearer to 0."""
+    """Ranges that together are ``-far .. far``, shorter near 0."""
     ends = [0]
     while (bits := _GROWTH_BITS * len(ends)) < far.bit_length():
         ends.append(1 << bits)
@@ -250,14 +261,15 @@ def _growing(far: int) -> list[tuple[int, int]]:
 
 
 def _unlimited(rows: TileRuns, far: int) -> TileRuns:
-    """What goes on to the end of what was looked at goes on for ever."""
+    """The rows with endless runs instead of those that go on to the last tile that was classified."""
     start = np.where(rows.start <= -far, -UNBOUNDED, rows.start)
     return replace(rows, start=start, end=np.where(rows.end >= far, UNBOUNDED, rows.end))
 
 
 def _apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
-    """Whether tokens of different classes never meet: by the differences of classes, as a move by one class is a move
-    that changes nothing.
+    """Whether pairs from different classes are always empty.
+
+    It is enough to test class differences, because the condition is invariant under a shift by one class.
     """
     if asked.held is not None:
         return _remembered_apart(asked)

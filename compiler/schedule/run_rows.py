@@ -1,7 +1,7 @@
-"""Rows of runs as a schedule is worked out in them: united, met, turned round, repeated for every tile, packed.
+"""Run-length-encoded tile rows: union, intersection, transpose, repeat, and conversion to CSR.
 
-A row is a tile of one side, or one that stands for all a period apart; its runs cover tiles of the other side.
-Nothing here knows what the tiles are.
+A row belongs to a tile of one side, or to all tiles that are a period apart; its runs cover tiles of the other side.
+This module deals with numbers of tiles only, not with their tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from .tile_ranges import Numbers
 
 @dataclass(frozen=True)
 class TileRuns:
-    """Runs ``start .. end - 1`` of ``count`` rows, sorted by row and start, apart, neighbours of one kind joined.
+    """The runs ``start .. end - 1`` of ``count`` rows, sorted by row and start.
 
-    ``row`` is ``slot * rows of a slot + row``. An end at -UNBOUNDED or UNBOUNDED stands for all that is beyond.
+    Runs of a row do not overlap, and adjacent ones of the same kind are joined. ``row`` is the slot times the rows of a
+    slot, plus the row in the slot. A ``start`` of -UNBOUNDED or an ``end`` of UNBOUNDED makes a run endless.
     """
 
     count: int
@@ -34,7 +35,7 @@ class TileRuns:
         return len(self.row)
 
     def moved(self, tiles: int | Numbers) -> TileRuns:
-        """Every run so many tiles further on, each its own number or all the same; what is beyond stays beyond."""
+        """The runs, shifted by a number of tiles (one for all, or one for each run); endless runs stay endless."""
         return replace(self, start=_moved(self.start, tiles), end=_moved(self.end, tiles))
 
 
@@ -43,7 +44,7 @@ def _moved(ends: Numbers, tiles: int | Numbers) -> Numbers:
 
 
 def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> TileRuns:
-    """The runs of boxes that are apart, ``rows`` rows for each slot."""
+    """The runs of boxes that do not overlap, with ``rows`` rows for each slot."""
     count = boxes.query_high - boxes.query_low + 1
     source = np.repeat(np.arange(len(boxes)), count)
     offset = np.arange(len(source)) - (np.cumsum(count) - count)[source]
@@ -52,7 +53,7 @@ def of_boxes(boxes: TileBoxes, rows: int, slots: int) -> TileRuns:
 
 
 def ordered(count: int, row: Numbers, start: Numbers, end: Numbers, kind: NDArray[np.uint8]) -> TileRuns:
-    """Runs that are apart, in any order."""
+    """The TileRuns of runs that do not overlap, given in any order: sorts them and joins adjacent ones."""
     order = np.argsort(row * (4 * UNBOUNDED) + start)
     row, start, end, kind = row[order], start[order], end[order], kind[order]
     first = np.ones(len(row), bool)
@@ -63,17 +64,17 @@ def ordered(count: int, row: Numbers, start: Numbers, end: Numbers, kind: NDArra
 
 
 def union(parts: Sequence[TileRuns]) -> TileRuns:
-    """What any of the parts visits; FULL where one of them is."""
+    """The tiles that any of the parts visits; FULL where at least one of them is FULL."""
     return combined(parts, full=1, some=1)
 
 
 def intersect(parts: Sequence[TileRuns]) -> TileRuns:
-    """What all of the parts visit; FULL where all of them are."""
+    """The tiles that all of the parts visit; FULL where all of them are FULL."""
     return combined(parts, full=len(parts), some=len(parts))
 
 
 def combined(parts: Sequence[TileRuns], full: int, some: int) -> TileRuns:
-    """Tiles that at least ``some`` of the parts visit; FULL where at least ``full`` are, else PARTIAL."""
+    """The tiles that at least ``some`` of the parts visit; FULL where at least ``full`` of them are, else PARTIAL."""
     row = np.concatenate([part.row for part in parts])
     start, end = np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts])
     is_full = np.concatenate([part.kind for part in parts]) == FULL
@@ -82,14 +83,14 @@ def combined(parts: Sequence[TileRuns], full: int, some: int) -> TileRuns:
     return _from_steps(parts[0].count, place, kind)
 
 
-# Row and tile in one number, by which the ends of runs are sorted.
+# Row and tile are packed into one sortable number, ``row * _ROOM + tile + UNBOUNDED``: a place.
 _ROOM = 4 * UNBOUNDED
 
 
 def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers]) -> tuple[Numbers, ...]:
-    """The places where something begins or ends, in order, and the sum of each weight from there on."""
+    """The places where runs begin or end, in order, and for each weight its sum over the runs that cover the place."""
     places = np.concatenate([row * _ROOM + (start + UNBOUNDED), row * _ROOM + (end + UNBOUNDED)])
-    order = np.argsort(places, kind="stable")  # of a few sorted parts: they are merged
+    order = np.argsort(places, kind="stable")  # a stable sort merges the few sorted parts fast
     places = places[order]
     last = np.ones(len(places), bool)
     last[:-1] = places[1:] != places[:-1]
@@ -98,7 +99,7 @@ def _swept(row: Numbers, start: Numbers, end: Numbers, weights: Sequence[Numbers
 
 
 def _from_steps(count: int, place: Numbers, kind: NDArray[np.uint8]) -> TileRuns:
-    """Rows of a kind that changes at each place, EMPTY at the end of every row."""
+    """The runs of rows whose kind becomes ``kind[i]`` at ``place[i]``; it is EMPTY at the end of every row."""
     changes = np.ones(len(kind), bool)
     changes[1:] = kind[1:] != kind[:-1]
     place, kind = place[changes], kind[changes]
@@ -109,7 +110,7 @@ def _from_steps(count: int, place: Numbers, kind: NDArray[np.uint8]) -> TileRuns
 
 
 def clipped(rows: TileRuns, low: int, high: int) -> TileRuns:
-    """Without what is outside the tiles ``low .. high - 1``."""
+    """The rows, cut to the tiles ``low .. high - 1``."""
     start, end = np.maximum(rows.start, low), np.minimum(rows.end, high)
     held = start < end
     return TileRuns(rows.count, rows.row[held], start[held], end[held], rows.kind[held])
@@ -117,17 +118,17 @@ def clipped(rows: TileRuns, low: int, high: int) -> TileRuns:
 
 @dataclass(frozen=True)
 class Repeat:
-    """How rows repeat: row ``period`` is row 0 moved on by ``shift`` tiles. No shift: the rows are all there are."""
+    """How rows repeat: row ``period`` is row 0 shifted by ``shift`` tiles. With shift 0 they do not repeat."""
 
     period: int
     shift: int
 
 
 def transpose(rows: TileRuns, steps: Repeat, columns: int) -> TileRuns | None:
-    """The same tiles by column. None where the rows repeat, and a run without end comes and goes from row to row.
+    """The same tiles by column. None if an endless run begins or ends between one row and the next.
 
-    For rows that repeat, the columns ``0 .. shift - 1`` stand for all, repeating by the period; else there are
-    ``columns`` of them.
+    If the rows repeat, the result is columns ``0 .. shift - 1``, and they repeat too: column ``shift`` is column 0
+    shifted by ``period`` rows. Otherwise it is all ``columns`` columns.
     """
     row, low, high, old, new = _changes(rows, steps)
     if len(low) and (low.min() <= -UNBOUNDED or high.max() >= UNBOUNDED):
@@ -146,9 +147,9 @@ def transpose(rows: TileRuns, steps: Repeat, columns: int) -> TileRuns | None:
 
 
 def _changes(rows: TileRuns, steps: Repeat) -> tuple[Numbers, Numbers, Numbers, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Where each row differs from the one before it: row, first tile, end, kind before and kind now.
+    """Where each row differs from the one before it: row, first tile, end, kind before, and kind in the row.
 
-    Rows are ``slot * (period + 1) + row`` here: the last of each slot is the end of rows that do not repeat.
+    Rows are numbered ``slot * (period + 1) + row``: the additional row of each slot ends rows that do not repeat.
     """
     slot, row = rows.row // steps.period, rows.row % steps.period
     now = slot * (steps.period + 1) + row
@@ -172,7 +173,7 @@ def _changes(rows: TileRuns, steps: Repeat) -> tuple[Numbers, Numbers, Numbers, 
 
 
 def _constant_columns(rows: TileRuns, steps: Repeat) -> NDArray[np.uint8]:
-    """The kind of row 0 at each column of the first cycle, ``[slots, shift]``."""
+    """The kind of row 0 at the columns ``0 .. shift - 1``, ``[slots, shift]``: that of columns that do not change."""
     slots = rows.count // steps.period
     kinds = np.full((slots, steps.shift), EMPTY, np.uint8)
     first = np.flatnonzero(rows.row % steps.period == 0)
@@ -192,9 +193,10 @@ def _from_events(
     new: NDArray[np.uint8],
     endless: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None,
 ) -> TileRuns:
-    """Runs of each column, which is of kind ``new`` from row ``at`` on until its next event.
+    """The runs of columns from events: a column has kind ``new`` from row ``at`` until its next event.
 
-    ``endless``: the kind before each event, and that of columns without any; else they begin and end EMPTY.
+    ``endless``: the kind before each event, and the kind of columns without events; None if columns begin and end
+    EMPTY.
     """
     place = slot * columns + column
     order = np.lexsort((at, place))
@@ -218,7 +220,7 @@ def _from_events(
 
 
 def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> TileRuns:
-    """What every tile visits, in each of the bounds' slots: rows ``slot * own.total + tile``."""
+    """The runs that every tile visits, written out: row ``slot * own.total + tile`` for each slot of the bounds."""
     slots = bounds.batch_slots * bounds.head_slots
     tile = np.arange(own.total)
     of_class, along = np.divmod(tile, max(own.per_class, 1)) if bounds.aligned else (np.zeros_like(tile), tile)
@@ -237,7 +239,7 @@ def repeated(bounds: Bounds, own: TileCount, other: TileCount) -> TileRuns:
 
 
 def tile_slots(rows: TileRuns, period: int, picked: Numbers) -> TileRuns:
-    """The rows of the slots ``picked``, one slot after another; ``period`` rows make a slot."""
+    """The rows of the slots ``picked``, one slot after another; a slot has ``period`` rows."""
     parts = []
     for slot, source in enumerate(picked.tolist()):
         low, high = np.searchsorted(rows.row, (source * period, (source + 1) * period))
@@ -249,7 +251,7 @@ def tile_slots(rows: TileRuns, period: int, picked: Numbers) -> TileRuns:
 
 
 def to_csr(rows: TileRuns) -> Runs:
-    """As executors read them."""
+    """The runs in CSR form, as executors read them."""
     pointer = np.zeros(rows.count + 1, np.int64)
     np.cumsum(np.bincount(rows.row, minlength=rows.count), out=pointer[1:])
     end = np.minimum(rows.end, UNBOUNDED - 1)

@@ -1,7 +1,7 @@
-"""Which key tiles each query tile visits: a Program with lengths and table contents to a Schedule.
+"""Computes a Schedule: which key tiles each query tile visits, for a Program, lengths and contents of tables.
 
-Each segment is given bounds in the cheapest form known for its condition. What it visits is worked out by query; the
-same tiles by key are those turned round.
+Each segment gets bounds in the cheapest form known for its condition. The tiles are found by query; transposed, they
+are the tiles that each key tile visits.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from .tile_positions import tiled
 
 @dataclass(frozen=True)
 class Launch:
-    """The sizes of a call, and what the tables hold."""
+    """The call shape, and the contents of the tables."""
 
     extent: CallShape
     tables: Mapping[str, BoundTable]
 
 
 def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule:
-    """Bounds of every segment for one launch. ``contents`` stand in the order of ``program.tables``.
+    """The bounds of every segment for one launch. ``contents`` are in the order of ``program.tables``.
 
-    TooLargeError where an order has more tiles than bounds tell from endless ones.
+    Raises TooLargeError if an order has so many tiles that runs of them could not be distinguished from endless ones.
     """
     for kernel in program.kernels:
         _require_few("m", kernel.rows, extent.m)
@@ -57,19 +57,19 @@ def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable])
 
 
 def _require_few(name: str, order: Order, tokens: int) -> None:
-    """TooLargeError where ``tokens``, which a call names ``name``, make too many tiles of an order."""
+    """Raise TooLargeError if ``tokens``, which users call ``name``, make too many tiles of an order."""
     tiles = order.most_tiles(tokens)
     if tiles > UNBOUNDED // 2:
         raise TooLargeError(f"{name}: is {tokens:,}, which makes {tiles:,} tiles, expected at most {UNBOUNDED // 2:,}")
 
 
 def schedule_depends(program: Program) -> frozenset[int]:
-    """The positions in ``program.tables`` of the tables whose contents decide a schedule."""
+    """The indices in ``program.tables`` of the tables whose contents a schedule depends on."""
     return frozenset(int(name) for condition in _decisive(program) for name in tables_read(condition))
 
 
 def _decisive(program: Program) -> Iterator[Expr]:
-    """What is looked at: conditions, and what lists the tokens of orders."""
+    """Yields the expressions that a schedule evaluates: conditions, and those that list the tokens of orders."""
     for kernel in program.kernels:
         yield from (segment.condition for segment in kernel.segments)
         for order in (kernel.rows, *(segment.keys for segment in kernel.segments)):
@@ -89,13 +89,13 @@ def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:
 def _segment_schedule(
     keys: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /
 ) -> SegmentSchedule:
-    """The schedule of a kernel's segment, by the order of its keys; ``rows`` is the list of the kernel's rows."""
+    """The schedule of one segment; dispatches on the order of its keys. ``rows``: the list of rows, if any."""
     raise NotImplementedError
 
 
 @_segment_schedule.register(ComputedOrder, ListedOrder)
 def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
-    """Each tile visits those in which the condition may keep a pair."""
+    """The schedule in which each tile visits the tiles where the condition may keep a pair."""
     keys = listed_tokens(order, False, launch.extent, launch.tables, kernel.heads)
     condition, extent = _in_ranks(condition, kernel.rows, order, launch.extent)
     problem = strategies.TileQuery(
@@ -111,7 +111,7 @@ def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None
 
 @_segment_schedule.register(Box)
 def _around(keys: Box, _condition: Expr, kernel: Kernel, _rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
-    """Each tile visits the box around it, whatever the condition is."""
+    """The schedule in which each tile visits the box around it, whatever the condition."""
     assert kernel.rows == keys.view, "the boxes are those of the rows"
     extent = launch.extent
     if extent.q_start is None or any(start % keys.alignment for start in extent.q_start):
@@ -126,17 +126,17 @@ def _around(keys: Box, _condition: Expr, kernel: Kernel, _rows: Listed | None, l
 
 
 def _one_run(starts: Sequence[int], length: int, aligned: bool) -> Bounds:
-    """For each batch slot a run of so many tiles, as far from tile to tile as it is long."""
+    """Bounds with one run of ``length`` tiles for each batch slot, which is shifted by ``length`` from tile to tile."""
     slots = len(starts)
     lengths, kind = np.full(slots, length, np.int32), np.full(slots, PARTIAL, np.uint8)
     return Bounds(1, length, aligned, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
 
 
 def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
-    """The condition as one of the ranks by which rows or keys are sorted, and the extent that goes with it.
+    """The condition with ranks as the positions of sorted rows or keys, and the call shape that goes with it.
 
-    What else is said of a sorted position is unknown, and so is all that is said of a position that only the device
-    knows.
+    Where the condition reads the positions of sorted tokens themselves, or positions that only the device knows, it
+    reads unknown integers instead.
     """
     replaced: dict[Expr, Expr] = {}
     if rows.sorted_by is not None:
@@ -150,7 +150,7 @@ def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> t
 
 
 def _replaced(node: Expr, replaced: Mapping[Expr, Expr], done: dict[Expr, Expr]) -> Expr:
-    """From the whole to its parts: what is put in place of a whole is looked at no more."""
+    """The node with replacements made from the root down; they are not made again inside a replacement."""
     if node in replaced:
         return replaced[node]
     if node not in done:
@@ -160,7 +160,7 @@ def _replaced(node: Expr, replaced: Mapping[Expr, Expr], done: dict[Expr, Expr])
 
 
 def _unknown(position: Position) -> Expr:
-    """A number of which nothing is known, one for each position: two of the same are equal."""
+    """An unknown integer for a position; it is equal wherever that position is read."""
     return Entry(position.name, (), "int")
 
 

@@ -1,6 +1,7 @@
-"""How many pairs a schedule keeps: full tiles by their lanes, partial ones by looking at them.
+"""Counts the tiles that a schedule visits and the pairs that it keeps.
 
-Where the condition stays the same as query and key move on together, partial tiles that lie alike are looked at once.
+The pairs of full tiles follow from their lanes; in partial tiles the condition is evaluated. If it is invariant under
+shifts of query and key together, this is done once for all partial tiles that are shifts of one another.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ from .run_rows import TileRuns, repeated
 from .tile_positions import tokens_of
 from .tile_visits import Slot, slot_counts
 
-Numbers = NDArray[Any]  # int64, or Python's integers where their sums might not fit
+Numbers = NDArray[Any]  # int64, or Python's integers if sums might not fit
 _EXACT = 2**62  # tiles
 
 
 class Visited(NamedTuple):
-    """Tiles of one segment, in each of its slots: ``[batch slots * head slots]``."""
+    """The numbers of full and partial tiles of one segment, in each slot: ``[batch slots * head slots]``."""
 
     full: Numbers
     partial: Numbers
 
 
 def visited(bounds: Bounds, own: TileCount, other: TileCount) -> Visited:
-    """The tiles that all tiles of one side visit."""
+    """How many tiles the tiles of one side visit, summed over them; in closed form, from the runs of one period."""
     along, limit, times = own.total, other.total, 1
     if bounds.aligned:
         along, limit, times = own.per_class, other.per_class, own.classes
     runs, slots = bounds.runs, bounds.batch_slots * bounds.head_slots
     row = np.repeat(np.arange(slots * bounds.period), np.diff(runs.pointer))
-    # No number that a clipped sum meets on the way is larger.
+    # An upper bound on the intermediate results of _clipped_sum.
     most = 4 * (along + 1) * (limit + abs(bounds.shift) * (along + 1)) * times * max(1, len(runs.start))
     kind = np.int64 if most < _EXACT else object
     repeats = (np.maximum(along - row % bounds.period + bounds.period - 1, 0) // bounds.period).astype(kind)
@@ -75,8 +76,9 @@ def _clipped_sum(first: Numbers, step: int, count: Numbers, limit: int) -> Numbe
 
 
 class Totals(NamedTuple):
-    """Tiles over all kernels and segments, those that batch entries or heads share counted once; ``area``: keys
-    computed for each query, on average over all batch entries and heads.
+    """Tiles over all kernels and segments; tiles that batch entries or heads share are counted once.
+
+    ``area``: keys computed per query, on average over all batch entries and heads.
     """
 
     full: int
@@ -85,7 +87,7 @@ class Totals(NamedTuple):
 
 
 def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
-    """Of a schedule for ``extent.heads`` heads."""
+    """The totals of a schedule for ``extent.heads`` heads."""
     full = partial = 0
     lanes = 0.0
     for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
@@ -96,14 +98,14 @@ def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
             full, partial = full + int(found.full.sum()), partial + int(found.partial.sum())
             of_slot = (found.full + found.partial).sum() / max(
                 len(found.full), 1
-            )  # every slot is of as many batch entries and heads
+            )  # every slot serves the same number of batch entries and heads
             lanes += float(of_slot) * kernel.rows.tile * segment.keys.tile * heads
     queries = extent.heads * _lanes(program.kernels[0], schedule.m) if program.kernels else 0
     return Totals(full, partial, lanes / queries if queries else 0.0)
 
 
 def _lanes(first: Kernel, m: int) -> int:
-    """Query rows up to the end of the last tile, were they walked as they stand."""
+    """The number of query rows, rounded up to whole tiles of the first kernel."""
     return -(-m // first.rows.tile) * first.rows.tile
 
 
@@ -113,7 +115,7 @@ _TILES_AT_ONCE = 2**18
 
 
 def pairs(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], batch: int) -> int:
-    """Pairs with their counts, over ``batch`` entries and all heads. The host knows positions and contents."""
+    """The number of pairs, with multiplicity, over ``batch`` entries and all heads; the host must know all tables."""
     kernels = zip(program.kernels, schedule.kernels, strict=True)
     looker = _Looker(program, extent, contents, batch)
     return sum(looker.of_kernel(kernel, its) for kernel, its in kernels)
@@ -121,7 +123,7 @@ def pairs(program: Program, schedule: Schedule, extent: CallShape, contents: Seq
 
 @dataclass(frozen=True)
 class _Group:
-    """So many batch entries and heads that keep the same pairs, one of them standing for all."""
+    """A batch entry and a head that represent all ``members`` of a group that keep the same pairs."""
 
     slot: Slot
     head: int
@@ -170,7 +172,7 @@ class _Looker:
     def _of_segment(
         self, condition: Expr, rows: Indices, keys: Indices, runs: TileRuns, group: _Group, alike: bool
     ) -> int:
-        """``alike``: whole tiles of an order differ by where they begin only."""
+        """The pairs of one segment, with multiplicity. ``alike``: whole tiles of an order are shifts of one another."""
         there, before = (rows >= 0).sum(1), np.append(0, np.cumsum((keys >= 0).sum(1)))
         full = runs.kind == FULL
         total = int((there[runs.row] * (before[runs.end] - before[runs.start]))[full].sum())
@@ -190,7 +192,7 @@ class _Looker:
         return total
 
     def _kept(self, condition: Expr, rows: Indices, keys: Indices, group: _Group) -> Indices:
-        """The pairs of each of some tiles."""
+        """The number of pairs kept in each tile, with multiplicity."""
         base = self._bound
         start = base.q_start[min(group.slot.batch, len(base.q_start) - 1)].reshape(1, 1, 1, 1)
         at = {
@@ -209,13 +211,13 @@ class _Looker:
 
 
 def _of_slot(rows: TileRuns, slot: int, tiles: int) -> TileRuns:
-    """The rows of one slot, numbered by their tiles."""
+    """The runs of one slot, with rows numbered by tile."""
     held = slice(*np.searchsorted(rows.row, (slot * tiles, (slot + 1) * tiles)).tolist())
     return TileRuns(tiles, rows.row[held] - slot * tiles, rows.start[held], rows.end[held], rows.kind[held])
 
 
 def _tiles(runs: TileRuns, wanted: NDArray[np.bool_]) -> Iterator[tuple[Indices, Indices]]:
-    """The tiles of both sides in the wanted runs, some at a time."""
+    """Yields the tiles in the wanted runs, as numbers of own and other tiles, in batches."""
     length = (runs.end - runs.start)[wanted]
     ends = np.cumsum(length)
     row, start = runs.row[wanted], runs.start[wanted]

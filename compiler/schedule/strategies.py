@@ -1,7 +1,7 @@
-"""The ways in which what a condition keeps is worked out by tiles, each for conditions of its own kind.
+"""Strategies for finding the tiles a condition keeps, one per kind of condition.
 
-Each gives a row of runs for every query tile, or None where the condition is not of its kind. All of them are sound;
-which one is taken is a matter of cost alone.
+Each returns a row of runs for every query tile, or None if the condition is not of its kind. All of them are sound: the
+choice affects the cost of scheduling, and how many tiles are called PARTIAL.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_positions import TiledOrder, TiledView
 from .tile_ranges import ListRanges
 
-# Where a level of the descent would have more boxes, its boxes are called partial as they stand.
+# The most boxes at one level of subdivision; if there would be more, those of the level before stay whole and partial.
 _MOST_BOXES = 2**20
-# Runs that a template may give, written out for every tile, where it is one member of a union.
+# The most runs into which a template, or a row of runs, may be written out, one copy for each query tile.
 _MOST_REPEATED = 2**20
-# Conjunctions that a conjunction of unions is taken apart into.
+# The most conjunctions into which a conjunction of unions is distributed.
 _MOST_CHOICES = 16
-# Candidate key tiles that are listed from a table; of more, a descent is as good.
+# The most candidate key tiles that are listed; with more, subdivision is as good.
 _MOST_CANDIDATES = 2**20
-# Of so few tiles a descent is the cheapest way.
+# Up to this number of tiles, plain subdivision is the cheapest strategy.
 _FEW_TILES = 2**6
 
 
@@ -40,7 +40,10 @@ _ALONE = TiledView(natural(1), 1)
 
 @dataclass(frozen=True)
 class TileQuery:
-    """A condition over rows and keys in their orders, at one launch. ``heads``: those of the kernel."""
+    """The problem that a strategy solves: a condition on rows and keys in their orders at one launch.
+
+    ``heads``: those of the kernel, None for all.
+    """
 
     condition: Expr
     rows: TiledOrder
@@ -65,7 +68,7 @@ class TileQuery:
 
 
 def bounds(problem: TileQuery) -> tuple[Bounds, Bounds]:
-    """What every query tile visits, and what every key tile does."""
+    """The bounds by query tile, and the bounds by key tile."""
     nodes, apart = set(walk(problem.condition)), problem.slots
     if Q not in nodes and K not in nodes:
         rows = _everywhere(_line(problem, _ALONE, apart, by_query=False), 1)
@@ -82,7 +85,7 @@ def bounds(problem: TileQuery) -> tuple[Bounds, Bounds]:
 
 
 def _line(problem: TileQuery, axis: TiledOrder, apart: Slots, *, by_query: bool) -> TileRuns:
-    """The tiles of one side on which a condition on that side alone holds: a row for each slot."""
+    """The tiles of one side that meet a condition on that side alone: one row of runs for each slot."""
     side, alone = axis.ranges(apart), _ALONE.ranges(apart)
     space = Space(side, alone, apart) if by_query else Space(alone, side, apart)
     boxes, _ = subdivide(problem.classifier(), space, space.start, _MOST_BOXES)
@@ -91,7 +94,7 @@ def _line(problem: TileQuery, axis: TiledOrder, apart: Slots, *, by_query: bool)
 
 
 def _everywhere(line: TileRuns, tiles: int) -> TileRuns:
-    """For every tile of the line a row that visits all tiles of the other side, or none."""
+    """A row for each of ``tiles`` tiles: it visits the whole other side if the tile is in the line, else nothing."""
     count = line.end - line.start
     source = np.repeat(np.arange(len(line)), count)
     row = line.row[source] * tiles + line.start[source] + np.arange(len(source)) - (np.cumsum(count) - count)[source]
@@ -100,7 +103,7 @@ def _everywhere(line: TileRuns, tiles: int) -> TileRuns:
 
 
 def _one_for_all(line: TileRuns, axis: TiledOrder, apart: Slots) -> tuple[Bounds, Bounds]:
-    """Bounds of a side of which every tile visits the line, and those of the line's side."""
+    """The bounds of the side whose tiles all visit the line, and those of the side of the line (``axis``)."""
     tiles = max(axis.count.total, 1)
     return (
         Bounds(1, 0, False, apart.batch, apart.head_slots, to_csr(line)),
@@ -109,7 +112,7 @@ def _one_for_all(line: TileRuns, axis: TiledOrder, apart: Slots) -> tuple[Bounds
 
 
 def _row_by_row(rows: TileRuns, count: int, columns: int, apart: Slots) -> tuple[Bounds, Bounds]:
-    """``rows`` has a row for each of ``count`` tiles in every slot, at least one."""
+    """The bounds by row and by column. ``rows`` has a row for each of ``count`` tiles, at least one, in every slot."""
     count, columns = max(count, 1), max(columns, 1)
     by_key = transpose(rows, Repeat(count, 0), columns)
     assert by_key is not None
@@ -120,7 +123,7 @@ def _row_by_row(rows: TileRuns, count: int, columns: int, apart: Slots) -> tuple
 
 
 def visited(problem: TileQuery, apart: Slots) -> TileRuns:
-    """A row of runs for every query tile of every slot, by the cheapest of all ways."""
+    """A row of runs for every query tile of every slot, by the cheapest strategy."""
     few = problem.rows.count.total * problem.keys.count.total <= _FEW_TILES
     found = None
     if not few and problem.condition.type == "bool":
@@ -129,7 +132,7 @@ def visited(problem: TileQuery, apart: Slots) -> TileRuns:
 
 
 def _cheap(problem: TileQuery, apart: Slots) -> TileRuns | None:
-    """By any way but a plain descent."""
+    """A row of runs for every query tile, by any strategy except plain subdivision; None if none applies."""
     condition, nodes = problem.condition, set(walk(problem.condition))
     if isinstance(condition, Apply) and condition.op == "or":
         return _union(problem, apart, condition.args)
@@ -146,7 +149,10 @@ def _cheap(problem: TileQuery, apart: Slots) -> TileRuns | None:
 
 
 def _union(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> TileRuns | None:
-    """Each member in its own way; those that move on alike together, and those of no way in one descent."""
+    """The union of the members, each by a strategy of its own; None if none of them has one.
+
+    Shift-invariant members are tried together first. Members without a strategy go into one subdivision.
+    """
     alike = [member for member in members if shift_divisor(member) is not None]
     found: list[TileRuns] = []
     if len(alike) > 1:
@@ -169,7 +175,10 @@ def _union(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> TileRun
 
 
 def _intersection(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> TileRuns | None:
-    """All members in ways of their own, or the whole on the candidates of one that lists them."""
+    """The intersection of the members, each by a strategy of its own.
+
+    If a member has none, the whole condition is classified on the candidates that one member lists, if any does.
+    """
     choices = [member for member in members if isinstance(member, Apply) and member.op == "or"]
     if choices and prod(len(choice.args) for choice in choices) <= _MOST_CHOICES:
         others = [member for member in members if member is not choices[0]]
@@ -184,7 +193,7 @@ def _intersection(problem: TileQuery, apart: Slots, members: Sequence[Expr]) -> 
 
 
 def _straight_line(problem: TileQuery, apart: Slots, *, by_query: bool) -> TileRuns | None:
-    """Of a condition on rows alone or on keys alone."""
+    """The rows of runs for a condition on rows alone or on keys alone; None if there are too many runs."""
     axis, other = (problem.rows, problem.keys) if by_query else (problem.keys, problem.rows)
     line = _line(problem, axis, apart, by_query=by_query)
     if by_query:
@@ -220,7 +229,7 @@ def _repeated_template(problem: TileQuery, apart: Slots) -> TileRuns | None:
 
 
 def _listed(problem: TileQuery, apart: Slots, member: Expr | None = None) -> TileRuns | None:
-    """On the candidates that one member of the condition, or all of it, lists."""
+    """By subdivision of the candidate tiles that a member of the condition, or all of it, lists; else None."""
     if not problem.keys.straight:
         return None
     found = candidates(problem.search(apart), problem.condition if member is None else member)
@@ -233,7 +242,7 @@ def _listed(problem: TileQuery, apart: Slots, member: Expr | None = None) -> Til
 
 
 def _descended(problem: TileQuery, apart: Slots, start: TileBoxes | None) -> TileRuns:
-    """By classification of all tiles, or of those in the start."""
+    """By subdivision of all tiles, or of the boxes in ``start``."""
     lanes = _by_lanes(problem, apart) if start is None else None
     if lanes is not None:
         return lanes
@@ -242,14 +251,14 @@ def _descended(problem: TileQuery, apart: Slots, start: TileBoxes | None) -> Til
     classifier = problem.classifier()
     boxes, exact = subdivide(classifier, space, start, _MOST_BOXES)
     if not exact and problem.rows.count.total * problem.keys.count.total <= _MOST_BOXES:
-        # All slots together have too many tiles, but one alone has not.
+        # All slots together have too many boxes, but a single one does not.
         each = (start.take(start.slot == slot) for slot in range(apart.count))
         boxes = TileBoxes.joined([subdivide(classifier, space, its, _MOST_BOXES)[0] for its in each])
     return of_boxes(boxes, max(problem.rows.count.total, 1), apart.count)
 
 
 def _by_lanes(problem: TileQuery, apart: Slots) -> TileRuns | None:
-    """Where one side is a short list, its tokens one by one: they may lie far apart."""
+    """By subdivision with each token of a short list as a tile, as tokens may be far apart; None for other sides."""
     rows, keys = problem.rows.lanes(apart), problem.keys.lanes(apart)
     if keys is not None:
         space = Space(problem.rows.ranges(apart), keys, apart)
@@ -268,7 +277,7 @@ def _by_lanes(problem: TileQuery, apart: Slots) -> TileRuns | None:
 
 
 def _of_lanes(lanes: TileRuns, count: int, tile: int, side: ListRanges) -> TileRuns:
-    """Runs of lanes as runs of tiles: FULL where all lanes that hold a token are, visited where any is."""
+    """Runs of lanes as runs of tiles: FULL if all lanes with a token are, else PARTIAL if any lane is visited."""
     held = side.counts[side.list_of[lanes.row // count]]
     start, end = -(-lanes.start // tile), np.where(lanes.end == held, -(-lanes.end // tile), lanes.end // tile)
     full = (lanes.kind == FULL) & (start < end)

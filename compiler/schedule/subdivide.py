@@ -1,6 +1,6 @@
-"""Boxes of tiles classified whole, the largest first; what is partial is cut and looked at again, down to single tiles.
+"""Classifies tiles by subdivision: boxes of tiles first, and pieces of those that are partial, down to single tiles.
 
-The cost follows the boundary of the pattern, not its area.
+The cost grows with the boundary of the pattern, not with its area.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from ..plan import EMPTY, FULL, PARTIAL
 from .tile_boxes import Space, TileBoxes, cut
 from .tile_ranges import Numbers
 
-# Boxes looked at together: bounds the memory of one look.
+# The most boxes that are classified together, which limits memory.
 _BATCH = 2**15
-# Partial tiles that a finer look is tried on, the share of them that it must decide before it is taken at all, and the
-# most that it is taken at.
+# Partial tiles are refined by classifying parts of them: first a sample; then all, if this decides at least that
+# fraction of the sample and there are not too many tiles.
 _TRIAL = 64
 _WORTHWHILE = 0.05
 _MOST_REFINED = 2**16
 
 
 def subdivide(classifier: Classifier, space: Space, start: TileBoxes, most: int) -> tuple[TileBoxes, bool]:
-    """The partial and full boxes within those of the start, all apart; whether every partial one is a single tile.
+    """The partial and full boxes inside the ``start`` boxes, and whether every partial one is a single tile.
 
-    Where a level would have more than ``most`` boxes, its boxes are called partial as they stand.
+    Boxes do not overlap. If the pieces of one level would be more than ``most``, its boxes stay whole and partial.
     """
     pending = start
     found = [pending.take(slice(0))]
@@ -47,7 +47,7 @@ def subdivide(classifier: Classifier, space: Space, start: TileBoxes, most: int)
 
 
 def _classified(classifier: Classifier, space: Space, boxes: TileBoxes) -> TileBoxes:
-    """The same boxes with what the pairs inside the extent make of them."""
+    """The boxes with their kinds; positions past the last token are not counted."""
     parts = [boxes.take(slice(first, first + _BATCH)) for first in range(0, len(boxes), _BATCH)]
     return boxes.of_kind(np.concatenate([_kinds(classifier, space, part) for part in parts]))
 
@@ -58,9 +58,9 @@ def _kinds(classifier: Classifier, space: Space, boxes: TileBoxes) -> NDArray[np
 
 
 def _refined(classifier: Classifier, space: Space, tiles: TileBoxes) -> TileBoxes:
-    """Partial single tiles, less those that a finer look finds empty; those that it finds full are so called.
+    """The partial single tiles, refined: a tile is dropped if its parts are all empty, and FULL if they are all full.
 
-    A few are tried first: where the condition is read exactly on whole tiles, a finer look finds nothing.
+    A sample is tried first: if the condition is classified exactly on whole tiles, refinement decides nothing.
     """
     if not len(tiles):
         return tiles
@@ -75,7 +75,7 @@ def _refined(classifier: Classifier, space: Space, tiles: TileBoxes) -> TileBoxe
 
 
 def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDArray[np.int8]:
-    """The kind of each partial tile by those of its parts, cut in four along both sides."""
+    """The kind of each partial tile, from the kinds of its 16 parts: it is cut into four along both sides."""
     whole, _ = space.read(tiles)
     number = np.arange(16).repeat(len(tiles))
     parts = Boxes(
@@ -89,7 +89,7 @@ def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDAr
 
 
 def _quarter(digits: tuple[DigitRange, ...], number: Numbers) -> tuple[DigitRange, ...]:
-    """The lanes of the quarters so numbered; the last lane stands for a quarter that a short tile does not have."""
+    """The lanes of quarter ``number`` of each tile; just the last lane if a short tile does not have that quarter."""
     *outer, lane = (_tiled(digit) for digit in digits)
     size = (lane.high - lane.low + 4) // 4
     low = np.minimum(lane.low + number * size, lane.high)

@@ -1,4 +1,4 @@
-"""Boxes of tiles: how the pairs of one launch are cut into them, and a box into smaller ones."""
+"""Boxes of tiles, which are ranges of query tiles by ranges of key tiles, and how they are cut into smaller boxes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .tile_ranges import Numbers, Open, TileRanges
 
 @dataclass(frozen=True)
 class TileBoxes:
-    """Boxes of tiles, ``query_low .. query_high`` by ``key_low .. key_high``, both included, of one slot each.
+    """Boxes of tiles: ``query_low .. query_high`` by ``key_low .. key_high``, both ends included, in one slot each.
 
-    Slots are numbered ``batch slot * head slots + head slot``. All arrays are ``[boxes]``.
+    The number of a slot is ``batch slot * head slots + head slot``. All arrays are ``[boxes]``.
     """
 
     slot: Numbers
@@ -34,14 +34,14 @@ class TileBoxes:
 
     @property
     def single(self) -> NDArray[np.bool_]:
-        """Whether a box is one tile."""
+        """Whether each box is one query tile by one key tile."""
         return np.asarray((self.query_low == self.query_high) & (self.key_low == self.key_high))
 
     def take(self, chosen: NDArray[np.bool_] | Numbers | slice) -> TileBoxes:
         return TileBoxes(*(values[chosen] for values in self._columns()))
 
     def of_kind(self, kind: NDArray[Any]) -> TileBoxes:
-        """The same boxes, of other kinds."""
+        """The same boxes with other kinds."""
         return replace(self, kind=kind.astype(np.uint8))
 
     @staticmethod
@@ -51,7 +51,7 @@ class TileBoxes:
 
     @staticmethod
     def product(slots: int, queries: Sequence[tuple[int, int]], keys: Sequence[tuple[int, int]]) -> TileBoxes:
-        """Every range of query tiles with every range of key tiles, in every slot."""
+        """Every range of query tiles by every range of key tiles, in every slot; all PARTIAL."""
         corners = np.array([(*query, *key) for query in queries for key in keys], np.int64).reshape(-1, 4)
         slot = np.repeat(np.arange(slots, dtype=np.int64), len(corners))
         low, high, key_low, key_high = np.tile(corners, (slots, 1)).T
@@ -63,7 +63,7 @@ class TileBoxes:
 
 @dataclass(frozen=True)
 class Slots:
-    """Batch entries and heads that are looked at apart. ``heads``: the head of each head slot; None for any head."""
+    """The batch entries and heads whose tiles may differ. ``heads``: the head of each slot; None if all share one."""
 
     batch: int
     heads: tuple[int, ...] | None
@@ -77,13 +77,13 @@ class Slots:
         return self.batch * self.head_slots
 
     def with_(self, other: Slots) -> Slots:
-        """Fine enough for both."""
+        """The slots in which batch entries and heads are distinct if they are distinct in either."""
         return Slots(max(self.batch, other.batch), other.heads if self.heads is None else self.heads)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The tiles of both sides, and how a box of them reads as digits."""
+    """The tiles of both sides, and the positions in boxes of them as digits."""
 
     query: TileRanges
     key: TileRanges
@@ -91,11 +91,11 @@ class Space:
 
     @property
     def start(self) -> TileBoxes:
-        """Everything."""
+        """Boxes that together hold all tiles."""
         return TileBoxes.product(self.slots.count, self.query.start, self.key.start)
 
     def read(self, boxes: TileBoxes) -> tuple[Boxes, NDArray[np.bool_]]:
-        """The positions of each box, and whether it has any."""
+        """The positions in each box as digits, and whether it has tokens on both sides."""
         query = self.query.read(boxes.query_low, boxes.query_high, boxes.slot)
         key = self.key.read(boxes.key_low, boxes.key_high, boxes.slot)
         heads = self.slots.heads
@@ -107,7 +107,7 @@ class Space:
 def slots(
     condition: Expr, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None = None
 ) -> Slots:
-    """The entries of the batch and the heads for which a condition may differ. ``heads``: those of the kernel."""
+    """The batch entries and heads for which a condition may differ. ``heads``: those of the kernel, None for all."""
     nodes = set(walk(condition))
     batch = 1
     for name in tables_read(condition):
@@ -123,7 +123,7 @@ def slots(
 
 @dataclass(frozen=True)
 class Cut:
-    """How boxes are cut that are more than a tile: both sides in about four, or the one side that is open in more."""
+    """How boxes are cut: both sides into about 4 pieces or, if only one has several tiles, that one into about 16."""
 
     boxes: TileBoxes
     query: Open
@@ -135,7 +135,7 @@ class Cut:
 
     @property
     def count(self) -> int:
-        """Pieces in all."""
+        """The number of pieces in all."""
         return int((self.query_count * self.key_count).sum())
 
     @property
@@ -161,7 +161,7 @@ def split(space: Space, boxes: TileBoxes) -> TileBoxes:
 
 
 def _pieces(axis: Open, both: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
-    """The bits of a coordinate that a piece keeps open, and how many pieces of the axis there are."""
+    """The size of the pieces, which are ``2**bits`` coordinates long, and the number of pieces along the axis."""
     length_bits = np.frexp((axis.length - 1).astype(np.float64))[1].astype(np.int64)
     bits = np.maximum(length_bits - np.where(both, 2, 4), 0)
     return bits, ((axis.first + axis.length - 1) >> bits) - (axis.first >> bits) + 1
@@ -170,7 +170,7 @@ def _pieces(axis: Open, both: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
 def _cut(
     low: Numbers, high: Numbers, axis: Open, bits: Numbers, source: Numbers, piece: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """The piece so numbered of each range, along multiples of ``2**bits`` coordinates; all of it where it is closed."""
+    """Piece number ``piece`` of each range, cut at multiples of ``2**bits`` coordinates; the whole range if not cut."""
     first, unit, bits, length = axis.first[source], axis.unit[source], bits[source], axis.length[source]
     last = first + length - 1
     number = (first >> bits) + piece

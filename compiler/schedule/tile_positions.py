@@ -1,4 +1,4 @@
-"""The tiles of an order at one launch: the tokens in their lanes, and how strategies look at them."""
+"""The tiles of an order at one launch: the tokens in their lanes, and the form in which strategies search them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .listed_orders import Listed, is_whole
 from .tile_boxes import Slots
 from .tile_ranges import Counted, ListRanges, Numbers, TileRanges, ViewRanges
 
-# A list of so few tokens is looked at lane by lane.
+# Lists of up to this many tokens are classified lane by lane.
 _SHORT = 64
 
 
 @OrderTable
 def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
-    """The tokens of some tiles by their numbers, ``[tiles, lanes]``, of ``total`` in all; -1 where a lane has none.
+    """The tokens of some tiles, given by number, as ``[tiles, lanes]`` with -1 in empty lanes; ``total`` tokens in all.
 
-    ``listed`` is the list of the batch entry and head, where the launch lists the tokens. The same as
+    ``listed`` is the list of the batch entry and head, if the launch lists the tokens. This is
     :meth:`Order.tokens <compiler.plan.order_protocol.Order.tokens>` for many tiles at once.
     """
     raise NotImplementedError
@@ -78,22 +78,22 @@ def _of_list(
 
 
 class TiledOrder(Protocol):
-    """The tiles of rows or of keys at one launch, as strategies look for those in which a condition keeps pairs.
+    """The tiles of rows or of keys at one launch, in the form in which strategies search for those that keep pairs.
 
-    A view, or a list in rising order of values. ``apart`` are always slots that are as fine as its own, or finer.
+    It is a view, or a list in rising order of values. The slots ``apart`` must be at least as fine as its own.
     """
 
     @property
     def tile(self) -> int:
-        """Lanes of one tile."""
+        """The number of lanes of a tile."""
 
     @property
     def view(self) -> View | None:
-        """The order itself where it is a view."""
+        """The order itself if it is a view, else None."""
 
     @property
     def count(self) -> TileCount:
-        """The tiles there are."""
+        """The number of tiles."""
 
     @property
     def slots(self) -> Slots:
@@ -101,16 +101,16 @@ class TiledOrder(Protocol):
 
     @property
     def straight(self) -> bool:
-        """Whether any neighbouring tiles are a range."""
+        """Whether tiles with consecutive numbers are always a range (see :mod:`.tile_ranges`)."""
 
     def ranges(self, apart: Slots) -> TileRanges:
-        """How ranges of tiles read as positions."""
+        """The tiles, addressed by ranges."""
 
     def lanes(self, apart: Slots) -> ListRanges | None:
-        """Each token of a short list as a tile of its own; None where there is no list, or it is long."""
+        """The tokens of a short list, each as a tile of its own; None for views and for long lists."""
 
     def search_side(self, apart: Slots) -> SearchSide:
-        """The tiles, and where they are neighbours their lanes, one by one."""
+        """The tiles and, if they are :attr:`straight`, their single lanes."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ class TiledList:
 
 @OrderTable
 def tiled(order: Order, listed: Listed | None, total: int, /) -> TiledOrder:
-    """The tiles of an order of ``total`` tokens at one launch; ``listed`` where it lists them.
+    """The tiles of an order of ``total`` tokens at one launch; ``listed``: its list, if it has one.
 
-    Raises ValueError for boxes, which no condition is asked about.
+    Raises ValueError for boxes, which are not searched: each tile of rows visits its own.
     """
     raise NotImplementedError
 
@@ -203,7 +203,7 @@ def _tiled_box(order: Box, _listed: Listed | None, _total: int, /) -> TiledOrder
 
 @tiled.register(ListedOrder)
 def _tiled_list(order: ListedOrder, listed: Listed | None, total: int, /) -> TiledOrder:
-    """What is sorted by ranks that are simply 0, 1, 2, … is in natural order, counted in ranks."""
+    """A list, or natural order over ranks if tokens are sorted by ranks that are 0, 1, 2, …."""
     assert listed is not None, "a launch lists the tokens of such an order"
     if order.sorted_by is not None and is_whole(listed):
         return TiledView(natural(order.tile), total)

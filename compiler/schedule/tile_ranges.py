@@ -1,8 +1,8 @@
-"""Ranges of tiles, and how they read as digits of positions.
+"""Ranges of tiles, and the positions of their tokens as digits.
 
-Tiles are known by their numbers. A *range* of tiles is one that numbers the axes of the order in turn: some leading
-coordinates the same, one between two bounds, and all values of those behind it. So every range is one of neighbouring
-numbers, and cutting one at its first open axis gives ranges again.
+The number of a tile has a digit for each axis of the order. In a *range* of tiles, some leading digits are fixed, the
+next one (the open axis) lies between two bounds, and the remaining ones have all values. So the tiles of a range have
+consecutive numbers, and cutting a range at its open axis gives ranges again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Numbers = NDArray[np.int64]
 
 
 class Reading(NamedTuple):
-    """Ranges of tiles as positions: the last digit is of lanes. Where not ``present``, there is no token at all."""
+    """The positions in ranges of tiles; the last digit is that of lanes. ``present``: whether a range has tokens."""
 
     digits: tuple[DigitRange, ...]
     present: NDArray[np.bool_]
 
 
 class Open(NamedTuple):
-    """The open axis of each range: ``length`` coordinates from ``first`` on, ``unit`` tiles apart."""
+    """The open axis of each range: ``length`` coordinates, beginning with ``first``, that are ``unit`` tiles apart."""
 
     unit: Numbers
     first: Numbers
@@ -37,25 +37,25 @@ class Open(NamedTuple):
 
 
 class TileRanges(Protocol):
-    """The tiles of rows, or those of keys, as a schedule looks at them."""
+    """The tiles of one side, rows or keys, addressed by ranges."""
 
     @property
     def start(self) -> list[tuple[int, int]]:
-        """Ranges that together are all tiles, first and last of each."""
+        """Ranges that together hold all tiles: the first and the last tile of each."""
 
     @property
     def tile(self) -> int:
-        """Lanes of a tile."""
+        """The number of lanes of a tile."""
 
     def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
-        """The positions of the ranges ``low .. high``, in the slots (batch entry and head) that they are of."""
+        """The positions in the ranges ``low .. high`` (included), each in its slot (a batch entry and a head)."""
 
     def open(self, low: Numbers, high: Numbers) -> Open:
-        """Where the ranges can be cut."""
+        """The open axis of each range, along which it can be cut."""
 
 
 class Counted(NamedTuple):
-    """An axis whose tiles are counted: ``tiles`` of them, None for as many as there may be, on both sides of 0."""
+    """An axis and the number of its tiles; None if they are endless in both directions."""
 
     axis: Axis
     tiles: int | None
@@ -63,9 +63,9 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewRanges:
-    """Tiles of a view, or of one like it. Of ``tokens`` tokens; None where they never end.
+    """The tiles of a view of ``tokens`` tokens (None: endlessly many), addressed by ranges.
 
-    Only the first axis may be without end.
+    Only the first axis may be endless. The axes may be only some of a view's, such as those of one class.
     """
 
     axes: tuple[Counted, ...]
@@ -74,7 +74,7 @@ class ViewRanges:
 
     @staticmethod
     def whole(view: View, tokens: int) -> ViewRanges:
-        """All tiles of an order."""
+        """All tiles of a view of ``tokens`` tokens."""
         main = view.main_tiles(tokens)
         axes = tuple(Counted(axis, main if axis.length is None else axis.tiles) for axis in view.axes)
         return ViewRanges(axes, view.offset, tokens)
@@ -85,12 +85,12 @@ class ViewRanges:
 
     @property
     def units(self) -> list[int]:
-        """Tiles between neighbours along each axis."""
+        """The distance of neighbours along each axis, in tiles."""
         return [prod(tiles or 1 for _, tiles in self.axes[place + 1 :]) for place in range(len(self.axes))]
 
     @property
     def start(self) -> list[tuple[int, int]]:
-        """The tiles that hang over the last token stand apart, where the order begins with its main axis."""
+        """One range, or two if the first axis is the main one: tiles that extend past the last token are separate."""
         first = self.axes[0]
         if first.tiles is None or self.tokens is None:
             raise ValueError("an order without end has no start")
@@ -103,7 +103,7 @@ class ViewRanges:
         return [(0, cut - 1), (cut, total - 1)] if cut else [(0, total - 1)]
 
     def read(self, low: Numbers, high: Numbers, slot: Numbers) -> Reading:
-        del slot  # the same tokens in each
+        del slot  # all slots have the same tokens
         digits = [] if not self.offset else [_fixed(1, np.full_like(low, self.offset))]
         for (axis, tiles), unit in zip(self.axes, self.units, strict=True):
             first, last = low // unit, high // unit
@@ -132,11 +132,11 @@ class ViewRanges:
 
 @dataclass(frozen=True)
 class ListRanges:
-    """Tiles of a list of rising positions for each slot: a range is read as all positions between its ends."""
+    """The tiles of lists of rising positions; a range is taken to hold all positions between its first and its last."""
 
     values: NDArray[np.int64]  # [list slots, length]
     counts: Numbers  # [list slots]
-    list_of: Numbers  # [slots]: which list each slot has
+    list_of: Numbers  # [slots]: the number of each slot's list
     tile: int
 
     @property
@@ -160,7 +160,7 @@ def _fixed(stride: int, value: Numbers) -> DigitRange:
 
 
 def _along(axis: Axis, first: Numbers, last: Numbers) -> list[DigitRange]:
-    """The coordinates of tiles ``first .. last`` of an axis: the tile's digit and the lane's, or both in one."""
+    """The coordinates in tiles ``first .. last`` of an axis: digits of tile and lane, or one digit for both."""
     lanes = axis.tile - 1
     if axis.length is not None:
         low, high = first * axis.tile, np.minimum(last * axis.tile + lanes, axis.length - 1)
@@ -170,12 +170,12 @@ def _along(axis: Axis, first: Numbers, last: Numbers) -> list[DigitRange]:
 
 
 def _one(stride: int, low: Numbers, high: Numbers) -> DigitRange:
-    """The same array twice where the digit has one value everywhere, which the classifier knows how to use."""
+    """A digit. If it is constant in every box, both bounds are the same array, by which the classifier sees this."""
     return DigitRange(stride, low, low if np.array_equal(low, high) else high)
 
 
 def _clipped(digits: Sequence[DigitRange], tokens: int) -> Reading:
-    """Without what is surely beyond the last token; a digit keeps what it may have with all others at their least."""
+    """The digits without values that are past the last token even if all other digits are at their least."""
     if not digits:
         return Reading((), np.ones(0, bool))
     least: Numbers = np.asarray(sum(digit.stride * digit.low for digit in digits))

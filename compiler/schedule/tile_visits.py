@@ -1,4 +1,4 @@
-"""What a Schedule says of one tile: which runs of tiles of the other side it visits, for one batch entry and head."""
+"""Reads a Schedule: which runs of tiles of the other side one tile visits, for one batch entry and head."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .tile_positions import tokens_of
 
 
 class Slot(NamedTuple):
-    """An entry of the batch, and the place of a head among its kernel's heads."""
+    """A batch entry, and the place of a head among the heads of its kernel."""
 
     batch: int
     place: int
 
     def of(self, held: Bounds | Listing) -> int:
-        """Its number among the slots of some bounds or listing."""
+        """The number of this slot among those of some bounds or of a listing."""
         batch = self.batch if held.batch_slots > 1 else 0
         return batch * held.head_slots + (self.place if held.head_slots > 1 else 0)
 
@@ -35,7 +35,7 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class Walked:
-    """One side of a segment, its rows or its keys: so many tokens in an order."""
+    """One side of a segment, its rows or its keys: ``tokens`` tokens in an order."""
 
     order: Order
     listing: Listing | None
@@ -46,14 +46,14 @@ class Walked:
         return self.order.tiles(self.tokens, self.listing)
 
     def held(self, first: int, last: int, slot: Slot) -> NDArray[np.int64]:
-        """The tokens of tiles ``first .. last - 1``, in the order of their lanes, without lanes that hold none."""
+        """The tokens in tiles ``first .. last - 1``, in the order of their lanes; empty lanes are skipped."""
         listed = None if self.listing is None else self.listing.tokens[slot.of(self.listing)]
         lanes = tokens_of(self.order, listed, np.arange(first, last), self.tokens).reshape(-1)
         return lanes[lanes >= 0]
 
 
 def visits(bounds: Bounds, slot: Slot, tile: int, own: TileCount, other: TileCount) -> Iterator[Visit]:
-    """What one tile visits, in the order of its runs; those clipped away are left out."""
+    """Yields the tiles that one tile visits, run by run, clipped to the existing tiles."""
     base, limit, along = 0, other.total, tile
     if bounds.aligned:
         of_class, along = divmod(tile, own.per_class)
@@ -69,7 +69,7 @@ def visits(bounds: Bounds, slot: Slot, tile: int, own: TileCount, other: TileCou
 
 
 def slot_counts(kernel: KernelSchedule) -> tuple[int, int]:
-    """How many entries of the batch, and heads of a kernel, have tiles of their own; 1 where all share theirs."""
+    """The numbers of batch slots and of head slots that a kernel needs: 1 if all of its bounds and lists are shared."""
     bounds = [held for segment in kernel.segments for held in (segment.by_query, segment.keys)]
     held = [one for one in (*bounds, kernel.rows) if one is not None]
     return max([1, *(one.batch_slots for one in held)]), max([1, *(one.head_slots for one in held)])

@@ -1,4 +1,4 @@
-"""What is checked: indices, integers, claims of tests, schedules."""
+"""Checks: table indices and integers of a call, the claims of tests, and schedules."""
 
 from .claims import Counts, Outcome, picture, picture_lines, run_test
 from .index_ranges import OutOfRange, check_indices, index_width

@@ -1,7 +1,7 @@
-"""The checks of a ``test`` block, judged by the oracle.
+"""Runs the checks of a ``test`` block against masks that the oracle makes.
 
-At a bounded n every check has an answer. For all n a claim is refuted by the smallest counterexample that a search
-finds, or stays undecided: looking at some lengths proves nothing about the rest.
+At a given n every check passes or fails. For all n a claim is refuted by the smallest counterexample that a search
+finds, or stays undecided, since trying some lengths proves nothing about the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .integer_limits import IntegerRangeError, check_integers
 from .samples import Sample, samples
 
 EVERY_LENGTH = 32
-"""A claim for all n is tried at every length up to this one, and then at some."""
+"""A claim for all n is tried at every length up to this one, and then at SOME_LENGTHS."""
 
 SOME_LENGTHS = (48, 64, 96, 129)
 
@@ -30,9 +30,9 @@ Counts = NDArray[np.int64]  # [m, n], of the one head that a test looks at
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A pair, row (``k`` None) or column (``q`` None) that contradicts a claim, at one length.
+    """A pair, row (``k`` None) or column (``q`` None) that contradicts a claim at one length.
 
-    For those who draw it: ``counts`` is the mask, ``other`` that of the claim's operand, and ``wrong`` every pair that
+    To draw it: ``counts`` is the mask, ``other`` the mask of the claim's operand, and ``wrong`` marks every pair that
     contradicts the claim, all ``[m, n]``.
     """
 
@@ -48,11 +48,12 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one check.
+    """The result of one check.
 
-    ``message`` says why it did not pass, or what it was checked on. ``expected`` and ``got`` are the lines of a picture
-    that failed, or one line each for a row, a column or a number of pairs. ``checked_to``: for all n, every length up
-    to it was looked at. ``counts``: the mask of a check that failed at a given n.
+    - ``message``: why it failed, or on what lengths an undecided one was tried;
+    - ``expected``, ``got``: the lines of a picture that failed, or one line each for a row, column or number of pairs;
+    - ``checked_to``: for all n, the length up to which every length was tried;
+    - ``counts``: the mask of a check that failed at a given n.
     """
 
     check: Check
@@ -70,8 +71,11 @@ class Outcome:
 
 
 def run_test(test: BoundTest) -> tuple[Outcome, ...]:
-    """Judge each check of a test, in order. A test that reads outside its tables, computes an integer beyond 63 bits,
-    or has too many heads for its mask to be made, fails as a whole, and says so."""
+    """Run the checks of a test, in order.
+
+    All fail, with the reason as their message, if the test reads outside its tables, computes an integer beyond 63
+    bits, or has too many heads for its mask to be made.
+    """
     if test.extent is None:
         return tuple(_for_all(test, check) for check in test.checks)
     try:
@@ -86,7 +90,7 @@ def run_test(test: BoundTest) -> tuple[Outcome, ...]:
 
 @dataclass(frozen=True)
 class _Situation:
-    """One mask to look at, and how to evaluate others beside it."""
+    """The mask that checks look at, and the call that it is for; :meth:`operand` makes others for the same call."""
 
     test: BoundTest
     sample: Sample
@@ -142,7 +146,7 @@ def _judge(situation: _Situation, check: Check) -> Outcome:
 
 
 def _unlike(expected: tuple[str, ...], got: tuple[str, ...]) -> str:
-    """How a mask differs from a picture: in size, or else in how many pairs."""
+    """A message how a mask differs from a picture: in size, or else in how many pairs."""
     if [*map(len, expected)] != [*map(len, got)]:
         keys = len(got[0]) if got else 0
         return f"the mask has another size: {len(got)} rows of {keys} keys"
@@ -158,7 +162,7 @@ def _settled(
     got: tuple[str, ...] = (),
     counterexample: Counterexample | None = None,
 ) -> Outcome:
-    """An outcome that is known for sure: what is said is kept where it explains a failure."""
+    """The outcome of a check that ``holds`` or not. ``message`` and what follows are kept if they explain a failure."""
     if holds != check.negated:
         return Outcome(check, "passed")
     if check.negated:
@@ -182,7 +186,7 @@ def _line(check: Check, name: str, members: frozenset[int], kept: NDArray[np.int
 
 
 def _counterexample(situation: _Situation, claim: Claim) -> Counterexample | None:
-    """The first pair, row or column against a claim, in reading order; None when it holds."""
+    """The first pair, row or column, in reading order, that contradicts a claim; None if it holds."""
     counts, first = situation.counts, situation.q_start
     kept = counts > 0
     q, k = np.arange(first, first + counts.shape[0])[:, None], np.arange(counts.shape[1])[None, :]
@@ -216,7 +220,7 @@ def _counterexample(situation: _Situation, claim: Claim) -> Counterexample | Non
 
 
 def _mirrored(kept: NDArray[np.bool_], first: int) -> NDArray[np.bool_]:
-    """Whether the mirrored pair is kept; true where the mirrored pair is not part of the call."""
+    """Whether the mirror image ``(k, q)`` of each pair is kept; true where that is not a pair of the call."""
     rows, columns = kept.shape
     mirrored = np.ones_like(kept)
     last = min(first + rows, columns)
@@ -227,7 +231,7 @@ def _mirrored(kept: NDArray[np.bool_], first: int) -> NDArray[np.bool_]:
 
 
 def _first(wrong: Any) -> int | None:
-    """The first true place of a condition in one dimension."""
+    """The index of the first true entry of a one-dimensional array; None if there is none."""
     return int(np.argmax(wrong)) if wrong.any() else None
 
 
@@ -277,7 +281,7 @@ def _told(claim: Claim, found: Counterexample | None) -> str:
 
 
 def _for_all(test: BoundTest, check: Check) -> Outcome:
-    """Look for the smallest counterexample; without one the claim is undecided."""
+    """Search for the smallest counterexample to a claim; without one it is undecided."""
     if not isinstance(check, Claim):
         return Outcome(check, "failed", "only claims can be stated for all n")
     found = None
@@ -297,8 +301,10 @@ def _for_all(test: BoundTest, check: Check) -> Outcome:
 
 
 def _refuted_at(test: BoundTest, claim: Claim, n: int) -> Counterexample | None:
-    """The first counterexample among the calls of one length; calls that read outside a table or compute beyond
-    63 bits say nothing."""
+    """The first counterexample among sample calls of one length, or None.
+
+    Calls that read outside a table, or compute an integer beyond 63 bits, are skipped.
+    """
     tables = test.subject.tables
     try:
         calls = list(samples(tables, n, _heads(test, claim)))
@@ -316,7 +322,7 @@ def _refuted_at(test: BoundTest, claim: Claim, n: int) -> Counterexample | None:
 
 
 def _heads(test: BoundTest, claim: Claim) -> tuple[int, ...]:
-    """Numbers of heads worth trying: one, unless the test says how many, or something tells heads apart."""
+    """The numbers of heads to try: what the test says; else 1 to 3 if the claim or the mask reads ``head``; else 1."""
     if test.heads is not None:
         return (test.heads,)
     expressions = [test.subject.mask] + ([claim.operand] if claim.operand is not None else [])
@@ -328,19 +334,19 @@ def _heads(test: BoundTest, claim: Claim) -> tuple[int, ...]:
 
 
 def picture(counts: Counts) -> tuple[str, ...]:
-    """A line for each row: ``.`` not kept, ``#`` kept once, a digit so many times, ``+`` more than nine times."""
+    """A mask as lines, one for each row: ``.`` not kept, ``#`` kept once, a digit its count, ``+`` a count above 9."""
     symbols = np.array([".", "#", *"23456789", "+"])
     return tuple("".join(row) for row in symbols[np.minimum(counts, 10)])
 
 
 def picture_lines(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """A picture of a text in the one form that :func:`picture` gives: no blanks, ``.`` for 0 and ``#`` for 1."""
+    """The picture of a text in the form that :func:`picture` gives: without blanks, ``.`` for 0 and ``#`` for 1."""
     bare = ("".join(line.split()).translate({ord("0"): ".", ord("1"): "#"}) for line in lines)
     return tuple(line for line in bare if line)
 
 
 def set_text(members: frozenset[int]) -> str:
-    """A set as the language writes it, neighbours gathered into ranges."""
+    """A set as the language writes it, three or more neighbours as a range: ``{0, 4..7}``."""
     parts: list[str] = []
     ordered = sorted(members)
     start = 0

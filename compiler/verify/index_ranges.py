@@ -1,6 +1,6 @@
-"""How large the integers of a call become, and whether an index leaves its table: decided before launch, on the host.
+"""Decides on the host, before launch, whether integers fit 32 bits, and whether an index leaves its table.
 
-Only what sizes, constants and numbers on the host decide is decided here; the kernels check every read besides.
+Decides only what follows from sizes, constants and contents on the host; the kernels check every read in any case.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ from ..plan import FULL, PARTIAL, Program, natural
 from ..schedule import Space, ViewRanges, slots, split
 
 _LARGEST_INT32 = 2**31 - 1
-# Boxes split at one level in search of an index outside its table; of more a sample is, and the kernels check the rest.
+# Boxes that one level of the search for an index outside its table may split. Of more, a sample is split; the kernels
+# check all indices in any case.
 _MOST_PENDING = 2**11
 
 
 @dataclass(frozen=True)
 class OutOfRange:
-    """An index that is looked at and leaves its table. ``low .. high`` is the range that it can take."""
+    """An index that is evaluated and leaves its table. ``low .. high`` bounds the values that it takes."""
 
     table: str
     dimension: int
@@ -73,9 +74,9 @@ class OutOfRange:
 def index_width(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Literal[32, 64]:
     """32 where every integer of the conditions, the score and the sink is proved to fit int32 for this call, else 64.
 
-    Positions count to the end of the last tile. Entries that only the device knows count as below 2**31 in magnitude,
-    or as anything where :attr:`Contents.wide` says so; positions that only it knows need 64. What is proved for a
-    length is proved for all shorter ones, and remembered for them.
+    Positions are bounded by the end of the last tile. Entries that only the device knows are taken to be below 2**31 in
+    magnitude, unless :attr:`compiler.ir.extent.HostTable.wide` says that they may not be; positions that only it knows
+    need 64 bits. Proofs are cached for sizes rounded up to powers of two, and hold for all smaller calls.
     """
     tables = numbered(program, contents)
     if any(_is_wide(tables[name]) for name in _tables_read(program)):
@@ -87,7 +88,7 @@ def index_width(program: Program, extent: CallShape, contents: Sequence[HostTabl
 
 
 class _Sizes(NamedTuple):
-    """Of all calls that are no larger. ``start``: the first row's position; None where only the device knows it."""
+    """Upper limits on the sizes of calls. ``start``: the first row's position; None if only the device knows it."""
 
     n: int
     m: int
@@ -96,7 +97,7 @@ class _Sizes(NamedTuple):
 
     @property
     def rounded(self) -> _Sizes:
-        """Up to powers of two."""
+        """The sizes rounded up to powers of two."""
         start = None if self.start is None else _power(max(self.start, self.m))
         return _Sizes(_power(self.n), _power(self.m), self.heads, start)
 
@@ -107,7 +108,7 @@ def _power(size: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _fits(program: Program, sizes: _Sizes, entries: tuple[tuple[str, tuple[int, int]], ...]) -> bool:
-    """``entries``: what those of each table lie between."""
+    """Whether all integers of a program fit int32 in calls up to these sizes. ``entries``: bounds of each table's."""
     nodes = _nodes(program)
     integers = [Q, K, N, *(node for node in nodes if node.type == "int" and node not in (Q, K, N))]
     integers += [partial for node in nodes for partial in _partial_results(node)]
@@ -138,7 +139,7 @@ def _box(last_row: int, last_key: int) -> Boxes:
 
 
 def _entries(held: BoundTable) -> tuple[int, int]:
-    """What a table's integers lie between, 0 for a read outside of it included."""
+    """Bounds of a table's integers, 0 included, which a read outside the table gives. ``(0, 0)`` for other elements."""
     values = held.contents.values
     if held.table.element not in ("int", "order"):
         return 0, 0
@@ -148,10 +149,11 @@ def _entries(held: BoundTable) -> tuple[int, int]:
 
 
 def check_indices(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> OutOfRange | None:
-    """The first index, decided by sizes, constants and contents on the host, that is looked at and leaves its table.
+    """The first index found that is evaluated and leaves its table.
 
-    None where there is none, and where it depends on what only the device knows, on a table's contents, or on more
-    pairs than are worth looking at.
+    Only indices that are functions of positions are tested; where they are evaluated may also depend on contents that
+    the host knows. None if no such index is found, which proves nothing: it may depend on what only the device knows or
+    on a table's contents, or lie among more pairs than are searched.
     """
     if not extent.m or not extent.heads:
         return None
@@ -173,7 +175,7 @@ def check_indices(program: Program, extent: CallShape, contents: Sequence[HostTa
 
 @lru_cache(maxsize=256)
 def _nodes(program: Program) -> frozenset[Expr]:
-    """The parts of all that kernels evaluate."""
+    """All nodes of the expressions that the kernels of a program evaluate."""
     roots = [segment.condition for kernel in program.kernels for segment in kernel.segments]
     roots += [*(kernel.owned_rows for kernel in program.kernels), program.mask, program.score]
     return frozenset(node for root in [*roots, *([program.sink] if program.sink else [])] for node in walk(root))
@@ -184,14 +186,14 @@ def _tables_read(program: Program) -> list[str]:
 
 
 def _partial_results(node: Expr) -> Iterator[Expr]:
-    """What a sum or a product of more than two comes by on its way, from left to right."""
+    """The partial results, from left to right, of an integer sum or product of more than two terms."""
     if isinstance(node, Apply) and node.op in ("add", "mul") and node.type == "int":
         for count in range(2, len(node.args)):
             yield Apply(node.op, node.args[:count], "int")
 
 
 def _is_wide(held: BoundTable) -> bool:
-    """Whether the table has more entries, or perhaps larger ones, than 32 bits count."""
+    """Whether a table has too many entries for a 32-bit index, or perhaps wide ones that only the device knows."""
     values = held.contents.values
     if values is None:
         return held.contents.wide or prod(held.contents.shape or ()) > _LARGEST_INT32
@@ -200,7 +202,7 @@ def _is_wide(held: BoundTable) -> bool:
 
 @dataclass(frozen=True)
 class _UnprovedIndex:
-    """An index that its bounds ``low .. high`` do not keep inside its dimension."""
+    """An index whose bounds ``low .. high`` do not prove that it stays inside its dimension, ``place``, of ``size``."""
 
     place: int
     index: Expr
@@ -210,11 +212,11 @@ class _UnprovedIndex:
 
 
 def _unproved_indices(read: Read, extent: CallShape, tables: Mapping[str, BoundTable]) -> Iterator[_UnprovedIndex]:
-    """The indices of a read that are functions of positions, and that what is known of them does not keep inside."""
+    """The indices of a read that are functions of positions and not proved to stay inside their dimensions."""
     held = tables[read.node.table]
     for place, (index, dimension) in enumerate(zip(read.node.indices, held.table.dimensions, strict=True)):
         size = _size(held, place, extent)
-        # The row of a query is inside whatever q_start is.
+        # The row of a query, its position less `q_start`, is always inside.
         if size is None or dimension.kind == "query":
             continue
         if any(_is_unknown(node, extent) or isinstance(node, Entry | Member) for node in walk(index)):
@@ -241,7 +243,7 @@ def _check(read: Read, keys: int, extent: CallShape, tables: Mapping[str, BoundT
 
 
 def _size(held: BoundTable, place: int, extent: CallShape) -> int | None:
-    """The size of one dimension of a table, None where only the device knows it."""
+    """The size of one dimension of a table; None where it is not known."""
     dimension = held.table.dimensions[place]
     shape = held.contents.shape if held.contents.values is None else held.contents.values.shape
     if shape is not None:
@@ -259,7 +261,10 @@ def _is_unread(node: Expr, tables: Mapping[str, BoundTable]) -> bool:
 
 
 def index_range(index: Expr, reached: Expr, extent: CallShape) -> tuple[int, int]:
-    """Bounds of an index that is a function of positions: by the positions' ranges, and by what ``reached`` implies."""
+    """Bounds of an index that is a function of positions, where ``reached`` holds.
+
+    They follow from the ranges of positions, and from the linear inequalities that ``reached`` implies.
+    """
     known: dict[Expr, int] = {N: extent.n, HEADS: extent.heads}
     form = linear(index, known)
     limits = [Linear({}, 0), *implied(reached, known)]
@@ -282,7 +287,7 @@ def position_bounds(expr: Expr, extent: CallShape) -> tuple[int, int]:
 
 
 def _part_bounds(parts: list[Expr], extent: CallShape) -> dict[Expr, tuple[int, int]]:
-    """Bounds of those parts that read no table."""
+    """Bounds, over all pairs, of those parts that read no table; others are left out."""
     plain = [part for part in parts if not any(isinstance(node, Entry | Member) for node in walk(part))]
     looks = _everywhere(plain, extent) if plain else []
     bounds = {}
@@ -293,7 +298,7 @@ def _part_bounds(parts: list[Expr], extent: CallShape) -> dict[Expr, tuple[int, 
 
 
 def _everywhere(roots: Sequence[Expr], extent: CallShape) -> list[TileKinds | IntBounds | None]:
-    """Over all pairs of each entry of the batch, of functions that read no table."""
+    """What the classifier says, over all pairs of each entry of the batch, of functions that read no table."""
     batch = len(extent.q_start or (0,))
     rows, keys = (
         (DigitRange(1, np.zeros(batch, np.int64), np.full(batch, max(size - 1, 0))),) for size in (extent.m, extent.n)
@@ -311,7 +316,7 @@ def _largest(form: Linear, bounds: Mapping[Expr, tuple[int, int]]) -> int | None
 
 
 def _happens(condition: Expr, keys: int, extent: CallShape, tables: Mapping[str, BoundTable]) -> bool:
-    """Whether the condition was found to hold for some pair. Where too much is undecided, only a sample is searched."""
+    """Whether a condition is found to hold for a pair. If too many boxes are undecided, only a sample is searched."""
     if condition == FALSE:
         return False
     rows, columns = (ViewRanges.whole(natural(1), length) for length in (extent.m, keys))

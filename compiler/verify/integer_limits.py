@@ -1,8 +1,10 @@
-"""Whether an integer of a call leaves 63 bits where it is looked at: decided before anything runs, for all alike.
+"""Refuses calls in which an integer that is evaluated may overflow 63 bits; decided before anything runs.
 
-Bounds are Python's integers throughout. What every pair of a call keeps small, and what was so for a larger call, is
-seen at once; else the pairs are cut into boxes until each box is small, unreached, or a pair for which it is so.
-Contents that only a device knows may be anything below 2**62 in magnitude, or 2**31 where the tensor is no int64.
+Bounds are computed in Python's unbounded integers. Most calls pass at once, by bounds over all of their pairs, cached
+for sizes rounded up to powers of two. Otherwise the pairs are cut into boxes, until the integer is in bounds or not
+evaluated in each of them, or a pair is found for which it overflows.
+
+Contents that only the device knows count as anything below 2**62 in magnitude, or 2**31 if the tensor is not int64.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from ..ir import (
 from ..plan import EMPTY, FULL, natural
 from ..schedule import Slots, Space, ViewRanges, slots, split
 
-# Boxes undecided at one time; beyond it a call is refused for what an integer of it might become.
+# Boxes that may be undecided at one time; with more, the call is refused for what an integer might become.
 _MOST_PENDING = 2**15
 _LONGEST_SHOWN = 72  # characters of an expression
 _LARGEST_SHOWN = 2**200
@@ -48,7 +50,7 @@ Between = tuple[int, int]  # the least and the greatest value
 
 
 class IntegerRangeError(ValueError):
-    """An integer that is looked at may leave 63 bits. ``message`` is what it says without the place in the text."""
+    """An integer that is evaluated may overflow 63 bits. ``message`` leaves out the excerpt from the text."""
 
     def __init__(self, message: str, span: Span | None = None) -> None:
         self.message, self.span = message, span
@@ -60,14 +62,17 @@ class IntegerRangeError(ValueError):
 
 @dataclass(frozen=True)
 class _Asked:
-    """Expressions over the same pairs, each with the condition on which it is looked at. ``keys``: n; 1 for rows."""
+    """Expressions over the same pairs, each with the condition under which it is evaluated.
+
+    ``keys`` is n, or 1 for expressions of rows only.
+    """
 
     looked_at: tuple[tuple[Expr, Expr], ...]
     keys: int
 
 
 class _Sizes(NamedTuple):
-    """Of calls whose rows stand at ``first .. last``; None where only the device knows it."""
+    """Sizes of a call. ``rows``: the first and last position of its rows; None if only the device knows ``q_start``."""
 
     n: int
     heads: int
@@ -75,7 +80,7 @@ class _Sizes(NamedTuple):
 
     @property
     def rounded(self) -> _Sizes:
-        """Of all calls up to a power of two."""
+        """The sizes rounded up to powers of two: bounds for these hold for all smaller calls."""
         return _Sizes(_power(self.n), self.heads, None if self.rows is None else (0, _power(self.rows[1] + 1) - 1))
 
 
@@ -86,7 +91,7 @@ def _power(size: int) -> int:
 def check_integers(
     mask: Expr, score: Expr | None, sink: Expr | None, tables: Mapping[str, BoundTable], extent: CallShape
 ) -> None:
-    """IntegerRangeError where an integer of a mask, of its kept pairs' score or of a row's sink may leave 63 bits."""
+    """Raise IntegerRangeError if an integer of the mask, the score of kept pairs, or the sink may overflow 63 bits."""
     if not extent.m or not extent.heads:
         return
     pairs = ((mask, TRUE),) if score is None else ((mask, TRUE), (score, any_count(mask)))
@@ -96,14 +101,14 @@ def check_integers(
 
 
 def check_attention(attention: Attention, extent: CallShape, contents: Sequence[HostTable]) -> None:
-    """The same of all that an attention computes; ``contents`` are in the order of its tables."""
+    """As :func:`check_integers`, for mask, score and sink of an attention. ``contents``: all tables, in order."""
     pairs = zip(attention.tables, contents, strict=True)
     tables = {table.name: BoundTable(table, held) for table, held in pairs}
     check_integers(attention.mask, attention.score, attention.sink, tables, extent)
 
 
 def check_scale(scale: Expr, heads: int, head_dim: int) -> None:
-    """The same for the factor of q·k, for each head."""
+    """As :func:`check_integers`, for the scale, the factor of q·k, of every head."""
     whole = constructors.substitute(scale, {HEAD_DIM: Const(head_dim)})
     if heads:
         _check(_Asked(((whole, TRUE),), 1), {}, CallShape(1, 1, heads))
@@ -134,7 +139,7 @@ def _check(asked: _Asked, tables: Mapping[str, BoundTable], extent: CallShape) -
 
 
 def _entries(held: BoundTable, n: int) -> Between:
-    """What a table's integers lie between, 0 for a read outside of it included."""
+    """Bounds of a table's integers, 0 included, which a read outside the table gives. ``(0, 0)`` for other elements."""
     values, element = held.contents.values, held.table.element
     if element not in ("int", "order"):
         return 0, 0
@@ -150,13 +155,13 @@ def _entries(held: BoundTable, n: int) -> Between:
 def _leaving(
     roots: tuple[Expr, ...], sizes: _Sizes, entries: tuple[tuple[str, Between], ...]
 ) -> Mapping[Expr, Between]:
-    """The integers that are not proved to stay below 2**63 in magnitude for all pairs, and what they lie between."""
+    """The integers that are not proved to stay below 2**63 in magnitude for all pairs, with their bounds."""
     integers = list(dict.fromkeys(node for root in roots for node in walk(root) if node.type == "int"))
     return {node: bounds for node, bounds in _bounds(integers, sizes, entries).items() if _outside(*bounds)}
 
 
 def _bounds(integers: Sequence[Expr], sizes: _Sizes, entries: tuple[tuple[str, Between], ...]) -> dict[Expr, Between]:
-    """What integers lie between for all pairs."""
+    """Bounds of integer expressions over all pairs."""
     first, last = (0, 0) if sizes.rows is None else sizes.rows
     start = None if sizes.rows is None else (0,)
     extent = CallShape(sizes.n, last + 1, sizes.heads, start)
@@ -175,8 +180,9 @@ def _bounds(integers: Sequence[Expr], sizes: _Sizes, entries: tuple[tuple[str, B
 def _implied(
     reached: Expr, sizes: _Sizes, tables: Mapping[str, BoundTable], entries: tuple[tuple[str, Between], ...]
 ) -> dict[str | Expr, Between] | None:
-    """What the integers that only a device knows lie between where a condition holds, as far as its sums tell; None
-    where it then holds nowhere.
+    """Bounds, where ``reached`` holds, of the integers that only the device knows, by the inequalities it implies.
+
+    None if these contradict each other: then it holds for no pair.
     """
     unknown = {
         node
@@ -190,11 +196,11 @@ def _implied(
         for part in unknown.intersection(each.factors):
             factor, (low, high) = each.factors[part], found[part]
             others = (min(own * bound for bound in found[x]) for x, own in each.factors.items() if x != part)
-            most = -each.constant - sum(others)  # of the factor times the part
+            most = -each.constant - sum(others)  # an upper bound of factor * part
             found[part] = (low, min(high, most // factor)) if factor > 0 else (max(low, -(most // -factor)), high)
     if any(low > high for low, high in found.values()):
         return None
-    # Of the first row's position: at most that of any row, and perhaps less.
+    # Under "q" the classifier takes bounds of the first row's position: at most that of any row, and perhaps less.
     return {"q" if x == Q else x: (0, found[x][1]) if x == Q else found[x] for x in unknown if x in found}
 
 
@@ -214,7 +220,7 @@ def _leaves(
     tables: Mapping[str, BoundTable],
     between: Mapping[str | Expr, Between],
 ) -> bool:
-    """Whether an integer leaves 63 bits for a pair for which it is looked at, or is not proved to stay."""
+    """Whether an integer overflows 63 bits for a pair for which it is evaluated, or is not proved not to."""
     roots = suspect.node, suspect.reached
     nodes = {node for root in roots for node in walk(root)}
     rows, columns = extent.m if Q in nodes else 1, keys if K in nodes else 1
@@ -255,7 +261,7 @@ def _number(value: int) -> str:
 
 
 def _place(node: Expr, roots: Sequence[Expr]) -> Span | None:
-    """Where the text has a node, or the smallest part around it of which that is known."""
+    """The place in the text of a node, or, if it has none, of the innermost expression around it that has one."""
     around = {node}
     for root in roots:
         for whole in walk(root):

@@ -1,4 +1,4 @@
-"""Legal calls to try a claim on: lengths, heads, and simple contents for the tables that a test leaves open."""
+"""Sample calls to try a claim on: sizes, and made-up contents for the tables that a test leaves open."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sample:
 
 
 def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[Sample]:
-    """Calls of one length with m = n: each number of heads, and where tables are open one call of each kind.
+    """Calls of ``n`` queries and keys: for each number of heads one, or one per kind of contents if a table is open.
 
     Tables with a value keep it. The same arguments give the same calls. Raises ContentsError where a value does not
     fit n.
@@ -39,7 +39,10 @@ def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[S
 
 
 def contents_of(tables: Sequence[Table], extent: CallShape, kind: Kind) -> dict[str, HostTable]:
-    """Contents of one kind for every table without a value. A free size is large enough to be indexed by positions."""
+    """Contents of every table, by name: its value, or else contents made up as ``kind`` says.
+
+    A free size is that of the keys, so that positions can index it.
+    """
     random = np.random.default_rng((extent.n, extent.heads, KINDS.index(kind)))
     free: dict[str, int] = {}
     found = {t.name: from_literal(t, t.value, extent, free) for t in tables if t.value is not None}

@@ -38,7 +38,7 @@ Counts = NDArray[np.int64]
 
 
 class ScheduleFaultError(AssertionError):
-    """A fault of ours: a schedule that says of a tile, of a row or of a listed token what is not so."""
+    """A bug in the compiler: a schedule is wrong about a tile, a row or a listed token."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"bug in attnc, stage schedule: {what}")
@@ -46,7 +46,7 @@ class ScheduleFaultError(AssertionError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """q ``[batch, heads, m, head_dim]``, k and v ``[batch, kv_heads, n, …]``, scale ``[heads]``."""
+    """Arrays of a call: q ``[batch, heads, m, head_dim]``, k and v ``[batch, kv_heads, n, …]``, scale ``[heads]``."""
 
     q: Floats
     k: Floats
@@ -56,8 +56,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Result:
-    """out ``[batch, heads, m, value_dim]``, lse ``[batch, heads, m]``, and how often each pair was counted,
-    ``[batch, heads, m, n]``.
+    """What an attention returns: out ``[batch, heads, m, value_dim]`` and the log-sum-exp lse ``[batch, heads, m]``.
+
+    ``visits`` is how often each pair was counted, ``[batch, heads, m, n]``.
     """
 
     out: Floats
@@ -66,16 +67,17 @@ class Result:
 
 
 def mask(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Counts:
-    """How often each pair counts, ``[batch or 1, heads, m, n]``; a read outside its table is 0, as in the kernels."""
+    """How often the mask keeps each pair, ``[batch or 1, heads, m, n]``. Reads outside tables give 0, as in kernels."""
     return _Dense(program, extent, contents).values(program.mask).astype(np.int64)
 
 
 def visits(
     program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], *, by_key: bool = False
 ) -> Counts:
-    """How often each pair is counted, ``[batch or 1, heads, m, n]``, over all kernels and segments.
+    """How often the schedule counts each pair, ``[batch or 1, heads, m, n]``, over all kernels and segments.
 
-    ScheduleFaultError where a full tile lacks a pair, a row is stored never or twice, or a listed token does not exist.
+    ``by_key`` follows the key-major bounds of the backward pass. Raises ScheduleFaultError if a tile called full is
+    not, a row is stored never or written twice, or a listed token does not exist.
     """
     dense = _Dense(program, extent, contents)
     parts = (_kernel_counts(dense, *pair, by_key) for pair in zip(program.kernels, schedule.kernels, strict=True))
@@ -87,7 +89,7 @@ def visits(
 def execute(
     program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], inputs: Inputs
 ) -> Result:
-    """Every kernel in turn. The errors of :func:`visits`."""
+    """Run every kernel in turn on the inputs. Raises what :func:`visits` raises."""
     group = extent.heads // max(1, inputs.k.shape[1])
     k, v = (np.repeat(x, group, axis=1) for x in (inputs.k, inputs.v))
     logit = inputs.q @ k.swapaxes(-1, -2) * inputs.scale[:, None, None]
@@ -109,7 +111,7 @@ def execute(
 
 
 class _Dense:
-    """Expressions of one launch as dense arrays; ``shape`` is ``[batch or 1, heads, m, n]``.
+    """Evaluates expressions of one launch as dense arrays; ``shape`` is ``[batch or 1, heads, m, n]``.
 
     Conditions compare floats in the dtype of the tables; scores, which have a ``logit``, are float64.
     """
@@ -128,7 +130,7 @@ class _Dense:
         self.shape = len(self._bound.batch), extent.heads, extent.m, extent.n
 
     def values(self, expr: Expr, columns: int | None = None) -> NDArray[Any]:
-        """``[batch, heads, m, n]``; where the expression speaks of rows alone, ``columns`` of them will do."""
+        """The value of an expression, ``[batch, heads, m, n]``; ``columns`` replaces n if it reads rows only."""
         with np.errstate(all="ignore"):
             found = interpret(expr, self._bound)
         return np.broadcast_to(found, (*self.shape[:3], self.shape[3] if columns is None else columns))
@@ -139,7 +141,7 @@ def _heads(kernel: Kernel, extent: CallShape) -> list[int]:
 
 
 def _kernel_counts(dense: _Dense, kernel: Kernel, its: KernelSchedule, by_key: bool) -> Counts:
-    """How often the kernel counts each pair, in the rows that it speaks for."""
+    """How often a kernel counts each pair ``[batch, heads, m, n]``, in the rows that it owns."""
     counts = np.zeros(dense.shape, np.int64)
     owned = dense.values(kernel.owned_rows, columns=1)
     for segment, bounds in zip(kernel.segments, its.segments, strict=True):
@@ -157,7 +159,7 @@ def _kernel_counts(dense: _Dense, kernel: Kernel, its: KernelSchedule, by_key: b
 
 
 def _check_stores(dense: _Dense, schedule: Schedule) -> None:
-    """For each head its first kernel stores every row once, and the others merge each row at most once."""
+    """Check that the first kernel of each head stores every row once, and that others merge each row at most once."""
     batches, heads, m, _ = dense.shape
     started: set[int] = set()
     for kernel, its in zip(dense.program.kernels, schedule.kernels, strict=True):
@@ -177,7 +179,7 @@ def _check_stores(dense: _Dense, schedule: Schedule) -> None:
 
 @dataclass(frozen=True)
 class _Walk:
-    """One segment for one entry of the batch and one head, ``place`` among the kernel's heads."""
+    """A walk over one segment, for one entry of the batch and for the head at ``place`` among the kernel's heads."""
 
     rows: Order
     row_listing: Listing | None
@@ -188,14 +190,14 @@ class _Walk:
     extent: CallShape
 
     def by_query(self) -> Iterator[tuple[Counts, Counts, int]]:
-        """The rows and the keys of each tile that is visited, and its kind."""
+        """The rows, the keys and the kind of each pair of tiles that is visited, query tile by query tile."""
         rows, keys = self._tokens()
         for tile, its in enumerate(rows):
             for other, kind in _visited(self.bounds.by_query, self._slot(self.bounds.by_query), tile, *self._counts()):
                 yield its, keys[other], kind
 
     def by_key(self) -> Iterator[tuple[Counts, Counts, int]]:
-        """The same the other way round: key tiles in their order."""
+        """As :meth:`by_query`, but key tile by key tile, as the backward pass walks."""
         walked, of_keys = key_major(self.rows, self.segment.keys)
         turned = replace(self, rows=walked, segment=replace(self.segment, keys=of_keys))
         rows, keys = turned._tokens()
@@ -227,7 +229,7 @@ def _slot(numbered: Bounds | Listing, batch: int, place: int) -> int:
 
 
 def _visited(bounds: Bounds, slot: int, tile: int, own: TileCount, other: TileCount) -> Iterator[tuple[int, int]]:
-    """The tiles of the other side that one tile visits, and their kinds."""
+    """The tiles of the other side that one tile visits, with their kinds, PARTIAL or FULL."""
     base, limit, along = 0, other.total, tile
     if bounds.aligned:
         if own.classes != other.classes:
@@ -246,8 +248,9 @@ def _visited(bounds: Bounds, slot: int, tile: int, own: TileCount, other: TileCo
 
 
 def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int = 0, place: int = 0) -> list[Counts]:
-    """The tokens of every tile, lane by lane without the lanes that hold none; for one entry of the batch, and the head
-    in one place among the kernel's.
+    """The tokens of every tile, lane by lane; lanes without a token are left out.
+
+    For one entry of the batch, and for the head at ``place`` among the kernel's heads.
     """
     if listing is None:
         return list(_tiles(order, tokens))
@@ -259,7 +262,7 @@ def tile_tokens(order: Order, listing: Listing | None, tokens: int, batch: int =
 
 @lru_cache(maxsize=64)
 def _tiles(order: Order, tokens: int) -> tuple[Counts, ...]:
-    """Those of an order that is the same whatever the call holds: for every entry of the batch and every head."""
+    """The tokens of every tile of an order that is not listed, and so the same for all batch entries and heads."""
     return tuple(_present(order.tokens(tile, tokens)) for tile in range(order.tiles(tokens).total))
 
 
@@ -268,7 +271,7 @@ def _present(lanes: list[int]) -> Counts:
 
 
 def _softmax(score: Floats, counts: Counts, v: Floats) -> tuple[Floats, Floats]:
-    """The weighted mean of the values and the log-sum-exp of each row, 0 and -inf where it counts nothing."""
+    """The weighted mean of the values and the log-sum-exp of each row; 0 and -inf for a row without pairs."""
     with np.errstate(divide="ignore"):
         logits = np.where(counts > 0, np.where(counts > 0, score, 0.0) + np.log(counts), -np.inf)
     greatest = logits.max(-1, initial=-np.inf)
@@ -280,19 +283,20 @@ def _softmax(score: Floats, counts: Counts, v: Floats) -> tuple[Floats, Floats]:
 
 
 def _merged(out: Floats, lse: Floats, mean: Floats, own: Floats) -> tuple[Floats, Floats]:
-    """Two partial results in one, either of which may be empty."""
+    """Combine two partial results over disjoint keys, by their log-sum-exps. Rows may be empty in either."""
     whole = np.logaddexp(lse, own)
     base = np.where(whole == -np.inf, 0.0, whole)
     return out * np.exp(lse - base)[..., None] + mean * np.exp(own - base)[..., None], whole
 
 
-LARGEST_AREA = 2**24  # pairs of all batch entries and heads
+LARGEST_AREA = 2**24  # pairs, over all batch entries and heads, that verify_schedule looks at
 
 
 def verify_schedule(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable]) -> None:
-    """ScheduleFaultError where forward or backward does not count each pair as often as the mask says.
+    """Raise ScheduleFaultError if forward or backward does not count each pair as often as the mask says.
 
-    Looks at plans of at most so many pairs whose contents the host knows; others pass.
+    Launches of more than LARGEST_AREA pairs, and those whose schedule depends on what only the device knows, pass
+    unchecked.
     """
     decisive = [contents[number] for number in schedule_depends(program)]
     if extent.q_start is None or any(held.values is None for held in decisive):

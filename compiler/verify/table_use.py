@@ -1,6 +1,6 @@
-"""How an attention looks at its tables in a call of given sizes: how long its indices need them, what they may hold.
+"""The sizes and value ranges that an attention needs of its tables, in a call of given sizes.
 
-For contents that are made up: a table of block numbers holds the numbers of blocks that there are.
+Used to make up example contents: a table of block numbers, say, should hold numbers of blocks that exist.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from ..analysis import any_count, reads
 from ..ir import Apply, Attention, CallShape, Entry, Expr, Logit, Member, walk
 from .index_ranges import index_range, position_bounds
 
-LARGEST = 2**16  # entries along one dimension that are asked for
+LARGEST = 2**16  # the largest size of one dimension that is asked for
 
 
 @dataclass(frozen=True)
 class Use:
-    """``sizes``: how long a dimension must be for every index of positions that is looked at. ``values``: between which
-    numbers those lie that an integer entry is compared with; None where it is compared with none.
+    """What an attention needs of one table.
+
+    ``sizes``: by dimension, the least size for which no index that is a function of positions leaves the table.
+    ``values``: bounds of the numbers that its integer entries are compared with; None if they are compared with none.
     """
 
     sizes: Mapping[int, int]
@@ -26,14 +28,14 @@ class Use:
 
 
 def uses(attention: Attention, extent: CallShape) -> Mapping[str, Use]:
-    """The use of each table, by name. ``q_start`` is known, and there is at least one row, key and head."""
+    """The use of each table that is read, by name. The call has a known ``q_start``, and some row, key and head."""
     found = [*_reads(attention)]
     names = {node.table for node, _ in found}
     return {name: Use(_sizes(name, found, extent), _values(name, attention, extent)) for name in names}
 
 
 def _reads(attention: Attention) -> Iterator[tuple[Entry | Member, Expr]]:
-    """Every read, and the condition on which it is looked at."""
+    """Every read of a table, with the condition under which it is evaluated."""
     yield from ((read.node, read.reached) for read in reads(attention.mask, lambda _: True))
     yield from ((read.node, read.reached) for read in reads(attention.score, lambda _: True, any_count(attention.mask)))
     if attention.sink is not None:
@@ -51,7 +53,7 @@ def _sizes(name: str, found: list[tuple[Entry | Member, Expr]], extent: CallShap
 
 
 def _values(name: str, attention: Attention, extent: CallShape) -> tuple[int, int] | None:
-    """The numbers that every comparison with the table allows, or, where they exclude each other, that any does."""
+    """Bounds of what the table is compared with: those that all comparisons share, or else all that any has."""
     ranges = [position_bounds(other, extent) for other in _compared(name, attention) if _of_positions(other)]
     if not ranges:
         return None
@@ -60,7 +62,7 @@ def _values(name: str, attention: Attention, extent: CallShape) -> tuple[int, in
 
 
 def _compared(name: str, attention: Attention) -> Iterator[Expr]:
-    """What entries of a table are compared with."""
+    """The integer expressions that entries of a table are compared with."""
     roots = (attention.mask, attention.score, *(() if attention.sink is None else (attention.sink,)))
     for node in (node for root in roots for node in walk(root)):
         if isinstance(node, Apply) and node.op in ("eq", "ne", "lt", "le"):

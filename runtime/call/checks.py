@@ -144,12 +144,6 @@ def _start(value: object, verb: str) -> int:
     return start
 
 
-def _within_64_bits(q_start: object) -> None:
-    """ValueError for a position that does not fit an int64 tensor."""
-    if isinstance(q_start, int) and not -(2**63) <= q_start < 2**63:
-        raise ValueError(f"q_start: is {q_start}, expected a position below 2**62")
-
-
 def extent_of(call: Call) -> CallShape:
     """The sizes and query positions of a checked call. ValueError for a position out of range, if the host knows it."""
     batch, heads, m, _ = call.q.shape

@@ -17,7 +17,7 @@ from attnc.compiler.ir.constructors import rename_tables
 from attnc.compiler.ir.expressions import HEAD, LOGIT, Const
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, load_text
-from attnc.compiler.plan.orders import Gathered, Tiles, natural
+from attnc.compiler.plan.orders import Box, Gathered, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment, row_alignment
 from tests.support.generators.random_expressions import Case
 from tests.support.generators.walked_masks import TABLES, TILES, counted, drawn_case
@@ -222,6 +222,37 @@ def test_heads_apart_keep_every_pair(seed: int) -> None:
         assert its[0].output == "store"
         assert its[0].rows.covers
         assert all(kernel.output == "merge" for kernel in its[1:])
+
+
+@pytest.mark.parametrize("condition", ["head < heads - 1", "head == heads // 2", "2 * head >= heads", "heads == 4"])
+def test_branches_on_the_number_of_heads_are_decided_for_each_head(condition: str) -> None:
+    subject, heads = attention(f"causal and (q - k <= 7 if {condition} else (q - k) % 16 == 0)"), 4
+    found = arrange(subject, TILES, heads)
+    case = Case(found.mask, (), (), CallShape(70, 70, heads))
+    assert any(kernel.rows != natural(8) for kernel in found.kernels) or condition == "heads == 4"
+    assert (counted(found.kernels, case) == case.dense()).all()
+
+
+GRIDS = (
+    *(
+        f"abs(q // {a} - k // {a}) <= 1 and abs(q // {b} - k // {b}) <= 1 and "
+        f"q % {a} <= k % {a} + 9 and abs(q % {b} - k % {b}) <= 1"
+        for a, b in ((150, 12), (64, 8), (1024, 96))
+    ),
+    "abs(q // 60 - k // 60) <= 6 and q // 60 % 7 == k // 60 % 7 and abs(q % 60 - k % 60) <= 6 and q % 7 == k % 7",
+)
+
+
+@pytest.mark.parametrize("subject", [*range(60), *GRIDS], ids=str)
+def test_rows_and_keys_that_no_condition_leaves_out_are_all_walked(subject: int | str) -> None:
+    """Whatever the lengths and widths in a relation are: an order made of them leaves no token out."""
+    mask = drawn_case(subject).mask if isinstance(subject, int) else attention(subject).mask
+    known = SearchContext(TILES, TABLES, frozenset("012"))
+    for term in (term for part in normalise(mask) for term in part):
+        for walk in walks(term, known, natural_rows=False):
+            keys = walk.keys.view if isinstance(walk.keys, Box) else walk.keys
+            assert walk.rows.covers or term.rows, walk
+            assert keys.covers or term.columns, walk
 
 
 def test_tiles_of_every_order_have_as_many_lanes_as_are_asked_for() -> None:

@@ -8,13 +8,26 @@ import pytest
 
 from attnc.compiler.analysis.normal_form import normalise
 from attnc.compiler.arrange.candidates import OrderPair, SearchContext, walks
-from attnc.compiler.arrange.cost import LONGEST, LONGEST_OF_ALL, SHORTEST, cost, counted, stand_in_length
+from attnc.compiler.arrange.cost import (
+    GATHER,
+    LONGEST,
+    LONGEST_OF_ALL,
+    MERGE,
+    PARTIAL_TILE,
+    RUN,
+    SHORTEST,
+    SMALL_KEYS,
+    SMALL_ROWS,
+    cost,
+    counted,
+    stand_in_length,
+)
 from attnc.compiler.arrange.simplify import simplify_for_orders
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.expressions import LOGIT, Const, Entry, Expr, K, Member, Q, walk
 from attnc.compiler.ir.extent import CallShape
-from attnc.compiler.plan.orders import Gathered, Tiles, natural
+from attnc.compiler.plan.orders import Axis, Gathered, Order, Tiles, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
@@ -75,6 +88,16 @@ def test_drawn_blocks_are_told_from_their_number() -> None:
     assert coarse == pytest.approx(16, rel=0.15)  # two, where they differ
 
 
+def test_a_tile_is_whole_where_all_of_its_pieces_are() -> None:
+    drawn = constructors.equal(
+        constructors.mod(constructors.hashed(constructors.floordiv(Q, 8), constructors.floordiv(K, 8)), 2), Const(0)
+    )
+    fine, coarse = (counted(Segment(natural(8), drawn), natural(rows), 960, ()) for rows in (8, 16))
+    assert (fine.area, fine.partial) == (pytest.approx(480, rel=0.05), 0)  # each block is kept or not
+    assert coarse.area == pytest.approx(960 * 3 / 4, rel=0.05)  # one of two blocks is kept, or both
+    assert coarse.partial == pytest.approx(960 / 2, rel=0.05)  # one of two
+
+
 def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
     def price(*kernels: Kernel) -> float:
         return cost(kernels, 480, TILES, ())
@@ -87,6 +110,40 @@ def test_costs_rise_with_partial_tiles_lists_small_tiles_and_merges() -> None:
     assert price(small) > price(full)
     assert 0 < price(few) < price(full) / 50
     assert price(full, Kernel(natural(16), few.segments, "merge")) > price(full) + price(few) + 100
+
+
+def test_a_cost_is_the_sum_of_what_is_walked() -> None:
+    """Worked out by hand for 480 tokens: what each part of a cost is a factor or a summand of."""
+
+    def price(rows: Order, keys: Order, condition: Expr, n: int = 480) -> float:
+        return cost((Kernel(rows, (Segment(keys, condition),), "store"),), n, TILES, ())
+
+    always, never = constructors.less(K, Const(10**6)), constructors.less(K, Const(0))
+    unknown = constructors.equal(constructors.mod(constructors.hashed(Q, K), 2), Const(0))
+    one_run = RUN  # a run of whole tiles for each row tile
+    assert price(natural(16), natural(8), never) == 0
+    assert price(natural(16), natural(8), always) == pytest.approx(480 * (1 + SMALL_KEYS / 8) + one_run)
+    partial = price(natural(16), natural(8), unknown)
+    assert partial == pytest.approx(480 * PARTIAL_TILE * (1 + SMALL_KEYS / 8) + one_run)
+    halves = price(natural(4), natural(8), unknown)  # two halvings of a row tile
+    assert halves == pytest.approx(partial * (1 + 2 * SMALL_ROWS))
+    even = constructors.equal(constructors.mod(K, 2), Const(0))
+    listed = price(natural(16), Gathered(even, 8), unknown)
+    assert listed == pytest.approx(240 * PARTIAL_TILE * GATHER * (1 + SMALL_KEYS / 8) + one_run)
+    strided = price(natural(16), View((Axis(2, None, 8),)), unknown)
+    assert strided < listed, "what strides lead to is had for less than what is listed"
+    many = 2**15  # so many row tiles that a sample of them stands for all
+    assert price(natural(16), natural(8), unknown, many) == pytest.approx(many / 480 * (partial - RUN) + RUN)
+
+
+def test_a_later_kernel_pays_for_the_rows_that_it_merges() -> None:
+    first = Kernel(natural(16), (), "store")
+    for rows, share in (
+        (natural(16), 1),
+        (View((Axis(4, None, 16),)), 1 / 4),
+        (Gathered(constructors.less(Q, Const(48)), 4), 0.1),
+    ):
+        assert cost((first, Kernel(rows, (), "merge")), 480, TILES, ()) == pytest.approx(MERGE * share, rel=0.1)
 
 
 @pytest.mark.parametrize(

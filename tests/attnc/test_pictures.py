@@ -56,6 +56,13 @@ def test_shades_tell_nothing_from_little_and_much_from_all() -> None:
     assert blocks(Picture("sample", 200, 500, density)) == " ░▒▓█"
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_an_odd_last_row_is_as_dark_as_it_is(rows: int) -> None:
+    for share, shade in ((1.0, "█"), (0.5, "▒"), (0.01, "░")):
+        lines = blocks(Picture("sample", 100 * rows, 200, np.full((rows, 2), share, np.float32))).split("\n")
+        assert lines == [shade * 2] * ((rows + 1) // 2)
+
+
 @pytest.mark.parametrize(("length", "limit"), [(1, 1), (5, 8), (64, 64), (100, 64), (1000, 64), (65536, 128)])
 def test_bins_cover_everything_once(length: int, limit: int) -> None:
     edges = bins(length, limit)

@@ -154,6 +154,37 @@ def test_what_differs_from_the_reference_is_told() -> None:
     assert_matches_reference(planted, shapes=[Shape(3)])  # there the two are the same
 
 
+class Spoiled(attnc.Attention):
+    """Its kernels' output, log-sum-exp or gradient of v is no number, in one place; it is so without its score, too."""
+
+    def __init__(self, right: attnc.Attention, what: str, value: float) -> None:
+        super().__init__(right._bound)
+        self.right, self.what, self.value = right, what, value
+
+    def _spoil(self, x: torch.Tensor) -> torch.Tensor:
+        place = torch.zeros_like(x)
+        place.view(-1)[-1] = self.value
+        return x + place
+
+    def __call__(self, q: Any, k: Any, v: Any, **named: Any) -> Any:
+        if self.what == "gradient" and v.requires_grad:
+            v.register_hook(self._spoil)
+        out, lse = self.right(q, k, v, **named)
+        return self._spoil(out) if self.what == "out" else out, self._spoil(lse) if self.what == "lse" else lse
+
+
+@pytest.mark.parametrize("what", ["out", "lse", "gradient"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_told(what: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = Spoiled(MODULE.twice(), what, value)
+    with pytest.raises(AssertionError, match=rf"twice: .*{what}.* differs from the reference in 1 of"):
+        assert_matches_reference(spoiled)
+    monkeypatch.setattr("attnc.testing.agreement._without_score", lambda _: spoiled)
+    words = {"out": "sum of kept values", "lse": "number of kept pairs", "gradient": "gradient of the values"}
+    with pytest.raises(AssertionError, match=f"{words[what]}.* is (nan|inf), expected"):
+        assert_support(spoiled)
+
+
 class LostGradient(torch.autograd.Function):
     """The identity, with a gradient that is off by a thousandth."""
 

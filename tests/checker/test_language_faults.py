@@ -303,6 +303,7 @@ HOSTILE: list[tuple[str, str, str]] = [
     ("a model", "model m1 { layers = 10**17 heads = 10**17 layer * = causal }", "too-large"),
     ("a row", "test causal at n = 4 { row 1 == {0..10**17} }", "too-large"),
     ("a test", "test causal at n = 10**12 { causal }", "too-large"),
+    ("one pair more than a test looks at", f"test causal at n = {limits.PAIRS + 1}, m = 1 {{ causal }}", "too-large"),
     ("a circle", "pattern p0 = p400 " + " ".join(f"pattern p{i + 1} = p{i}" for i in range(400)), "recursion"),
     ("import", "from " + ".".join(["a"] * 5000) + " import b", "unknown-module"),
 ]  # fmt: skip

@@ -211,6 +211,13 @@ def test_test_blocks_are_judged(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "##" in ended.out
 
 
+def test_a_broken_file_among_tests_is_a_fault(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for files, passed in ((["broken.attn"], 0), (["local.attn", "broken.attn"], 2), (["broken.attn", "local.attn"], 2)):
+        ended = Ended(capsys, "test", *files)
+        assert (ended.code, ended.out.splitlines()[-1]) == (1, f"{passed} passed, 0 failed, 0 undecided, 1 with faults")
+        assert "unknown-name" in ended.err
+
+
 def test_long_tests_say_where_they_are(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

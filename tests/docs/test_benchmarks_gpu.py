@@ -18,7 +18,7 @@ from attnc.compiler.codegen.triton.functions import function_names, kind_of
 from attnc.compiler.plan.printer import program as described
 from attnc.runtime.triton.backend import TRITON
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
 

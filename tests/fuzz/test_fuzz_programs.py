@@ -14,7 +14,7 @@ from tests.fuzz import programs as fuzz_programs
 from tests.fuzz.masks import bound
 from tests.support.generators.walked_programs import generate_walked
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST = 7_000_000  # other programs than those of the other campaigns' tests
 SLICES = 8
 JUDGED, COMPILED, INTERPRETED = 160, 8, 6

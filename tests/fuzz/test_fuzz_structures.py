@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz import structures as fuzz_structures
 from tests.support.generators.programs import Program, generate
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST = 5_000_000  # other programs than those of test_fuzz_masks
 SLICES = 20
 COMPILED, INTERPRETED = 100, 30

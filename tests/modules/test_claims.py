@@ -135,6 +135,8 @@ def test_for_all_n_without_a_counterexample_is_undecided() -> None:
         ("test prefix for all n { causal }", (2, 0, 1)),
         ("pattern p(g: tokens) = k in g or k == 0 and q == 0\ntest p for all n { rows nonempty }", (2, 1, None)),
         ("pattern p = head == 0 or q == k\ntest p for all n { contains full }", (2, 0, 1)),
+        ("pattern a = causal\npattern b = causal and head == 0\ntest a for all n { within b }", (1, 0, 0)),
+        ("pattern a = causal\npattern b = causal and heads < 3\ntest a for all n { within b }", (1, 0, 0)),
         ("pattern p(limit: int[query]) = k <= limit[q]\ntest p for all n { causal }", (2, 0, 1)),
     ],
 )

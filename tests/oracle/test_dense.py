@@ -17,7 +17,7 @@ import attnc
 from attnc.cli.main import commands
 from attnc.compiler.ir import constructors as f
 from attnc.compiler.ir.attentions import Dimension, Table
-from attnc.compiler.ir.expressions import Entry, Expr, K, Member, N, Q
+from attnc.compiler.ir.expressions import Const, Entry, Expr, K, Member, N, Q
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bound_tests, load_text
 from attnc.compiler.oracle import dense
@@ -63,6 +63,17 @@ def test_blocks_cover_each_pair_once() -> None:
         assert (met == 1).all()
     assert len(list(blocks((1, 1, 1, 2**17)))) == 16
     assert list(blocks((1, 2, 0, 5))) == []
+
+
+def test_a_table_shorter_than_the_keys_is_read_where_it_is_reached() -> None:
+    """Rows and keys are compared with one another by what a table holds only where it holds one for each."""
+    table = Table("t", "int", (Dimension("fixed", 8),))
+    held = {"t": HostTable(np.arange(8, dtype=np.int32) // 2)}
+    for position, other, extent in ((K, Q, CallShape(9, 600)), (Q, K, CallShape(600, 9))):
+        reached = f.less_equal(f.floordiv(position, 8), f.floordiv(other, 1000))  # the first 8
+        mask = f.conjunction(reached, f.equal(Entry("t", (position,), "int"), Const(1)))
+        found = evaluate(mask, (table,), extent, held)[0, 0]
+        assert np.flatnonzero(found.any(axis=0 if position == K else 1)).tolist() == [2, 3]
 
 
 @pytest.mark.usefixtures("in_small_blocks")

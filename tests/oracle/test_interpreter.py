@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from attnc.compiler.ir.expressions import (
     N,
     Position,
     Q,
+    children,
+    walk,
 )
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.ir.operations import murmur
@@ -30,6 +33,7 @@ from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environm
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from tests.fuzz.masks import bound
 from tests.support.generators.programs import generate
+from tests.support.generators.random_expressions import Generator
 from tests.support.operation_cases import an_opaque, taken
 from tests.support.oracles import scalar
 
@@ -132,6 +136,58 @@ def test_a_query_table_has_the_rows_of_the_call() -> None:
         {"limit": HostTable(np.array([1, 4]))},
     )
     assert mask[0, 0].sum(1).tolist() == [1, 4]
+
+
+def test_a_node_rebuilt_from_its_parts_is_the_same() -> None:
+    for seed in range(200):
+        for node in walk(Generator(seed).case().mask):
+            assert f.rebuild(node, children(node)) == node
+    member = Member(f.sub(K, c(2)), "g", (HEAD, f.floordiv(Q, 4)))
+    assert f.substitute(member, {HEAD: c(3), K: Q}) == Member(f.sub(Q, c(2)), "g", (c(3), f.floordiv(Q, 4)))
+    assert f.rename_tables(member, {"g": "h"}) == Member(member.element, "h", member.indices)
+
+
+def test_constants_of_a_sum_are_gathered_within_63_bits() -> None:
+    """Beyond them they stay apart, as a sum on the way may fit where theirs does not."""
+    largest = 2**63 - 1
+    assert f.add(c(2**62), Q, c(2**62 - 1)) == Apply("add", (Q, c(largest)), "int")
+    for x, y in ((2**62, 2**62), (largest, 1), (-largest, -1), (largest, largest)):
+        assert f.add(c(x), Q, c(y)) == Apply("add", (Q, c(x), c(y)), "int")
+    assert f.add(c(1), c(largest)) == c(2**63), "what holds nothing else is refused by its size, where it is looked at"
+
+
+W = Entry("w", (K,), "float")
+ZERO = Const(0.0)
+FLOATS: dict[str, tuple[Expr, Callable[[np.ndarray], np.ndarray]]] = {
+    "w <= w": (f.less_equal(W, W), lambda w: w <= w),
+    "w < w": (f.less(W, W), lambda w: w < w),
+    "w == w": (f.equal(W, W), lambda w: w == w),
+    "w != w": (f.not_equal(W, W), lambda w: w != w),
+    "not (w < 0)": (f.negation(f.less(W, ZERO)), lambda w: ~(w < 0)),
+    "not (w <= 0)": (f.negation(f.less_equal(W, ZERO)), lambda w: ~(w <= 0)),
+    "w - w == 0": (f.equal(f.sub(W, W), ZERO), lambda w: w - w == 0),
+    "w * 0 == 0": (f.equal(f.mul(W, ZERO), ZERO), lambda w: w * 0.0 == 0),
+    "0 * w == 0": (f.equal(f.mul(ZERO, W), ZERO), lambda w: 0.0 * w == 0),
+    "w / w == 1": (f.equal(f.div(W, W), Const(1.0)), lambda w: w / w == 1),
+    "1 / (w + 0) < 0": (f.less(f.div(Const(1.0), f.add(W, ZERO)), ZERO), lambda w: 1 / (w + 0.0) < 0),
+    "1 / (w - 0) < 0": (f.less(f.div(Const(1.0), f.sub(W, ZERO)), ZERO), lambda w: 1 / (w - 0.0) < 0),
+    "1 / -w < 0": (f.less(f.div(Const(1.0), f.neg(W)), ZERO), lambda w: 1 / -w < 0),
+    "1 / (0 - w) < 0": (f.less(f.div(Const(1.0), f.sub(ZERO, W)), ZERO), lambda w: 1 / (0.0 - w) < 0),
+    "(w + 1e300) - 1e300 == w": (
+        f.equal(f.sub(f.add(W, Const(1e300)), Const(1e300)), W), lambda w: (w + 1e300) - 1e300 == w
+    ),
+    "min(w, w) >= 1": (f.less_equal(Const(1.0), f.minimum(W, W)), lambda w: w >= 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_nothing_is_folded_that_floats_do_not_keep(name: str) -> None:
+    """Against numpy: kernels and oracle read what is folded, and so cannot tell."""
+    expr, holds = FLOATS[name]
+    w = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -2.5, np.nan])
+    with np.errstate(all="ignore"):
+        found = evaluate(expr, (Table("w", "float", (Dimension("token"),)),), CallShape(8, 8), {"w": HostTable(w)})
+        assert (found[0, 0] == holds(w)).all()
 
 
 def test_floats_are_compared_in_their_own_precision() -> None:

@@ -68,6 +68,12 @@ def test_what_a_literal_becomes(declared: Table, literal: Literal_, dtype: type,
         (table("set"), frozenset({2**63}), "9223372036854775808 does not fit 64 bits"),
         (table("int"), 2**63, "does not fit 64 bits"),
         (table("order", TOKEN), (0, 1, 1, 3), r"each last axis must hold every number of 0\.\.<4 once"),
+        (table("order", TOKEN), (1, 2, 3, 4), r"each last axis must hold every number of 0\.\.<4 once"),
+        (
+            table("order", TWO, TOKEN),
+            ((0, 1, 2, 3), (3, 2, 1, -1)),
+            r"each last axis must hold every number of 0\.\.<4",
+        ),
     ],
 )
 def test_what_does_not_fit(declared: Table, literal: Literal_, message: str) -> None:

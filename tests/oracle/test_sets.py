@@ -34,7 +34,7 @@ from tests.fuzz import structures as fuzz_structures
 from tests.support.generators.listed_sets import listed, with_listed_sets
 from tests.support.generators.programs import Program
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 2**62
 FIRST = 9_000_000
 MASKS, ORDERS, COMPILED = 24, 12, 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attnc.compiler.ir.expressions import TRUE
-from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, Gathered, View, natural
+from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.schedule import UNBOUNDED, Listing
 from attnc.compiler.schedule.run_rows import Repeat, TileRuns, combined, intersect, ordered, transpose, union
 from attnc.compiler.schedule.tile_boxes import Slots, Space, TileBoxes, split
@@ -43,6 +43,32 @@ def test_tokens_of_tiles(tokens: int) -> None:
     order = Gathered(TRUE, 3)
     assert tokens_of(order, listing.tokens[0], np.array([1, 0]), 20).tolist() == [[11, 12, -1], [4, 7, 9]]
     assert tokens_of(order, listing.tokens[1], np.array([0, 1]), 20).tolist() == [[1, 2, -1], [-1, -1, -1]]
+
+
+def test_tokens_of_boxes() -> None:
+    """Each lane's own token, or none: past the box's end, an axis or the last token, and before the first."""
+    grid, volume = View((Axis(7, None, 2), Axis(1, 7, 4))), View((Axis(35, None, 2), Axis(5, 7, 2), Axis(1, 5, 4)))
+    classes = View((Axis(10, 2), Axis(1, 2), Axis(20, None, 2), Axis(2, 5, 2)))
+    boxes = [
+        Box(grid, (3, 2), (1, 2), 8), Box(grid, (0, 7), (2, 0), 4), Box(volume, (1, 2, 1), (0, 1, 3), 8),
+        Box(classes, (0, 0, 1, 1), (0, 0, 2, 1), 8), Box(natural(4), (5,), (3,), 4),
+    ]  # fmt: skip
+    for box in boxes:
+        for tokens in (0, 1, 36, 97):
+            count = box.tiles(tokens).total
+            tiles, expected = tokens_of(box, None, np.arange(count), tokens), tile_tokens(box, None, tokens)
+            assert tiles.shape == (count, box.tile)
+            assert [tile[tile >= 0].tolist() for tile in tiles] == [tile.tolist() for tile in expected]
+            assert set(tiles[tiles >= 0].tolist()) == set(range(tokens))
+
+
+def test_an_order_that_leaves_a_token_out_does_not_cover() -> None:
+    for view in views():
+        tiles = tokens_of(view, None, np.arange(view.tiles(480).total), 480)
+        assert view.covers == (set(tiles[tiles >= 0].tolist()) == set(range(480)))
+    assert natural(8).covers
+    assert not View((Axis(1, None, 8),), 1).covers
+    assert not View((Axis(2, None, 8),)).covers
 
 
 def positions(side: TileRanges, low: int, high: int) -> set[int] | None:

@@ -161,6 +161,13 @@ PATTERNS: dict[str, Pattern] = {
         lambda s, g, t: s + read(t["slope"], g.batch, g.head) * (g.k - g.q),
         tables=(SLOPE,),
     ),
+    "slopes of this head and of the first": Pattern(
+        CAUSAL, causal,
+        f.add(f.mul(LOGIT, at(SLOPE, c(0))), f.mul(at(SLOPE, HEAD), float_of(f.sub(K, Q)))),
+        lambda s, g, t: s * read(t["slope"], g.batch, torch.tensor(0))
+        + read(t["slope"], g.batch, g.head) * (g.k - g.q),
+        tables=(SLOPE,),
+    ),
     "softcap": Pattern(
         WINDOW, window,
         f.mul(c(2.0), f.function("tanh", f.div(LOGIT, c(2.0)))),

@@ -253,6 +253,8 @@ def test_a_messy_text_becomes_neat() -> None:
         ('test p at n=1 {picture """#"""}', 'test p at n = 1 {\n    picture """\n        #\n    """\n}\n'),
         ("const a = [1, # one\n 2 # two\n]", "const a = [\n    1,  # one\n    2  # two\n]\n"),
         ("const a = [1\n# none\n,]", "const a = [\n    1\n    # none\n    ,\n]\n"),
+        ("pattern p(a: int, # one\n) = causal", "pattern p(\n    a: int,  # one\n) = causal\n"),
+        ("pattern p(a: int\n# none\n,) = causal", "pattern p(\n    a: int\n    # none\n    ,\n) = causal\n"),
         ("const a = (\n# in\n1)", "const a =\n    (\n        # in\n        1\n    )\n"),
     ],
 )
@@ -275,6 +277,22 @@ def test_long_lines_break_where_people_would() -> None:
         "    window(0000000) if layer == 0",
         "    else window(1000000) if layer == 1",
     ]
+
+
+def test_a_list_of_one_list_has_its_brackets_together() -> None:
+    members = ", ".join(map(str, range(100, 140)))
+    for opened, closed in (("[[", "]]"), ("[{", "}]")):
+        lines = keeps(f"const a = {opened}{members}{closed}").splitlines()
+        assert (lines[0], lines[-1]) == (f"const a = {opened}", closed)
+
+
+def test_a_fault_of_the_layout_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word lost, a comment lost, a word too many: whatever the layout does, the meaning is compared."""
+    text = "pattern p = q == k  # near\n"
+    for wrong in (["pattern p = q"], ["pattern p = q == k"], ["pattern p = q == k or true  # near"]):
+        monkeypatch.setattr("attnc.compiler.formatter.formatter.laid_out", lambda *_, wrong=wrong: wrong)
+        with pytest.raises(RuntimeError, match="would change it"):
+            formatted(text)
 
 
 def test_what_is_deep_or_long_is_laid_out() -> None:

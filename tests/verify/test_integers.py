@@ -26,7 +26,7 @@ from tests.fuzz import integers as fuzz_integers
 from tests.support.generators.random_expressions import Generator
 from tests.support.shipped_support import SHIPPED
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST = 51_000_000
 JUDGED, PLANNED, COMPILED, INTERPRETED, PARTS = 240, 24, 4, 6, 6
 BEYOND = r"2\*\*63 in magnitude"

@@ -1,4 +1,4 @@
-"""A Program to C++."""
+"""Generates the C++ source of a Program."""
 
 from .render import CppVariant, Pass, render_cpp, variant_for
 

@@ -1,7 +1,7 @@
-"""How C++ spells single operations, over single values and vectors alike: see ``templates/cpp/vectors.h``.
+"""Spells single operations in C++, the same for single values and vectors: see ``templates/cpp/vectors.h``.
 
-Positions are fields of the stage at which they are known: ``row.q`` for each query, ``key.k`` for each key, and
-``head.n``, ``head.heads``, ``head.index`` for each head of a batch entry.
+Positions are fields of the record of the stage at which they are known: ``row.q`` for each query, ``key.k`` for each
+key, and ``head.n``, ``head.heads``, ``head.index`` for each head of a batch entry.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CppDialect:
         return "s"
 
     def indices(self, table: int, indices: tuple[str, ...]) -> tuple[str, ...]:
-        """The indices of an entry, a query's position turned into the table's row."""
+        """The indices of an entry as subscripts; along a query dimension, the position less that of the first query."""
         kinds = [dimension.kind for dimension in self.tables[table].dimensions]
         return tuple(
             f"{index} - head.start" if kind == "query" else index for index, kind in zip(indices, kinds, strict=False)

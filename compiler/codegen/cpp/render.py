@@ -1,7 +1,7 @@
-"""A Program to C++: one source for the forward pass, one for the backward pass.
+"""Renders a Program as C++: one source for the forward pass, one for the backward pass.
 
-Each kernel of the Program becomes a namespace with its own sizes, orders and straight code; one exported function runs
-them in turn. The templates hold everything else.
+Each kernel of the Program becomes a namespace with its own sizes, orders and straight-line code; one exported function
+runs them in turn. The templates hold everything else.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _READABLE = 40
 
 @dataclass(frozen=True)
 class CppVariant:
-    """What C++ kernels are compiled for, beside their Program.
+    """What C++ kernels are compiled for, besides their Program.
 
-    ``storage`` is the dtype of q, k and v, ``wide`` whether positions need 64 bits, ``elements`` what each table holds.
-    ``counting``: the kernels count the pairs that they visit and multiply.
+    ``storage``: the dtype of q, k and v; ``wide``: whether positions need 64 bits; ``elements``: the dtype of each
+    table; ``counting``: whether the kernels count the pairs that they visit and multiply.
     """
 
     direction: Pass
@@ -54,7 +54,7 @@ class CppVariant:
 
 
 def variant_for(direction: Pass, kind: Specialisation, counting: bool = False) -> CppVariant:
-    """The variant of one pass."""
+    """The variant of one pass for a specialisation."""
     return CppVariant(
         direction, kind.head_dim, kind.value_dim, kind.dtype, kind.wide, kind.dropout, kind.tables, counting
     )
@@ -62,10 +62,10 @@ def variant_for(direction: Pass, kind: Specialisation, counting: bool = False) -
 
 @dataclass(frozen=True)
 class TokenLoop:
-    """An order as the templates write it.
+    """The texts by which the templates declare an order.
 
-    ``name`` and ``axes``: what the array of its axes is called, and their initializers; ``nullptr`` and none where the
-    launch lists the tokens. ``count`` of the axes, lanes of a ``tile``, and the initializer of the ``order`` itself.
+    ``name`` and ``axes``: the name of the array of its axes, and their initializers; ``nullptr`` and empty if the
+    launch lists the tokens. ``count``: how many axes; ``tile``: lanes of a tile; ``order``: its own initializer.
     """
 
     name: Code
@@ -77,7 +77,7 @@ class TokenLoop:
 
 @dataclass(frozen=True)
 class SegmentText:
-    """How a segment's keys are walked, and what keeps a pair. ``plain``: the mask is a condition, not a count."""
+    """The order of a segment's keys and the code of its mask. ``plain``: the mask is a condition, not a count."""
 
     keys: TokenLoop
     mask: Straight
@@ -86,7 +86,7 @@ class SegmentText:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A table's gradient at one place in the text: ``number`` of the table, its indices, and the slope there."""
+    """One term of a table's gradient: the ``number`` of the table, the indices of an entry, the derivative by it."""
 
     number: int
     indices: tuple[Code, ...]
@@ -95,7 +95,7 @@ class Scatter:
 
 
 def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
-    """The C++ text of one pass over a lifted program. Same program and variant, same text.
+    """The C++ source of one pass of a lifted program. The same program and variant always give the same text.
 
     The headers that it includes are in ``templates/cpp``.
     """
@@ -162,14 +162,16 @@ def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, o
 
 
 def _slopes(expr: Expr) -> Slopes:
-    """Each entry of a float table that score or sink read, with the derivative by it; left out where that is 0
-    everywhere, as where only a condition reads the entry."""
+    """The entries of float tables that an expression (score or sink) reads, each with the derivative by it.
+
+    Entries whose derivative is 0 everywhere are left out, such as those that only a condition reads.
+    """
     slopes = ((entry, derivative(expr, entry)) for entry in reads(expr))
     return tuple((entry, slope) for entry, slope in slopes if slope != ZERO)
 
 
 def _roots(slopes: Slopes) -> list[Expr]:
-    """What a pair evaluates to add to the gradients of tables: each slope, and the indices of the entry."""
+    """The expressions that the gradients of tables need for a pair: each slope, and the indices of its entry."""
     return [root for entry, slope in slopes for root in (slope, *entry.indices)]
 
 
@@ -182,7 +184,7 @@ def _token_loop(order: Order, name: str) -> TokenLoop:
 
 
 class _Layout(NamedTuple):
-    """An order as ``Order`` of templates/cpp/orders.h: initializers of its ``Axis``, and what else it has."""
+    """The fields of ``Order`` in templates/cpp/orders.h: initializers of each ``Axis``, and the other fields."""
 
     axes: Sequence[str] = ()
     offset: int = 0
@@ -192,7 +194,7 @@ class _Layout(NamedTuple):
 
 @OrderTable
 def _layout(order: Order, /) -> _Layout:
-    """How C++ finds the tokens of an order; without axes where the launch lists them."""
+    """The fields by which C++ finds the tokens of an order; without axes if the launch lists them."""
     raise NotImplementedError
 
 
@@ -244,20 +246,20 @@ def sliced_by_head(program: Program, number: int) -> bool:
 
 
 def _expressions(program: Program) -> tuple[Expr, ...]:
-    """All that some kernel evaluates."""
+    """All expressions that the kernels evaluate."""
     conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
     owned = [kernel.owned_rows for kernel in program.kernels]
     return (*conditions, *owned, program.score, *(() if program.sink is None else (program.sink,)))
 
 
 def _tables_read(program: Program) -> tuple[int, ...]:
-    """The numbers of the tables that anything reads."""
+    """The numbers of the tables that the kernels read."""
     exprs = _expressions(program)
     return tuple(sorted({int(node.table) for expr in exprs for node in walk(expr) if hasattr(node, "table")}))
 
 
 def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
-    """The header comment. Tables go by their numbers, so that nothing of the text's words is in it."""
+    """The lines of the header comment. Tables are named by number, so that a user's words do not get into it."""
     names = {str(number): f"table{number}" for number in range(len(program.tables))}
     lines = [
         f"Attention, {variant.direction}: head dims {variant.head_dim} and {variant.value_dim}, "
@@ -278,7 +280,7 @@ def _note(program: Program, variant: CppVariant) -> tuple[Code, ...]:
 
 
 def _order(order: Order) -> str:
-    """What it is and how many tokens a tile has. What lists are made by is no part of the kernels."""
+    """An order in words, and its tile size. How a list is made is left out, as kernels do not depend on it."""
     return f"{order.describe() if order.listed_by is None else 'as listed'}, {order.tile} a tile"
 
 

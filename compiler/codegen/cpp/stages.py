@@ -1,8 +1,8 @@
-"""Expressions as C++ statements, spread over the stages at which their parts are known: a head, a query, a key, a pair.
+"""Lowers expressions to C++ statements, each at the stage at which its value is known: a head, a query, a key, a pair.
 
-So a pair computes only what changes with it. The stages are decided on the expressions, before any text exists: a value
-that a later stage reads is a field of its stage's record (``head.t0``, ``row.t1``, ``key.t2``), any other is a local
-variable.
+So a pair computes only what changes from pair to pair. Stages are assigned to expressions, before they become text. A
+value that a later stage reads is a field of the record of its own stage (``head.t0``, ``row.t1``, ``key.t2``); others
+are local variables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VECTOR = {"int": "Ints", "float": "Reals", "bool": "Bools", "count": "Ints"}
 
 @dataclass(frozen=True)
 class Straight:
-    """Statements for one pair, and what spells their result."""
+    """The statements for one pair, and the text of their result."""
 
     statements: tuple[Code, ...]
     result: Code
@@ -40,11 +40,11 @@ class Stages:
         return tuple(Code(f"{_type(s)} {s.name};") for s in self.by_reference.values() if s.holder == stage)
 
     def statements(self, stage: Stage) -> tuple[Code, ...]:
-        """All that is computed at a stage, fields and local variables, in order."""
+        """The statements of a stage in order, for fields and local variables."""
         return tuple(_line(s) for s in self.by_reference.values() if _stage(s.depends) == stage)
 
     def pair(self, *results: Expr) -> tuple[Code, ...]:
-        """The statements that a pair needs for some of the expressions, in order."""
+        """The statements that compute some of the expressions for a pair, in order."""
         wanted: set[str] = set()
         stack: list[str] = [self.spelled[result] for result in results if not is_leaf(result)]
         while stack:
@@ -55,19 +55,19 @@ class Stages:
         return tuple(_line(s) for reference, s in self.by_reference.items() if reference in wanted)
 
     def straight(self, result: Expr) -> Straight:
-        """What a pair needs for one of the expressions, and its spelling."""
+        """The statements that compute one of the expressions for a pair, and the text of its value."""
         return Straight(self.pair(result), self.spelled[result])
 
 
 def lower_in_stages(roots: Sequence[Expr], dialect: Dialect) -> Stages:
-    """Return the statements of several expressions, whose values are wanted for a pair."""
+    """Return the statements of several expressions whose values are needed for each pair."""
     lowered = lower(roots, dialect, holders=_holders(roots))
     spelled = {root: Code(text) for root, text in zip(roots, lowered.results, strict=True)}
     return Stages({statement.reference: statement for statement in lowered.statements}, spelled)
 
 
 def _holders(roots: Sequence[Expr]) -> dict[Expr, Stage]:
-    """The stage whose record holds the value of a part: of each that is read at another stage than its own."""
+    """The parts that are read at a later stage, each with its own stage, whose record holds the value."""
     stages = {node: _stage(depends) for node, depends in dependencies(roots).items()}
     read: set[tuple[Expr, Stage]] = {(root, "pair") for root in roots}
     read |= {(part, stage) for node, stage in stages.items() for part in children(node)}
@@ -88,5 +88,5 @@ def _line(statement: Statement) -> Code:
 
 
 def _type(statement: Statement) -> str:
-    """A vector over queries where the value changes with the query or the logit, else one value."""
+    """The C++ type: a vector over queries if the value depends on the query or the logit, else a single value."""
     return (_VECTOR if statement.depends & {"q", "s"} else _SINGLE)[statement.type]

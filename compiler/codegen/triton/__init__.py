@@ -1,4 +1,4 @@
-"""A Program to a Triton module."""
+"""Generates the Triton module of a Program."""
 
 from .functions import direct_keys, direct_output, direct_queries, function_names, kind_of
 from .render import render_triton

@@ -1,4 +1,4 @@
-"""The statements of a kernel's loops over tiles: score, mask and slopes as lines of Triton, ready for the templates."""
+"""Generates the statements of a kernel's loops over tiles: score, mask and slopes as lines of Triton."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .sites import GradientSite
 class GradientSiteText:
     """A GradientSite as the templates take it.
 
-    - ``slope`` is None where it is 1; ``steady``: it is a constant, and so finite everywhere;
-    - ``block``, ``column``, ``pair``: which level it has; none of them is the level of rows;
-    - ``offset`` and ``inside`` tell the entry's place in its table, after ``statements``.
+    - ``slope`` is None if it is 1; ``steady``: it is a constant, and so finite everywhere;
+    - ``block``, ``column``, ``pair``: whether it has that level; if none of them is set, its level is ``row``;
+    - ``offset`` and ``inside`` locate the entry in its table, and are computed by ``statements``.
     """
 
     number: int
@@ -35,7 +35,7 @@ class GradientSiteText:
 
 @dataclass(frozen=True)
 class SinkText:
-    """The sink as the templates take it: the ``level`` of a row, after ``statements``, and where its gradient goes."""
+    """The sink as the templates take it: a row's logit, ``level``, after ``statements``; and its gradient."""
 
     level: Code
     statements: tuple[Code, ...]
@@ -45,11 +45,11 @@ class SinkText:
 
 @dataclass(frozen=True)
 class Body:
-    """What happens to the pairs of one tile.
+    """The code for the pairs of one tile.
 
     - ``outer`` runs once before the inner loop, ``inner`` for every tile, ``mask`` after it on partial tiles;
-    - ``plain``: the score is the logit itself; ``flat``: the score may lack an axis of the tile;
-    - ``keep`` is None where every pair is kept, ``count`` where each counts once, ``slope`` where it is 1;
+    - ``plain``: the score is the logit itself; ``flat``: the score does not read it, so it may lack a tile's axis;
+    - ``keep`` is None if every pair is kept, ``count`` if each counts once, ``slope`` if it is 1;
     - ``steady``: the slope is a constant, and so finite everywhere;
     - ``sites``: where gradients of tables arise.
     """
@@ -78,7 +78,7 @@ def make_body(
 ) -> Body:
     """Return the body of a loop in which the position ``outer`` is fixed.
 
-    With ``slopes`` it has the derivatives that a backward pass needs. ``prefix`` begins the names of its variables.
+    With ``slopes`` it has the derivatives that a backward pass needs. The names of its variables begin with ``prefix``.
     """
     pairs = [site for site in sites if site.level == "pair"]
     slope = derivative(score, LOGIT)
@@ -107,7 +107,7 @@ def make_body(
 def _sites(
     sites: Sequence[GradientSite], results: Sequence[str], dialect: TritonDialect
 ) -> tuple[GradientSiteText, ...]:
-    """``results``: the slope of each site, then the indices of each whose place is looked up pair by pair."""
+    """The texts of sites. ``results``: the slope of each, then the indices of each whose level is ``pair``."""
     slopes, indices = results[: len(sites)], iter(results[len(sites) :])
     found = []
     for site, slope in zip(sites, slopes, strict=True):
@@ -119,7 +119,7 @@ def _sites(
 
 
 def make_condition(owned: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...], Code | None]:
-    """Return statements and the condition of the rows that a kernel owns, in one dimension; None where it owns all."""
+    """Return statements and the condition of the rows that a kernel owns, in one dimension; None if it owns all."""
     if owned == TRUE:
         return (), None
     lowered = lower([owned], dialect, prefix="w")
@@ -127,7 +127,7 @@ def make_condition(owned: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...
 
 
 def make_sink(sink: Expr, sites: Sequence[GradientSite], dialect: TritonDialect) -> SinkText:
-    """Return the sink's level for each row, and what its gradient needs, in one dimension."""
+    """Return the sink's logit for each row, and the statements of its gradient, in one dimension."""
     alone = lower([sink], dialect, prefix="z")
     lowered = lower([sink, *(site.slope for site in sites)], dialect, prefix="z")
     return SinkText(
@@ -167,17 +167,17 @@ def written(statements: Iterable[Statement]) -> tuple[Code, ...]:
 
 
 def _right_side(statement: Statement) -> str:
-    """The operation, of a condition on scalars joined to a true constant.
+    """The text of an operation; for a condition on scalars, joined to ``True``.
 
-    Triton's interpreter gives a comparison the type of its operands: joined to a block of conditions, it would be taken
-    for a number. A compiler folds the constant away.
+    Triton's interpreter gives a comparison of scalars the type of its operands; in a conjunction with a block of
+    conditions, it would be taken for a number. The compiler folds the constant away.
     """
     scalar = statement.type == "bool" and not statement.depends
     return f"True & ({statement.text})" if scalar else statement.text
 
 
 def _condition(condition: Expr, text: str) -> tuple[Code | None, Code | None]:
-    """What keeps a pair, and how often it counts."""
+    """The text of the condition that keeps a pair (None: always), and of how often it counts (None: once)."""
     if condition == TRUE:
         return None, None
     if isinstance(condition, Const):

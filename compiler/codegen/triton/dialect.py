@@ -1,4 +1,4 @@
-"""How Triton spells single operations: a dialect of :mod:`compiler.codegen.straight_line`.
+"""Spells single operations in Triton: a dialect of :mod:`compiler.codegen.straight_line`.
 
 Positions are the kernel's variables ``q``, ``k``, ``n``, ``head`` and ``heads``; table 3 is a pointer ``table3`` with
 sizes ``table3_size0, …``. Operands broadcast against each other, so the same text serves tiles of either orientation.
@@ -22,7 +22,7 @@ _FUNCTIONS: Mapping[Op, str] = {
 
 
 def floating(value: float, double: bool = False) -> str:
-    """A float as a literal that Triton takes for the compute type: beyond fp32's normal range it would be an fp64."""
+    """A float as a literal of the compute type: beyond fp32's normal range, Triton would take it for an fp64."""
     if math.isnan(value):
         return 'float("nan")'
     if not double and abs(value) > _LARGEST:
@@ -44,9 +44,10 @@ class Place:
 
 @dataclass(frozen=True)
 class TritonDialect:
-    """``wide``: integers have 64 bits, else 32. ``double``: floats are fp64, else fp32. ``names`` spells positions.
+    """Triton's :class:`compiler.codegen.straight_line.Dialect`, for the tables of one Program.
 
-    ``listed``: the tables of sets that hold rising members, and not bitmaps.
+    ``wide``: integers have 64 bits, else 32; ``double``: floats are fp64, else fp32; ``names``: the variables of
+    positions; ``listed``: the numbers of tables of sets that are given as members in rising order, not as bitmaps.
     """
 
     tables: tuple[Table, ...]
@@ -94,7 +95,7 @@ class TritonDialect:
         return f"_holds(table{table}, {slots}, {place.offset}, {place.inside or 'True'}, {element})"
 
     def place(self, table: int, indices: tuple[str, ...]) -> Place:
-        """Where an entry lies. A set's bitmap has its universe as one dimension more."""
+        """Where an entry lies. The bitmap of a set has one more dimension, its universe."""
         dimensions = self.tables[table].dimensions
         rows = tuple(
             f"({index} - q_first)" if axis < len(dimensions) and dimensions[axis].kind == "query" else index
@@ -158,10 +159,10 @@ class TritonDialect:
         if kind == "count":
             return f"tl.where({args[0]}, {_counted(args[1], types[1])}, {_counted(args[2], types[2])})"
         text = f"tl.where({args[0]}, {args[1]}, {args[2]})"
-        return f"{text}.to({self.integer})" if kind == "int" else text  # two literals would make 32 bits
+        return f"{text}.to({self.integer})" if kind == "int" else text  # two literals would give 32 bits
 
     def _hash(self, args: tuple[str, ...]) -> str:
-        """The chain of ``fmix32``, begun here as far as the arguments are constants."""
+        """The chain of MurmurHash3's ``fmix32``; leading constant arguments are hashed here."""
         known = 0
         start = HASH_START
         while known < len(args) and (value := _integer(args[known])) is not None:
@@ -186,14 +187,14 @@ def _counted(text: str, kind: Type) -> str:
 
 
 def _floordiv(x: str, divisor: int) -> str:
-    """Rounded down, where Triton's ``//`` rounds towards zero."""
+    """The quotient, rounded down; Triton's ``//`` rounds towards zero."""
     if divisor & (divisor - 1) == 0:
         return f"{x} >> {divisor.bit_length() - 1}"
     return f"{x} // {divisor} - tl.where({x} % {divisor} < 0, 1, 0)"
 
 
 def _mod(x: str, divisor: int) -> str:
-    """In ``0 .. divisor - 1``, where Triton's ``%`` has the sign of its left operand."""
+    """The remainder in ``0 .. divisor - 1``; Triton's ``%`` has the sign of its left operand."""
     if divisor & (divisor - 1) == 0:
         return f"{x} & {divisor - 1}"
     return f"{x} % {divisor} + tl.where({x} % {divisor} < 0, {divisor}, 0)"

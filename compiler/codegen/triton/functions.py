@@ -1,4 +1,4 @@
-"""The functions of a Program's Triton module: which there are, where results go, what templates take of each."""
+"""The functions of a Program's Triton module: their kinds and names, where results go, and what templates take."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Kind = Literal["forward", "merge", "delta", "backward_keys", "backward_queries",
 class SegmentText:
     """A segment of a kernel as the templates take it.
 
-    ``suffix``: its number, at the end of its parameters' names; ``keys``: the loop over its keys; ``again``: the same
-    with care; ``body``: what happens to each pair.
+    ``suffix``: its number, at the end of its parameters' names; ``keys``: the loop over its keys; ``again``: the
+    careful second loop over them, for sums that became NaN; ``body``: the code for each pair.
     """
 
     suffix: Code
@@ -31,15 +31,15 @@ class SegmentText:
 class FunctionText:
     """One function of a module as its template takes it.
 
-    - ``name`` and ``parameters``; ``unspecialised``: those integers, quoted, for whose values Triton must not compile
-      kernels of their own;
-    - ``numbers``: which constants of the text it reads; ``numbers_listed``: from memory, not as parameters;
-    - a program stays with a block of ``rows`` and walks the keys of all ``segments``; one of ``backward_keys`` stays
-      with a block of ``columns`` and walks ``rows`` (with care ``rows_again``), and ``body`` is what happens to each
+    - ``name`` and ``parameters``; ``unspecialised``: integer parameters, quoted, for single values of which Triton must
+      not compile separate kernels;
+    - ``numbers``: the constants of the text that it reads; ``numbers_listed``: from memory, not as parameters;
+    - a program keeps a block of ``rows`` and walks the keys of all ``segments``; in ``backward_keys`` it keeps a block
+      of ``columns`` and walks ``rows`` (the careful second time, ``rows_again``), and ``body`` is the code for each
       pair;
-    - ``store``: it stores all rows, else it merges into what is there; ``split``: its keys are cut into parts;
-      ``all_heads``: it runs for every head, not for those of one kernel;
-    - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None: it owns all.
+    - ``store``: it stores all rows, else it merges into stored ones; ``split``: its keys are cut into parts;
+      ``all_heads``: it runs for every head, not only for those of one kernel;
+    - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None if it owns all.
     """
 
     name: Code
@@ -60,14 +60,14 @@ class FunctionText:
 
     @property
     def spoilable(self) -> bool:
-        """Whether a tile may hold pairs of tokens that are not kept: their weight 0 makes NaN of NaN and infinity."""
+        """Whether a tile may hold pairs that are not kept: their weight 0, times NaN or infinity, makes sums NaN."""
         bodies = [segment.body for segment in self.segments] if self.body is None else [self.body]
         return self.owned is not None or any(body.keep is not None for body in bodies)
 
 
 @dataclass(frozen=True)
 class FunctionId:
-    """Which function of a module: its kind, the number of its kernel and, of ``backward_keys``, that of its segment."""
+    """A function of a module: its kind, the number of its kernel and, for ``backward_keys``, that of its segment."""
 
     kind: Kind
     kernel: int | None = None
@@ -103,17 +103,17 @@ def kind_of(name: str) -> Kind:
 
 
 def direct_output(program: Program) -> bool:
-    """Whether each row's output comes from one kernel, which stores it in its dtype; else kernels merge sums."""
+    """Whether one kernel makes each row's output and stores it in its final dtype; else kernels merge results."""
     return all(kernel.output == "store" for kernel in program.kernels)
 
 
 def direct_queries(program: Program) -> bool:
-    """Whether each row's gradient comes from one kernel, which stores it in its dtype; else kernels add to sums."""
+    """Whether one kernel makes each row's gradient and stores it in its final dtype; else kernels add to sums."""
     return direct_output(program) and all(kernel.segments for kernel in program.kernels)
 
 
 def direct_keys(program: Program) -> bool:
-    """Whether each key's gradients come from one launch, which stores them in their dtype; else launches add up."""
+    """Whether one launch makes each key's gradients and stores them in their final dtype; else launches add."""
     walks = [(kernel.rows, segment.keys) for kernel in program.kernels for segment in kernel.segments]
     if len(program.kernels) != 1 or len(walks) != 1:
         return False

@@ -1,7 +1,7 @@
-"""A Program to Triton source: one Python module with functions for each kernel, forward and backward.
+"""Renders a Program as Triton source: one Python module with functions for each kernel, forward and backward.
 
 The text of each kind of function is a template of that name, such as ``templates/triton/forward.py.jinja``, which reads
-from top to bottom. What goes into its holes is decided here and in
+from top to bottom. Its holes are filled here and in
 
 - :mod:`.functions`: which functions there are, and what a template takes of each (``FunctionText``);
 - :mod:`.walks`: the loops over rows and keys (``TokenLoop``);
@@ -47,14 +47,14 @@ from .sites import GradientSite, gradient_sites, listed_sets, pair_tables, used_
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, lanes
 from .walks import careful_loop, make_loop
 
-# What a product must be told: TF32 is not fp32, and older Tritons refuse a sum in fp64 that is not named.
+# Options of products: exact fp32 instead of TF32; fp64 sums by name, which older versions of Triton require.
 _PRODUCTS = {FP32: ', input_precision="ieee"', FP64: ", out_dtype=tl.float64"}
-CAREFUL_STEP = 16  # lanes at a time where a sum is made again with care: the least that a product takes
+CAREFUL_STEP = 16  # lanes in a step of the careful second loop: the least that a product takes
 
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one token, of q and k (``head``) or of v (``value``): ``size`` of them in so many ``lanes``."""
+    """The features of one token, of q and k (``head``) or of v (``value``): ``size`` of them, padded to ``lanes``."""
 
     name: Code
     size: int
@@ -85,19 +85,19 @@ class _Module:
 
     @property
     def by_row(self) -> TritonDialect:
-        """For expressions over queries alone, in one dimension."""
+        """The dialect of expressions over queries alone, in one dimension."""
         return replace(self.dialect, names={"q": "q_rows"})
 
     @property
     def by_column(self) -> TritonDialect:
-        """For expressions over keys alone, in one dimension."""
+        """The dialect of expressions over keys alone, in one dimension."""
         return replace(self.dialect, names={"k": "k_rows"})
 
 
 def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
     """Return the module of a Program without constants (:func:`compiler.codegen.lift_constants`).
 
-    ValueError where gathered rows, which are not all rows, are to be stored.
+    Raises ValueError if gathered rows, which are not all rows, are to be stored.
     """
     if any(kernel.rows.sparse and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
@@ -145,7 +145,7 @@ def _features(name: str, size: int) -> Features:
 
 
 def _function(module: _Module, function: FunctionId) -> FunctionText:
-    """What the template of a function takes."""
+    """The text of a function, as its template takes it."""
     if function.kernel is None:
         return _delta(module, function)
     kernel = module.program.kernels[function.kernel]
@@ -160,7 +160,7 @@ def _function(module: _Module, function: FunctionId) -> FunctionText:
 
 
 def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
-    """A function whose programs stay with their rows."""
+    """A function in which each program keeps a block of rows and walks keys."""
     backward = function.kind == "backward_queries"
     step = module.variant.backward_queries if backward else module.variant.forward
     sites = [site for site in module.score_sites if site.level != "column"] if backward else []
@@ -186,7 +186,7 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
 
 
 def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: Segment) -> FunctionText:
-    """A function whose programs stay with their keys, those of one segment."""
+    """A function in which each program keeps a block of keys of one segment and walks rows."""
     exprs = (segment.condition, kernel.owned_rows, module.program.score)
     sites = [site for site in module.score_sites if site.level == "column"]
     rows, columns = loops_by_key(kernel, segment, module.variant.backward_keys)
@@ -199,20 +199,20 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 
 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
-    """A function that puts the parts of a split kernel together."""
+    """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
     step = module.variant.forward if function.kind == "merge" else module.variant.backward_queries
     return _reading(module, function, (), rows=row_loop(kernel, step.queries))
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:
-    """The function that begins the backward pass."""
+    """The function that begins the backward pass: each row's sum of output times gradient, and the sink's gradient."""
     exprs = with_sink(module.program, ()) if module.sink_sites else ()
     step = module.variant.backward_queries.queries
     return _reading(module, function, exprs, rows=make_loop(natural(step), "row", step, True), all_heads=True)
 
 
 def _reading(module: _Module, function: FunctionId, exprs: tuple[Expr, ...], **rest: Any) -> FunctionText:
-    """A function that reads the constants of some expressions."""
+    """A function with the parameters that it needs to read the constants of ``exprs``."""
     names = module.parameters[function.name]
     numbers = listed_numbers(exprs)
     return FunctionText(

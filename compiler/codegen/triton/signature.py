@@ -14,15 +14,15 @@ from .sites import GradientSite, gradient_sites, pair_tables, used_tables
 from .variant import TileStep, TritonVariant
 from .walks import TokenLoop, make_loop
 
-MOST_NUMBERS = 256  # constants among one function's arguments: where there are more, they are read from memory
+MOST_NUMBERS = 256  # the most constants that are parameters of a function; if it reads more, it reads them from memory
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a function. ``type`` as Triton writes it: ``*bf16``, ``i32``.
+    """A parameter of a function. ``type`` is in Triton's notation, such as ``*bf16`` or ``i32``.
 
-    ``aligned``: Triton compiles a kernel of its own for arguments that are multiples of 16, as it pays for pointers and
-    strides; for other integers the value makes no difference to the kernel.
+    ``aligned``: Triton compiles a separate kernel for arguments that are multiples of 16, which pays for pointers and
+    strides; for other integers, kernels do not depend on the value.
     """
 
     name: str
@@ -57,23 +57,23 @@ def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Param
 
 
 def row_loop(kernel: Kernel, most: int) -> TokenLoop:
-    """Return the loop of which a program that stays with its rows makes one step, of at most ``most`` rows."""
+    """Return the loop over rows for a program that keeps its rows: it makes one step of at most ``most`` rows."""
     return make_loop(kernel.rows, "row", most, True)
 
 
 def column_loops(kernel: Kernel, most: int) -> tuple[TokenLoop, ...]:
-    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that stays with its rows."""
+    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that keeps its rows."""
     return tuple(make_loop(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
 
 
 def loops_by_key(kernel: Kernel, segment: Segment, step: TileStep) -> tuple[TokenLoop, TokenLoop]:
-    """Return the loops over rows and keys for a program that stays with its keys."""
+    """Return the loops over rows and keys for a program that keeps its keys."""
     rows, keys = key_major(kernel.rows, segment.keys)
     return make_loop(rows, "row", step.queries, False), make_loop(keys, "column", step.keys, True)
 
 
 def expressions(program: Program, kernel: Kernel, conditions: bool = True) -> tuple[Expr, ...]:
-    """Return the expressions that a kernel evaluates, but for the sink."""
+    """Return the expressions that a kernel evaluates, except for the sink."""
     found = [part.condition for part in kernel.segments] if conditions else []
     return (*found, kernel.owned_rows, program.score)
 
@@ -84,7 +84,7 @@ def listed_numbers(exprs: Iterable[Expr]) -> tuple[int, ...]:
 
 
 def with_sink(program: Program, exprs: tuple[Expr, ...]) -> tuple[Expr, ...]:
-    """Return the expressions and the sink, if there is one."""
+    """Return the expressions and, if the program has one, the sink."""
     return exprs if program.sink is None else (*exprs, program.sink)
 
 
@@ -126,7 +126,7 @@ def _delta(program: Program, variant: TritonVariant) -> Parameters:
 
 
 def _given(variant: TritonVariant) -> Parameters:
-    """What each function of the backward pass reads."""
+    """The parameters that functions of the backward pass read."""
     rest = (_pointer("lse", variant.compute), _pointer("row_delta", variant.compute))
     return (*_inputs(variant), *_tensor("grad_output", variant.dtype), *rest)
 
@@ -158,7 +158,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
 def _loops(
     program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], kernel: Kernel, rows: TokenLoop, keys: int
 ) -> Parameters:
-    """What a program needs that stays with its rows and walks the keys of each segment."""
+    """The parameters of a program that keeps its rows and walks the keys of each segment."""
     columns = column_loops(kernel, keys)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j))) for j, loop in enumerate(columns))
     return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))

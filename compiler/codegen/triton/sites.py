@@ -1,4 +1,4 @@
-"""Where the gradients of float tables arise in a Program, and which tables its kernels read."""
+"""Finds where gradients of float tables arise in a Program, and which tables its kernels read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Level = Literal["block", "row", "column", "pair"]
 
 @dataclass(frozen=True)
 class GradientSite:
-    """One entry of a float table that a score or a sink reads, and the derivative of these by it, ``slope``.
+    """One entry of a float table that the score or the sink reads; ``slope`` is the derivative of that by the entry.
 
-    ``level`` says what the entry's place in the table depends on, and so how its gradient is summed: on batch and head
-    alone (``block``: one sum for each block of queries), on the query (``row``), on the key (``column``), or on both
-    (``pair``: by atomic additions).
+    ``level`` says what the place of the entry in its table depends on, and so how the gradient is summed: on batch and
+    head alone (``block``: one sum for each block of queries), on the query (``row``), on the key (``column``), or on
+    query and key (``pair``: by atomic additions).
     """
 
     number: int

@@ -1,7 +1,7 @@
-"""The step sizes, warps and pipeline stages of each kind of Triton kernel, chosen so that registers suffice.
+"""Chooses step sizes, warps and pipeline stages for each kind of Triton kernel, so that registers suffice.
 
-They were chosen by reading compiled kernels, not by timing them: at head dims up to 64 nothing spills for sm_80, sm_90
-and gfx942.
+The choice was made by reading compiled kernels, not by timing them: at head dims up to 64, registers do not spill on
+sm_80, sm_90 and gfx942.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .variant import TileStep, TritonVariant
 
 @dataclass(frozen=True)
 class Options:
-    """What Triton's compiler is told for one kernel: warps of a program, stages of its pipelined loads."""
+    """Triton's compile options for one kernel: the warps of a program, and the stages of its pipelined loads."""
 
     num_warps: int
     num_stages: int
@@ -24,8 +24,8 @@ class Options:
     def arguments(self, nvidia: bool) -> dict[str, Any]:
         """Return the options as keyword arguments of a launch.
 
-        Two are given outright because their defaults do harm: whether multiply and add are fused differs by version of
-        Triton, and with no limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
+        Two more are set because their defaults do harm: whether multiply and add are fused depends on the version of
+        Triton, and without a limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
         """
         found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
         return found | {"maxnreg": 255} if nvidia else found
@@ -45,7 +45,7 @@ def tile_step(kernel: Kind, dtype: DType, dim: int) -> TileStep:
 
 
 def options(kind: Kind, variant: TritonVariant) -> Options:
-    """Return the options with which nothing spills, on the devices that are compiled for in tests."""
+    """Return the options with which, at head dims up to 64, registers do not spill on devices compiled for in tests."""
     dim = max(variant.head_dim, variant.value_dim)
     if kind in ("delta", "merge", "collect") or variant.dtype in (FP32, FP64):
         return Options(num_warps=4, num_stages=1)
@@ -64,7 +64,7 @@ def make_variant(
     dropout: bool = False,
     exact: bool = True,
 ) -> TritonVariant:
-    """A variant with the steps that this executor chooses. ``tables``: their dtypes in memory."""
+    """Return the variant with the steps of :func:`tile_step`; ``tables``: their dtypes in memory."""
     dim = max(head_dim, value_dim)
     forward, keys, queries = (tile_step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
     exact = exact and dtype != FP64

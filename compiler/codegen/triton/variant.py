@@ -1,4 +1,4 @@
-"""The variants of Triton kernels: what decides their text beside their Program. A noun."""
+"""The variants of Triton kernels: what decides their text besides their Program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...plan import FP64, DType
 
-LEAST_LANES = 16  # what a matrix product takes at least
+LEAST_LANES = 16  # the least that a matrix product takes
 DIGIT_BITS = 28
 DIGITS = 12
 """Integers for each entry of a table whose gradient is summed exactly. 11 of them, of ``DIGIT_BITS`` bits each, hold
@@ -23,14 +23,14 @@ class TileStep:
 
 @dataclass(frozen=True)
 class TritonVariant:
-    """What decides the text of the kernels beside the Program. ValueError for an impossible combination.
+    """What decides the text of the kernels besides the Program. Raises ValueError for an impossible combination.
 
-    - ``forward``, ``backward_keys`` and ``backward_queries``: how much one step of such a kernel takes at most. A
-      smaller tile is taken whole, a larger one is cut;
+    - ``forward``, ``backward_keys`` and ``backward_queries``: the largest step of such a kernel. A smaller tile is
+      taken whole, a larger one is cut;
     - ``wide``: positions, integer tables and offsets need 64 bits;
-    - ``tables``: the dtype of each table as it lies in memory;
-    - ``exact``: gradients of table entries chosen by query and key together are summed in digits, whatever the order
-      (:data:`DIGITS`); else in floats, as they come. Sums in fp64 are always floats.
+    - ``tables``: the dtype of each table in memory;
+    - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
+      (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats.
     """
 
     head_dim: int

@@ -1,4 +1,4 @@
-"""Loops over the tokens of an order, as lines of Triton: from the number of a step to the tokens of its lanes."""
+"""Generates loops over the tokens of an order, as lines of Triton that find the tokens of a step from its number."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TOTAL = {"row": "m", "column": "n_tokens"}
 class TokenLoop:
     """A loop over the tiles of one order, ``step`` lanes of a tile at a time: ``parts`` steps to a tile.
 
-    - ``side``: whether rows or columns (keys) are walked; ``name`` begins the names of its variables and parameters;
+    - ``side``: whether rows or columns (keys) are walked; ``name``: the start of its variables' and parameters' names;
     - ``lanes`` are lines that run once, ``lines`` those that run for each step;
     - ``tokens`` and ``present`` give each lane's token, and whether it has one; ``steady``: the tokens are the variable
       ``row_lanes`` (``column_lanes``, …), which no step changes, plus the scalar ``shift``;
-    - ``natural``: the loop counts tokens, not steps; ``guarded``: lanes without a token may be anywhere, not only in
-      the last tiles; ``never_full``: the schedule calls no tile full, so none is walked without its condition;
+    - ``natural``: the loop counts tokens, not steps; ``guarded``: any tile may have empty lanes, not only the
+      last ones; ``never_full``: schedules call all tiles partial, so the condition is always evaluated;
     - ``blocks`` spells the number of steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters are needed.
     """
 
@@ -60,7 +60,7 @@ class TokenLoop:
 
 @OrderTable
 def span(order: Order, /) -> int:
-    """Tokens from the first lane of a tile to its last; 0 where no step is the same as another moved on."""
+    """The distance, in tokens, from the first lane of a tile to its last; 0 if tiles are not shifts of one another."""
     raise NotImplementedError
 
 
@@ -77,8 +77,8 @@ def _no_span(_order: Order, /) -> int:
 def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> TokenLoop:
     """Return the loop over an order in steps of at most ``most`` lanes.
 
-    ``fixed``: a program stays at one step, number ``block``; else the loop's variable is ``step``, or ``start``, a
-    token, in natural order. ``suffix`` tells the names of several loops apart.
+    ``fixed``: a program makes one step only, number ``block``; otherwise the loop's variable is ``step`` or, in natural
+    order, ``start``, a token. ``suffix`` makes the names of several loops distinct.
     """
     name = f"{side}{suffix}"
     size = fitted(most, order.tile)
@@ -89,16 +89,18 @@ def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = ""
 
 @OrderTable
 def _loop(order: Order, size: int, side: Side, index: str, name: str, /) -> TokenLoop:
-    """The loop over an order in steps of ``size`` lanes; ``index`` is the variable that counts them, and ``name``
-    begins the names of all others."""
+    """The loop over an order in steps of ``size`` lanes.
+
+    ``index`` is the variable that counts steps; the names of all others begin with ``name``.
+    """
     raise NotImplementedError
 
 
 def careful_loop(first: TokenLoop, order: Order, side: Side, most: int) -> TokenLoop:
-    """Return a second loop over the order of the ``first``, in steps of at most ``most`` lanes.
+    """Return a second loop over the same order, in steps of at most ``most`` lanes, for sums that became NaN.
 
-    It runs in the same function as the first: its variables have names of their own, and it begins by copying the first
-    one's parameters to them.
+    It runs in the same function as the ``first`` loop: its variables have other names, and it begins by copying the
+    parameters of the first one to them.
     """
     suffix = f"{first.name.removeprefix(side)}_again"
     loop = make_loop(order, side, min(most, first.step), False, suffix)
@@ -196,7 +198,7 @@ def _box(order: Box, size: int, side: Side, index: str, name: str, /) -> TokenLo
     terms = [str(view.offset)] if view.offset else []
     terms += [_times(f"{name}_along{place}", axis.stride) for place, axis in enumerate(view.axes)]
     lines.append(f"{name}_token = {' + '.join(terms)}")
-    # With the other axes inside, the token tells whether the main one is; and it is negative where it was too large.
+    # If the other axes are inside, the token shows whether the main one is; if it overflowed, it is negative.
     inside += [f"({name}_token >= {view.offset})", f"({name}_token < {_TOTAL[side]})"]
     lines.append(f"{name}_inside = {' & '.join(inside)}")
     return TokenLoop(

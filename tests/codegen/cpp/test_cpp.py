@@ -119,6 +119,12 @@ def test_grouped_heads(heads: int, kv_heads: int) -> None:
     check(PATTERNS["by head"], Shape(20, 20, batch=2, heads=heads, kv_heads=kv_heads))
 
 
+def test_packed_keys_are_of_their_entry_of_the_batch() -> None:
+    """What is stored in 16 bits is made reals of, and kept: of one entry after another, there is nothing between."""
+    shape = Shape(20, 20, batch=5, heads=1, kv_heads=1, starts=(0,))
+    check(PATTERNS["window"], shape, dtype=torch.float16, tolerance=3e-3)
+
+
 @pytest.mark.parametrize("name", ["window", "counts", "bias of each pair"])
 def test_full_tiles_called_partial(name: str) -> None:
     check(PATTERNS[name], all_partial=True)

@@ -175,6 +175,23 @@ def test_few_rows_over_all_keys_are_split_along_the_keys(shape: Shape) -> None:
     compare(run(call, grads), attention(pattern, shape, qkv, {}, scale, grads), 2e-5)
 
 
+def test_a_sink_counts_once_for_rows_that_are_split_along_the_keys() -> None:
+    """In the kernel that stores, beside another: so few rows see so many keys that each tile is split, too."""
+    shape, rows = Shape(m=40, n=700, heads=2, starts=(660,)), handmade.divisible(Q, 7, 3)
+    stores = Kernel(natural(16), segments((natural(16), handmade.CAUSAL)), "store", f.negation(rows))
+    gathers = Kernel(Gathered(rows, 4), segments((natural(16), TRUE)), "merge", rows)
+    pattern = replace(
+        PATTERNS["sink of each head"],
+        mask=f.disjunction(handmade.CAUSAL, rows),
+        keeps=lambda g, _: (g.k <= g.q) | (g.q % 7 == 3),
+    )
+    qkv, grads, scale = inputs(shape)
+    tables = random_tables(pattern, shape)
+    program = Program((stores, gathers), *named(pattern), pattern.tables)
+    call = launch(pattern, shape, qkv, tables, scale, program=program)
+    compare(run(call, grads), attention(pattern, shape, qkv, tables, scale, grads), 2e-5)
+
+
 @pytest.mark.parametrize("name", ["causal", "counts", "sink of each head", "relative bias"])
 def test_one_query_over_many_keys(name: str) -> None:
     shape = Shape(1, 900, batch=1, heads=2, kv_heads=1, starts=(899,))

@@ -32,7 +32,7 @@ from attnc.runtime.triton.backend import TRITON
 from tests.support.handmade import GLOBALS, divisible, neighbourhood, residues, within
 from tests.support.triton.patterns import cases
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 # One declaration of each shipped file, with what its parameters need.
 SHIPPED: dict[str, tuple[str, dict[str, object]]] = {
     "full": ("full", {}),

@@ -19,7 +19,7 @@ from tests.support.triton.cases import FORCED
 from tests.support.triton.patterns import cases
 from tests.support.triton.programs import checks
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 Report = dict[str, dict[str, tuple[float, float]]]
 
 

@@ -121,6 +121,16 @@ def test_integers_are_narrow_where_they_fit(dtype: torch.dtype) -> None:
     assert not made.wide
 
 
+@pytest.mark.parametrize(
+    ("value", "wide"),
+    [(2**31 - 1, False), (2**31, True), (2**32 - 1, True), (2**32, True), (1 - 2**31, False), (-(2**31) - 1, True)],
+)
+def test_integers_are_wide_from_the_first_that_32_bits_do_not_hold(value: int, wide: bool) -> None:
+    made = bound({"doc": [0, value] * 5}, Table("doc", "int", (TOKEN,)))
+    assert made.wide == wide
+    assert made.arguments[0].tensor.tolist() == [0, value] * 5
+
+
 def test_large_integers_widen_all() -> None:
     tables = Table("doc", "int", (TOKEN,)), Table("length", "int", ())
     made = bound({"doc": torch.arange(10) * 2**40, "length": 5}, *tables)

@@ -85,15 +85,24 @@ def test_the_key_holds_all_that_the_bytes_depend_on(monkeypatch: pytest.MonkeyPa
     keys = {
         build.cache_key(source, using),
         build.cache_key(KernelSource("cpp", source.text + "\n"), using),
+        build.cache_key(KernelSource("other", source.text), using),
         build.cache_key(source, replace(using, flags=(*using.flags, "-g"))),
         build.cache_key(source, replace(using, command=("other",))),
         build.cache_key(source, replace(using, identity=using.identity + "1")),
     }
     with settings.override(optimisation=2):
         keys.add(build.cache_key(source, build.compiler()))
-    monkeypatch.setattr(build, "headers", lambda: {"vectors.h": "other"})
+    headers = build.headers()
+    name, text = next(iter(headers.items()))
+    rest = {other: held for other, held in headers.items() if other != name}
+    for changed in ({**headers, name: f"{text}\n"}, {**rest, f"other_{name}": text}, rest):
+        monkeypatch.setattr(build, "headers", lambda changed=changed: changed)
+        keys.add(build.cache_key(source, using))
+    monkeypatch.undo()
+    own = build._process_has_openmp()
+    monkeypatch.setattr(build, "_process_has_openmp", lambda: not own)  # decides what it is linked with
     keys.add(build.cache_key(source, using))
-    assert len(keys) == 7
+    assert len(keys) == 11
     assert all(len(key) == 64 for key in keys)
 
 

@@ -209,6 +209,18 @@ def test_gradients(case: str) -> None:
     assert torch.autograd.gradcheck(call, arguments)
 
 
+def test_a_row_of_logits_that_are_no_numbers_is_no_number() -> None:
+    q, k, v = inputs()
+    clean, clean_lse = MODULE.sloped().reference(q, k, v, slope=torch.ones(2), return_lse=True)
+    q[0, 0, 2] = math.nan
+    out, lse = MODULE.sloped().reference(q, k, v, slope=torch.ones(2), return_lse=True)
+    assert out[0, 0, 2].isnan().all()
+    assert lse[0, 0, 2].isnan()
+    clean[0, 0, 2] = out[0, 0, 2] = clean_lse[0, 0, 2] = lse[0, 0, 2] = 0
+    assert torch.equal(out, clean)
+    assert torch.equal(lse, clean_lse)
+
+
 def test_rows_that_keep_nothing() -> None:
     q, k, v = (x.requires_grad_() for x in inputs())
     out, lse = MODULE.late_rows().reference(q, k, v, return_lse=True)

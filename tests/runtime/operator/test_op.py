@@ -318,6 +318,29 @@ def test_an_index_that_leaves_its_table_is_refused_before_launch(backend: str) -
     MODULE.reading()(q, k, v, bias=torch.zeros(9))
 
 
+GUARDS = {
+    "int": ("i[k] == 1", torch.zeros(16, dtype=torch.int32), torch.ones(16, dtype=torch.int32)),
+    "order": ("i[0] == 15", torch.arange(16), torch.arange(16).flip(0)),
+    "bool": ("i[k]", torch.zeros(16, dtype=torch.bool), torch.ones(16, dtype=torch.bool)),
+}
+
+
+@pytest.mark.parametrize("element", GUARDS)
+@pytest.mark.parametrize("part", ["score = s + {}", "sink = {}"])
+def test_contents_that_only_score_or_sink_read_are_looked_at_in_each_call(
+    blocked: None, part: str, element: str
+) -> None:
+    guard, inside, outside = GUARDS[element]
+    if part.startswith("sink"):
+        guard = guard.replace("[k]", "[q]")
+    reads = part.format(f"(bias[{'q' if part.startswith('sink') else 'q - k'}] if {guard} else 0.0)")
+    text = f"attention a(bias: float[5], i: {element}[token]) {{ mask = causal  {reads} }}"
+    attend, qkv = attnc.loads(text).a(), inputs(m=16, n=16)
+    attend(*qkv, bias=torch.zeros(5), i=inside)
+    with pytest.raises(ValueError, match="bias: the index of dimension 0"):
+        attend(*qkv, bias=torch.zeros(5), i=outside)
+
+
 def test_plans_are_kept_but_for_contents_that_matter(blocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr(planning, "_plans", planning.Kept(8))

@@ -1,0 +1,21 @@
+"""All mutants, and the wings of the product that they are in."""
+
+from __future__ import annotations
+
+from . import of_kernels, of_plans, of_texts, of_the_face, of_the_runtime
+from .mutant import Mutant
+
+WINGS = (
+    "diagnostics", "ir", "syntax", "formatter", "checker", "modules", "oracle", "plan", "analysis", "arrange",
+    "schedule", "verify", "codegen", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
+    "runtime/eager",
+    "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
+    "attnc/cli",
+)  # fmt: skip
+MUTANTS: tuple[Mutant, ...] = (
+    *of_texts.MUTANTS,
+    *of_plans.MUTANTS,
+    *of_kernels.MUTANTS,
+    *of_the_runtime.MUTANTS,
+    *of_the_face.MUTANTS,
+)

@@ -1,0 +1,36 @@
+"""Faults in what users call, see and type: of the wings of attnc."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "an odd last row is half as dark",
+        "attnc/pictures",
+        "odd = picture.density.shape[0] % 2\n",
+        "odd = 0\n",
+        "test_pictures.py::test_an_odd_last_row_is_as_dark_as_it_is",
+    ),
+    Mutant(
+        "an output that is no number agrees",
+        "attnc/testing",
+        ".nan_to_num(nan=torch.inf)\n    worst",
+        ".nan_to_num(nan=0.0)\n    worst",
+        "test_testing.py::test_what_is_no_number_is_told",
+    ),
+    Mutant(
+        "the support of NaN is right",
+        "attnc/testing",
+        "wrong = ~((found - expected).abs() <= WHOLE)",
+        "wrong = (found - expected).abs() > WHOLE",
+        "test_testing.py::test_what_is_no_number_is_told",
+    ),
+    Mutant(
+        "broken files among tests end with 0",
+        "attnc/cli",
+        "return FAULT if failed or broken or wanting else 0",
+        "return FAULT if failed or wanting else 0",
+        "test_cli.py::test_a_broken_file_among_tests_is_a_fault",
+    ),
+)
