@@ -231,6 +231,7 @@ def test_plans(n: int) -> None:
 
 
 def test_facts() -> None:
+    assert attnc.loads("pattern p = causal and (head > 0 or k in {0})").p().facts.heads_differ
     facts = MODULE.around(size=3).facts
     assert (facts.counts, facts.heads_differ, facts.mask_tables, facts.plain_score) == (False, False, ("g",), True)
     facts = MODULE.sloped().facts

@@ -172,7 +172,7 @@ def test_counting_by_tiles_is_counting_by_pairs(name: str, n: int, monkeypatch: 
     found = view(name, n)
     expected, pairs = sampled(found, 37, None)
     monkeypatch.setattr(whole_mask, "EXACT_PAIRS", 0)
-    monkeypatch.setattr(whole_mask, "look", lambda *_: pytest.fail("pair by pair"))
+    monkeypatch.setattr(whole_mask, "sample_mask", lambda *_: pytest.fail("pair by pair"))
     picture, counted = sampled(found, 37, None)
     if found.pipeline.attention.mask.type == "count":
         assert ((picture.density > 0) == (expected.density > 0)).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attnc.cli import main
+from attnc.cli import main, show
 from attnc.pictures.grid import LARGEST, SMALLEST, Grid, Panel, Row, grid_blocks, grid_image, grid_svg, panel_side
 from attnc.pictures.model_overview import ranges
 from attnc.pictures.picture import (
@@ -95,7 +95,7 @@ def test_colours_on_a_terminal_only(
 ) -> None:
     _, plain, _ = ended(capsys, "show", "causal", "--n", "256")
     assert "\x1b" not in plain
-    monkeypatch.setattr(main, "_coloured_output", lambda: True)
+    monkeypatch.setattr(show, "coloured", lambda _: True)
     code, tinted, err = ended(capsys, "show", "causal", "--n", "256")
     assert (code, err) == (0, "")
     assert set(TINTS[1:]) <= set(COLOUR.findall(tinted))
@@ -154,7 +154,7 @@ def test_a_model_is_drawn_whole(ending: str, folder: Path, capsys: pytest.Captur
 def test_long_work_says_where_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "LONG", 8)
+    monkeypatch.setattr(show, "LONG", 8)
     _, _, err = ended(capsys, "show", "six.attn:six", "--n", "8", "--set", "g={0}")
     assert err.splitlines() == ["layers 0..2", "layer 3", "layers 4..5"]
     assert ended(capsys, "show", "causal", "--n", "8")[2] == "causal, head 0: mask\n"
@@ -216,7 +216,7 @@ def test_an_order_of_its_own_is_coloured_in_the_mask_as_it_stands(
 ) -> None:
     (folder / "dilated.attn").write_text("pattern dilated = abs(q - k) <= 512 and (q - k) % 4 == 0\n")
     _, plain, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
-    monkeypatch.setattr(main, "_coloured_output", lambda: True)
+    monkeypatch.setattr(show, "coloured", lambda _: True)
     _, tinted, _ = ended(capsys, "show", "dilated.attn", "--n", "1024")
     assert set(TINTS[1:]) <= set(COLOUR.findall(tinted))
     *rows, counts = COLOUR.sub("", tinted).splitlines()

@@ -26,7 +26,7 @@ from attnc.compiler.modules.loader import (
     load_text,
 )
 from attnc.compiler.syntax import parser as parse
-from attnc.compiler.syntax.grammar import GRAMMAR, START, ContextLexer, vocabulary
+from attnc.compiler.syntax.grammar import START, ContextLexer, grammar_text, vocabulary
 from attnc.compiler.syntax.lexer import python_words
 
 TEXT = """
@@ -182,7 +182,7 @@ def test_words_do_not_run_into_each_other() -> None:
 
 
 def test_the_grammar_is_free_of_conflicts(caplog: pytest.LogCaptureFixture) -> None:
-    text = GRAMMAR.read_text(encoding="utf-8")
+    text = grammar_text()
     lark.logger.setLevel(logging.DEBUG)
     try:
         with caplog.at_level(logging.DEBUG, logger=lark.logger.name):

@@ -33,4 +33,25 @@ MUTANTS = (
         "return FAULT if failed or wanting else 0",
         "test_cli.py::test_a_broken_file_among_tests_is_a_fault",
     ),
+    Mutant(
+        "heads that differ by their own number are taken for alike",
+        "attnc",
+        "heads_differ=HEAD in mask or HEADS in mask,",
+        "heads_differ=HEADS in mask,",
+        "test_face.py::test_facts",
+    ),
+    Mutant(
+        "blocks are drawn as if they were windows",
+        "attnc/inspection",
+        "yield int(node.args[1].value), BLOCKS",
+        "yield int(node.args[1].value), TIMES",
+        "test_thin.py::test_the_constants_choose_the_length",
+    ),
+    Mutant(
+        "a launch walks the tiles of one class of tokens",
+        "runtime/triton",
+        "order.tiles(tokens, listing).total}",
+        "order.tiles(tokens, listing).per_class}",
+        "test_triton_interpret.py::test_executes_any_program[0]",
+    ),
 )

@@ -9,10 +9,10 @@ import pytest
 
 from tests.mutants import __main__ as command
 
-from .mutants.judge import Judgement, first_fault, judge
-from .mutants.listed import MUTANTS, WINGS
-from .mutants.mutant import Mutant
-from .mutants.tree import PlantingError, node_id, place_of, plant, product_texts
+from .judge import Judgement, first_fault, judge
+from .listed import MUTANTS, WINGS
+from .mutant import Mutant
+from .tree import PlantingError, node_id, place_of, plant, product_texts
 
 ROOT = command.ROOT
 LIMIT = 120.0  # seconds, for what takes a few
@@ -85,7 +85,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "compiler" / "half.py").write_text(HALF)
     (root / "attnc" / "compiler").symlink_to("../compiler")
     (root / "attnc" / "__init__.py").write_text("from .compiler.half import half\n")
-    (root / "attnc" / "pytest_plugin.py").write_text("")
+    (root / "attnc" / "testing").mkdir()
+    for name in ("__init__", "pytest_plugin"):
+        (root / "attnc" / "testing" / f"{name}.py").write_text("")
     (root / "tests" / "inside" / "test_half.py").write_text(TESTS)
     witness = Path("tests", "mutants", "witness.py")
     (root / witness).write_bytes((ROOT / witness).read_bytes())
