@@ -250,8 +250,8 @@ def _relative(found: Tensor | None, expected: Tensor | None) -> float:
 
 
 def _since(began: float, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - began
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
-from ...compiler.codegen.cpp import CppVariant, Pass, render_cpp, variant_for
+from ...compiler.codegen.cpp import CppVariant, Pass, variant_for
 from ...compiler.plan import Program
 from ..base import Gradients, Launch, count, get, renew
 from .arguments import Arguments
+from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
 # Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
@@ -112,7 +113,7 @@ def _lifted(program: Program) -> Lifted:
 @lru_cache(maxsize=4096)
 def _source(program: Program, variant: CppVariant) -> KernelSource:
     try:
-        return pipeline.source(program, render_cpp, variant)
+        return pipeline.source(program, CPP.render, variant)
     except OSError as error:  # the templates are files
         raise BuildError(f"a kernel cannot be written: {error}") from error
 

@@ -22,7 +22,6 @@ from ...compiler.codegen.triton import (
     kind_of,
     options,
     parameters,
-    render_triton,
 )
 from ...compiler.ir import Attention
 from ...compiler.pipeline import Pipeline
@@ -76,7 +75,7 @@ def compile_for(
     gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
-    module = load_module(pipeline.source(program, render_triton, variant))
+    module = load_module(pipeline.source(program, TRITON.render, variant))
     program = lift_constants(program).program
     signatures = parameters(program, variant)
     names = (name for name in function_names(program) if kinds is None or kind_of(name) in kinds)

@@ -39,14 +39,13 @@ from ...compiler.codegen.triton import (
     options,
     pair_tables,
     parameters,
-    render_triton,
     span,
 )
 from ...compiler.ir import Table
 from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
 from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
-from .backend import INTERPRETER
+from .backend import INTERPRETER, TRITON
 from .modules import interpreting, load_module, require, require_triton
 
 require_triton()
@@ -96,7 +95,7 @@ class _Kernels:
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: TritonVariant) -> _Kernels:
     names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
-    module = load_module(pipeline.source(program, render_triton, variant))
+    module = load_module(pipeline.source(program, TRITON.render, variant))
     return _Kernels(program, module, variant, names, gradient_sites(program))
 
 
