@@ -23,6 +23,7 @@ __all__ = [
     "contrast",
     "current_stage",
     "differences",
+    "failure_report",
     "files",
     "find",
     "ignored",
@@ -42,13 +43,12 @@ __all__ = [
     "standard_input",
     "telling_length",
     "tensors",
-    "told",
     "undecided",
 ]
 
 if TYPE_CHECKING:
     from .attn_files import STDIN, files, ignored
-    from .claims import NamedCheck, judge, named_checks, run_file, told, undecided
+    from .claims import NamedCheck, failure_report, judge, named_checks, run_file, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
@@ -64,7 +64,7 @@ else:
         __name__,
         {
             "attn_files": ("STDIN", "files", "ignored"),
-            "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
+            "claims": ("NamedCheck", "judge", "named_checks", "run_file", "failure_report", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),

@@ -50,10 +50,11 @@ def contrast(expected: Sequence[str], got: Sequence[str], first_row: int = 0) ->
 
 
 def side_by_side(panels: Sequence[Panel], first_row: int = 0, axis: str = "q") -> list[str]:
-    """Lines of text: titles, then the pictures beside each other, each row with its number in front.
+    """Lays pictures out beside each other: a line of titles, then the rows, each with its number in front.
 
-    The last panel holds the marks. Of large pictures the part around the first mark is shown, and a last line says
-    which part. ``axis`` names what the rows are.
+    The last panel marks the cells to look at, by any character but a dot or a blank. Of pictures larger than LARGEST
+    only the part around the first mark is shown, and a last line says which part. ``axis``: what is written above the
+    row numbers.
     """
     height = max((len(panel.lines) for panel in panels), default=0)
     width = max((len(line) for panel in panels for line in panel.lines), default=0)

@@ -14,7 +14,7 @@ from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
 from .sample import look_along
-from .tile_walks import SegmentTiles, as_they_stand, walks
+from .tile_walks import SegmentTiles, all_natural, walks
 from .whole_mask import sampled
 
 CELLS = 960  # along the side of a picture that is alone in its file
@@ -26,7 +26,7 @@ def draw(view: LaunchView, path: Path) -> str:
     pipeline = view.pipeline
     with stage("schedule"):
         found = walks(pipeline.program, pipeline.schedule, view.head)
-    if not as_they_stand(found):
+    if not all_natural(found):
         grid = chosen(view)
         write_grid(grid, path)
         return grid.title

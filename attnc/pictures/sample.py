@@ -76,7 +76,7 @@ def look_along(
 
     def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
         values = holds(rows[places], keys).astype(np.int64)
-        return values if once else values * walk.met(places)
+        return values if once else values * walk.keys_visited(places)
 
     once = not walk.segment.keys.around_rows  # halo boxes repeat a key, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)

@@ -11,7 +11,7 @@ from ..compiler.ir import CallShape, HostTable
 from ..compiler.plan import Program
 from .picture import Picture, bins
 from .sample import EXACT_PAIRS, condition_of, holding
-from .tile_walks import SegmentTiles, as_they_stand
+from .tile_walks import SegmentTiles, all_natural
 
 RUNS = 2**15  # runs of partial tiles, at most: evaluating one takes time however few its pairs are
 STEPS = 2**28  # keys of full tiles in other orders than the natural one, at most: each is assigned to a cell
@@ -40,7 +40,7 @@ def look_by_tiles(
         rows, keys = walk.order()
         holds = holding(condition_of(walk), program, extent, contents, head)
         served = np.all(holding(walk.kernel.owned_rows, program, extent, contents, head)(rows, keys[:1]), axis=1)
-        natural = as_they_stand([walk])
+        natural = all_natural([walk])
         for run in walk.runs():
             seen = keys[run.left : run.right]
             above = row_cells[rows[run.top : run.bottom]]
@@ -67,7 +67,7 @@ def _affordable(found: Sequence[SegmentTiles]) -> bool:
         return False
     runs = steps = 0
     for walk in found:
-        natural = as_they_stand([walk])
+        natural = all_natural([walk])
         for run in walk.runs():
             runs += not run.full
             steps += run.full and not natural and run.right - run.left

@@ -63,7 +63,10 @@ class TileBoxes:
 
 @dataclass(frozen=True)
 class Slots:
-    """The batch entries and heads whose tiles may differ. ``heads``: the head of each slot; None if all share one."""
+    """How many batch entries and heads have runs of their own: a slot for each pair of one of them and one of these.
+
+    ``batch``: the number of batch entries, 1 if all share their runs; ``heads``: the heads, None if all share.
+    """
 
     batch: int
     heads: tuple[int, ...] | None
@@ -77,7 +80,7 @@ class Slots:
         return self.batch * self.head_slots
 
     def with_(self, other: Slots) -> Slots:
-        """The slots in which batch entries and heads are distinct if they are distinct in either."""
+        """The slots that distinguish batch entries, and heads, wherever one of the two does."""
         return Slots(max(self.batch, other.batch), other.heads if self.heads is None else self.heads)
 
 
@@ -107,7 +110,10 @@ class Space:
 def slots(
     condition: Expr, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None = None
 ) -> Slots:
-    """The batch entries and heads for which a condition may differ. ``heads``: those of the kernel, None for all."""
+    """The slots that a condition needs: it may differ by batch entry through tables and ``q_start``, and by head.
+
+    ``heads``: those of the kernel, None for all.
+    """
     nodes = set(walk(condition))
     batch = 1
     for name in tables_read(condition):
