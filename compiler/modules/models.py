@@ -115,7 +115,8 @@ def owners(
     """Which of ``rules`` each layer or head follows; None while their ``count`` is not known, and after a fault.
 
     Reports a gap, an overlap, and a number that does not exist. ``noun``: ``layer`` or ``head``, for messages;
-    ``whose``: the end of their phrases, such as ``of layer 2``; ``block``: where a gap is reported without rules.
+    ``whose``: the end of their phrases, such as ``of layer 2``; ``block``: where a gap is reported if no rule is
+    beside it.
     """
     table = RuleTable()
     good = count is not None

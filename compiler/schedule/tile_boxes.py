@@ -86,7 +86,10 @@ class Slots:
 
 @dataclass(frozen=True)
 class Space:
-    """The tiles of both sides, and the positions in boxes of them as digits."""
+    """The query tiles and the key tiles of a launch, in the slots; :meth:`read` says which positions a box of them has.
+
+    Positions are sums of digits, as :mod:`.tile_ranges` and :class:`compiler.analysis.classify.Boxes` have them.
+    """
 
     query: TileRanges
     key: TileRanges
