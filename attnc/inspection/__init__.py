@@ -64,7 +64,7 @@ else:
         __name__,
         {
             "attn_files": ("STDIN", "files", "ignored"),
-            "claims": ("NamedCheck", "judge", "named_checks", "run_file", "failure_report", "undecided"),
+            "claims": ("NamedCheck", "failure_report", "judge", "named_checks", "run_file", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),

@@ -128,17 +128,17 @@ def visited(query: TileQuery, layout: Slots) -> TileRuns:
     few = query.rows.count.total * query.keys.count.total <= _FEW_TILES
     found = None
     if not few and query.condition.type == "bool":
-        found = _cheap(query.of(negation_normal(query.condition)), layout)
-    return _descended(query, layout, None) if found is None else found
+        found = _without_subdivision(query.of(negation_normal(query.condition)), layout)
+    return _subdivided(query, layout, None) if found is None else found
 
 
-def _cheap(query: TileQuery, layout: Slots) -> TileRuns | None:
+def _without_subdivision(query: TileQuery, layout: Slots) -> TileRuns | None:
     """A row of runs for every query tile, by any strategy except plain subdivision; None if none applies."""
     condition, nodes = query.condition, set(walk(query.condition))
     if isinstance(condition, Apply) and condition.op == "or":
         return _union(query, layout, condition.args)
     if Q not in nodes or K not in nodes:
-        return _straight_line(query, layout, by_query=Q in nodes)
+        return _one_sided(query, layout, by_query=Q in nodes)
     found = _repeated_template(query, layout)
     if found is None:
         found = compared(query.search(layout), condition)
@@ -163,7 +163,7 @@ def _union(query: TileQuery, layout: Slots, members: Sequence[Expr]) -> TileRuns
             members = [member for member in members if member not in alike]
     rest: list[Expr] = []
     for member in members:
-        rows = _cheap(query.of(member), layout)
+        rows = _without_subdivision(query.of(member), layout)
         if rows is None:
             rest.append(member)
         else:
@@ -171,7 +171,7 @@ def _union(query: TileQuery, layout: Slots, members: Sequence[Expr]) -> TileRuns
     if not found:
         return None
     if rest:
-        found.append(_descended(query.of(constructors.disjunction(*rest)), layout, None))
+        found.append(_subdivided(query.of(constructors.disjunction(*rest)), layout, None))
     return union(found)
 
 
@@ -186,14 +186,14 @@ def _intersection(query: TileQuery, layout: Slots, members: Sequence[Expr]) -> T
         return _union(query, layout, [constructors.conjunction(choice, *others) for choice in choices[0].args])
     parts: list[TileRuns] = []
     for member in members:
-        rows = _cheap(query.of(member), layout)
+        rows = _without_subdivision(query.of(member), layout)
         if rows is None:
             return next((rows for x in members if (rows := _listed(query, layout, x)) is not None), None)
         parts.append(rows)
     return intersect(parts)
 
 
-def _straight_line(query: TileQuery, layout: Slots, *, by_query: bool) -> TileRuns | None:
+def _one_sided(query: TileQuery, layout: Slots, *, by_query: bool) -> TileRuns | None:
     """The rows of runs for a condition on rows alone or on keys alone; None if there are too many runs."""
     axis, other = (query.rows, query.keys) if by_query else (query.keys, query.rows)
     line = _line(query, axis, layout, by_query=by_query)
@@ -209,6 +209,7 @@ def _straight_line(query: TileQuery, layout: Slots, *, by_query: bool) -> TileRu
 
 
 def _template(query: TileQuery) -> tuple[Bounds, Bounds] | None:
+    """The bounds by query tile and by key tile from a template of one period; None if there is no template."""
     rows, keys = query.rows.view, query.keys.view
     if rows is None or keys is None:
         return None
@@ -217,6 +218,7 @@ def _template(query: TileQuery) -> tuple[Bounds, Bounds] | None:
 
 
 def _repeated_template(query: TileQuery, layout: Slots) -> TileRuns | None:
+    """The rows of runs of a template, written out for every query tile; None without one, or for too many runs."""
     found = _template(query)
     if found is None:
         return None
@@ -230,7 +232,10 @@ def _repeated_template(query: TileQuery, layout: Slots) -> TileRuns | None:
 
 
 def _listed(query: TileQuery, layout: Slots, member: Expr | None = None) -> TileRuns | None:
-    """By subdivision of the candidate tiles that a member of the condition, or all of it, lists; else None."""
+    """Find the key tiles by subdividing only the candidates that :mod:`.by_value` lists; None if it lists none.
+
+    They are listed by ``member``, one conjunct of the condition, or else by all of it.
+    """
     if not query.keys.straight:
         return None
     found = candidates(query.search(layout), query.condition if member is None else member)
@@ -239,11 +244,11 @@ def _listed(query: TileQuery, layout: Slots, member: Expr | None = None) -> Tile
     count = max(query.rows.count.total, 1)
     slot, row = np.divmod(found.row, count)
     kind = np.full(len(row), PARTIAL, np.uint8)
-    return _descended(query, layout, TileBoxes(slot, row, row, found.start, found.end - 1, kind))
+    return _subdivided(query, layout, TileBoxes(slot, row, row, found.start, found.end - 1, kind))
 
 
-def _descended(query: TileQuery, layout: Slots, start: TileBoxes | None) -> TileRuns:
-    """By subdivision of all tiles, or of the boxes in ``start``."""
+def _subdivided(query: TileQuery, layout: Slots, start: TileBoxes | None) -> TileRuns:
+    """Find the key tiles by subdividing all tiles, or the boxes in ``start``."""
     lanes = _by_lanes(query, layout) if start is None else None
     if lanes is not None:
         return lanes
@@ -259,7 +264,10 @@ def _descended(query: TileQuery, layout: Slots, start: TileBoxes | None) -> Tile
 
 
 def _by_lanes(query: TileQuery, layout: Slots) -> TileRuns | None:
-    """By subdivision with each token of a short list as a tile, as tokens may be far apart; None for other sides."""
+    """Find the key tiles by subdivision down to the single tokens of a short list, which may lie far from each other.
+
+    None if neither side is one.
+    """
     rows, keys = query.rows.lanes(layout), query.keys.lanes(layout)
     if keys is not None:
         space = Space(query.rows.ranges(layout), keys, layout)

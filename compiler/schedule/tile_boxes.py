@@ -63,9 +63,9 @@ class TileBoxes:
 
 @dataclass(frozen=True)
 class Slots:
-    """How many batch entries and heads have runs of their own: a slot for each pair of one of them and one of these.
+    """Which batch entries and heads have runs of their own; a slot is one of those entries with one of those heads.
 
-    ``batch``: the number of batch entries, 1 if all share their runs; ``heads``: the heads, None if all share.
+    ``batch``: the number of batch entries, 1 if all share their runs; ``heads``: the heads, None if all share them.
     """
 
     batch: int

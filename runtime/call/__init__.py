@@ -69,7 +69,7 @@ else:
                 "scale_of",
             ),
             "comparisons": ("settle",),
-            "errors": ("located", "by_position"),
+            "errors": ("by_position", "located"),
             "host_values": ("integer",),
             "python_values": ("collect",),
             "tables": ("TableSizes", "bind", "check", "is_batched", "widened"),
