@@ -23,19 +23,29 @@ from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_positions import TiledOrder, TiledView
 from .tile_ranges import ListRanges
 
-# The most boxes at one level of subdivision; if there would be more, those of the level before stay whole and partial.
-_MOST_BOXES = 2**20
 # The most runs into which a template, or a row of runs, may be written out, one copy for each query tile.
 _MOST_REPEATED = 2**20
 # The most conjunctions into which a conjunction of unions is distributed.
 _MOST_CHOICES = 16
 # The most candidate key tiles that are listed; with more, subdivision is as good.
 _MOST_CANDIDATES = 2**20
-# Up to this number of tiles, plain subdivision is the cheapest strategy.
-_FEW_TILES = 2**6
-
 
 _ALONE = TiledView(natural(1), 1)
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """How much is searched for tiles.
+
+    - ``boxes``: the most at one level of subdivision; if there would be more, those of the level before stay whole and
+      partial;
+    - ``few_tiles``: up to this number of tiles, plain subdivision is the cheapest strategy;
+    - ``short_list``: lists of up to this many tokens are classified lane by lane.
+    """
+
+    boxes: int = 2**20
+    few_tiles: int = 2**6
+    short_list: int = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class TileQuery:
     extent: CallShape
     tables: Mapping[str, BoundTable]
     heads: tuple[int, ...] | None
+    limits: SearchLimits = SearchLimits()
 
     @property
     def slots(self) -> Slots:
@@ -89,7 +100,7 @@ def _line(query: TileQuery, axis: TiledOrder, layout: Slots, *, by_query: bool) 
     """The tiles of one side that meet a condition on that side alone: one row of runs for each slot."""
     side, alone = axis.ranges(layout), _ALONE.ranges(layout)
     space = Space(side, alone, layout) if by_query else Space(alone, side, layout)
-    boxes, _ = subdivide(query.classifier(), space, space.start, _MOST_BOXES)
+    boxes, _ = subdivide(query.classifier(), space, space.start, query.limits.boxes)
     low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
     return ordered(layout.count, boxes.slot, low, high + 1, boxes.kind)
 
@@ -125,7 +136,7 @@ def _row_by_row(rows: TileRuns, count: int, columns: int, layout: Slots) -> tupl
 
 def visited(query: TileQuery, layout: Slots) -> TileRuns:
     """Find the key tiles of every query tile, by the cheapest strategy: a row of runs for each, slot by slot."""
-    few = query.rows.count.total * query.keys.count.total <= _FEW_TILES
+    few = query.rows.count.total * query.keys.count.total <= query.limits.few_tiles
     found = None
     if not few and query.condition.type == "bool":
         found = _without_subdivision(query.of(negation_normal(query.condition)), layout)
@@ -255,11 +266,11 @@ def _subdivided(query: TileQuery, layout: Slots, start: TileBoxes | None) -> Til
     space = Space(query.rows.ranges(layout), query.keys.ranges(layout), layout)
     start = space.start if start is None else start
     classifier = query.classifier()
-    boxes, exact = subdivide(classifier, space, start, _MOST_BOXES)
-    if not exact and query.rows.count.total * query.keys.count.total <= _MOST_BOXES:
+    boxes, exact = subdivide(classifier, space, start, query.limits.boxes)
+    if not exact and query.rows.count.total * query.keys.count.total <= query.limits.boxes:
         # All slots together have too many boxes, but a single one does not.
         each = (start.take(start.slot == slot) for slot in range(layout.count))
-        boxes = TileBoxes.joined([subdivide(classifier, space, its, _MOST_BOXES)[0] for its in each])
+        boxes = TileBoxes.joined([subdivide(classifier, space, its, query.limits.boxes)[0] for its in each])
     return of_boxes(boxes, max(query.rows.count.total, 1), layout.count)
 
 
@@ -268,16 +279,17 @@ def _by_lanes(query: TileQuery, layout: Slots) -> TileRuns | None:
 
     None if neither side is one.
     """
-    rows, keys = query.rows.lanes(layout), query.keys.lanes(layout)
+    short = query.limits.short_list
+    rows, keys = query.rows.lanes(layout, short), query.keys.lanes(layout, short)
     if keys is not None:
         space = Space(query.rows.ranges(layout), keys, layout)
-        boxes, _ = subdivide(query.classifier(), space, space.start, _MOST_BOXES)
+        boxes, _ = subdivide(query.classifier(), space, space.start, query.limits.boxes)
         count = max(query.rows.count.total, 1)
         return _of_lanes(of_boxes(boxes, count, layout.count), count, query.keys.tile, keys)
     if rows is None:
         return None
     space = Space(rows, query.keys.ranges(layout), layout)
-    boxes, _ = subdivide(query.classifier(), space, space.start, _MOST_BOXES)
+    boxes, _ = subdivide(query.classifier(), space, space.start, query.limits.boxes)
     count, columns = max(query.rows.count.total, 1), max(query.keys.count.total, 1)
     lanes = max(rows.values.shape[1], 1)
     held = transpose(of_boxes(boxes, lanes, layout.count), Repeat(lanes, 0), columns)

@@ -14,9 +14,6 @@ from .listed_orders import Listed, is_whole
 from .tile_boxes import Slots
 from .tile_ranges import Counted, ListRanges, Numbers, TileRanges, ViewRanges
 
-# Lists of up to this many tokens are classified lane by lane.
-_SHORT = 64
-
 
 @OrderTable
 def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
@@ -106,8 +103,8 @@ class TiledOrder(Protocol):
     def ranges(self, layout: Slots) -> TileRanges:
         """The tiles, addressed by ranges."""
 
-    def lanes(self, layout: Slots) -> ListRanges | None:
-        """A short list, cut into tiles of a single token; None for views and for long lists."""
+    def lanes(self, layout: Slots, most: int) -> ListRanges | None:
+        """A list of at most so many tokens, cut into tiles of a single token; None for views and for longer lists."""
 
     def search_side(self, layout: Slots) -> SearchSide:
         """The tiles and, if they are :attr:`straight`, their single lanes."""
@@ -139,7 +136,7 @@ class TiledView:
     def ranges(self, _layout: Slots) -> ViewRanges:
         return ViewRanges.whole(self.view, self.total)
 
-    def lanes(self, _layout: Slots) -> None:
+    def lanes(self, _layout: Slots, _most: int) -> None:
         return None
 
     def search_side(self, layout: Slots) -> SearchSide:
@@ -175,8 +172,8 @@ class TiledList:
     def ranges(self, layout: Slots) -> ListRanges:
         return self.listed.ranges(self.tile, layout)
 
-    def lanes(self, layout: Slots) -> ListRanges | None:
-        return self.listed.ranges(1, layout) if self.listed.values.shape[1] <= _SHORT else None
+    def lanes(self, layout: Slots, most: int) -> ListRanges | None:
+        return self.listed.ranges(1, layout) if self.listed.values.shape[1] <= most else None
 
     def search_side(self, layout: Slots) -> SearchSide:
         return SearchSide(self.ranges(layout), self.count.total, self.listed.ranges(1, layout), self.tile)
