@@ -66,7 +66,7 @@ MUTANTS = (
         "codegen",
         'return "pair" if by_key else "row"',
         'return "row"',
-        "test_triton_interpret.py::test_equals_the_dense_formula[5]",
+        "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
     Mutant(
         "a sink counts once for each share of a split kernel",
@@ -213,6 +213,6 @@ MUTANTS = (
         "templates/triton",
         "total = total * fading + tl.sum(p, 1)",
         "total = total + tl.sum(p, 1)",
-        "test_triton_interpret.py::test_equals_the_dense_formula[7]",
+        "test_triton_interpret.py::test_equals_the_dense_formula[3]",
     ),
 )
