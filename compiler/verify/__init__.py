@@ -1,8 +1,10 @@
 """Checks: table indices and integers of a call, the claims of tests, and schedules."""
 
-from .claims import Counts, Outcome, picture, picture_lines, run_test
+from .claims import Outcome, run_test
+from .counterexamples import drawn
 from .index_ranges import OutOfRange, check_indices, index_width
 from .integer_limits import IntegerRangeError, check_attention, check_scale
+from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, side_by_side
 from .schedule_interpreter import verify_schedule
 from .table_use import Use, uses
 
@@ -11,14 +13,19 @@ __all__ = [
     "IntegerRangeError",
     "OutOfRange",
     "Outcome",
+    "Panel",
     "Use",
     "check_attention",
     "check_indices",
     "check_scale",
+    "contrast",
+    "differences",
+    "drawn",
     "index_width",
     "picture",
     "picture_lines",
     "run_test",
+    "side_by_side",
     "uses",
     "verify_schedule",
 ]

@@ -39,9 +39,10 @@ WINGS: dict[str, tuple[str, ...]] = {
         "compiler.codegen": "compiler.diagnostics compiler.ir compiler.plan",
         "compiler.codegen.cpp": "compiler.codegen compiler.ir compiler.plan",
         "compiler.codegen.triton": "compiler.codegen compiler.ir compiler.plan",
+        "compiler.proofs": "compiler.ir",
         "compiler.verify": (
             "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
-            "compiler.plan compiler.schedule"
+            "compiler.plan compiler.proofs compiler.schedule"
         ),
         "runtime.base": "compiler.codegen compiler.ir compiler.plan",
         "runtime.call": (

@@ -1,0 +1,180 @@
+"""Decides a claim for every length: by a proof, or by a counterexample that the oracle confirms.
+
+The prover (:mod:`compiler.proofs`) excludes lengths at which nothing can contradict a claim: all of them, or those
+below some n. From there on masks are made, with contents of the tables that the prover names and with some made up,
+until one contradicts the claim. A refutation is always the oracle's; a proof is always the prover's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..analysis import any_count
+from ..ir import Expr, Position, Table, walk
+from ..modules import Claim
+from ..oracle import ContentsError, OutOfTableError
+from ..proofs import ContradictionError, Proved, Suspect, Unknown, prove, question
+from .counterexamples import Counterexample, counterexample, masks_of, told
+from .integer_limits import IntegerRangeError
+from .long_calls import confirmed
+from .samples import Sample, samples
+from .witnesses import witnesses
+
+EVERY_LENGTH = 32
+"""Where it has to be searched for a counterexample, every length up to this one is tried, and then SOME_LENGTHS."""
+
+SOME_LENGTHS = (48, 64, 96, 129)
+
+_MOST_PAIRS = 2**19  # of all heads: masks with more are not made as a whole
+_ALL_HEADS = 8  # with more heads, only that which the prover names is looked at
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim holds for every n, with m = n, every head and number of heads, and whatever the tables hold.
+
+    True as a condition where it is proved. ``message``: why it is refuted, or why it is undecided. ``counterexample``:
+    the smallest in n that was found, and unless tables of the call have a part in it the smallest that there is; then
+    the smallest in q, k and head. ``str()`` draws it. ``checked_to``: where it is undecided, the length up to which
+    every length was tried.
+    """
+
+    claim: str
+    state: Literal["proved", "refuted", "undecided"]
+    message: str = ""
+    counterexample: Counterexample | None = None
+    checked_to: int | None = None
+
+    @property
+    def proved(self) -> bool:
+        return self.state == "proved"
+
+    @property
+    def refuted(self) -> bool:
+        return self.state == "refuted"
+
+    @property
+    def undecided(self) -> bool:
+        return self.state == "undecided"
+
+    def __bool__(self) -> bool:
+        return self.proved
+
+    def __str__(self) -> str:
+        """The state, why, and the pictures of a counterexample."""
+        head = f"{self.claim}: {self.state}"
+        if self.counterexample is not None:
+            return f"{head}: {self.counterexample}"
+        return f"{head}: {self.message}" if self.message else head
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A claim about a mask; ``heads`` is the only number of heads, where the text gives one."""
+
+    mask: Expr
+    tables: Sequence[Table]
+    claim: Claim
+    heads: int | None
+
+
+def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None) -> Verdict:
+    """The verdict on a claim, whether or not the text negates it. ``tables`` are those of the mask and the operand."""
+    case = _Case(mask, tables, claim, heads)
+    name = claim.kind
+    of_counts = claim.kind == "equals"
+    kept = mask if of_counts else any_count(mask)
+    operand = claim.operand if claim.operand is None or of_counts else any_count(claim.operand)
+    try:
+        asked = question(claim.kind, kept, operand, tables, heads)
+    except ContradictionError as error:
+        return Verdict(name, "undecided", str(error), checked_to=0)
+    answer = prove(asked)
+    if isinstance(answer, Proved):
+        return Verdict(name, "proved")
+    suspect = answer if isinstance(answer, Suspect) else None
+    lengths = _lengths(1 if suspect is None else suspect.n, asked.n)
+    found = _smallest(case, lengths, suspect)
+    if found is not None:
+        return Verdict(name, "refuted", told(found), found)
+    reason = f"not proved: {answer.reason}" if isinstance(answer, Unknown) else f"no proof from n = {answer.n:,} on"
+    checked = EVERY_LENGTH if suspect is None else max(EVERY_LENGTH, suspect.n - 1)
+    message = f"no counterexample at {_tried(lengths)}; {reason}"
+    return Verdict(name, "undecided", message, checked_to=asked.n or checked)
+
+
+def _lengths(least: int, only: int | None) -> list[int]:
+    """The lengths to try, rising: one, or every one up to EVERY_LENGTH and some more, from the least on."""
+    if only is not None:
+        return [only]
+    every = range(least, EVERY_LENGTH + 1) if least <= EVERY_LENGTH else (least,)
+    return [*every, *(n for n in SOME_LENGTHS if n > max(least, EVERY_LENGTH))]
+
+
+def _tried(lengths: Sequence[int]) -> str:
+    if lengths[-1] <= EVERY_LENGTH or len(lengths) == 1:
+        return f"n = {lengths[0]:,}"
+    return f"every n up to {max(EVERY_LENGTH, lengths[0] - 1):,} and some up to {lengths[-1]:,}"
+
+
+def _smallest(case: _Case, lengths: Sequence[int], suspect: Suspect | None) -> Counterexample | None:
+    """The counterexample at the smallest length for which one is found, those between the given ones included."""
+    before = lengths[0] - 1
+    for n in lengths:
+        if _refuted_at(case, n, suspect) is not None:
+            smaller = (_refuted_at(case, length, suspect) for length in range(before + 1, n + 1))
+            return next(found for found in smaller if found is not None)
+        before = n
+    return None
+
+
+def _refuted_at(case: _Case, n: int, suspect: Suspect | None) -> Counterexample | None:
+    """The first counterexample by q, k, head and number of heads among calls of one length; None if none is found.
+
+    Calls that read outside a table, or compute an integer beyond 63 bits, are skipped.
+    """
+    named = suspect if suspect is not None and suspect.n == n else None
+    heads = _heads(case, named)
+    if max(heads) * n * n > _MOST_PAIRS:
+        return None if named is None else confirmed(case.mask, case.tables, case.claim, named)
+    found: list[Counterexample] = []
+    for sample in _calls(case, n, heads, named):
+        for head in range(sample.extent.heads):
+            if sample.extent.heads > _ALL_HEADS and named is not None and head != named.head:
+                continue
+            try:
+                contradiction = counterexample(masks_of(case.mask, case.tables, sample, head), case.claim)
+            except (OutOfTableError, IntegerRangeError):
+                continue
+            if contradiction is not None:
+                found.append(contradiction)
+    return min(found, key=_order, default=None)
+
+
+def _order(found: Counterexample) -> tuple[int, int, int, int]:
+    return found.q or 0, found.k or 0, found.head, found.heads
+
+
+def _calls(case: _Case, n: int, heads: Sequence[int], named: Suspect | None) -> Iterator[Sample]:
+    """Calls with the contents that the prover names, where tables can have them, and calls with contents made up."""
+    if named is not None and named.values:
+        yield from witnesses(named, case.tables)
+    try:
+        yield from samples(case.tables, n, heads)
+    except ContentsError:
+        return  # a table that the test gives has another length
+
+
+def _heads(case: _Case, named: Suspect | None) -> tuple[int, ...]:
+    """The numbers of heads to try: what the text says; else 1 to 3 if the claim or the mask reads ``head``, or else 1,
+    and what the prover names.
+    """
+    if case.heads is not None:
+        return (case.heads,)
+    claim = case.claim
+    expressions = [case.mask] + ([claim.operand] if claim.operand is not None else [])
+    names = {node.name for expr in expressions for node in walk(expr) if isinstance(node, Position)}
+    usual = (1, 2, 3) if names & {"head", "heads"} else (1,)
+    return usual if named is None else tuple(sorted({*usual, named.heads}))
