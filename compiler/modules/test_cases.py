@@ -47,6 +47,11 @@ class Pairs:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+ClaimKind = Literal[
+    "causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty", "within", "contains", "equals", "disjoint"
+]
+
+
 @dataclass(frozen=True)
 class Claim:
     """A property of the whole mask. The last four kinds compare it with ``operand``, which is bool or count.
@@ -54,10 +59,7 @@ class Claim:
     They ask of each pair whether it is kept at least once; only ``equals`` compares counts.
     """
 
-    kind: Literal[
-        "causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty",
-        "within", "contains", "equals", "disjoint",
-    ]  # fmt: skip
+    kind: ClaimKind
     operand: Expr | None = None
     negated: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)

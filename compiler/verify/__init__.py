@@ -2,6 +2,7 @@
 
 from .claims import Outcome, run_test
 from .counterexamples import drawn
+from .for_all import Verdict, decide
 from .index_ranges import OutOfRange, check_indices, index_width
 from .integer_limits import IntegerRangeError, check_attention, check_scale
 from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, side_by_side
@@ -15,10 +16,12 @@ __all__ = [
     "Outcome",
     "Panel",
     "Use",
+    "Verdict",
     "check_attention",
     "check_indices",
     "check_scale",
     "contrast",
+    "decide",
     "differences",
     "drawn",
     "index_width",

@@ -117,7 +117,8 @@ def _contradicts(call: _Call, mask: Expr, claim: Claim, suspect: Suspect) -> boo
 def _drawn(call: _Call, mask: Expr, claim: Claim, suspect: Suspect) -> Counterexample:
     """The counterexample with the part of the mask around it."""
     n, size = suspect.n, min(LARGEST, suspect.n)
-    row, key = (max(0, min((place or 0) - size // 2, n - size)) for place in (suspect.q, suspect.k))
+    around = (suspect.k if suspect.q is None else suspect.q, suspect.q if suspect.k is None else suspect.k)
+    row, key = (max(0, min((place or 0) - size // 2, n - size)) for place in around)
     wrong = np.zeros((size, size), bool)
     wrong[
         slice(None) if suspect.q is None else suspect.q - row, slice(None) if suspect.k is None else suspect.k - key
