@@ -12,13 +12,14 @@ Imports islpy: for :mod:`.worker` and tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 
 import islpy as isl
 
-from ..ir import Apply, Const, Entry, Expr, K, N, Position, Q, children, constructors, equal, positions, walk
+from ..ir import FALSE, Apply, Const, Entry, Expr, K, N, Position, Q, children, constructors, equal, positions, walk
 from .affine_sets import Pairs, bounded_steps, free
 from .canonical import canonical, mirrored
 from .questions import Answer, Proved, Question, Suspect, Unknown
@@ -173,15 +174,29 @@ def _solved(one: Expr, two: Expr, other: Position) -> Iterator[Expr]:
 
 
 def _answer(question: Question, pairs: Pairs, against: isl.Set, line: Position | None = None) -> Answer:
-    """The answer, from the pairs that contradict the claim; for a line the other position is 0 in all of them."""
+    """The answer, from the pairs that contradict the claim; for a line the other position is 0 in all of them.
+
+    Constraints are looked at where the first point breaks them, since most matter for few points; each is added once.
+    """
     against = against.coalesce()
-    for constraint in _constraints(question, pairs, against):
-        if against.is_empty():
-            return Proved()
-        against = against.intersect(constraint).coalesce()
-    if against.is_empty():
-        return Proved()
-    return _least(pairs, against, line)
+    constraints = list(_constraints(question, pairs, against))
+    while not against.is_empty():
+        point = _First.of(pairs, against)
+        needed: list[isl.Set] = []
+        here = point.here
+        for constraint in constraints:
+            fewer = here.intersect(constraint)
+            if fewer.is_equal(here):
+                continue
+            needed.append(constraint)
+            here = fewer
+            if here.is_empty():
+                break
+        else:
+            return point.suspect(pairs, here, line)
+        for constraint in needed:
+            against = against.intersect(constraint).coalesce()
+    return Proved()
 
 
 def _constraints(question: Question, pairs: Pairs, against: isl.Set) -> Iterator[isl.Set]:
@@ -192,15 +207,16 @@ def _constraints(question: Question, pairs: Pairs, against: isl.Set) -> Iterator
     count = 0
     for a, b in combinations(read, 2):
         condition = _same_place(a, b)
-        if condition is None or count >= _MOST_PAIRS:
+        if condition is None or count >= _MOST_PAIRS or not _asked(pairs, condition):
+            continue
+        permuted = _permuted(question, a) and _permuted(question, b)
+        if condition == FALSE and not permuted:
             continue
         count += 1
-        same = pairs.where(condition) if _asked(pairs, condition) else None
-        if same is None:
-            continue
+        same = pairs.where(condition)
         equal_values = pairs.value(a).eq_set(pairs.value(b)).intersect(pairs.all)
         apart = pairs.all.subtract(same)
-        if _permuted(question, a) and _permuted(question, b):
+        if permuted:
             apart = apart.subtract(equal_values)
         yield apart.union(equal_values)
 
@@ -250,25 +266,37 @@ def _same_place(a: Expr, b: Expr) -> Expr | None:
     return constructors.conjunction(*parts)
 
 
-def _least(pairs: Pairs, against: isl.Set, line: Position | None) -> Answer:
-    """The smallest n, then q, k, head and number of heads, with values of the parts that are not affine."""
-    names = [*_PLACE, *pairs.free.values()]
-    points = _in_order(against, names)
-    first = points.project_out(_SET, len(_PLACE), len(pairs.free)).lexmin()
-    if first.is_empty():
-        return Unknown("isl finds no first point")
-    found = dict(zip(_PLACE, _coordinates(first.sample_point(), len(_PLACE)), strict=True))
-    for place, name in enumerate(_PLACE):
-        points = points.fix_val(_SET, place, isl.Val(str(found[name])))
-    values: dict[Expr, int] = {}
-    for place, (node, name) in enumerate(pairs.free.items(), len(_PLACE)):
-        if _involved(against, name):
-            points, values[node] = _chosen(points, place, found["n"])
-    q, k = (None if line == Q else found["q"]), (None if line == K else found["k"])
-    return Suspect(found["n"], q, k, found["heads"], found["head"], values)
-
-
 _PLACE = ("n", "q", "k", "head", "heads")  # the order in which a point is the smallest
+
+
+@dataclass(frozen=True)
+class _First:
+    """The smallest place of some points, in the order of _PLACE, and those of them that lie ``here``."""
+
+    place: Mapping[str, int]
+    here: isl.Set
+
+    @classmethod
+    def of(cls, pairs: Pairs, points: isl.Set) -> _First:
+        arranged = _in_order(points, [*_PLACE, *pairs.free.values()])
+        first = arranged.project_out(_SET, len(_PLACE), len(pairs.free)).lexmin()
+        place = dict(zip(_PLACE, _coordinates(first.sample_point(), len(_PLACE)), strict=True))
+        here = points
+        for name, value in place.items():
+            kind = _SET if name in ("q", "k") else _PARAMETER
+            at = ("q", "k").index(name) if kind == _SET else points.find_dim_by_name(_PARAMETER, name)
+            here = here.fix_val(kind, at, isl.Val(str(value)))
+        return cls(place, here)
+
+    def suspect(self, pairs: Pairs, here: isl.Set, line: Position | None) -> Suspect:
+        """The place, with values of the parts that are not affine, and that some points there depend on."""
+        points = _in_order(here, [*_PLACE, *pairs.free.values()])
+        values: dict[Expr, int] = {}
+        for dimension, (node, name) in enumerate(pairs.free.items(), len(_PLACE)):
+            if _involved(here, name):
+                points, values[node] = _chosen(points, dimension, self.place["n"])
+        n, q, k, head, heads = (self.place[name] for name in _PLACE)
+        return Suspect(n, None if line == Q else q, None if line == K else k, heads, head, values)
 
 
 def _in_order(found: isl.Set, names: list[str]) -> isl.Set:
