@@ -144,14 +144,12 @@ class _Client:
         if process is not None:
             process.returncode = 0  # nothing of this process: there is nothing to wait for
             for stream in (process.stdin, process.stdout):
+                assert stream is not None
                 with suppress(OSError):
-                    if stream is not None:
-                        os.close(stream.fileno())
-            _FORGOTTEN.append(process)
+                    stream.buffer.raw.close()  # type: ignore[attr-defined]  # what its buffer holds is not to be sent
         self.__init__()  # type: ignore[misc]
 
 
-_FORGOTTEN: list[subprocess.Popen[str]] = []  # their streams, once closed, must not be flushed
 _CLIENT = _Client()
 atexit.register(close)
 if hasattr(os, "register_at_fork"):

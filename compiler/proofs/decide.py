@@ -216,9 +216,9 @@ def _constraints(question: Question, pairs: Pairs, against: isl.Set) -> Iterator
         same = pairs.where(condition)
         equal_values = pairs.value(a).eq_set(pairs.value(b)).intersect(pairs.all)
         apart = pairs.all.subtract(same)
-        if permuted:
-            apart = apart.subtract(equal_values)
-        yield apart.union(equal_values)
+        yield (
+            apart.subtract(equal_values).union(equal_values.intersect(same)) if permuted else apart.union(equal_values)
+        )
 
 
 def _involved(found: isl.Set, name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..ir import Expr, HostTable, Table
 from ..modules import Claim
 from ..oracle import evaluate
 from .integer_limits import check_integers
-from .pictures import Counts, Panel, contrast, picture, side_by_side
+from .pictures import LARGEST, Counts, Panel, contrast, picture, side_by_side
 from .samples import Sample
 
 _LONGEST_SHOWN = 12  # entries of a table
@@ -147,6 +147,24 @@ def _place(
         claim.kind, extent.n, q, k, extent.heads, masks.head, (masks.q_start, 0), False, masks.sample.contents,
         contents_told(masks.tables, masks.sample.contents), counts, other, everywhere,
     )  # fmt: skip
+
+
+def corner_around(n: int, q: int | None, k: int | None) -> tuple[int, int]:
+    """The first row and key of the part of a mask that is drawn for a place; a row or column at the diagonal."""
+    row, key = (k if q is None else q) or 0, (q if k is None else k) or 0
+    first, second = (max(0, min(place - LARGEST // 2, n - LARGEST)) for place in (row, key))
+    return first, second
+
+
+def cut(found: Counterexample) -> Counterexample:
+    """The same counterexample, of a large mask with the part around its place only."""
+    if found.counts is None or found.wrong is None or found.n <= LARGEST:
+        return found
+    row, key = corner_around(found.n, found.q, found.k)
+    part = slice(row, row + LARGEST), slice(key, key + LARGEST)
+    other = None if found.other is None else found.other[part].copy()
+    counts, wrong = found.counts[part].copy(), found.wrong[part].copy()
+    return replace(found, corner=(row, key), in_part=True, counts=counts, other=other, wrong=wrong)
 
 
 def told(found: Counterexample) -> str:

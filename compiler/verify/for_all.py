@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..analysis import any_count
-from ..ir import Expr, Position, Table, walk
+from ..ir import Expr, Table, positions
 from ..modules import Claim
 from ..oracle import ContentsError, OutOfTableError
 from ..proofs import ContradictionError, Proved, Suspect, Unknown, prove, question
-from .counterexamples import Counterexample, counterexample, masks_of, told
+from .counterexamples import Counterexample, counterexample, cut, masks_of, told
 from .integer_limits import IntegerRangeError
 from .long_calls import confirmed
 from .samples import Sample, samples
@@ -27,7 +27,7 @@ EVERY_LENGTH = 32
 
 SOME_LENGTHS = (48, 64, 96, 129)
 
-_MOST_PAIRS = 2**19  # of all heads: masks with more are not made as a whole
+_MOST_PAIRS = 2**20  # of all heads: masks with more are not made as a whole
 _ALL_HEADS = 8  # with more heads, only that which the prover names is looked at
 
 
@@ -72,17 +72,26 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Case:
-    """A claim about a mask; ``heads`` is the only number of heads, where the text gives one."""
+    """A claim about a mask; ``heads`` is the only number of heads, where the text or one of its tables gives one."""
 
     mask: Expr
     tables: Sequence[Table]
     claim: Claim
     heads: int | None
 
+    @property
+    def masks(self) -> tuple[Expr, ...]:
+        return (self.mask, *(() if self.claim.operand is None else (self.claim.operand,)))
+
+    @property
+    def stays(self) -> bool:
+        """Whether what contradicts the claim at one length does at every greater one, whatever the lengths."""
+        alone = self.claim.kind not in ("rows nonempty", "columns nonempty")
+        return alone and not self.tables and not any("n" in positions(expr) for expr in self.masks)
+
 
 def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None) -> Verdict:
     """The verdict on a claim, whether or not the text negates it. ``tables`` are those of the mask and the operand."""
-    case = _Case(mask, tables, claim, heads)
     name = claim.kind
     of_counts = claim.kind == "equals"
     kept = mask if of_counts else any_count(mask)
@@ -94,6 +103,7 @@ def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None)
     answer = prove(asked)
     if isinstance(answer, Proved):
         return Verdict(name, "proved")
+    case = _Case(mask, tables, claim, asked.heads)
     suspect = answer if isinstance(answer, Suspect) else None
     lengths = _lengths(1 if suspect is None else suspect.n, asked.n)
     found = _smallest(case, lengths, suspect)
@@ -109,8 +119,9 @@ def _lengths(least: int, only: int | None) -> list[int]:
     """The lengths to try, rising: one, or every one up to EVERY_LENGTH and some more, from the least on."""
     if only is not None:
         return [only]
-    every = range(least, EVERY_LENGTH + 1) if least <= EVERY_LENGTH else (least,)
-    return [*every, *(n for n in SOME_LENGTHS if n > max(least, EVERY_LENGTH))]
+    if least <= EVERY_LENGTH:
+        return [*range(least, EVERY_LENGTH + 1), *SOME_LENGTHS]
+    return sorted({least, *(n for n in (*SOME_LENGTHS, 3 * least // 2, 2 * least, 3 * least) if n > least)})
 
 
 def _tried(lengths: Sequence[int]) -> str:
@@ -123,7 +134,14 @@ def _smallest(case: _Case, lengths: Sequence[int], suspect: Suspect | None) -> C
     """The counterexample at the smallest length for which one is found, those between the given ones included."""
     before = lengths[0] - 1
     for n in lengths:
-        if _refuted_at(case, n, suspect) is not None:
+        found = _refuted_at(case, n, suspect)
+        if found is not None and case.stays:
+            while before + 1 < n:
+                middle = (before + 1 + n) // 2
+                nearer = _refuted_at(case, middle, suspect)
+                before, n, found = (before, middle, nearer) if nearer is not None else (middle, n, found)
+            return found
+        if found is not None:
             smaller = (_refuted_at(case, length, suspect) for length in range(before + 1, n + 1))
             return next(found for found in smaller if found is not None)
         before = n
@@ -150,7 +168,7 @@ def _refuted_at(case: _Case, n: int, suspect: Suspect | None) -> Counterexample 
                 continue
             if contradiction is not None:
                 found.append(contradiction)
-    return min(found, key=_order, default=None)
+    return cut(min(found, key=_order)) if found else None
 
 
 def _order(found: Counterexample) -> tuple[int, int, int, int]:
@@ -173,8 +191,6 @@ def _heads(case: _Case, named: Suspect | None) -> tuple[int, ...]:
     """
     if case.heads is not None:
         return (case.heads,)
-    claim = case.claim
-    expressions = [case.mask] + ([claim.operand] if claim.operand is not None else [])
-    names = {node.name for expr in expressions for node in walk(expr) if isinstance(node, Position)}
+    names = {name for expr in case.masks for name in positions(expr)}
     usual = (1, 2, 3) if names & {"head", "heads"} else (1,)
     return usual if named is None else tuple(sorted({*usual, named.heads}))

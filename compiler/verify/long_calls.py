@@ -16,7 +16,7 @@ from ..ir import HEAD, HEADS, CallShape, Const, Expr, HostTable, K, N, Table, co
 from ..modules import Claim
 from ..oracle import ContentsError, OutOfTableError, evaluate
 from ..proofs import Suspect
-from .counterexamples import Counterexample, contents_told
+from .counterexamples import Counterexample, contents_told, corner_around
 from .integer_limits import IntegerRangeError, check_integers
 from .pictures import LARGEST, Counts
 from .samples import Sample, samples
@@ -117,8 +117,7 @@ def _contradicts(call: _Call, mask: Expr, claim: Claim, suspect: Suspect) -> boo
 def _drawn(call: _Call, mask: Expr, claim: Claim, suspect: Suspect) -> Counterexample:
     """The counterexample with the part of the mask around it."""
     n, size = suspect.n, min(LARGEST, suspect.n)
-    around = (suspect.k if suspect.q is None else suspect.q, suspect.q if suspect.k is None else suspect.k)
-    row, key = (max(0, min((place or 0) - size // 2, n - size)) for place in around)
+    row, key = corner_around(n, suspect.q, suspect.k)
     wrong = np.zeros((size, size), bool)
     wrong[
         slice(None) if suspect.q is None else suspect.q - row, slice(None) if suspect.k is None else suspect.k - key

@@ -239,7 +239,7 @@ def fault(case: Case) -> str | None:
         if found is not None and found.n <= 1024:
             call = CallShape(found.n, found.n, found.heads)
             masks = _masks(case, tables, call, found.contents)
-            if not _contradicted(claim, masks, found.head, (found.q, found.k)):
+            if not contradicted(claim, masks, found.head, (found.q, found.k)):
                 return f"no counterexample: {claim.kind}, {verdict.message}"
     for call, contents in _calls(case, tables):
         masks = _masks(case, tables, call, contents)
@@ -253,7 +253,7 @@ def _wrong(claim: Claim, verdict: Verdict, call: CallShape, masks: Masks, reads:
     found = verdict.counterexample
     if verdict.undecided or (found is not None and (reads or found.n <= call.n)):
         return None
-    if any(_contradicted(claim, masks, head, None) for head in range(call.heads)):
+    if any(contradicted(claim, masks, head, None) for head in range(call.heads)):
         return f"contradicted at n = {call.n}, {call.heads} heads: {claim.kind}, {verdict.state} {verdict.message}"
     return None
 
@@ -264,10 +264,10 @@ def _calls(case: Case, tables: list[Table]) -> Iterator[tuple[CallShape, Mapping
         for n in range(1, LONGEST_READ + 1 if tables else LONGEST + 1):
             for number in range(6 if tables else 1):
                 random = np.random.default_rng((case.seed, n, number))
-                yield CallShape(n, n, heads), {table.name: _contents(table, n, random, number) for table in tables}
+                yield CallShape(n, n, heads), {table.name: contents(table, n, random, number) for table in tables}
 
 
-def _contents(table: Table, n: int, random: np.random.Generator, number: int) -> HostTable:
+def contents(table: Table, n: int, random: np.random.Generator, number: int) -> HostTable:
     shape = tuple(n for _ in table.dimensions)
     made = {
         "int": lambda: np.asarray(random.integers(-1 if number % 2 else 0, (2, n + 2)[number > 2], shape)),
@@ -297,7 +297,7 @@ def _masks(case: Case, tables: list[Table], call: CallShape, contents: Mapping[s
     return mask
 
 
-def _contradicted(claim: Claim, masks: Masks, head: int, place: tuple[int | None, int | None] | None) -> bool:
+def contradicted(claim: Claim, masks: Masks, head: int, place: tuple[int | None, int | None] | None) -> bool:
     """Whether a mask contradicts a claim: anywhere, or at the pair, row or column given."""
     mask, other = masks(None), masks(claim.operand)
     if mask is None or other is None:
