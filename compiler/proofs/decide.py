@@ -178,7 +178,6 @@ def _answer(question: Question, pairs: Pairs, against: isl.Set, line: Position |
 
     Constraints are looked at where the first point breaks them, since most matter for few points; each is added once.
     """
-    against = against.coalesce()
     constraints = list(_constraints(question, pairs, against))
     while not against.is_empty():
         point = _First.of(pairs, against)

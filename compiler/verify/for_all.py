@@ -142,8 +142,8 @@ def _smallest(case: _Case, lengths: Sequence[int], suspect: Suspect | None) -> C
                 before, n, found = (before, middle, nearer) if nearer is not None else (middle, n, found)
             return found
         if found is not None:
-            smaller = (_refuted_at(case, length, suspect) for length in range(before + 1, n + 1))
-            return next(found for found in smaller if found is not None)
+            smaller = (_refuted_at(case, length, suspect) for length in range(before + 1, n))
+            return next((nearer for nearer in smaller if nearer is not None), found)
         before = n
     return None
 
