@@ -59,8 +59,8 @@ def judge(named: NamedCheck) -> Outcome:
 
 
 def undecided(outcome: Outcome) -> str:
-    """Why a claim for all n neither passed nor failed, in a few words."""
-    return f"undecided: checked to n = {outcome.checked_to}"
+    """How far a claim for all n was checked that neither passed nor failed, and why it is not proved."""
+    return f"undecided: {outcome.message}"
 
 
 def told(named: NamedCheck, outcome: Outcome) -> str:

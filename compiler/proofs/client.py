@@ -47,6 +47,7 @@ class _Client:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._unable = ""  # why no worker can be started
+        self._number = 0  # of the last question, which its answer bears
 
     def ask(self, line: str, seconds: float) -> Answer:
         with self._lock:
@@ -80,14 +81,16 @@ class _Client:
         return ""
 
     def _exchange(self, line: str, seconds: float) -> Answer:
-        said = self._line(f"{line}\n", seconds)
+        self._number += 1
+        said = self._line(f"{self._number} {line}\n", seconds)
         if said is None:
             self._end()
             return Unknown(f"no answer within {seconds:g} seconds")
         try:
-            if not said.endswith("\n"):
+            number, _, answer = said.partition(" ")
+            if not said.endswith("\n") or int(number) != self._number:
                 raise ValueError
-            return read_answer(said)
+            return read_answer(answer)
         except (ValueError, TypeError, KeyError, IndexError):
             self._end()
             return Unknown("the prover ended without an answer")

@@ -1,4 +1,5 @@
-"""The process that asks isl: it answers each line of its input with one line, after a first one, ``ready``.
+"""The process that asks isl: it answers each line of its input, a number and a question, with a line of
+the same number and the answer. First it says that it is ``ready``.
 
 It ends when its input does. islpy is imported here and nowhere else in the product.
 """
@@ -31,13 +32,14 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     answers.write("ready\n")
     answers.flush()
     for line in questions:
+        number, _, asked = line.partition(" ")
         try:
-            answer = decide(read_question(line))
+            answer = decide(read_question(asked))
         except MemoryError:
             answer = Unknown("it takes too much memory")
         except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             answer = Unknown(f"the prover fails: {type(error).__name__}: {str(error)[:200]}")
-        answers.write(f"{written_answer(answer)}\n")
+        answers.write(f"{number} {written_answer(answer)}\n")
         answers.flush()
 
 

@@ -109,10 +109,12 @@ def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None)
     found = _smallest(case, lengths, suspect)
     if found is not None:
         return Verdict(name, "refuted", told(found), found)
-    reason = f"not proved: {answer.reason}" if isinstance(answer, Unknown) else f"no proof from n = {answer.n:,} on"
+    if isinstance(answer, Unknown):
+        reason = f"not proved: {answer.reason}"
+    else:
+        reason = f"not proved: what the masks read may contradict it from n = {answer.n:,} on"
     checked = EVERY_LENGTH if suspect is None else max(EVERY_LENGTH, suspect.n - 1)
-    message = f"no counterexample at {_tried(lengths)}; {reason}"
-    return Verdict(name, "undecided", message, checked_to=asked.n or checked)
+    return Verdict(name, "undecided", f"{_tried(lengths)}; {reason}", checked_to=asked.n or checked)
 
 
 def _lengths(least: int, only: int | None) -> list[int]:
@@ -125,9 +127,9 @@ def _lengths(least: int, only: int | None) -> list[int]:
 
 
 def _tried(lengths: Sequence[int]) -> str:
-    if lengths[-1] <= EVERY_LENGTH or len(lengths) == 1:
-        return f"n = {lengths[0]:,}"
-    return f"every n up to {max(EVERY_LENGTH, lengths[0] - 1):,} and some up to {lengths[-1]:,}"
+    if len(lengths) == 1:
+        return f"checked at n = {lengths[0]:,}"
+    return f"checked to n = {max(EVERY_LENGTH, lengths[0] - 1):,}, and at some n up to {lengths[-1]:,}"
 
 
 def _smallest(case: _Case, lengths: Sequence[int], suspect: Suspect | None) -> Counterexample | None:
