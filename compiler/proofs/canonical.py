@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..ir import FALSE, TRUE, Apply, Const, Entry, Expr, Member, Position, children, constructors, walk
+from ..ir import FALSE, TRUE, Apply, Const, Entry, Expr, K, Member, Position, Q, children, constructors, walk
 
 _EITHER_WAY = {"and", "or", "iff", "plus", "add", "mul", "min", "max", "eq"}
 """Operations whose arguments may change places."""
@@ -76,8 +76,7 @@ def _word(node: Expr) -> str:
 
 def mirrored(expr: Expr) -> Expr:
     """The canonical condition that holds of (q, k) where the given one holds of (k, q)."""
-    q, k = Position("q"), Position("k")
-    return canonical(constructors.substitute(expr, {q: k, k: q}))
+    return canonical(constructors.substitute(expr, {Q: K, K: Q}))
 
 
 def implies(a: Expr, b: Expr) -> bool:

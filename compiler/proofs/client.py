@@ -150,7 +150,7 @@ class _Client:
                 assert stream is not None
                 with suppress(OSError):
                     stream.buffer.raw.close()  # type: ignore[attr-defined]  # what its buffer holds is not to be sent
-        self.__init__()  # type: ignore[misc]
+        self._lock, self._process = threading.Lock(), None  # another thread of the parent may have held the lock
 
 
 _CLIENT = _Client()

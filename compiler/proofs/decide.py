@@ -19,7 +19,23 @@ from itertools import combinations
 
 import islpy as isl
 
-from ..ir import FALSE, Apply, Const, Entry, Expr, K, N, Position, Q, children, constructors, equal, positions, walk
+from ..ir import (
+    FALSE,
+    HEAD,
+    Apply,
+    Const,
+    Entry,
+    Expr,
+    K,
+    N,
+    Position,
+    Q,
+    children,
+    constructors,
+    equal,
+    positions,
+    walk,
+)
 from .affine_sets import Pairs, bounded_steps, free
 from .canonical import canonical, mirrored
 from .questions import Answer, Proved, Question, Suspect, Unknown
@@ -235,7 +251,7 @@ def _permuted(question: Question, node: Expr) -> bool:
     if not isinstance(node, Entry) or node.table not in question.permutations:
         return False
     *leading, last = node.indices
-    return last in (Q, K) and all(index == Position("head") for index in leading)
+    return last in (Q, K) and all(index == HEAD for index in leading)
 
 
 def _same_place(a: Expr, b: Expr) -> Expr | None:

@@ -89,6 +89,42 @@ def test_claims_about_tables_floats_and_counts(test: BoundTest) -> None:
         assert outcome.passed, f"{outcome.check}: {outcome.verdict} {outcome.message}"
 
 
+# Each claim is false, and follows if one step of a proof is left out.
+FALSE = {
+    "a part that depends on the key has many values in a row": (
+        "pattern p(g: tokens) = (k in g) != (k == 0) or n == 1\ntest p for all n { rows nonempty }"
+    ),
+    "a part that depends on the row has many values in a column": (
+        "pattern p(g: tokens) = (q in g) != (q == 0) or n == 1\ntest p for all n { columns nonempty }"
+    ),
+    "no key beyond the last": "pattern p(t: int[]) = k > q + t or t >= 0 and k > q\ntest p for all n { rows nonempty }",
+    "a witness must be a position": (
+        "pattern p(doc: int[token]) = k == q + 1 and doc[k] == doc[q + 1]\ntest p for all n { rows nonempty }"
+    ),
+    "no row beyond the last": "pattern p = q == k + 1\ntest p for all n { columns nonempty }",
+    "a part that one side reads only": "pattern p(g: tokens) = k in g and causal\ntest p for all n { symmetric }",
+    "two reads are two values": "pattern p(t: int[token]) = t[q] <= t[k]\ntest p for all n { symmetric }",
+    "a float is not equal to itself": "pattern p(t: float[token]) = t[q] == t[q]\ntest p for all n { contains full }",
+    "a float is not above or below": (
+        "pattern p(t: float[]) = t < 0.5 or 0.5 <= t\ntest p for all n { contains full }"
+    ),
+    "there may be one head": "pattern p = head < heads - 1\ntest p for all n { contains full }",
+    "there may be many heads": "pattern p = head < 40\ntest p for all n { contains full }",
+    "counts differ where both keep": "pattern p = causal + causal\ntest p for all n { equals causal }",
+    "an order is read by position": (
+        "pattern p(rank: order[token]) = rank[q // 2] == rank[k // 2]\ntest p for all n { equals q == k }"
+    ),
+    "a hash takes its bounds": "pattern p = hash(q, k) < 2 ** 29\ntest p for all n { contains full }",
+    "a scalar is the same for all rows": ("pattern p(t: int[]) = q == t or k == t\ntest p for all n { rows nonempty }"),
+}
+
+
+@pytest.mark.parametrize("text", FALSE.values(), ids=FALSE.keys())
+def test_nothing_false_is_proved(text: str) -> None:
+    (outcome,) = outcomes(text)
+    assert outcome.verdict == "failed", outcome
+
+
 def test_tables_that_fit_no_call_prove_nothing() -> None:
     text = "pattern p(a: int[token], b: int[token]) = a[q] == b[k]\n"
     (outcome,) = outcomes(text + "test p(a = [1], b = [1, 2]) for all n { contains full }")
