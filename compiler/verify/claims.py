@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..ir import CallShape
 from ..modules import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 from ..oracle import ContentsError, OutOfTableError, TooLargeError, literal_contents
-from .counterexamples import Counterexample, Masks, counterexample, masks_of, told
+from .counterexamples import Call, Counterexample, Masks, counterexample, told
 from .for_all import Verdict, decide
 from .integer_limits import IntegerRangeError
 from .pictures import Counts, picture, picture_lines, set_text
@@ -66,7 +66,7 @@ def run_test(test: BoundTest) -> tuple[Outcome, ...]:
 
 def _masks(test: BoundTest, extent: CallShape) -> Masks:
     sample = Sample(extent, literal_contents(test.subject.tables, extent))
-    return masks_of(test.subject.mask, test.subject.tables, sample, test.head)
+    return Call(test.subject.tables, sample).masks(test.subject.mask, test.head)
 
 
 def _judge(masks: Masks, check: Check) -> Outcome:

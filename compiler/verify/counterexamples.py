@@ -51,33 +51,41 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class Masks:
-    """The mask that checks look at, and the call that it is for; :meth:`operand` makes others for the same call."""
+class Call:
+    """A call of which masks are made, each once, for all of its heads."""
 
     tables: Sequence[Table]
     sample: Sample
+    _made: dict[Expr, NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
+
+    def masks(self, expr: Expr, head: int) -> Masks:
+        """The mask of one head. Raises OutOfTableError, IntegerRangeError and TooLargeError."""
+        return Masks(self, head, self.counts(expr, head))
+
+    def counts(self, expr: Expr, head: int) -> Counts:
+        if expr not in self._made:
+            bound = {table.name: BoundTable(table, self.sample.contents[table.name]) for table in self.tables}
+            check_integers(expr, None, None, bound, self.sample.extent)
+            self._made[expr] = evaluate(expr, self.tables, self.sample.extent, self.sample.contents)[0]
+        return np.asarray(self._made[expr][head], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The mask of one head that checks look at, and its call; :meth:`operand` makes others for the same call."""
+
+    call: Call
     head: int
     counts: Counts
 
     @property
     def q_start(self) -> int:
-        assert self.sample.extent.q_start is not None
-        return self.sample.extent.q_start[0]
+        start = self.call.sample.extent.q_start
+        assert start is not None
+        return start[0]
 
     def operand(self, expr: Expr) -> Counts:
-        return _counts(expr, self.tables, self.sample, self.head)
-
-
-def masks_of(expr: Expr, tables: Sequence[Table], sample: Sample, head: int) -> Masks:
-    """The mask of one head in a call. Raises OutOfTableError, IntegerRangeError and TooLargeError."""
-    return Masks(tables, sample, head, _counts(expr, tables, sample, head))
-
-
-def _counts(expr: Expr, tables: Sequence[Table], sample: Sample, head: int) -> Counts:
-    bound = {table.name: BoundTable(table, sample.contents[table.name]) for table in tables}
-    check_integers(expr, None, None, bound, sample.extent)
-    mask: NDArray[Any] = evaluate(expr, tables, sample.extent, sample.contents)
-    return np.asarray(mask[0, head], dtype=np.int64)
+        return self.call.counts(expr, self.head)
 
 
 def counterexample(masks: Masks, claim: Claim) -> Counterexample | None:
@@ -141,12 +149,21 @@ def _pair(masks: Masks, claim: Claim, wrong: NDArray[np.bool_], other: Counts | 
 def _place(
     masks: Masks, claim: Claim, q: int | None, k: int | None, wrong: NDArray[np.bool_], other: Counts | None = None
 ) -> Counterexample:
-    extent, counts = masks.sample.extent, masks.counts
-    everywhere = np.broadcast_to(wrong, counts.shape)
+    sample, counts = masks.call.sample, masks.counts
     return Counterexample(
-        claim.kind, extent.n, q, k, extent.heads, masks.head, (masks.q_start, 0), False, masks.sample.contents,
-        contents_told(masks.tables, masks.sample.contents), counts, other, everywhere,
-    )  # fmt: skip
+        claim.kind,
+        sample.extent.n,
+        q,
+        k,
+        sample.extent.heads,
+        masks.head,
+        corner=(masks.q_start, 0),
+        contents=sample.contents,
+        given=contents_told(masks.call.tables, sample.contents),
+        counts=counts,
+        other=other,
+        wrong=np.broadcast_to(wrong, counts.shape),
+    )
 
 
 def corner_around(n: int, q: int | None, k: int | None) -> tuple[int, int]:

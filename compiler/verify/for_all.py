@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Literal
 
 from ..analysis import any_count
+from ..diagnostics import limits
 from ..ir import Expr, Table, positions
 from ..modules import Claim
 from ..oracle import ContentsError, OutOfTableError
 from ..proofs import ContradictionError, Proved, Suspect, Unknown, prove, question
-from .counterexamples import Counterexample, counterexample, cut, masks_of, told
+from .counterexamples import Call, Counterexample, counterexample, cut, told
 from .integer_limits import IntegerRangeError
 from .long_calls import confirmed
 from .samples import Sample, samples
@@ -27,8 +29,7 @@ EVERY_LENGTH = 32
 
 SOME_LENGTHS = (48, 64, 96, 129)
 
-_MOST_PAIRS = 2**20  # of all heads: masks with more are not made as a whole
-_ALL_HEADS = 8  # with more heads, only that which the prover names is looked at
+_MOST_PAIRS = 2**20  # of all heads: masks with more are not made as a whole, but for one at the only length
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Case:
-    """A claim about a mask; ``heads`` is the only number of heads, where the text or one of its tables gives one."""
+    """A claim about a mask; ``heads`` and ``only`` are the only number of heads and the only length, where the text or
+    one of its tables gives one.
+    """
 
     mask: Expr
     tables: Sequence[Table]
     claim: Claim
     heads: int | None
+    only: int | None
+
+    @property
+    def most_pairs(self) -> int:
+        """Of a mask that is made as a whole."""
+        return _MOST_PAIRS if self.only is None else limits.PAIRS
 
     @property
     def masks(self) -> tuple[Expr, ...]:
@@ -103,9 +112,9 @@ def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None)
     answer = prove(asked)
     if isinstance(answer, Proved):
         return Verdict(name, "proved")
-    case = _Case(mask, tables, claim, asked.heads)
+    case = _Case(mask, tables, claim, asked.heads, asked.n)
     suspect = answer if isinstance(answer, Suspect) else None
-    lengths = _lengths(1 if suspect is None else suspect.n, asked.n)
+    lengths = _lengths(case, suspect)
     found = _smallest(case, lengths, suspect)
     if found is not None:
         return Verdict(name, "refuted", told(found), found)
@@ -113,23 +122,36 @@ def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None)
         reason = f"not proved: {answer.reason}"
     else:
         reason = f"not proved: what the masks read may contradict it from n = {answer.n:,} on"
-    checked = EVERY_LENGTH if suspect is None else max(EVERY_LENGTH, suspect.n - 1)
-    return Verdict(name, "undecided", f"{_tried(lengths)}; {reason}", checked_to=asked.n or checked)
+    checked, tried = _tried(case, lengths)
+    return Verdict(name, "undecided", f"{tried}; {reason}", checked_to=checked)
 
 
-def _lengths(least: int, only: int | None) -> list[int]:
-    """The lengths to try, rising: one, or every one up to EVERY_LENGTH and some more, from the least on."""
-    if only is not None:
-        return [only]
+def _lengths(case: _Case, suspect: Suspect | None) -> list[int]:
+    """The lengths to try, rising: the only one; or every one up to EVERY_LENGTH and some more, from the least on that
+    the prover does not exclude, as far as whole masks are made.
+    """
+    if case.only is not None:
+        return [case.only]
+    least, room = 1 if suspect is None else suspect.n, _room(case)
     if least <= EVERY_LENGTH:
-        return [*range(least, EVERY_LENGTH + 1), *SOME_LENGTHS]
-    return sorted({least, *(n for n in (*SOME_LENGTHS, 3 * least // 2, 2 * least, 3 * least) if n > least)})
+        return [n for n in (*range(least, EVERY_LENGTH + 1), *SOME_LENGTHS) if n <= room or n == least]
+    more = (n for n in (*SOME_LENGTHS, 3 * least // 2, 2 * least, 3 * least) if least < n <= room)
+    return sorted({least, *more})
 
 
-def _tried(lengths: Sequence[int]) -> str:
-    if len(lengths) == 1:
-        return f"checked at n = {lengths[0]:,}"
-    return f"checked to n = {max(EVERY_LENGTH, lengths[0] - 1):,}, and at some n up to {lengths[-1]:,}"
+def _room(case: _Case) -> int:
+    """The greatest length of which the whole mask is made."""
+    return isqrt(case.most_pairs // max(_heads(case, None)))
+
+
+def _tried(case: _Case, lengths: Sequence[int]) -> tuple[int, str]:
+    """The length up to which every one was tried, or excluded by the prover, and all that was tried, in words."""
+    room = _room(case)
+    if case.only is not None:
+        return (case.only, f"checked at n = {case.only:,}") if case.only <= room else (0, "checked at no length")
+    every = max(lengths[0] - 1, min(EVERY_LENGTH, room))
+    some = max((n for n in lengths if n <= room), default=0)
+    return every, f"checked to n = {every:,}" + (f", and at some n up to {some:,}" if some > every else "")
 
 
 def _smallest(case: _Case, lengths: Sequence[int], suspect: Suspect | None) -> Counterexample | None:
@@ -157,17 +179,16 @@ def _refuted_at(case: _Case, n: int, suspect: Suspect | None) -> Counterexample 
     """
     named = suspect if suspect is not None and suspect.n == n else None
     heads = _heads(case, named)
-    if max(heads) * n * n > _MOST_PAIRS:
+    if max(heads) * n * n > case.most_pairs:
         return None if named is None else confirmed(case.mask, case.tables, case.claim, named)
     found: list[Counterexample] = []
     for sample in _calls(case, n, heads, named):
+        call = Call(case.tables, sample)
         for head in range(sample.extent.heads):
-            if sample.extent.heads > _ALL_HEADS and named is not None and head != named.head:
-                continue
             try:
-                contradiction = counterexample(masks_of(case.mask, case.tables, sample, head), case.claim)
+                contradiction = counterexample(call.masks(case.mask, head), case.claim)
             except (OutOfTableError, IntegerRangeError):
-                continue
+                break
             if contradiction is not None:
                 found.append(contradiction)
     return cut(min(found, key=_order)) if found else None
