@@ -179,8 +179,7 @@ def _solved(one: Expr, two: Expr, other: Position) -> Iterator[Expr]:
     read from one table at these.
     """
     if one == other and two.type == "int" and other.name not in positions(two):
-        if not free(two):
-            yield two
+        yield two
     elif isinstance(one, Entry) and isinstance(two, Entry) and one.table == two.table:
         for a, b in zip(one.indices, two.indices, strict=True):
             yield from _solved(a, b, other)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..analysis import any_count
 from ..diagnostics import limits
-from ..ir import Expr, Table, positions
+from ..ir import Expr, Table, positions, tables_read
 from ..modules import Claim
 from ..oracle import ContentsError, OutOfTableError
 from ..proofs import ContradictionError, Proved, Suspect, Unknown, prove, question
@@ -100,8 +100,10 @@ class _Case:
 
 
 def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None) -> Verdict:
-    """The verdict on a claim, whether or not the text negates it. ``tables`` are those of the mask and the operand."""
+    """The verdict on a claim, whether or not the text negates it. ``tables`` has those of the mask and the operand."""
     name = claim.kind
+    read = tables_read(mask) | (set() if claim.operand is None else tables_read(claim.operand))
+    tables = [table for table in tables if table.name in read or table.value is not None]
     of_counts = claim.kind == "equals"
     kept = mask if of_counts else any_count(mask)
     operand = claim.operand if claim.operand is None or of_counts else any_count(claim.operand)

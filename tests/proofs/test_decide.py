@@ -77,6 +77,32 @@ test tokens_of(t = [5, 5, 6]) for all n { not equals full   equals (q < 2) == (k
 pattern heads_of(h: int[head]) = k <= q + h[head]
 test heads_of(h = [0, 0]) for all n { causal   equals causal }
 test heads_of(h = [0, 1]) for all n { not causal }
+pattern squared(t: int[token, token]) = t[q, k] == t[k, q]
+test squared for all n { symmetric diagonal rows nonempty not equals full}
+pattern head_sets(g: set[head]) = k in g[head]
+test head_sets for all n { not rows nonempty  not symmetric contains k in g[head] and causal}
+pattern block_sets(g: set[block]) = k // 4 in g[q // 4] or q == k
+test block_sets for all n { diagonal not symmetric rows nonempty columns nonempty not causal}
+pattern scalars(x: int[], y: int[]) = k < x and x < y
+test scalars for all n { within k < y   not within k < x and false  contains (k < x and x + 1 < y)}
+pattern followed(x: int[token]) = x[x[q]] == x[k] or x[q] < 0 or x[q] >= n
+test followed for all n { rows nonempty not columns nonempty not diagonal }
+pattern halves(b: bool[token]) = b[q] == b[k] and causal
+test halves for all n { diagonal causal rows nonempty contains q == k }
+pattern picked(b: bool[token]) = (b[q] if causal else b[k])
+test picked for all n { not diagonal symmetric not rows nonempty }
+pattern lifted(w: float[head]) = w[head] > 0 or causal
+test lifted for all n { contains causal diagonal not causal }
+pattern reach(limit: int[query]) = k <= max(limit[q], q)
+test reach for all n { contains causal rows nonempty columns nonempty not within causal }
+pattern rounds(r: order[head, round, token], round: int = 2) = any(r[head, i, q] // 8 == r[head, i, k] // 8 for i in 0..<round)
+test rounds for all n { symmetric diagonal rows nonempty columns nonempty not causal not equals full}
+pattern seldom = hash(q // 2, k // 3) % 5 != 2
+test seldom for all n { not equals full not rows nonempty not symmetric}
+pattern always(t: int[token]) = t[q] - t[k] == t[q] - t[k] and t[q] * 2 == 2 * t[q]
+test always for all n { equals full }
+pattern checkered = abs(q - k) * 3 <= n + 4 and (q + k) % 2 == 0
+test checkered for all n { symmetric diagonal rows nonempty not equals full}
 pattern twice = causal + (k == q)
 test twice for all n { not equals causal   within causal   contains causal   equals (k == q) + causal }
 test twice for all n { not equals causal + causal   not equals (k == q) + (k == q) }
