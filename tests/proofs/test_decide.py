@@ -95,7 +95,8 @@ pattern lifted(w: float[head]) = w[head] > 0 or causal
 test lifted for all n { contains causal diagonal not causal }
 pattern reach(limit: int[query]) = k <= max(limit[q], q)
 test reach for all n { contains causal rows nonempty columns nonempty not within causal }
-pattern rounds(r: order[head, round, token], round: int = 2) = any(r[head, i, q] // 8 == r[head, i, k] // 8 for i in 0..<round)
+pattern rounds(r: order[head, round, token], round: int = 2) =
+    any(r[head, i, q] // 8 == r[head, i, k] // 8 for i in 0..<round)
 test rounds for all n { symmetric diagonal rows nonempty columns nonempty not causal not equals full}
 pattern seldom = hash(q // 2, k // 3) % 5 != 2
 test seldom for all n { not equals full not rows nonempty not symmetric}
