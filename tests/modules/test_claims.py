@@ -147,6 +147,7 @@ def test_for_all_n_without_proof_and_counterexample_is_undecided(negation: str) 
         ("pattern a = causal\npattern b = causal and head == 0\ntest a for all n { within b }", (1, 0, 0)),
         ("pattern a = causal\npattern b = causal and heads < 3\ntest a for all n { within b }", (1, 0, 0)),
         ("pattern p(limit: int[query]) = k <= limit[q]\ntest p for all n { causal }", (2, 0, 1)),
+        ("test full for all n { within hash(head) % 97 != 37 }", (1, 0, 0)),  # that of head 1
     ],
 )
 def test_for_all_n_finds_the_smallest_counterexample(text: str, place: tuple[int, int, int]) -> None:
