@@ -238,7 +238,8 @@ def fault(case: Case) -> str | None:
         found = verdict.counterexample
         if found is not None and found.n <= 1024:
             call = CallShape(found.n, found.n, found.heads)
-            masks = _masks(case, tables, call, found.contents)
+            read = [table for table in tables if table.name in found.contents]
+            masks = _masks(case, read, call, found.contents)
             if not contradicted(claim, masks, found.head, (found.q, found.k)):
                 return f"no counterexample: {claim.kind}, {verdict.message}"
     for call, contents in _calls(case, tables):

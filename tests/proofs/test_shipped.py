@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from attnc.compiler.ir.extent import CallShape
+from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bound_tests, load_shipped, load_text
 from attnc.compiler.modules.test_cases import BoundTest, Claim
 from attnc.compiler.oracle.interpreter import evaluate
@@ -96,8 +96,8 @@ def test_a_wrong_claim_is_refuted_at_its_smallest_length(file: str, applied: str
         assert not any(contradicted(stated, its, head, None) for head in range(smaller.heads)), smaller
 
 
-def masks_of(test: BoundTest, claim: Claim, call: CallShape, contents: object) -> Masks:
-    mask, tables = test.subject.mask, test.subject.tables
+def masks_of(test: BoundTest, claim: Claim, call: CallShape, contents: Mapping[str, HostTable]) -> Masks:
+    mask, tables = test.subject.mask, [table for table in test.subject.tables if table.name in contents]
 
     def made(operand: object) -> object:
         expr = mask if operand is None else claim.operand
