@@ -35,8 +35,8 @@ _ORDERS = 4  # orders that a plan's repr names, at most
 
 
 @dataclass(frozen=True)
-class _Question:
-    """The sizes and table contents of a call. ``batch`` is None where neither a table nor ``q_start`` has a batch.
+class _PlannedCall:
+    """A call that is planned but not run: sizes and table contents. ``batch`` is None where nothing has a batch.
 
     ``attention`` has its comparisons of floats rewritten by :func:`runtime.call.comparisons.settle`.
     """
@@ -130,10 +130,14 @@ def planned(
     tables: Mapping[str, object],
 ) -> CallPlan:
     """The plan of a call of these sizes. TypeError and ValueError for an argument that does not fit."""
-    asked = _asked(attention, n, m, heads, q_start, tables)
-    plan = plan_of(asked.attention, asked.extent, asked.contents, backend("cpp").tiles)
+    call = _planned_call(attention, n, m, heads, q_start, tables)
+    plan = plan_of(call.attention, call.extent, call.contents, backend("cpp").tiles)
     return CallPlan(
-        plan.program, plan.schedule, asked.extent, 1 if asked.batch is None else asked.batch, asked.contents
+        plan.program,
+        plan.schedule,
+        call.extent,
+        1 if call.batch is None else call.batch,
+        call.contents,
     )
 
 
@@ -146,19 +150,19 @@ def dense_mask(
     tables: Mapping[str, object],
 ) -> Tensor:
     """The mask, bool or int64 ``[heads, m, n]``, after a batch where there is one. Raises the errors of a call."""
-    asked = _asked(attention, n, m, heads, q_start, tables)
-    mask = torch.from_numpy(pipeline.mask(asked.attention, asked.extent, asked.contents))
-    return mask[0] if asked.batch is None else mask.expand(asked.batch, -1, -1, -1)
+    call = _planned_call(attention, n, m, heads, q_start, tables)
+    mask = torch.from_numpy(pipeline.mask(call.attention, call.extent, call.contents))
+    return mask[0] if call.batch is None else mask.expand(call.batch, -1, -1, -1)
 
 
-def _asked(
+def _planned_call(
     attention: Attention,
     n: int,
     m: int | None,
     heads: int | None,
     q_start: object,
     tables: Mapping[str, object],
-) -> _Question:
+) -> _PlannedCall:
     n = _size(attention, "n", n)
     m, heads = (None if size is None else _size(attention, name, size) for name, size in (("m", m), ("heads", heads)))
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
@@ -183,7 +187,7 @@ def _asked(
     extent = CallShape(n=n, m=m, heads=heads, q_start=at)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
-    return _Question(exact, extent, bound.contents, batch)
+    return _PlannedCall(exact, extent, bound.contents, batch)
 
 
 def _size(attention: Attention, name: str, given: object) -> int:

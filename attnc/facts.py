@@ -71,7 +71,7 @@ class Facts:
 
 
 def facts_of(attention: Attention) -> Facts:
-    """Reads the facts off the expressions of an attention."""
+    """Collects which positions and tables the mask, the score and the sink of an attention read."""
     mask = set(walk(attention.mask))
     score = set(walk(attention.score))
 

@@ -27,7 +27,7 @@ from attnc.compiler.diagnostics import limits
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.formatter import formatted
 from attnc.compiler.modules.loader import load_text
-from attnc.compiler.syntax.lexer import segments
+from attnc.compiler.syntax.lexer import declaration_tokens
 
 RESULTS = Path(__file__).with_name("results") / "texts.json"
 ROUNDS = 3
@@ -111,7 +111,7 @@ WRONG = (
 def words(text: str) -> int:
     """Words and signs; of a text past the limit, the limit."""
     try:
-        return sum(len(declaration.tokens) for declaration in segments(Source("", text), lambda _: None))
+        return sum(len(declaration.tokens) for declaration in declaration_tokens(Source("", text), lambda _: None))
     except AttnError:
         return limits.TOKENS
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 STAGES: Mapping[str, str] = {
-    "tree": "what the text says of a declaration, as it says it",
-    "mask": "the pairs that are kept, each looked at: the definition, and the judge of the stages below",
+    "tree": "the syntax tree of a declaration: what the text says, in the text's own words",
+    "mask": "the pairs that are kept, each evaluated by itself: the definition, by which the stages below are tested",
     "terms": "the mask as a union of terms, each a conjunction of what it asks of the row, of the key and of both",
-    "program": "mask, score, scale and sink with every constant filled in, and the orders in which kernels walk",
+    "program": "mask, score, scale and sink with every constant bound, and the orders in which kernels walk",
     "schedule": "which tiles of keys each tile of rows visits, kernel by kernel, for these sizes and these tables",
     "source": "the kernels, as text for a C++ compiler or for Triton",
 }

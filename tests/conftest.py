@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+
 import pytest
+
+KERNELS = "ATTNC_CACHE_DIR"
+"""Names the folder of kernels that a run builds: one for all its workers, so that each source is compiled once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -11,6 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if KERNELS not in os.environ:
+        folder = os.environ[KERNELS] = tempfile.mkdtemp(prefix="attnc-kernels-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     config.addinivalue_line("markers", "long: takes half a minute or more, and so is begun before the others")
 
 

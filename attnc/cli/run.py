@@ -38,9 +38,9 @@ def run_command(
 
     sizes = LaunchSizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
     view = prepare(find(name), values_of(settings), sizes, "cpu", say)
-    asked = request(view, device, dtype, head_dim, backward)
+    wanted = request(view, device, dtype, head_dim, backward)
     with progress(True) as at:
-        measured = measure(asked, at)
-    out(report(view.name, asked, measured))
+        measured = measure(wanted, at)
+    out(report(view.name, wanted, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")

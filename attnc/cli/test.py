@@ -32,13 +32,13 @@ def test_command(paths: tuple[Path, ...], patterns: tuple[str, ...], undecided: 
     tallies, broken = [(0, 0, 0)], 0
     with Spinner() as spinner:
 
-        def told(text: str) -> None:
+        def write(text: str) -> None:
             spinner.clear()
             out(text)
 
         for file in found:
             try:
-                tallies.append(run_file(file, told, spinner.at, summed=len(found) > 1))
+                tallies.append(run_file(file, write, spinner.at, summed=len(found) > 1))
             except AttnError as error:
                 broken += 1
                 spinner.clear()

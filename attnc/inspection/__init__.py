@@ -21,6 +21,7 @@ __all__ = [
     "apply_all",
     "begin",
     "current_stage",
+    "failure_report",
     "files",
     "find",
     "ignored",
@@ -40,13 +41,12 @@ __all__ = [
     "standard_input",
     "telling_length",
     "tensors",
-    "told",
     "undecided",
 ]
 
 if TYPE_CHECKING:
     from .attn_files import STDIN, files, ignored
-    from .claims import NamedCheck, judge, named_checks, run_file, told, undecided
+    from .claims import NamedCheck, failure_report, judge, named_checks, run_file, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
@@ -61,7 +61,7 @@ else:
         __name__,
         {
             "attn_files": ("STDIN", "files", "ignored"),
-            "claims": ("NamedCheck", "judge", "named_checks", "run_file", "told", "undecided"),
+            "claims": ("NamedCheck", "failure_report", "judge", "named_checks", "run_file", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),

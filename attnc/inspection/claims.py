@@ -63,7 +63,7 @@ def undecided(outcome: Outcome) -> str:
     return f"undecided: {outcome.message}"
 
 
-def told(named: NamedCheck, outcome: Outcome) -> str:
+def failure_report(named: NamedCheck, outcome: Outcome) -> str:
     """The report of a failed check: its name, its place in the text, and pictures."""
     lines = [f"{outcome.verdict}: {named.name}"]
     span = place(outcome)
@@ -144,7 +144,7 @@ def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], objec
         outcome = judge(named)
         tally[("passed", "failed", "undecided").index(outcome.verdict)] += 1
         if outcome.verdict == "failed":
-            say(told(named, outcome) + "\n")
+            say(failure_report(named, outcome) + "\n")
         elif outcome.verdict == "undecided":
             say(f"{shown_name(path)}:{named.line}: {named.name}: {undecided(outcome)}")
     passed, failed, left = tally

@@ -22,7 +22,7 @@ _BYTES_OF_A_NUMBER, _BYTES_OF_A_SET = 64, 512
 
 @dataclass(frozen=True)
 class Inputs:
-    """The contents of every table by name, and a message for each table whose contents were made up."""
+    """The contents of every table by name; ``made_up``: a message for each table whose contents were not given."""
 
     contents: Mapping[str, HostTable]
     made_up: tuple[str, ...]

@@ -134,8 +134,10 @@ def tensors(contents: Mapping[str, HostTable], device: torch.device, dtype: DTyp
 
 
 def measure(request: Request, progress: Callable[[str], object]) -> Measured:
-    """Builds, checks and times. InputError where the input, the settings or the machine does not allow the call; any
-    other error of the call is raised as it is.
+    """Builds the kernels of a call, compares its results with the dense definition, and times it.
+
+    InputError where the input, the settings or the machine does not allow the call; any other error of the call is
+    raised unchanged.
     """
     q, k, v, dout = _random(request)
     progress("first call")

@@ -13,8 +13,8 @@ from ..compiler.plan import Kernel, Program, Segment, Tiles, natural
 from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
-from .sample import look_along
-from .tile_walks import SegmentTiles, as_they_stand, walks
+from .sample import segment_picture
+from .tile_walks import SegmentTiles, all_natural, walks
 from .whole_mask import sampled
 
 CELLS = 960  # along the side of a picture that is alone in its file
@@ -25,8 +25,8 @@ def draw(view: LaunchView, path: Path) -> str:
     """Writes the mask with its tiles: one picture, or one for each order. Returns a description of the file."""
     pipeline = view.pipeline
     with stage("schedule"):
-        found = walks(pipeline.program, pipeline.schedule, view.head)
-    if not as_they_stand(found):
+        segments = walks(pipeline.program, pipeline.schedule, view.head)
+    if not all_natural(segments):
         grid = chosen(view)
         write_grid(grid, path)
         return grid.title
@@ -42,10 +42,10 @@ def chosen(view: LaunchView) -> Grid:
     """
     pipeline = view.pipeline
     with stage("schedule"):
-        found = walks(pipeline.program, pipeline.schedule, view.head)
+        segments = walks(pipeline.program, pipeline.schedule, view.head)
         plain = _in_natural_order(pipeline.program, pipeline.tiles)
         standing = walks(plain, schedule(plain, view.extent, pipeline.contents), view.head)
-    kernels = [list(group) for _, group in groupby(found, key=lambda walk: walk.kernel_number)]
+    kernels = [list(group) for _, group in groupby(segments, key=lambda walk: walk.kernel_number)]
     limit = panel_side(max(map(len, kernels), default=1), LARGEST)
     names = {str(number): table.name for number, table in enumerate(pipeline.attention.tables)}
     with stage("mask"):
@@ -55,7 +55,7 @@ def chosen(view: LaunchView) -> Grid:
         for group in kernels:
             panels = tuple(_panel(walk, view, names, limit) for walk in group)
             rows.append(Row(_label(group[0], names), panels))
-    title = f"{view.title}: {view.extent.m:,} queries × {view.extent.n:,} keys, {_cost(found, view.extent.m)}"
+    title = f"{view.title}: {view.extent.m:,} queries × {view.extent.n:,} keys, {_cost(segments, view.extent.m)}"
     return Grid(title, tuple(rows), LARGEST)
 
 
@@ -66,7 +66,7 @@ def _in_natural_order(program: Program, tiles: Tiles) -> Program:
 
 def _panel(walk: SegmentTiles, view: LaunchView, names: dict[str, str], limit: int) -> Panel:
     pipeline = view.pipeline
-    picture = look_along(walk, pipeline.program, view.extent, view.contents, view.head, (limit, limit))
+    picture = segment_picture(walk, pipeline.program, view.extent, view.contents, view.head, (limit, limit))
     return Panel(f"keys {walk.segment.keys.describe(names)}, {_tiles([walk])}", picture)
 
 
@@ -75,14 +75,14 @@ def _label(walk: SegmentTiles, names: dict[str, str]) -> str:
     return f"kernel {walk.kernel_number}: rows {walk.kernel.rows.describe(names)}{where}"
 
 
-def _cost(found: Sequence[SegmentTiles], m: int) -> str:
+def _cost(segments: Sequence[SegmentTiles], m: int) -> str:
     """The numbers of tiles, and the average number of keys computed for each query, in words."""
-    lanes = sum(sum(walk.counts()) * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
-    return f"{_tiles(found)}, {lanes / max(m, 1):,.0f} keys a query"
+    lanes = sum(sum(walk.counts()) * walk.kernel.rows.tile * walk.segment.keys.tile for walk in segments)
+    return f"{_tiles(segments)}, {lanes / max(m, 1):,.0f} keys a query"
 
 
-def _tiles(found: Sequence[SegmentTiles]) -> str:
+def _tiles(segments: Sequence[SegmentTiles]) -> str:
     full, partial = (
-        (sum(counts) for counts in zip(*(walk.counts() for walk in found), strict=True)) if found else (0, 0)
+        (sum(counts) for counts in zip(*(walk.counts() for walk in segments), strict=True)) if segments else (0, 0)
     )
     return f"{full:,} full and {partial:,} partial tiles"

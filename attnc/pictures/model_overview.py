@@ -27,32 +27,32 @@ def overview(
 ) -> Grid:
     """The pictures of a model: one row for successive layers that keep the same pairs, one panel for heads that do.
 
-    ``cells`` maps the number of panels in a row to the cells along a panel; ``say`` gets what tables were made up,
-    ``at`` the label of each row as it is drawn. ``sizes.head``, if given, is the only head drawn. Raises AttnError,
-    InputError.
+    ``cells`` maps the number of panels in a row to the cells along a panel. ``say`` is called with a line for each
+    table that is made up, ``at`` with the label of each row as it is drawn. ``sizes.head``, if given, is the only head
+    drawn. Raises AttnError, InputError.
     """
     with stage("check"):
         layers = apply_all(subject, values)
-    told: dict[str, None] = {}
-    sights = [make_view(applied, sizes, target, lambda line: told.setdefault(line)) for applied in layers]
-    for line in told:
+    notes: dict[str, None] = {}
+    views = [make_view(applied, sizes, target, lambda line: notes.setdefault(line)) for applied in layers]
+    for line in notes:
         say(line)
-    groups = [_heads(view.pipeline.attention, view.extent.heads, sizes.head) for view in sights]
+    groups = [_heads(view.pipeline.attention, view.extent.heads, sizes.head) for view in views]
     limit = cells(max(map(len, groups)))
     seen: dict[Kept, Panel] = {}
     rows: list[Row] = []
-    for _, members in groupby(range(len(sights)), key=lambda layer: tuple(groups[layer].items())):
+    for _, members in groupby(range(len(views)), key=lambda layer: tuple(groups[layer].items())):
         alike = list(members)
         label = f"layer{'s' * (len(alike) > 1)} {ranges(alike)}"
         at(label)
-        view, panels = sights[alike[0]], []
+        view, panels = views[alike[0]], []
         for kept, heads in groups[alike[0]].items():
             if kept not in seen:
                 seen[kept] = _panel(replace(view, head=heads[0]), limit, tiles)
             panels.append(replace(seen[kept], label=f"{_named(heads, view)}  {seen[kept].label}"))
         rows.append(Row(label, tuple(panels)))
-    m, n = sights[0].extent.m, sights[0].extent.n
-    return Grid(f"{subject.name}: {len(sights)} layers, {m:,} queries × {n:,} keys", tuple(rows))
+    m, n = views[0].extent.m, views[0].extent.n
+    return Grid(f"{subject.name}: {len(views)} layers, {m:,} queries × {n:,} keys", tuple(rows))
 
 
 def _heads(attention: Attention, heads: int, only: int | None) -> dict[Kept, list[int]]:

@@ -59,7 +59,7 @@ def sample_mask(
     return _pictured(attention.name, (extent.m, extent.n), limit, strip, mask.type == "count")
 
 
-def look_along(
+def segment_picture(
     walk: SegmentTiles,
     program: Program,
     extent: CallShape,
@@ -67,7 +67,7 @@ def look_along(
     head: int,
     limit: tuple[int, int],
 ) -> Picture:
-    """The pairs that one segment keeps and its tiles, with rows and keys in the order in which the segment walks them.
+    """Draws the pairs that one segment keeps, and its tiles, with rows and keys in the order in which it walks them.
 
     As :func:`sample_mask`, but an index outside its table reads 0 instead of raising, as in the kernels.
     """
@@ -76,7 +76,7 @@ def look_along(
 
     def strip(places: NDArray[np.int64]) -> NDArray[np.int64]:
         values = holds(rows[places], keys).astype(np.int64)
-        return values if once else values * walk.met(places)
+        return values if once else values * walk.keys_visited(places)
 
     once = not walk.segment.keys.around_rows  # halo boxes repeat a key, for other rows
     picture, _ = _pictured("", (len(rows), len(keys)), limit, strip, counted=False)

@@ -1,4 +1,4 @@
-"""Lists the tiles that each segment of a program visits for one head, in walking order and in the mask."""
+"""Lists the tiles that each segment of a program visits for one head, in the order in which kernels visit them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,11 @@ class SegmentTiles:
                     if down[tile] < down[tile + 1] and across[left] < across[right]:
                         yield Tile(down[tile], across[left], down[tile + 1], across[right], kind == FULL)
 
-    def met(self, places: Numbers) -> NDArray[np.bool_]:
-        """Which keys some rows visit, rows and keys by their indices in walking order: bool ``[places, keys]``."""
+    def keys_visited(self, places: Numbers) -> NDArray[np.bool_]:
+        """Whether the rows at some places visit each key, in any tile: bool ``[places, keys]``.
+
+        A place, of a row or a key, is its index in walking order.
+        """
         down, across = self._edges(self.rows), self._edges(self.keys)
         of_row = np.searchsorted(down, places, side="right") - 1
         found = np.zeros((len(places), across[-1]), bool)
@@ -108,16 +111,19 @@ def walks(program: Program, schedule: Schedule, head: int) -> list[SegmentTiles]
     return found
 
 
-def as_they_stand(found: Sequence[SegmentTiles]) -> bool:
-    """Whether all rows and keys are walked in natural order."""
-    return all(is_natural(side.order) for walk in found for side in (walk.rows, walk.keys))
+def all_natural(segments: Sequence[SegmentTiles]) -> bool:
+    """Whether the rows and the keys of all segments are walked in natural order."""
+    return all(is_natural(side.order) for walk in segments for side in (walk.rows, walk.keys))
 
 
-def visits_of_cells(found: Sequence[SegmentTiles], tops: Numbers, lefts: Numbers) -> Visits:
-    """The kind of tile at the middle of each cell, for a picture in natural order; and the numbers of tiles."""
+def visits_of_cells(segments: Sequence[SegmentTiles], tops: Numbers, lefts: Numbers) -> Visits:
+    """The kind of tile at the middle of each cell, for a picture in natural order; and the numbers of tiles.
+
+    Cells begin at the rows ``tops`` and the keys ``lefts``; the last entry of each is where the last cell ends.
+    """
     rows, keys = tops[:-1], (lefts[:-1] + lefts[1:]) // 2
     kinds = np.zeros((len(rows), len(keys)), np.uint8)
-    for walk in found:
+    for walk in segments:
         kinds = np.maximum(kinds, walk.kinds(rows, keys))  # FULL in one segment is drawn as FULL
-    full, partial = np.sum([walk.counts() for walk in found] or [(0, 0)], axis=0).tolist()
+    full, partial = np.sum([walk.counts() for walk in segments] or [(0, 0)], axis=0).tolist()
     return Visits(kinds, full, partial)

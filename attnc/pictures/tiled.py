@@ -11,36 +11,38 @@ from ..compiler.ir import CallShape, HostTable
 from ..compiler.plan import Program
 from .picture import Picture, bins
 from .sample import EXACT_PAIRS, condition_of, holding
-from .tile_walks import SegmentTiles, as_they_stand
+from .tile_walks import SegmentTiles, all_natural
 
 RUNS = 2**15  # runs of partial tiles, at most: evaluating one takes time however few its pairs are
 STEPS = 2**28  # keys of full tiles in other orders than the natural one, at most: each is assigned to a cell
 
 
-def look_by_tiles(
+def mask_by_tiles(
     title: str,
-    found: Sequence[SegmentTiles],
+    segments: Sequence[SegmentTiles],
     program: Program,
     extent: CallShape,
     contents: Mapping[str, HostTable],
     head: int,
     limit: tuple[int, int],
 ) -> tuple[Picture, int | None] | None:
-    """As :func:`.sample.sample_mask`, from the tiles that the kernels visit; None where these are too many to evaluate.
+    """Draws a mask exactly, as :func:`.sample.sample_mask` does a small one, from the tiles of its ``segments``.
+
+    Returns the picture and the number of pairs; None where the tiles are too many to evaluate.
 
     A pair that a multiset counts several times is drawn as one pair, and the number of pairs is None then. An index
     outside its table reads 0 instead of raising, as in the kernels.
     """
-    if not _affordable(found):
+    if not _affordable(segments):
         return None
     tops, lefts = bins(extent.m, limit[0]), bins(extent.n, limit[1])
     row_cells, key_cells = _cells(tops), _cells(lefts)
     kept = np.zeros((len(tops) - 1, len(lefts) - 1))
-    for walk in found:
+    for walk in segments:
         rows, keys = walk.order()
         holds = holding(condition_of(walk), program, extent, contents, head)
         served = np.all(holding(walk.kernel.owned_rows, program, extent, contents, head)(rows, keys[:1]), axis=1)
-        natural = as_they_stand([walk])
+        natural = all_natural([walk])
         for run in walk.runs():
             seen = keys[run.left : run.right]
             above = row_cells[rows[run.top : run.bottom]]
@@ -60,14 +62,14 @@ def look_by_tiles(
     return Picture(title, extent.m, extent.n, density), None if counted else int(kept.sum())
 
 
-def _affordable(found: Sequence[SegmentTiles]) -> bool:
+def _affordable(segments: Sequence[SegmentTiles]) -> bool:
     """Whether partial tiles are few enough in pairs and in runs, and full tiles in other orders few enough in keys."""
-    pairs = sum(walk.counts()[1] * walk.kernel.rows.tile * walk.segment.keys.tile for walk in found)
+    pairs = sum(walk.counts()[1] * walk.kernel.rows.tile * walk.segment.keys.tile for walk in segments)
     if pairs > EXACT_PAIRS:
         return False
     runs = steps = 0
-    for walk in found:
-        natural = as_they_stand([walk])
+    for walk in segments:
+        natural = all_natural([walk])
         for run in walk.runs():
             runs += not run.full
             steps += run.full and not natural and run.right - run.left

@@ -10,8 +10,8 @@ from ..compiler.verify import IntegerRangeError
 from ..inspection import WIDTH, InputError, LaunchView
 from .picture import Picture, bins, blocks, tile_counts
 from .sample import EXACT_PAIRS, sample_mask
-from .tile_walks import as_they_stand, visits_of_cells, walks
-from .tiled import look_by_tiles
+from .tile_walks import all_natural, visits_of_cells, walks
+from .tiled import mask_by_tiles
 
 
 def mask(view: LaunchView, columns: int, tinted: bool = False) -> str:
@@ -44,13 +44,13 @@ def sampled(view: LaunchView, limit: int, planned: Schedule | None) -> tuple[Pic
     by_tiles = None
     if large:
         name = pipeline.attention.name
-        by_tiles = look_by_tiles(name, found, pipeline.program, view.extent, view.contents, view.head, cells)
+        by_tiles = mask_by_tiles(name, found, pipeline.program, view.extent, view.contents, view.head, cells)
     try:
         picture, pairs = by_tiles or sample_mask(pipeline.attention, view.extent, view.contents, view.head, cells)
     except (OutOfTableError, TooLargeError, IntegerRangeError) as error:
         raise InputError(str(error)) from None
     if planned is not None:
         visits = visits_of_cells(found, bins(picture.queries, limit), bins(picture.keys, limit))
-        tiles = tuple(tile for walk in found for tile in walk.tiles()) if as_they_stand(found) else ()
+        tiles = tuple(tile for walk in found for tile in walk.tiles()) if all_natural(found) else ()
         picture = replace(picture, visits=visits, tiles=tiles)
     return picture, pairs

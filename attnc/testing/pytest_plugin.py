@@ -119,13 +119,13 @@ class AttnCheck(pytest.Item):
         """Runs the check. A claim for all n that stays undecided is an expected failure, because trying lengths proves
         nothing.
         """
-        from ..inspection import judge, told, undecided
+        from ..inspection import failure_report, judge, undecided
 
         outcome = judge(self.named)
         if outcome.verdict == "undecided":
             pytest.xfail(undecided(outcome))
         if not outcome.passed:
-            raise FailedCheckError(told(self.named, outcome))
+            raise FailedCheckError(failure_report(self.named, outcome))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The report with its pictures instead of a traceback."""

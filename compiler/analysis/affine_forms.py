@@ -103,9 +103,10 @@ class AffineContext:
         return self.covering(low, high)
 
     def floordiv(self, form: AffineForm, divisor: int) -> AffineForm:
-        """``form // divisor``: exact for terms whose coefficient is a multiple of the divisor.
+        """The quotient ``form // divisor`` as a form; the divisor is positive.
 
-        A new digit covers the quotient of the others.
+        Terms whose coefficient is a multiple of the divisor are divided exactly. The quotient of all other terms
+        becomes one new digit with the range that it can have, which may be wider than the quotient needs.
         """
         exact: dict[int, Integers] = {}
         rest: dict[int, Integers] = {}
@@ -123,9 +124,10 @@ class AffineContext:
         return add(whole, self.covering(low // divisor, high // divisor))
 
     def mod(self, form: AffineForm, divisor: int) -> AffineForm:
-        """``form % divisor``: exact in boxes where the quotient is constant.
+        """The remainder ``form % divisor`` as a form; the divisor is positive.
 
-        In the others, every remainder that the lattice of the form allows.
+        It is exact in boxes in which the quotient is constant. In the others it is a new digit, over all remainders
+        that :meth:`lattice` of the form allows.
         """
         reduced = {number: _remainder(coefficient, divisor) for number, coefficient in form.terms.items()}
         reduced = {number: c for number, c in reduced.items() if not isinstance(c, int) or c}

@@ -104,7 +104,7 @@ TileKinds: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
 Value: TypeAlias = AffineForm | Range | TileKinds | None  # an int; a float or a count; a condition; None: any number
 
 # Up to this magnitude sums of a few terms fit in int64; above it Python's integers are used, slow and exact.
-_LARGEST_MAGNITUDE = 2**60
+LARGEST_MAGNITUDE = 2**60
 _PYTHON_INTEGERS_AT_ONCE = 2**14  # boxes
 
 
@@ -114,7 +114,7 @@ class Classifier:
     ``reach``: the largest row or key position in the boxes, if they go beyond the extent. Integers that only the device
     knows may have any value, unless ``between`` bounds them: it maps a table, or one entry of it, to the least and the
     greatest value of its integers. Under ``"q"`` it bounds the position of the first row, under ``"n"`` the number of
-    keys, which then may be any in that range.
+    keys, which then may be any in that range. Where integers may exceed ``largest``, they are Python's.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Classifier:
         tables: Mapping[str, BoundTable],
         reach: int = 0,
         between: Mapping[str | Expr, tuple[int, int]] | None = None,
+        largest: int = LARGEST_MAGNITUDE,
     ) -> None:
         self._between = between or {}
         self._roots = tuple(roots)
@@ -131,7 +132,7 @@ class Classifier:
         self._tables = tables
         self._order = list(dict.fromkeys(node for root in roots for node in walk(root)))
         self._lookups = {name: _lookup(held) for name, held in tables.items() if name in self._read_tables()}
-        self._dtype = np.dtype(np.int64 if self._magnitude(reach) < _LARGEST_MAGNITUDE else object)
+        self._dtype = np.dtype(np.int64 if self._magnitude(reach) < largest else object)
 
     def classify(self, boxes: Boxes) -> TileKinds:
         """EMPTY, PARTIAL or FULL for each box, of the first root; a count is FULL if it is 1 for each pair."""

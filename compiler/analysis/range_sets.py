@@ -56,11 +56,11 @@ class MemberTable:
         return (*self._shape[1:], int(self._members[-1]) + 1 if len(self._members) else 1)
 
     def extrema(self, batch: Integers, low: list[Integers], high: list[Integers]) -> Extrema:
-        """Whether every set of a box holds every integer of a range, and whether some set holds some of them.
+        """Two answers for each box: whether every set in it holds every integer of a range, and whether any holds any.
 
         ``batch`` is the batch entry of each box ``[boxes]``; ``low`` and ``high`` hold the first and the last index for
-        each dimension, then the least and the greatest integer of the range, each ``[boxes]``. Sets outside the table
-        are empty.
+        each dimension, then the least and the greatest integer of the range, each ``[boxes]``. Indices outside the
+        table stand for empty sets.
         """
         row = batch if self._batched else np.zeros_like(batch)
         never = np.zeros(batch.shape, bool)

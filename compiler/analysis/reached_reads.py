@@ -1,7 +1,7 @@
-"""Finds the condition under which each read of a table matters, for checks that its indices are in range.
+"""Finds the path condition of each read of a table: for which pairs it is evaluated, so that its indices must be valid.
 
-A read matters where the conditions to its left in the same ``and`` hold, in the chosen branch of an ``if``, and, in a
-score, for kept pairs only. Conditions are symbolic: :mod:`compiler.verify.index_ranges` decides them for one call.
+A read is evaluated where the conditions to its left in the same ``and`` hold, in the chosen branch of an ``if``, and,
+in a score, for kept pairs only. A path condition is an expression; :mod:`compiler.verify.index_ranges` evaluates it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Part = TypeVar("Part", bound=Expr)
 
 @dataclass(frozen=True)
 class Reached(Generic[Part]):
-    """A part of an expression, and the condition under which its value matters."""
+    """A part of an expression, and its path condition ``reached``: where evaluation reaches it."""
 
     node: Part
     reached: Expr
@@ -27,12 +27,12 @@ Read: TypeAlias = Reached[Entry | Member]
 
 
 def reads(expr: Expr, wanted: Callable[[Entry | Member], bool], reached: Expr = TRUE) -> list[Read]:
-    """Every distinct wanted read in an expression that itself matters where ``reached`` holds."""
+    """The distinct reads that are ``wanted``, in an expression that itself is evaluated where ``reached`` holds."""
     return _reached(expr, [node for node in walk(expr) if isinstance(node, Entry | Member) and wanted(node)], reached)
 
 
 def parts_reached(expr: Expr, wanted: Callable[[Expr], bool], reached: Expr = TRUE) -> list[Reached[Expr]]:
-    """As :func:`reads`, for any wanted parts; parts come before wholes."""
+    """As :func:`reads`, for parts of any kind; each comes before the parts that contain it."""
     return _reached(expr, [node for node in walk(expr) if wanted(node)], reached)
 
 

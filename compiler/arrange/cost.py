@@ -130,7 +130,7 @@ class Counted:
 
 @lru_cache(maxsize=4096)
 def counted(segment: Segment, rows: Order, n: int, tables: tuple[Table, ...]) -> Counted:
-    """The counts of one segment at length n, from a sample of the row tiles if there are many."""
+    """Count what one segment would visit with n queries and n keys, by a sample of the row tiles if they are many."""
     return _counted(segment.keys, segment.condition, rows, n, tables)
 
 
@@ -158,8 +158,8 @@ def _of_tiles(order: Order, condition: Expr, rows: Order, n: int, tables: tuple[
         return Counted(0.0, 0.0, 0.0)
     sampled = _sample(row_count, max(_BOXES // (key_count * pieces), _FEWEST))
     taken = (sampled[:, np.newaxis] * pieces + np.arange(pieces)).reshape(-1)
-    asked = _Asked(condition, tables, [_taken(digit, taken) for digit in row_digits], n)
-    kinds = asked.kinds(order, keys).reshape(len(sampled), pieces, key_count)
+    row_tiles = _RowTiles(condition, tables, [_taken(digit, taken) for digit in row_digits], n)
+    kinds = row_tiles.kinds(order, keys).reshape(len(sampled), pieces, key_count)
     visited = (kinds != EMPTY).any(1)
     tiles = np.where(visited, np.where((kinds == FULL).all(1), FULL, PARTIAL), EMPTY)
     begins = visited.copy()
@@ -169,8 +169,8 @@ def _of_tiles(order: Order, condition: Expr, rows: Order, n: int, tables: tuple[
     return Counted(visited.sum() * keys_each, (tiles == PARTIAL).sum() * keys_each, begins.sum() * each)
 
 
-class _Asked:
-    """Classifies the tiles of some row tiles by a condition."""
+class _RowTiles:
+    """Some row tiles, whose tiles with any key tiles it classifies by a condition."""
 
     def __init__(self, condition: Expr, tables: Sequence[Table], rows: Sequence[DigitRange], n: int) -> None:
         unread = {str(number): BoundTable(table, HostTable(None)) for number, table in enumerate(tables)}

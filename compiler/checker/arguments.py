@@ -26,7 +26,7 @@ def bind_arguments(
     definition: Definition, name: t.Identifier, given: Given, env: ExprContext, evaluate: Evaluate
 ) -> dict[str, Value] | None:
     """The value of every parameter; None after reporting a fault of the arguments."""
-    if env.elaboration.symbolic and not given and not definition.without_default:
+    if env.elaboration.checking and not given and not definition.without_default:
         return {}
     matched = match_arguments(definition, name, given, env)
     if matched is None:
@@ -38,7 +38,7 @@ def bind_arguments(
         return None
     # While a declaration is checked by itself, nobody needs the other parameters: defaults are checked where declared.
     asked = definition.formals
-    if env.elaboration.symbolic:
+    if env.elaboration.checking:
         asked = tuple(definition.formals[place] for place in sorted(map(definition.places.__getitem__, matched)))
     for formal in constants_first(asked):
         if formal.name in matched:
@@ -326,16 +326,16 @@ def _literal(
         if dimension.kind == "free":
             named = sizes.setdefault(dimension.name, Dimension("fixed", length))
         if named.kind == "fixed" and named.size not in (None, length):
-            told = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
+            expected = f"`{dimension.name}`, {named.size} elsewhere" if dimension.kind == "free" else str(named.size)
             env.fault(
                 "wrong-table",
-                f"{words(node.span)} has {counted(length, 'entry', 'entries')} where `{formal.name}` takes {told}",
+                f"{words(node.span)} has {counted(length, 'entry', 'entries')} where `{formal.name}` takes {expected}",
                 node.span,
             )
             return None
         sized = dimension.kind in ("free", "fixed")
         final.append(Dimension("fixed", length, dimension.name) if sized else dimension)
-    if contents is _UNKNOWN or env.elaboration.symbolic:
+    if contents is _UNKNOWN or env.elaboration.checking:
         return TableValue(formal.name, formal.type.element, tuple(final))
     return literal_table(env.elaboration, formal.name, formal.type.element, tuple(final), contents, node.span)
 

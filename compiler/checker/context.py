@@ -1,4 +1,4 @@
-"""State carried while an expression is elaborated (checked or filled in): scope, error collector, work limits."""
+"""What goes along while an expression is elaborated, that is checked or bound: scope, faults, limits of work."""
 
 from __future__ import annotations
 
@@ -62,10 +62,13 @@ class Local:
 
 @dataclass
 class Elaboration:
-    """The elaboration of one declaration, with its parameters unknown (``symbolic``) or with values for them."""
+    """One pass over a declaration: ``checking`` it, with parameters of which only the type is known, or binding it.
+
+    Binding substitutes a value for each parameter and expands applied patterns, local names and comprehensions.
+    """
 
     reports: ErrorCollector
-    symbolic: bool
+    checking: bool
     visits: int = 0
     work: int = 0
     depth: int = 0
@@ -86,28 +89,32 @@ class Elaboration:
     def visit(self, span: Span) -> None:
         """Count one visit to a node of the text; LimitExceeded past a limit."""
         self.visits += 1
-        if self.visits > limits.NODES or self.depth > limits.FILLED_NESTING:
-            self.past(span)
+        if self.visits > limits.NODES or self.depth > limits.EXPANDED_NESTING:
+            self.stop(span)
 
     @property
     def steps(self) -> int:
         """The work so far: visits to nodes of the text, and arguments of expression nodes built."""
         return self.visits + self.work
 
-    def past(self, span: Span) -> None:
+    def stop(self, span: Span) -> None:
+        """Raise LimitExceeded for the limit that was passed: of visits, or else of nesting."""
         if self.visits > limits.NODES:
             self.overflow(span)
         self.too_deep(span)
 
     def overflow(self, span: Span, helps: tuple[str, ...] = ()) -> None:
+        """Raise LimitExceeded: the declaration has too many nodes."""
         message = f"this grows beyond {limits.NODES:,} nodes, the most that a declaration may have once it is filled in"
         raise LimitExceeded(Diagnostic("too-large", message, at(span), self.led_here(span), helps=helps))
 
     def too_deep(self, span: Span) -> None:
-        message = f"this nests deeper than {limits.FILLED_NESTING} once patterns and local names are filled in"
+        """Raise LimitExceeded: the declaration nests too deep."""
+        message = f"this nests deeper than {limits.EXPANDED_NESTING} once patterns and local names are filled in"
         raise LimitExceeded(Diagnostic("too-deep", message, at(span), self.led_here(span)))
 
     def led_here(self, span: Span) -> tuple[Label, ...]:
+        """Labels for the innermost three applications around a place, the innermost first."""
         outside = [place for place in self.trail if place != span]
         return tuple(at(place, "applied here") for place in outside[-1:-4:-1])
 
@@ -120,7 +127,7 @@ class Elaboration:
             self.work += len(result.args)
             if self.work > _WORK:
                 self.overflow(span)
-            if measure(result)[1] > limits.FILLED_NESTING:
+            if measure(result)[1] > limits.EXPANDED_NESTING:
                 self.too_deep(span)
         return result
 
@@ -164,10 +171,11 @@ class ExprContext:
         return result
 
     def layer_for(self, definition: Definition) -> tuple[Scalar | None, ...]:
-        """``layer`` and ``layers``, each only if the declaration reads it: what its cached applications depend on."""
-        return tuple([self.positions.get(name) for name in ("layer", "layers") if name in definition.looks_at])
+        """The values of ``layer`` and ``layers``, each if the declaration reads it: part of a cached result's key."""
+        return tuple([self.positions.get(name) for name in ("layer", "layers") if name in definition.positions_read])
 
     def at(self, place: Role) -> ExprContext:
+        """The same context for an expression with another role."""
         return ExprContext(self.scope, self.elaboration, place, self.local, self.positions)
 
 

@@ -1,7 +1,8 @@
 """Evaluates an expression of the text: looks names up, applies patterns, expands comprehensions.
 
-The same code checks a declaration by itself, knowing only the types of its parameters, and fills it in when they have
-values. When checking, it visits every branch and expands nothing; when filling in, only what is reached."""
+The same code checks a declaration by itself, knowing only the types of its parameters, and binds it once they have
+values. Checking visits every branch and expands nothing. Binding visits only what is evaluated: the branch chosen by a
+constant condition, and an ``and`` or ``or`` up to the part that decides it."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ def elaborate(node: t.Expression, env: ExprContext) -> Value | None:
     """The value of an expression; None after reporting what is wrong with it. Raises LimitExceeded past a limit."""
     work = env.elaboration
     work.visits += 1
-    if work.visits > limits.NODES or work.depth > limits.FILLED_NESTING:
-        work.past(node.span)
+    if work.visits > limits.NODES or work.depth > limits.EXPANDED_NESTING:
+        work.stop(node.span)
     work.depth += 1
     value = _HANDLERS[type(node)](node, env)
     work.depth -= 1
@@ -201,7 +202,7 @@ def _comparison(node: t.Comparison, env: ExprContext) -> Value | None:
 
 
 def _junction(node: t.Junction, env: ExprContext) -> Value | None:
-    if env.elaboration.symbolic:
+    if env.elaboration.checking:
         return check_and_or(env, node, _several(node.parts, env))
     settled = FALSE if node.word == "and" else TRUE
     values: list[Scalar | None] = []
@@ -211,7 +212,7 @@ def _junction(node: t.Junction, env: ExprContext) -> Value | None:
         if value is not None and value.kind == "bool" and value.expr == settled:
             if all(value is not None and value.kind in PATTERNS for value in values):
                 return value
-            break  # what stands to the right of it is not reached
+            break  # the parts to its right are not evaluated
     if len(values) < len(node.parts):
         node = t.Junction(node.word, node.parts[: len(values)], node.span)
     return check_and_or(env, node, values)
@@ -228,7 +229,7 @@ def _not(node: t.Not, env: ExprContext) -> Value | None:
 def _conditional(node: t.Conditional, env: ExprContext) -> Value | None:
     condition = scalar(node.condition, env)
     good = is_condition(env, node.condition, condition, "after `if` stands a condition")
-    if not env.elaboration.symbolic and condition is not None and good and isinstance(condition.expr, Const):
+    if not env.elaboration.checking and condition is not None and good and isinstance(condition.expr, Const):
         return elaborate(node.then if condition.expr.value else node.otherwise, env)
     then, otherwise = elaborate(node.then, env), elaborate(node.otherwise, env)
     if condition is None or not good or then is None or otherwise is None:
@@ -320,13 +321,13 @@ def _comprehension(node: t.Comprehension, env: ExprContext) -> Value | None:
     if node.name.name in env.local:
         _report_hidden(node.name, env)
         return None
-    if env.elaboration.symbolic or over is None or over.runs is None:
-        return _summary(node, env, [_body(node, env, env.elaboration.unknown("int", constant=True))], symbolic=True)
+    if env.elaboration.checking or over is None or over.runs is None:
+        return _summary(node, env, [_body(node, env, env.elaboration.unknown("int", constant=True))], checking=True)
     if over.size > limits.NODES:
         helps = (f"`{over.parameter}` has {over.size:,} members",) if over.parameter else ()
         env.elaboration.overflow(node.domain.span, helps)
     each = (Scalar("int", Const(member), True) for member in members(over.runs))
-    return _summary(node, env, [_body(node, env, value) for value in each], symbolic=False)
+    return _summary(node, env, [_body(node, env, value) for value in each], checking=False)
 
 
 def _body(node: t.Comprehension, env: ExprContext, variable: Scalar) -> Scalar | None:
@@ -336,7 +337,7 @@ def _body(node: t.Comprehension, env: ExprContext, variable: Scalar) -> Scalar |
     return value
 
 
-def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None], symbolic: bool) -> Value | None:
+def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None], checking: bool) -> Value | None:
     """The value of ``any``, ``all`` or ``sum`` over its parts; None after reporting a fault."""
     if node.function != "sum":
         parts = [v for v in values if is_condition(env, node.body, v, f"`{node.function}` takes conditions")]
@@ -352,9 +353,9 @@ def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None
         return _nothing(node, env)
     first = values[0]
     assert first is not None
-    if symbolic and first.kind in PATTERNS:
+    if checking and first.kind in PATTERNS:
         return env.elaboration.unknown("count")
-    if symbolic:
+    if checking:
         return env.elaboration.unknown(first.kind, first.constant)
     if first.kind in PATTERNS:
         expr = env.elaboration.build(
@@ -367,7 +368,7 @@ def _summary(node: t.Comprehension, env: ExprContext, values: list[Scalar | None
 
 def _nothing(node: t.Comprehension, env: ExprContext) -> Value | None:
     """The sum over an empty set: 0 if its terms are numbers, and a count that keeps nothing if they are patterns."""
-    quiet = ExprContext(env.scope, Elaboration(ErrorCollector(), symbolic=True), env.place, env.local, env.positions)
+    quiet = ExprContext(env.scope, Elaboration(ErrorCollector(), checking=True), env.place, env.local, env.positions)
     kind = _body(node, quiet, quiet.elaboration.unknown("int", constant=True))
     if kind is None or kind.kind in PATTERNS:
         return Scalar("count", FALSE)
@@ -427,7 +428,7 @@ def apply(name: t.Identifier, arguments: tuple[t.Argument, ...], node: t.Express
         helps = (f"a model's rule, or a test, applies {kind}",) if kind == "an attention" else ()
         env.fault("not-a-pattern", f"`{name.name}` is {kind}; expected a pattern", name.span, helps=helps)
         return None
-    unseen = definition.looks_at - env.place.positions
+    unseen = definition.positions_read - env.place.positions
     if unseen:
         looks = ", ".join(f"`{word}`" for word in sorted(unseen))
         message = f"{env.place.phrase} has no {looks}, which `{name.name}` looks at"
@@ -448,10 +449,10 @@ def argument_values(
 
 
 def expand(definition: Definition, values: dict[str, Value], node: t.Expression, env: ExprContext) -> Scalar | None:
-    """The body of a pattern with its parameters filled in. When checking, only its type: bool or count."""
+    """The body of a pattern with ``values`` for its parameters; when checking, an unknown value of its type."""
     assert isinstance(definition.node, t.Pattern)
     elaboration = env.elaboration
-    if elaboration.symbolic:
+    if elaboration.checking:
         return elaboration.unknown(definition.kind or "bool")
     key = (id(definition), tuple(values.items()), env.layer_for(definition))
     if key in elaboration.memory:
@@ -470,7 +471,7 @@ def expand(definition: Definition, values: dict[str, Value], node: t.Expression,
 def body_value(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, positions: Mapping[str, Scalar]
 ) -> Scalar | None:
-    """The condition or count that a pattern is, with its parameters filled in; None after reporting a fault."""
+    """The condition or count of a pattern with ``values`` for its parameters; None after reporting a fault."""
     assert isinstance(definition.node, t.Pattern)
     env = ExprContext(definition.scope, elaboration, MASK, dict(values), positions)
     read_locals(definition.node.locals, env)

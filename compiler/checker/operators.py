@@ -224,8 +224,8 @@ def _floored(sign: str) -> Callable[[ExprContext, t.Expression, Nodes, Pair], Sc
             return env.elaboration.unknown("int", first.constant)
         divisor = int(second.expr.value)
         if divisor < 1:
-            told = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
-            env.fault("bad-divisor", f"the divisor of `{sign}` is positive{told}", nodes[1].span)
+            value = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
+            env.fault("bad-divisor", f"the divisor of `{sign}` is positive{value}", nodes[1].span)
             return None
         operation = constructors.floordiv if sign == "//" else constructors.mod
         expr = env.build(partial(operation, divisor=divisor), first.expr, span=up_to(node.span, nodes[1].span))

@@ -15,4 +15,4 @@ FORBIDDEN = tuple(name for name in (*SIZES, *CALL, *TO_COME) if name not in _RES
 """Names that no parameter may have, in addition to the words of the language."""
 
 OF_CONSTANTS = frozenset({"seed"})
-"""Those of them that a constant may have, as it is bound before the call: `seed` of the prelude's `random_blocks`."""
+"""Names in FORBIDDEN that a constant may have, because it is bound before the call: `seed` of `random_blocks`."""

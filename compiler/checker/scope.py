@@ -19,7 +19,7 @@ class Definition:
 
     - ``kind``: the type of a pattern, bool or count; None for other declarations, and where its body has a fault;
     - ``value``: that of a constant, else None;
-    - ``looks_at``: the positions that it reads, itself or through what it applies;
+    - ``positions_read``: the names of the positions that it reads, itself or through patterns and constants it uses;
     - ``faulty``: it has faults, which are reported already, so those who use it report nothing.
     """
 
@@ -28,7 +28,7 @@ class Definition:
     formals: tuple[Formal, ...]
     kind: Type | None
     value: Value | None
-    looks_at: frozenset[str]
+    positions_read: frozenset[str]
     faulty: bool
 
     @property

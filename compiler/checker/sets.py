@@ -15,7 +15,7 @@ from .operators import is_integer
 from .values import ConstantSet, ListValue, OpenSet, Scalar, TableSet, TableValue, Value, described, runs_of
 
 Bounds = tuple[Scalar, Scalar]
-_LOOKED_AT = 8  # runs of a set that are expanded while a declaration is checked by itself
+_MOST_CHECKED_RUNS = 8  # a set of more runs is not expanded while a declaration is checked by itself
 _NODES_OF_A_RUN = 5  # or, and, two comparisons, two bounds; the element comes on top, twice
 
 
@@ -79,7 +79,7 @@ def _contains(env: ExprContext, node: t.Comparison, element: Scalar, container: 
                     (f"declare `{parameter}: tokens`, a set given at run time",) if parameter else ()
                 )
                 env.elaboration.overflow(span, helps)
-            if env.elaboration.symbolic and len(runs) > _LOOKED_AT:
+            if env.elaboration.checking and len(runs) > _MOST_CHECKED_RUNS:
                 return env.elaboration.unknown("bool", element.constant)
             ranges = [(Const(low), Const(high)) for low, high in runs]
             return Scalar("bool", _within(env, x, ranges, span), element.constant)
@@ -124,8 +124,8 @@ def domain(env: ExprContext, node: t.Comprehension, container: Value | None) -> 
     if container is None or isinstance(container, ConstantSet):
         return container
     run_time = isinstance(container, OpenSet | TableSet | TableValue)
-    told = "known only at run time" if run_time else described(container)
-    message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {told}"
+    actual = "known only at run time" if run_time else described(container)
+    message = f"`{node.function}` runs over a constant set, but {words(node.domain.span)} is {actual}"
     if not run_time:
         env.fault("not-a-set", message, node.domain.span, helps=("a range is a set: `0..3`",))
         return None

@@ -57,7 +57,7 @@ def chosen_entry(env: ExprContext, node: t.Indexed, found: TableValue, indices: 
         if not is_integer(env, part, index, "an int as an index"):
             continue
         assert index is not None
-        unsettled = env.elaboration.symbolic and isinstance(
+        unsettled = env.elaboration.checking and isinstance(
             index.expr, Entry
         )  # an `index` may still turn out to be `q`
         if dimension.kind == "query" and index.expr != Q and not unsettled:

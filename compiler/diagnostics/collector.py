@@ -20,7 +20,7 @@ class Suggestion(NamedTuple):
 class ErrorCollector:
     """Collects the faults of a text, each once, up to ``limits.FAULTS``; of the others only the number is kept.
 
-    ``outer`` is the collector that :meth:`absorb` adds these faults to; while that is full, so is this one.
+    ``outer`` is the collector whose :meth:`absorb` will take these faults; while that is full, so is this one.
     """
 
     def __init__(self, outer: ErrorCollector | None = None) -> None:
@@ -29,7 +29,7 @@ class ErrorCollector:
         self.more = 0
         self.members = 0  # of all sets that are kept member by member
         self.steps = 0  # work done to check declarations by themselves
-        self.filled = 0  # work done to fill in constants and tests
+        self.binding_steps = 0  # work done to compute constants and bind tests
         self._known: set[tuple[str, int, int, int]] = set()
 
     @property
@@ -53,15 +53,15 @@ class ErrorCollector:
         return (self.outer is None or self.outer.may_keep(members)) and self.members <= limits.MEMBERS
 
     @property
-    def may_fill(self) -> bool:
-        """Whether filling in the constants and tests of the text has stayed within ``limits.TOGETHER`` steps."""
-        return self.filled <= limits.TOGETHER
+    def may_bind(self) -> bool:
+        """Whether the constants and tests bound so far took at most ``limits.TOGETHER`` steps, so that more may be."""
+        return self.binding_steps <= limits.TOGETHER
 
-    def fill(self, steps: int, span: Span) -> None:
+    def add_binding_steps(self, steps: int, span: Span) -> None:
         """Add the steps that a constant or a test took; report, once, when all of them together are too many."""
-        before = self.may_fill
-        self.filled += steps
-        if before and not self.may_fill:
+        before = self.may_bind
+        self.binding_steps += steps
+        if before and not self.may_bind:
             message = f"the constants and tests of this text come to more than {limits.TOGETHER:,} steps once they are "
             self.add(Diagnostic("too-large", message + "filled in, the most that there may be", at(span)))
 

@@ -7,10 +7,10 @@ TOKENS = 20_000  # of one file
 NESTING = 64  # of brackets, of operators inside operators, of files that import files
 DIGITS = 18  # of an integer, written or computed
 NAME = 64  # characters of a name
-NODES = 100_000  # of a declaration once its local names, patterns, comprehensions and layers are filled in
-FILLED_NESTING = 128  # of operators inside operators, once filled in
+NODES = 100_000  # of a declaration once its local names, patterns, comprehensions and layers are expanded
+EXPANDED_NESTING = 128  # of operators inside operators, once patterns and local names are expanded
 MEMBERS = 500_000  # of all sets of one file that are kept member by member: in tests, tables and defaults
-TOGETHER = 200_000  # steps to fill in all constants and tests of one file
+TOGETHER = 200_000  # steps to compute all constants and bind all tests of one file
 FAULTS = 100  # shown for one file
 PAIRS = 1 << 24  # that one test evaluates
 

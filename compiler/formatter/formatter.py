@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..diagnostics import AttnError, Diagnostic, ErrorCollector, Source, limits, line_ends
-from ..syntax import DeclarationTokens, Token, comments, parse, parse_tokens, segments
+from ..syntax import DeclarationTokens, Token, comments, declaration_tokens, parse, parse_tokens
 from .document import Comment, OverlongError, laid_out
 from .rules import Layout, Surroundings
 
@@ -34,7 +34,7 @@ def formatted(text: str, name: str = "<text>") -> str:
     reports = ErrorCollector()
     parse(source, reports)
     reports.check()
-    declarations = segments(source, reports.add)
+    declarations = declaration_tokens(source, reports.add)
     try:
         lines = list(_lines(source, declarations))
     except OverlongError:
@@ -116,7 +116,7 @@ def _surroundings(source: Source, tokens: list[Token]) -> _Found:
 
 def _meant(source: Source) -> list[str]:
     """What formatting must keep: the tokens and comments of a text in order, but for commas before closing brackets."""
-    tokens = [token for declaration in segments(source, ErrorCollector().add) for token in declaration.tokens]
+    tokens = [token for declaration in declaration_tokens(source, ErrorCollector().add) for token in declaration.tokens]
     pieces = [(token.start_pos, _rows(token.value) if token.type == "TEXT" else token.value) for token in tokens]
     pieces += [(start, source.text[start:end].rstrip()) for start, end in comments(source.text)]
     kept: list[str] = []

@@ -156,7 +156,7 @@ def _junction(op: Op, neutral: Const, absorbing: Const, xs: tuple[Expr, ...], sp
 
 
 def conjunction(*xs: Expr, span: Span | None = None) -> Expr:
-    """``and``: whether all conditions hold, each looked at only where those before it hold. True for no conditions."""
+    """``and``: whether all conditions hold, each evaluated only where those before it hold. True for no conditions."""
     return _junction("and", TRUE, FALSE, xs, span)
 
 

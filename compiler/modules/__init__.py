@@ -1,4 +1,4 @@
-"""Modules: loads and checks texts with their imports, binds constants, and prepares the tests of a text."""
+"""Loads and checks texts with their imports, and binds the constants of declarations and tests."""
 
 from .binding import literal
 from .imports import read

@@ -1,4 +1,4 @@
-"""Evaluates attentions with their parameters filled in, or unknown, and reports their faults."""
+"""Evaluates an attention, mask and score and scale and sink, with values or unknowns for its parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PLACES: dict[str, Role] = {"mask": MASK, "score": SCORE, "scale": SCALE, "sink"
 
 
 def check_locals(bindings: tuple[t.Binding, ...], env: ExprContext) -> None:
-    """Report the faults of local names that no expression uses."""
+    """Report the faults of the local names that no expression uses; those of the others are reported at their use."""
     for binding in bindings:
         value = env.local.get(binding.name.name)
         if isinstance(value, Local) and binding.name.name not in env.elaboration.used:
@@ -51,7 +51,11 @@ def attention_of(
     values: Mapping[str, Value | None],
     positions: Mapping[str, Scalar],
 ) -> AttentionValue | None:
-    """An attention with its parameters filled in; None after reporting what is wrong with it."""
+    """Evaluate the fields of an attention; None after reporting a fault.
+
+    ``values``: the values of its parameters, None for one whose fault is reported already; ``positions``: ``layer`` and
+    ``layers``, as :func:`layer_positions` gives them.
+    """
     fields = _fields(node, elaboration)
     parts: dict[str, Scalar | None] = {}
     for name, place in _PLACES.items():
@@ -63,7 +67,7 @@ def attention_of(
             parts[name] = pattern(fields[name].value, env, "a mask is a condition")
         else:
             parts[name] = _float(fields[name].value, env)
-    if elaboration.symbolic:
+    if elaboration.checking:  # in the role of a score, which may read most, local names that no field uses are checked
         used = set(elaboration.used)
         env = ExprContext(scope, elaboration, SCORE, dict(values), positions)
         read_locals(node.locals, env)
@@ -78,6 +82,7 @@ def attention_of(
 
 
 def _fields(node: t.Attention, elaboration: Elaboration) -> dict[str, t.Binding]:
+    """The fields by name, of two with one name the first; reports the second, and a missing mask."""
     fields: dict[str, t.Binding] = {}
     env = ExprContext(Scope(), elaboration, MASK, {}, {})
     for field in node.fields:
@@ -95,6 +100,7 @@ def _fields(node: t.Attention, elaboration: Elaboration) -> dict[str, t.Binding]
 
 
 def _float(node: t.Expression, env: ExprContext) -> Scalar | None:
+    """The value of a number, converted to float; None after reporting a fault."""
     value = scalar(node, env)
     if not is_number(env, node, value, f"a number as {env.place.phrase}"):
         return None
@@ -105,7 +111,10 @@ def _float(node: t.Expression, env: ExprContext) -> Scalar | None:
 def applied(
     definition: Definition, values: dict[str, Value], mask: Scalar | None, env: ExprContext, span: Span
 ) -> AttentionValue | None:
-    """The attention that a model's rule applies; None after a fault. ``mask`` is the mask of an applied pattern."""
+    """The attention that a model's rule applies; None after reporting a fault. Equal applications are evaluated once.
+
+    ``mask``: the mask of an applied pattern, None for an attention. ``span``: where the rule applies it.
+    """
     node = definition.node
     if isinstance(node, t.Pattern):
         return None if mask is None else AttentionValue(definition.name, mask.expr, LOGIT, DEFAULT_SCALE, None)
@@ -124,7 +133,7 @@ def applied(
 
 
 def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
-    """A value for each parameter of which only the type is known; None where that has a fault."""
+    """An unknown value of the right type for each parameter, by name; None where the type has a fault."""
     values: dict[str, Value] = {}
     for formal in constants_first(formals):
         value = stand_in(formal, values)
@@ -134,7 +143,7 @@ def unknowns(formals: tuple[Formal, ...]) -> dict[str, Value | None]:
 
 
 def layer_positions(elaboration: Elaboration, layer: int | None, layers: int | None) -> dict[str, Scalar]:
-    """``layer`` and ``layers`` as constants; None for one that is not known yet."""
+    """The values of ``layer`` and ``layers``, by name: constants, or an unknown integer for one given as None."""
     return {
         name: elaboration.unknown("int", constant=True) if value is None else Scalar("int", Const(value), True)
         for name, value in (("layer", layer), ("layers", layers))

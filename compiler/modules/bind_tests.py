@@ -1,4 +1,4 @@
-"""Fills in the settings and arguments of a ``test`` of the text, and gives what is to be checked."""
+"""Binds a ``test`` of the text: computes its settings and arguments, and gives the checks that are to be run."""
 
 from __future__ import annotations
 
@@ -37,31 +37,32 @@ from ..ir import CallShape, Const, Dimension, Expr
 from ..syntax import tree as t
 from .attentions import layer_positions
 from .binding import assembled, attention_value, parameter_tables
-from .models import fill_model, model_sizes
+from .models import bind_model, model_sizes
 from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 
 _SETTINGS = ("n", "m", "q_start", "heads", "head", "layer", "layers")
-_TITLE = 100
+_TITLE = 100  # characters of the title of a test
 
 
-def fill_test(node: t.Test, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
-    """The tests that a ``test`` of the text makes: one for each distinct layer of a model if it is for all n, else one.
+def bind_test(node: t.Test, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
+    """Bind a ``test`` of the text: one test, or if it is of a model for all n, one for each distinct layer.
 
     Faults are added to ``reports``; if there are any, the result is empty.
     """
     own = ErrorCollector(reports)
-    elaboration = Elaboration(own, symbolic=False)
+    elaboration = Elaboration(own, checking=False)
     try:
-        found = tuple(_fill(node, scope, elaboration))
+        tests = tuple(_bind(node, scope, elaboration))
     except LimitExceeded as stopped:
         own.add(stopped.diagnostic)
-        found = ()
+        tests = ()
     reports.absorb(own)
-    reports.fill(elaboration.steps, node.span)
-    return () if own.found else found
+    reports.add_binding_steps(elaboration.steps, node.span)
+    return () if own.found else tests
 
 
-def _fill(node: t.Test, scope: Scope, elaboration: Elaboration) -> Iterator[BoundTest]:
+def _bind(node: t.Test, scope: Scope, elaboration: Elaboration) -> Iterator[BoundTest]:
+    """Yield the tests of :func:`bind_test`; stop after reporting a fault. Raises LimitExceeded."""
     env = ExprContext(scope, elaboration, TEST, {}, {})
     settings = _settings(node, env)
     name = node.application.name
@@ -89,7 +90,7 @@ def _fill(node: t.Test, scope: Scope, elaboration: Elaboration) -> Iterator[Boun
 
 
 def _given_tables_fit(extent: CallShape, elaboration: Elaboration, env: ExprContext) -> bool:
-    """Whether the tables that a test gives have the sizes that its settings say; if not, reports it."""
+    """Whether the tables that a test gives have the sizes of its call; if not, reports it."""
     known = {"token": (extent.n, "key"), "query": (extent.m, "query row"), "head": (extent.heads, "head")}
     good = True
     for table in elaboration.tables.values():
@@ -110,27 +111,28 @@ def _given_tables_fit(extent: CallShape, elaboration: Elaboration, env: ExprCont
 
 @dataclass(frozen=True)
 class _Setting:
-    """The sizes, head and layer of one test. ``extent`` is None for all n; ``told`` is appended to the title then."""
+    """The sizes, head and layer of one test. ``extent`` is None for all n; ``suffix`` then ends the title."""
 
     extent: CallShape | None
     head: int
     heads: int | None
     layer: int
     layers: int
-    told: str = ""
+    suffix: str = ""
 
 
 def _title(node: t.Test, setting: _Setting) -> str:
+    """The name of a test in reports: ``window(4) at n = 8``, as the text writes it, cut where it is long."""
     text = node.span.source.text
     application = text[node.application.span.start : node.application.span.end]
     if node.settings is None:
-        return shortened(f"{application} for all n{setting.told}", _TITLE)
+        return shortened(f"{application} for all n{setting.suffix}", _TITLE)
     return shortened(f"{application} at {text[node.settings[0].span.start : node.settings[-1].span.end]}", _TITLE)
 
 
 def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
-    """The settings after ``at``, by name, checked one by one; empty for all n. None after reporting a fault."""
-    found: dict[str, int] = {}
+    """The numbers after ``at``, by name: ``n = 8, head = 1``; empty for all n. None after reporting a fault."""
+    settings: dict[str, int] = {}
     first: dict[str, t.Binding] = {}
     good = True
     for setting in node.settings or ():
@@ -149,10 +151,10 @@ def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
         elif value is None or not isinstance(value.expr, Const):
             good = False
         else:
-            found[name] = int(value.expr.value)
+            settings[name] = int(value.expr.value)
             least = 0 if name in ("q_start", "head", "layer") else 1
-            if found[name] < least:
-                message = f"`{name}` is at least {least}, but {found[name]} here"
+            if settings[name] < least:
+                message = f"`{name}` is at least {least}, but {settings[name]} here"
                 env.fault("bad-setting", message, setting.value.span)
                 good = False
         first.setdefault(name, setting)
@@ -162,11 +164,11 @@ def _settings(node: t.Test, env: ExprContext) -> dict[str, int] | None:
         message = "the test does not say how many keys there are"
         env.fault("missing-setting", message, first_span, helps=("write `at n = 8`",), edits=edits)
         good = False
-    return found if good else None
+    return settings if good else None
 
 
 def _extent(node: t.Test, settings: Mapping[str, int], heads: int, env: ExprContext) -> CallShape | None:
-    """The sizes of the call that a test describes; None after reporting settings that contradict each other."""
+    """The sizes of a test's call; None after reporting settings that contradict each other, or too many pairs."""
     assert node.settings is not None
     n, q_start = settings["n"], settings.get("q_start", 0)
     m = settings.get("m", n - q_start)
@@ -196,7 +198,7 @@ def _checked_place(node: t.Test, settings: Mapping[str, int], name: str, count: 
 def _subjects(
     node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: ExprContext
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
-    """The attentions that a test is about, each with its setting; none after reporting a fault."""
+    """Yield the attentions that a test is about, each with its setting; None, or nothing, after reporting a fault."""
     if isinstance(definition.node, t.Model):
         yield from _layers(node, definition, values, settings, env)
         return
@@ -214,6 +216,7 @@ def _subjects(
 def _layers(
     node: t.Test, definition: Definition, values: dict[str, Value], settings: Mapping[str, int], env: ExprContext
 ) -> Iterator[tuple[_Setting, AttentionValue | None]]:
+    """Yield the layer of a model that a test sets, or for all n each distinct layer; nothing after a fault."""
     assert isinstance(definition.node, t.Model)
     inner = ExprContext(definition.scope, env.elaboration, CONSTANT, dict(values), {})
     sizes = model_sizes(definition.node, inner)
@@ -230,11 +233,11 @@ def _layers(
     extent = _extent(node, settings, sizes.heads, env) if node.settings is not None else None
     if layer is None or head is None or (node.settings is not None and extent is None):
         return
-    found = fill_model(definition, values, env.elaboration, None if extent is None else layer)
-    if found is None:
+    model = bind_model(definition, values, env.elaboration, None if extent is None else layer)
+    if model is None:
         return
     seen: set[AttentionValue] = set()
-    for number, value in enumerate(found.values):
+    for number, value in enumerate(model.values):
         if value not in seen:
             place = number if extent is None else layer
             yield _Setting(extent, head, sizes.heads, place, sizes.layers, f", layer {place}"), value
@@ -244,14 +247,14 @@ def _layers(
 def _values(
     node: t.Test, definition: Definition, settings: Mapping[str, int], env: ExprContext
 ) -> dict[str, Value] | None:
-    """The values of the subject's parameters: as given, or by default. None after reporting a fault.
+    """The values, given or by default, of the parameters of the declaration that is tested; None after a fault.
 
-    In a test for all n, a run-time parameter that is not given stays a table.
+    In a test for all n, a run-time parameter that is not given remains a table of unknown contents.
     """
     positions = layer_positions(env.elaboration, settings.get("layer", 0), settings.get("layers", 1))
     here = ExprContext(env.scope, env.elaboration, TEST, {}, positions)
     given = [(argument, elaborate(argument.value, here)) for argument in node.application.arguments]
-    bounded = node.settings is not None
+    bounded = node.settings is not None  # at a given n, every table is given
     matched = match_arguments(definition, node.application.name, given, here, run_time_too=bounded)
     if matched is None or definition.ill_typed:
         return None
@@ -262,8 +265,8 @@ def _values(
         assert formal.type is not None
         value: Value | None
         if formal.name in matched:
-            argument, found = matched[formal.name]
-            value = taken_as(formal, found, argument.value, here, values, sizes)
+            argument, uncast = matched[formal.name]
+            value = taken_as(formal, uncast, argument.value, here, values, sizes)
         elif formal.type.dimensions is not None and not bounded:
             assert formal.type.element != "index"
             kinds = dimensions_of(formal, here, values)
@@ -276,7 +279,7 @@ def _values(
 
 
 def _given(node: t.Test, definition: Definition) -> set[str]:
-    """The names of the parameters that the application gives arguments for."""
+    """The names of the parameters for which the tested application has arguments."""
     arguments = enumerate(node.application.arguments)
     return {a.keyword.name if a.keyword else definition.formals[place].name for place, a in arguments}
 
@@ -285,7 +288,11 @@ def _given(node: t.Test, definition: Definition) -> set[str]:
 
 
 def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: ExprContext) -> Iterator[Check]:
-    """The checks with their operands filled in; those with a fault are reported and left out."""
+    """Yield the checks of a test, their operands evaluated; a check with a fault is reported and left out.
+
+    The operand of a claim is a mask, which sees the test's arguments (``values``); the numbers of other checks see the
+    sizes of the call instead.
+    """
     positions = layer_positions(env.elaboration, setting.layer, setting.layers)
     claims = ExprContext(env.scope, env.elaboration, MASK, dict(values), positions)
     sizes = dict(positions)
@@ -304,19 +311,20 @@ def _checks(node: t.Test, setting: _Setting, values: Mapping[str, Value], env: E
 
 
 def _check(check: t.Check, claims: ExprContext, numbers: ExprContext) -> Check | None:
+    """One check, evaluated in the context for claims or in that for numbers; None after reporting a fault."""
     match check:
         case t.Claim(kind=kind, operand=node, negated=negated, span=span):
             operand: Expr | None = None
             if node is not None:
-                quiet = ExprContext(
+                checking = ExprContext(
                     claims.scope,
-                    Elaboration(claims.elaboration.reports, symbolic=True),
+                    Elaboration(claims.elaboration.reports, checking=True),
                     MASK,
                     dict(claims.local),
                     claims.positions,
                 )
                 wanted = f"after `{kind}` stands a pattern"
-                if pattern(node, quiet, wanted) is None:
+                if pattern(node, checking, wanted) is None:  # every branch, before those that the values choose
                     return None
                 value = pattern(node, claims, wanted)
                 if value is None:
@@ -337,11 +345,13 @@ def _check(check: t.Check, claims: ExprContext, numbers: ExprContext) -> Check |
 
 
 def _known(value: Scalar) -> int:
+    """The int of a constant that depends on no parameter."""
     assert isinstance(value.expr, Const)
     return int(value.expr.value)
 
 
 def _members(node: t.Expression, env: ExprContext) -> frozenset[int] | None:
+    """The members of a constant set; None after reporting anything else."""
     value = elaborate(node, env)
     if value is None or isinstance(value, ConstantSet):
         return None if value is None else members_of(value, node, env)
@@ -350,7 +360,7 @@ def _members(node: t.Expression, env: ExprContext) -> frozenset[int] | None:
 
 
 def _picture(check: t.Picture, env: ExprContext) -> Picture | None:
-    """A picture as lines without blanks; None after reporting a character that means nothing in a picture."""
+    """The check of a picture, its lines without blanks; None after reporting a character that no picture has."""
     for place, character in enumerate(check.text):
         if character not in "#.0123456789" and not character.isspace():
             span = type(check.span)(check.span.source, check.inside.start + place, check.inside.start + place + 1)

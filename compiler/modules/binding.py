@@ -1,4 +1,4 @@
-"""Fills the constants of a checked declaration in, which gives the attention or model that is compiled."""
+"""Binds a checked declaration to constants: gives the attention or the model that is compiled."""
 
 from __future__ import annotations
 
@@ -35,27 +35,29 @@ from ..diagnostics import ArgumentError, Diagnostic, ErrorCollector, Label, at, 
 from ..ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
 from ..syntax import tree as t
 from .attentions import attention_of, layer_positions
-from .models import Layers, fill_model
+from .models import Layers, bind_model
 
 
 def bind_definition(definition: Definition, constants: Mapping[str, object]) -> Attention | Model:
-    """Bind a declaration to constants from Python. Raises AttnError, or ArgumentError if a constant does not fit."""
+    """Bind a declaration to constants, Python values by parameter name. Raises the errors of :func:`.loader.bind`."""
     reports = ErrorCollector()
-    elaboration = Elaboration(reports, symbolic=False)
+    elaboration = Elaboration(reports, checking=False)
     given = _given(definition, constants)
     values = parameter_values(definition, given, elaboration)
-    bound = None if values is None else filled(definition, values, elaboration)
+    bound = None if values is None else bind_values(definition, values, elaboration)
     reports.check()
     assert bound is not None, "a fault without a report"
     return bound
 
 
-def filled(definition: Definition, values: Mapping[str, Value], elaboration: Elaboration) -> Attention | Model | None:
-    """The attention or model that a declaration is with ``values`` for its parameters; None after reporting a fault."""
+def bind_values(
+    definition: Definition, values: Mapping[str, Value], elaboration: Elaboration
+) -> Attention | Model | None:
+    """Bind the parameters of a declaration to values of the language; None after reporting a fault."""
     parameters = parameter_tables(definition, values, elaboration)
     node = definition.node
     if isinstance(node, t.Model):
-        layers = fill_model(definition, values, elaboration)
+        layers = bind_model(definition, values, elaboration)
         return None if layers is None else _model(definition.name, layers, parameters, elaboration)
     value = attention_value(definition, values, elaboration)
     return None if value is None else assembled(definition.name, value, parameters, elaboration)
@@ -64,7 +66,7 @@ def filled(definition: Definition, values: Mapping[str, Value], elaboration: Ela
 def attention_value(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, layer: int = 0, layers: int = 1
 ) -> AttentionValue | None:
-    """A pattern or an attention with its parameters filled in, at one layer; None after reporting a fault."""
+    """Evaluate a pattern or an attention at one layer, ``values`` for its parameters; None after reporting a fault."""
     positions = layer_positions(elaboration, layer, layers)
     node = definition.node
     if isinstance(node, t.Attention):
@@ -80,26 +82,27 @@ def assembled(
     elaboration: Elaboration,
     others: Iterable[Expr] = (),
 ) -> Attention:
-    """An attention with its tables: ``parameters``, and those of contents from the text that it or ``others`` read."""
+    """Give an attention its tables: ``parameters``, and those of the text's own that it or one of ``others`` reads."""
     exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
     read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
-    literal = tuple(table for table in elaboration.tables.values() if table.name in read)
-    return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literal))
+    literals = tuple(table for table in elaboration.tables.values() if table.name in read)
+    return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literals))
 
 
 def _model(name: str, layers: Layers, parameters: tuple[Table, ...], elaboration: Elaboration) -> Model:
-    made: dict[AttentionValue, Attention] = {}
+    """A model of these layers; equal layers share one attention."""
+    attentions: dict[AttentionValue, Attention] = {}
     for value in layers.values:
-        if value not in made:
+        if value not in attentions:
             layer = assembled(value.name, value, parameters, elaboration)
-            made[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
-    return Model(name, layers.heads, tuple(made[value] for value in layers.values))
+            attentions[value] = replace(layer, heads=layers.heads, heads_span=layers.heads_span)
+    return Model(name, layers.heads, tuple(attentions[value] for value in layers.values))
 
 
 def parameter_tables(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, given: Collection[str] = ()
 ) -> tuple[Table, ...]:
-    """The tables that a call passes by name: the run-time parameters except those that the text has ``given``."""
+    """The tables that a call passes by name: the run-time parameters, except those named in ``given``."""
     tables = []
     for formal in definition.formals:
         value = values.get(formal.name)
@@ -112,7 +115,8 @@ def parameter_tables(
 def _default(
     formal: Formal, definition: Definition, values: Mapping[str, Value], reports: ErrorCollector
 ) -> Literal_ | None:
-    elaboration = Elaboration(ErrorCollector(reports), symbolic=False)
+    """The default contents of a table as a Python value; None where they have a fault, which is not reported here."""
+    elaboration = Elaboration(ErrorCollector(reports), checking=False)
     env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     value = default_value(formal, definition, env, cast("dict[str, Value]", values), {}, elaborate)
     if isinstance(value, TableValue):
@@ -123,10 +127,10 @@ def _default(
 
 
 def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
-    """The default of a constant as a Python value; None where it has none, or one that depends on other parameters."""
+    """The default of a constant ``formal`` as a Python value; None if it has none or it depends on other parameters."""
     if formal.default is None:
         return None
-    elaboration = Elaboration(ErrorCollector(), symbolic=False)
+    elaboration = Elaboration(ErrorCollector(), checking=False)
     env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     values: dict[str, Value] = {}
     for earlier in definition.formals[: definition.places[formal.name]]:
@@ -134,12 +138,12 @@ def default_literal(definition: Definition, formal: Formal) -> Literal_ | None:
         if value is not None:
             values[earlier.name] = value
     try:
-        found = default_value(formal, definition, env, values, {}, elaborate)
+        default = default_value(formal, definition, env, values, {}, elaborate)
     except LimitExceeded:
         return None
-    if isinstance(found, ConstantSet):
-        return None if found.runs is None or found.size > limits.NODES else literal(found)
-    return literal(found) if isinstance(found, Scalar) and found.known else None
+    if isinstance(default, ConstantSet):
+        return None if default.runs is None or default.size > limits.NODES else literal(default)
+    return literal(default) if isinstance(default, Scalar) and default.known else None
 
 
 def literal(value: Value) -> Literal_:
@@ -160,9 +164,9 @@ def literal(value: Value) -> Literal_:
 def parameter_values(
     definition: Definition, given: Mapping[str, Value], elaboration: Elaboration
 ) -> dict[str, Value] | None:
-    """The value of every parameter: constants as given or by default, tables for run-time data; None after a fault.
+    """The value of every parameter by name: a constant that is given or the default, a table for run-time data.
 
-    Raises ArgumentError for a constant without a value, and for an ``index``.
+    None after reporting a fault. Raises ArgumentError for a constant without a value, and for an ``index``.
     """
     env = ExprContext(definition.scope, elaboration, MASK, {}, {})
     elaboration.taken.update(formal.name for formal in definition.formals)
@@ -189,7 +193,7 @@ def parameter_values(
 
 
 def bindable(definition: Definition) -> bool:
-    """Whether a declaration can be filled in without arguments: constants have defaults, and there is no ``index``."""
+    """Whether a declaration can be bound without arguments: its constants have defaults, and it has no ``index``."""
     return not definition.faulty and all(
         formal.type is not None
         and formal.type.element != "index"
@@ -199,6 +203,7 @@ def bindable(definition: Definition) -> bool:
 
 
 def _given(definition: Definition, constants: Mapping[str, object]) -> dict[str, Value]:
+    """Python's constants as values of the language. Raises ArgumentError for an unknown name or an unfit value."""
     formals = {formal.name: formal for formal in definition.formals}
     unknown = next((name for name in constants if name not in formals), None)
     if unknown is not None:
@@ -226,18 +231,19 @@ def _index_parameter(definition: Definition, formal: Formal) -> Diagnostic:
 
 
 def _wrong(formal: Formal, value: object, expected: str) -> ArgumentError:
+    """The error for a value of another type than ``expected``; a long value is named by its type."""
     shown = repr(value)
     message = f"`{formal.name}` is {shown if len(shown) <= 60 else type(value).__name__}, expected {expected}"
     return ArgumentError([Diagnostic("wrong-type", message, _declared(formal))])
 
 
 def _from_python(formal: Formal, value: object) -> Value:
-    """A Python value as one of the language. Raises ArgumentError where it does not fit the parameter."""
+    """Convert a Python value to a value of the language. Raises ArgumentError where it does not fit the parameter."""
     kind = formal.type
     if kind is None or not kind.compile_time:
-        told = "run-time data, given at the call" if kind is not None and kind.run_time else "substituted in a pattern"
+        role = "run-time data, given at the call" if kind is not None and kind.run_time else "substituted in a pattern"
         raise ArgumentError(
-            [Diagnostic("not-constant", f"`{formal.name}` is {told}, and no constant", _declared(formal))]
+            [Diagnostic("not-constant", f"`{formal.name}` is {role}, and no constant", _declared(formal))]
         )
     boolean = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     match kind.element:
@@ -260,6 +266,7 @@ def _from_python(formal: Formal, value: object) -> Value:
 
 
 def _integer(value: object) -> int | None:
+    """The integer that a value is, as ``operator.index`` finds; None for others and beyond the limit of digits."""
     try:
         number = index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -268,6 +275,7 @@ def _integer(value: object) -> int | None:
 
 
 def _real(value: object) -> float | None:
+    """The finite float that a number is, of Python or of an array library; None for anything else, a string too."""
     if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
         return None
     try:
@@ -278,7 +286,7 @@ def _real(value: object) -> float | None:
 
 
 def _set(formal: Formal, value: object) -> ConstantSet:
-    """A Python set, range or iterable of ints as a set of the language. Raises ArgumentError for anything else."""
+    """Convert a Python set, range or iterable of ints to a set of the language. Raises ArgumentError for others."""
     expected = f"a set, a range or an iterable of at most {limits.NODES:,} ints"
     if isinstance(value, range) and abs(value.step) == 1:
         low, high = sorted((value[0], value[-1])) if value else (0, -1)
@@ -286,10 +294,10 @@ def _set(formal: Formal, value: object) -> ConstantSet:
             return ConstantSet(runs_of([(low, high)]), formal.name)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise _wrong(formal, value, expected)
-    found: list[int] = []
+    members: list[int] = []
     for member in value:
         number = None if isinstance(member, bool) else _integer(member)
-        if number is None or len(found) == limits.NODES:
+        if number is None or len(members) == limits.NODES:
             raise _wrong(formal, value, expected)
-        found.append(number)
-    return ConstantSet(runs_of((number, number) for number in found), formal.name)
+        members.append(number)
+    return ConstantSet(runs_of((number, number) for number in members), formal.name)

@@ -1,4 +1,4 @@
-"""Checks each declaration by itself, knowing only the types of its parameters, and defines it for others to use."""
+"""Checks each declaration by itself, knowing only the types of its parameters, and defines it for others to apply."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from .models import check_model
 
 
 def define(node: t.Named, scope: Scope, reports: ErrorCollector) -> Definition:
-    """Check one declaration, of which all that it uses is checked, and report its faults."""
+    """Check one declaration, after all that it uses, and report its faults. The Definition has them marked as well."""
     own = ErrorCollector(reports)
-    elaboration = Elaboration(own, symbolic=True)
+    elaboration = Elaboration(own, checking=True)
     formals: tuple[Formal, ...] = ()
     kind: Type | None = None
     value: Value | None = None
@@ -52,29 +52,32 @@ def define(node: t.Named, scope: Scope, reports: ErrorCollector) -> Definition:
     reports.steps += elaboration.steps
     faulty = bool(own.found) or any(formal.type is None for formal in formals)
     if (isinstance(node, t.Constant) and value is None) or (isinstance(node, t.Pattern) and kind is None):
-        faulty = True  # because of something else, whose fault is reported there
-    return Definition(node, scope, formals, kind, value, _looks_at(node, scope), faulty)
+        faulty = True  # because of a declaration that it uses, where the fault is reported
+    return Definition(node, scope, formals, kind, value, _positions_read(node, scope), faulty)
 
 
 def _constant(node: t.Constant, scope: Scope, reports: ErrorCollector, file: ErrorCollector) -> Value | None:
-    """The value of a constant, checked first, in every branch, and then computed; None after reporting a fault."""
+    """Check a constant, every branch of it, and then compute its value; None after reporting a fault.
+
+    ``reports`` takes the faults of this constant, ``file`` counts the steps of the whole text.
+    """
     value: Value | None = None
-    for symbolic in (True, False):
-        elaboration = Elaboration(reports, symbolic)
+    for checking in (True, False):
+        elaboration = Elaboration(reports, checking)
         try:
             value = constant_value(node.value, ExprContext(scope, elaboration, CONSTANT, {}, {}))
         finally:
-            if symbolic:
+            if checking:
                 file.steps += elaboration.steps
             else:
-                file.fill(elaboration.steps, node.span)
-        if value is None or not file.may_fill:
+                file.add_binding_steps(elaboration.steps, node.span)
+        if value is None or not file.may_bind:
             return None
     return value
 
 
 def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: ErrorCollector) -> tuple[Formal, ...]:
-    """The parameters of a declaration, their names, types and defaults checked."""
+    """Check the names, types and defaults of a declaration's parameters; gives the parameters, each name once."""
     check_names(node.parameters, reports)
     integers = {p.name.name for p in node.parameters if p.type.dimensions is None and p.type.element.name == "int"}
     others = {p.name.name: p for p in node.parameters}
@@ -91,7 +94,7 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Err
                 Formal(parameter.name.name, kind, parameter.default, parameter.name.span, parameter.type.span)
             )
         seen.add(parameter.name.name)
-    elaboration = Elaboration(reports, symbolic=True)
+    elaboration = Elaboration(reports, checking=True)
     values: dict[str, Value] = {}
     # The same dictionary, so that each default sees the parameters before it.
     env = ExprContext(scope, elaboration, CONSTANT, cast("dict[str, Value | Local | None]", values), {})
@@ -110,9 +113,12 @@ def _formals(node: t.Pattern | t.Attention | t.Model, scope: Scope, reports: Err
 def _size(
     dimension: t.Dimension, parameters: dict[str, t.Parameter], scope: Scope, reports: ErrorCollector
 ) -> int | str | None:
-    """The size that a name gives a dimension: a constant's value, or the name if that is free; None after a fault."""
+    """The size of a dimension that is written as a name: the value of that constant, or the name itself of a free size.
+
+    None after reporting a fault.
+    """
     name = str(dimension.value)
-    env = ExprContext(scope, Elaboration(reports, symbolic=True), CONSTANT, {}, {})
+    env = ExprContext(scope, Elaboration(reports, checking=True), CONSTANT, {}, {})
     if name in parameters:
         kind = parameters[name].type
         written = kind.span.source.text[kind.span.start : kind.span.end]
@@ -140,7 +146,7 @@ def _size(
 def _body(
     node: t.Pattern | t.Attention | t.Model, formals: tuple[Formal, ...], scope: Scope, elaboration: Elaboration
 ) -> Type | None:
-    """Check the body of a declaration. Returns the type of a pattern, bool or count; None otherwise."""
+    """Check the body of a declaration. Returns the type of a pattern, bool or count; None for others or a fault."""
     values = unknowns(formals)
     positions = layer_positions(elaboration, None, None)
     match node:
@@ -157,8 +163,8 @@ def _body(
     return None
 
 
-def _looks_at(node: t.Named, scope: Scope) -> frozenset[str]:
-    """The positions that a declaration reads, itself or through what it applies."""
+def _positions_read(node: t.Named, scope: Scope) -> frozenset[str]:
+    """The names of the positions that a declaration reads, itself or through the declarations that it uses."""
     found: set[str] = set()
     stack = list(t.roots(node))
     while stack:
@@ -169,6 +175,6 @@ def _looks_at(node: t.Named, scope: Scope) -> frozenset[str]:
             case t.Name(name=name) | t.Application(name=t.Identifier(name=name)):
                 definition = scope.find(name)
                 if definition is not None:
-                    found |= definition.looks_at
+                    found |= definition.positions_read
         stack.extend(t.parts(part))
     return frozenset(found)

@@ -18,7 +18,7 @@ class MissingFileError(AttnError, FileNotFoundError):
 
 @dataclass(frozen=True)
 class Place:
-    """The file of a module, and the name that errors give it."""
+    """The file of a module, and the ``name`` that errors give it; ``shipped``: it is one of attnc's own."""
 
     path: Path
     name: str
@@ -26,7 +26,11 @@ class Place:
 
 
 def read(path: Path, name: str) -> Source:
-    """Read a text. Raises AttnError if it is not UTF-8 within the limits; MissingFileError, one too, without a file."""
+    """Read a file of text. Raises MissingFileError, an AttnError, if there is none, and other AttnErrors.
+
+    Those are for what is no regular file, cannot be read, is too long or is not UTF-8. ``name`` is that of the file in
+    error messages.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -45,12 +49,16 @@ def read(path: Path, name: str) -> Source:
 
 
 def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorCollector) -> Place | None:
-    """The file of an imported module; None after reporting that there is none, or that a link leads outside."""
+    """Search for the file of an imported module: in ``folder``, if given, then among the shipped modules.
+
+    ``shipped``: ``folder`` holds shipped modules itself. None after reporting that there is no such file, or that it is
+    a symbolic link out of its folder.
+    """
     parts = [part.name for part in node.module]
     relative = Path(*parts).with_suffix(".attn")
     span = node.module[0].span
     span = type(span)(span.source, span.start, node.module[-1].span.end)
-    for root, of_ours in ((folder, shipped), (SHIPPED, True)):
+    for root, root_is_shipped in ((folder, shipped), (SHIPPED, True)):
         if root is None:
             continue
         path = root / relative
@@ -64,7 +72,7 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorColle
             message = f"`{'.'.join(parts)}` is a link that leads out of its folder"
             reports.add(Diagnostic("import-outside", message, at(span)))
             return None
-        return Place(path, relative.as_posix(), of_ours)
+        return Place(path, relative.as_posix(), root_is_shipped)
     message = f"there is no module `{shortened('.'.join(parts))}`"
     beside = "beside the file, then " if folder is not None else ""
     notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)

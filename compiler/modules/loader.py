@@ -1,4 +1,4 @@
-"""The entry to the language: loads and checks a text, binds a declaration to constants, gives tests ready to run."""
+"""The entry to the language: loads and checks a text, with its imports and tests; binds a declaration to constants."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from ..diagnostics import (
 from ..ir import Attention, Literal_, Model
 from ..syntax import decode, parse
 from ..syntax import tree as t
-from .bind_tests import fill_test
-from .binding import bind_definition, bindable, default_literal, filled, parameter_values
+from .bind_tests import bind_test
+from .binding import bind_definition, bind_values, bindable, default_literal, parameter_values
 from .declarations import define
 from .imports import Place, find, read
 from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
@@ -56,8 +56,8 @@ _KINDS: dict[type, Kind] = {
 class Parameter:
     """One parameter of a declaration; ``default`` is the text of its default, or None.
 
-    A parameter is bound at compile time, passed by the call at run time, or neither: an ``index`` is given where a text
-    applies the pattern.
+    A parameter is bound at compile time, passed by the call at run time, or neither: an ``index`` takes its value where
+    another declaration applies the pattern.
     """
 
     name: str
@@ -87,7 +87,11 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Module:
-    """A checked text without faults. ``declarations`` and ``tests`` are its own, in the order of the text."""
+    """A checked text without faults.
+
+    ``declarations`` and ``tests`` are those of the text itself, without imports, in the order of the text;
+    ``definitions`` are the same declarations as the checker keeps them.
+    """
 
     source: Source
     declarations: Mapping[str, Declaration]
@@ -95,26 +99,29 @@ class Module:
     definitions: Mapping[str, Definition] = field(repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.source, dict(self.declarations), self.tests, dict(self.definitions))
+        return _unpickled, (self.source, dict(self.declarations), self.tests, dict(self.definitions))
 
 
-def _restored(
-    source: Source, declarations: dict[str, Declaration], tests: tuple[BoundTest, ...], found: dict[str, Definition]
+def _unpickled(
+    source: Source,
+    declarations: dict[str, Declaration],
+    tests: tuple[BoundTest, ...],
+    definitions: dict[str, Definition],
 ) -> Module:
-    return Module(source, MappingProxyType(declarations), tests, MappingProxyType(found))
+    return Module(source, MappingProxyType(declarations), tests, MappingProxyType(definitions))
 
 
 def load_text(text: str | bytes, name: str = "<text>", folder: Path | None = None) -> Module:
     """Load and check a text. Its imports are searched for in ``folder``, if given, and among the shipped modules.
 
-    Raises AttnError with every fault.
+    ``name`` stands for the file in error messages. Raises AttnError with every fault of the text and its imports.
     """
     decoded = decoded_text(text, name)
     return _Loader().load(Source(name, decoded), None if folder is None else Path(folder), shipped=False)
 
 
 def load_file(path: str | Path) -> Module:
-    """Load and check a file. Raises AttnError with every fault; without a file, that is also a FileNotFoundError."""
+    """Load and check a file. Raises AttnError with every fault; if there is no file, it is also a FileNotFoundError."""
     file = Path(path)
     loader = _Loader()
     source = read(file, str(path))
@@ -122,7 +129,7 @@ def load_file(path: str | Path) -> Module:
 
 
 def load_shipped(name: str) -> Module:
-    """Load and check a shipped module: ``longformer``, or ``folder.name``. Raises AttnError as :func:`load_file`."""
+    """Load and check a shipped module by its name, ``longformer`` or ``folder.name``. Raises as :func:`load_file`."""
     if name == "std":
         return _prelude()
     return _shipped(name)
@@ -153,7 +160,10 @@ def _is_file(name: str) -> bool:
 
 
 def known_default(module: Module, name: str, parameter: str) -> Literal_ | None:
-    """The default of a constant as a Python value; None where it has none, or one that depends on other parameters."""
+    """The default of a constant ``parameter`` of the declaration ``name``, as a Python value.
+
+    None where it has no default, or one that depends on other parameters.
+    """
     definition = module.definitions[name]
     return default_literal(definition, definition.formals[definition.places[parameter]])
 
@@ -165,12 +175,13 @@ def decoded_text(text: str | bytes, name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _prelude() -> Module:
-    """The prelude, whose names are visible in every text. It is checked once in each process."""
+    """The prelude, the module whose names are visible in every text. It is checked once in each process."""
     file = SHIPPED / "std.attn"
     return _Loader(prelude=False).load(read(file, "std.attn"), SHIPPED, shipped=True, path=_resolved(file))
 
 
 def _resolved(path: Path) -> Path | None:
+    """The absolute path without symbolic links; None if they go in a circle or the path cannot be read."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):
@@ -178,18 +189,26 @@ def _resolved(path: Path) -> Path | None:
 
 
 class _Loader:
-    """Loads one text and all that it imports, each module once. ``path``: files being loaded, outermost first."""
+    """Loads one text and the modules that it imports, directly or not, each once.
+
+    ``loaded``: the module of each file read so far, None if it has faults, which are reported already. ``importing``:
+    the files that are being loaded, each imported by the one before it.
+    """
 
     def __init__(self, prelude: bool = True) -> None:
         self.prelude = prelude
-        self.done: dict[Path, Module | None] = {}  # None: it has faults, reported already
-        self.path: list[Path] = []
+        self.loaded: dict[Path, Module | None] = {}
+        self.importing: list[Path] = []
 
     def load(self, source: Source, folder: Path | None, shipped: bool, path: Path | None = None) -> Module:
-        """Check one text. Raises AttnError with its faults, and those of the modules that it imports."""
+        """Check one text and the modules that it imports. Raises AttnError with the faults of all of them.
+
+        ``folder``: where imports are searched for first, if given; ``shipped``: the text is one of attnc's own;
+        ``path``: its file, if it has one, by which an import of itself is noticed.
+        """
         reports = ErrorCollector()
         if path is not None:
-            self.path.append(path)
+            self.importing.append(path)
         tree = parse(source, reports)
         scope = Scope(prelude=_prelude().definitions if self.prelude else {})
         collect(tree, scope, reports)
@@ -198,14 +217,14 @@ class _Loader:
                 self.enter(node, scope, folder, shipped, reports)
         tests = _check(tree, scope, reports)
         if path is not None:
-            self.path.pop()
+            self.importing.pop()
         reports.check()
         definitions = MappingProxyType({name: scope.definitions[name] for name in scope.nodes})
         declarations = MappingProxyType({name: _declaration(d) for name, d in definitions.items()})
         return Module(source, declarations, tests, definitions)
 
     def enter(self, node: t.Import, scope: Scope, folder: Path | None, shipped: bool, reports: ErrorCollector) -> None:
-        """Enter the names of an import into the scope, with their definitions in the imported module."""
+        """Enter the names of an import into the scope, each with its definition, or None after reporting a fault."""
         place = find(node, folder, shipped, reports)
         module = None if place is None else self.module(node, place, reports)
         for imported in node.names:
@@ -230,67 +249,69 @@ class _Loader:
         """The imported module, checked; None after reporting its faults, or that the import is circular or too deep."""
         path = place.path.resolve()
         span = node.span
-        if path in self.path:
-            circle = [other.stem for other in self.path[self.path.index(path) :]]
+        if path in self.importing:
+            circle = [other.stem for other in self.importing[self.importing.index(path) :]]
             notes = ("by way of " + ", then ".join(f"`{name}`" for name in circle[1:]),) if len(circle) > 1 else ()
             reports.add(Diagnostic("import-cycle", f"`{circle[0]}` imports itself", at(span), notes=notes))
             return None
-        if len(self.path) >= limits.NESTING:
+        if len(self.importing) >= limits.NESTING:
             message = f"files import files deeper than {limits.NESTING}, the most that there may be"
             reports.add(Diagnostic("too-deep", message, at(span)))
             return None
         if self.prelude and place.shipped and place.name == "std.attn":
             return _prelude()
-        if path not in self.done:
-            self.done[path] = None
+        if path not in self.loaded:
+            self.loaded[path] = None
             try:
                 source = read(place.path, place.name)
                 folder = place.path.parent
-                self.done[path] = self.load(source, folder, place.shipped, path)
+                self.loaded[path] = self.load(source, folder, place.shipped, path)
             except AttnError as error:
                 reports.extend(error.diagnostics)
-        return self.done[path]
+        return self.loaded[path]
 
 
 def _check(tree: t.Tree, scope: Scope, reports: ErrorCollector) -> tuple[BoundTest, ...]:
-    """Check the declarations of a text, each after those that it uses, then the tests, which are returned filled in."""
+    """Check the declarations of a text, each after those that it uses; then bind its tests and return them."""
     for named in ordered(scope, reports):
         scope.definitions[named.name.name] = define(named, scope, reports)
     tests: list[BoundTest] = []
     for node in tree.declarations:
-        if isinstance(node, t.Test) and reports.may_fill and reports.members <= limits.MEMBERS:
-            tests.extend(fill_test(node, scope, reports))  # past a limit, one fault has been reported for all
+        if isinstance(node, t.Test) and reports.may_bind and reports.members <= limits.MEMBERS:
+            tests.extend(bind_test(node, scope, reports))  # past a limit, one fault has been reported for all tests
     _try_defaults(scope, reports)
     return tuple(tests)
 
 
 def _try_defaults(scope: Scope, reports: ErrorCollector) -> None:
-    """Fill in the declarations whose constants all have defaults, to report faults that only values bring to light.
+    """Bind the declarations whose constants all have defaults, to report the faults that depend on values.
 
-    The work for one file is limited; declarations beyond the limit are checked when they are used.
+    The work for one file is limited: declarations beyond the limit are not bound before they are used.
     """
-    left = limits.NODES - 2 * (reports.steps + reports.filled)
+    left = limits.NODES - 2 * (reports.steps + reports.binding_steps)
     for definition in scope.definitions.values():
         if isinstance(definition.node, t.Constant) or not bindable(definition) or left <= 0:
             continue
         own = ErrorCollector(reports)
         elaboration = Elaboration(
-            own, symbolic=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left
+            own, checking=False, visits=0 if left >= limits.NODES * 9 // 10 else limits.NODES - left
         )
         started = elaboration.steps
         try:
             values = parameter_values(definition, {}, elaboration)
             if values is not None:
-                filled(definition, values, elaboration)
+                bind_values(definition, values, elaboration)
         except LimitExceeded as stopped:
-            if started == 0 or elaboration.visits <= limits.NODES:  # else only the work left was too little
+            # Past the steps that were left, but not past the limit of one declaration, there is no fault to report.
+            if started == 0 or elaboration.visits <= limits.NODES:
                 own.add(stopped.diagnostic)
-            left = 0  # whatever uses it would be past the limit too
+            left = 0  # a declaration that uses this one would take as many steps
         reports.absorb(own)
         left -= elaboration.steps - started
 
 
 def _declaration(definition: Definition) -> Declaration:
+    """The public record of a checked declaration."""
     node = definition.node
     parameters = tuple(
         Parameter(formal.name, formal.type, _text(formal.default), formal.span)
@@ -301,14 +322,15 @@ def _declaration(definition: Definition) -> Declaration:
 
 
 def _text(node: t.Expression | None) -> str | None:
+    """An expression as the user wrote it."""
     return None if node is None else node.span.source.text[node.span.start : node.span.end]
 
 
 def bind(module: Module, name: str, constants: Mapping[str, object]) -> Attention | Model:
-    """Bind the constants of a declaration: Python numbers, sets, ranges and iterables of ints, by parameter name.
+    """Bind a declaration to ``constants``: Python numbers, sets, ranges and iterables of ints, by parameter name.
 
-    Raises AttnError for faults that the values bring to light; it is an ArgumentError, and so a TypeError, if a value
-    does not fit its parameter.
+    Raises ArgumentError, which is a TypeError, for an unknown ``name`` and for a constant that is missing, unknown or
+    of a wrong type; another AttnError for faults that depend on the values.
     """
     definition = module.definitions.get(name)
     if definition is None or isinstance(definition.node, t.Constant):

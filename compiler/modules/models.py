@@ -30,7 +30,7 @@ from ..ir import HEAD, Const, Expr, constructors
 from ..syntax import tree as t
 from .attentions import applied, layer_positions
 
-_MOST = 50  # ranges of layers or heads that a help lists
+_MOST_LISTED = 50  # ranges of layers or heads in the text of a help
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ModelSizes:
 
 def model_sizes(node: t.Model, env: ExprContext) -> ModelSizes | None:
     """The numbers of layers and heads that a model declares; None after reporting a fault."""
-    found: dict[str, Scalar | None] = {}
+    sizes: dict[str, Scalar | None] = {}
     first: dict[str, t.Binding] = {}
     for binding in node.fields:
         name = binding.name.name
@@ -57,16 +57,16 @@ def model_sizes(node: t.Model, env: ExprContext) -> ModelSizes | None:
             )
             continue
         first[name] = binding
-        found[name] = constant_integer(binding.value, env.at(CONSTANT), f"a constant int as the number of {name}")
+        sizes[name] = constant_integer(binding.value, env.at(CONSTANT), f"a constant int as the number of {name}")
     for name in ("layers", "heads"):
-        if name not in found:
+        if name not in sizes:
             message = f"the model `{node.name.name}` does not say how many {name} it has"
             helps, edits = suggestions.entered(f"{name} = 12", node)
             env.fault("missing-size", message, node.name.span, helps=helps, edits=edits)
-    if len(found) < 2 or None in found.values():
+    if len(sizes) < 2 or None in sizes.values():
         return None
     known = {
-        name: int(v.expr.value) if v is not None and isinstance(v.expr, Const) else None for name, v in found.items()
+        name: int(v.expr.value) if v is not None and isinstance(v.expr, Const) else None for name, v in sizes.items()
     }
     for name, number in known.items():
         if number is not None and number < 1:
@@ -79,7 +79,7 @@ def model_sizes(node: t.Model, env: ExprContext) -> ModelSizes | None:
 
 
 def check_model(node: t.Model, env: ExprContext) -> None:
-    """Report whatever is wrong with a model by itself, its parameters unknown."""
+    """Report the faults of a model that do not depend on the values of its parameters."""
     sizes = model_sizes(node, env)
     if not node.rules and sizes is not None:
         helps = ("`layer * = causal` gives every layer the same",)
@@ -101,6 +101,7 @@ def check_model(node: t.Model, env: ExprContext) -> None:
 
 
 def _of_layer(rule: t.LayerRule) -> str:
+    """The end of a message about heads: of which layer they are, the first that the rule names."""
     items = rule.selector.items
     return f" of layer {words(items[0].low.span)[1:-1]}" if items else ""
 
@@ -111,36 +112,41 @@ Rule = t.LayerRule | t.HeadRule
 def owners(
     rules: Sequence[Rule], count: int | None, noun: str, whose: str, env: ExprContext, block: Span
 ) -> RuleTable | None:
-    """The rule of a block that each layer or head (``noun``) follows. None where their ``count`` is not known yet.
+    """Which of ``rules`` each layer or head follows; None while their ``count`` is not known, and after a fault.
 
-    None also after reporting a gap, an overlap, or a layer or head that does not exist.
+    Reports a gap, an overlap, and a number that does not exist. ``noun``: ``layer`` or ``head``, for messages;
+    ``whose``: the end of their phrases, such as ``of layer 2``; ``block``: where a gap is reported if no rule is
+    beside it.
     """
-    found = RuleTable()
+    table = RuleTable()
     good = count is not None
     for number, rule in enumerate(rules):
         if rule.selector.items is None:
-            if found.rest is not None:
-                related = (at(rules[found.rest].selector.span, "first here"),)
+            if table.rest is not None:
+                related = (at(rules[table.rest].selector.span, "first here"),)
                 message = f"two rules{whose} name every other {noun}"
                 env.fault(f"{noun}s-overlap", message, rule.selector.span, "again here", related)
                 good = False
             else:
-                found.rest = number
+                table.rest = number
             continue
         for item in rule.selector.items:
-            good = _claim(item, number, found, count, noun, whose, env) and good
+            good = _claim(item, number, table, count, noun, whose, env) and good
     if count is None or not good:
         return None
-    if found.rest is None and found.claimed < count:
-        _report_gap(found, count, noun, whose, env, block)
+    if table.rest is None and table.claimed < count:
+        _report_gap(table, count, noun, whose, env, block)
         return None
-    return found
+    return table
 
 
 def _claim(
-    item: t.SelectorItem, number: int, found: RuleTable, count: int | None, noun: str, whose: str, env: ExprContext
+    item: t.SelectorItem, rule: int, table: RuleTable, count: int | None, noun: str, whose: str, env: ExprContext
 ) -> bool:
-    """Enter one item of a selector into ``found``; False after reporting that it is out of range or claimed already."""
+    """Enter the numbers of one item of a selector, for the rule of that number, into the table.
+
+    False after reporting that a number is out of range or has a rule already.
+    """
     constant = env.at(CONSTANT)
     low = constant_integer(item.low, constant, f"a constant int as the number of a {noun}")
     high = low
@@ -159,24 +165,24 @@ def _claim(
         numbered = f"the {noun}s are numbered 0..{count - 1}" if count > 1 else f"the only {noun} is {noun} 0"
         env.fault(f"{noun}s-range", f"there is no {noun} {wrong}{whose}", item.span, notes=(numbered,))
         return False
-    taken = found.taken(first, last)
+    taken = table.taken(first, last)
     if taken is not None:
-        owner = found.owner(taken)
+        owner = table.owner(taken)
         assert owner is not None
-        helps, edits = Suggestion() if env.elaboration.reports.full else _unclaimed(found, first, last, item.span)
+        helps, edits = Suggestion() if env.elaboration.reports.full else _unclaimed(table, first, last, item.span)
         message = f"{noun} {taken}{whose} has two rules"
         related = (at(owner.span, "first here"),)
         env.fault(f"{noun}s-overlap", message, item.span, "again here", related, helps=helps, edits=edits)
         last = taken - 1
     if first <= last:
-        found.enter(RuleSpan(first, last, number, item.span))
+        table.enter(RuleSpan(first, last, rule, item.span))
     return taken is None
 
 
-def _unclaimed(found: RuleTable, first: int, last: int, span: Span) -> Suggestion:
-    """Suggest the layers or heads from ``first`` to ``last`` that no rule before names; nothing if none is left."""
-    left = list(islice(found.free(first, last), _MOST + 1))
-    if not left or len(left) > _MOST:
+def _unclaimed(table: RuleTable, first: int, last: int, span: Span) -> Suggestion:
+    """Suggest those numbers from ``first`` to ``last`` that no earlier rule names; empty if there is none."""
+    left = list(islice(table.free(first, last), _MOST_LISTED + 1))
+    if not left or len(left) > _MOST_LISTED:
         return Suggestion()
     instead = _numbers(left)
     return Suggestion((f"write `{instead}`, which no rule before names",), (Edit(span, instead),))
@@ -187,12 +193,13 @@ def _numbers(runs: Sequence[Run]) -> str:
     return ", ".join(str(low) if low == high else f"{low}..{high}" for low, high in runs)
 
 
-def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: ExprContext, block: Span) -> None:
-    runs = list(found.free(0, count - 1))
-    (first, last), several = runs[0], count - found.claimed > 1
+def _report_gap(table: RuleTable, count: int, noun: str, whose: str, env: ExprContext, block: Span) -> None:
+    """Report the layers or heads below ``count`` that have no rule, at the rules beside the first of them."""
+    runs = list(table.free(0, count - 1))
+    (first, last), several = runs[0], count - table.claimed > 1
     text = _numbers(runs[:4]) + (", …" if len(runs) > 4 else "")
     named = f"{noun}s {text}{whose} have" if several else f"{noun} {text}{whose} has"
-    before, after = found.owner(first - 1), found.owner(last + 1)
+    before, after = table.owner(first - 1), table.owner(last + 1)
     places = [claim.span for claim in (before, after) if claim is not None]
     where = places[0] if places else block
     related = tuple(at(place, f"the next one is {noun} {last + 1}") for place in places[1:])
@@ -202,7 +209,7 @@ def _report_gap(found: RuleTable, count: int, noun: str, whose: str, env: ExprCo
 
 
 def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
-    """The attention that a rule applies; None after reporting a fault, and while the model is checked by itself."""
+    """The attention that a rule applies; None after reporting a fault, and when checking."""
     env.elaboration.visit(node.span)
     if isinstance(node, t.Conditional):
         condition = scalar(node.condition, env)
@@ -212,7 +219,7 @@ def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
             message = f"a rule is chosen by constants, but {words(node.condition.span)} is known only at run time"
             env.fault("not-constant", message, node.condition.span)
             condition = None
-        if env.elaboration.symbolic or condition is None:
+        if env.elaboration.checking or condition is None:
             rule_value(node.then, env)
             rule_value(node.otherwise, env)
             return None
@@ -234,7 +241,7 @@ def rule_value(node: t.Expression, env: ExprContext) -> AttentionValue | None:
 def application_value(
     name: t.Identifier, arguments: Sequence[t.Argument], node: t.Expression, env: ExprContext
 ) -> AttentionValue | None:
-    """A pattern or an attention applied to arguments; None after a fault, and while the model is checked by itself."""
+    """The attention of a pattern or an attention that is applied; None after reporting a fault, and when checking."""
     definition = None
     if name.name in env.local:
         env.fault("not-a-pattern", f"`{name.name}` is not a pattern or an attention", name.span)
@@ -247,7 +254,7 @@ def application_value(
     if definition is None:
         return None
     values = argument_values(definition, name, tuple(arguments), env)
-    if values is None or definition.faulty or env.elaboration.symbolic:
+    if values is None or definition.faulty or env.elaboration.checking:
         return None
     mask = expand(definition, values, node, env) if isinstance(definition.node, t.Pattern) else None
     return applied(definition, values, mask, env, node.span)
@@ -255,45 +262,45 @@ def application_value(
 
 @dataclass(frozen=True)
 class Layers:
-    """The attention of each layer of a model; heads that differ are merged into one."""
+    """The attention of each layer of a model. Where the heads of a layer differ, it chooses by ``head``."""
 
     heads: int
     heads_span: Span
     values: tuple[AttentionValue, ...]
 
 
-def fill_model(
+def bind_model(
     definition: Definition, values: Mapping[str, Value], elaboration: Elaboration, only: int | None = None
 ) -> Layers | None:
-    """The layers of a model with its parameters filled in (``only`` one, if given); None after reporting a fault."""
+    """The layers of a model with ``values`` for its parameters: all, or ``only`` one; None after reporting a fault."""
     node, scope = definition.node, definition.scope
     assert isinstance(node, t.Model)
     env = ExprContext(scope, elaboration, CONSTANT, dict(values), {})
     sizes = model_sizes(node, env)
     if sizes is None or sizes.layers is None or sizes.heads is None:
         return None
-    owner = owners(node.rules, sizes.layers, "layer", "", env, node.name.span)
-    blocks: dict[int, RuleTable | None] = {}
+    layer_rules = owners(node.rules, sizes.layers, "layer", "", env, node.name.span)
+    head_rules: dict[int, RuleTable | None] = {}
     for number, rule in enumerate(node.rules):
         if isinstance(rule.value, tuple):
-            blocks[number] = owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
-    if owner is None or None in blocks.values():
+            head_rules[number] = owners(rule.value, sizes.heads, "head", _of_layer(rule), env, rule.selector.span)
+    if layer_rules is None or None in head_rules.values():
         return None
-    found = []
+    layers = []
     everywhere: dict[int, AttentionValue | None] = {}
     merged: dict[tuple[object, ...], AttentionValue] = {}
     for layer in range(sizes.layers) if only is None else [only]:
-        number = owner.rule(layer)
+        number = layer_rules.rule(layer)
         rule = node.rules[number]
-        per_head = list(_heads(rule, blocks.get(number), layer, sizes, env, everywhere))
+        per_head = list(_heads(rule, head_rules.get(number), layer, sizes, env, everywhere))
         known = [value for value in per_head if value is not None]
         if len(known) < len(per_head):
             return None
         key = number, *known
         if key not in merged:
             merged[key] = _merged(definition.name, known, elaboration, rule.span)
-        found.append(merged[key])
-    return Layers(sizes.heads, sizes.heads_span, tuple(found))
+        layers.append(merged[key])
+    return Layers(sizes.heads, sizes.heads_span, tuple(layers))
 
 
 def _heads(
@@ -304,10 +311,11 @@ def _heads(
     env: ExprContext,
     everywhere: dict[int, AttentionValue | None],
 ) -> Iterator[AttentionValue | None]:
-    """The attention of each head of a layer.
+    """Yield the attention of each head of a layer, None for one with a fault.
 
-    A rule that does not mention ``head`` is evaluated once for the layer; if it does not depend on the layer either,
-    once for all layers. ``everywhere`` keeps the results of the latter, by the ``id`` of their nodes.
+    ``block``: which rule for heads each head follows, if ``rule`` has some. A rule that does not mention ``head`` is
+    evaluated once for the layer; if it does not read ``layer`` either, once for all layers: ``everywhere`` keeps
+    these results, by the ``id`` of the rule's node.
     """
     assert sizes.layers is not None
     assert sizes.heads is not None
@@ -325,30 +333,31 @@ def _heads(
             positions["heads"] = Scalar("int", Const(sizes.heads), True)
         here = {**positions, "head": Scalar("int", Const(head), True)}
         value = rule_value(node, ExprContext(env.scope, env.elaboration, RULE, env.local, here))
-        if not _speaks_of_head(node):
-            kept = once if _looks_at_layer(node, env) else everywhere
+        if not _mentions_head(node):
+            kept = once if _reads_layer(node, env) else everywhere
             kept[id(node)] = value
         yield value
 
 
-def _speaks_of_head(root: t.Expression) -> bool:
+def _mentions_head(root: t.Expression) -> bool:
     return any(isinstance(node, t.Builtin) and node.name == "head" for node in _nodes(root))
 
 
-def _looks_at_layer(root: t.Expression, env: ExprContext) -> bool:
-    """Whether a rule reads ``layer``, itself or through what it applies, and so may differ between layers."""
+def _reads_layer(root: t.Expression, env: ExprContext) -> bool:
+    """Whether a rule reads ``layer``, itself or through a declaration that it uses, and so may differ by layer."""
     for node in _nodes(root):
         match node:
             case t.Builtin(name="layer"):
                 return True
             case t.Name(name=name) | t.Application(name=t.Identifier(name=name)):
                 definition = env.scope.find(name)
-                if definition is not None and "layer" in definition.looks_at:
+                if definition is not None and "layer" in definition.positions_read:
                     return True
     return False
 
 
 def _nodes(root: t.Expression) -> Iterator[t.Expression]:
+    """Yield an expression and all that it is made of."""
     stack = [root]
     while stack:
         node = stack.pop()
@@ -385,7 +394,7 @@ def _merged(name: str, heads: Sequence[AttentionValue], elaboration: Elaboration
 
 
 def _by_head(groups: list[tuple[Expr, list[int]]], elaboration: Elaboration, span: Span) -> Expr:
-    """An expression that chooses, by bisection, that of the group which ``head`` is in."""
+    """Build the expression that chooses, by bisection, the expression of the group of heads that ``head`` is in."""
     if len(groups) == 1:
         return groups[0][0]
     half = len(groups) // 2
@@ -404,6 +413,7 @@ def _by_head(groups: list[tuple[Expr, list[int]]], elaboration: Elaboration, spa
 
 
 def _run(low: int, high: int, elaboration: Elaboration, span: Span) -> Expr:
+    """Build the condition that ``head`` is in ``low .. high``."""
     if low == high:
         return elaboration.build(constructors.equal, (HEAD, Const(low)), span)
     above = elaboration.build(constructors.less_equal, (Const(low), HEAD), span)
@@ -416,7 +426,7 @@ Run = tuple[int, int]  # the first and the last number
 
 @dataclass(frozen=True, order=True)
 class RuleSpan:
-    """The layers or heads ``first .. last`` that an item of a selector names; ``rule`` is the place of its rule."""
+    """The layers or heads ``first .. last`` that an item of a selector names; ``rule``: the index of its rule."""
 
     first: int
     last: int
@@ -426,11 +436,15 @@ class RuleSpan:
 
 @dataclass
 class RuleTable:
-    """Which rule each layer or head follows: ``spans``, rising and disjoint, and ``rest`` for all other ones."""
+    """Which rule each layer or head follows, by its number.
+
+    ``spans``: the numbers that selectors name, rising and disjoint; ``claimed``: how many these are; ``rest``: the
+    index of the rule for all other numbers, None without one.
+    """
 
     spans: list[RuleSpan] = field(default_factory=list)
     rest: int | None = None
-    claimed: int = 0  # numbers that the spans name
+    claimed: int = 0
 
     def owner(self, number: int) -> RuleSpan | None:
         """The span that names a number, or None."""
@@ -438,11 +452,11 @@ class RuleTable:
         return span if span is not None and number <= span.last else None
 
     def rule(self, number: int) -> int:
-        """The rule that a number follows. There has to be one."""
+        """The index of the rule that a number follows. There has to be one."""
         span = self.owner(number)
-        found = self.rest if span is None else span.rule
-        assert found is not None, number
-        return found
+        rule = self.rest if span is None else span.rule
+        assert rule is not None, number
+        return rule
 
     def taken(self, first: int, last: int) -> int | None:
         """The first number of ``first .. last`` that a span names already; None if there is none."""
@@ -458,7 +472,7 @@ class RuleTable:
         self.claimed += span.last - span.first + 1
 
     def free(self, first: int, last: int) -> Iterator[Run]:
-        """The runs of numbers in ``first .. last`` that no span names."""
+        """Yield the runs of numbers in ``first .. last`` that no span names, rising."""
         for span in self.spans[max(bisect_right(self.spans, first, key=_first) - 1, 0) :]:
             if span.first > last:
                 break
@@ -469,6 +483,7 @@ class RuleTable:
             yield first, last
 
     def _before(self, number: int) -> RuleSpan | None:
+        """The last span that starts at or before a number."""
         place = bisect_right(self.spans, number, key=_first)
         return self.spans[place - 1] if place else None
 

@@ -1,4 +1,4 @@
-"""A ``test`` of the text with everything filled in: what is checked, of which attention, at which sizes."""
+"""Tests of a text, ready to run: the checks, the attention that they are about, and the sizes. Dataclasses only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ..ir import Attention, CallShape, Expr
 
 @dataclass(frozen=True)
 class Picture:
-    """The mask is as drawn: a line for each row, without blanks; ``.`` not kept, ``#`` kept once, a digit its count."""
+    """Check that the mask is as drawn: a line for each row, one character for each key, without blanks.
+
+    ``.`` is a pair that is not kept, ``#`` one that is kept once, a digit one that is kept so many times.
+    """
 
     lines: tuple[str, ...]
     negated: bool = False
@@ -20,7 +23,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """The row at position ``i`` keeps exactly the keys ``members``, each at least once."""
+    """Check that the query at position ``i`` keeps exactly the keys ``members``, each at least once."""
 
     i: int
     members: frozenset[int]
@@ -30,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """The key ``j`` is kept, at least once, by exactly the rows at the positions ``members``."""
+    """Check that the key ``j`` is kept, at least once, by exactly the queries at the positions ``members``."""
 
     j: int
     members: frozenset[int]
@@ -40,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The mask keeps ``n`` pairs, each counted as often as it is kept."""
+    """Check that the mask keeps ``n`` pairs, each counted as often as it is kept."""
 
     n: int
     negated: bool = False
@@ -54,9 +57,10 @@ ClaimKind = Literal[
 
 @dataclass(frozen=True)
 class Claim:
-    """A property of the whole mask. The last four kinds compare it with ``operand``, which is bool or count.
+    """Check a property of the whole mask; with ``negated``, check that it does not have the property.
 
-    They ask of each pair whether it is kept at least once; only ``equals`` compares counts.
+    The last four kinds compare the mask with ``operand``, another mask, bool or count. They look whether each pair is
+    kept at least once; only ``equals`` compares how often.
     """
 
     kind: ClaimKind
@@ -70,11 +74,11 @@ Check = Picture | Row | Column | Pairs | Claim
 
 @dataclass(frozen=True)
 class BoundTest:
-    """One test, ready to run: ``checks`` of one head of ``subject`` at ``extent``.
+    """One test, ready to run: ``checks`` of ``head``, one head of the attention ``subject``, in a call of ``extent``.
 
-    ``extent`` is None for a test of every n (with m = n), every head, and every number of heads unless ``heads`` sets
-    it. ``subject.tables`` includes the tables that operands of the checks read; contents that the text gives are in
-    :attr:`compiler.ir.attentions.Table.value`.
+    ``extent`` is None for a test of every n (with m = n) and every head; then ``heads`` is the number of heads, None
+    for every number. ``subject.tables`` includes the tables that operands of the checks read; contents that the text
+    gives are in :attr:`compiler.ir.attentions.Table.value`. ``title`` names the test in reports.
     """
 
     __test__ = False  # tells pytest that this class is not a test

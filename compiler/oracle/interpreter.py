@@ -94,7 +94,7 @@ class Environment:
     batch: Array  # 0 .. batch - 1, [batch, 1, 1, 1]
     tables: Mapping[str, TableValues]
     logit: Array | None = None  # [batch, heads, m, n]
-    reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]: pairs whose reads count; None: all
+    reached: Array | None = None  # bool, broadcasts to [batch, heads, m, n]: pairs whose reads are checked; None: all
 
 
 class NumpyArrays:
@@ -208,7 +208,8 @@ def environment(
     """Lay positions and tables out along the axes ``[batch, heads, m, n]``.
 
     ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
-    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs whose reads must be inside (for a score, the kept).
+    ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs for which the expression is evaluated, so that its
+    reads must be inside their tables (for a score, the kept pairs).
     Raises ValueError where batches disagree.
     """
     sizes = {"q_start": q_start.shape[0]}
@@ -246,8 +247,8 @@ class _Outside:
 def interpret(expr: Expr, environment: Environment) -> Array:
     """The value of an expression: bool, int64 (numbers and counts) or the working float; axes may have size 1.
 
-    A read outside its table gives 0 or false. :class:`OutOfTableError` is raised if such a read is reached for a pair:
-    all conditions before it in an ``and`` hold, and its branch of a choice is taken.
+    A read outside its table gives 0 or false. :class:`OutOfTableError` is raised if such a read is evaluated for a
+    pair: all conditions before it in an ``and`` hold, and its branch of a choice is taken.
 
     Shared parts are evaluated once. Integers and floats are freed after their last use.
     """
@@ -338,7 +339,10 @@ def _operation(node: Apply, xs: Sequence[Array], arrays: Arrays) -> Array:
 
 
 def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: Environment) -> dict[Expr, Array]:
-    """The pairs for which each node is reached, at any of its places. ``nodes`` has operands before what uses them."""
+    """The pairs for which each node is evaluated, in any of the expressions that contain it.
+
+    ``nodes``: every node, operands before the nodes that use them.
+    """
     everywhere = environment.arrays.constant(True)
     reached: dict[Expr, Array] = {nodes[-1]: everywhere if environment.reached is None else environment.reached}
 
@@ -366,7 +370,7 @@ def _reached(nodes: Sequence[Expr], values: Mapping[Expr, Array], environment: E
 
 
 def _refuse(outside: Sequence[_Outside], reached: Mapping[Expr, Array], environment: Environment) -> None:
-    """Raise OutOfTableError for the first index that is outside its table and reached."""
+    """Raise OutOfTableError for the first index that is outside its table and evaluated."""
     for fault in outside:
         bad = environment.arrays.numpy(fault.where & reached[fault.node])
         if bad.any():

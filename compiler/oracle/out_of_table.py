@@ -30,7 +30,7 @@ class OutOfTableError(ValueError):
         return type(self), (self.table, self.axis, self.value, self.size, self.pair, self.span)
 
     def at(self, pair: tuple[int, ...]) -> OutOfTableError:
-        """The same error at another pair ``(batch, head, row, key)``: where a part of the mask was evaluated apart."""
+        """The same error at another pair ``(batch, head, row, key)``, for a part of a mask that was evaluated alone."""
         return OutOfTableError(self.table, self.axis, self.value, self.size, pair, self.span)
 
 

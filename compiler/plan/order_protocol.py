@@ -75,6 +75,7 @@ class Axis:
 class Order(ABC):
     """The sequence in which the tokens of one side are walked: numbered tiles of ``tile`` lanes of a token or none.
 
+    Tiles come in classes of tokens that share no tile, such as the residues of a dilated window; most orders have one.
     ``total`` is always the number of tokens of the side: n for keys, m for rows; rows are counted from the first row of
     the launch. :meth:`tokens` defines the order; the other answers follow from it, or say what the order was made from.
     Kinds are frozen dataclasses.
@@ -103,8 +104,8 @@ class Order(ABC):
 
     @abstractmethod
     def whole_tiles(self, total: int) -> int | None:
-        """How many tiles at the start of each class have a token in every lane; None if any tile may have an empty
-        lane."""
+        """How many tiles, from the first of each class on, have a token in every lane; None if any tile may have an
+        empty lane."""
 
     @abstractmethod
     def last_position(self, total: int) -> int:

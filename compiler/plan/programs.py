@@ -63,7 +63,7 @@ class Program:
 
 
 def row_alignment(program: Program) -> int:
-    """In tokens: the first row of a launch must be at a multiple of it. It is 1 if rows are in natural order only."""
+    """The alignment, in tokens, that the first row's position must have; 1 if all rows are in natural order."""
     orders = [kernel.rows for kernel in program.kernels]
     orders += [segment.keys for kernel in program.kernels for segment in kernel.segments if segment.keys.around_rows]
     return lcm(*(order.alignment for order in orders))

@@ -30,7 +30,7 @@ _LARGEST = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class SearchSide:
-    """One side, rows or keys: ``tiles`` tiles of ``tile`` lanes in every slot.
+    """One side of a search, rows or keys: ``tiles`` tiles of ``tile`` lanes in every slot.
 
     ``lanes``: the side with each lane as a tile of its own; None if neighbouring tiles are not always a range.
     """
@@ -43,7 +43,7 @@ class SearchSide:
 
 @dataclass(frozen=True)
 class Search:
-    """What a search is made over: both sides, the slots, the call shape and the tables."""
+    """The input of a search for key tiles: both sides, the slots, the call shape and the tables."""
 
     rows: SearchSide
     keys: SearchSide

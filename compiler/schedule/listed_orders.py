@@ -21,18 +21,24 @@ _BATCH = 2**17
 
 @dataclass(frozen=True)
 class Listed:
-    """A list for each slot. ``values`` are the gathered tokens or the ranks of the sorted ones, in rising order."""
+    """The tokens of a gathered or sorted order, a list for each slot.
+
+    ``values`` are the gathered tokens, or the ranks of the sorted ones, in rising order.
+    """
 
     listing: Listing
     slots: Slots
     values: NDArray[np.int64]  # [slots, length]
     counts: Numbers  # [slots]
 
-    def ranges(self, tile: int, apart: Slots) -> ListRanges:
-        """The list in tiles of ``tile`` lanes, for slots ``apart`` that are at least as fine as its own."""
-        slot = np.arange(apart.count)
-        batch = slot // apart.head_slots if self.slots.batch > 1 else np.zeros_like(slot)
-        head = slot % apart.head_slots if self.slots.heads is not None else np.zeros_like(slot)
+    def ranges(self, tile: int, layout: Slots) -> ListRanges:
+        """The lists cut into tiles of ``tile`` lanes, one for each slot of ``layout``.
+
+        Entries or heads with lists of their own must have slots of their own in ``layout``.
+        """
+        slot = np.arange(layout.count)
+        batch = slot // layout.head_slots if self.slots.batch > 1 else np.zeros_like(slot)
+        head = slot % layout.head_slots if self.slots.heads is not None else np.zeros_like(slot)
         return ListRanges(self.values, self.counts, batch * self.slots.head_slots + head, tile)
 
 
@@ -80,36 +86,36 @@ def gathered(
     /,
 ) -> Listed:
     """The tokens that meet the condition. Raises ValueError if the host cannot decide it for one of them."""
-    apart = slots(order.condition, extent, tables, heads)
+    layout = slots(order.condition, extent, tables, heads)
     total = extent.m if by_query else extent.n
     alone = ViewRanges.whole(natural(1), 1)
     several = ViewRanges.whole(natural(1), total)
-    space = Space(several, alone, apart) if by_query else Space(alone, several, apart)
+    space = Space(several, alone, layout) if by_query else Space(alone, several, layout)
     classifier = Classifier((order.condition,), extent, tables)
     found: list[tuple[Numbers, Numbers, Numbers]] = []
     for first in range(0, total, _BATCH):
         ends = [(first, min(first + _BATCH, total) - 1)]
-        start = TileBoxes.product(apart.count, *((ends, [(0, 0)]) if by_query else ([(0, 0)], ends)))
-        boxes, _ = subdivide(classifier, space, start, 2 * _BATCH * apart.count)
+        start = TileBoxes.product(layout.count, *((ends, [(0, 0)]) if by_query else ([(0, 0)], ends)))
+        boxes, _ = subdivide(classifier, space, start, 2 * _BATCH * layout.count)
         if (boxes.kind != FULL).any():
             raise ValueError("order: gathers tokens by a condition that the host cannot decide")
         low, high = (boxes.query_low, boxes.query_high) if by_query else (boxes.key_low, boxes.key_high)
         found.append((boxes.slot, low, high + 1))
     parts = zip(*found, strict=True) if found else ([np.zeros(0, np.int64)],) * 3
-    return _of_ranges(apart, *(np.concatenate(part) for part in parts))
+    return _of_ranges(layout, *(np.concatenate(part) for part in parts))
 
 
-def _of_ranges(apart: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Listed:
+def _of_ranges(layout: Slots, slot: Numbers, start: Numbers, end: Numbers) -> Listed:
     order = np.lexsort((start, slot))
     slot, start, width = slot[order], start[order], (end - start)[order]
     source = np.repeat(np.arange(len(slot)), width)
     tokens = start[source] + np.arange(len(source)) - (np.cumsum(width) - width)[source]
-    counts = np.bincount(slot[source], minlength=apart.count)
-    values = np.zeros((apart.count, int(counts.max(initial=0))), np.int64)
+    counts = np.bincount(slot[source], minlength=layout.count)
+    values = np.zeros((layout.count, int(counts.max(initial=0))), np.int64)
     listing = np.full(values.shape, -1, np.int32)
     place = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts, counts)
     values[slot[source], place] = listing[slot[source], place] = tokens
-    return Listed(Listing(listing, apart.batch, apart.head_slots), apart, values, counts)
+    return Listed(Listing(listing, layout.batch, layout.head_slots), layout, values, counts)
 
 
 @listed_tokens.register(Sorted)
@@ -120,35 +126,35 @@ def ordered_by(
 
     Raises ValueError if the host does not know the ranks, or if an index is not a position, a head or a constant.
     """
-    apart = slots(order.rank, extent, tables, heads)
+    layout = slots(order.rank, extent, tables, heads)
     held = tables[order.rank.table]
     if held.contents.values is None:
         raise ValueError("order: sorts tokens by a table that the host does not know")
     total = extent.m if by_query else extent.n
     values = held.contents.values if held.contents.batched else held.contents.values[np.newaxis]
-    batch = np.arange(apart.batch) if len(values) > 1 else np.zeros(apart.batch, np.int64)
-    start = np.resize(np.asarray(extent.q_start or (0,), np.int64), apart.batch)
+    batch = np.arange(layout.batch) if len(values) > 1 else np.zeros(layout.batch, np.int64)
+    start = np.resize(np.asarray(extent.q_start or (0,), np.int64), layout.batch)
     inside = np.ones((1, 1, 1), bool)
     index: list[Numbers] = [batch[:, None, None]]
     for place, (part, size) in enumerate(zip(order.rank.indices, values.shape[1:], strict=True)):
-        at = _positions(part, total, start, apart, held.table.dimensions[place].kind == "query")
+        at = _positions(part, total, start, layout, held.table.dimensions[place].kind == "query")
         inside = inside & (at >= 0) & (at < size)
         index.append(np.clip(at, 0, size - 1))
     ranks = np.where(inside, values[tuple(index)], 0)
-    ranks = np.broadcast_to(ranks, (apart.batch, apart.head_slots, total)).reshape(-1, total)
+    ranks = np.broadcast_to(ranks, (layout.batch, layout.head_slots, total)).reshape(-1, total)
     tokens = np.stack([_by_rank(each) for each in ranks]) if total else np.zeros(ranks.shape, np.int64)
-    listing = Listing(tokens.astype(np.int32), apart.batch, apart.head_slots)
+    listing = Listing(tokens.astype(np.int32), layout.batch, layout.head_slots)
     values = np.take_along_axis(ranks, tokens, 1).astype(np.int64)
-    return Listed(listing, apart, values, np.full(len(tokens), total))
+    return Listed(listing, layout, values, np.full(len(tokens), total))
 
 
-def _positions(index: Expr, total: int, start: Numbers, apart: Slots, of_row: bool) -> Numbers:
+def _positions(index: Expr, total: int, start: Numbers, layout: Slots, of_row: bool) -> Numbers:
     """The value of an index for every token, broadcastable to [batch slots, head slots, tokens]."""
     match index:
         case Const(value=value):
             return np.full((1, 1, 1), int(value))
         case _ if index == HEAD:
-            return np.asarray(apart.heads or (0,), np.int64)[None, :, None]
+            return np.asarray(layout.heads or (0,), np.int64)[None, :, None]
         case _ if index == K or (index == Q and of_row):
             return np.arange(total)[None, None, :]
         case _ if index == Q:

@@ -91,7 +91,7 @@ class PeriodicQuery:
         return Repeat(self.period // rows * self.rows.minor_tiles, self.period // keys * self.keys.minor_tiles)
 
 
-def question(
+def periodic_query(
     condition: Expr,
     rows: View,
     keys: View,
@@ -99,7 +99,7 @@ def question(
     tables: Mapping[str, BoundTable],
     heads: tuple[int, ...] | None,
 ) -> PeriodicQuery | None:
-    """The query for a condition in these orders; None if it cannot have a template."""
+    """The key of the template for a condition in these orders; None if it cannot have a template."""
     divisor = shift_divisor(condition)
     if divisor is None or extent.q_start is None or _classes(rows) != _classes(keys):
         return None
@@ -112,11 +112,11 @@ def question(
     starts = starts if len(set(starts)) > 1 else starts[:1]
     nodes = set(walk(condition))
     n, count = extent.n if N in nodes else 0, extent.heads if HEAD in nodes or HEADS in nodes else 1
-    apart = slots(condition, CallShape(n, 0, extent.heads, starts), tables, heads)
+    layout = slots(condition, CallShape(n, 0, extent.heads, starts), tables, heads)
     held = [(name, FrozenTable.of(tables[name])) for name in sorted(tables_read(condition))]
     small = tuple((name, each) for name, each in held if each is not None)
     return PeriodicQuery(
-        condition, rows, keys, period, starts, n, count, apart, small if len(small) == len(held) else None
+        condition, rows, keys, period, starts, n, count, layout, small if len(small) == len(held) else None
     )
 
 
@@ -128,44 +128,44 @@ class Template:
     endless: bool
 
 
-def bounds(asked: PeriodicQuery, extent: CallShape, tables: Mapping[str, BoundTable]) -> tuple[Bounds, Bounds] | None:
+def bounds(query: PeriodicQuery, extent: CallShape, tables: Mapping[str, BoundTable]) -> tuple[Bounds, Bounds] | None:
     """The bounds by query and by key; None if there is no template.
 
     They hold for all lengths or, if that would take rows of too many runs, for lengths up to the next power of two.
     """
     assert extent.q_start is not None
-    steps = asked.steps
-    moves = tuple(start // asked.period for start in extent.q_start)
-    moves = moves if len(set(moves)) > 1 or asked.slots.batch > 1 else moves[:1]
-    last_period = (asked.rows.tiles(extent.m).per_class - 1) // steps.period + max(moves, default=0)
-    reach = max(asked.keys.tiles(extent.n).per_class, last_period * steps.shift, 1)
+    steps = query.steps
+    moves = tuple(start // query.period for start in extent.q_start)
+    moves = moves if len(set(moves)) > 1 or query.slots.batch > 1 else moves[:1]
+    last_period = (query.rows.tiles(extent.m).per_class - 1) // steps.period + max(moves, default=0)
+    reach = max(query.keys.tiles(extent.n).per_class, last_period * steps.shift, 1)
     reach = 1 << (reach - 1).bit_length()
-    if asked.held is not None:
-        return _remembered_bounds(asked, moves, reach)
-    return _bounds(asked, moves, reach, tables)
+    if query.held is not None:
+        return _cached_bounds(query, moves, reach)
+    return _bounds(query, moves, reach, tables)
 
 
 @lru_cache(maxsize=1024)
-def _remembered_bounds(asked: PeriodicQuery, moves: tuple[int, ...], reach: int) -> tuple[Bounds, Bounds] | None:
-    assert asked.held is not None
-    return _bounds(asked, moves, reach, {name: held.contents for name, held in asked.held})
+def _cached_bounds(query: PeriodicQuery, moves: tuple[int, ...], reach: int) -> tuple[Bounds, Bounds] | None:
+    assert query.held is not None
+    return _bounds(query, moves, reach, {name: held.contents for name, held in query.held})
 
 
 @lru_cache(maxsize=1024)
-def _remembered(asked: PeriodicQuery, reach: int | None) -> Template | None:
-    assert asked.held is not None
-    return _derived(asked, reach, {name: held.contents for name, held in asked.held})
+def _cached_template(query: PeriodicQuery, reach: int | None) -> Template | None:
+    assert query.held is not None
+    return _make_template(query, reach, {name: held.contents for name, held in query.held})
 
 
 def _bounds(
-    asked: PeriodicQuery, moves: tuple[int, ...], reach: int, tables: Mapping[str, BoundTable]
+    query: PeriodicQuery, moves: tuple[int, ...], reach: int, tables: Mapping[str, BoundTable]
 ) -> tuple[Bounds, Bounds] | None:
-    steps = asked.steps
+    steps = query.steps
 
     def of_reach(limit: int | None) -> Template | None:
-        return _derived(asked, limit, tables) if asked.held is None else _remembered(asked, limit)
+        return _make_template(query, limit, tables) if query.held is None else _cached_template(query, limit)
 
-    if asked.rows.classes > 1 and not _apart(asked, tables):
+    if query.rows.classes > 1 and not _classes_apart(query, tables):
         return None
     found = of_reach(None) or of_reach(reach)
     if found is None:
@@ -175,31 +175,31 @@ def _bounds(
         columns = transpose(clipped(found.rows, -2 * reach, 2 * reach), steps, 0)
     assert columns is not None
     return (
-        _placed(asked, found.rows, steps.period, steps.shift, moves, steps.shift),
-        _placed(asked, columns, steps.shift, steps.period, moves, -steps.period),
+        _placed(query, found.rows, steps.period, steps.shift, moves, steps.shift),
+        _placed(query, columns, steps.shift, steps.period, moves, -steps.period),
     )
 
 
 def forget() -> None:
     """Clear all caches of templates, so that the next schedule takes the time that a first one takes."""
-    for function in (_remembered_bounds, _remembered, _remembered_apart, shift_divisor):
+    for function in (_cached_bounds, _cached_template, _cached_classes_apart, shift_divisor):
         function.cache_clear()
 
 
-def _placed(asked: PeriodicQuery, rows: TileRuns, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
+def _placed(query: PeriodicQuery, rows: TileRuns, period: int, shift: int, moves: tuple[int, ...], each: int) -> Bounds:
     """The bounds with these rows, shifted to where the first query is.
 
     ``moves``: its position in whole periods, for each batch slot or one for all; ``each``: the tiles by which runs are
     shifted for each of them.
     """
-    batch = max(len(moves), asked.slots.batch)
-    heads = asked.slots.head_slots
-    entry = np.arange(batch) if asked.slots.batch > 1 else np.zeros(batch, np.int64)
+    batch = max(len(moves), query.slots.batch)
+    heads = query.slots.head_slots
+    entry = np.arange(batch) if query.slots.batch > 1 else np.zeros(batch, np.int64)
     picked = (entry[:, None] * heads + np.arange(heads)).ravel()
     rows = tile_slots(rows, period, picked)
     moved = np.array(moves if len(moves) > 1 else moves * batch, np.int64)
     rows = rows.moved((moved * each)[rows.row // (period * heads)])
-    return Bounds(period, shift, asked.rows.classes > 1, batch, heads, to_csr(rows))
+    return Bounds(period, shift, query.rows.classes > 1, batch, heads, to_csr(rows))
 
 
 def _classes(view: View) -> tuple[Axis, ...]:
@@ -225,28 +225,28 @@ def _endless(view: View) -> ViewRanges:
     )
 
 
-def _classifier(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> Classifier:
-    extent = CallShape(asked.n, 0, asked.heads, asked.starts)
-    return Classifier((asked.condition,), extent, tables, reach=2 * _FAR)
+def _classifier(query: PeriodicQuery, tables: Mapping[str, BoundTable]) -> Classifier:
+    extent = CallShape(query.n, 0, query.heads, query.starts)
+    return Classifier((query.condition,), extent, tables, reach=2 * _FAR)
 
 
-def _derived(asked: PeriodicQuery, reach: int | None, tables: Mapping[str, BoundTable]) -> Template | None:
-    """The template, made by classifying one period; None if that takes too many boxes.
+def _make_template(query: PeriodicQuery, reach: int | None, tables: Mapping[str, BoundTable]) -> Template | None:
+    """Make the template by classifying the tiles of one period; None if that takes too many boxes.
 
     ``reach``: how many key tiles are classified on either side; None for all.
     """
-    count, unit = asked.steps.period, asked.keys.minor_tiles
-    far = _far(asked.keys) if reach is None else -(-reach // unit)
+    count, unit = query.steps.period, query.keys.minor_tiles
+    far = _far(query.keys) if reach is None else -(-reach // unit)
     if reach is not None and count * 2 * far * unit > _MOST_TILES:
         return None
-    space = Space(_endless(asked.rows), _endless(asked.keys), asked.slots)
+    space = Space(_endless(query.rows), _endless(query.keys), query.slots)
     keys = [(low * unit, high * unit - 1) for low, high in _growing(far)]
-    start = TileBoxes.product(asked.slots.count, [(0, count - 1)], keys)
-    most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * asked.slots.count if reach is None else _MOST_TILES
-    boxes, exact = subdivide(_classifier(asked, tables), space, start, most)
+    start = TileBoxes.product(query.slots.count, [(0, count - 1)], keys)
+    most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * query.slots.count if reach is None else _MOST_TILES
+    boxes, exact = subdivide(_classifier(query, tables), space, start, most)
     if reach is None and not exact:
         return None
-    rows = of_boxes(boxes, count, asked.slots.count)
+    rows = of_boxes(boxes, count, query.slots.count)
     return Template(_unlimited(rows, far * unit) if reach is None else rows, reach is None)
 
 
@@ -266,33 +266,33 @@ def _unlimited(rows: TileRuns, far: int) -> TileRuns:
     return replace(rows, start=start, end=np.where(rows.end >= far, UNBOUNDED, rows.end))
 
 
-def _apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
-    """Whether pairs from different classes are always empty.
+def _classes_apart(query: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
+    """Whether a query and a key in different classes are never a kept pair.
 
     It is enough to test class differences, because the condition is invariant under a shift by one class.
     """
-    if asked.held is not None:
-        return _remembered_apart(asked)
-    return _found_apart(asked, tables)
+    if query.held is not None:
+        return _cached_classes_apart(query)
+    return _test_classes_apart(query, tables)
 
 
 @lru_cache(maxsize=1024)
-def _remembered_apart(asked: PeriodicQuery) -> bool:
-    assert asked.held is not None
-    return _found_apart(asked, {name: held.contents for name, held in asked.held})
+def _cached_classes_apart(query: PeriodicQuery) -> bool:
+    assert query.held is not None
+    return _test_classes_apart(query, {name: held.contents for name, held in query.held})
 
 
-def _found_apart(asked: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
-    keys, classes = asked.keys, _classes(asked.keys)
+def _test_classes_apart(query: PeriodicQuery, tables: Mapping[str, BoundTable]) -> bool:
+    keys, classes = query.keys, _classes(query.keys)
     far = _far(keys)
     lengths = [2 * axis.tiles - 1 for axis in classes]
     differences = [Counted(Axis(axis.stride, length), length) for axis, length in zip(classes, lengths, strict=True)]
     inner = [Counted(axis, 2 * far if axis.length is None else axis.tiles) for axis in keys.axes[keys.main :]]
     offset = keys.offset - far * _step(keys) - sum(axis.stride * (axis.tiles - 1) for axis in classes)
-    space = Space(_endless(asked.rows), ViewRanges((*differences, *inner), offset, None), asked.slots)
+    space = Space(_endless(query.rows), ViewRanges((*differences, *inner), offset, None), query.slots)
     same = prod(lengths) // 2
     width = 2 * far * keys.minor_tiles
     others = [(number * width, (number + 1) * width - 1) for number in range(prod(lengths)) if number != same]
-    start = TileBoxes.product(asked.slots.count, [(0, asked.steps.period - 1)], others)
-    boxes, _ = subdivide(_classifier(asked, tables), space, start, 2 * len(start) + _MOST_BOXES)
+    start = TileBoxes.product(query.slots.count, [(0, query.steps.period - 1)], others)
+    boxes, _ = subdivide(_classifier(query, tables), space, start, 2 * len(start) + _MOST_BOXES)
     return not len(boxes)

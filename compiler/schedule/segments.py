@@ -34,16 +34,24 @@ from . import strategies
 from .listed_orders import Listed, listed_tokens
 from .tile_positions import tiled
 
+_USUAL_LIMITS = strategies.SearchLimits()
+
 
 @dataclass(frozen=True)
 class Launch:
-    """The call shape, and the contents of the tables."""
+    """The call shape, the contents of the tables, and how much is searched for tiles."""
 
     extent: CallShape
     tables: Mapping[str, BoundTable]
+    limits: strategies.SearchLimits
 
 
-def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule:
+def schedule(
+    program: Program,
+    extent: CallShape,
+    contents: Sequence[HostTable],
+    limits: strategies.SearchLimits = _USUAL_LIMITS,
+) -> Schedule:
     """The bounds of every segment for one launch. ``contents`` are in the order of ``program.tables``.
 
     Raises TooLargeError if an order has so many tiles that runs of them could not be distinguished from endless ones.
@@ -52,7 +60,7 @@ def schedule(program: Program, extent: CallShape, contents: Sequence[HostTable])
         _require_few("m", kernel.rows, extent.m)
         for segment in kernel.segments:
             _require_few("n", segment.keys, extent.n)
-    launch = Launch(extent, numbered(program, contents))
+    launch = Launch(extent, numbered(program, contents), limits)
     return Schedule(extent.n, extent.m, tuple(_kernel_schedule(kernel, launch) for kernel in program.kernels))
 
 
@@ -105,6 +113,7 @@ def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None
         extent,
         {**launch.tables, **_NOTHING_KNOWN},
         kernel.heads,
+        launch.limits,
     )
     return SegmentSchedule(*strategies.bounds(problem), None if keys is None else keys.listing)
 

@@ -87,7 +87,7 @@ class Totals(NamedTuple):
 
 
 def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
-    """The totals of a schedule for ``extent.heads`` heads."""
+    """Count the tiles of a schedule, over all kernels and segments, for a call with ``extent.heads`` heads."""
     full = partial = 0
     lanes = 0.0
     for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
@@ -117,8 +117,8 @@ _TILES_AT_ONCE = 2**18
 def pairs(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable], batch: int) -> int:
     """The number of pairs, with multiplicity, over ``batch`` entries and all heads; the host must know all tables."""
     kernels = zip(program.kernels, schedule.kernels, strict=True)
-    looker = _Looker(program, extent, contents, batch)
-    return sum(looker.of_kernel(kernel, its) for kernel, its in kernels)
+    counter = _PairCounter(program, extent, contents, batch)
+    return sum(counter.of_kernel(kernel, its) for kernel, its in kernels)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,9 @@ class _Group:
     members: int
 
 
-class _Looker:
+class _PairCounter:
+    """Counts the pairs that the kernels of a program keep in one call of ``batch`` entries."""
+
     def __init__(self, program: Program, extent: CallShape, contents: Sequence[HostTable], batch: int) -> None:
         values, arrays = numbered_values(program.tables, contents)
         start = np.asarray(extent.q_start, np.int64)
@@ -159,10 +161,10 @@ class _Looker:
     def _groups(self, kernel: Kernel, its: KernelSchedule, owned: NDArray[np.bool_]) -> Iterator[_Group]:
         heads = range(self._extent.heads) if kernel.heads is None else kernel.heads
         batch_slots, head_slots = slot_counts(its)
-        apart = batch_slots > 1 or len(owned) > 1, head_slots > 1 or owned.shape[1] > 1
-        members = (1 if apart[0] else self._batch) * (1 if apart[1] else len(heads))
-        for batch in range(self._batch if apart[0] else min(1, self._batch)):
-            for place, head in enumerate(heads if apart[1] else heads[:1]):
+        batch_differs, heads_differ = batch_slots > 1 or len(owned) > 1, head_slots > 1 or owned.shape[1] > 1
+        members = (1 if batch_differs else self._batch) * (1 if heads_differ else len(heads))
+        for batch in range(self._batch if batch_differs else min(1, self._batch)):
+            for place, head in enumerate(heads if heads_differ else heads[:1]):
                 yield _Group(Slot(batch, place), head, members)
 
     def _lanes(self, order: Order, listing: Listing | None, slot: Slot, tokens: int) -> Indices:

@@ -65,16 +65,16 @@ def _refined(classifier: Classifier, space: Space, tiles: TileBoxes) -> TileBoxe
     if not len(tiles):
         return tiles
     trial = tiles.take(np.unique(np.linspace(0, len(tiles) - 1, _TRIAL).astype(np.int64)))
-    decided = _looked_into(classifier, space, trial) != PARTIAL
+    decided = _kinds_by_parts(classifier, space, trial) != PARTIAL
     if decided.mean() < _WORTHWHILE or len(tiles) > _MOST_REFINED:
         return tiles
     step = _BATCH // 16
     parts = [tiles.take(slice(first, first + step)) for first in range(0, len(tiles), step)]
-    tiles = tiles.of_kind(np.concatenate([_looked_into(classifier, space, part) for part in parts]))
+    tiles = tiles.of_kind(np.concatenate([_kinds_by_parts(classifier, space, part) for part in parts]))
     return tiles.take(tiles.kind != EMPTY)
 
 
-def _looked_into(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDArray[np.int8]:
+def _kinds_by_parts(classifier: Classifier, space: Space, tiles: TileBoxes) -> NDArray[np.int8]:
     """The kind of each partial tile, from the kinds of its 16 parts: it is cut into four along both sides."""
     whole, _ = space.read(tiles)
     number = np.arange(16).repeat(len(tiles))

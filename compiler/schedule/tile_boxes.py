@@ -63,7 +63,10 @@ class TileBoxes:
 
 @dataclass(frozen=True)
 class Slots:
-    """The batch entries and heads whose tiles may differ. ``heads``: the head of each slot; None if all share one."""
+    """Which batch entries and heads have runs of their own; a slot is one of those entries with one of those heads.
+
+    ``batch``: the number of batch entries, 1 if all share their runs; ``heads``: the heads, None if all share them.
+    """
 
     batch: int
     heads: tuple[int, ...] | None
@@ -77,13 +80,16 @@ class Slots:
         return self.batch * self.head_slots
 
     def with_(self, other: Slots) -> Slots:
-        """The slots in which batch entries and heads are distinct if they are distinct in either."""
+        """The slots that distinguish batch entries, and heads, wherever one of the two does."""
         return Slots(max(self.batch, other.batch), other.heads if self.heads is None else self.heads)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The tiles of both sides, and the positions in boxes of them as digits."""
+    """The query tiles and the key tiles of a launch, in the slots; :meth:`read` says which positions a box of them has.
+
+    Positions are sums of digits, as :mod:`.tile_ranges` and :class:`compiler.analysis.classify.Boxes` have them.
+    """
 
     query: TileRanges
     key: TileRanges
@@ -107,7 +113,10 @@ class Space:
 def slots(
     condition: Expr, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None = None
 ) -> Slots:
-    """The batch entries and heads for which a condition may differ. ``heads``: those of the kernel, None for all."""
+    """The slots that a condition needs: it may differ by batch entry through tables and ``q_start``, and by head.
+
+    ``heads``: those of the kernel, None for all.
+    """
     nodes = set(walk(condition))
     batch = 1
     for name in tables_read(condition):

@@ -14,9 +14,6 @@ from .listed_orders import Listed, is_whole
 from .tile_boxes import Slots
 from .tile_ranges import Counted, ListRanges, Numbers, TileRanges, ViewRanges
 
-# Lists of up to this many tokens are classified lane by lane.
-_SHORT = 64
-
 
 @OrderTable
 def tokens_of(order: Order, listed: NDArray[np.int32] | None, tiles: NDArray[np.integer], total: int, /) -> Numbers:
@@ -80,7 +77,7 @@ def _of_list(
 class TiledOrder(Protocol):
     """The tiles of rows or of keys at one launch, in the form in which strategies search for those that keep pairs.
 
-    It is a view, or a list in rising order of values. The slots ``apart`` must be at least as fine as its own.
+    It is a view, or a list in rising order of values. A ``layout`` must distinguish the slots that the list does.
     """
 
     @property
@@ -103,13 +100,13 @@ class TiledOrder(Protocol):
     def straight(self) -> bool:
         """Whether tiles with consecutive numbers are always a range (see :mod:`.tile_ranges`)."""
 
-    def ranges(self, apart: Slots) -> TileRanges:
+    def ranges(self, layout: Slots) -> TileRanges:
         """The tiles, addressed by ranges."""
 
-    def lanes(self, apart: Slots) -> ListRanges | None:
-        """The tokens of a short list, each as a tile of its own; None for views and for long lists."""
+    def lanes(self, layout: Slots, most: int) -> ListRanges | None:
+        """A list of at most so many tokens, cut into tiles of a single token; None for views and for longer lists."""
 
-    def search_side(self, apart: Slots) -> SearchSide:
+    def search_side(self, layout: Slots) -> SearchSide:
         """The tiles and, if they are :attr:`straight`, their single lanes."""
 
 
@@ -136,17 +133,17 @@ class TiledView:
     def straight(self) -> bool:
         return len(self.view.axes) == 1
 
-    def ranges(self, _apart: Slots) -> ViewRanges:
+    def ranges(self, _layout: Slots) -> ViewRanges:
         return ViewRanges.whole(self.view, self.total)
 
-    def lanes(self, _apart: Slots) -> None:
+    def lanes(self, _layout: Slots, _most: int) -> None:
         return None
 
-    def search_side(self, apart: Slots) -> SearchSide:
+    def search_side(self, layout: Slots) -> SearchSide:
         lanes = None
         if self.straight:
             lanes = ViewRanges((Counted(replace(self.view.axes[0], tile=1), None),), self.view.offset, self.total)
-        return SearchSide(self.ranges(apart), self.count.total, lanes, self.tile)
+        return SearchSide(self.ranges(layout), self.count.total, lanes, self.tile)
 
 
 @dataclass(frozen=True)
@@ -172,14 +169,14 @@ class TiledList:
     def straight(self) -> bool:
         return True
 
-    def ranges(self, apart: Slots) -> ListRanges:
-        return self.listed.ranges(self.tile, apart)
+    def ranges(self, layout: Slots) -> ListRanges:
+        return self.listed.ranges(self.tile, layout)
 
-    def lanes(self, apart: Slots) -> ListRanges | None:
-        return self.listed.ranges(1, apart) if self.listed.values.shape[1] <= _SHORT else None
+    def lanes(self, layout: Slots, most: int) -> ListRanges | None:
+        return self.listed.ranges(1, layout) if self.listed.values.shape[1] <= most else None
 
-    def search_side(self, apart: Slots) -> SearchSide:
-        return SearchSide(self.ranges(apart), self.count.total, self.listed.ranges(1, apart), self.tile)
+    def search_side(self, layout: Slots) -> SearchSide:
+        return SearchSide(self.ranges(layout), self.count.total, self.listed.ranges(1, layout), self.tile)
 
 
 @OrderTable

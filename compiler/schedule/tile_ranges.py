@@ -22,7 +22,10 @@ Numbers = NDArray[np.int64]
 
 
 class Reading(NamedTuple):
-    """The positions in ranges of tiles; the last digit is that of lanes. ``present``: whether a range has tokens."""
+    """The positions of the tokens in some ranges of tiles, as sums of digits, of which the last counts lanes.
+
+    ``present``: whether each range has a token.
+    """
 
     digits: tuple[DigitRange, ...]
     present: NDArray[np.bool_]

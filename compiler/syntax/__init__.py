@@ -1,8 +1,8 @@
-"""Text to tree."""
+"""Parses a text into its syntax tree."""
 
 from . import tree
 from .grammar import Token
-from .lexer import DeclarationTokens, comments, decode, segments
+from .lexer import DeclarationTokens, comments, declaration_tokens, decode
 from .parser import parse, parse_tokens
 from .tree import Attention, Model, Pattern
 
@@ -13,9 +13,9 @@ __all__ = [
     "Pattern",
     "Token",
     "comments",
+    "declaration_tokens",
     "decode",
     "parse",
     "parse_tokens",
-    "segments",
     "tree",
 ]

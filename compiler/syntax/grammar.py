@@ -1,7 +1,7 @@
-"""The grammar of `.attn` as Lark reads it: the parser of every text, and the words and signs that a text may have.
+"""Builds Lark's parser from the grammar of `.attn`, and the table of the words and signs that the grammar knows.
 
-All of it comes from ``grammar.lark``, but for the words of the functions, which are those of the table of operations.
-It is built once for each process, when the first text is read.
+Both come from ``grammar.lark`` and, for the names of functions, from the table of operations. They are built once for
+each process, when the first text is read. A terminal is the grammar's name for a kind of token.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ END = "$END"  # Lark's terminal after the last token
 
 
 class Token(lark.Token):
-    """A word or sign of a text. ``type`` is its terminal, ``value`` its text, and it stands in the text from
-    ``start_pos`` to ``end_pos``.
+    """A word, number or sign of a text. ``type`` names its terminal, ``value`` is its text.
+
+    ``start_pos`` and ``end_pos`` are where it begins and ends, in characters from the start of the text.
     """
 
     __slots__ = ()
@@ -38,7 +39,7 @@ class Token(lark.Token):
 
     @property
     def is_word(self) -> bool:
-        """Whether it is made of letters: a name, a reserved word, or ``not in``."""
+        """Whether it is a word: a name, a reserved word, or ``not in``."""
         return self.value[0].isascii() and self.value[0].isidentifier()
 
     @property
@@ -47,9 +48,10 @@ class Token(lark.Token):
 
 
 class ContextLexer(Lexer):
-    """Hands the tokens of one declaration to Lark's parser.
+    """Hands the tokens of one declaration, which are made already, to Lark's parser.
 
-    A word that is not reserved is a name wherever its own terminal does not fit: ``causal`` in ``mask = causal``.
+    A word that is not reserved becomes a name wherever the grammar does not allow its own terminal: ``causal`` in
+    ``mask = causal``.
     """
 
     __future_interface__ = 2  # `lex` takes the parser's state
@@ -60,25 +62,26 @@ class ContextLexer(Lexer):
         )
 
     def lex(self, lexer_state: LexerState, parser_state: Any) -> Iterator[lark.Token]:
+        """Yield the tokens in ``lexer_state.text``, with words changed to names by the parser's current state."""
         states = parser_state.parse_conf.states
         tokens: Sequence[Token] = lexer_state.text  # type: ignore[assignment]
         for token in tokens:
             if token.type in self.may_be_names:
-                fitting = states[parser_state.position]
-                if token.type not in fitting and "NAME" in fitting:
+                allowed = states[parser_state.position]
+                if token.type not in allowed and "NAME" in allowed:
                     yield Token("NAME", token.value, token.start_pos, end_pos=token.end_pos)
                     continue
             yield token
 
 
 def grammar_text() -> str:
-    """The grammar in Lark's notation."""
+    """The whole grammar in Lark's notation: the file, and the terminal FUNCTION."""
     words = " | ".join(f'"{name}"' for name in FUNCTIONS)
     return f"{GRAMMAR.read_text(encoding='utf-8')}\nFUNCTION.1: {words}\n"
 
 
 def build_parser(start: Sequence[str] = (START,)) -> lark.Lark:
-    """Lark's LALR parser of the grammar, for the rules in ``start``. It parses sequences of tokens."""
+    """Build Lark's LALR parser of the grammar, for the rules in ``start``. It parses sequences of :class:`Token`."""
     return lark.Lark(
         grammar_text(),
         parser="lalr",
@@ -96,7 +99,7 @@ def parser() -> lark.Lark:
 
 
 def accepted(session: InteractiveParser) -> frozenset[str]:
-    """The terminals that would fit next, as Lark finds them by trying each."""
+    """The terminals that the parser would accept next: Lark tries each on a copy of the session."""
     return frozenset(session.accepts())  # type: ignore[no-untyped-call]
 
 
@@ -104,9 +107,12 @@ def accepted(session: InteractiveParser) -> frozenset[str]:
 class Vocabulary:
     """The words and signs of the language.
 
-    ``types``: the terminal of every word and sign. ``spellings``: the same by terminal, empty for names and numbers.
-    ``reserved``: words that cannot be names. ``starters``: of these, the words that start a declaration. ``pattern``
-    matches one piece of a text, which its last group names: a terminal, or ``SIGN`` for one of the signs of ``types``.
+    - ``types``: the terminal of every word and sign;
+    - ``spellings``: the words and signs of every terminal, none for NAME, INT and others without end;
+    - ``reserved``: words that cannot be names;
+    - ``starters``: of these, the words that start a declaration;
+    - ``pattern``: a regular expression that matches one piece of a text. The group that matches has the name of the
+      piece's terminal, or is ``SIGN`` for the signs in ``types``.
     """
 
     types: Mapping[str, str]
@@ -118,16 +124,16 @@ class Vocabulary:
 
 @lru_cache(maxsize=1)
 def vocabulary() -> Vocabulary:
-    """The words and signs of the grammar."""
-    found = parser()
-    spellings = {str(terminal.name): _spellings(terminal) for terminal in found.terminals}
-    reserved = {word for terminal in found.terminals if _is_reserved(terminal) for word in _spellings(terminal)}
-    starters = accepted(found.parse_interactive(()))
-    signs = [text for terminal in found.terminals if not _is_word(terminal) for text in _spellings(terminal)]
-    # What is ignored comes first, for there may be most of it; the others in the order of Lark's own lexers.
+    """Collect the words and signs of the grammar from the terminals of its parser."""
+    grammar = parser()
+    spellings = {str(terminal.name): _spellings(terminal) for terminal in grammar.terminals}
+    reserved = {word for terminal in grammar.terminals if _is_reserved(terminal) for word in _spellings(terminal)}
+    starters = accepted(grammar.parse_interactive(()))
+    signs = [text for terminal in grammar.terminals if not _is_word(terminal) for text in _spellings(terminal)]
+    # White space and comments come first, because most pieces of a text are blanks; then Lark's own order.
     others = sorted(
-        (terminal for terminal in found.terminals if not spellings[terminal.name]),
-        key=lambda t: (t.name not in found.ignore_tokens, -t.priority, -t.pattern.max_width, t.name),
+        (terminal for terminal in grammar.terminals if not spellings[terminal.name]),
+        key=lambda t: (t.name not in grammar.ignore_tokens, -t.priority, -t.pattern.max_width, t.name),
     )
     groups = [(str(terminal.name), str(terminal.pattern.to_regexp())) for terminal in others]
     groups.append(("SIGN", "|".join(re.escape(sign) for sign in sorted(signs, key=len, reverse=True))))
@@ -142,7 +148,7 @@ def vocabulary() -> Vocabulary:
 
 
 def _spellings(terminal: TerminalDef) -> tuple[str, ...]:
-    """The words or signs that a terminal consists of; empty for one that has no end of them, such as NAME."""
+    """The words or signs that a terminal matches; empty for one that matches any number of texts, such as NAME."""
     pattern = terminal.pattern
     if pattern.type == "str":
         return (str(pattern.value),)
@@ -157,4 +163,5 @@ def _is_word(terminal: TerminalDef) -> bool:
 
 
 def _is_reserved(terminal: TerminalDef) -> bool:
+    """Whether a terminal is of reserved words, which ``grammar.lark`` marks by a priority."""
     return _is_word(terminal) and terminal.priority > 0

@@ -1,7 +1,7 @@
-"""The tokens of a text, before any rule of the grammar: limits, brackets, and where each declaration starts and ends.
+"""Splits a text into tokens and these into declarations; checks characters, brackets, and the limits of a text.
 
-A declaration starts at one of six reserved words, which stand nowhere else; so a fault in one declaration hides none in
-another, and each is parsed alone.
+A declaration starts with one of six reserved words, which occur nowhere else. So each declaration can be parsed by
+itself, and a fault in one does not hide the faults of the others.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from .grammar import Token, vocabulary
 
 _CLOSERS = {")": "(", "]": "[", "}": "{"}
 _BRACKETS = frozenset("()[]{}")
-# Signs that papers and keyboards have for signs and words of the language.
-_WRITTEN = {
+# For signs of papers and keyboards, the sign or word of the language that means the same.
+_SPELLING = {
     "≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=", "−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "∗": "*",
     "÷": "//", "…": "..", "∈": "in", "∉": "not in", "∧": "and", "∨": "or", "¬": "not", "∩": "and", "∪": "or",
 }  # fmt: skip
-# What is no token: signs that have their own help, and others as long as they are of a kind.
-_STRANGER = rf"[{''.join(_WRITTEN)}]|[^\x00-\x7f{''.join(_WRITTEN)}]+|\"+|&+|\|+|[\s\S]"
-# Reserved words that may end a declaration, by their terminals; after the others something has to follow.
+# Matches what is no token: one sign of _SPELLING, a run of others beyond ASCII, of quotes, & or |, or any character.
+_UNKNOWN = rf"[{''.join(_SPELLING)}]|[^\x00-\x7f{''.join(_SPELLING)}]+|\"+|&+|\|+|[\s\S]"
+# The terminals of reserved words that may end a declaration; after any other reserved word something has to follow.
 _MAY_END = frozenset({"TRUTH", "POSITION", "N", "HEAD", "HEADS", "LAYER", "LAYERS"})
-_INSTEAD = {
+# Help for characters that are no part of the language, and for Python's words.
+_CHARACTER_HELP = {
     "&": "write `and`", "|": "write `or`; a distance is `abs(q - k)`", "!": "write `not`, or `!=`", "~": "write `not`",
     "^": "write `**` for a power",
     ";": "nothing stands between declarations, a line's end carries no meaning", "'": "a picture stands in `\"\"\"`",
     '"': 'a picture stands between `"""` and `"""`', "@": "a comment starts with `#`", "?": "write `a if c else b`",
 }  # fmt: skip
 _QUOTES = frozenset("“”„‘’«»")
-_PYTHON_INSTEAD = {
+_PYTHON_HELP = {
     "True": "write `true`", "False": "write `false`", "elif": "write `else …`: a choice is `a if c else b if d else e`",
     "def": "a pattern is declared by `pattern NAME(…) = …`", "return": "a pattern is one expression, after `=`",
 }  # fmt: skip
@@ -41,50 +42,60 @@ _PYTHON_INSTEAD = {
 
 @dataclass(frozen=True)
 class DeclarationTokens:
-    """The tokens of one declaration. ``whole`` is false where a fault was found already and parsing would repeat it."""
+    """The tokens of one declaration, and the comment lines above it.
+
+    ``parsable`` is false if a fault of its tokens was reported, which a parser would report again.
+    """
 
     tokens: tuple[Token, ...]
     documentation: str
-    whole: bool
+    parsable: bool
 
 
-Report = Callable[[Diagnostic], None]
+Report = Callable[[Diagnostic], None]  # what is called with each fault
 
 
 @lru_cache(maxsize=1)
 def python_words() -> frozenset[str]:
-    """Python's keywords, as far as they are not reserved by the language itself."""
+    """Python's keywords, except for those that are reserved words of the language. They cannot be names either."""
     return frozenset(keyword.kwlist) - vocabulary().reserved
 
 
 @lru_cache(maxsize=1)
 def _pieces() -> re.Pattern[str]:
-    """Matches any piece of a text, which the last group names: a terminal, SIGN, or STRANGER."""
-    return re.compile(f"{vocabulary().pattern}|(?P<STRANGER>{_STRANGER})")
+    """The regular expression for one piece of any text. The group that matches is a terminal, SIGN, or UNKNOWN."""
+    return re.compile(f"{vocabulary().pattern}|(?P<UNKNOWN>{_UNKNOWN})")
 
 
 def tokens(text: str, start: int = 0) -> Iterator[Token]:
-    """The tokens of a text from a place on, without white space and comments; what is none has the type STRANGER."""
+    """Yield the tokens of a text from ``start`` on, without white space and comments.
+
+    Characters that are no part of the language make tokens of the type UNKNOWN.
+    """
     types = vocabulary().types
-    for found in _pieces().finditer(text, start):
-        kind = found.lastgroup
-        assert kind is not None
-        if kind not in ("BLANK", "COMMENT"):
-            yield _token(types, kind, found)
+    for piece in _pieces().finditer(text, start):
+        group = piece.lastgroup
+        assert group is not None
+        if group not in ("BLANK", "COMMENT"):
+            yield _token(types, group, piece)
 
 
-def _token(types: Mapping[str, str], kind: str, found: re.Match[str]) -> Token:
-    text = found.group() if kind != "NOT_IN" else "not in"
-    return Token(types.get(text, kind), text, found.start(), end_pos=found.end())
+def _token(types: Mapping[str, str], group: str, piece: re.Match[str]) -> Token:
+    """The token of a piece of text, matched by ``group``; a word's or a sign's own terminal comes from ``types``."""
+    text = piece.group() if group != "NOT_IN" else "not in"  # whatever white space it has
+    return Token(types.get(text, group), text, piece.start(), end_pos=piece.end())
 
 
 def comments(text: str) -> Iterator[tuple[int, int]]:
-    """Where the comments of a text start and end."""
-    return (found.span() for found in _pieces().finditer(text) if found.lastgroup == "COMMENT")
+    """The places, start and end, of the comments of a text."""
+    return (piece.span() for piece in _pieces().finditer(text) if piece.lastgroup == "COMMENT")
 
 
 def decode(data: bytes, name: str) -> str:
-    """The text of a file's bytes; a byte order mark is dropped. AttnError for what is no UTF-8 or too long."""
+    """The text of a file's bytes, without a byte order mark. Raises AttnError if they are not UTF-8 or too many.
+
+    ``name`` is that of the file in error messages.
+    """
     if len(data) > limits.BYTES:
         raise AttnError([_too_long(name)])
     try:
@@ -101,86 +112,94 @@ def _too_long(name: str) -> Diagnostic:
     return Diagnostic("too-long", f"{name} is longer than {limits.BYTES:,} bytes, the most that a text may have")
 
 
-def segments(source: Source, report: Report) -> tuple[DeclarationTokens, ...]:
-    """Split a text into its declarations, reporting every fault of its tokens. AttnError past a limit."""
+def declaration_tokens(source: Source, report: Report) -> tuple[DeclarationTokens, ...]:
+    """Split a text into the tokens of its declarations, reporting every fault of a token or a bracket.
+
+    Raises AttnError for a text of too many bytes or tokens, or of brackets nested too deep.
+    """
     text = source.text
     if len(text) > limits.BYTES or len(text.encode("utf-8", "surrogatepass")) > limits.BYTES:
         raise AttnError([_too_long(source.name)])
     scanner = _Scanner(source, report)
     scanner.scan()
-    return tuple(scanner.segments)
+    return tuple(scanner.declarations)
 
 
 class _Scanner:
+    """Reads a text from start to end; the other attributes are about the declaration that it is in."""
+
     def __init__(self, source: Source, report: Report) -> None:
         self.source, self.report = source, report
         self.starters = vocabulary().starters
-        self.segments: list[DeclarationTokens] = []
+        self.declarations: list[DeclarationTokens] = []
         self.tokens: list[Token] = []
-        self.open: list[Token] = []
-        self.strangers = 0
-        self.taken: set[str] = set()  # Python's words in this declaration: a name is chosen once, however often used
-        self.whole = True
-        self.comments: list[tuple[int, int]] = []  # comments that had a line of their own, since the last token
+        self.open: list[Token] = []  # brackets that are not closed yet
+        self.unknown_pieces = 0  # in the whole text
+        self.refused: set[str] = set()  # words that cannot be names, each reported once for all its uses
+        self.parsable = True
+        self.comments: list[tuple[int, int]] = []  # the places of comments on lines of their own, since the last token
         self.documentation = ""
 
     def fault(
         self, slug: str, message: str, start: int, end: int, label: str = "", helps: tuple[str, ...] = (),
         edits: tuple[Edit, ...] = (),
     ) -> None:  # fmt: skip
-        self.whole = False
+        """Report a fault from ``start`` to ``end``; the declaration is not parsed then."""
+        self.parsable = False
         self.report(Diagnostic(slug, message, Label(Span(self.source, start, end), label), helps=helps, edits=edits))
 
-    def stop(self, slug: str, message: str, token: Token) -> AttnError:
+    def past_limit(self, slug: str, message: str, token: Token) -> AttnError:
+        """The error for a text that passes a limit at a token, after which nothing more is read."""
         label = Label(Span(self.source, token.start_pos, token.end_pos), "here")
         return AttnError([Diagnostic(slug, message, label)])
 
     def scan(self) -> None:
+        """Read the whole text into ``declarations``."""
         text, types = self.source.text, vocabulary().types
         count = end = 0
-        for found in _pieces().finditer(text):
-            kind = found.lastgroup
-            if kind == "BLANK":
+        for piece in _pieces().finditer(text):
+            group = piece.lastgroup
+            if group == "BLANK":
                 continue
-            before, end = end, found.end()
-            if kind == "COMMENT":
-                start = found.start()
+            before, end = end, piece.end()
+            if group == "COMMENT":
+                start = piece.start()
                 if not before or "\n" in text[before:start] or "\r" in text[before:start]:  # a line of its own
                     self.comments.append((start, end))
                 continue
-            assert kind is not None
+            assert group is not None
             count += 1
-            token = _token(types, kind, found)
+            token = _token(types, group, piece)
             if count > limits.TOKENS:
                 message = f"the text has more than {limits.TOKENS:,} words and signs, the most that a text may have"
-                raise self.stop("too-many-tokens", message, token)
+                raise self.past_limit("too-many-tokens", message, token)
             self.read(token)
             self.comments.clear()
-            if token.type == "STRANGER" and token.value.startswith('"""'):
-                break  # what follows would all be inside the picture
+            if token.type == "UNKNOWN" and token.value.startswith('"""'):
+                break  # all that follows would be inside the picture
         self.finish()
 
     def read(self, token: Token) -> None:
-        """Take the next token into its declaration."""
+        """Check the next token, and add it to its declaration; a word of ``starters`` begins a new one."""
         if token.value in self.starters:
             if self.is_meant_as_name(token):
-                self.reserved(token)
+                self.report_reserved(token)
             else:
                 self.finish()
-                self.documentation = self.documented(token.start_pos)
-        if token.type == "STRANGER":
-            self.stranger(token)
+                self.documentation = self.comment_above(token.start_pos)
+        if token.type == "UNKNOWN":
+            self.report_unknown(token)
             return
         if token.is_word:
-            self.name(token)
+            self.check_word(token)
         elif token.is_number:
-            self.number(token)
+            self.check_number(token)
         elif token.value in _BRACKETS:
-            self.bracket(token)
+            self.match_bracket(token)
         self.tokens.append(token)
 
-    def documented(self, start: int) -> str:
-        """The comment lines directly above a declaration, without their `#`."""
+    def comment_above(self, start: int) -> str:
+        """The comment lines directly above the declaration at ``start``, without their `#`."""
         text, lines, below = self.source.text, [], start
         for first, last in reversed(self.comments):
             if line_ends(text, last, below) != 1:
@@ -191,8 +210,8 @@ class _Scanner:
         return "\n".join(reversed(lines))
 
     def is_meant_as_name(self, token: Token) -> bool:
-        """Whether a word that starts declarations stands where only a name can: no name of its own follows, and what
-        stands before it is not yet whole.
+        """Whether a word that starts declarations was written as a name: no name follows it, as in a declaration, and
+        the declaration before it cannot end there.
         """
         if not self.tokens:
             return False
@@ -202,32 +221,35 @@ class _Scanner:
         before = self.tokens[-1]
         if len(self.tokens) == 1:
             return before.value in self.starters
-        return _waits(before)
+        return _needs_more(before)
 
-    def reserved(self, token: Token) -> None:
-        if token.value not in self.taken:
-            self.taken.add(token.value)
+    def report_reserved(self, token: Token) -> None:
+        """Report a reserved word that was written as a name, once for the declaration."""
+        if token.value not in self.refused:
+            self.refused.add(token.value)
             message = f"`{token.value}` is a reserved word and cannot be a name"
             self.fault("reserved-word", message, token.start_pos, token.end_pos, "choose another name")
 
-    def name(self, token: Token) -> None:
+    def check_word(self, token: Token) -> None:
+        """Report a name that is too long or a word of Python, and a number that letters follow at once."""
         if len(token.value) > limits.NAME:
             message = f"a name of {len(token.value)} characters; the most that one may have is {limits.NAME}"
             self.fault("name-too-long", message, token.start_pos, token.end_pos)
-        elif token.value in python_words() and token.value not in self.taken:
-            self.taken.add(token.value)
-            helps = (_PYTHON_INSTEAD[token.value],) if token.value in _PYTHON_INSTEAD else ()
+        elif token.value in python_words() and token.value not in self.refused:
+            self.refused.add(token.value)
+            helps = (_PYTHON_HELP[token.value],) if token.value in _PYTHON_HELP else ()
             message = f"`{token.value}` is a word of Python and cannot be a name"
             label = "" if helps else "choose another name"
             self.fault("reserved-word", message, token.start_pos, token.end_pos, label, helps)
         before = self.tokens[-1] if self.tokens else None
         if before is not None and before.is_number and before.end_pos == token.start_pos:
-            glued, _, _ = token.value.partition(" ")
-            message = f"`{shortened(before.value + glued)}` is neither a number nor a name"
+            letters, _, _ = token.value.partition(" ")
+            message = f"`{shortened(before.value + letters)}` is neither a number nor a name"
             helps = ("a number is written in decimal digits: `16`, `0.5`, `1e-5`",)
-            self.fault("malformed-number", message, before.start_pos, token.start_pos + len(glued), helps=helps)
+            self.fault("malformed-number", message, before.start_pos, token.start_pos + len(letters), helps=helps)
 
-    def number(self, token: Token) -> None:
+    def check_number(self, token: Token) -> None:
+        """Report an integer of too many digits, and a float that would be infinite."""
         if token.type == "INT":
             if len(token.value) > limits.DIGITS:
                 message = f"an integer of {len(token.value):,} digits; the most that one may have is {limits.DIGITS}"
@@ -235,41 +257,43 @@ class _Scanner:
         elif float(token.value) == float("inf"):
             self.fault("number-too-large", "a number beyond the largest float, 1.8e308", token.start_pos, token.end_pos)
 
-    def bracket(self, token: Token) -> None:
+    def match_bracket(self, token: Token) -> None:
+        """Match a bracket with the one that it closes, or report it. Raises AttnError for brackets nested too deep."""
         if token.value in "([{":
             self.open.append(token)
             if len(self.open) > limits.NESTING:
                 message = f"brackets are nested deeper than {limits.NESTING}, the most that a text may have"
-                raise self.stop("too-deep", message, token)
+                raise self.past_limit("too-deep", message, token)
         elif token.value in _CLOSERS:
             opener = self.open.pop() if self.open else None
             if opener is None:
                 self.fault("bracket", f"`{token.value}` closes nothing", token.start_pos, token.end_pos)
             elif opener.value != _CLOSERS[token.value]:
-                self.whole = False
+                self.parsable = False
                 label = Label(Span(self.source, token.start_pos, token.end_pos))
                 related = (Label(Span(self.source, opener.start_pos, opener.end_pos), "opened here"),)
                 message = f"`{opener.value}` is closed by `{token.value}`"
                 self.report(Diagnostic("bracket", message, label, related))
 
-    def stranger(self, token: Token) -> None:
+    def report_unknown(self, token: Token) -> None:
+        """Report characters that are no part of the language, with help where it is clear what was meant."""
         character = token.value[0]
         if token.value.startswith('"""'):
             self.fault("bracket", '`"""` is never closed', token.start_pos, token.start_pos + 3)
-            self.open.clear()  # whatever closes them would be inside the picture
+            self.open.clear()  # the closing brackets would be inside the picture
             return
         name = f"`{token.value}`" if token.value.isprintable() and character != "`" else f"U+{ord(character):04X}"
         message = f"{shortened(name)} is no part of the language"
         if character.isalnum():
             message = f"{shortened(name)} cannot stand in a name: names are of ASCII letters, digits and `_`"
-        helps = (_INSTEAD[character],) if character in _INSTEAD else ()
+        helps = (_CHARACTER_HELP[character],) if character in _CHARACTER_HELP else ()
         edits: tuple[Edit, ...] = ()
-        self.strangers += 1
-        if self.strangers > limits.FAULTS:  # counted, and not shown
+        self.unknown_pieces += 1
+        if self.unknown_pieces > limits.FAULTS:  # the fault is counted but not shown, so it needs no help
             helps = ()
-        elif character in _WRITTEN:
-            helps = (f"write `{_WRITTEN[character]}`",)
-            edits = (Edit(Span(self.source, token.start_pos, token.end_pos), self.spaced(_WRITTEN[character], token)),)
+        elif character in _SPELLING:
+            helps = (f"write `{_SPELLING[character]}`",)
+            edits = (Edit(Span(self.source, token.start_pos, token.end_pos), self.spaced(_SPELLING[character], token)),)
         elif character in _QUOTES:
             helps = ('a picture stands between `"""` and `"""`',)
         elif character.isspace():
@@ -279,7 +303,7 @@ class _Scanner:
         self.fault("unknown-character", message, token.start_pos, token.end_pos, helps=helps, edits=edits)
 
     def spaced(self, text: str, token: Token) -> str:
-        """What replaces a sign, with blanks around it where it is a word and stands close to others."""
+        """The text that replaces a token: a word gets a blank on each side where the token has none."""
         around = (
             self.source.text[max(token.start_pos - 1, 0) : token.start_pos],
             self.source.text[token.end_pos : token.end_pos + 1],
@@ -290,17 +314,17 @@ class _Scanner:
         return left + text + right
 
     def finish(self) -> None:
-        """Close the segment before the next declaration, or before the end."""
+        """End the current declaration, if any: report a bracket that is still open, and keep the tokens."""
         for opener in self.open[:1]:
             self.fault("bracket", f"`{opener.value}` is never closed", opener.start_pos, opener.end_pos)
         if self.tokens:
-            self.segments.append(DeclarationTokens(tuple(self.tokens), self.documentation, self.whole))
-        self.tokens, self.open, self.whole, self.documentation = [], [], True, ""
-        self.taken = set()
+            self.declarations.append(DeclarationTokens(tuple(self.tokens), self.documentation, self.parsable))
+        self.tokens, self.open, self.parsable, self.documentation = [], [], True, ""
+        self.refused = set()
 
 
-def _waits(token: Token) -> bool:
-    """Whether something has to follow a token within its declaration."""
+def _needs_more(token: Token) -> bool:
+    """Whether a declaration cannot end with this token."""
     if token.is_word:
         return token.type == "NOT_IN" or (token.value in vocabulary().reserved and token.type not in _MAY_END)
     return not token.is_number and token.type != "TEXT" and token.value not in _CLOSERS

@@ -1,4 +1,7 @@
-"""What a text says, as it says it: the syntax tree. Frozen nodes with spans; spans take no part in equality."""
+"""The syntax tree of a text: one class for each kind of expression and declaration. Dataclasses only.
+
+Nodes are frozen; each has a ``span``, its place in the text, which takes no part in equality.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ..diagnostics import Source, Span
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A name where it is declared or meant."""
+    """A name that a declaration gives to something, or by which an application, import or test refers to it."""
 
     name: str
     span: Span = field(compare=False)
@@ -23,19 +26,23 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Number:
+    """An integer or a float, written in digits: ``16``, ``0.5``."""
+
     value: int | float
     span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
+    """``true`` or ``false``."""
+
     value: bool
     span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """One of ``q k n s head heads layer layers``."""
+    """A name that the language defines: ``q``, ``k``, ``n``, ``s``, ``head``, ``heads``, ``layer`` or ``layers``."""
 
     name: str
     span: Span = field(compare=False)
@@ -43,12 +50,16 @@ class Builtin:
 
 @dataclass(frozen=True, slots=True)
 class Name:
+    """A name in an expression: of a pattern without arguments, a constant, a parameter or a local name."""
+
     name: str
     span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
+    """One argument of an application; ``keyword`` is the parameter, None for an argument by position."""
+
     keyword: Identifier | None
     value: Expression
     span: Span = field(compare=False)
@@ -56,7 +67,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """``window(512)``, or with no arguments in a place where only an application may stand, ``causal``."""
+    """``window(512)``. After ``test`` also a bare ``causal``, which elsewhere is a :class:`Name`."""
 
     name: Identifier
     arguments: tuple[Argument, ...]
@@ -65,7 +76,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """``doc[q]``."""
+    """``doc[q]``: an entry of a table or of a list, by one index for each dimension."""
 
     name: Identifier
     indices: tuple[Expression, ...]
@@ -74,7 +85,7 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class SetLiteral:
-    """Members are numbers or ranges."""
+    """``{0, 4..7}``: a set; its members are numbers or ranges."""
 
     members: tuple[Expression, ...]
     span: Span = field(compare=False)
@@ -82,6 +93,8 @@ class SetLiteral:
 
 @dataclass(frozen=True, slots=True)
 class ListLiteral:
+    """``[1, 2, 4]``: a list, or a table whose contents the text gives."""
+
     items: tuple[Expression, ...]
     span: Span = field(compare=False)
 
@@ -98,7 +111,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """A whole chain of one of the two words."""
+    """``a and b and c``: a whole chain of one word, ``and`` or ``or``."""
 
     word: Literal["and", "or"]
     parts: tuple[Expression, ...]
@@ -107,6 +120,8 @@ class Junction:
 
 @dataclass(frozen=True, slots=True)
 class Not:
+    """``not operand``."""
+
     operand: Expression
     span: Span = field(compare=False)
 
@@ -131,12 +146,16 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Negative:
+    """``-operand``."""
+
     operand: Expression
     span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
+    """``base ** exponent``."""
+
     base: Expression
     exponent: Expression
     span: Span = field(compare=False)
@@ -144,6 +163,8 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Conditional:
+    """``then if condition else otherwise``."""
+
     condition: Expression
     then: Expression
     otherwise: Expression
@@ -181,13 +202,15 @@ Expression = (
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
+    """One dimension in the type of a table: ``value`` is its name, such as ``token``, or its size."""
+
     value: str | int
     span: Span = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TypeName:
-    """``dimensions`` is None where there are no brackets."""
+    """The type of a parameter: ``int[head, token]``; ``dimensions`` is None without brackets, empty for ``int[]``."""
 
     element: Identifier
     dimensions: tuple[Dimension, ...] | None
@@ -196,6 +219,8 @@ class TypeName:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
+    """``name: type``, or ``name: type = default``."""
+
     name: Identifier
     type: TypeName
     default: Expression | None
@@ -213,6 +238,8 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
+    """``const name = value``. ``documentation`` holds the comment lines directly above a declaration."""
+
     name: Identifier
     value: Expression
     documentation: str
@@ -221,6 +248,8 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
+    """``pattern name(parameters) = body where locals``."""
+
     name: Identifier
     parameters: tuple[Parameter, ...]
     body: Expression
@@ -231,6 +260,8 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
+    """``attention name(parameters) { fields where locals }``; the fields are mask, score, scale and sink."""
+
     name: Identifier
     parameters: tuple[Parameter, ...]
     fields: tuple[Binding, ...]
@@ -241,7 +272,7 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class SelectorItem:
-    """One number (``high`` is None) or a range of them."""
+    """A number of a layer or head, or a range of them; ``high`` is None for a single one."""
 
     low: Expression
     high: Expression | None
@@ -251,7 +282,7 @@ class SelectorItem:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """``items`` is None for ``*``."""
+    """``0, 4..7``: the layers or heads that a rule is for; ``items`` is None for ``*``, all others."""
 
     items: tuple[SelectorItem, ...] | None
     span: Span = field(compare=False)
@@ -259,6 +290,8 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class HeadRule:
+    """``head selector = value`` inside a rule for layers."""
+
     selector: Selector
     value: Expression
     span: Span = field(compare=False)
@@ -266,7 +299,7 @@ class HeadRule:
 
 @dataclass(frozen=True, slots=True)
 class LayerRule:
-    """One value for all heads, or rules for heads."""
+    """``layer selector = value``, or ``layer selector { rules for heads }``."""
 
     selector: Selector
     value: Expression | tuple[HeadRule, ...]
@@ -275,6 +308,8 @@ class LayerRule:
 
 @dataclass(frozen=True, slots=True)
 class Model:
+    """``model name(parameters) { fields rules }``; the fields are the numbers of layers and heads."""
+
     name: Identifier
     parameters: tuple[Parameter, ...]
     fields: tuple[Binding, ...]
@@ -285,7 +320,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """``kind`` is ``causal``, ``rows nonempty``, ``within``, …; ``operand`` belongs to the last four."""
+    """A property that a test claims: ``kind`` is ``causal``, ``rows nonempty``, ``within`` and so on.
+
+    ``operand`` is the pattern after ``within``, ``contains``, ``equals`` or ``disjoint``, None for other kinds.
+    """
 
     kind: str
     operand: Expression | None
@@ -295,7 +333,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """``text`` as written between the quotes, which stands at ``inside``."""
+    """``picture`` and a drawing of the mask; ``text`` is what is between the quotes, ``inside`` its place."""
 
     text: str
     inside: Span = field(compare=False)
@@ -314,6 +352,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
+    """``pairs == count``."""
+
     count: Expression
     span: Span = field(compare=False)
 
@@ -323,7 +363,7 @@ Check = Claim | Picture | Line | Pairs
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """``settings`` is None for ``for all n``."""
+    """``test application at settings { checks }``; ``settings`` is None for a test ``for all n``."""
 
     application: Application
     settings: tuple[Binding, ...] | None
@@ -333,12 +373,16 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class ImportedName:
+    """``name as alias``; ``alias`` is the name itself where the text gives no other."""
+
     name: Identifier
     alias: Identifier
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
+    """``from module import names``; ``module`` has one part for each folder and the file."""
+
     module: tuple[Identifier, ...]
     names: tuple[ImportedName, ...]
     span: Span = field(compare=False)
@@ -350,7 +394,7 @@ Declaration = Constant | Pattern | Attention | Model | Test | Import
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One file. ``broken``: names whose declarations could not be read, so that nobody calls them unknown."""
+    """The declarations of one text. ``broken``: names whose declarations have a fault, so that uses report no other."""
 
     source: Source
     declarations: tuple[Declaration, ...]
@@ -358,12 +402,12 @@ class Tree:
 
 
 def parts(node: Expression) -> tuple[Expression, ...]:
-    """The direct parts of an expression, as they stand from left to right."""
-    found = _PARTS.get(type(node))
-    return () if found is None else found(node)
+    """The direct operands of an expression, in the order of the text."""
+    parts_of_kind = _PARTS.get(type(node))
+    return () if parts_of_kind is None else parts_of_kind(node)
 
 
-# By the kind of a node, for every walk over a tree asks this of every node.
+# A lookup by type, because every walk over a tree calls this for every node.
 _PARTS: dict[type, Callable[[Any], tuple[Expression, ...]]] = {
     Application: lambda node: tuple([argument.value for argument in node.arguments]),
     Indexed: attrgetter("indices"), SetLiteral: attrgetter("members"), ListLiteral: attrgetter("items"),
@@ -375,7 +419,7 @@ _PARTS: dict[type, Callable[[Any], tuple[Expression, ...]]] = {
 
 
 def roots(declaration: Declaration) -> tuple[Expression, ...]:
-    """The outermost expressions of a declaration, as they stand."""
+    """The outermost expressions of a declaration, with those of its parameters, rules and checks."""
     match declaration:
         case Constant(value=value):
             return (value,)

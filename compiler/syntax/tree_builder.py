@@ -1,4 +1,4 @@
-"""Lark's tree of a declaration to the nodes of the syntax tree, from the leaves up."""
+"""Turns Lark's tree of a declaration into nodes of the syntax tree, from the leaves up."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from ..diagnostics import Source, Span
 from . import tree as t
 from .grammar import Token
 
-# What a rule receives: tokens, and what its parts have become.
+# What the method of a rule receives: the tokens of the rule, and the nodes made of the rules inside it.
 Children: TypeAlias = list[Any]
 
 
 class TreeBuilder(Transformer_NonRecursive[Token, t.Declaration]):
-    """Makes the nodes of one declaration. Every rule of the grammar, by its name or alias, has a method here."""
+    """Makes the nodes of one declaration.
+
+    For every rule of ``grammar.lark`` there is a method of the same name, or of the rule's alias. It takes the children
+    ``c`` of the rule, in the order of the text, and returns the node.
+    """
 
     def __init__(self, source: Source, documentation: str) -> None:
         super().__init__(visit_tokens=False)
         self.source, self.documentation = source, documentation
 
     def span(self, children: Children) -> Span:
+        """The place of a rule in the text: from its first child to its last."""
         first, last = children[0], children[-1]
         return Span(
             self.source,
@@ -99,7 +104,7 @@ class TreeBuilder(Transformer_NonRecursive[Token, t.Declaration]):
         return t.Conditional(c[2], c[0], c[4], self.span(c))
 
     def comprehension(self, c: Children) -> t.Comprehension:
-        return t.Comprehension(_fold(c[0].value), c[2], self.identifier(c[4]), c[6], self.span(c))
+        return t.Comprehension(_function(c[0].value), c[2], self.identifier(c[4]), c[6], self.span(c))
 
     def function_call(self, c: Children) -> t.FunctionCall:
         return t.FunctionCall(self.identifier(c[0]), _nodes(c), self.span(c))
@@ -183,9 +188,9 @@ class TreeBuilder(Transformer_NonRecursive[Token, t.Declaration]):
 
     def claim(self, c: Children) -> t.Claim:
         negated = c[0].value == "not"
-        told = [piece.value for piece in c[negated:] if isinstance(piece, Token)]
+        kind = [piece.value for piece in c[negated:] if isinstance(piece, Token)]
         operand = None if isinstance(c[-1], Token) else c[-1]
-        return t.Claim(" ".join(told), operand, negated, self.span(c))
+        return t.Claim(" ".join(kind), operand, negated, self.span(c))
 
     def picture(self, c: Children) -> t.Picture:
         inside = Span(self.source, c[1].start_pos + 3, c[1].end_pos - 3)
@@ -199,15 +204,17 @@ class TreeBuilder(Transformer_NonRecursive[Token, t.Declaration]):
 
 
 class _Group:
-    """Several pieces between brackets, or after a `where`."""
+    """The nodes between brackets, or after a `where`, for the rule around them: no node of the syntax tree."""
 
     def __init__(self, items: tuple[Any, ...], span: Span) -> None:
         self.items, self.span = items, span
 
 
 def _nodes(c: Children) -> tuple[t.Expression, ...]:
+    """The children that are nodes, without the tokens between them."""
     return tuple(piece for piece in c if not isinstance(piece, Token))
 
 
-def _fold(word: str) -> Any:
+def _function(word: str) -> Any:
+    """``any``, ``all`` or ``sum``, of the type that the node asks for."""
     return word

@@ -62,11 +62,11 @@ def contrast(
 def side_by_side(
     panels: Sequence[Panel], corner: tuple[int, int] = (0, 0), whole: tuple[int, int] | None = None
 ) -> list[str]:
-    """Lines of text: titles, then the pictures beside each other, each row with its number in front.
+    """Lays pictures out beside each other: a line of titles, then the rows, each with its number in front.
 
-    The last panel holds the marks. Of large pictures the part around the first mark is shown, and a last line says
-    which part. ``corner`` is the row and the column that the pictures begin with, and ``whole`` how many of each there
-    are where they are a part already.
+    The last panel marks the cells to look at, by any character but a dot or a blank. Of pictures larger than LARGEST
+    only the part around the first mark is shown, and a last line says which part. ``corner``: the row and the column
+    that the pictures begin with. ``whole``: how many rows and columns there are, where the pictures are a part already.
     """
     first_row, first_column = corner
     height = max((len(panel.lines) for panel in panels), default=0)

@@ -42,7 +42,7 @@ def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[S
 def contents_of(tables: Sequence[Table], extent: CallShape, kind: Kind) -> dict[str, HostTable]:
     """Contents of every table, by name: its value, or else contents made up as ``kind`` says.
 
-    A free size is that of the keys, so that positions can index it.
+    A dimension whose size the declaration leaves free (``int[blocks]``) gets n entries, so that positions can index it.
     """
     random = np.random.default_rng((extent.n, extent.heads, KINDS.index(kind)))
     free: dict[str, int] = {}

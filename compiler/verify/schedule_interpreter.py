@@ -1,7 +1,7 @@
 """The judge of schedules: a Program carried out as its Schedule says, tile by tile, in numpy. Simple, slow, obvious.
 
-It does what every executor does and nothing else, and tells which pairs it came by: :func:`visits` must equal the mask,
-in the order of queries (forward) and in that of keys (backward), and :func:`execute` must give what the mask gives.
+It does what every executor does and nothing else, and counts the pairs that it visits: :func:`visits` must equal the
+mask, by queries (forward) and by keys (backward), and :func:`execute` must give what the dense mask gives.
 """
 
 from __future__ import annotations

@@ -19,10 +19,9 @@ def split_seed(seed: int) -> tuple[int, int]:
 
 
 def kept(dropout: float, seed: int, batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    """bool, True where a probability stays; the int64 tensors of positions are broadcast against each other.
+    """Whether each probability is kept and not dropped: bool, of the shape to which the int64 positions broadcast.
 
-    A probability stays where ``hash(seed low, seed high, batch, head, q, k) >= threshold``, with the language's
-    ``hash``.
+    It is kept where ``hash(seed low, seed high, batch, head, q, k) >= threshold``, with the language's ``hash``.
     """
     low, high = split_seed(seed)
     h = torch.full((), 0x9E3779B9, dtype=torch.int64, device=q.device)

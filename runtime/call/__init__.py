@@ -9,7 +9,6 @@ from ...lazy import attributes
 __all__ = [
     "Call",
     "TableSizes",
-    "asked",
     "bind",
     "by_position",
     "check",
@@ -24,6 +23,7 @@ __all__ = [
     "extent_of",
     "integer",
     "is_batched",
+    "located",
     "positions",
     "positions_of",
     "scale_of",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         scale_of,
     )
     from .comparisons import settle
-    from .errors import asked, by_position
+    from .errors import by_position, located
     from .host_values import integer
     from .python_values import collect
     from .tables import TableSizes, bind, check, is_batched, widened
@@ -69,7 +69,7 @@ else:
                 "scale_of",
             ),
             "comparisons": ("settle",),
-            "errors": ("asked", "by_position"),
+            "errors": ("by_position", "located"),
             "host_values": ("integer",),
             "python_values": ("collect",),
             "tables": ("TableSizes", "bind", "check", "is_batched", "widened"),

@@ -216,8 +216,8 @@ class _Comparison:
 
     def _entry(self, entry: Entry, kind: Part | DType, of: Literal["int", "float"] = "int") -> Entry:
         """The same entry of a derived table, whose name is not an identifier and so cannot clash with any other."""
-        told = kind.torch if isinstance(kind, DType) else kind
-        one = Derived(f"{entry.table}'s {told}", entry.table, kind)
+        part = kind.torch if isinstance(kind, DType) else kind
+        one = Derived(f"{entry.table}'s {part}", entry.table, kind)
         return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
 
 

@@ -9,7 +9,7 @@ from ...compiler.oracle import read_at
 from ...compiler.verify import OutOfRange
 
 
-def asked(message: str, table: Table, *others: tuple[Table, str]) -> str:
+def located(message: str, table: Table, *others: tuple[Table, str]) -> str:
     """A message about a table, with the line that declares it; ``others``: further tables, each with its label."""
     places = ((table, "declared here"), *others)
     return with_places(message, *(Label(one.span, text) for one, text in places if one.span is not None))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...compiler.ir import Attention, Entry, Table, walk
-from .errors import asked, missing, unknown
+from .errors import located, missing, unknown
 from .host_values import LARGEST, copied, unfit
 
 Nested: TypeAlias = Any  # an int, or a list of Nested
@@ -51,9 +51,9 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
         if isinstance(value, Tensor):
             odd = unfit(value)
             if odd is not None:
-                raise TypeError(asked(f"{table.name}: {odd}, expected a dense one: {described(table)}", table))
+                raise TypeError(located(f"{table.name}: {odd}, expected a dense one: {described(table)}", table))
             if value.device != device and (value.ndim or value.device.type != "cpu"):
-                raise ValueError(asked(f"{table.name}: is on {value.device}, expected {device}, where q is", table))
+                raise ValueError(located(f"{table.name}: is on {value.device}, expected {device}, where q is", table))
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)
@@ -75,7 +75,7 @@ def _require_finite(table: Table, tensor: Tensor) -> None:
     if bool(tensor.isfinite().all()):
         return
     endless = tensor[~tensor.isfinite()][0].item()
-    raise ValueError(asked(f"{table.name}: holds {endless}, expected finite numbers: the sink reads it", table))
+    raise ValueError(located(f"{table.name}: holds {endless}, expected finite numbers: the sink reads it", table))
 
 
 def described(table: Table) -> str:
@@ -111,7 +111,7 @@ def _tensor(table: Table, value: object) -> Tensor:
     numbers = _ENTRIES[table.element]
     for leaf in leaves:
         if not isinstance(leaf, numbers) or (isinstance(leaf, (bool, np.bool_)) and table.element != "bool"):
-            raise TypeError(asked(_held(table, leaf), table))
+            raise TypeError(located(_held(table, leaf), table))
     if any(isinstance(leaf, np.generic) for leaf in leaves):
         value = _plain(value, {"float": float, "bool": bool}.get(table.element, int))
     if table.element == "float":
@@ -121,23 +121,23 @@ def _tensor(table: Table, value: object) -> Tensor:
     else:
         if not all(-LARGEST <= leaf <= LARGEST for leaf in leaves):
             message = f"{table.name}: holds an integer beyond 64 bits, expected {described(table)}"
-            raise ValueError(asked(message, table))
+            raise ValueError(located(message, table))
         dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64
     try:
         return torch.tensor(value, dtype=dtype)
     except OverflowError:
         raise ValueError(
-            asked(f"{table.name}: holds a number beyond any float, expected {described(table)}", table)
+            located(f"{table.name}: holds a number beyond any float, expected {described(table)}", table)
         ) from None
     except (ValueError, TypeError):
-        raise ValueError(asked(_ragged(table), table)) from None
+        raise ValueError(located(_ragged(table), table)) from None
 
 
 def _copied(table: Table, value: object) -> Tensor:
     try:
         return copied(table.name, value, described(table))
     except (TypeError, ValueError) as error:
-        raise type(error)(asked(str(error), table)) from None
+        raise type(error)(located(str(error), table)) from None
 
 
 def _plain(value: object, kind: type) -> object:
@@ -168,13 +168,13 @@ def _set_tensor(table: Table, value: object) -> Tensor:
     nested = _nested(table, value)
     if isinstance(nested, int):
         message = f"{table.name}: is the number {nested}, expected a set, or {described(table)}"
-        raise TypeError(asked(message, table))
+        raise TypeError(located(message, table))
     depth = _depth(nested)
     padded = _padded(table, nested, depth, _widest(nested, depth))
     try:
         return torch.tensor(padded, dtype=torch.int64)
     except (RuntimeError, OverflowError, ValueError):
-        raise ValueError(asked(f"{table.name}: holds a member beyond 64 bits", table)) from None
+        raise ValueError(located(f"{table.name}: holds a member beyond 64 bits", table)) from None
 
 
 def _nested(table: Table, value: object) -> Nested:
@@ -184,7 +184,7 @@ def _nested(table: Table, value: object) -> Nested:
         listed = value.tolist()
         return listed if isinstance(listed, int) else _nested(table, listed)
     if isinstance(value, (bool, str, bytes)) or (isinstance(value, dict) and value):
-        raise TypeError(asked(_held(table, value), table))
+        raise TypeError(located(_held(table, value), table))
     if isinstance(value, int):
         return value
     if isinstance(value, Iterable):
@@ -197,7 +197,7 @@ def _member(table: Table, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(asked(_held(table, value), table)) from None
+        raise TypeError(located(_held(table, value), table)) from None
 
 
 def _depth(nested: Nested) -> int:
@@ -212,10 +212,10 @@ def _widest(nested: Nested, depth: int) -> int:
 
 def _padded(table: Table, nested: Nested, depth: int, width: int) -> Nested:
     if isinstance(nested, int):
-        raise ValueError(asked(f"{table.name}: mixes numbers and sets, expected {described(table)}", table))
+        raise ValueError(located(f"{table.name}: mixes numbers and sets, expected {described(table)}", table))
     if depth == 1:
         return [*nested, *([-1] * (width - len(nested)))]
     parts = [_padded(table, part, depth - 1, width) for part in nested]
     if depth > 2 and len({len(part) for part in parts}) > 1:
-        raise ValueError(asked(_ragged(table), table))
+        raise ValueError(located(_ragged(table), table))
     return parts

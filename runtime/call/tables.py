@@ -13,7 +13,7 @@ from torch import Tensor
 from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
 from ..base import TableArgument, dtype_name
-from .errors import asked, missing
+from .errors import located, missing
 from .python_values import described
 
 INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
@@ -74,18 +74,18 @@ def _check_dtype(table: Table, tensor: Tensor) -> None:
         "set": dtype in INTEGERS or dtype == torch.bool,
     }
     if not fits[table.element]:
-        raise TypeError(asked(f"{table.name}: has dtype {dtype_name(dtype)}, expected {described(table)}", table))
+        raise TypeError(located(f"{table.name}: has dtype {dtype_name(dtype)}, expected {described(table)}", table))
 
 
 def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str, tuple[int, Table]]) -> None:
     rank = len(table.dimensions) + (table.element == "set")
     shape = list(tensor.shape)
     if len(shape) not in (rank, rank + 1):
-        raise ValueError(asked(f"{table.name}: has shape {shape}, expected {described(table)}", table))
+        raise ValueError(located(f"{table.name}: has shape {shape}, expected {described(table)}", table))
     if is_batched(table, tensor):
         if shape[0] not in (1, sizes.batch):
             message = f"{table.name}: has shape {shape}, expected a batch of {sizes.batch}, as q has"
-            raise ValueError(asked(message, table))
+            raise ValueError(located(message, table))
         shape = shape[1:]
     known = {"token": (sizes.n, "n"), "query": (sizes.m, "m"), "head": (sizes.heads, "heads")}
     for axis, (dimension, size) in enumerate(zip(table.dimensions, shape, strict=False)):
@@ -106,7 +106,7 @@ def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str
                 f"{table.name}: has shape {list(tensor.shape)}, expected {expected}{what} in dimension {axis}{after}; "
                 f"it takes {described(table)}"
             )
-            raise ValueError(asked(message, table, *others))
+            raise ValueError(located(message, table, *others))
 
 
 def bind(

@@ -265,7 +265,7 @@ def _owned(launch: Launch, place: _Rows) -> Tensor:
 def _environment(launch: Launch, place: _Rows, keys: _Places) -> Environment:
     """The positions and tables of one block, as the interpreter of expressions reads them.
 
-    No pair counts as reached, so that an index outside its table reads 0 instead of raising.
+    No read is checked (``reached`` is false), so that an index outside its table reads 0 instead of raising.
     """
     device = launch.q.device
     arrays = TorchArrays(launch.compute_dtype, device)

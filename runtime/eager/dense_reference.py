@@ -47,8 +47,8 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
 
     Computes in float32, or in float64 for float64 inputs. NaN or infinity in a query, key or value reaches only the
     rows that keep such a pair, and in the gradients only the pairs of those rows. Raises what :func:`check_call`
-    raises, OutOfTableError where some pair reaches an index outside its table, and IntegerRangeError where some pair
-    reaches an integer that leaves 63 bits.
+    raises, OutOfTableError where an index that is evaluated for some pair is outside its table, and IntegerRangeError
+    where an integer that is evaluated for some pair leaves 63 bits.
     """
     check_call(attention, call)
     dtype, device = call.compute_dtype, call.q.device

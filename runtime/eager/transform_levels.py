@@ -11,7 +11,7 @@ from torch._C._functorch import get_unwrapped, is_batchedtensor, is_gradtracking
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from ...compiler.ir import Attention, Entry, Table, walk
-from ..call import asked
+from ..call import located
 
 
 def outside_transforms() -> AbstractContextManager[object]:
@@ -20,10 +20,10 @@ def outside_transforms() -> AbstractContextManager[object]:
 
 
 def contents_of(attention: Attention, tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given tables as plain tensors, for computations that have no derivatives.
+    """The given tables as plain tensors, without the wrappers of ``torch.func``, for evaluating the mask.
 
-    A float table that ``vmap`` maps over becomes zeros if only the score reads it. ValueError for any other table that
-    is mapped over: each of its entries would have another mask.
+    A float table that ``vmap`` maps over becomes zeros if the mask does not read it. ValueError for any other table
+    that is mapped over: each entry of the map would have another mask.
     """
     known = {table.name: table for table in attention.parameters}
     return {name: _contents(attention, known[name], tensor) for name, tensor in tables.items()}
@@ -38,6 +38,6 @@ def _contents(attention: Attention, table: Table, tensor: Tensor) -> Tensor:
     decides = any(isinstance(node, Entry) and node.table == table.name for node in walk(attention.mask))
     if table.element != "float" or decides:
         message = f"{table.name}: is mapped over by vmap, expected one table for all entries, as .reference takes it"
-        raise ValueError(asked(message, table))
+        raise ValueError(located(message, table))
     with outside_transforms():
         return torch.zeros(tensor.shape, dtype=tensor.dtype)

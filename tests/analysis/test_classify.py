@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from attnc.compiler.analysis import classify as classification
-from attnc.compiler.analysis.classify import BoundTable, Boxes, Classifier, DigitRange
+from attnc.compiler.analysis.classify import LARGEST_MAGNITUDE, BoundTable, Boxes, Classifier, DigitRange
 from attnc.compiler.analysis.range_tables import RangeTable
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
@@ -23,10 +22,10 @@ from tests.support.generators.random_expressions import Case, Generator, dense
 D = constructors.sub(Q, K)
 
 
-def classifier(case: Case, *roots: Expr) -> Classifier:
+def classifier(case: Case, *roots: Expr, largest: int = LARGEST_MAGNITUDE) -> Classifier:
     pairs = enumerate(zip(case.tables, case.contents, strict=True))
     tables = {str(number): BoundTable(*pair) for number, pair in pairs}
-    return Classifier(roots or (case.mask,), case.extent, tables)
+    return Classifier(roots or (case.mask,), case.extent, tables, largest=largest)
 
 
 def trits(values: NDArray[Any]) -> int:
@@ -103,7 +102,7 @@ def test_random_boxes_over_any_digits_are_sound() -> None:
     assert decided > 8 * undecided  # and seldom weak
 
 
-def test_integers_of_any_size_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_of_any_size_are_read_alike() -> None:
     """Python's integers, which serve where 64 bits may not do, give what 64 bits give."""
     for seed in range(250):
         case = Generator(seed).case()
@@ -111,9 +110,7 @@ def test_integers_of_any_size_are_read_alike(monkeypatch: pytest.MonkeyPatch) ->
         boxes = [one_box(random_digits(draw, case.extent.m)[0], random_digits(draw, case.extent.n)[0])]
         boxes.append(single_pairs(case.extent, 1)[0])
         fast = [classifier(case).classify(box) for box in boxes]
-        with monkeypatch.context() as patch:
-            patch.setattr(classification, "_LARGEST_MAGNITUDE", 0)
-            exact = [classifier(case).classify(box) for box in boxes]
+        exact = [classifier(case, largest=0).classify(box) for box in boxes]
         for a, b in zip(fast, exact, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=f"seed {seed}: {case.mask}")
 

@@ -20,7 +20,7 @@ from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Tiles
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import mask
 from attnc.pictures.picture import FULL_TILE, INK, PAPER, PARTIAL_TILE, Picture, Tile, bins, blocks, image, svg, write
-from attnc.pictures.sample import look_along, sample_mask
+from attnc.pictures.sample import sample_mask, segment_picture
 from attnc.pictures.tile_walks import SegmentTiles, visits_of_cells, walks
 from tests.support import handmade
 from tests.support.oracles.brute import brute_schedule
@@ -199,7 +199,7 @@ def test_every_pair_is_in_the_picture_of_one_walk(name: str) -> None:
     expected = mask(case.program, case.extent, case.contents)[0, 1]
     kept = np.zeros_like(expected)
     for walk in walks(case.program, plan, 1):
-        found = look_along(walk, case.program, case.extent, contents, 1, (LARGE, LARGE))
+        found = segment_picture(walk, case.program, case.extent, contents, 1, (LARGE, LARGE))
         inside = np.zeros(found.density.shape, bool)
         for tile in found.tiles:
             inside[tile.top : tile.bottom, tile.left : tile.right] = True

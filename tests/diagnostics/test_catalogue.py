@@ -146,7 +146,7 @@ def written_slugs() -> set[str]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         slug = node.args[0]
-        if name not in ("Diagnostic", "fault", "stop"):
+        if name not in ("Diagnostic", "fault", "past_limit"):
             continue
         if isinstance(slug, ast.JoinedStr):
             found |= {_joined(slug, noun) for noun in ("layer", "head")}

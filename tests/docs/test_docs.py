@@ -152,7 +152,7 @@ def test_the_language_page_leaves_nothing_out() -> None:
     for number in (limits.TOKENS, limits.NODES, limits.PAIRS):
         assert f"{number:,} " in page
     assert (limits.BYTES, limits.NESTING, limits.DIGITS, limits.NAME) == (1 << 20, 64, 18, 64)
-    assert (limits.FILLED_NESTING, limits.FAULTS) == (128, 100)
+    assert (limits.EXPANDED_NESTING, limits.FAULTS) == (128, 100)
 
 
 @pytest.mark.parametrize("path", LINKED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -213,12 +213,12 @@ def drawn_orders(seed: int) -> Iterator[None]:
         pipeline.program, planning._programs, planning._plans = before  # type: ignore[assignment]
 
 
-def _kernels(judge: Callable[[Text, int], str | None], program: Text) -> str | None:
+def _kernels(judge: Callable[[Text, int], str | None], program: Text, shapes: int = SHAPES) -> str | None:
     """Forward and backward on an executor, of one program in four in the orders chosen, of the others in drawn ones."""
     if program.seed % 4 == 0:
-        return judge(program, SHAPES)
+        return judge(program, shapes)
     with drawn_orders(program.seed):
-        found = judge(program, SHAPES)
+        found = judge(program, shapes)
     return None if found is None else f"in drawn orders: {found}"
 
 
@@ -229,7 +229,7 @@ def compiled_fault(program: Text) -> str | None:
 
 def interpreted_fault(program: Text) -> str | None:
     """The same with the Triton kernels in the interpreter."""
-    return _kernels(fuzz_structures.interpreted_fault, program)
+    return _kernels(fuzz_structures.interpreted_fault, program, fuzz_structures.SHAPES_INTERPRETED - 1)
 
 
 def device_fault(program: Text, device: str) -> str | None:

@@ -7,8 +7,8 @@ import pytest
 from tests.fuzz import masks as fuzz_masks
 from tests.support.generators.programs import generate
 
-COUNT = 20_000
-SLICES = 20
+COUNT = 6_000
+SLICES = 12
 """The programs of one test are those of one slice, so that a failure is told early and by itself."""
 
 

@@ -36,7 +36,16 @@ def test_every_order_and_every_way_is_among_them(monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(module, name, way)
 
-    every = ("_line", "_repeated_template", "compared", "_listed", "_by_lanes", "_union", "_intersection", "_descended")
+    every = (
+        "_line",
+        "_repeated_template",
+        "compared",
+        "_listed",
+        "_by_lanes",
+        "_union",
+        "_intersection",
+        "_subdivided",
+    )
     for name in every:
         counted(strategies, name)
     counted(periodic, "bounds")

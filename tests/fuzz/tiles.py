@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from attnc.compiler.schedule import strategies
 from attnc.compiler.schedule.segments import schedule
+from attnc.compiler.schedule.strategies import SearchLimits
 from tests.support.generators.random_orders import Ordered, OrderGenerator, describe
 from tests.support.oracles import tile_promises as tiles
 
@@ -41,23 +40,12 @@ def fault(batch: Batch) -> str | None:
 
 
 def judged(ordered: Ordered) -> tuple[str | None, int]:
-    """What is wrong with one schedule, and of how many tiles it is. Every other one is of no plain descent."""
+    """What is wrong with one schedule, and of how many tiles it is. Every other one is found by all strategies."""
     case, program = ordered.case, ordered.program
-    with _descending(ordered.seed % 2 == 0):
-        plan = schedule(program, case.extent, case.contents)
+    limits = SearchLimits() if ordered.seed % 2 == 0 else SearchLimits(few_tiles=0)
+    plan = schedule(program, case.extent, case.contents, limits)
     kernel, its = program.kernels[0], plan.kernels[0]
     return tiles.segment_fault(kernel, its, kernel.segments[0], its.segments[0], program, case.extent, case.contents)
-
-
-@contextmanager
-def _descending(few: bool) -> Iterator[None]:
-    """Whether few tiles are descended into, as they are, or looked at in the ways of many."""
-    usual = strategies._FEW_TILES
-    strategies._FEW_TILES = usual if few else 0
-    try:
-        yield
-    finally:
-        strategies._FEW_TILES = usual
 
 
 def told(batch: Batch) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 from attnc.compiler.ir.expressions import TRUE, Const, Entry, K, Member
 from attnc.compiler.plan.order_protocol import ORDER_TABLES, Listing, Order, OrderTable, UnknownOrderError, key_major
 from attnc.compiler.plan.orders import Axis, Box, ComputedOrder, Gathered, ListedOrder, Sorted, View, natural
-from attnc.compiler.schedule.tile_positions import tokens_of
+from attnc.compiler.schedule.tile_positions import tiled, tokens_of
 from tests.house.test_wings import modules
 from tests.support.generators.random_orders import OrderGenerator
 
@@ -131,6 +131,11 @@ def test_an_order_without_its_list_has_no_number_of_tiles() -> None:
         Gathered(Member(K, "0", ()), 4).tiles(12)
 
 
+def test_boxes_are_looked_for_by_no_condition() -> None:
+    with pytest.raises(ValueError, match=r"order: is box of 4×8 around each tile of grid 12 wide in 2×4, expected one"):
+        tiled(EXAMPLES[Box][0], None, 30)
+
+
 @pytest.mark.parametrize("total", [1, 11, 12, 30, 47])
 def test_answers_follow_from_the_tokens(total: int) -> None:
     for order in examples():
@@ -220,20 +225,20 @@ def asked_kinds(tree: ast.AST, names: set[str]) -> Iterator[str]:
 
 def test_only_tables_tell_kinds_apart() -> None:
     names = {kind.__name__ for kind in (*kinds(), ComputedOrder, ListedOrder)}
-    wrong = [
+    asking = [
         f"{name}: {place}"
         for name, path in modules().items()
-        if name != HOME and uses_orders(path)
-        for place in asked_kinds(ast.parse(path.read_text(encoding="utf-8")), names)
+        if name != HOME and takes_nouns(name, text := path.read_text(encoding="utf-8"))
+        for place in asked_kinds(ast.parse(text), names)
     ]
-    assert wrong == []
+    assert asking == []
 
 
-def uses_orders(path: Path) -> bool:
-    """Whether a module takes something from the plan: elsewhere ``Box`` and ``View`` may be other things."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    taken = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return any(name.split(".")[-1] == "plan" or ".plan." in f".{name}." for name in taken) or "plan" in path.parts
+def takes_nouns(name: str, text: str) -> bool:
+    """Whether a module is of the plan or takes something from it: elsewhere a ``Box`` may be another thing."""
+    return (
+        name.startswith("compiler.plan.") or re.search(r"^ *from [.\w]*\bplan\b[.\w]* import ", text, re.M) is not None
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
 from attnc.compiler.plan.programs import Program
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 from attnc.compiler.proofs.affine_sets import free
-from attnc.compiler.schedule.periodic import question
+from attnc.compiler.schedule.periodic import periodic_query
 from attnc.compiler.schedule.segments import schedule
 from tests.analysis.test_affine import shipped
 from tests.schedule.test_periodic import CASES, CAUSAL, program, within
@@ -57,7 +57,7 @@ def moving(programs: Iterator[Program]) -> Segments:
         if {Q, K} <= (nodes := set(walk(found[0])))
         and not nodes & {N, HEAD, HEADS}
         and not free(found[0])
-        and question(*found, CallShape(LENGTH, LENGTH), {}, None) is not None
+        and periodic_query(*found, CallShape(LENGTH, LENGTH), {}, None) is not None
     ]
 
 

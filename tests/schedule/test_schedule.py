@@ -16,9 +16,9 @@ from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import EMPTY, FULL, TileCount, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Bounds
-from attnc.compiler.schedule import strategies
 from attnc.compiler.schedule.segments import schedule, schedule_depends
 from attnc.compiler.schedule.statistics import Totals, totals
+from attnc.compiler.schedule.strategies import SearchLimits
 from attnc.compiler.schedule.tile_visits import Slot, visits
 from tests.support.generators.random_expressions import Generator, dense
 from tests.support.oracles import tile_promises as tiles
@@ -61,26 +61,30 @@ def documents(n: int, count: int, seed: int = 0) -> HostTable:
     return HostTable(np.searchsorted(cuts, np.arange(n), side="right").astype(np.int32))
 
 
-def check(program: Program, extent: CallShape, contents: tuple[HostTable, ...] = ()) -> Totals:
-    plan = schedule(program, extent, contents)
+def check(
+    program: Program,
+    extent: CallShape,
+    contents: tuple[HostTable, ...] = (),
+    limits: SearchLimits = SearchLimits(),  # noqa: B008 - frozen
+) -> Totals:
+    plan = schedule(program, extent, contents, limits)
     assert tiles.fault(program, plan, extent, contents) is None
     return totals(program, plan, extent)
 
 
-@pytest.fixture(params=["all ways", "few tiles descended"])
-def however_few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way is taken even where there are so few tiles that a descent is cheaper, or not."""
-    if request.param == "all ways":
-        monkeypatch.setattr(strategies, "_FEW_TILES", 0)
+HOWEVER_FEW = pytest.mark.parametrize(
+    "limits", [SearchLimits(few_tiles=0), SearchLimits()], ids=["all strategies", "few tiles subdivided"]
+)
+"""Every strategy is used even where there are so few tiles that subdivision is cheaper, or not."""
 
 
-@pytest.mark.usefixtures("however_few")
+@HOWEVER_FEW
 @pytest.mark.parametrize("block", range(10))
-def test_random_masks_are_planned_soundly(block: int) -> None:
+def test_random_masks_are_planned_soundly(block: int, limits: SearchLimits) -> None:
     for seed in range(block * 200, block * 200 + 200):
         case = Generator(seed).case()
         planned = case.program(*TILES[seed % len(TILES)])
-        plan = schedule(planned, case.extent, case.contents)
+        plan = schedule(planned, case.extent, case.contents, limits)
         fault = tiles.fault(planned, plan, case.extent, case.contents)
         assert fault is None, f"seed {seed}: {fault}: {case.mask}"
         bounds = plan.kernels[0].segments[0].by_query
@@ -151,15 +155,15 @@ PATTERNS: dict[str, tuple[Expr, tuple[Table, ...], tuple[HostTable, ...]]] = {
 }
 
 
-@pytest.mark.usefixtures("however_few")
+@HOWEVER_FEW
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize(
     "extent", [CallShape(128, 128), CallShape(130, 130), CallShape(130, 31, q_start=(99,)), CallShape(130, 1)]
 )
-def test_published_patterns_are_planned_soundly(name: str, extent: CallShape) -> None:
+def test_published_patterns_are_planned_soundly(name: str, extent: CallShape, limits: SearchLimits) -> None:
     mask, tables, contents = PATTERNS[name]
     for tile in (1, 8, 16, 64):
-        check(program(mask, *tables, tile=tile), extent, contents)
+        check(program(mask, *tables, tile=tile), extent, contents, limits)
 
 
 def planned_totals(program: Program, extent: CallShape, contents: tuple[HostTable, ...] = ()) -> Totals:
@@ -365,13 +369,12 @@ def test_a_finer_look_calls_a_tile_full_by_its_parts() -> None:
     assert check(program(constructors.iff(low, high), tile=32), CallShape(72, 72))[:2] == (9, 0)
 
 
-def test_past_the_cap_whole_boxes_are_partial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_past_the_cap_whole_boxes_are_partial() -> None:
     odd = constructors.equal(constructors.mod(constructors.hashed(Q, K), 4), Const(0))  # no other way than to descend
     mask = constructors.conjunction(CAUSAL, odd)
     extent = CallShape(256, 256)
     exact = check(program(mask, tile=2), extent)
-    monkeypatch.setattr(strategies, "_MOST_BOXES", 700)
-    coarse = check(program(mask, tile=2), extent)
+    coarse = check(program(mask, tile=2), extent, limits=SearchLimits(boxes=700))
     assert exact.partial < coarse.partial < 128 * 128
 
 

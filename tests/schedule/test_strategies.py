@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
-from attnc.compiler.schedule import strategies, tile_positions
-from attnc.compiler.schedule.segments import schedule, schedule_depends
+from attnc.compiler.schedule import segments
+from attnc.compiler.schedule.segments import schedule_depends
 from attnc.compiler.schedule.statistics import totals
+from attnc.compiler.schedule.strategies import SearchLimits
 from tests.support.oracles import tile_promises as tiles
 
 D = constructors.sub(Q, K)
@@ -32,9 +35,8 @@ RANK = Table("rank", "order", (Dimension("token"),))
 MILLION = 2**20
 
 
-@pytest.fixture(autouse=True)
-def _however_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategies, "_FEW_TILES", 0)
+HOWEVER_FEW = SearchLimits(few_tiles=0)
+schedule = partial(segments.schedule, limits=HOWEVER_FEW)
 
 
 @pytest.fixture
@@ -61,9 +63,9 @@ def wide(condition: Expr, *tables: Table) -> Program:
     return program(condition, *tables, rows=natural(64), keys=natural(64))
 
 
-def planned(program: Program, extent: CallShape, *contents: HostTable) -> Bounds:
+def planned(program: Program, extent: CallShape, *contents: HostTable, limits: SearchLimits = HOWEVER_FEW) -> Bounds:
     """The bounds by query, once they have been held against every pair."""
-    plan = schedule(program, extent, contents)
+    plan = segments.schedule(program, extent, contents, limits)
     assert tiles.fault(program, plan, extent, contents) is None
     return plan.kernels[0].segments[0].by_query
 
@@ -230,14 +232,14 @@ NEAR = constructors.less_equal(constructors.absolute(D), Const(5))
 @pytest.mark.parametrize(
     "condition", [TRUE, CAUSAL, NEAR, constructors.negation(NEAR), constructors.equal(constructors.mod(D, 3), Const(0))]
 )
-def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathered_keys_and_rows(members: tuple[int, ...], condition: Expr) -> None:
     for short in (64, 0):
-        monkeypatch.setattr(tile_positions, "_SHORT", short)
+        limits = replace(HOWEVER_FEW, short_list=short)
         for extent in (CallShape(60, 60), CallShape(60, 25, q_start=(30,))):
             held = bits(60, *members)
-            planned(program(condition, TOKENS, keys=gathered(K)), extent, held)
-            planned(program(condition, TOKENS, rows=gathered(Q)), extent, held)
-            planned(program(condition, TOKENS, rows=gathered(Q), keys=gathered(K, 8)), extent, held)
+            planned(program(condition, TOKENS, keys=gathered(K)), extent, held, limits=limits)
+            planned(program(condition, TOKENS, rows=gathered(Q)), extent, held, limits=limits)
+            planned(program(condition, TOKENS, rows=gathered(Q), keys=gathered(K, 8)), extent, held, limits=limits)
 
 
 def test_a_few_gathered_keys_are_full_away_from_the_band() -> None:
@@ -322,11 +324,11 @@ def test_bigbird_as_published_looks_at_what_is_drawn_alone(looks: list[int]) -> 
     assert sum(looks) < 20 * heads * 3 * n // 64
 
 
-def test_many_heads_are_descended_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_heads_are_descended_one_by_one() -> None:
     """Blocks drawn for each head: all heads together have more tiles than are looked at at once."""
     blocks = constructors.hashed(HEAD, constructors.floordiv(Q, 4), constructors.floordiv(K, 4))
     condition = constructors.less(constructors.mod(blocks, 10), Const(2))
     exact = planned(program(condition), CallShape(60, 60, 5))
     assert visited(exact) < 0.3 * 5 * 225
-    monkeypatch.setattr(strategies, "_MOST_BOXES", 300)
-    assert visited(planned(program(condition), CallShape(60, 60, 5))) == visited(exact)
+    few = planned(program(condition), CallShape(60, 60, 5), limits=replace(HOWEVER_FEW, boxes=300))
+    assert visited(few) == visited(exact)

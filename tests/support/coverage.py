@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from attnc.compiler.diagnostics.diagnostic import Source
 from attnc.compiler.syntax.grammar import Token, parser, vocabulary
-from attnc.compiler.syntax.lexer import DeclarationTokens, segments
+from attnc.compiler.syntax.lexer import DeclarationTokens, declaration_tokens
 from attnc.compiler.syntax.parser import parse_tokens
 
 TYPES = ("int", "float", "bool", "set", "index")
@@ -53,7 +53,7 @@ def used(text: str) -> frozenset[str]:
     faults: list[object] = []
     found = {
         feature
-        for declaration in segments(Source("random", text), faults.append)
+        for declaration in declaration_tokens(Source("random", text), faults.append)
         for feature in _of_declaration(declaration)
     }
     assert not faults, faults[0]

@@ -21,7 +21,7 @@ from attnc.compiler.formatter.formatter import WIDTH, formatted
 from attnc.compiler.modules.loader import bind, bound_tests, load_text
 from attnc.compiler.syntax import tree as t
 from attnc.compiler.syntax.grammar import Token
-from attnc.compiler.syntax.lexer import segments
+from attnc.compiler.syntax.lexer import declaration_tokens
 from attnc.compiler.syntax.parser import parse
 from tests.support.generators.programs import generate
 
@@ -51,7 +51,7 @@ def plain(node: Any) -> Any:
 
 
 def words(text: str) -> list[Token]:
-    found = segments(Source("words", text), ErrorCollector().add)
+    found = declaration_tokens(Source("words", text), ErrorCollector().add)
     return [token for declaration in found for token in declaration.tokens]
 
 

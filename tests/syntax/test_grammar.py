@@ -18,7 +18,7 @@ from lark.lexer import PatternRE, TerminalDef
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.formatter.rules import Layout
 from attnc.compiler.syntax.grammar import START, ContextLexer, Token, grammar_text, parser, vocabulary
-from attnc.compiler.syntax.lexer import DeclarationTokens, comments, segments, tokens
+from attnc.compiler.syntax.lexer import DeclarationTokens, comments, declaration_tokens, tokens
 from attnc.compiler.syntax.parser import parse_tokens
 from attnc.compiler.syntax.tree_builder import TreeBuilder
 from tests.fuzz import texts as fuzz_text
@@ -59,7 +59,7 @@ def test_every_terminal_is_told_apart() -> None:
         ("not \n in", ["NOT_IN not in"]), ("not # why\n in", ["NOT not", "IN in"]),
         ("not inner", ["NOT not", "NAME inner"]), ("notin", ["NAME notin"]),
         ('picture """#."""', ["PICTURE picture", 'TEXT """#."""']),
-        ('""', ['STRANGER ""']), ("é!", ["STRANGER é", "STRANGER !"]), ("#\r\n a #b", ["NAME a"]),
+        ('""', ['UNKNOWN ""']), ("é!", ["UNKNOWN é", "UNKNOWN !"]), ("#\r\n a #b", ["NAME a"]),
         ("1.e5", ["INT 1", "DOT .", "NAME e5"]), ("a.b", ["NAME a", "DOT .", "NAME b"]), ("", []),
     ],
 )  # fmt: skip
@@ -127,7 +127,9 @@ def judge() -> lark.Lark:
 def declarations(text: str) -> Iterator[DeclarationTokens]:
     """The declarations of a text whose tokens are without faults; none past a limit."""
     with suppress(AttnError):
-        yield from (declaration for declaration in segments(Source("x", text), lambda _: None) if declaration.whole)
+        yield from (
+            declaration for declaration in declaration_tokens(Source("x", text), lambda _: None) if declaration.parsable
+        )
 
 
 def shape(piece: object, offset: int) -> Shape:

@@ -17,7 +17,7 @@ from attnc.compiler.diagnostics import diagnostic, limits
 from attnc.compiler.diagnostics.diagnostic import AttnError, Source
 from attnc.compiler.modules.loader import load_text
 from attnc.compiler.modules.models import RuleSpan, RuleTable
-from attnc.compiler.syntax.lexer import segments
+from attnc.compiler.syntax.lexer import declaration_tokens
 from tests.fuzz.texts import wide_text
 
 STEPS = 250  # calls for each word; every shape below takes less than two thirds of it
@@ -51,7 +51,7 @@ SHAPES = {
 
 
 def words(text: str) -> int:
-    return sum(len(declaration.tokens) for declaration in segments(Source("", text), lambda _: None))
+    return sum(len(declaration.tokens) for declaration in declaration_tokens(Source("", text), lambda _: None))
 
 
 def steps(text: str) -> int:

@@ -57,17 +57,19 @@ def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Param
 
 
 def row_loop(kernel: Kernel, most: int) -> TokenLoop:
-    """Return the loop over rows for a program that keeps its rows: it makes one step of at most ``most`` rows."""
+    """Return the loop over rows, one step of at most ``most`` rows, for a program that works on one block of rows."""
     return make_loop(kernel.rows, "row", most, True)
 
 
 def column_loops(kernel: Kernel, most: int) -> tuple[TokenLoop, ...]:
-    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that keeps its rows."""
+    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that works on one block of
+    rows.
+    """
     return tuple(make_loop(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
 
 
 def loops_by_key(kernel: Kernel, segment: Segment, step: TileStep) -> tuple[TokenLoop, TokenLoop]:
-    """Return the loops over rows and keys for a program that keeps its keys."""
+    """Return the loops over rows and over keys for a program that works on one block of keys (``backward_keys``)."""
     rows, keys = key_major(kernel.rows, segment.keys)
     return make_loop(rows, "row", step.queries, False), make_loop(keys, "column", step.keys, True)
 

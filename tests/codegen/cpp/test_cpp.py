@@ -21,8 +21,8 @@ SHAPE = Shape(m=37, n=53, batch=2, heads=4, kv_heads=2, head_dim=8, value_dim=5,
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with settings.override(cache_dir=tmp_path_factory.mktemp("cache"), optimisation=1):
+def _quick_builds() -> Iterator[None]:
+    with settings.override(optimisation=0):
         yield
 
 

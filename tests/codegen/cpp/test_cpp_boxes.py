@@ -41,8 +41,8 @@ TWO = ["a line", "a grid whose width is no multiple of the tile"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with settings.override(cache_dir=tmp_path_factory.mktemp("cache"), optimisation=1):
+def _quick_builds() -> Iterator[None]:
+    with settings.override(optimisation=0):
         yield
 
 

@@ -57,8 +57,8 @@ NAMES = [name for name in MODULE if name != "branch"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with settings.override(cache_dir=tmp_path_factory.mktemp("cache"), optimisation=1):
+def _quick_builds() -> Iterator[None]:
+    with settings.override(optimisation=0):
         yield
 
 

@@ -24,8 +24,8 @@ UNSCORED = [name for name, pattern in PATTERNS.items() if pattern.scores is None
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with settings.override(cache_dir=tmp_path_factory.mktemp("cache"), optimisation=1):
+def _quick_builds() -> Iterator[None]:
+    with settings.override(optimisation=1):
         yield
 
 

