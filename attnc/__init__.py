@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .attention import Attention, Model, Module
     from .compiler.diagnostics import AttnError
+    from .proving import prove
     from .runtime.base import launches, settings
     from .runtime.merge import merge
 
 __version__ = "0.1.0"
-__all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "merge", "settings"]
+__all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "merge", "prove", "settings"]
 _HOMES = {
     "Attention": ".attention",
     "AttnError": ".compiler.diagnostics",
@@ -30,6 +31,7 @@ _HOMES = {
     "Module": ".attention",
     "launches": ".runtime.base",
     "merge": ".runtime.merge",
+    "prove": ".proving",
     "settings": ".runtime.base",
 }
 

@@ -171,7 +171,7 @@ class Attention:
 
     @property
     def facts(self) -> Facts:
-        """What holds for calls of every length, as far as the expressions show it."""
+        """What holds for calls of every length; claims about the mask are decided when they are asked for."""
         from .facts import facts_of
 
         return facts_of(self._bound)

@@ -1,10 +1,14 @@
-"""Properties of an attention that hold for every n, read off its expressions without a proof."""
+"""Properties of an attention that hold for every n: read off its expressions, or proved when they are asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .compiler.ir import HEAD, HEADS, LOGIT, Attention, Entry, Member, N, Q, walk
+
+if TYPE_CHECKING:
+    from .compiler.verify import Verdict
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,9 @@ class Facts:
     change earlier rows; ``rows_differ``: the query's position; ``mask_tables``: run-time tables. ``score_tables``: the
     run-time tables that the score reads. ``sink``: a sink joins the softmax's denominator; ``plain_score``: the score
     is the scaled logit itself.
+
+    The claims of the language about one mask are verdicts of :func:`attnc.prove`, reached at first use: ``causal``,
+    ``symmetric``, ``diagonal``, ``rows_nonempty`` and ``columns_nonempty``.
     """
 
     counts: bool
@@ -25,6 +32,42 @@ class Facts:
     score_tables: tuple[str, ...]
     sink: bool
     plain_score: bool
+    _attention: Attention = field(repr=False, compare=False)
+
+    @property
+    def causal(self) -> Verdict:
+        """Whether no key after the query is kept."""
+        from .verdicts import verdict
+
+        return verdict(self._attention, "causal")
+
+    @property
+    def symmetric(self) -> Verdict:
+        """Whether (q, k) is kept where (k, q) is."""
+        from .verdicts import verdict
+
+        return verdict(self._attention, "symmetric")
+
+    @property
+    def diagonal(self) -> Verdict:
+        """Whether every query sees itself."""
+        from .verdicts import verdict
+
+        return verdict(self._attention, "diagonal")
+
+    @property
+    def rows_nonempty(self) -> Verdict:
+        """Whether every query keeps a key."""
+        from .verdicts import verdict
+
+        return verdict(self._attention, "rows nonempty")
+
+    @property
+    def columns_nonempty(self) -> Verdict:
+        """Whether every key is kept by a query."""
+        from .verdicts import verdict
+
+        return verdict(self._attention, "columns nonempty")
 
 
 def facts_of(attention: Attention) -> Facts:
@@ -45,4 +88,5 @@ def facts_of(attention: Attention) -> Facts:
         score_tables=tables({*score}),
         sink=attention.sink is not None,
         plain_score=attention.score == LOGIT,
+        _attention=attention,
     )

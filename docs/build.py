@@ -25,6 +25,8 @@ from attnc.compiler.ir.operations import FUNCTIONS
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
 from attnc.compiler.syntax.grammar import GRAMMAR, build_parser, grammar_text
 from attnc.compiler.syntax.lexer import tokens
+from attnc.compiler.verify import Verdict
+from attnc.compiler.verify.counterexamples import Counterexample
 from attnc.facts import Facts
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
@@ -35,7 +37,7 @@ EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
 RULE = re.compile(r"^[?]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
 SEVERAL = re.compile(r'^([A-Z_]+)(?:\.\d)?: ("[^"]+"(?: \| "[^"]+")+)$', re.MULTILINE)
-RETURNED = (CallPlan, Facts, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
+RETURNED = (CallPlan, Facts, Verdict, Counterexample, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
 WORDS = DOCS / "editors" / "vscode" / "words.json"
 COLOURS = DOCS / "editors" / "vscode" / "syntaxes" / "attn.tmLanguage.json"
 FOLDS = ("any", "all", "sum")
@@ -157,7 +159,8 @@ def _class(kind: type, level: str, home: str) -> Iterator[str]:
     """A class: what it is, its fields, properties and methods."""
     yield f"{level} {home}{kind.__name__}"
     if dataclasses.is_dataclass(kind):
-        yield "Fields: " + ", ".join(f"`{field.name}: {field.type}`" for field in dataclasses.fields(kind)) + "."
+        fields = [field for field in dataclasses.fields(kind) if not field.name.startswith("_")]
+        yield "Fields: " + ", ".join(f"`{field.name}: {field.type}`" for field in fields) + "."
     documented = inspect.cleandoc(kind.__doc__ or "")
     if not documented.startswith(f"{kind.__name__}("):  # what a dataclass writes for itself
         yield _marked(documented)

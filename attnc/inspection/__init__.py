@@ -20,9 +20,7 @@ __all__ = [
     "WrongUseError",
     "apply_all",
     "begin",
-    "contrast",
     "current_stage",
-    "differences",
     "failure_report",
     "files",
     "find",
@@ -55,7 +53,6 @@ if TYPE_CHECKING:
     from .literals import read_literal
     from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
-    from .side_by_side import contrast, differences
     from .stage_at_work import begin, current_stage, stage
     from .stdin import INPUT_NAME, load, shown_name, standard_input
     from .subject import Target, apply_all, find
@@ -71,7 +68,6 @@ else:
             "literals": ("read_literal",),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
-            "side_by_side": ("contrast", "differences"),
             "stage_at_work": ("begin", "current_stage", "stage"),
             "stdin": ("INPUT_NAME", "load", "shown_name", "standard_input"),
             "subject": ("Target", "apply_all", "find"),

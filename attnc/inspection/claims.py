@@ -10,8 +10,7 @@ import numpy as np
 
 from ..compiler.diagnostics import Label, Span, visible_line, with_places
 from ..compiler.modules import BoundTest, Check, Claim, Column, Module, Picture, Row, bound_tests
-from ..compiler.verify import Counts, Outcome, picture, run_test
-from .side_by_side import Panel, contrast, side_by_side
+from ..compiler.verify import Counts, Outcome, Panel, contrast, drawn, picture, run_test, side_by_side
 from .stdin import load, shown_name
 
 Tally = tuple[int, int, int]  # passed, failed, undecided
@@ -60,8 +59,8 @@ def judge(named: NamedCheck) -> Outcome:
 
 
 def undecided(outcome: Outcome) -> str:
-    """Why a claim for all n neither passed nor failed, in a few words."""
-    return f"undecided: checked to n = {outcome.checked_to}"
+    """How far a claim for all n was checked that neither passed nor failed, and why it is not proved."""
+    return f"undecided: {outcome.message}"
 
 
 def failure_report(named: NamedCheck, outcome: Outcome) -> str:
@@ -72,8 +71,8 @@ def failure_report(named: NamedCheck, outcome: Outcome) -> str:
         lines.append(outcome.message)
     else:
         lines = [with_places(lines[0], Label(span, outcome.message))]
-    pictures = drawn(named, outcome)
-    return "\n".join([*lines, "", *(f"    {line}" for line in pictures)] if pictures else lines)
+    shown = pictures(named, outcome)
+    return "\n".join([*lines, "", *(f"    {line}" for line in shown)] if shown else lines)
 
 
 def place(outcome: Outcome) -> Span | None:
@@ -96,26 +95,26 @@ def place(outcome: Outcome) -> Span | None:
     return next(differing, span)
 
 
-def drawn(named: NamedCheck, outcome: Outcome) -> list[str]:
+def pictures(named: NamedCheck, outcome: Outcome) -> list[str]:
     """The pictures of a failed check: expected beside got, or the mask and the pairs that contradict the claim."""
     check, counts = outcome.check, outcome.counts
     extent = named.test.extent
     first = 0 if extent is None or extent.q_start is None else extent.q_start[0]
     if isinstance(check, Claim) and outcome.counterexample is not None:
-        return _against(check, outcome, first)
+        return drawn(outcome.counterexample)
     if counts is None:
         return []
     match check:
         case Picture(negated=False):
-            return contrast(outcome.expected, outcome.got, first)
+            return contrast(outcome.expected, outcome.got, (first, 0))
         case Row(i=i, members=members) if first <= i < first + len(counts):
             keys = range(counts.shape[1])
-            return contrast(_line(members, keys), _line(_kept(counts[i - first]), keys), i)
+            return contrast(_line(members, keys), _line(_kept(counts[i - first]), keys), (i, 0))
         case Column(j=j, members=members) if 0 <= j < counts.shape[1]:
             rows = range(first, first + len(counts))
             expected, got = _stack(members, rows), _stack({q + first for q in _kept(counts[:, j])}, rows)
-            return contrast(expected, got, first)
-    return side_by_side((Panel("got", picture(counts)),), first)
+            return contrast(expected, got, (first, 0))
+    return side_by_side((Panel("got", picture(counts)),), (first, 0))
 
 
 def _kept(counts: Counts) -> set[int]:
@@ -131,23 +130,6 @@ def _line(members: Iterable[int], places: range) -> tuple[str, ...]:
 def _stack(members: Iterable[int], places: range) -> tuple[str, ...]:
     """A set of positions as a picture of one column."""
     return tuple(_line(members, places)[0])
-
-
-def _against(claim: Claim, outcome: Outcome, first: int) -> list[str]:
-    """The mask of the counterexample, the claim's other operand where it has one, and the pairs that contradict the
-    claim.
-    """
-    found = outcome.counterexample
-    assert found is not None
-    if found.counts is None or found.wrong is None:
-        return []
-    if claim.kind == "equals" and found.other is not None:
-        return contrast(picture(found.other), picture(found.counts), first)
-    panels = [Panel("got", picture(found.counts))]
-    if found.other is not None:
-        panels.append(Panel("the other", picture(found.other)))
-    marks = tuple("".join("!" if wrong else "." for wrong in row) for row in found.wrong)
-    return side_by_side([*panels, Panel("against it", marks)], first)
 
 
 def run_file(path: Path, say: Callable[[str], object], at: Callable[[str], object], summed: bool = True) -> Tally:

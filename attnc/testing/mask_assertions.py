@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.verify import picture, picture_lines
-from ..inspection import contrast, differences
+from ..compiler.verify import contrast, differences, picture, picture_lines
 
 Mask = NDArray[Any]  # bool or int64, [heads, m, n] or [batch, heads, m, n]
 
@@ -37,7 +36,7 @@ def compare(name: str, mask: Mask, expected: object, q_start: int, head: int | N
 
 
 def _told(name: str, where: str, expected: tuple[str, ...], got: tuple[str, ...], q_start: int) -> str:
-    pictures = contrast(expected, got, q_start)
+    pictures = contrast(expected, got, (q_start, 0))
     if [*map(len, expected)] != [*map(len, got)]:
         size = f"{len(got)} rows of {len(got[0]) if got else 0} keys"
         return "\n".join([f"{name}{where}: the mask has {size}, the picture is of another size", "", *pictures])

@@ -3,12 +3,13 @@
 from .binding import literal
 from .imports import read
 from .loader import Declaration, Module, Parameter, bind, bound_tests, known_default, load_file, load_shipped, load_text
-from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
+from .test_cases import BoundTest, Check, Claim, ClaimKind, Column, Pairs, Picture, Row
 
 __all__ = [
     "BoundTest",
     "Check",
     "Claim",
+    "ClaimKind",
     "Column",
     "Declaration",
     "Module",

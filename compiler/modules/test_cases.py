@@ -50,6 +50,11 @@ class Pairs:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
+ClaimKind = Literal[
+    "causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty", "within", "contains", "equals", "disjoint"
+]
+
+
 @dataclass(frozen=True)
 class Claim:
     """Check a property of the whole mask; with ``negated``, check that it does not have the property.
@@ -58,10 +63,7 @@ class Claim:
     kept at least once; only ``equals`` compares how often.
     """
 
-    kind: Literal[
-        "causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty",
-        "within", "contains", "equals", "disjoint",
-    ]  # fmt: skip
+    kind: ClaimKind
     operand: Expr | None = None
     negated: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)

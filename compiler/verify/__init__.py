@@ -1,8 +1,11 @@
 """Checks: table indices and integers of a call, the claims of tests, and schedules."""
 
-from .claims import Counts, Outcome, picture, picture_lines, run_test
+from .claims import Outcome, run_test
+from .counterexamples import drawn
+from .for_all import Verdict, decide
 from .index_ranges import OutOfRange, check_indices, index_width
 from .integer_limits import IntegerRangeError, check_attention, check_scale
+from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, side_by_side
 from .schedule_interpreter import verify_schedule
 from .table_use import Use, uses
 
@@ -11,14 +14,21 @@ __all__ = [
     "IntegerRangeError",
     "OutOfRange",
     "Outcome",
+    "Panel",
     "Use",
+    "Verdict",
     "check_attention",
     "check_indices",
     "check_scale",
+    "contrast",
+    "decide",
+    "differences",
+    "drawn",
     "index_width",
     "picture",
     "picture_lines",
     "run_test",
+    "side_by_side",
     "uses",
     "verify_schedule",
 ]

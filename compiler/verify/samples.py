@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..ir import CallShape, Dimension, HostTable, Table
 from ..oracle import from_literal
 
-Kind: TypeAlias = Literal["low", "high", "rising", "scattered", "any"]
+Kind: TypeAlias = Literal["low", "high", "rising", "scattered", "any", "nan"]
 
-KINDS: tuple[Kind, ...] = ("low", "high", "rising", "scattered", "any")
+KINDS: tuple[Kind, ...] = ("low", "high", "rising", "scattered", "any", "nan")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ def samples(tables: Sequence[Table], n: int, heads: Sequence[int]) -> Iterator[S
     fit n.
     """
     is_open = any(table.value is None for table in tables)
+    kinds = KINDS if any(table.element == "float" for table in tables) else KINDS[:-1]
     for head_count in heads:
         extent = CallShape(n, n, head_count)
-        for kind in KINDS if is_open else KINDS[:1]:
+        for kind in kinds if is_open else KINDS[:1]:
             yield Sample(extent, contents_of(tables, extent, kind))
 
 
@@ -78,6 +79,8 @@ def _filled(random: np.random.Generator, element: str, shape: tuple[int, ...], n
             return np.broadcast_to(np.arange(shape[-1])[::-1], shape).copy()
         case "order", _:
             return np.argsort(random.random(shape), axis=-1)
+        case "float", "nan":
+            return np.full(shape, np.nan)
         case _, "low":
             return np.zeros(shape, _DTYPES[element])
         case "int", "high":

@@ -24,9 +24,9 @@ from attnc.compiler.ir.printer import expression
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Order, Tiles, View
 from attnc.compiler.plan.programs import Program, Segment
+from attnc.compiler.proofs.affine_sets import Pairs, bounded_steps, free
 from tests.support.generators.random_expressions import Generator, dense
 from tests.support.generators.walked_masks import drawn_case, forced
-from tests.support.oracles.affine import Pairs, bounded_steps, free
 
 PRELUDE: dict[str, dict[str, int]] = {
     "full": {}, "causal": {}, "window": {"size": 512}, "causal_window": {"size": 4096, "dilation": 2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import attnc
 from attnc.compiler import ir
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import bind, bound_tests, load_shipped
+from attnc.compiler.modules.test_cases import Claim
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.verify.claims import run_test
 
@@ -24,6 +26,12 @@ REQUIRED = {
     "full", "causal", "window", "longformer", "bigbird", "strided", "documents", "prefix_lm", "sink_window", "alibi",
     "softcap", "std",
 }  # fmt: skip
+
+
+UNDECIDABLE: frozenset[tuple[str, str, object]] = frozenset()
+"""Claims of shipped files that may stay undecided, by file, title and check, each with its reason beside it: at most
+five, and none so far.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,8 +150,27 @@ def test_all_that_was_promised_is_shipped() -> None:
 def test_the_file_s_own_tests(name: str) -> None:
     for test in bound_tests(load_shipped(name)):
         for outcome in run_test(test):
-            accepted = ("passed",) if test.extent is not None else ("passed", "undecided")
-            assert outcome.verdict in accepted, f"{test.title}: {outcome.check}: {outcome.message}"
+            assert outcome.passed or (name, test.title, outcome.check) in UNDECIDABLE, (
+                f"{test.title}: {outcome.check}: {outcome.verdict}: {outcome.message}"
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_says_of_each_pattern_what_it_keeps_for_every_n(name: str) -> None:
+    """Causal, symmetric, diagonal and rows nonempty, each with or without ``not``, of each layer of a model."""
+    module = load_shipped(name)
+    stated: dict[str, set[str]] = {}
+    for test in bound_tests(module):
+        if test.extent is None:
+            claims = {check.kind for check in test.checks if isinstance(check, Claim)}
+            stated.setdefault(re.split(r"\W", test.title)[0], set()).update(claims)
+    usual = {"causal", "symmetric", "diagonal", "rows nonempty"}
+    named = {own.name for own in module.declarations.values() if own.kind in ("pattern", "attention", "model")}
+    assert {own: usual - stated.get(own, set()) for own in named} == {own: set() for own in named}
+
+
+def test_few_claims_may_stay_undecided() -> None:
+    assert len(UNDECIDABLE) <= 5
 
 
 @pytest.mark.parametrize("name", sorted(REQUIRED - {"std"}))

@@ -36,6 +36,8 @@ test local(g = {0}) at n = 5 {
 }
 test documents(doc = [0, 1]) at n = 2 { pairs == 2 }
 test local for all n { symmetric  causal }
+pattern squares = q * q <= k * k + n * n
+test squares for all n { contains full }
 """
 INI = "[pytest]\nattnc_ignore = broken on*/*.txt errors\nxfail_strict = true\n"
 
@@ -82,18 +84,19 @@ def test_each_check_is_an_item_by_its_name(report: str) -> None:
         ("local(g = {0}) at n = 5: symmetric", "PASSED"),
         ("local(g = {0}) at n = 5: symmetric (2)", "PASSED"),
         ("documents(doc = [0, 1]) at n = 2: pairs == 2", "PASSED"),
-        ("local for all n: symmetric", "XFAIL"),
+        ("local for all n: symmetric", "PASSED"),
         ("local for all n: causal", "FAILED"),
+        ("squares for all n: contains full", "XFAIL"),
     ]
 
 
 def test_links_lead_to_nothing_twice(report: str) -> None:
     assert {line.split("::")[0] for line in report.splitlines() if ".attn::" in line and "%" in line} == {"local.attn"}
-    assert "3 failed, 4 passed, 1 xfailed" in report.splitlines()[-1]
+    assert "3 failed, 5 passed, 1 xfailed" in report.splitlines()[-1]
 
 
 def test_an_undecided_claim_does_not_pass(report: str) -> None:
-    assert "XFAIL local.attn::local for all n: symmetric - undecided: checked to n = 32" in report
+    assert "XFAIL local.attn::squares for all n: contains full - undecided: checked to n = 32" in report
 
 
 def test_a_failure_shows_pictures_and_the_line(report: str) -> None:
@@ -116,7 +119,7 @@ def test_a_fault_is_an_error_of_collection(folder: Path) -> None:
 def test_one_check_can_be_named(folder: Path) -> None:
     done = run(folder, "-q", "local.attn::documents(doc = [0, 1]) at n = 2: pairs == 2")
     assert "1 passed" in done.stdout, done.stdout
-    done = run(folder, "-q", "--runxfail", "--tb=line", "local.attn::local for all n: symmetric")
+    done = run(folder, "-q", "--runxfail", "--tb=line", "local.attn::squares for all n: contains full")
     assert "1 failed" in done.stdout, done.stdout  # only what is proved passes
 
 
@@ -154,7 +157,7 @@ def test_an_editable_installation_under_errors_and_xdist(folder: Path, tmp_path:
     environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}
     code = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
     done = run(tmp_path, "-c", "pytest.ini", *arguments, code=code, **environment)
-    assert done.stdout.splitlines()[-1].startswith("3 failed, 4 passed, 1 xfailed"), done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("3 failed, 5 passed, 1 xfailed"), done.stdout + done.stderr
 
 
 def test_our_own_patterns_are_collected_once() -> None:
@@ -202,9 +205,9 @@ def test_the_place_of_a_picture_is_its_first_wrong_line() -> None:
 def test_the_command_goes_on_after_a_broken_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["test", str(folder)]) == 1
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided, 1 with faults"
+    assert out.splitlines()[-1] == "5 passed, 3 failed, 1 undecided, 1 with faults"
     assert "broken.attn:1:13" in err
     assert main.run(["test", str(folder), "--ignore", "errors", "--ignore", "*local*"]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "4 passed, 3 failed, 1 undecided"
+    assert capsys.readouterr().out.splitlines()[-1] == "5 passed, 3 failed, 1 undecided"
     assert main.run(["test", str(folder / "errors"), "--ignore", "broken*"]) == 1
     assert "there is no .attn file" in capsys.readouterr().err

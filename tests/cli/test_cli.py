@@ -235,7 +235,7 @@ def test_long_tests_say_where_they_are(
 
 
 def test_only_what_is_proved_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "pattern odd = hash(min(q, k), max(q, k)) % 2 == 1\ntest odd for all n { symmetric }\n"
+    text = "pattern squares = q * q <= k * k + n * n\ntest squares for all n { contains full }\n"
     (folder / "claim.attn").write_text(text)
     ended = Ended(capsys, "test", "claim.attn")
     assert (ended.code, ended.out.splitlines()[-1]) == (1, "0 passed, 0 failed, 1 undecided")

@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("good", GOOD), ("bad", BAD), ("claim", CLAIM)):
         (tmp_path / f"{EVIL}{name}.attn").write_text(text + HOSTILE_COMMENT, encoding="utf-8")
     (tmp_path / f"{EVIL}for_all.attn").write_text(
-        f"pattern odd = hash(min(q, k), max(q, k)) % 2 == 1\ntest odd for all n {{ symmetric }}{HOSTILE_COMMENT}"
+        f"pattern odd = q * q <= k * k + n * n\ntest odd for all n {{ contains full }}{HOSTILE_COMMENT}"
         f"test causal at n = 2 {{ row 0 =={HOSTILE_COMMENT} {{1}} }}",
         encoding="utf-8",
     )

@@ -23,6 +23,7 @@ from tests.fuzz import integers as fuzz_integers
 from tests.fuzz import masks as fuzz_masks
 from tests.fuzz import names as fuzz_names
 from tests.fuzz import programs as fuzz_programs
+from tests.fuzz import proofs as fuzz_proofs
 from tests.fuzz import structures as fuzz_structures
 from tests.fuzz import texts as fuzz_text
 from tests.fuzz import tiles as fuzz_tiles
@@ -82,6 +83,15 @@ CAMPAIGNS = {
         fuzz_compilers.kept,
         "txt",
         saved_every=10,
+    ),
+    "proofs": Campaign(
+        2_000,
+        fuzz_proofs.generate,
+        fuzz_proofs.fault,
+        fuzz_proofs.told,
+        fuzz_proofs.kept,
+        "txt",
+        fuzz_proofs.TALLY.summary,
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }

@@ -39,9 +39,10 @@ WINGS: dict[str, tuple[str, ...]] = {
         "compiler.codegen": "compiler.diagnostics compiler.ir compiler.plan",
         "compiler.codegen.cpp": "compiler.codegen compiler.ir compiler.plan",
         "compiler.codegen.triton": "compiler.codegen compiler.ir compiler.plan",
+        "compiler.proofs": "compiler.ir",
         "compiler.verify": (
             "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
-            "compiler.plan compiler.schedule"
+            "compiler.plan compiler.proofs compiler.schedule"
         ),
         "runtime.base": "compiler.codegen compiler.ir compiler.plan",
         "runtime.call": (
@@ -79,8 +80,8 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
-            "compiler compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.schedule runtime "
-            "runtime.base runtime.call runtime.eager"
+            "compiler compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.schedule "
+            "compiler.verify runtime runtime.base runtime.call runtime.eager"
         ),
     }.items()
 }

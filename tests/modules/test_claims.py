@@ -9,7 +9,9 @@ import pytest
 
 from attnc.compiler.diagnostics.diagnostic import AttnError
 from attnc.compiler.modules.loader import bound_tests, load_text
-from attnc.compiler.verify.claims import EVERY_LENGTH, Outcome, picture, picture_lines, run_test, set_text
+from attnc.compiler.verify.claims import Outcome, run_test
+from attnc.compiler.verify.for_all import EVERY_LENGTH
+from attnc.compiler.verify.pictures import picture, picture_lines, set_text
 from tests.fuzz.masks import MODULES, bound
 from tests.support.generators.programs import generate
 from tests.support.generators.tables import literal
@@ -111,17 +113,24 @@ def test_contents_that_do_not_fit_are_refused_before_the_test_runs() -> None:
         only("test documents(doc = [0, 1]) at n = 3 { causal }")
 
 
-def test_for_all_n_without_a_counterexample_is_undecided() -> None:
+def test_for_all_n_what_is_proved_passes() -> None:
     for text in (
         "test window(8) for all n { symmetric }",
         "test documents for all n { diagonal }",
         "test sorted for all n { symmetric }\npattern sorted(rank: order[token]) = rank[q] // 4 == rank[k] // 4",
-        "test causal for all n { not causal }",
+        "test global_tokens(g = {0}) for all n { rows nonempty }",
     ):
-        outcome = only(text)
-        assert (outcome.verdict, outcome.checked_to) == ("undecided", EVERY_LENGTH), text
-        assert "every n up to 32" in outcome.message
-        assert not outcome.passed
+        assert only(text) == Outcome(only(text).check, "passed"), text
+    outcome = only("test causal for all n { not causal }")
+    assert (outcome.verdict, outcome.message) == ("failed", "it holds for every n, and the test says that it does not")
+
+
+@pytest.mark.parametrize("negation", ["", "not "])
+def test_for_all_n_without_proof_and_counterexample_is_undecided(negation: str) -> None:
+    outcome = only(f"pattern p = q * q <= k * k + n * n\ntest p for all n {{ {negation}contains full }}")
+    assert (outcome.verdict, outcome.checked_to) == ("undecided", EVERY_LENGTH)
+    assert outcome.message.startswith("checked to n = 32, and at some n up to 129; not proved: ")
+    assert not outcome.passed
 
 
 @pytest.mark.parametrize(
@@ -138,6 +147,7 @@ def test_for_all_n_without_a_counterexample_is_undecided() -> None:
         ("pattern a = causal\npattern b = causal and head == 0\ntest a for all n { within b }", (1, 0, 0)),
         ("pattern a = causal\npattern b = causal and heads < 3\ntest a for all n { within b }", (1, 0, 0)),
         ("pattern p(limit: int[query]) = k <= limit[q]\ntest p for all n { causal }", (2, 0, 1)),
+        ("test full for all n { within hash(head) % 97 != 37 }", (1, 0, 0)),  # that of head 1
     ],
 )
 def test_for_all_n_finds_the_smallest_counterexample(text: str, place: tuple[int, int, int]) -> None:
@@ -151,7 +161,7 @@ def test_for_all_n_finds_the_smallest_counterexample(text: str, place: tuple[int
 
 
 def test_what_the_text_gives_is_kept_for_all_n() -> None:
-    assert only("test global_tokens(g = {0}) for all n { rows nonempty }").verdict == "undecided"
+    assert only("test global_tokens(g = {0}) for all n { rows nonempty }").verdict == "passed"
     assert only("test global_tokens(g = {3}) for all n { rows nonempty }").verdict == "failed"
 
 

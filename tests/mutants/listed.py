@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import of_kernels, of_plans, of_texts, of_the_face, of_the_runtime
+from . import of_kernels, of_plans, of_proofs, of_texts, of_the_face, of_the_runtime
 from .mutant import Mutant
 
 WINGS = (
     "diagnostics", "ir", "syntax", "formatter", "checker", "modules", "oracle", "plan", "analysis", "arrange",
-    "schedule", "verify", "codegen", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
+    "schedule", "proofs", "verify", "codegen", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
     "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli",
@@ -15,6 +15,7 @@ WINGS = (
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,
     *of_plans.MUTANTS,
+    *of_proofs.MUTANTS,
     *of_kernels.MUTANTS,
     *of_the_runtime.MUTANTS,
     *of_the_face.MUTANTS,

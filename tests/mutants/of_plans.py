@@ -208,8 +208,8 @@ MUTANTS = (
     Mutant(
         "a claim's operand tells no heads apart",
         "verify",
-        "([claim.operand] if claim.operand is not None else [])",
-        "[]",
+        "(self.mask, *(() if self.claim.operand is None else (self.claim.operand,)))",
+        "(self.mask,)",
         "test_claims.py::test_for_all_n_finds_the_smallest_counterexample",
     ),
     Mutant(

@@ -20,12 +20,12 @@ from attnc.compiler.ir.printer import expression
 from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
 from attnc.compiler.plan.programs import Program
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
+from attnc.compiler.proofs.affine_sets import free
 from attnc.compiler.schedule.periodic import periodic_query
 from attnc.compiler.schedule.segments import schedule
 from tests.analysis.test_affine import shipped
 from tests.schedule.test_periodic import CASES, CAUSAL, program, within
 from tests.support.generators.walked_masks import drawn_case, forced
-from tests.support.oracles.affine import free
 from tests.support.oracles.affine_tiles import Walks, disagreement, fault
 
 # A length of which schedules are made: what they say of it is then asked of every other one.

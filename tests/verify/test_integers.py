@@ -272,8 +272,13 @@ def test_a_test_of_a_text_fails_and_says_why() -> None:
 
 
 def test_a_claim_for_all_n_says_nothing_of_lengths_that_are_refused() -> None:
-    (test,) = bound_tests(load_text("pattern p = q * 999999999999999999 >= 0\ntest p for all n { symmetric }", "t"))
-    assert [found.verdict for found in run_test(test)] == ["undecided"]
+    """At n = 21 a pair contradicts the second, by integers of any size; but calls of so many tokens are refused."""
+    for condition, verdict in (
+        ("q * 999999999999999999 >= 0", "passed"),
+        ("q // 20 * 10 ** 17 * 200 <= 0", "undecided"),
+    ):
+        (test,) = bound_tests(load_text(f"pattern p = {condition}\ntest p for all n {{ contains full }}", "t"))
+        assert [found.verdict for found in run_test(test)] == [verdict]
 
 
 def test_ordinary_calls_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import islpy as isl
 from attnc.compiler.ir.expressions import Expr
 from attnc.compiler.plan.orders import FULL, PARTIAL, View
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
-from tests.support.oracles.affine import Pairs, bounded_steps
+from attnc.compiler.proofs.affine_sets import Pairs, bounded_steps
 
 Run = tuple[int, int, int]  # first tile, end, kind
 

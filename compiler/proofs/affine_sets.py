@@ -3,6 +3,8 @@
 What is affine but for floors, remainders and cases is said exactly. All else, such as a table's entry, a hash or a
 product of positions, is a free parameter, the same one wherever the same expression stands: what is proved of sets
 with such parameters holds whatever the tables contain, but not all that holds can be proved.
+
+Imports islpy: in a process of its own (:mod:`.worker`) or a test, never where users' tensors are.
 """
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ from functools import reduce
 
 import islpy as isl
 
-from attnc.compiler.ir.expressions import Apply, Const, Expr, Position, walk
-from attnc.compiler.ir.queries import is_opaque
+from ..ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Position, is_opaque, walk
 
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,
@@ -44,16 +45,18 @@ class Pairs:
     """All pairs of positions ``q >= 0`` and ``0 <= k < n``, of any n, and what some expressions are there.
 
     Sets and functions are over ``[q, k]``; the parameters are ``n``, ``head`` and ``heads``, and one for each distinct
-    part of ``expressions`` that is not affine. Expressions asked about are made of the parts of those.
+    part of ``expressions`` that is not affine. Expressions asked about are made of the parts of those. ``limits`` are
+    further conditions on positions and parameters, in isl's notation; ``orders`` names tables whose entries lie in
+    ``0 .. n - 1``.
     """
 
-    def __init__(self, expressions: Iterable[Expr]) -> None:
+    def __init__(self, expressions: Iterable[Expr], limits: Iterable[str] = (), orders: Iterable[str] = ()) -> None:
         unknown = dict.fromkeys(node for expression in expressions for node in free(expression))
-        self._free = {node: f"free{place}" for place, node in enumerate(unknown)}
-        names = ", ".join(["n", "head", "heads", *self._free.values()])
-        bits = [f"0 <= {name} <= 1" for node, name in self._free.items() if node.type == "bool"]
-        limits = " and ".join(["q >= 0", "0 <= k < n", "0 <= head < heads", *bits])
-        self.all = isl.Set(f"[{names}] -> {{ [q, k] : {limits} }}")
+        self.free: dict[Expr, str] = {node: f"free{place}" for place, node in enumerate(unknown)}
+        names = ", ".join(["n", "head", "heads", *self.free.values()])
+        bounds = [_bounds(node, name, frozenset(orders)) for node, name in self.free.items()]
+        stated = " and ".join(["q >= 0", "0 <= k < n", "0 <= head < heads", *limits, *filter(None, bounds)])
+        self.all = isl.Set(f"[{names}] -> {{ [q, k] : {stated} }}")
         self._local = isl.LocalSpace.from_space(self.all.get_space())
         self._sets: dict[Expr, isl.Set] = {}
         self._values: dict[Expr, isl.PwAff] = {}
@@ -69,8 +72,11 @@ class Pairs:
         return self.all.subtract(self.where(condition))
 
     def _where(self, node: Expr) -> isl.Set:
-        if node in self._free:
-            return self._parameter(self._free[node]).eq_set(self._constant(1)).intersect(self.all)
+        if node in self.free:
+            held = self._parameter(self.free[node]).eq_set(self._constant(1)).intersect(self.all)
+            if isinstance(node, Member):  # whatever the contents, a negative number is in no set
+                held = held.intersect(self.value(node.element).ge_set(self._constant(0)))
+            return held
         match node:
             case Const(value=value):
                 return self.all if value else self.all.subtract(self.all)
@@ -100,8 +106,8 @@ class Pairs:
     def _value(self, node: Expr) -> isl.PwAff:
         if node.type == "bool":
             return self._chosen(node, self._constant(1), self._constant(0))
-        if node in self._free:
-            return self._parameter(self._free[node])
+        if node in self.free:
+            return self._parameter(self.free[node])
         match node:
             case Const(value=value):
                 return self._constant(int(value))
@@ -125,9 +131,9 @@ class Pairs:
                 return reduce(isl.PwAff.max, map(self.value, args)).coalesce()
             # isl rounds down, and its remainders are not negative: as in the language.
             case Apply(op="floordiv", args=(x, Const(value=divisor))):
-                return self.value(x).scale_down_val(isl.Val(int(divisor))).floor()
+                return self.value(x).scale_down_val(isl.Val(str(int(divisor)))).floor()
             case Apply(op="mod", args=(x, Const(value=divisor))):
-                return self.value(x).mod_val(isl.Val(int(divisor)))
+                return self.value(x).mod_val(isl.Val(str(int(divisor))))
             case Apply(op="filter", args=(test, count)):
                 return self._chosen(test, self.value(count), self._constant(0))
             case Apply(op="if", args=(test, then, otherwise)):
@@ -137,12 +143,43 @@ class Pairs:
     def _chosen(self, test: Expr, then: isl.PwAff, otherwise: isl.PwAff) -> isl.PwAff:
         return then.intersect_domain(self.where(test)).union_add(otherwise.intersect_domain(self.fails(test)))
 
+    def counts(self, mask: Expr) -> dict[int, isl.Set]:
+        """For each number of times that a mask counts some pair, the pairs that it counts so often."""
+        match mask:
+            case Apply(op="plus", args=args):
+                found = self.counts(args[0])
+                for part in args[1:]:
+                    sums = [(a + b, x.intersect(y)) for a, x in found.items() for b, y in self.counts(part).items()]
+                    found = _joined(sums)
+                return found
+            case Apply(op="filter", args=(test, count)):
+                return self._counts_of(test, self.counts(count), {0: self.all})
+            case Apply(op="if", args=(test, then, otherwise), type="count"):
+                return self._counts_of(test, self.counts(then), self.counts(otherwise))
+        return _joined([(1, self.where(mask)), (0, self.fails(mask).coalesce())])
+
+    def _counts_of(self, test: Expr, then: dict[int, isl.Set], otherwise: dict[int, isl.Set]) -> dict[int, isl.Set]:
+        holds, fails = self.where(test), self.fails(test)
+        return _joined([
+            *((count, pairs.intersect(holds)) for count, pairs in then.items()),
+            *((count, pairs.intersect(fails)) for count, pairs in otherwise.items()),
+        ])  # fmt: skip
+
     def _constant(self, value: int) -> isl.PwAff:
-        return isl.PwAff.from_aff(isl.Aff.val_on_domain(self._local, isl.Val(value)))
+        return isl.PwAff.from_aff(isl.Aff.val_on_domain(self._local, isl.Val(str(value))))
 
     def _parameter(self, name: str) -> isl.PwAff:
         place = self.all.find_dim_by_name(isl.dim_type.param, name)
         return isl.PwAff.var_on_domain(self._local, isl.dim_type.param, place)
+
+
+def _joined(parts: Iterable[tuple[int, isl.Set]]) -> dict[int, isl.Set]:
+    """The union of the sets of each number; empty ones are left out."""
+    found: dict[int, isl.Set] = {}
+    for count, pairs in parts:
+        if not pairs.is_empty():
+            found[count] = found[count].union(pairs).coalesce() if count in found else pairs
+    return found
 
 
 def free(expression: Expr) -> list[Expr]:
@@ -155,6 +192,20 @@ def _is_free(node: Expr) -> bool:
         return False
     if not isinstance(node, Apply):
         return True
-    if node.op == "mul":
-        return sum(not isinstance(arg, Const) for arg in node.args) > 1
+    match node.op:
+        case "mul":
+            return sum(not isinstance(arg, Const) for arg in node.args) > 1
+        case "floordiv" | "mod":
+            return not isinstance(node.args[1], Const)
     return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type == "float")
+
+
+def _bounds(node: Expr, name: str, orders: frozenset[str]) -> str:
+    """What is known of the value of a free part, in isl's notation; empty where nothing is."""
+    if node.type == "bool":
+        return f"0 <= {name} <= 1"
+    if isinstance(node, Entry) and node.table in orders:
+        return f"0 <= {name} < n"
+    if isinstance(node, Apply) and (opaque := OPERATIONS[node.op].opaque) is not None:
+        return f"{opaque[0]} <= {name} <= {opaque[1]}"
+    return ""

@@ -1,0 +1,108 @@
+"""Questions and answers as lines of JSON, which go to the worker and come back.
+
+An expression is a list of its distinct parts, each after those it is made of, which it names by their places. JSON can
+hold data only: nothing that is read is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..ir import Apply, Const, Entry, Expr, Member, Position, children, walk
+from .questions import Answer, Proved, Question, Suspect, Unknown
+
+
+def written_question(question: Question) -> str:
+    """One line, without its end."""
+    roots = [question.mask, *([] if question.other is None else [question.other])]
+    nodes, places = _listed(roots)
+    return json.dumps({
+        "kind": question.kind, "nodes": nodes, "roots": [places[root] for root in roots], "heads": question.heads,
+        "n": question.n, "orders": question.orders, "permutations": question.permutations,
+    })  # fmt: skip
+
+
+def read_question(line: str) -> Question:
+    """The question of a line that :func:`written_question` made."""
+    held = json.loads(line)
+    nodes = _built(held["nodes"])
+    mask, *other = (nodes[place] for place in held["roots"])
+    return Question(
+        held["kind"], mask, other[0] if other else None, held["heads"], held["n"],
+        tuple(held["orders"]), tuple(held["permutations"]),
+    )  # fmt: skip
+
+
+def written_answer(answer: Answer) -> str:
+    """One line, without its end."""
+    match answer:
+        case Proved():
+            return json.dumps({"proved": True})
+        case Unknown(reason=reason):
+            return json.dumps({"reason": reason})
+        case Suspect():
+            nodes, places = _listed(list(answer.values))
+            values = [(places[node], str(value)) for node, value in answer.values.items()]
+            place = (answer.n, answer.q, answer.k, answer.heads, answer.head)
+            return json.dumps({"place": place, "nodes": nodes, "values": values})
+
+
+def read_answer(line: str) -> Answer:
+    """The answer of a line that :func:`written_answer` made. Raises ValueError for any other text."""
+    held = json.loads(line)
+    if held == {"proved": True}:
+        return Proved()
+    if isinstance(held, dict) and isinstance(held.get("reason"), str):
+        return Unknown(held["reason"])
+    if not isinstance(held, dict) or not {"place", "nodes", "values"} <= held.keys():
+        raise ValueError("no answer")
+    nodes = _built(held["nodes"])
+    n, q, k, heads, head = held["place"]
+    return Suspect(n, q, k, heads, head, {nodes[place]: int(value) for place, value in held["values"]})
+
+
+def _listed(roots: Sequence[Expr]) -> tuple[list[list[Any]], dict[Expr, int]]:
+    places: dict[Expr, int] = {}
+    nodes: list[list[Any]] = []
+    for root in roots:
+        for node in walk(root):
+            if node not in places:
+                places[node] = len(nodes)
+                nodes.append(_written(node, [places[part] for part in children(node)]))
+    return nodes, places
+
+
+def _written(node: Expr, parts: list[int]) -> list[Any]:
+    match node:
+        case Const(value=value):
+            return ["constant", value]
+        case Position(name=name):
+            return ["position", name]
+        case Entry(table=table, type=kind):
+            return ["entry", table, kind, parts]
+        case Member(table=table):
+            return ["member", table, parts]
+        case Apply(op=op, type=kind):
+            return ["apply", op, kind, parts]
+    raise ValueError(f"{type(node).__name__} stands in no mask")
+
+
+def _built(nodes: Sequence[Sequence[Any]]) -> list[Expr]:
+    found: list[Expr] = []
+    for node in nodes:
+        match node:
+            case ["constant", value]:
+                found.append(Const(value))
+            case ["position", name]:
+                found.append(Position(name))
+            case ["entry", table, kind, parts]:
+                found.append(Entry(table, tuple(found[part] for part in parts), kind))
+            case ["member", table, [*parts, element]]:
+                found.append(Member(found[element], table, tuple(found[part] for part in parts)))
+            case ["apply", op, kind, parts]:
+                found.append(Apply(op, tuple(found[part] for part in parts), kind))
+            case _:
+                raise ValueError("no expression")
+    return found

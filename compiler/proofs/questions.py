@@ -1,0 +1,67 @@
+"""Questions whether a claim holds for every length, and their answers. Dataclasses only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..ir import Expr
+
+Kind = Literal[
+    "causal", "symmetric", "diagonal", "rows nonempty", "columns nonempty", "within", "contains", "equals", "disjoint"
+]
+
+OF_TWO: tuple[Kind, ...] = ("within", "contains", "equals", "disjoint")
+"""The claims that compare a mask with another."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whether a claim holds for every n >= 1 with m = n, every head, and whatever the tables contain.
+
+    ``mask`` and, for the claims that compare, ``other`` are conditions, but for ``equals``, which may ask of counts.
+    ``heads`` and ``n`` are the only number of heads and the only length, where one is given. ``orders`` are the tables
+    whose entries lie in ``0 .. n - 1``, and ``permutations`` those of them that hold each number once, and are read by
+    one position after ``head`` for each of their other dimensions.
+    """
+
+    kind: Kind
+    mask: Expr
+    other: Expr | None = None
+    heads: int | None = None
+    n: int | None = None
+    orders: tuple[str, ...] = ()
+    permutations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The claim holds for every length."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """The claim may fail at ``n``, and at no smaller length.
+
+    ``q`` is None for a column and ``k`` for a row. ``values`` are those of the parts of the masks that are not affine,
+    entries of tables among them, at this pair; where there are none, the claim does fail here. Otherwise it does if
+    tables have such contents.
+    """
+
+    n: int
+    q: int | None
+    k: int | None
+    heads: int
+    head: int
+    values: Mapping[Expr, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """No answer, and why."""
+
+    reason: str
+
+
+Answer = Proved | Suspect | Unknown
