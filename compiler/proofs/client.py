@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from .messages import read_answer, written_question
 from .posing import holds_by_form
-from .questions import Answer, Proved, Question, Unknown
+from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Unknown
 
 SECONDS = 20.0
 """The most time that one question takes; isl gives up after a few seconds of its own."""
@@ -32,7 +32,14 @@ def prove(question: Question, seconds: float = SECONDS) -> Answer:
 
 def ask(question: Question, seconds: float = SECONDS) -> Answer:
     """The worker's answer; Unknown if there is none within so many seconds, or no worker."""
-    return _CLIENT.ask(written_question(question), seconds)
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return Unknown("the prover answers another question") if isinstance(answer, LastReader) else answer
+
+
+def last_reader(question: ReaderQuestion, seconds: float = SECONDS) -> LastReader | Unknown:
+    """The last reader of each key, from the worker; Unknown as for :func:`ask`."""
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return answer if isinstance(answer, LastReader | Unknown) else Unknown("the prover answers another question")
 
 
 def close() -> None:
@@ -49,7 +56,7 @@ class _Client:
         self._unable = ""  # why no worker can be started
         self._number = 0  # of the last question, which its answer bears
 
-    def ask(self, line: str, seconds: float) -> Answer:
+    def ask(self, line: str, seconds: float) -> Answer | LastReader:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self._end()
@@ -80,7 +87,7 @@ class _Client:
             return "the prover does not start"
         return ""
 
-    def _exchange(self, line: str, seconds: float) -> Answer:
+    def _exchange(self, line: str, seconds: float) -> Answer | LastReader:
         self._number += 1
         said = self._line(f"{self._number} {line}\n", seconds)
         if said is None:

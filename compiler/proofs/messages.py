@@ -11,11 +11,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ir import Apply, Const, Entry, Expr, Member, Position, children, walk
-from .questions import Answer, Proved, Question, Suspect, Unknown
+from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Suspect, Unknown
+
+_LAST_READER = "last reader"
 
 
-def written_question(question: Question) -> str:
+def written_question(question: Question | ReaderQuestion) -> str:
     """One line, without its end."""
+    if isinstance(question, ReaderQuestion):
+        nodes, places = _listed([question.mask])
+        return json.dumps({
+            "kind": _LAST_READER, "nodes": nodes, "root": places[question.mask], "heads": question.heads,
+            "n": question.n, "orders": question.orders,
+        })  # fmt: skip
     roots = [question.mask, *([] if question.other is None else [question.other])]
     nodes, places = _listed(roots)
     return json.dumps({
@@ -24,10 +32,12 @@ def written_question(question: Question) -> str:
     })  # fmt: skip
 
 
-def read_question(line: str) -> Question:
+def read_question(line: str) -> Question | ReaderQuestion:
     """The question of a line that :func:`written_question` made."""
     held = json.loads(line)
     nodes = _built(held["nodes"])
+    if held["kind"] == _LAST_READER:
+        return ReaderQuestion(nodes[held["root"]], held["heads"], held["n"], tuple(held["orders"]))
     mask, *other = (nodes[place] for place in held["roots"])
     return Question(
         held["kind"], mask, other[0] if other else None, held["heads"], held["n"],
@@ -35,13 +45,16 @@ def read_question(line: str) -> Question:
     )  # fmt: skip
 
 
-def written_answer(answer: Answer) -> str:
+def written_answer(answer: Answer | LastReader) -> str:
     """One line, without its end."""
     match answer:
         case Proved():
             return json.dumps({"proved": True})
         case Unknown(reason=reason):
             return json.dumps({"reason": reason})
+        case LastReader(last=last, exact=exact, most=most, tail=tail):
+            nodes, places = _listed([last])
+            return json.dumps({"last": places[last], "nodes": nodes, "exact": exact, "most": most, "tail": tail})
         case Suspect():
             nodes, places = _listed(list(answer.values))
             values = [(places[node], str(value)) for node, value in answer.values.items()]
@@ -49,13 +62,16 @@ def written_answer(answer: Answer) -> str:
             return json.dumps({"place": place, "nodes": nodes, "values": values})
 
 
-def read_answer(line: str) -> Answer:
+def read_answer(line: str) -> Answer | LastReader:
     """The answer of a line that :func:`written_answer` made. Raises ValueError for any other text."""
     held = json.loads(line)
     if held == {"proved": True}:
         return Proved()
     if isinstance(held, dict) and isinstance(held.get("reason"), str):
         return Unknown(held["reason"])
+    if isinstance(held, dict) and held.keys() == {"last", "nodes", "exact", "most", "tail"}:
+        most, tail = (None if held[name] is None else int(held[name]) for name in ("most", "tail"))
+        return LastReader(_built(held["nodes"])[held["last"]], bool(held["exact"]), most, tail)
     if not isinstance(held, dict) or not {"place", "nodes", "values"} <= held.keys():
         raise ValueError("no answer")
     nodes = _built(held["nodes"])

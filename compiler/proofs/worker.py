@@ -12,18 +12,19 @@ from collections.abc import Callable
 from typing import TextIO
 
 from .messages import read_question, written_answer
-from .questions import Answer, Question, Unknown
+from .questions import Answer, LastReader, Question, ReaderQuestion, Unknown
 
 _MEMORY = 4 << 30  # bytes of addresses; isl takes no other bound than that of its steps
 
 
-def _decider() -> Callable[[Question], Answer]:
+def _decider() -> Callable[[Question | ReaderQuestion], Answer | LastReader]:
     try:
         from .decide import decide
+        from .last_readers import last_reader
     except ImportError as error:
         reason = f"islpy cannot be imported: {error}"
         return lambda _: Unknown(reason)
-    return decide
+    return lambda asked: last_reader(asked) if isinstance(asked, ReaderQuestion) else decide(asked)
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
