@@ -72,5 +72,7 @@ def _found(mask: Expr, tables: tuple[Table, ...], heads: int | None) -> LastRead
     except ContradictionError as error:
         raise _UnknownError(str(error)) from None
     if isinstance(answer, Unknown):
+        if answer.final:
+            return LastReader("", False, None, answer.reason, None, None)
         raise _UnknownError(answer.reason)
     return LastReader(expression(answer.last), answer.exact, answer.most, "", answer.last, answer.tail)

@@ -17,9 +17,10 @@ from ..ir import FALSE, Const, Expr, K, N, Q, choose, conjunction, constructors,
 from ..ir import expression as written
 from .affine_sets import Pairs, bounded_steps
 from .questions import LastReader, ReaderQuestion, Unknown
-from .read_back import conjuncts, number
+from .read_back import TooLargeError, conjuncts, number
 
 _MOST_PIECES = 24  # functions, and conditions of one of them: beyond that nobody reads it
+_FEWER_STEPS = 2_000_000  # of isl, for each thing said of a last reader
 _MOST_ADDED = 8  # ranges of keys, since sums of functions have a piece for each choice of theirs
 _MOST_TRIED = 6  # expressions, of which the shortest is taken
 _PARAMETER, _SET, _IN, _OUT = isl.dim_type.param, isl.dim_type.set, isl.dim_type.in_, isl.dim_type.out
@@ -31,12 +32,11 @@ def last_reader(question: ReaderQuestion) -> LastReader | Unknown:
     try:
         with bounded_steps():
             readers, exact = _readers(question)
-            last = _Chain.of(readers).expression()
-            _check(readers, last)
-    except isl.Error as error:
-        return Unknown(f"it takes isl too many steps ({str(error)[:80]})")
-    except _TooManyError:
-        return Unknown("the last reader is a function of too many pieces")
+        last = _written(readers)
+    except isl.Error:
+        return Unknown("it takes isl too many steps", final=True)
+    except (_TooManyError, TooLargeError) as error:
+        return Unknown(str(error), final=True)
     return LastReader(last, exact, _most(readers), _tail(readers))
 
 
@@ -70,6 +70,16 @@ def _readers(question: ReaderQuestion) -> tuple[_Readers, bool]:
     return _Readers(rows, keys, rows.lexmax_pw_multi_aff().get_pw_aff(0).coalesce()), exact
 
 
+def _written(readers: _Readers) -> Expr:
+    """The last reader as an expression: a short one, or where that takes too many steps one piece after the other."""
+    try:
+        with bounded_steps(_FEWER_STEPS):
+            return _checked(readers, _Chain.of(readers, several=True).expression())
+    except isl.Error:
+        with bounded_steps(_FEWER_STEPS):
+            return _checked(readers, _Chain.of(readers, several=False).expression())
+
+
 # -- as an expression ----------------------------------------------------------------------------------------------
 
 
@@ -89,9 +99,9 @@ class _Chain:
     chosen: tuple[tuple[_Candidate, isl.Set], ...]  # with the keys that those before it leave
 
     @classmethod
-    def of(cls, readers: _Readers) -> _Chain:
+    def of(cls, readers: _Readers, several: bool) -> _Chain:
         """The shortest of the chains that begin with one of the most useful candidates."""
-        candidates = _candidates(readers)
+        candidates = _candidates(readers, several)
         found = [cls._begun(candidates, readers.keys, first) for first in _useful(candidates, readers.keys)]
         return min(found, key=lambda chain: len(written(chain.expression())), default=cls(readers.keys, ()))
 
@@ -126,7 +136,7 @@ class _Chain:
         wanted = left.intersect(candidate.right).coalesce().compute_divs()
         parts = [self._loosened(list(conjuncts(basic)), candidate.right) for basic in wanted.get_basic_sets()]
         if len(parts) > _MOST_PIECES:
-            raise _TooManyError
+            raise _TooManyError("the last reader is a function of too many pieces")
         return disjunction(*parts) if parts else FALSE
 
     def _loosened(self, conditions: list[tuple[isl.Set, Expr]], right: isl.Set) -> Expr:
@@ -154,17 +164,20 @@ def _useful(candidates: list[_Candidate], left: isl.Set) -> list[_Candidate]:
     return [candidate for *_, candidate in sorted(found, key=lambda one: one[:2])][:_MOST_TRIED]
 
 
-def _candidates(readers: _Readers) -> list[_Candidate]:
-    """The functions of the pieces, the least and the greatest of all and of each two, and -1 where no row reads."""
+def _candidates(readers: _Readers, several: bool) -> list[_Candidate]:
+    """The functions of the pieces, for ``several`` the least and the greatest of all and of each two, and -1 where no
+    row reads.
+    """
     last = readers.last
     pieces = last.get_pieces()
     if len(pieces) > _MOST_PIECES:
-        raise _TooManyError
+        raise _TooManyError("the last reader is a function of too many pieces")
     read = ((number(aff), isl.PwAff.from_aff(aff)) for _, aff in pieces)
     functions = dict(sorted(read, key=lambda one: K not in walk(one[0])))  # min(k + 3, n - 1), as one writes it
     values = dict(functions)
-    several = [tuple(functions)] if len(functions) > 2 else []
-    for group in [*several, *combinations(functions, 2)][:_MOST_PIECES]:
+    every = [tuple(functions)] if len(functions) > 2 else []
+    groups = [*every, *combinations(functions, 2)] if several else []
+    for group in groups[:_MOST_PIECES]:
         held = [functions[value] for value in group]
         values.setdefault(constructors.minimum(*group), reduce(isl.PwAff.min, held))
         values.setdefault(constructors.maximum(*group), reduce(isl.PwAff.max, held))
@@ -174,15 +187,16 @@ def _candidates(readers: _Readers) -> list[_Candidate]:
     return [*found, *(_Candidate(value, keys) for value, keys in right)]
 
 
-def _check(readers: _Readers, last: Expr) -> None:
-    """Raises AssertionError unless the expression, put into isl's terms again, is the last reader of every key."""
+def _checked(readers: _Readers, last: Expr) -> Expr:
+    """The expression. AssertionError unless it is, put into isl's terms again, the last reader of every key."""
     pairs = Pairs([last])
     value = pairs.value(last)
-    graph = isl.Map.from_domain(pairs.value(Q).eq_set(value)).move_dims(_OUT, 0, _IN, 0, 1)
+    graph = isl.Map.from_domain(pairs.value(Q).eq_set(value).intersect(pairs.all)).move_dims(_OUT, 0, _IN, 0, 1)
     found = readers.rows.lexmax()
     assert graph.intersect_domain(readers.keys).is_equal(found), "another last reader is read back"
     unread = pairs.value(_NONE).eq_set(value).project_out(_SET, 0, 1).intersect(readers.keys)
     assert unread.is_equal(readers.keys.subtract(found.domain())), "other keys without a reader are read back"
+    return last
 
 
 # -- for a cache ---------------------------------------------------------------------------------------------------
@@ -193,7 +207,7 @@ def _most(readers: _Readers) -> int | None:
     bounds = []
     for bound in (_span, _widths):
         try:
-            with bounded_steps():
+            with bounded_steps(_FEWER_STEPS):
                 bounds.append(bound(readers))
         except isl.Error:
             continue
@@ -211,6 +225,8 @@ def _widths(readers: _Readers) -> int | None:
     later, order = isl.Map("{ [q] -> [p] : 0 <= p <= q }"), isl.Map("{ [k] -> [p] : k <= p }")
     last = isl.Map.from_pw_aff(readers.last)
     parts = last.apply_range(later).intersect(order).reverse().coalesce().get_basic_maps()
+    if not parts:
+        return 0
     if len(parts) > _MOST_ADDED:
         return None
     widths = []
@@ -225,7 +241,7 @@ def _tail(readers: _Readers) -> int | None:
     if not readers.last.domain().is_equal(readers.keys):
         return None
     try:
-        with bounded_steps():
+        with bounded_steps(_FEWER_STEPS):
             space = isl.LocalSpace.from_space(readers.keys.get_space())
             n = isl.PwAff.var_on_domain(space, _PARAMETER, readers.keys.find_dim_by_name(_PARAMETER, "n"))
             return _finite(n.sub(readers.last).max_val())

@@ -50,8 +50,8 @@ def written_answer(answer: Answer | LastReader) -> str:
     match answer:
         case Proved():
             return json.dumps({"proved": True})
-        case Unknown(reason=reason):
-            return json.dumps({"reason": reason})
+        case Unknown(reason=reason, final=final):
+            return json.dumps({"reason": reason, "final": final})
         case LastReader(last=last, exact=exact, most=most, tail=tail):
             nodes, places = _listed([last])
             return json.dumps({"last": places[last], "nodes": nodes, "exact": exact, "most": most, "tail": tail})
@@ -68,7 +68,7 @@ def read_answer(line: str) -> Answer | LastReader:
     if held == {"proved": True}:
         return Proved()
     if isinstance(held, dict) and isinstance(held.get("reason"), str):
-        return Unknown(held["reason"])
+        return Unknown(held["reason"], held.get("final") is True)
     if isinstance(held, dict) and held.keys() == {"last", "nodes", "exact", "most", "tail"}:
         most, tail = (None if held[name] is None else int(held[name]) for name in ("most", "tail"))
         return LastReader(_built(held["nodes"])[held["last"]], bool(held["exact"]), most, tail)

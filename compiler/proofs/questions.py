@@ -59,9 +59,10 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Unknown:
-    """No answer, and why."""
+    """No answer, and why. ``final``: the same question gets no other answer later."""
 
     reason: str
+    final: bool = False
 
 
 Answer = Proved | Suspect | Unknown

@@ -20,6 +20,10 @@ _PARAMETER, _IN, _DIV = isl.dim_type.param, isl.dim_type.in_, isl.dim_type.div
 _PARAMETERS: Mapping[str, Expr] = {"n": N, "head": HEAD, "heads": HEADS}
 
 
+class TooLargeError(ValueError):
+    """A number is beyond LARGEST."""
+
+
 @dataclass
 class _Sum:
     """Multiples of expressions, and a constant. ``inside``: what each quotient among them is the quotient of."""
@@ -62,7 +66,7 @@ def _total(parts: list[tuple[Expr, int]], constant: int) -> Expr:
 
 
 def number(aff: isl.Aff) -> Expr:
-    """The value of an integer function. Raises ValueError where it holds a number beyond LARGEST."""
+    """The value of an integer function. TooLargeError where it holds a number beyond LARGEST."""
     return _shortest(_quotient(*_scaled(aff))).expression()
 
 
@@ -106,7 +110,7 @@ def _scaled(aff: isl.Aff) -> tuple[_Sum, int]:
     def integer(value: isl.Val) -> int:
         whole = int(value.mul(divisor).to_python())
         if abs(whole) > LARGEST:
-            raise ValueError(f"a number is too large to be read back: {whole}")
+            raise TooLargeError("a number of the last reader is too large")
         return whole
 
     found.constant = integer(aff.get_constant_val())
