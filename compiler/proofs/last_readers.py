@@ -60,11 +60,11 @@ def _readers(question: ReaderQuestion) -> tuple[_Readers, bool]:
     limits += [] if question.n is None else [f"n = {question.n}"]
     pairs = Pairs([question.mask], limits, question.orders)
     kept, everything = pairs.where(question.mask), pairs.all
-    exact = True
-    for name in pairs.free.values():
-        place = kept.find_dim_by_name(_PARAMETER, name)
-        exact = exact and not kept.involves_dims(_PARAMETER, place, 1)
-        kept, everything = (found.project_out(_PARAMETER, place, 1) for found in (kept, everything))
+    lost = everything.subtract(kept)
+    for name in pairs.free.values():  # each pair has a value of its own
+        place = everything.find_dim_by_name(_PARAMETER, name)
+        kept, lost, everything = (found.project_out(_PARAMETER, place, 1) for found in (kept, lost, everything))
+    exact = not pairs.free or kept.is_disjoint(lost)
     rows = isl.Map.from_domain(kept.coalesce()).move_dims(_OUT, 0, _IN, 0, 1)
     keys = everything.project_out(_SET, 0, 1)
     return _Readers(rows, keys, rows.lexmax_pw_multi_aff().get_pw_aff(0).coalesce()), exact
@@ -203,36 +203,43 @@ def _checked(readers: _Readers, last: Expr) -> Expr:
 
 
 def _most(readers: _Readers) -> int | None:
-    """How many keys up to a row, at most, it or a later row reads, at any length; None where that grows with n."""
-    bounds = []
+    """How many keys up to a row, at most, it or a later row of any head reads, at any length; None where that grows
+    with n.
+    """
+    bounds: list[int | None] = []
     for bound in (_span, _widths):
         try:
             with bounded_steps(_FEWER_STEPS):
-                bounds.append(bound(readers))
+                bounds.append(bound(_of_any_head(readers)))
         except isl.Error:
             continue
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def _span(readers: _Readers) -> int | None:
+def _of_any_head(readers: _Readers) -> isl.PwAff:
+    """The last row of any head that reads a key."""
+    head = readers.rows.find_dim_by_name(_PARAMETER, "head")
+    return readers.rows.project_out(_PARAMETER, head, 1).lexmax_pw_multi_aff().get_pw_aff(0).coalesce()
+
+
+def _span(last: isl.PwAff) -> int | None:
     """The greatest distance between a key and its last reader, both counted: the keys of one row lie within it."""
-    space = isl.LocalSpace.from_space(readers.keys.get_space())
-    return _finite(readers.last.sub(isl.PwAff.var_on_domain(space, _SET, 0)).max_val(), 1)
+    space = isl.LocalSpace.from_space(last.domain().get_space())
+    return _finite(last.sub(isl.PwAff.var_on_domain(space, _SET, 0)).max_val(), 1)
 
 
-def _widths(readers: _Readers) -> int | None:
+def _widths(last: isl.PwAff) -> int | None:
     """The greatest sum, over the pieces of the last reader, of the range of keys of one row."""
     later, order = isl.Map("{ [q] -> [p] : 0 <= p <= q }"), isl.Map("{ [k] -> [p] : k <= p }")
-    last = isl.Map.from_pw_aff(readers.last)
-    parts = last.apply_range(later).intersect(order).reverse().coalesce().get_basic_maps()
+    parts = isl.Map.from_pw_aff(last).apply_range(later).intersect(order).reverse().coalesce().get_basic_maps()
     if not parts:
         return 0
     if len(parts) > _MOST_ADDED:
         return None
     widths = []
     for part in map(isl.Map.from_basic_map, parts):
-        first, last = part.lexmin_pw_multi_aff().get_pw_aff(0), part.lexmax_pw_multi_aff().get_pw_aff(0)
-        widths.append(last.sub(first))
+        low, high = part.lexmin_pw_multi_aff().get_pw_aff(0), part.lexmax_pw_multi_aff().get_pw_aff(0)
+        widths.append(high.sub(low))
     return _finite(reduce(isl.PwAff.union_add, (width.add_constant_val(isl.Val(1)) for width in widths)).max_val())
 
 

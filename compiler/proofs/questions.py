@@ -87,9 +87,9 @@ class LastReader:
     does.
 
     ``exact``: that row does read it; otherwise whether it does depends on tables or on what else is not affine, but no
-    row after it does. ``most``: how many keys up to a row, at most, it or a later row reads, whatever the length.
-    ``tail``: every key is read by one of so many rows at the end, whatever the length. Both are None where they grow
-    with n, or isl does not tell.
+    row after it does. ``most``: how many keys up to a row, at most, it or a later row of any head reads, whatever the
+    length. ``tail``: every key is read by one of so many rows at the end, whatever the length. Both are None where they
+    grow with n, or isl does not tell.
     """
 
     last: Expr
