@@ -55,9 +55,8 @@ class _Readers:
 
 def _readers(question: ReaderQuestion) -> tuple[_Readers, bool]:
     """The readers, and whether they are exact: nothing that is not affine has a part in them."""
-    limits = ["q < n"]
-    limits += [] if question.heads is None else [f"heads = {question.heads}"]
-    limits += [] if question.n is None else [f"n = {question.n}"]
+    sizes = (("heads", question.heads), ("n", question.n))
+    limits = ["q < n", *(f"{name} = {size}" for name, size in sizes if size is not None)]
     pairs = Pairs([question.mask], limits, question.orders)
     kept, everything = pairs.where(question.mask), pairs.all
     lost = everything.subtract(kept)

@@ -40,6 +40,7 @@ FORMS = {
         None,
     ),
     "causal and k < n // 2": ("n - 1 if k * 2 + 2 <= n else -1", True, None, None),
+    "causal and k == head": ("n - 1 if k == head else -1", True, None, None),
     "q == k": ("k", True, 1, None),
     "false": ("-1", True, 0, None),
     "causal and hash(q, k) % 2 == 0": ("n - 1", False, None, 1),

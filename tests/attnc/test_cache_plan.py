@@ -110,6 +110,7 @@ pattern past(size: int) = causal and (first(2) or causal_window(size))
 pattern packed(doc: int[token]) = causal and documents(doc)
 pattern packed_window(doc: int[token]) = packed(doc) and causal_window(5)
 pattern two(doc: int[token], real: bool[token]) = packed(doc) and real[k]
+pattern choice(wide: bool[token]) = causal_window(2) if wide[q] else causal_window(5)
 pattern scattered = causal and hash(q, k) % 4 == 0
 pattern of_heads = causal_window(3) if head == 0 else chunked(4)
 pattern ahead(size: int) = 0 <= q - k < size or n > 20 and k == q + 1
@@ -166,6 +167,16 @@ def test_tables_make_a_plan_exact_and_without_them_it_holds_for_all() -> None:
     assert MODULE.usual().cache(6).last_reader.tolist() == [[1, 5, 3, 4, 5, 5]]  # by the default of its table
     with pytest.raises(TypeError, match="real: missing; two expects a bool tensor"):
         MODULE.two().cache(8, doc=doc)
+
+
+def test_what_a_row_may_read_holds_for_all_contents() -> None:
+    attend = MODULE.choice()
+    plan = attend.cache(9)
+    assert (plan.exact, plan.text) == (False, "min(k + 4, n - 1)")
+    assert plan.reads(7).tolist() == [3, 4, 5, 6, 7] == plan.positions(7).tolist()
+    for wide in (np.zeros(9, bool), np.ones(9, bool), np.arange(9) % 2 == 0):
+        assert wrong_plan(plan, attend.mask(9, wide=wide).numpy(), False, range(9)) is None
+        assert wrong_plan(attend.cache(9, wide=wide), attend.mask(9, wide=wide).numpy(), True, range(9)) is None
 
 
 def test_heads() -> None:
