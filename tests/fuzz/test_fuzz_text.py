@@ -104,10 +104,11 @@ def test_a_text_that_takes_long_is_a_failure() -> None:
 
 def test_a_text_that_takes_memory_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy() -> None:
-        assert len(bytearray(fuzz_text.MEMORY + (9 << 20))) > fuzz_text.MEMORY
+        # Far more than a system may take back from the process in the meantime.
+        assert len(bytearray(fuzz_text.MEMORY + (128 << 20))) > fuzz_text.MEMORY
 
     monkeypatch.setattr(fuzz_text, "BRIEF", 0)
-    assert fuzz_text.watched(greedy) == "265 MiB"
+    assert fuzz_text.watched(greedy) == "384 MiB"
     assert fuzz_text.watched(lambda: None) is None  # the peak of the one before is no fault of this one
     monkeypatch.setattr(fuzz_text, "_peak", fuzz_text.warm)
     assert fuzz_text.watched(greedy) is None  # nothing to suspect: not measured again
