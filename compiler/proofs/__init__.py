@@ -1,7 +1,20 @@
 """What holds for every length, by isl in a process of its own."""
 
-from .client import prove
+from .client import prove, prove_tiles
 from .posing import ContradictionError, question
 from .questions import Proved, Suspect, Unknown
+from .tile_questions import HaloQuestion, TileFault, TileQuestion, tile_question
 
-__all__ = ["ContradictionError", "Proved", "Suspect", "Unknown", "prove", "question"]
+__all__ = [
+    "ContradictionError",
+    "HaloQuestion",
+    "Proved",
+    "Suspect",
+    "TileFault",
+    "TileQuestion",
+    "Unknown",
+    "prove",
+    "prove_tiles",
+    "question",
+    "tile_question",
+]

@@ -14,9 +14,10 @@ import sys
 import threading
 from contextlib import suppress
 
-from .messages import read_answer, written_question
+from .messages import AnyAnswer, AnyQuestion, read_answer, written_question
 from .posing import holds_by_form
-from .questions import Answer, Proved, Question, Unknown
+from .questions import Answer, Proved, Question, Suspect, Unknown
+from .tile_questions import HaloQuestion, TileFault, TileQuestion
 
 SECONDS = 20.0
 """The most time that one question takes; isl gives up after a few seconds of its own."""
@@ -27,10 +28,19 @@ _RUNS = "import sys; sys.path[:] = sys.argv[1:]; from attnc.compiler.proofs.work
 
 def prove(question: Question, seconds: float = SECONDS) -> Answer:
     """The answer to a question: from the forms of its masks, or else from the worker."""
-    return Proved() if holds_by_form(question) else ask(question, seconds)
+    if holds_by_form(question):
+        return Proved()
+    answer = ask(question, seconds)
+    return Unknown("the prover answers another question") if isinstance(answer, TileFault) else answer
 
 
-def ask(question: Question, seconds: float = SECONDS) -> Answer:
+def prove_tiles(question: TileQuestion | HaloQuestion, seconds: float = SECONDS) -> Proved | TileFault | Unknown:
+    """The worker's answer to a question of tiles."""
+    answer = ask(question, seconds)
+    return Unknown("the prover answers another question") if isinstance(answer, Suspect) else answer
+
+
+def ask(question: AnyQuestion, seconds: float = SECONDS) -> AnyAnswer:
     """The worker's answer; Unknown if there is none within so many seconds, or no worker."""
     return _CLIENT.ask(written_question(question), seconds)
 
@@ -49,7 +59,7 @@ class _Client:
         self._unable = ""  # why no worker can be started
         self._number = 0  # of the last question, which its answer bears
 
-    def ask(self, line: str, seconds: float) -> Answer:
+    def ask(self, line: str, seconds: float) -> AnyAnswer:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self._end()
@@ -80,7 +90,7 @@ class _Client:
             return "the prover does not start"
         return ""
 
-    def _exchange(self, line: str, seconds: float) -> Answer:
+    def _exchange(self, line: str, seconds: float) -> AnyAnswer:
         self._number += 1
         said = self._line(f"{self._number} {line}\n", seconds)
         if said is None:

@@ -11,11 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ir import Apply, Const, Entry, Expr, Member, Position, children, walk
+from ..plan import Axis, Box, View
 from .questions import Answer, Proved, Question, Suspect, Unknown
+from .tile_questions import HaloQuestion, Repeating, TileFault, TileQuestion
+
+AnyQuestion = Question | TileQuestion | HaloQuestion
+AnyAnswer = Answer | TileFault
 
 
-def written_question(question: Question) -> str:
+def written_question(question: AnyQuestion) -> str:
     """One line, without its end."""
+    if not isinstance(question, Question):
+        return json.dumps(_written_tiles(question))
     roots = [question.mask, *([] if question.other is None else [question.other])]
     nodes, places = _listed(roots)
     return json.dumps({
@@ -24,10 +31,12 @@ def written_question(question: Question) -> str:
     })  # fmt: skip
 
 
-def read_question(line: str) -> Question:
+def read_question(line: str) -> AnyQuestion:
     """The question of a line that :func:`written_question` made."""
     held = json.loads(line)
     nodes = _built(held["nodes"])
+    if held["kind"] in ("tiles", "halo"):
+        return _read_tiles(held, nodes[-1])
     mask, *other = (nodes[place] for place in held["roots"])
     return Question(
         held["kind"], mask, other[0] if other else None, held["heads"], held["n"],
@@ -35,13 +44,15 @@ def read_question(line: str) -> Question:
     )  # fmt: skip
 
 
-def written_answer(answer: Answer) -> str:
+def written_answer(answer: AnyAnswer) -> str:
     """One line, without its end."""
     match answer:
         case Proved():
             return json.dumps({"proved": True})
         case Unknown(reason=reason):
             return json.dumps({"reason": reason})
+        case TileFault():
+            return json.dumps({"fault": vars(answer)})
         case Suspect():
             nodes, places = _listed(list(answer.values))
             values = [(places[node], str(value)) for node, value in answer.values.items()]
@@ -49,18 +60,54 @@ def written_answer(answer: Answer) -> str:
             return json.dumps({"place": place, "nodes": nodes, "values": values})
 
 
-def read_answer(line: str) -> Answer:
+def read_answer(line: str) -> AnyAnswer:
     """The answer of a line that :func:`written_answer` made. Raises ValueError for any other text."""
     held = json.loads(line)
     if held == {"proved": True}:
         return Proved()
     if isinstance(held, dict) and isinstance(held.get("reason"), str):
         return Unknown(held["reason"])
+    if isinstance(held, dict) and isinstance(held.get("fault"), dict):
+        return TileFault(**held["fault"])
     if not isinstance(held, dict) or not {"place", "nodes", "values"} <= held.keys():
         raise ValueError("no answer")
     nodes = _built(held["nodes"])
     n, q, k, heads, head = held["place"]
     return Suspect(n, q, k, heads, head, {nodes[place]: int(value) for place, value in held["values"]})
+
+
+def _written_tiles(question: TileQuestion | HaloQuestion) -> dict[str, Any]:
+    nodes, _ = _listed([question.condition])
+    if isinstance(question, HaloQuestion):
+        box = question.box
+        halo = box.before, box.after, box.tile
+        return {"kind": "halo", "nodes": nodes, "view": _written_view(box.view), "halo": halo, "n": question.n}
+    return {
+        "kind": "tiles", "nodes": nodes, "rows": _written_view(question.rows), "keys": _written_view(question.keys),
+        "start": question.start, "n": question.n,
+        "by_query": vars(question.by_query), "by_key": vars(question.by_key),
+    }  # fmt: skip
+
+
+def _read_tiles(held: dict[str, Any], condition: Expr) -> TileQuestion | HaloQuestion:
+    if held["kind"] == "halo":
+        before, after, tile = held["halo"]
+        return HaloQuestion(condition, Box(_read_view(held["view"]), tuple(before), tuple(after), tile), held["n"])
+    by_query, by_key = (
+        Repeating(its["shift"], tuple(tuple(map(tuple, runs)) for runs in its["rows"]), its["reach"])
+        for its in (held["by_query"], held["by_key"])
+    )
+    rows, keys = _read_view(held["rows"]), _read_view(held["keys"])
+    return TileQuestion(condition, rows, keys, held["start"], by_query, by_key, held["n"])
+
+
+def _written_view(view: View) -> list[Any]:
+    return [view.offset, [[axis.stride, axis.length, axis.tile] for axis in view.axes]]
+
+
+def _read_view(held: list[Any]) -> View:
+    offset, axes = held
+    return View(tuple(Axis(*axis) for axis in axes), offset)
 
 
 def _listed(roots: Sequence[Expr]) -> tuple[list[list[Any]], dict[Expr, int]]:

@@ -11,19 +11,20 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from .messages import read_question, written_answer
-from .questions import Answer, Question, Unknown
+from .messages import AnyAnswer, AnyQuestion, read_question, written_answer
+from .questions import Question, Unknown
 
 _MEMORY = 4 << 30  # bytes of addresses; isl takes no other bound than that of its steps
 
 
-def _decider() -> Callable[[Question], Answer]:
+def _decider() -> Callable[[AnyQuestion], AnyAnswer]:
     try:
         from .decide import decide
+        from .tiles import decide_tiles
     except ImportError as error:
         reason = f"islpy cannot be imported: {error}"
         return lambda _: Unknown(reason)
-    return decide
+    return lambda question: decide(question) if isinstance(question, Question) else decide_tiles(question)
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
@@ -34,7 +35,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     for line in questions:
         number, _, asked = line.partition(" ")
         try:
-            answer = decide(read_question(asked))
+            answer: AnyAnswer = decide(read_question(asked))
         except MemoryError:
             answer = Unknown("it takes too much memory")
         except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:

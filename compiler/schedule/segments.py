@@ -138,7 +138,8 @@ def _one_run(starts: Sequence[int], length: int, aligned: bool) -> Bounds:
     """Bounds with one run of ``length`` tiles for each batch slot, which is shifted by ``length`` from tile to tile."""
     slots = len(starts)
     lengths, kind = np.full(slots, length, np.int32), np.full(slots, PARTIAL, np.uint8)
-    return Bounds(1, length, aligned, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
+    runs = Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind)
+    return Bounds(1, length, aligned, slots, 1, runs, UNBOUNDED)
 
 
 def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
