@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import Literal
 
 from ..ir import HEAD, HEADS, CallShape, Const, Entry, Expr, HostTable, N, expression, transform, walk
-from ..plan import UNBOUNDED, Box, Kernel, Program, Schedule, Segment, SegmentSchedule, View, natural
+from ..plan import UNBOUNDED, Box, ComputedOrder, Kernel, Program, Schedule, Segment, SegmentSchedule, View, natural
 from ..proofs import HaloQuestion, Proved, TileFault, TileQuestion, Unknown, prove_tiles, tile_question
+from ..schedule import in_ranks
 from .schedule_interpreter import ScheduleFaultError, verify_schedule, verify_segment
 
 Question = TileQuestion | HaloQuestion
@@ -64,6 +65,11 @@ class _Launch:
     contents: tuple[HostTable, ...]
 
     @property
+    def computed(self) -> bool:
+        """Whether tokens of both orders follow from the tile's number alone."""
+        return isinstance(self.kernel.rows, ComputedOrder) and isinstance(self.segment.keys, ComputedOrder)
+
+    @property
     def reach(self) -> int:
         return min(self.held.by_query.reach, self.held.by_key.reach)
 
@@ -78,6 +84,8 @@ def _validation(launch: _Launch, omitted: str, kernel: int, segment: int) -> Val
         return Validation(kernel, segment, "proved", _lengths(launch))
     extent = launch.extent
     smaller = 0 if omitted else min(extent.n, extent.m)
+    if not launch.computed:  # another call lists other tokens
+        return Validation(kernel, segment, "checked" if smaller else "unchecked", "this call", reason)
     if smaller < _CHECKED_TO and extent.q_start is not None and max(extent.q_start) < _CHECKED_TO:
         smaller = _CHECKED_TO
         tried = replace(extent, n=smaller, m=smaller)
@@ -127,7 +135,9 @@ def _questions(launch: _Launch) -> Iterator[Question | TileFault | Unknown]:
     if isinstance(keys, Box):
         yield HaloQuestion(_of_slot(launch, 0, None), keys, n)
         return
-    # Of bounds that do not move all tiles are alike, so that in natural order they hold the same pairs.
+    # Sorted tokens are in natural order by their ranks. Of other lists all tiles are alike, since no bounds move.
+    condition, extent = in_ranks(launch.segment.condition, rows, keys, extent)
+    launch = replace(launch, segment=replace(launch.segment, condition=condition))
     rows, keys = (order if isinstance(order, View) else natural(order.tile) for order in (rows, keys))
     heads = range(extent.heads) if launch.kernel.heads is None else launch.kernel.heads
     starts = extent.q_start or (0,)
@@ -148,7 +158,7 @@ def _of_slot(launch: _Launch, batch: int, head: int | None) -> Expr:
     known |= {} if head is None else {HEAD: Const(head)}
 
     def value(node: Expr) -> Expr:
-        if not isinstance(node, Entry) or node.type == "float":
+        if not isinstance(node, Entry) or node.type == "float" or not node.table.isdigit():
             return known.get(node, node)
         held, at = launch.contents[int(node.table)], [x.value for x in node.indices if isinstance(x, Const)]
         if held.values is None or len(at) < len(node.indices):

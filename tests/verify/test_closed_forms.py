@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
 
 import attnc
-from attnc.compiler.plan.orders import Box
+from attnc.compiler.plan.orders import Box, Tiles
 from attnc.compiler.proofs import client
 from attnc.compiler.proofs.messages import read_answer, read_question, written_answer, written_question
 from attnc.compiler.proofs.questions import Unknown
 from attnc.compiler.proofs.tile_questions import HaloQuestion, TileFault, TileQuestion
 from attnc.compiler.proofs.tiles import decide_tiles
 from attnc.compiler.schedule import periodic
+from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify import closed_forms
 from attnc.compiler.verify.schedule_interpreter import ScheduleFaultError
 from attnc.runtime import planning
 from attnc.runtime.base.configuration import settings
+from tests.support.generators.random_expressions import Generator
+from tests.support.generators.walked_masks import drawn_case, forced
 
 MODULE = attnc.loads("""
 pattern near = abs(q - k) <= 5000
@@ -30,6 +35,7 @@ pattern by_head(reach: int[head]) = 0 <= q - k and q - k <= reach[head]
 pattern within_documents(doc: int[token]) = doc[q] == doc[k] and abs(q - k) <= 100
 pattern twice = (k <= q) + (abs(q - k) <= 70)
 pattern half = q - k <= n // 2 and k <= q
+pattern ranked(rank: order[token]) = rank[k] <= rank[q]
 pattern some = hash(q // 64, k // 64) % 10 < 2 and k <= q
 """)
 PROVED = "kernel 0, segment 0: proved for every length"
@@ -54,6 +60,7 @@ KNOWN: dict[str, tuple[str, dict[str, object], tuple[str, ...]]] = {
     "heads": ("growing", {"heads": 4}, (PROVED,)),
     "heads by a table": ("by_head", {"reach": torch.tensor([3, 200])}, (PROVED,)),
     "a table of tokens": ("within_documents", {"doc": torch.arange(1000) // 40}, (LISTED,)),
+    "ranks": ("ranked", {"rank": torch.randperm(1000, generator=torch.manual_seed(0))}, (PROVED,)),
     "counts": ("twice", {}, (PROVED, PROVED.replace("segment 0", "segment 1"))),
     "the length": ("half", {}, ("kernel 0, segment 0: proved for n = 1,000",)),
     "a hash": ("some", {}, (LISTED,)),
@@ -64,6 +71,17 @@ KNOWN: dict[str, tuple[str, dict[str, object], tuple[str, ...]]] = {
 def test_what_is_known_of_each_segment(what: str) -> None:
     name, given, expected = KNOWN[what]
     assert MODULE[name]().plan(1000, **given).validation == expected  # type: ignore[arg-type]
+
+
+def test_right_schedules_of_any_masks_pass() -> None:
+    found = Counter[str]()
+    for seed in range(24):
+        drawn, random = drawn_case(seed), Generator(seed).case()
+        walked = forced(drawn.mask, drawn.tables, Random(seed), Tiles(8, 4, 2))
+        for case, made in ((drawn, walked), (random, random.program(4, 8))):
+            bounds = schedule(made, case.extent, case.contents)
+            found.update(known.verdict for known in closed_forms.validate(made, bounds, case.extent, case.contents))
+    assert min(found["proved"], found["checked"]) >= 20
 
 
 def test_a_long_list_is_not_checked() -> None:
