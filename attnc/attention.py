@@ -17,6 +17,7 @@ from .runtime.base import register
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .cache_plan import CachePlan
     from .call_plan import CallPlan
     from .compiler.modules import Declaration, Parameter
     from .compiler.modules import Module as CheckedModule
@@ -168,6 +169,21 @@ class Attention:
         if more:
             self._refuse(more, "n, m")
         return planned(self._bound, n, m, heads, q_start, tables)
+
+    @_by_name
+    def cache(self, n: int, *more: Never, heads: int | None = None, **tables: object) -> CachePlan:
+        """What a decoding cache must keep, of a causal attention, for ``n`` tokens: for each key the last row that
+        reads it.
+
+        Where the mask reads tables and none of them is given, the plan holds for any contents. Rows are those of a call
+        with ``n`` keys, which matters to patterns that read ``n``. ``heads`` follows from the tables, else is 1.
+        ValueError for an attention that is not causal, or not known to be.
+        """
+        from .cache_plan import cache_plan
+
+        if more:
+            self._refuse(more, "n")
+        return cache_plan(self._bound, n, heads, tables)
 
     @property
     def facts(self) -> Facts:

@@ -36,7 +36,7 @@ _ORDERS = 4  # orders that a plan's repr names, at most
 
 
 @dataclass(frozen=True)
-class _PlannedCall:
+class SizedCall:
     """A call that is planned but not run: sizes and table contents. ``batch`` is None where nothing has a batch.
 
     ``attention`` has its comparisons of floats rewritten by :func:`runtime.call.comparisons.settle`.
@@ -140,7 +140,7 @@ def planned(
     tables: Mapping[str, object],
 ) -> CallPlan:
     """The plan of a call of these sizes. TypeError and ValueError for an argument that does not fit."""
-    call = _planned_call(attention, n, m, heads, q_start, tables)
+    call = sized_call(attention, n, m, heads, q_start, tables)
     plan = plan_of(call.attention, call.extent, call.contents, backend("cpp").tiles)
     return CallPlan(
         plan.program,
@@ -160,21 +160,24 @@ def dense_mask(
     tables: Mapping[str, object],
 ) -> Tensor:
     """The mask, bool or int64 ``[heads, m, n]``, after a batch where there is one. Raises the errors of a call."""
-    call = _planned_call(attention, n, m, heads, q_start, tables)
+    call = sized_call(attention, n, m, heads, q_start, tables)
     mask = torch.from_numpy(pipeline.mask(call.attention, call.extent, call.contents))
     return mask[0] if call.batch is None else mask.expand(call.batch, -1, -1, -1)
 
 
-def _planned_call(
+def sized_call(
     attention: Attention,
     n: int,
     m: int | None,
     heads: int | None,
     q_start: object,
     tables: Mapping[str, object],
-) -> _PlannedCall:
-    n = _size(attention, "n", n)
-    m, heads = (None if size is None else _size(attention, name, size) for name, size in (("m", m), ("heads", heads)))
+) -> SizedCall:
+    """The sizes and table contents of a call, checked. TypeError and ValueError for an argument that does not fit."""
+    n = checked_size(attention, "n", n)
+    m, heads = (
+        None if size is None else checked_size(attention, name, size) for name, size in (("m", m), ("heads", heads))
+    )
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
     start, starts = checked_start(q_start)
@@ -197,10 +200,10 @@ def _planned_call(
     extent = CallShape(n=n, m=m, heads=heads, q_start=at)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
-    return _PlannedCall(exact, extent, bound.contents, batch)
+    return SizedCall(exact, extent, bound.contents, batch)
 
 
-def _size(attention: Attention, name: str, given: object) -> int:
+def checked_size(attention: Attention, name: str, given: object) -> int:
     """A size as an int. TypeError and ValueError for what is not a size."""
     size = integer(given)
     if size is None:

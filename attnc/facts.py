@@ -9,6 +9,7 @@ from .compiler.ir import HEAD, HEADS, LOGIT, Attention, Entry, Member, N, Q, wal
 
 if TYPE_CHECKING:
     from .compiler.verify import Verdict
+    from .last_reader import LastReader
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Facts:
     is the scaled logit itself.
 
     The claims of the language about one mask are verdicts of :func:`attnc.prove`, reached at first use: ``causal``,
-    ``symmetric``, ``diagonal``, ``rows_nonempty`` and ``columns_nonempty``.
+    ``symmetric``, ``diagonal``, ``rows_nonempty`` and ``columns_nonempty``. ``last_reader`` is a function of the key.
     """
 
     counts: bool
@@ -68,6 +69,13 @@ class Facts:
         from .verdicts import verdict
 
         return verdict(self._attention, "columns nonempty")
+
+    @property
+    def last_reader(self) -> LastReader:
+        """For each key the last row that may read it, as a function of ``k``, ``n`` and ``head``."""
+        from .last_reader import last_reader_of
+
+        return last_reader_of(self._attention)
 
 
 def facts_of(attention: Attention) -> Facts:

@@ -19,6 +19,7 @@ from typing import Any
 
 import attnc
 from attnc.attention import Attention, Model, Module
+from attnc.cache_plan import CachePlan
 from attnc.call_plan import CallPlan
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.ir.operations import FUNCTIONS
@@ -28,16 +29,38 @@ from attnc.compiler.syntax.lexer import tokens
 from attnc.compiler.verify import Verdict
 from attnc.compiler.verify.counterexamples import Counterexample
 from attnc.facts import Facts
+from attnc.last_reader import LastReader
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
 from tests.support import pages
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS / "grammar.txt"
-WRITTEN = ("README.md", "compiler.md", "flex_attention.md", "language.md", "tutorial.md")  # no other page is touched
+WRITTEN = (
+    "README.md",
+    "compiler.md",
+    "flex_attention.md",
+    "language.md",
+    "tutorial.md",
+    "what-attnc-knows.md",
+)  # no other page is touched
 RULE = re.compile(r"^[?]*([a-z_]+): .*(?:\n +\|.*)*", re.MULTILINE)
 SEVERAL = re.compile(r'^([A-Z_]+)(?:\.\d)?: ("[^"]+"(?: \| "[^"]+")+)$', re.MULTILINE)
-RETURNED = (CallPlan, Facts, Verdict, Counterexample, Declaration, Parameter, Diagnostic, Label, Edit, Span, Source)
+RETURNED = (
+    CallPlan,
+    CachePlan,
+    Facts,
+    LastReader,
+    Verdict,
+    Counterexample,
+    Declaration,
+    Parameter,
+    Diagnostic,
+    Label,
+    Edit,
+    Span,
+    Source,
+)
 WORDS = DOCS / "editors" / "vscode" / "words.json"
 COLOURS = DOCS / "editors" / "vscode" / "syntaxes" / "attn.tmLanguage.json"
 FOLDS = ("any", "all", "sum")

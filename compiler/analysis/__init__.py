@@ -4,7 +4,7 @@ from .affine_forms import IntBounds
 from .classify import BoundTable, Boxes, Classifier, DigitRange, TileKinds, numbered
 from .linear_sums import Linear, difference, implied, linear
 from .normal_form import Term, guards, negation_normal, normalise, parts
-from .reached_reads import Reached, Read, any_count, parts_reached, reads, underapproximate
+from .reached_reads import Reached, Read, any_count, overapproximate, parts_reached, reads, underapproximate
 from .shift import shift_divisor
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "negation_normal",
     "normalise",
     "numbered",
+    "overapproximate",
     "parts",
     "parts_reached",
     "reads",

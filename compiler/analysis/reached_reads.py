@@ -115,3 +115,24 @@ def underapproximate(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
                 continue
         least[node], most[node] = bounds
     return least[condition]
+
+
+def overapproximate(condition: Expr, unknown: Callable[[Expr], bool]) -> Expr:
+    """A condition that the given one implies, whatever the values of its unknown parts; it reads none of them."""
+
+    def spelled(node: Expr) -> Expr:
+        match node:
+            case Apply(op="if", args=(test, then, otherwise), type="bool"):
+                return _either(test, then, otherwise)
+            case Apply(op="iff", args=(a, b)):
+                return _either(a, b, constructors.negation(b))
+        return node
+
+    whole = constructors.transform(condition, spelled) if any(map(unknown, walk(condition))) else condition
+    return constructors.negation(underapproximate(constructors.negation(whole), unknown))
+
+
+def _either(test: Expr, then: Expr, otherwise: Expr) -> Expr:
+    """The choice between two conditions by ``and`` and ``or``."""
+    first = constructors.conjunction(test, then)
+    return constructors.disjunction(first, constructors.conjunction(constructors.negation(test), otherwise))

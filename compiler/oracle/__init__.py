@@ -14,6 +14,7 @@ from .interpreter import (
 from .literal_tables import ContentsError, from_literal, literal_contents
 from .membership import fits_bitmaps, is_listed
 from .out_of_table import OutOfTableError, read_at
+from .row_reads import RowReads, TooManyPairsError
 
 __all__ = [
     "LARGEST",
@@ -22,8 +23,10 @@ __all__ = [
     "Environment",
     "NumpyArrays",
     "OutOfTableError",
+    "RowReads",
     "TableValues",
     "TooLargeError",
+    "TooManyPairsError",
     "environment",
     "evaluate",
     "fits_bitmaps",

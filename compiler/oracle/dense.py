@@ -116,7 +116,7 @@ def dense_mask(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
     """
     rows, keys = (_alike(expr, position, bound, interpret) for position in (Q, K))
     try:
-        mask = _by_blocks(expr, _cut(bound, _ALL, _ALL, rows.first, keys.first), dtype, interpret, batched)
+        mask = _by_blocks(expr, cut(bound, _ALL, _ALL, rows.first, keys.first), dtype, interpret, batched)
     except OutOfTableError as error:
         batch, head, row, key = error.pair
         raise error.at((batch, head, int(rows.first[row]), int(keys.first[key]))) from None
@@ -163,7 +163,7 @@ def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
     for block in blocks(shape) if mask.size else ():
         try:
             with np.errstate(all="ignore"):
-                part = interpret(expr, _cut(bound, *block))
+                part = interpret(expr, cut(bound, *block))
         except OutOfTableError as error:
             first = (axis.start for axis in block)
             raise error.at(tuple(a + b for a, b in zip(error.pair, first, strict=True))) from None
@@ -171,7 +171,7 @@ def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
     return mask
 
 
-def _cut(bound: Any, batch: Any, heads: Any, rows: Any, keys: Any) -> Any:
+def cut(bound: Any, batch: Any, heads: Any, rows: Any, keys: Any) -> Any:
     """An environment restricted to some entries of the batch, heads, rows and keys: slices or arrays of indices."""
     q = bound.positions["q"]
     positions = {

@@ -158,10 +158,22 @@ def evaluate(
     """
     if expr.type not in ("bool", "count"):
         raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
+    dtype = np.dtype(bool if expr.type == "bool" else np.int64)
+    require_room("the dense mask", (len(extent.q_start or ()), extent.heads, extent.m, extent.n), dtype.itemsize)
+    bound = call_environment(tables, extent, contents)
+    require_room("the dense mask", (len(bound.batch), extent.heads, extent.m, extent.n), dtype.itemsize)
+    batched = len(bound.q_start) > 1 or any(held.batched for held in bound.tables.values())
+    return dense_mask(expr, bound, dtype, interpret, batched)
+
+
+def call_environment(tables: Sequence[Table], extent: CallShape, contents: Mapping[str, HostTable]) -> Environment:
+    """The values of the leaves of a mask, for a call whose table contents and positions are known here.
+
+    Floats are compared in float32 if all float tables have that dtype, else in float64. ValueError for contents or
+    ``q_start`` known only to the device.
+    """
     if extent.q_start is None:
         raise ValueError("the positions of the query rows (q_start) are on a device: a mask needs them here")
-    dtype = np.dtype(bool if expr.type == "bool" else np.int64)
-    require_room("the dense mask", (len(extent.q_start), extent.heads, extent.m, extent.n), dtype.itemsize)
     values = {}
     for table in tables:
         held = contents[table.name]
@@ -170,12 +182,7 @@ def evaluate(
         values[table.name] = TableValues(table, held.values, held.batched)
     floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
     arrays = NumpyArrays(np.result_type(*floats) if floats else np.float64)
-    q_start = np.asarray(extent.q_start, dtype=np.int64)
-    bound = environment(arrays, extent.n, extent.m, extent.heads, q_start, values)
-    shape = (len(bound.batch), extent.heads, extent.m, extent.n)
-    require_room("the dense mask", shape, dtype.itemsize)
-    batched = len(q_start) > 1 or any(held.batched for held in values.values())
-    return dense_mask(expr, bound, dtype, interpret, batched)
+    return environment(arrays, extent.n, extent.m, extent.heads, np.asarray(extent.q_start, dtype=np.int64), values)
 
 
 def numbered_values(

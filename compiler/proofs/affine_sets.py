@@ -33,11 +33,13 @@ _MOST_STEPS = 4_000_000
 
 
 @contextmanager
-def bounded_steps() -> Iterator[None]:
-    """For one question to isl. Raises islpy's Error (of texts it calls it a syntax error) where it takes too long."""
+def bounded_steps(most: int | None = None) -> Iterator[None]:
+    """For one question to isl, ``most`` steps or the usual number. Raises islpy's Error (of texts it calls it a syntax
+    error) where it takes too long.
+    """
     context = isl.DEFAULT_CONTEXT
     context.reset_operations()
-    context.set_max_operations(_MOST_STEPS)
+    context.set_max_operations(_MOST_STEPS if most is None else most)
     try:
         yield
     finally:

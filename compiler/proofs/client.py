@@ -14,35 +14,40 @@ import sys
 import threading
 from contextlib import suppress
 
-from .messages import AnyAnswer, AnyQuestion, read_answer, written_question
+from .messages import AnyAnswer, read_answer, written_question
 from .posing import holds_by_form
-from .questions import Answer, Proved, Question, Suspect, Unknown
+from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Suspect, Unknown
 from .tile_questions import HaloQuestion, TileFault, TileQuestion
 
 SECONDS = 20.0
 """The most time that one question takes; isl gives up after a few seconds of its own."""
 
 _START_SECONDS = 60.0
+_ANOTHER = Unknown("the prover answers another question")
 _RUNS = "import sys; sys.path[:] = sys.argv[1:]; from attnc.compiler.proofs.worker import main; main()"
 
 
 def prove(question: Question, seconds: float = SECONDS) -> Answer:
     """The answer to a question: from the forms of its masks, or else from the worker."""
-    if holds_by_form(question):
-        return Proved()
-    answer = ask(question, seconds)
-    return Unknown("the prover answers another question") if isinstance(answer, TileFault) else answer
+    return Proved() if holds_by_form(question) else ask(question, seconds)
+
+
+def ask(question: Question, seconds: float = SECONDS) -> Answer:
+    """The worker's answer; Unknown if there is none within so many seconds, or no worker."""
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return answer if isinstance(answer, Proved | Suspect | Unknown) else _ANOTHER
+
+
+def last_reader(question: ReaderQuestion, seconds: float = SECONDS) -> LastReader | Unknown:
+    """The last reader of each key, from the worker; Unknown as for :func:`ask`."""
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return answer if isinstance(answer, LastReader | Unknown) else _ANOTHER
 
 
 def prove_tiles(question: TileQuestion | HaloQuestion, seconds: float = SECONDS) -> Proved | TileFault | Unknown:
-    """The worker's answer to a question of tiles."""
-    answer = ask(question, seconds)
-    return Unknown("the prover answers another question") if isinstance(answer, Suspect) else answer
-
-
-def ask(question: AnyQuestion, seconds: float = SECONDS) -> AnyAnswer:
-    """The worker's answer; Unknown if there is none within so many seconds, or no worker."""
-    return _CLIENT.ask(written_question(question), seconds)
+    """Whether tiles are right, from the worker; Unknown as for :func:`ask`."""
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return answer if isinstance(answer, Proved | TileFault | Unknown) else _ANOTHER
 
 
 def close() -> None:

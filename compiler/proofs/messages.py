@@ -12,17 +12,25 @@ from typing import Any
 
 from ..ir import Apply, Const, Entry, Expr, Member, Position, children, walk
 from ..plan import Axis, Box, View
-from .questions import Answer, Proved, Question, Suspect, Unknown
+from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Suspect, Unknown
 from .tile_questions import HaloQuestion, Repeating, TileFault, TileQuestion
 
-AnyQuestion = Question | TileQuestion | HaloQuestion
-AnyAnswer = Answer | TileFault
+AnyQuestion = Question | ReaderQuestion | TileQuestion | HaloQuestion
+AnyAnswer = Answer | LastReader | TileFault
+
+_LAST_READER = "last reader"
 
 
 def written_question(question: AnyQuestion) -> str:
     """One line, without its end."""
-    if not isinstance(question, Question):
+    if isinstance(question, TileQuestion | HaloQuestion):
         return json.dumps(_written_tiles(question))
+    if isinstance(question, ReaderQuestion):
+        nodes, places = _listed([question.mask])
+        return json.dumps({
+            "kind": _LAST_READER, "nodes": nodes, "root": places[question.mask], "heads": question.heads,
+            "n": question.n, "orders": question.orders,
+        })  # fmt: skip
     roots = [question.mask, *([] if question.other is None else [question.other])]
     nodes, places = _listed(roots)
     return json.dumps({
@@ -37,6 +45,8 @@ def read_question(line: str) -> AnyQuestion:
     nodes = _built(held["nodes"])
     if held["kind"] in ("tiles", "halo"):
         return _read_tiles(held, nodes[-1])
+    if held["kind"] == _LAST_READER:
+        return ReaderQuestion(nodes[held["root"]], held["heads"], held["n"], tuple(held["orders"]))
     mask, *other = (nodes[place] for place in held["roots"])
     return Question(
         held["kind"], mask, other[0] if other else None, held["heads"], held["n"],
@@ -49,10 +59,13 @@ def written_answer(answer: AnyAnswer) -> str:
     match answer:
         case Proved():
             return json.dumps({"proved": True})
-        case Unknown(reason=reason):
-            return json.dumps({"reason": reason})
+        case Unknown(reason=reason, final=final):
+            return json.dumps({"reason": reason, "final": final})
         case TileFault():
             return json.dumps({"fault": vars(answer)})
+        case LastReader(last=last, exact=exact, most=most, tail=tail):
+            nodes, places = _listed([last])
+            return json.dumps({"last": places[last], "nodes": nodes, "exact": exact, "most": most, "tail": tail})
         case Suspect():
             nodes, places = _listed(list(answer.values))
             values = [(places[node], str(value)) for node, value in answer.values.items()]
@@ -66,9 +79,12 @@ def read_answer(line: str) -> AnyAnswer:
     if held == {"proved": True}:
         return Proved()
     if isinstance(held, dict) and isinstance(held.get("reason"), str):
-        return Unknown(held["reason"])
+        return Unknown(held["reason"], held.get("final") is True)
     if isinstance(held, dict) and isinstance(held.get("fault"), dict):
         return TileFault(**held["fault"])
+    if isinstance(held, dict) and held.keys() == {"last", "nodes", "exact", "most", "tail"}:
+        most, tail = (None if held[name] is None else int(held[name]) for name in ("most", "tail"))
+        return LastReader(_built(held["nodes"])[held["last"]], bool(held["exact"]), most, tail)
     if not isinstance(held, dict) or not {"place", "nodes", "values"} <= held.keys():
         raise ValueError("no answer")
     nodes = _built(held["nodes"])

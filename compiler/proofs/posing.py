@@ -24,7 +24,7 @@ from ..ir import (
     transform,
 )
 from .canonical import canonical, implies, mirrored
-from .questions import Kind, Question
+from .questions import Kind, Question, ReaderQuestion
 
 _MOST_SPELLED = 64  # entries or members of a table that the text gives, which a question spells out
 
@@ -38,13 +38,7 @@ def question(kind: Kind, mask: Expr, other: Expr | None, tables: Sequence[Table]
 
     ``mask`` and ``other`` are conditions, and for ``equals`` may be counts. Raises ContradictionError.
     """
-    given = {table.name: table for table in tables if table.value is not None}
-    lengths = {len(level) for table in given.values() for what, level in _levels(table) if what in ("token", "query")}
-    counts = {len(level) for table in given.values() for what, level in _levels(table) if what == "head"}
-    counts |= set() if heads is None else {heads}
-    if len(lengths) > 1 or len(counts) > 1 or 0 in lengths | counts:
-        raise ContradictionError("the tables that the test gives fit no call together")
-    n, heads = next(iter(lengths), None), next(iter(counts), None)
+    given, n, heads = _given(tables, heads)
     orders = [table for table in tables if table.element == "order"]
     leading = {table.name: table.dimensions[:-1] for table in orders}
     return Question(
@@ -56,6 +50,24 @@ def question(kind: Kind, mask: Expr, other: Expr | None, tables: Sequence[Table]
         tuple(leading),
         tuple(name for name, kinds in leading.items() if all(dimension.kind == "head" for dimension in kinds)),
     )
+
+
+def reader_question(mask: Expr, tables: Sequence[Table], heads: int | None = None) -> ReaderQuestion:
+    """The question which row is the last to read each key of a condition. Raises ContradictionError."""
+    given, n, heads = _given(tables, heads)
+    orders = tuple(table.name for table in tables if table.element == "order")
+    return ReaderQuestion(canonical(_spelled(mask, given)), heads, n, orders)
+
+
+def _given(tables: Sequence[Table], heads: int | None) -> tuple[dict[str, Table], int | None, int | None]:
+    """The tables whose contents the text gives, and the only length and number of heads that these allow."""
+    given = {table.name: table for table in tables if table.value is not None}
+    lengths = {len(level) for table in given.values() for what, level in _levels(table) if what in ("token", "query")}
+    counts = {len(level) for table in given.values() for what, level in _levels(table) if what == "head"}
+    counts |= set() if heads is None else {heads}
+    if len(lengths) > 1 or len(counts) > 1 or 0 in lengths | counts:
+        raise ContradictionError("the tables that the test gives fit no call together")
+    return given, next(iter(lengths), None), next(iter(counts), None)
 
 
 def _levels(table: Table) -> list[tuple[str, tuple[Literal_, ...]]]:

@@ -59,9 +59,40 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Unknown:
-    """No answer, and why."""
+    """No answer, and why. ``final``: the same question gets no other answer later."""
 
     reason: str
+    final: bool = False
 
 
 Answer = Proved | Suspect | Unknown
+
+
+@dataclass(frozen=True)
+class ReaderQuestion:
+    """Which row is the last to read each key, for every n >= 1 with m = n, every head, and whatever the tables contain.
+
+    ``mask`` is a condition. ``heads``, ``n`` and ``orders`` are those of a :class:`Question`.
+    """
+
+    mask: Expr
+    heads: int | None = None
+    n: int | None = None
+    orders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LastReader:
+    """The last row that may read a key: an integer expression over ``k``, ``n``, ``head`` and ``heads``; -1 where none
+    does.
+
+    ``exact``: that row does read it; otherwise whether it does depends on tables or on what else is not affine, but no
+    row after it does. ``most``: how many keys up to a row, at most, it or a later row of any head reads, whatever the
+    length. ``tail``: every key is read by one of so many rows at the end, whatever the length. Both are None where they
+    grow with n, or isl does not tell.
+    """
+
+    last: Expr
+    exact: bool
+    most: int | None
+    tail: int | None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from .messages import AnyAnswer, AnyQuestion, read_question, written_answer
-from .questions import Question, Unknown
+from .questions import Question, ReaderQuestion, Unknown
 
 _MEMORY = 4 << 30  # bytes of addresses; isl takes no other bound than that of its steps
 
@@ -20,11 +20,18 @@ _MEMORY = 4 << 30  # bytes of addresses; isl takes no other bound than that of i
 def _decider() -> Callable[[AnyQuestion], AnyAnswer]:
     try:
         from .decide import decide
+        from .last_readers import last_reader
         from .tiles import decide_tiles
     except ImportError as error:
         reason = f"islpy cannot be imported: {error}"
         return lambda _: Unknown(reason)
-    return lambda question: decide(question) if isinstance(question, Question) else decide_tiles(question)
+
+    def decider(asked: AnyQuestion) -> AnyAnswer:
+        if isinstance(asked, Question):
+            return decide(asked)
+        return last_reader(asked) if isinstance(asked, ReaderQuestion) else decide_tiles(asked)
+
+    return decider
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:

@@ -133,6 +133,16 @@ def test_bounds_of_every_integer_hold() -> None:
             assert values.max() <= high, f"seed {seed}: {node}"
 
 
+def test_the_remainder_of_an_unknown_integer_is_any_below_its_divisor() -> None:
+    unknown = BoundTable(Table("x", "int", ()), HostTable(None, shape=()))
+    rest = constructors.mod(Entry("0", (), "int"), 4)
+    found = {}
+    for limit in (0, 3, 4):
+        asked = Classifier((constructors.less(rest, Const(limit)),), CallShape(64, 64), {"0": unknown})
+        found[limit] = int(asked.classify(one_box([(1, 0, 63)], [(1, 0, 63)]))[0])
+    assert found == {0: EMPTY, 3: PARTIAL, 4: FULL}
+
+
 TILE = [(64, 3, 3), (1, 0, 63)]  # the tokens 192 .. 255, as a tile and its lanes
 NEXT = [(64, 4, 4), (1, 0, 63)]
 RESIDUE = [(1, 2, 2), (4, 0, 15)]  # 2, 6, 10, …

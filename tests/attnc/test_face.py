@@ -45,7 +45,7 @@ def test_the_public_names() -> None:
     ]  # fmt: skip
     assert all(hasattr(attnc, name) for name in attnc.__all__)
     public = {name for name in dir(attnc.Attention) if not name.startswith("_")}
-    assert public == {"facts", "mask", "name", "plan", "reference", "source", "tables"}
+    assert public == {"cache", "facts", "mask", "name", "plan", "reference", "source", "tables"}
 
 
 def test_the_parameters_of_a_call() -> None:
@@ -67,7 +67,7 @@ def taken(*methods: object) -> set[str]:
 def test_what_no_table_may_be_called_is_what_a_call_takes() -> None:
     attention = attnc.Attention
     assert set(CALL) == taken(attention.__call__, attention.reference)
-    assert {"self", "q_start", *SIZES} == taken(attention.mask, attention.plan)
+    assert {"self", "q_start", *SIZES} == taken(attention.mask, attention.plan, attention.cache)
     assert not set(TO_COME) & taken(attention.__call__, attention.mask), "what has come stands in CALL"
     assert {*FORBIDDEN} == {*CALL, *SIZES, *TO_COME} - vocabulary().reserved
     assert set(FORBIDDEN) >= OF_CONSTANTS
@@ -85,7 +85,8 @@ def test_a_table_that_could_not_be_called_is_refused_by_its_name(name: str) -> N
 
 def test_every_name_that_a_table_may_have_can_be_called() -> None:
     """Whatever the methods of an attention call their own: names of their insides are no names of arguments."""
-    methods = (attnc.Attention.__call__, attnc.Attention.mask, attnc.Attention.plan, attnc.Attention.reference)
+    face = attnc.Attention
+    methods = (face.__call__, face.mask, face.plan, face.cache, face.reference)
     inner = {name for method in methods for name in method.__code__.co_varnames} - {*CALL, *SIZES}
     assert {"tables", "more"} <= inner
     q = torch.zeros(1, 1, 4, 8)

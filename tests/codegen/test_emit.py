@@ -83,3 +83,9 @@ def test_reads_are_bounded_and_count_a_calls_rows_from_its_first() -> None:
 def test_operations(op: str, kinds: tuple[str, ...], kind: str, cpp: str, triton: str) -> None:
     assert CPP.operation(op, ("a", "b"), kinds, kind) == cpp  # type: ignore[arg-type]
     assert TRITON.operation(op, ("a", "b"), kinds, kind) == triton  # type: ignore[arg-type]
+
+
+def test_triton_rounds_quotients_down_as_the_language_does() -> None:
+    kinds = ("int", "int")
+    assert TRITON.operation("floordiv", ("a", "7"), kinds, "int") == "a // 7 - tl.where(a % 7 < 0, 1, 0)"
+    assert TRITON.operation("mod", ("a", "7"), kinds, "int") == "a % 7 + tl.where(a % 7 < 0, 7, 0)"

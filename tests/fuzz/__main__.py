@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz import caches as fuzz_caches
 from tests.fuzz import compilers as fuzz_compilers
 from tests.fuzz import integers as fuzz_integers
 from tests.fuzz import masks as fuzz_masks
@@ -92,6 +93,15 @@ CAMPAIGNS = {
         fuzz_proofs.kept,
         "txt",
         fuzz_proofs.TALLY.summary,
+    ),
+    "caches": Campaign(
+        5_000,
+        fuzz_caches.generate,
+        fuzz_caches.fault,
+        fuzz_caches.told,
+        fuzz_caches.kept,
+        "txt",
+        fuzz_caches.TALLY.summary,
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
 }

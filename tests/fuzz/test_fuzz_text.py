@@ -19,7 +19,7 @@ from tests.fuzz import texts as fuzz_text
 from tests.fuzz.texts import HostileText
 from tests.support.generators.programs import generate
 
-TEXTS, EXTREMES, PROGRAMS = 2400, 6, 100
+TEXTS, EXTREMES, PROGRAMS = 1500, 4, 60
 
 
 @pytest.mark.parametrize("part", range(6))

@@ -80,8 +80,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
-            "compiler compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.schedule "
-            "compiler.verify runtime runtime.base runtime.call runtime.eager"
+            "compiler compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
+            "compiler.plan compiler.proofs compiler.schedule compiler.verify runtime runtime.base runtime.call "
+            "runtime.eager"
         ),
     }.items()
 }

@@ -235,4 +235,11 @@ MUTANTS = (
         "if reach is None else rows, True)",
         f"{_KNOWN}[up to a length]",
     ),
+    Mutant(
+        "the remainder of an unknown integer is less than it may be",
+        "analysis",
+        "return digits.covering(0, _divisor(node) - 1)",
+        "return digits.covering(0, _divisor(node) - 2)",
+        "test_classify.py::test_the_remainder_of_an_unknown_integer_is_any_below_its_divisor",
+    ),
 )

@@ -101,4 +101,25 @@ MUTANTS = (
         "",
         "test_closed_forms.py::test_a_halo_that_is_too_small_is_found",
     ),
+    Mutant(
+        "what a key's last reader depends on is forgotten",
+        "proofs",
+        "exact = not pairs.free or kept.is_disjoint(lost)",
+        "exact = True",
+        "test_last_readers.py::test_closed_forms[causal and hash(q, k) % 2 == 0]",
+    ),
+    Mutant(
+        "the bound of a cache is that of one head",
+        "proofs",
+        "readers.rows.project_out(_PARAMETER, head, 1).lexmax_pw_multi_aff()",
+        "readers.rows.lexmax_pw_multi_aff()",
+        "test_last_readers.py::test_closed_forms[causal and k == head]",
+    ),
+    Mutant(
+        "a last reader that is read back wrongly is an answer",
+        "proofs",
+        'is_equal(found), "another last reader is read back"',
+        'is_equal(found) or True, "another last reader is read back"',
+        "test_last_readers.py::test_a_form_that_is_read_back_wrongly_is_no_answer",
+    ),
 )

@@ -6,6 +6,27 @@ from .mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "a key that this row reads last is dropped before it",
+        "attnc",
+        "initial=-1) >= p)",
+        "initial=-1) > p)",
+        "test_cache_plan.py::test_a_plan_of_sinks_and_a_window",
+    ),
+    Mutant(
+        "of a choice that tables make one side is kept",
+        "analysis",
+        "return _either(test, then, otherwise)",
+        "return then",
+        "test_cache_plan.py::test_what_a_row_may_read_holds_for_all_contents",
+    ),
+    Mutant(
+        "the first row of a block that reads a key is its last",
+        "oracle",
+        "stop - 1 - kept[:, :, ::-1].argmax(2)",
+        "start + kept.argmax(2)",
+        "test_cache_plan.py::test_without_a_closed_form_rows_are_looked_at",
+    ),
+    Mutant(
         "an odd last row is half as dark",
         "attnc/pictures",
         "odd = picture.density.shape[0] % 2\n",

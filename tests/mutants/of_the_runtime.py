@@ -75,4 +75,11 @@ MUTANTS = (
         "alive = (logits > -torch.inf).any(-1)",
         "test_reference.py::test_a_row_of_logits_that_are_no_numbers_is_no_number",
     ),
+    Mutant(
+        "the place of a head is looked up under its place",
+        "runtime/triton",
+        "places[head] = place",
+        "places[place] = place",
+        "test_triton_compile.py::test_heads_of_a_kernel_are_listed_with_their_places",
+    ),
 )

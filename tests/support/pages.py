@@ -20,12 +20,15 @@ import io
 import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnc.cli import main
 
+ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?( faulty)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -76,8 +79,10 @@ def run(command: str) -> tuple[str, int]:
     """What a command prints in the working directory, and its exit code."""
     cut = CUT.search(command)
     name, *arguments = shlex.split(CUT.sub("", command))
+    if name == "python":
+        return _python(arguments)
     if name != "attnc":
-        raise ValueError(f"{name}: a sample's command is attnc")
+        raise ValueError(f"{name}: a sample's command is attnc, or python")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main.run(arguments)
@@ -86,6 +91,19 @@ def run(command: str) -> tuple[str, int]:
     streams = (out, err) if code else (out,)
     lines = (line.rstrip() for stream in streams for line in stream.getvalue().strip("\n").splitlines())
     return "\n".join(lines), code
+
+
+def _python(arguments: Sequence[str]) -> tuple[str, int]:
+    """What Python prints in the working directory, in a process of its own, and its exit code."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    return (done.stdout + (done.stderr if done.returncode else "")).strip("\n"), done.returncode
 
 
 def _between(lines: Sequence[str], first: str, last: str) -> Iterator[str]:

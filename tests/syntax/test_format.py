@@ -255,6 +255,10 @@ def test_a_messy_text_becomes_neat() -> None:
         ("const a = [1\n# none\n,]", "const a = [\n    1\n    # none\n    ,\n]\n"),
         ("pattern p(a: int, # one\n) = causal", "pattern p(\n    a: int,  # one\n) = causal\n"),
         ("pattern p(a: int\n# none\n,) = causal", "pattern p(\n    a: int\n    # none\n    ,\n) = causal\n"),
+        (
+            "pattern p(a: int, # one\nb: int\n# none\n,) = causal",
+            "pattern p(\n    a: int,  # one\n    b: int\n    # none\n    ,\n) = causal\n",
+        ),
         ("const a = (\n# in\n1)", "const a =\n    (\n        # in\n        1\n    )\n"),
     ],
 )

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.codegen.lifting import lift_constants
@@ -28,6 +29,7 @@ from attnc.compiler.plan.order_protocol import key_major
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.torch_dtypes import dtype_of
+from attnc.runtime.triton.arguments import head_arguments
 from attnc.runtime.triton.backend import TRITON
 from tests.support.handmade import GLOBALS, divisible, neighbourhood, residues, within
 from tests.support.triton.patterns import cases
@@ -314,3 +316,13 @@ except ValueError as error:
     print(error)
 """)
     assert "q: is on the cpu, expected a GPU" in told
+
+
+def test_heads_of_a_kernel_are_listed_with_their_places() -> None:
+    found = head_arguments((2, 0), torch.empty(1, 4, 1, 1))
+    assert found["kernel_heads"] == 2
+    assert found["head_list"].tolist() == [2, 0]
+    assert found["head_places"].tolist() == [1, -1, 0, -1]
+    assert head_arguments(None, torch.empty(1, 4, 1, 1)) == {
+        "kernel_heads": 4, "head_list": None, "head_places": None
+    }  # fmt: skip

@@ -24,7 +24,7 @@ Report = dict[str, dict[str, tuple[float, float]]]
 
 
 # Each in a process of its own, because the interpreter is chosen once for a process.
-PARTS = 4
+PARTS = 3
 CASES = [*(case.name for case in cases()), *(f"{shipped.file}.{shipped.name}" for shipped in SHIPPED)]
 
 
