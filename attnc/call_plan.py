@@ -14,6 +14,7 @@ from .compiler.diagnostics import LARGEST_SIZE
 from .compiler.ir import Attention, CallShape, HostTable
 from .compiler.plan import Kernel, Program, Schedule
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
+from .compiler.verify import validate
 from .runtime.backends import backend
 from .runtime.call import (
     TableSizes,
@@ -94,6 +95,15 @@ class CallPlan:
         """The order in which each kernel walks its query rows: ``natural``, ``residue(4)``, ``gathered q in g``."""
         names = {str(number): table.name for number, table in enumerate(self.program.tables)}
         return tuple(kernel.rows.describe(names) for kernel in self.program.kernels)
+
+    @cached_property
+    def validation(self) -> tuple[str, ...]:
+        """For each segment whether its tiles are right: ``kernel 0, segment 0: proved for every length``.
+
+        Proved or checked when it is first asked for, as `settings.verify` has it done for the plan of each call. A
+        tile that is wrong for some length is a fault of attnc, raised as an AssertionError.
+        """
+        return tuple(map(str, validate(self.program, self.schedule, self.extent, self.contents)))
 
     @cached_property
     def pairs(self) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .syntax import Attention as AttentionTree
     from .syntax import Model as ModelTree
     from .syntax import Pattern as PatternTree
+    from .verify import Validation
 
 V = TypeVar("V")
 
@@ -128,6 +129,14 @@ class Pipeline:
     def schedule(self) -> Schedule:
         assert self.extent is not None, "a schedule is of one call"
         return schedule(self.program, self.extent, self.contents)
+
+    @cached_property
+    def validation(self) -> tuple[Validation, ...]:
+        """What is proved and what is checked of the schedule. ScheduleFaultError where it is wrong for some length."""
+        from .verify import validate
+
+        assert self.extent is not None, "a schedule is of one call"
+        return validate(self.program, self.schedule, self.extent, self.contents)
 
     def source(self, render: Callable[[Program, V], KernelSource], variants: Iterable[V]) -> tuple[KernelSource, ...]:
         """The text of the kernels, once for each variant."""

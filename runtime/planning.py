@@ -18,7 +18,7 @@ from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.plan import Program, Schedule, Tiles
 from ..compiler.schedule import schedule_depends
-from ..compiler.verify import check_attention, check_indices, index_width, verify_schedule
+from ..compiler.verify import check_attention, check_indices, index_width, validate
 from .base import Launch, identity, settings
 from .call import Call, bind, check_call, errors, extent_of, positions_of, scale_of, settle, widened
 
@@ -148,7 +148,7 @@ def _plan(attention: Attention, program: Program, extent: CallShape, contents: t
         raise ValueError(errors.outside(attention, outside))
     schedule = pipeline.schedule(program, extent, contents)
     if settings.verify:
-        verify_schedule(program, schedule, extent, contents)
+        validate(program, schedule, extent, contents)
     return Plan(program, schedule, wide)
 
 

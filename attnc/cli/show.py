@@ -120,6 +120,7 @@ def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> 
     from ..compiler.plan import program as program_text
     from ..inspection import HEAD_DIM, stage
     from ..pictures import mask
+    from ..runtime.base import settings
     from ..source import source_of
 
     made = view.pipeline
@@ -135,7 +136,8 @@ def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> 
                 return f"{attention_text(made.attention)}\n{program_text(made.program)}"
             case "schedule":
                 sizes = f"{view.name}: {view.extent.m:,} queries × {view.extent.n:,} keys"
-                return f"{sizes}\n{dump.schedule(made.program, made.schedule, view.extent)}"
+                known = made.validation if settings.verify else ()
+                return "\n".join([sizes, dump.schedule(made.program, made.schedule, view.extent), *map(str, known)])
             case "source":
                 return source_of(made.attention, view.target, HEAD_DIM, "fp32").rstrip("\n")
     raise ValueError(f"{name} is no stage")

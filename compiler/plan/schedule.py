@@ -43,9 +43,12 @@ class Bounds:
     they differ between heads, else 1; heads are numbered by their place in the kernel.
 
     With ``period`` 1 the bounds are a closed form; with one row for each tile (and ``shift`` 0) they list the runs of
-    every tile; a period in between is a template. A list holds for one launch; a closed form or a template may hold for
-    every launch, unless tables or lengths are read. A FULL tile may extend past the last token: empty lanes count
+    every tile; a period in between is a template. A FULL tile may extend past the last token: empty lanes count
     nothing.
+
+    ``reach`` says which launches the bounds serve, given the contents of the tables, the n and the heads that the
+    condition reads: those of which each class has at most so many tiles of keys, and as many that the shifts of its
+    last row reach. It is UNBOUNDED for every length, and 0 for the one launch that the bounds were made for.
     """
 
     period: int
@@ -54,6 +57,7 @@ class Bounds:
     batch_slots: int
     head_slots: int
     runs: Runs
+    reach: int = 0
 
 
 @dataclass(frozen=True)

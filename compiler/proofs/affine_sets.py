@@ -9,14 +9,17 @@ Imports islpy: in a process of its own (:mod:`.worker`) or a test, never where u
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
+from typing import TypeVar
 
 import islpy as isl
 
 from ..ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Position, is_opaque, walk
+from .questions import Unknown
 
+A = TypeVar("A")
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,
     "le": isl.PwAff.le_set,
@@ -41,6 +44,15 @@ def bounded_steps(most: int | None = None) -> Iterator[None]:
         yield
     finally:
         context.set_max_operations(0)
+
+
+def answered(decided: Callable[[], A]) -> A | Unknown:
+    """What a function finds within isl's bound on steps, or Unknown."""
+    try:
+        with bounded_steps():
+            return decided()
+    except isl.Error as error:
+        return Unknown(f"it takes isl too many steps ({str(error)[:80]})")
 
 
 class Pairs:

@@ -14,14 +14,16 @@ import sys
 import threading
 from contextlib import suppress
 
-from .messages import read_answer, written_question
+from .messages import AnyAnswer, read_answer, written_question
 from .posing import holds_by_form
-from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Unknown
+from .questions import Answer, LastReader, Proved, Question, ReaderQuestion, Suspect, Unknown
+from .tile_questions import HaloQuestion, TileFault, TileQuestion
 
 SECONDS = 20.0
 """The most time that one question takes; isl gives up after a few seconds of its own."""
 
 _START_SECONDS = 60.0
+_ANOTHER = Unknown("the prover answers another question")
 _RUNS = "import sys; sys.path[:] = sys.argv[1:]; from attnc.compiler.proofs.worker import main; main()"
 
 
@@ -33,13 +35,19 @@ def prove(question: Question, seconds: float = SECONDS) -> Answer:
 def ask(question: Question, seconds: float = SECONDS) -> Answer:
     """The worker's answer; Unknown if there is none within so many seconds, or no worker."""
     answer = _CLIENT.ask(written_question(question), seconds)
-    return Unknown("the prover answers another question") if isinstance(answer, LastReader) else answer
+    return answer if isinstance(answer, Proved | Suspect | Unknown) else _ANOTHER
 
 
 def last_reader(question: ReaderQuestion, seconds: float = SECONDS) -> LastReader | Unknown:
     """The last reader of each key, from the worker; Unknown as for :func:`ask`."""
     answer = _CLIENT.ask(written_question(question), seconds)
-    return answer if isinstance(answer, LastReader | Unknown) else Unknown("the prover answers another question")
+    return answer if isinstance(answer, LastReader | Unknown) else _ANOTHER
+
+
+def prove_tiles(question: TileQuestion | HaloQuestion, seconds: float = SECONDS) -> Proved | TileFault | Unknown:
+    """Whether tiles are right, from the worker; Unknown as for :func:`ask`."""
+    answer = _CLIENT.ask(written_question(question), seconds)
+    return answer if isinstance(answer, Proved | TileFault | Unknown) else _ANOTHER
 
 
 def close() -> None:
@@ -56,7 +64,7 @@ class _Client:
         self._unable = ""  # why no worker can be started
         self._number = 0  # of the last question, which its answer bears
 
-    def ask(self, line: str, seconds: float) -> Answer | LastReader:
+    def ask(self, line: str, seconds: float) -> AnyAnswer:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self._end()
@@ -87,7 +95,7 @@ class _Client:
             return "the prover does not start"
         return ""
 
-    def _exchange(self, line: str, seconds: float) -> Answer | LastReader:
+    def _exchange(self, line: str, seconds: float) -> AnyAnswer:
         self._number += 1
         said = self._line(f"{self._number} {line}\n", seconds)
         if said is None:

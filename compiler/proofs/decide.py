@@ -36,9 +36,9 @@ from ..ir import (
     positions,
     walk,
 )
-from .affine_sets import Pairs, bounded_steps, free
+from .affine_sets import Pairs, answered, free
 from .canonical import canonical, mirrored
-from .questions import Answer, Proved, Question, Suspect, Unknown
+from .questions import Answer, Proved, Question, Suspect
 
 _MOST_WITNESSES = 8
 _MOST_PAIRS = 64  # of parts that are not affine, which must be equal where they are read at the same place
@@ -47,11 +47,7 @@ _PARAMETER, _SET = isl.dim_type.param, isl.dim_type.set
 
 def decide(question: Question) -> Answer:
     """The answer to a question of canonical conditions, within isl's bound on steps."""
-    try:
-        with bounded_steps():
-            return _decided(question)
-    except isl.Error as error:
-        return Unknown(f"it takes isl too many steps ({str(error)[:80]})")
+    return answered(lambda: _decided(question))
 
 
 def _decided(question: Question) -> Answer:

@@ -11,20 +11,27 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from .messages import read_question, written_answer
-from .questions import Answer, LastReader, Question, ReaderQuestion, Unknown
+from .messages import AnyAnswer, AnyQuestion, read_question, written_answer
+from .questions import Question, ReaderQuestion, Unknown
 
 _MEMORY = 4 << 30  # bytes of addresses; isl takes no other bound than that of its steps
 
 
-def _decider() -> Callable[[Question | ReaderQuestion], Answer | LastReader]:
+def _decider() -> Callable[[AnyQuestion], AnyAnswer]:
     try:
         from .decide import decide
         from .last_readers import last_reader
+        from .tiles import decide_tiles
     except ImportError as error:
         reason = f"islpy cannot be imported: {error}"
         return lambda _: Unknown(reason)
-    return lambda asked: last_reader(asked) if isinstance(asked, ReaderQuestion) else decide(asked)
+
+    def decider(asked: AnyQuestion) -> AnyAnswer:
+        if isinstance(asked, Question):
+            return decide(asked)
+        return last_reader(asked) if isinstance(asked, ReaderQuestion) else decide_tiles(asked)
+
+    return decider
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
@@ -35,7 +42,7 @@ def serve(questions: TextIO, answers: TextIO) -> None:
     for line in questions:
         number, _, asked = line.partition(" ")
         try:
-            answer = decide(read_question(asked))
+            answer: AnyAnswer = decide(read_question(asked))
         except MemoryError:
             answer = Unknown("it takes too much memory")
         except (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Computes the Schedule of a launch, the tiles that each tile visits, and statistics of it."""
 
-from .segments import schedule, schedule_depends
+from .segments import in_ranks, schedule, schedule_depends
 from .statistics import Totals, pairs, totals, visited
 from .tile_boxes import Slots, Space, slots, split
 from .tile_ranges import ViewRanges
@@ -13,6 +13,7 @@ __all__ = [
     "Totals",
     "ViewRanges",
     "Walked",
+    "in_ranks",
     "pairs",
     "schedule",
     "schedule_depends",

@@ -170,13 +170,14 @@ def _bounds(
     found = of_reach(None) or of_reach(reach)
     if found is None:
         return None
+    rows_reach = columns_reach = UNBOUNDED if found.endless else reach
     columns = transpose(found.rows, steps, 0)
     if columns is None:
-        columns = transpose(clipped(found.rows, -2 * reach, 2 * reach), steps, 0)
+        columns, columns_reach = transpose(clipped(found.rows, -2 * reach, 2 * reach), steps, 0), reach
     assert columns is not None
     return (
-        _placed(query, found.rows, steps.period, steps.shift, moves, steps.shift),
-        _placed(query, columns, steps.shift, steps.period, moves, -steps.period),
+        replace(_placed(query, found.rows, steps.period, steps.shift, moves, steps.shift), reach=rows_reach),
+        replace(_placed(query, columns, steps.shift, steps.period, moves, -steps.period), reach=columns_reach),
     )
 
 

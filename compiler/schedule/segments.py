@@ -105,7 +105,7 @@ def _segment_schedule(
 def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
     """The schedule in which each tile visits the tiles where the condition may keep a pair."""
     keys = listed_tokens(order, False, launch.extent, launch.tables, kernel.heads)
-    condition, extent = _in_ranks(condition, kernel.rows, order, launch.extent)
+    condition, extent = in_ranks(condition, kernel.rows, order, launch.extent)
     problem = strategies.TileQuery(
         condition,
         tiled(kernel.rows, rows, extent.m),
@@ -138,10 +138,11 @@ def _one_run(starts: Sequence[int], length: int, aligned: bool) -> Bounds:
     """Bounds with one run of ``length`` tiles for each batch slot, which is shifted by ``length`` from tile to tile."""
     slots = len(starts)
     lengths, kind = np.full(slots, length, np.int32), np.full(slots, PARTIAL, np.uint8)
-    return Bounds(1, length, aligned, slots, 1, Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind))
+    runs = Runs(np.arange(slots + 1), np.array(starts, np.int32), lengths, kind)
+    return Bounds(1, length, aligned, slots, 1, runs, UNBOUNDED)
 
 
-def _in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
+def in_ranks(condition: Expr, rows: Order, keys: Order, extent: CallShape) -> tuple[Expr, CallShape]:
     """The condition with ranks as the positions of sorted rows or keys, and the call shape that goes with it.
 
     Where the condition reads the positions of sorted tokens themselves, or positions that only the device knows, it

@@ -84,7 +84,7 @@ def bounds(query: TileQuery) -> tuple[Bounds, Bounds]:
     nodes, layout = set(walk(query.condition)), query.slots
     if Q not in nodes and K not in nodes:
         rows = _everywhere(_line(query, _ALONE, layout, by_query=False), 1)
-        everywhere = Bounds(1, 0, False, layout.batch, layout.head_slots, to_csr(rows))
+        everywhere = Bounds(1, 0, False, layout.batch, layout.head_slots, to_csr(rows), UNBOUNDED)
         return everywhere, everywhere
     if Q not in nodes:
         return _one_for_all(_line(query, query.keys, layout, by_query=False), query.keys, layout)

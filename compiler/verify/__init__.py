@@ -1,12 +1,12 @@
 """Checks: table indices and integers of a call, the claims of tests, and schedules."""
 
 from .claims import Outcome, run_test
+from .closed_forms import Validation, validate
 from .counterexamples import drawn
 from .for_all import Verdict, decide
 from .index_ranges import OutOfRange, check_indices, index_width
 from .integer_limits import IntegerRangeError, check_attention, check_scale
 from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, side_by_side
-from .schedule_interpreter import verify_schedule
 from .table_use import Use, uses
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Outcome",
     "Panel",
     "Use",
+    "Validation",
     "Verdict",
     "check_attention",
     "check_indices",
@@ -30,5 +31,5 @@ __all__ = [
     "run_test",
     "side_by_side",
     "uses",
-    "verify_schedule",
+    "validate",
 ]

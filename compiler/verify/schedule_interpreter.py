@@ -41,7 +41,7 @@ class ScheduleFaultError(AssertionError):
     """A bug in the compiler: a schedule is wrong about a tile, a row or a listed token."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"bug in attnc, stage schedule: {what}")
+        super().__init__(f"bug in attnc, stage schedule, please report it: {what}")
 
 
 @dataclass(frozen=True)
@@ -292,29 +292,50 @@ def _merged(out: Floats, lse: Floats, mean: Floats, own: Floats) -> tuple[Floats
 LARGEST_AREA = 2**24  # pairs, over all batch entries and heads, that verify_schedule looks at
 
 
-def verify_schedule(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable]) -> None:
+def verify_schedule(program: Program, schedule: Schedule, extent: CallShape, contents: Sequence[HostTable]) -> str:
     """Raise ScheduleFaultError if forward or backward does not count each pair as often as the mask says.
 
     Launches of more than LARGEST_AREA pairs, and those whose schedule depends on what only the device knows, pass
-    unchecked.
+    unchecked: the result says why, and is empty where they were checked.
     """
     decisive = [contents[number] for number in schedule_depends(program)]
     if extent.q_start is None or any(held.values is None for held in decisive):
-        return
+        return "it depends on what only the device knows"
     batches = [
         len(extent.q_start),
         *(len(held.values) for held in contents if held.batched and held.values is not None),
     ]
     if extent.m * extent.n * extent.heads * max(batches) > LARGEST_AREA:
-        return
+        return f"more than {LARGEST_AREA:,} pairs"
     expected = mask(program, extent, contents)
     for by_key, way in ((False, "forward"), (True, "backward")):
-        found = visits(program, schedule, extent, contents, by_key=by_key)
-        wrong = np.argwhere(found != expected)
-        if len(wrong):
-            batch, head, row, key = wrong[0].tolist()
-            times = f"{found[batch, head, row, key]} times, not {expected[batch, head, row, key]}"
-            raise ScheduleFaultError(
-                f"{way} counts {len(wrong)} pairs wrongly; the first, row {row} and key {key} "
-                f"of batch entry {batch} and head {head}, {times}"
-            )
+        _compare(visits(program, schedule, extent, contents, by_key=by_key), expected, way)
+    return ""
+
+
+def verify_segment(
+    program: Program,
+    kernel: Kernel,
+    segment: Segment,
+    held: SegmentSchedule,
+    extent: CallShape,
+    contents: Sequence[HostTable],
+) -> None:
+    """Raise ScheduleFaultError if one segment of a kernel does not count each pair as often as its condition says."""
+    dense, its = _Dense(program, extent, contents), KernelSchedule((held,))
+    alone = replace(kernel, segments=(segment,))
+    expected = dense.values(segment.condition).astype(np.int64) * dense.values(kernel.owned_rows, columns=1)
+    heads = _heads(kernel, extent)
+    for by_key, way in ((False, "forward"), (True, "backward")):
+        _compare(_kernel_counts(dense, alone, its, by_key)[:, heads], expected[:, heads], way)
+
+
+def _compare(found: Counts, expected: Counts, way: str) -> None:
+    wrong = np.argwhere(found != expected)
+    if len(wrong):
+        batch, head, row, key = wrong[0].tolist()
+        times = f"{found[batch, head, row, key]} times, not {expected[batch, head, row, key]}"
+        raise ScheduleFaultError(
+            f"{way} counts {len(wrong)} pairs wrongly; the first, row {row} and key {key} "
+            f"of batch entry {batch} and head {head}, {times}"
+        )

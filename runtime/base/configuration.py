@@ -146,8 +146,9 @@ class Settings:
         "Whether CPU tensors run the Triton kernels in Triton's interpreter; counts if set before triton is imported.",
     )  # fmt: skip
     verify: Setting[bool] = Setting(
-        False, _switch, ("ATTNC_VERIFY",), False, "Whether the invariant of every stage of the compiler is checked."
-    )
+        False, _switch, ("ATTNC_VERIFY",), False,
+        "Whether the tiles of each plan are proved right for every length, or compared with the mask.",
+    )  # fmt: skip
     backend: Setting[BackendChoice] = Setting(
         "auto", _backend, ("ATTNC_BACKEND",), False,
         "The executor: auto chooses by device; cpp, triton or blocked insist on one.",

@@ -105,12 +105,12 @@ struct Pool {
     ~Pool() { std::free(data); }
 };
 
-// Runs `worker(take)` on each thread; `take()` gives the next of `items` numbers, or -1.
-template <class Worker> static void share(int64_t threads, int64_t items, Worker worker) {
+// Runs `worker(take)` on each thread; `take()` gives the next of `items` numbers, or -1. `backwards`: the last one first.
+template <class Worker> static void share(int64_t threads, int64_t items, Worker worker, bool backwards = false) {
     int64_t next = 0;
     auto take = [&]() {
         int64_t item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-        return item < items ? item : int64_t(-1);
+        return item >= items ? int64_t(-1) : backwards ? items - 1 - item : item;
     };
     threads = least(threads, items);
     if (threads <= 1) return worker(take);

@@ -178,6 +178,13 @@ template <int SEGMENTS> struct Walk {
         return count;
     }
 
+    // Whether the last tile of rows visits more than the first, as under a causal mask. Work is then taken from the last
+    // tile on: were the longest the last, one thread would end late and the others wait.
+    bool grows() const {
+        const int64_t last = row_tiles.total() - 1;
+        return last > 0 && visit_count({0, 0, last}) > visit_count({0, 0, 0});
+    }
+
     // Into how many shares the visits of each tile of rows are split where there are too few tiles to go round. How
     // sums round depends on it, so it depends on sizes and bounds only, never on threads.
     int64_t shares() const {

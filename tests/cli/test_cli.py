@@ -14,6 +14,7 @@ from PIL import Image
 from attnc.cli import main
 from attnc.compiler.pipeline import STAGES
 from attnc.runtime.backends import targets
+from attnc.runtime.base.configuration import settings
 
 ROOT = Path(__file__).parents[2]
 LOCAL = """\
@@ -113,6 +114,13 @@ def test_a_fault_in_the_input_ends_with_1(
     assert ended.out == ""
     assert words in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_what_is_proved_is_shown_with_the_schedule(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proved = "kernel 0, segment 0: proved for every length"
+    for verify in (False, True):
+        with settings.override(verify=verify):
+            assert (proved in Ended(capsys, "show", "causal", "--stage", "schedule").out) == verify
 
 
 def test_a_fault_of_ours_says_so_and_where(

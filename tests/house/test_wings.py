@@ -39,7 +39,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         "compiler.codegen": "compiler.diagnostics compiler.ir compiler.plan",
         "compiler.codegen.cpp": "compiler.codegen compiler.ir compiler.plan",
         "compiler.codegen.triton": "compiler.codegen compiler.ir compiler.plan",
-        "compiler.proofs": "compiler.ir",
+        "compiler.proofs": "compiler.ir compiler.plan",
         "compiler.verify": (
             "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.proofs compiler.schedule"

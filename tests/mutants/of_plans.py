@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
+_KNOWN = "test_closed_forms.py::test_what_is_known_of_each_segment"
+
 MUTANTS = (
     Mutant(
         "a box ends one halo too early",
@@ -218,6 +220,20 @@ MUTANTS = (
         "if kind == FULL and (tile != owned[batch, head][rows]).any():",
         "if False:",
         "test_verify.py::test_wrong_schedules_are_found",
+    ),
+    Mutant(
+        "a run cut by the sample's horizon is taken for endless",
+        "schedule",
+        "_FAR = 2**34\n# The first ranges of keys",
+        "_FAR = 2**12\n# The first ranges of keys",
+        f"{_KNOWN}[a window wider than the call]",
+    ),
+    Mutant(
+        "a template up to a length is taken for one of every length",
+        "schedule",
+        "if reach is None else rows, reach is None)",
+        "if reach is None else rows, True)",
+        f"{_KNOWN}[up to a length]",
     ),
     Mutant(
         "the remainder of an unknown integer is less than it may be",

@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 _FALSE = "test_decide.py::test_nothing_false_is_proved"
 _PAPERS = "test_decide.py::test_claims_about_tables_floats_and_counts"
+_TILES = "test_affine_tiles.py::test_wrong_bounds_are_found"
 
 MUTANTS = (
     Mutant(
@@ -78,6 +79,27 @@ MUTANTS = (
         '"min", "max", "eq"}',
         '"min", "max", "eq", "le"}',
         "test_decide.py::test_a_canonical_form_keeps_its_pairs",
+    ),
+    Mutant(
+        "tiles before the first run are not looked at",
+        "proofs",
+        "if start is not None and not (begun and start == low):",
+        "if start is not None and begun and start != low:",
+        f"{_TILES}[window]",
+    ),
+    Mutant(
+        "a full tile may lack a pair, whatever the length",
+        "proofs",
+        '("full lacks a pair", lacks, True)',
+        '("full lacks a pair", lacks, False)',
+        f"{_TILES}[window]",
+    ),
+    Mutant(
+        "keys after their query are in every box",
+        "proofs",
+        "or b{i} - a{i} > {box.after[i]}",
+        "",
+        "test_closed_forms.py::test_a_halo_that_is_too_small_is_found",
     ),
     Mutant(
         "what a key's last reader depends on is forgotten",

@@ -187,7 +187,16 @@ from attnc.compiler.verify import run_test
 for text in {(TRUE_CLAIM, FALSE_CLAIM)!r}:
     print([found.verdict for test in bound_tests(load_text(text)) for found in run_test(test)])
 print(attnc.prove(attnc.load("causal").causal(), "symmetric").state)
+from attnc.compiler.ir import CallShape
+from attnc.compiler.modules import bind
+from attnc.compiler.pipeline import Pipeline
+from attnc.compiler.plan import Tiles
+subject = bind(load_text("pattern near = abs(q - k) <= 9"), "near", {{}})
+print(*Pipeline(subject, Tiles(64, 64), CallShape(n=64, m=64)).validation)
 print(sorted({{"islpy", "torch"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.stderr, done.stdout.split("\n")[:-1]) == ("", ["['passed']", "['failed']", "refuted", "[]"])
+    assert (done.stderr, done.stdout.split("\n")[:-1]) == (
+        "",
+        ["['passed']", "['failed']", "refuted", "kernel 0, segment 0: proved for every length", "[]"],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -14,26 +14,35 @@ from numpy.typing import NDArray
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
-from attnc.compiler.ir.expressions import HEAD, HEADS, Const, Expr, K, N, Q, walk
+from attnc.compiler.ir.expressions import FALSE, HEAD, HEADS, Const, Expr, K, N, Q, walk
 from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.ir.printer import expression
 from attnc.compiler.plan.orders import FULL, PARTIAL, Tiles, View, natural
 from attnc.compiler.plan.programs import Program
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
 from attnc.compiler.proofs.affine_sets import free
+from attnc.compiler.proofs.questions import Proved, Unknown
+from attnc.compiler.proofs.tile_questions import TileFault, tile_question
+from attnc.compiler.proofs.tiles import decide_tiles, disagreement
 from attnc.compiler.schedule.periodic import periodic_query
 from attnc.compiler.schedule.segments import schedule
 from tests.analysis.test_affine import shipped
 from tests.schedule.test_periodic import CASES, CAUSAL, program, within
+from tests.support.generators.random_expressions import dense
 from tests.support.generators.walked_masks import drawn_case, forced
-from tests.support.oracles.affine_tiles import Walks, disagreement, fault
 
 # A length of which schedules are made: what they say of it is then asked of every other one.
 LENGTH = 300
 LONG = 2**14
-# Periods of both directions, multiplied: isl compares the directions for each pair of remainders, one after another.
-# Longer ones (blocks of 500 in tiles of 16) are proved sound in both directions, but not the same.
-MOST_RESIDUES = 2**10
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Rows and keys in the orders of a segment; ``start`` is the position of the first query."""
+
+    rows: View
+    keys: View
+    start: int = 0
 
 
 Segments = list[tuple[Expr, View, View]]
@@ -67,11 +76,15 @@ def bounds(condition: Expr, walks: Walks, length: int) -> tuple[Bounds, Bounds]:
     return segment.by_query, segment.by_key
 
 
+def fault(condition: Expr, walks: Walks, by_query: Bounds, by_key: Bounds) -> TileFault | Unknown | None:
+    """What is wrong with bounds for some of the launches that they serve, or why that is not known; None if nothing."""
+    question = tile_question(condition, walks.rows, walks.keys, walks.start, (by_query, by_key))
+    found = question if isinstance(question, TileFault) else decide_tiles(question)
+    return None if isinstance(found, Proved) else found
+
+
 def proved(condition: Expr, walks: Walks) -> None:
-    planned = bounds(condition, walks, LENGTH)
-    wrong = fault(condition, walks, *planned)
-    if wrong is None and planned[0].period * planned[1].period <= MOST_RESIDUES:
-        wrong = disagreement(walks, *planned)
+    wrong = fault(condition, walks, *bounds(condition, walks, LENGTH))
     assert wrong is None, f"{expression(condition)} in {walks}: {wrong}"
 
 
@@ -100,8 +113,13 @@ def test_one_template_is_right_for_every_length(name: str) -> None:
 def test_some_templates_are_right_up_to_a_length(name: str) -> None:
     condition, rows, keys = CASES[name]
     walks = Walks(rows, keys)
-    proved(condition, replace(walks, longest=LENGTH))
-    assert fault(condition, walks, *bounds(condition, walks, LENGTH)) is not None
+    proved(condition, walks)
+    planned = bounds(condition, walks, LENGTH)
+    assert LENGTH <= 4 * min(its.reach for its in planned) < UNBOUNDED
+    endless = fault(condition, walks, *(replace(its, reach=UNBOUNDED) for its in planned))
+    assert isinstance(endless, TileFault)
+    assert endless.n is not None
+    assert endless.n > LENGTH
 
 
 @cache
@@ -169,11 +187,35 @@ def test_wrong_bounds_are_found(name: str) -> None:
     by_query, by_key = bounds(condition, walks, LENGTH)
     assert fault(condition, walks, by_query, by_key) is None
     for what, wrong in mutants(by_query):
-        assert fault(condition, walks, wrong, by_key) is not None, f"by query, {what}"
-        assert disagreement(walks, wrong, by_key) is not None, f"by query, {what}"
+        found = fault(condition, walks, wrong, by_key)
+        assert isinstance(found, TileFault), f"by query, {what}"
+        assert disagrees(walks, wrong, by_key), f"by query, {what}"
+        assert_true(condition, walks, found)
     for what, wrong in mutants(by_key):
-        assert fault(condition, walks, by_query, wrong) is not None, f"by key, {what}"
-        assert disagreement(walks, by_query, wrong) is not None, f"by key, {what}"
+        found = fault(condition, walks, by_query, wrong)
+        assert isinstance(found, TileFault), f"by key, {what}"
+        assert disagrees(walks, by_query, wrong), f"by key, {what}"
+        assert_true(condition, walks, found)
+
+
+def disagrees(walks: Walks, by_query: Bounds, by_key: Bounds) -> bool:
+    question = tile_question(FALSE, walks.rows, walks.keys, walks.start, (by_query, by_key))
+    return isinstance(question, TileFault) or disagreement(question) is not None
+
+
+def assert_true(condition: Expr, walks: Walks, found: TileFault) -> None:
+    """Whether the pair of a fault lies in its tiles, and the mask is there what it says."""
+    if found.direction is None:
+        return
+    numbers = found.n, found.m, found.start, found.q, found.k, found.tile, found.other
+    n, m, start, q, k, tile, other = (number for number in numbers if number is not None)
+    tiles = (tile, other) if found.direction == "by query" else (other, tile)
+    orders = (walks.rows, m, q - start), (walks.keys, n, k)
+    for (order, total, token), tile in zip(orders, tiles, strict=True):
+        count = order.tiles(total)
+        assert any(token in order.tokens(c * count.per_class + tile, total) for c in range(count.classes))
+    kept = bool(dense(condition, (), (), CallShape(n, m, q_start=(start,)))[..., q - start, k].all())
+    assert kept == ("empty" in found.what)
 
 
 def test_classes_that_meet_are_found() -> None:
@@ -181,8 +223,8 @@ def test_classes_that_meet_are_found() -> None:
     walks = Walks(rows, keys)
     planned = bounds(condition, walks, LENGTH)
     found = fault(within(12), walks, *planned)
-    assert found is not None
-    assert "two classes meet" in found
+    assert isinstance(found, TileFault)
+    assert "two classes meet" in found.what
 
 
 def test_a_fault_far_beyond_all_samples_is_found() -> None:
@@ -190,7 +232,8 @@ def test_a_fault_far_beyond_all_samples_is_found() -> None:
     walks = Walks(natural(16), natural(16))
     planned = bounds(CAUSAL, walks, LENGTH)
     far = constructors.conjunction(CAUSAL, constructors.not_equal(constructors.sub(Q, K), Const(2**26)))
-    assert fault(far, replace(walks, longest=2**26), *planned) is None
     found = fault(far, walks, *planned)
-    assert found is not None
-    assert "full lacks a pair" in found
+    assert isinstance(found, TileFault)
+    assert "full lacks a pair" in found.what
+    assert (found.n, found.m) == (2**26 + 1, 2**26 + 1)
+    assert fault(far, walks, *(replace(its, reach=2**20) for its in planned)) is None

@@ -77,7 +77,7 @@ def test_wrong_schedules_are_found(name: str, was: int, becomes: int, message: s
 
 def test_a_call_verifies_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(planning, "verify_schedule", lambda *x: seen.append(x))
+    monkeypatch.setattr(planning, "validate", lambda *x: seen.append(x))
     q = torch.zeros(1, 1, 20, 8)
     with settings.override(backend="blocked"):
         MODULE.near()(q, q, q)
