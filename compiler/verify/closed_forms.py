@@ -12,7 +12,20 @@ from functools import lru_cache
 from typing import Literal
 
 from ..ir import HEAD, HEADS, CallShape, Const, Entry, Expr, HostTable, N, expression, transform, walk
-from ..plan import UNBOUNDED, Box, ComputedOrder, Kernel, Program, Schedule, Segment, SegmentSchedule, View, natural
+from ..plan import (
+    UNBOUNDED,
+    Box,
+    Kernel,
+    ListedOrder,
+    Order,
+    OrderTable,
+    Program,
+    Schedule,
+    Segment,
+    SegmentSchedule,
+    View,
+    natural,
+)
 from ..proofs import HaloQuestion, Proved, TileFault, TileQuestion, Unknown, prove_tiles, tile_question
 from ..schedule import in_ranks
 from .schedule_interpreter import ScheduleFaultError, verify_schedule, verify_segment
@@ -67,7 +80,7 @@ class _Launch:
     @property
     def computed(self) -> bool:
         """Whether tokens of both orders follow from the tile's number alone."""
-        return isinstance(self.kernel.rows, ComputedOrder) and isinstance(self.segment.keys, ComputedOrder)
+        return self.kernel.rows.listed_by is None and self.segment.keys.listed_by is None
 
     @property
     def reach(self) -> int:
@@ -99,11 +112,26 @@ def _lengths(launch: _Launch) -> str:
     """The lengths that the bounds of a segment serve, where it is proved for them."""
     if N in walk(launch.segment.condition):
         return f"n = {launch.extent.n:,}"
-    keys = launch.segment.keys
-    if launch.reach >= UNBOUNDED or not isinstance(keys, View):
+    return _lengths_within(launch.segment.keys, launch.reach)
+
+
+@OrderTable
+def _lengths_within(keys: Order, reach: int, /) -> str:
+    """The lengths at which no tile of an order lies beyond ``reach``."""
+    raise NotImplementedError
+
+
+@_lengths_within.register(View)
+def _lengths_of_view(keys: View, reach: int, /) -> str:
+    if reach >= UNBOUNDED:
         return "every length"
     main = keys.axes[keys.main]
-    return f"lengths up to {launch.reach // keys.minor_tiles * main.stride * main.tile:,}"
+    return f"lengths up to {reach // keys.minor_tiles * main.stride * main.tile:,}"
+
+
+@_lengths_within.register(Box, ListedOrder)
+def _every_length(_keys: Order, _reach: int, /) -> str:
+    return "every length"
 
 
 def _unproved(launch: _Launch, name: str) -> str:
@@ -128,17 +156,30 @@ def _answer(question: Question) -> Proved | TileFault | Unknown:
 
 
 def _questions(launch: _Launch) -> Iterator[Question | TileFault | Unknown]:
-    """What is to be proved of a segment: one question for each slot of its bounds, those that are alike once."""
-    rows, keys, extent = launch.kernel.rows, launch.segment.keys, launch.extent
-    n = extent.n if N in walk(launch.segment.condition) else None
-    bounds = launch.held.by_query, launch.held.by_key
-    if isinstance(keys, Box):
-        yield HaloQuestion(_of_slot(launch, 0, None), keys, n)
-        return
+    """What is to be proved of a segment."""
+    n = launch.extent.n if N in walk(launch.segment.condition) else None
+    return _questions_about(launch.segment.keys, launch, n)
+
+
+@OrderTable
+def _questions_about(keys: Order, launch: _Launch, n: int | None, /) -> Iterator[Question | TileFault | Unknown]:
+    """What is to be proved of a segment with keys in an order; ``n``: the only length, if its condition reads n."""
+    raise NotImplementedError
+
+
+@_questions_about.register(Box)
+def _about_boxes(keys: Box, launch: _Launch, n: int | None, /) -> Iterator[Question | TileFault | Unknown]:
+    yield HaloQuestion(_of_slot(launch, 0, None), keys, n)
+
+
+@_questions_about.register(View, ListedOrder)
+def _about_tiles(order: Order, launch: _Launch, n: int | None, /) -> Iterator[Question | TileFault | Unknown]:
+    """One question for each slot of the bounds, those that are alike once."""
+    extent, bounds = launch.extent, (launch.held.by_query, launch.held.by_key)
     # Sorted tokens are in natural order by their ranks. Of other lists all tiles are alike, since no bounds move.
-    condition, extent = in_ranks(launch.segment.condition, rows, keys, extent)
+    condition, extent = in_ranks(launch.segment.condition, launch.kernel.rows, order, extent)
     launch = replace(launch, segment=replace(launch.segment, condition=condition))
-    rows, keys = (order if isinstance(order, View) else natural(order.tile) for order in (rows, keys))
+    rows, keys = _in_turn(launch.kernel.rows), _in_turn(order)
     heads = range(extent.heads) if launch.kernel.heads is None else launch.kernel.heads
     starts = extent.q_start or (0,)
     for batch in range(bounds[0].batch_slots):
@@ -147,6 +188,27 @@ def _questions(launch: _Launch) -> Iterator[Question | TileFault | Unknown]:
             alone = bounds[0].head_slots > 1 or len(heads) == 1
             condition = _of_slot(launch, batch, heads[place] if alone else None)
             yield tile_question(condition, rows, keys, start, bounds, batch * bounds[0].head_slots + place, n)
+
+
+@OrderTable
+def _in_turn(order: Order, /) -> View:
+    """The order itself if its tokens follow from their numbers; else natural order, of the places in its list."""
+    raise NotImplementedError
+
+
+@_in_turn.register(View)
+def _of_view(order: View, /) -> View:
+    return order
+
+
+@_in_turn.register(Box)
+def _of_box(order: Box, /) -> View:
+    return order.view
+
+
+@_in_turn.register(ListedOrder)
+def _of_list(order: ListedOrder, /) -> View:
+    return natural(order.tile)
 
 
 def _of_slot(launch: _Launch, batch: int, head: int | None) -> Expr:

@@ -17,7 +17,7 @@ from tests.support.generators.programs import Program, generate
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = 5_000_000  # other programs than those of test_fuzz_masks
 SLICES = 20
-COMPILED, INTERPRETED = 40, 12
+COMPILED, INTERPRETED = 40, 8
 
 
 @pytest.fixture(scope="module", autouse=True)

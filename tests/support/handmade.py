@@ -199,11 +199,11 @@ def cases() -> list[Case]:
         Case("blocks", blocks(), CallShape(41, 41)),
         Case("grid", grid(), CallShape(7 * 6 + 3, 7 * 6 + 3, 2)),
         Case("grid of fewer rows", grid(), CallShape(45, 12, 1, (14,))),
-        Case("boxes", boxes(), CallShape(7 * 9 + 3, 7 * 9 + 3, 2)),
+        Case("boxes", boxes(), CallShape(7 * 7 + 3, 7 * 7 + 3, 2)),
         Case("boxes of fewer rows", boxes(tile=16), CallShape(59, 11, 1, (14, 42))),
         Case("boxes of rows beyond the keys", boxes(tile=4), CallShape(40, 30, 1, (28,))),
         Case("boxes wider than the grid", boxes(3), CallShape(32, 32)),
-        Case("dilated boxes", dilated_boxes(), CallShape(47, 47, 1)),
+        Case("dilated boxes", dilated_boxes(), CallShape(37, 37, 1)),
         Case("dilated boxes of fewer rows", dilated_boxes(tile=4), CallShape(85, 15, 1, (40, 80))),
         Case("buckets", buckets(), CallShape(26, 26, 2), (HostTable(draw.permutation(26).astype(np.int32)),)),
         Case(
