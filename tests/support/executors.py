@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from attnc.runtime.base.backend import Backend
 
 
-def launch_of(case: Case, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64) -> Launch:
-    """Random inputs for a case; two heads of queries share one of keys where the heads are even in number."""
+def launch_of(
+    case: Case, schedule: Schedule | None = None, dtype: torch.dtype = torch.float64, batch: int = 2
+) -> Launch:
+    """Random inputs for a case; two heads of queries share one of keys where the heads are even in number.
+
+    ``batch``: the number of entries, unless positions or contents of tables have more.
+    """
     generator = torch.Generator().manual_seed(len(case.name))
     extent = case.extent
-    batch = max([2, len(extent.q_start or ()), *(len(x.values) for x in case.contents if x.batched)])
+    batch = max([batch, len(extent.q_start or ()), *(len(x.values) for x in case.contents if x.batched)])
     kv_heads = extent.heads // 2 if extent.heads % 2 == 0 else extent.heads
 
     def normal(*shape: int) -> Tensor:
