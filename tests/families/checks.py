@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from .models import BATCH, LENGTH, Family, build, inputs
+from .tiny_configs import LAYERS, UnbuildableError
 
 CLOSE = 5e-6
 GRADIENTS_CLOSE = 1e-4
@@ -42,9 +43,20 @@ class Subject:
 
 
 def subject(family: Family) -> Subject:
-    """The model of a family with its inputs."""
-    model = build(family)
-    return Subject(family, model, inputs(model, family))
+    """The model of a family with its inputs, which runs. UnbuildableError where it does not."""
+    said = ""
+    for layers in (LAYERS, 2 * LAYERS):  # some need a layer of each kind
+        try:
+            model = build(family, layers)
+            of = Subject(family, model, inputs(model, family))
+            of.run("eager", lambda of=of: _forward(of))
+        except UnbuildableError as error:
+            said = said or str(error)
+        except Exception as error:  # noqa: BLE001 - generic inputs do not fit the model
+            said = said or f"does not run: {type(error).__name__}: {error}".splitlines()[0][:200]
+        else:
+            return of
+    raise UnbuildableError(said)
 
 
 def output_of(result: Any) -> Tensor:

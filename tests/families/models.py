@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
-from .tiny_configs import VOCABULARY, UnbuildableError, of_names, tiny_config
+from .tiny_configs import LAYERS, VOCABULARY, UnbuildableError, of_names, tiny_config
 
-BATCH, LENGTH = 2, 19
+BATCH, LENGTH, MOST_WEIGHTS = 2, 19, 30_000_000
 # In this order: a type is tried with each that it has, the last only where it has none of the others.
 AUTO_CLASSES = (
     "AutoModelForCausalLM",
@@ -25,7 +24,6 @@ AUTO_CLASSES = (
     "AutoModelForImageTextToText",
 )
 FALLBACK = "AutoModel"
-MORE: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,21 @@ def families() -> Iterator[Family]:
         yield from (Family(model_type, name) for name in found)
 
 
-def build(family: Family) -> PreTrainedModel:
+def build(family: Family, layers: int = LAYERS) -> PreTrainedModel:
     """The model in float32, in evaluation mode. UnbuildableError where generic sizes do not fit."""
     torch.manual_seed(0)
     try:
-        config = tiny_config(family.model_type, MORE.get(family.model_type))
-        model = getattr(transformers, family.auto_class).from_config(config, attn_implementation="eager")
+        config = tiny_config(family.model_type, layers)
+        make = getattr(transformers, family.auto_class).from_config
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in make(config, attn_implementation="eager").parameters())
+        if size > MOST_WEIGHTS:
+            raise UnbuildableError(f"{size / 1e6:.0f} million weights")
+        model = make(config, attn_implementation="eager")
+    except UnbuildableError:
+        raise
     except Exception as error:  # whatever a configuration does not like
         raise UnbuildableError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
-    if sum(parameter.numel() for parameter in model.parameters()) > 30_000_000:
-        raise UnbuildableError("more than 30 million parameters")
     widen(model)
     return model.float().eval()
 

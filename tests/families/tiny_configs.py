@@ -10,6 +10,9 @@ from transformers import CONFIG_MAPPING, PretrainedConfig
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_DIM, WINDOW, VOCABULARY, LONGEST = 32, 2, 4, 2, 8, 7, 99, 64
 
 
+LAYER_COUNTS = ["num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers", "decoder_layers"]
+
+
 def _named(names: str, value: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), value)
 
@@ -39,6 +42,14 @@ SIZES: Mapping[str, Any] = {
     **_named("q_lora_rank kv_lora_rank o_lora_rank", 16),
     **_named("qk_nope_head_dim qk_rope_head_dim v_head_dim", HEAD_DIM),
     **_named("qk_head_dim", 2 * HEAD_DIM),
+    **_named("rotary_dim", 4),
+    **_named("vocab_size_per_layer_input", VOCABULARY),
+    **_named("hidden_size_per_layer_input", 8),
+    **_named("mamba_n_heads mamba_num_heads", 4),
+    **_named("mamba_d_head mamba_head_dim", 16),
+    **_named("mamba_n_groups", 1),
+    **_named("linear_num_key_heads linear_num_value_heads", 2),
+    **_named("linear_key_head_dim linear_value_head_dim", HEAD_DIM),
     **_named("index_n_heads", 4),
     **_named("index_head_dim", 16),
     **_named("index_topk", 8),
@@ -59,12 +70,12 @@ class UnbuildableError(Exception):
     """A configuration that generic sizes do not fit."""
 
 
-def tiny_config(model_type: str, more: Mapping[str, Any] | None = None) -> PretrainedConfig:
-    """The tiny configuration of a model type. ``more``: sizes that it needs besides."""
-    return _tiny(CONFIG_MAPPING[model_type], dict(more or {}))
+def tiny_config(model_type: str, layers: int = LAYERS) -> PretrainedConfig:
+    """The tiny configuration of a model type."""
+    return _tiny(CONFIG_MAPPING[model_type], layers)
 
 
-def _tiny(kind: type[PretrainedConfig], more: Mapping[str, Any]) -> PretrainedConfig:
+def _tiny(kind: type[PretrainedConfig], layers: int) -> PretrainedConfig:
     default = kind()
     held = {**default.__dict__}
     given: dict[str, Any] = {}
@@ -80,8 +91,18 @@ def _tiny(kind: type[PretrainedConfig], more: Mapping[str, Any]) -> PretrainedCo
     for name in kind.sub_configs or {}:
         inner = getattr(default, name, None)
         if isinstance(inner, PretrainedConfig):
-            given[name] = _tiny(type(inner), {}).to_dict()
-    return kind(**{**given, **more})
+            given[name] = _tiny(type(inner), layers).to_dict()
+    for name in ("vocab_size", "head_dim"):
+        if name in held and held[name] is None:
+            given[name] = SIZES[name]
+    if "kv_lora_rank" in held and "num_key_value_heads" in given:
+        given["num_key_value_heads"] = HEADS  # latent attention makes a key for every head
+    if "mrope_section" in getattr(kind, "ignore_keys_at_rope_validation", ()):
+        rope = dict(held.get("rope_parameters") or {"rope_type": "default", "rope_theta": 10000.0})
+        given["rope_parameters"] = {**rope, "mrope_section": [2, 1, 1]}
+    if layers != LAYERS:
+        given.update(dict.fromkeys((name for name in given if name in LAYER_COUNTS), layers))
+    return kind(**given)
 
 
 def of_names(config: PretrainedConfig, names: Iterable[str]) -> Any:
