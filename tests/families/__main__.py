@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 import warnings
@@ -26,6 +27,7 @@ from .models import Family, families
 from .tiny_configs import UnbuildableError
 
 STATE = Path(".families", f"transformers-{transformers.__version__}.json")
+MEMORY = 12 << 30
 UNBUILDABLE, ELSEWHERE = "does not build", "not through the interface"
 
 
@@ -121,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
+    # A family of which some size stayed large is an error of its own, not the end of the run.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     held = json.loads(STATE.read_text(encoding="utf-8")) if STATE.is_file() else {}
     outcomes = {name: Outcome(**each) for name, each in held.items()}
     STATE.parent.mkdir(exist_ok=True)
