@@ -4,13 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 FUZZ ?=
 MUTANTS ?=
+FAMILIES ?=
 GPU ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit docs package fuzz fuzz-text mutants bench bench-gpu wheel clean distclean
+.PHONY: help demo test lint format unit docs package fuzz fuzz-text mutants families bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -50,6 +51,9 @@ fuzz-text: $(STAMP)  ## a million hostile texts, ten thousand programs under hos
 mutants: $(STAMP)  ## small faults planted in a copy, each to be noticed by a test: resumable; MUTANTS="..." passes options
 	$(BIN)/python -m tests.mutants --workers $(WORKERS) $(MUTANTS)
 
+families: $(STAMP)  ## every model family of transformers on attnc, against eager attention: resumable; FAMILIES="..." passes options
+	$(BIN)/python -m tests.families $(FAMILIES)
+
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -60,7 +64,7 @@ wheel: $(STAMP)  ## wheel and sdist, into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean:  ## what tools leave behind
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .mutants
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .mutants .families
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## and the environment

@@ -21,7 +21,7 @@ from tests.support import pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-NAMES = ("README", "api", "compiler", "flex_attention", "language", "tutorial", "what-attnc-knows")
+NAMES = ("README", "api", "compiler", "flex_attention", "hugging-face", "language", "tutorial", "what-attnc-knows")
 PAGES: Mapping[str, str] = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in NAMES}
 LINKED = (*(DOCS / f"{name}.md" for name in NAMES), ROOT / "README.md", ROOT / "CONTRIBUTING.md")
 WITH_PYTHON = [name for name in NAMES if pages.script(pages.samples(PAGES[name]))]
@@ -93,7 +93,7 @@ def test_python_runs(tmp_path: Path) -> None:
     for name in WITH_PYTHON:
         (tmp_path / name).mkdir()
         folders.append(str(saved(name, tmp_path / name)))
-    assert len(folders) == 4
+    assert len(folders) == 5
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN_ALL, *folders], cwd=tmp_path, capture_output=True, text=True,
         timeout=300, env=environment(),

@@ -71,6 +71,7 @@ WINGS: dict[str, tuple[str, ...]] = {
             "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
             "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
         ),
+        "attnc.integrations.transformers": "attnc",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
@@ -87,6 +88,7 @@ WINGS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 PUBLIC = {
+    "attnc.integrations.transformers": ("Options", "PatternMask", "forget_warnings", "options", "set_options"),
     "attnc.testing": (
         "SHAPES",
         "Shape",
@@ -96,7 +98,7 @@ PUBLIC = {
         "patterns",
         "shapes",
         "tables",
-    )
+    ),
 }
 MOST_MODULES = 12  # in a folder, beside `__init__`
 EVERYWHERE = "attnc.lazy"  # how a package shows names late: it imports nothing of the house

@@ -1,0 +1,22 @@
+"""``attn_implementation="attnc"`` for models of Hugging Face's transformers: importing this package registers it.
+
+    import attnc.integrations.transformers
+    model = AutoModelForCausalLM.from_pretrained(..., attn_implementation="attnc")
+
+The mask that a model prepares is read back into a pattern (:class:`PatternMask`), under which each layer runs.
+"""
+
+from __future__ import annotations
+
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from .attention_interface import attention_forward
+from .choices import Options, forget_warnings, options, set_options
+from .mask_interface import attention_mask
+from .pattern_mask import PatternMask
+
+__all__ = ["Options", "PatternMask", "forget_warnings", "options", "set_options"]
+
+# Without the second, masks would be None without a word, and causality lost.
+AttentionInterface.register("attnc", attention_forward)
+AttentionMaskInterface.register("attnc", attention_mask)
