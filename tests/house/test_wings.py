@@ -71,7 +71,8 @@ WINGS: dict[str, tuple[str, ...]] = {
             "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
             "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
         ),
-        "attnc.integrations.transformers": "attnc",
+        "attnc.integrations.transformers": "attnc attnc.integrations.transformers.swaps",
+        "attnc.integrations.transformers.swaps": "attnc compiler.ir",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
@@ -88,7 +89,15 @@ WINGS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 PUBLIC = {
-    "attnc.integrations.transformers": ("Options", "PatternMask", "forget_warnings", "options", "set_options"),
+    "attnc.integrations.transformers": (
+        "Options",
+        "PatternMask",
+        "Undo",
+        "forget_warnings",
+        "options",
+        "set_options",
+        "use",
+    ),
     "attnc.testing": (
         "SHAPES",
         "Shape",

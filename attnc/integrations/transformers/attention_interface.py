@@ -13,6 +13,7 @@ from .conditions import Position
 from .packing import with_documents
 from .pattern_mask import PatternMask
 from .scores import dimensions, scores_of
+from .swaps import under_pattern
 from .texts import attention_of, attention_text, conjunct
 
 
@@ -46,7 +47,8 @@ def attention_forward(
     tables: dict[str, Any] = {**part.tables, **scores.tables}
     if isinstance(scaling, Tensor):  # it may be learned
         query, scaling = query * scaling, 1.0
-    out = attention_of(text)(
+    attention, tables = under_pattern(module, attention_of(text), tables)
+    out = attention(
         query,
         key,
         value,

@@ -1,0 +1,6 @@
+"""Attention of models that do not go through transformers' attention interface, on attnc's kernels."""
+
+from .interface import under_pattern
+from .whole_models import Undo, use
+
+__all__ = ["Undo", "under_pattern", "use"]
