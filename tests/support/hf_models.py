@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+import attnc
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
@@ -46,6 +49,7 @@ def run(model: nn.Module, inputs: Mapping[str, Any], real: Tensor, output: str =
 
 def distance(found: Tensor, expected: Tensor) -> float:
     """The largest difference, by the largest entry that is expected."""
+    found, expected = found.detach(), expected.detach()
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
@@ -59,3 +63,15 @@ def assert_equal(found: Run, expected: Run, output: float = 5e-6, gradients: flo
         got = found.gradients.get(name, torch.zeros_like(wanted))
         scale = max(float(wanted.abs().max()), 1e-3 * largest)
         assert float((got - wanted).abs().max()) <= gradients * scale, name
+
+
+@pytest.fixture(autouse=True)
+def without_builds() -> Iterator[None]:
+    """Tests that import it run on the executor that builds nothing, on one thread: their tensors are small, and which
+    kernel runs is not what they judge.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with attnc.settings.override(backend="blocked"):
+        yield
+    torch.set_num_threads(threads)

@@ -8,12 +8,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers.models.bloom.modeling_bloom import BloomAttention
-from transformers.models.falcon.modeling_falcon import FalconAttention, apply_rotary_pos_emb
-from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
+from transformers.models.falcon.modeling_falcon import (
+    FALCON_ATTENTION_CLASSES,
+    FalconAttention,
+    apply_rotary_pos_emb,
+)
+from transformers.models.gpt_neo.modeling_gpt_neo import GPT_NEO_ATTENTION_CLASSES, GPTNeoSelfAttention
 from transformers.models.mpt.modeling_mpt import MptAttention
 
 from .compose import text
-from .key_mask import require_key_mask
+from .key_mask import NAME, require_key_mask
 from .swapped import Settings, Swapped, attend, merge_heads, refuse_probabilities, split_heads
 
 
@@ -178,3 +182,7 @@ CLASSES: dict[type[Any], type[Swapped]] = {
     FalconAttention: AttncFalconAttention,
     GPTNeoSelfAttention: AttncGPTNeoSelfAttention,
 }
+
+# Models are built by the implementation that their configuration names; it may come from a model that is in use.
+FALCON_ATTENTION_CLASSES.setdefault(NAME, FalconAttention)
+GPT_NEO_ATTENTION_CLASSES.setdefault(NAME, GPTNeoSelfAttention)

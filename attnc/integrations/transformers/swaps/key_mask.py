@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from transformers import AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, prepare_padding_mask
 
 NAME = "attnc_swapped"
@@ -40,6 +40,19 @@ class KeyMask:
     def to(self, *_: object, **__: object) -> KeyMask:
         """The mask itself: models ask for another dtype."""
         return self
+
+    def contiguous(self) -> KeyMask:
+        """The mask itself: generation asks for one in memory order."""
+        return self
+
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any, **__: Any) -> NoReturn:
+        """Raises ValueError: an attention that is not swapped computes with the mask."""
+        name = getattr(function, "__name__", str(function))
+        raise ValueError(
+            f"attention mask: {name} is to compute with it, but it holds the keys that are no padding alone: is this "
+            "model built from the configuration of another that is in use? Call use for it too"
+        )
 
     def __getitem__(self, index: object) -> Tensor:
         """``mask[:, 0, 0, :]``: what the first row of the additive mask would be, ``[batch, keys]``."""
@@ -99,4 +112,13 @@ def require_key_mask(mask: object) -> KeyMask:
     )
 
 
+def _never_called(module: Any, *_: Any, **__: Any) -> NoReturn:
+    """Raises ValueError: an attention that goes through the interface has come into a model after it was swapped."""
+    raise ValueError(
+        f"{type(module).__name__}: goes through the attention interface in a model whose attention is swapped: call "
+        "undo(), and use again"
+    )
+
+
+AttentionInterface.register(NAME, _never_called)  # models look up whether there is an implementation of this name
 AttentionMaskInterface.register(NAME, key_mask)
