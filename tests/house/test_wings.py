@@ -92,6 +92,7 @@ PUBLIC = {
     "attnc.integrations.transformers": (
         "Options",
         "PatternMask",
+        "TEXTS",
         "Undo",
         "forget_warnings",
         "options",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,8 +51,7 @@ from transformers.models.mpt.modeling_mpt import MptAttention
 import attnc
 from attnc.compiler.modules.loader import bound_tests, load_file
 from attnc.compiler.verify.claims import run_test
-from attnc.integrations import transformers as integration
-from attnc.integrations.transformers import use
+from attnc.integrations.transformers import TEXTS, use
 from tests.support.hf_models import assert_equal, distance, drawn, run, without_builds  # noqa: F401
 
 window = attnc.load("window").window
@@ -89,8 +87,7 @@ def inputs(n: int, padding: int = 0) -> dict[str, Tensor]:
 
 
 def test_every_text_holds_what_it_says_of_itself() -> None:
-    texts = load_file(Path(integration.__file__).with_name("swaps") / "attention.attn")
-    tests = bound_tests(texts)
+    tests = [test for path in TEXTS.values() for test in bound_tests(load_file(path))]
     assert len(tests) >= 6
     for test in tests:
         for check in run_test(test):

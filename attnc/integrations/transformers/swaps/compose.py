@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,20 +11,21 @@ from .... import load
 from ....attention import Attention, Module
 from ....compiler import ir
 
-TEXT = Path(__file__).with_name("attention.attn")
-"""The text of what the swapped attentions compute."""
+TEXTS: Mapping[str, Path] = {
+    name: Path(__file__).with_name(f"{name}.attn") for name in ("longformer", "reformer", "decoders", "padding")
+}
+"""The texts of what swapped attentions compute: files to read, show and test as any other. BigBird's is shipped."""
 
 
 @lru_cache(maxsize=1)
-def texts() -> Module:
-    """The declarations of :data:`TEXT`."""
-    return load(TEXT)
+def _modules() -> tuple[Module, ...]:
+    return (*map(load, TEXTS.values()), load("std"))
 
 
 @lru_cache(maxsize=256)
 def text(name: str, **constants: int) -> Attention:
-    """A declaration of :data:`TEXT` or of the prelude, with its constants."""
-    module = texts() if name in texts().declarations else load("std")
+    """A declaration of :data:`TEXTS` or of the prelude, with its constants."""
+    module = next(module for module in _modules() if name in module.declarations)
     made = module[name](**constants)
     assert isinstance(made, Attention)
     return made
