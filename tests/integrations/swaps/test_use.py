@@ -23,6 +23,7 @@ from transformers import (
     CodeGenModel,
     DebertaConfig,
     DebertaModel,
+    DynamicCache,
     FNetConfig,
     FNetModel,
     FunnelConfig,
@@ -33,6 +34,7 @@ from transformers import (
     LongT5Config,
     LongT5Model,
     MistralConfig,
+    MistralForCausalLM,
     MistralModel,
     MptConfig,
     MptModel,
@@ -319,3 +321,30 @@ def test_another_pattern_in_reformer(layer: str) -> None:
         moved = (model(**changed).last_hidden_state - out).abs().amax(-1) > 0
     assert not bool(moved[:, :16].any())
     assert bool(moved[:, 16:].all())
+
+
+def test_generation_under_a_pattern_of_an_interface_model() -> None:
+    config = mistral(None).config
+    model = drawn(MistralForCausalLM, config, 3)
+    given = inputs(8, 3)
+    use(model, causal_window(size=4))
+    keywords: dict[str, Any] = {
+        "max_new_tokens": 7, "do_sample": False, "eos_token_id": None, "pad_token_id": 0, "output_logits": True,
+        "return_dict_in_generate": True,
+    }  # fmt: skip
+    made = model.generate(**given, **keywords)
+    mask = torch.cat([given["attention_mask"], torch.ones(2, 7, dtype=torch.long)], 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    whole = model(made.sequences, attention_mask=mask, position_ids=positions).logits
+    for step, logits in enumerate(made.logits):
+        torch.testing.assert_close(logits, whole[:, 7 + step], rtol=0, atol=1e-4)
+
+
+def test_a_pattern_is_refused_where_a_cache_has_dropped_keys() -> None:
+    model = drawn(MistralForCausalLM, mistral(5).config, 3)
+    given = inputs(8, 3)
+    use(model, attnc.load("std").chunked(size=4))
+    keywords: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    with pytest.raises(ValueError, match="chunked: is a pattern of use, but the cache holds the last keys alone"):
+        model.generate(**given, **keywords)
+    assert model.generate(**given, **keywords, past_key_values=DynamicCache()).shape == (2, 12)
