@@ -139,13 +139,18 @@ def test_probabilities_are_refused_by_name(make: Callable[[], Any]) -> None:
         assert model(**given, output_attentions=True).attentions[0].shape == (2, 4, 9, 9)
 
 
-def test_checkpointing_and_bfloat16() -> None:
+def test_checkpointing_and_half_precision() -> None:
     model, given = longformer().train(), inputs(16)
+    given["global_attention_mask"] = torch.zeros_like(given["attention_mask"])
+    given["global_attention_mask"][:, 3] = 1
     real = given["attention_mask"] > 0
     use(model)
     own = run(model, given, real)
     model.activation_checkpointing_enable()
     assert_equal(run(model, given, real), own)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = run(model, given, real)
+    assert distance(half.output.float(), own.output) < 0.1
     half = run(model.to(torch.bfloat16), given, real)
     assert distance(half.output.float(), own.output) < 0.1
 

@@ -26,8 +26,8 @@ class WindowedWithGlobals(Swapped):
     """The forward of both.
 
     Rows of local tokens have the projections ``query``, ``key`` and ``value``, rows of global tokens those with
-    ``_global``. The gradient of ``key_global.bias`` is zero whatever the loss is (the bias adds one number to all
-    logits of a row), and stays None where the key projection is folded into the query.
+    ``_global``. The gradient of ``key_global.bias`` is zero whatever the loss is, since the bias adds one number to all
+    logits of a row: exactly zero where the key projection is folded into the query, else but for rounding.
 
     A pattern takes the window's place: which local tokens see each other. It may read ``kind`` and the set ``g`` of
     the global tokens.
@@ -66,7 +66,7 @@ class WindowedWithGlobals(Swapped):
             batch, position = (kind == GLOBAL).nonzero(as_tuple=True)
             if len(batch):
                 rows = self._global_rows(hidden_states, kind, batch, position)
-                output = output.index_put((batch, position), rows)
+                output = output.index_put((batch, position), rows.to(output.dtype))  # autocast widens a sum
         return (output,)
 
     @property
@@ -128,7 +128,8 @@ class WindowedWithGlobals(Swapped):
         mixed: Tensor = text("global_rows")(rows, tokens, tokens, kind=kind, scale=self.head_dim**-0.5)
         mixed = mixed.view(len(q), self.num_heads, -1, mixed.shape[-1])
         out = torch.einsum("bhse,hde->bshd", mixed, self.value_global.weight.view(shape))
-        return out.flatten(2) + self.value_global.bias
+        # The term of no effect gives every parameter a gradient, which data-parallel training waits for.
+        return out.flatten(2) + (self.value_global.bias + 0.0 * self.key_global.bias)
 
 
 def _hooked(module: nn.Module) -> bool:
