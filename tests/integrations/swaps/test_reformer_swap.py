@@ -187,3 +187,27 @@ def test_numbers_of_the_librarys_model_tests(name: str) -> None:
     use(model)
     out = model(input_ids=tokens, attention_mask=kept)[0]
     torch.testing.assert_close(out[row, token, :5], torch.tensor(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "loss", "gradient"),
+    [
+        ({"attn_layers": ["local"] * 4}, 5.8019, [-0.0005, -0.0001, -0.0002, -0.0006, -0.0006]),
+        (
+            {"attn_layers": ["lsh"] * 4, "num_buckets": [2, 4], "num_hashes": 6},
+            5.7854,
+            [0.0004, 0.0003, 0.0006, -0.0004, 0.0002],
+        ),
+    ],
+    ids=["local", "lsh"],
+)
+def test_numbers_of_the_librarys_gradient_tests(changed: dict[str, Any], loss: float, gradient: list[float]) -> None:
+    tokens = torch.tensor([int(each) for each in TOKENS.split()]).view(2, 32)
+    torch.manual_seed(0)
+    model = ReformerModelWithLMHead(as_in_their_tests(**changed)).train()
+    use(model)
+    found = model(input_ids=tokens, labels=tokens)[0]
+    torch.testing.assert_close(found.detach(), torch.tensor(loss), rtol=1e-3, atol=1e-3)
+    found.backward()
+    grad = model.reformer.embeddings.word_embeddings.weight.grad[0, :5]
+    torch.testing.assert_close(grad, torch.tensor(gradient), rtol=1e-3, atol=1e-4)

@@ -89,7 +89,7 @@ def key_mask(
     device = torch.device(given.get("device", "cpu"))
     if kept is not None:
         kept = kept[:, kv_offset : kv_offset + kv_length].to(device=device, dtype=torch.bool)
-        if device.type == "cpu" and bool(kept.all()):
+        if not torch.compiler.is_compiling() and device.type == "cpu" and bool(kept.all()):
             kept = None
     start = q_offset - kv_offset
     if isinstance(start, Tensor):
