@@ -26,6 +26,7 @@ from tests.fuzz import names as fuzz_names
 from tests.fuzz import programs as fuzz_programs
 from tests.fuzz import proofs as fuzz_proofs
 from tests.fuzz import structures as fuzz_structures
+from tests.fuzz import swaps as fuzz_swaps
 from tests.fuzz import texts as fuzz_text
 from tests.fuzz import tiles as fuzz_tiles
 from tests.support.generators.programs import Program, generate
@@ -104,6 +105,7 @@ CAMPAIGNS = {
         fuzz_caches.TALLY.summary,
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
+    "swaps": Campaign(1_000, fuzz_swaps.generate, fuzz_swaps.fault, fuzz_swaps.told, fuzz_swaps.kept, "txt"),
 }
 
 
