@@ -35,7 +35,9 @@ def attention_forward(
     is not known.
     """
     if isinstance(attention_mask, PatternMask):
-        part, additive = _of_pattern(attention_mask, query, key, keywords.get("position_ids")), None
+        is_sparse = keywords.get("indices") is not None or keywords.get("block_indices") is not None
+        mask = with_documents(attention_mask, keywords.get("position_ids"), is_sparse)
+        part, additive = _of_pattern(mask, query, key), None
         key, value = key[:, :, : part.keys], value[:, :, : part.keys]
     else:
         _require_a_mask(module, attention_mask, query, keywords.get("is_causal"))
@@ -69,11 +71,12 @@ class _Part:
     keys: int
 
 
-def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor, position_ids: object) -> _Part:
+def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor) -> _Part:
     """The part of a pattern. Keys after the last that the mask is made for take no part; where there are fewer, the
     tables end with them. ValueError where the mask is made for other queries.
     """
-    mask = with_documents(mask, position_ids)
+    if mask.device != query.device:  # a model whose layers are on several devices
+        mask = mask.to(query.device)
     m, keys = query.shape[2], min(key.shape[2], mask.sizes.kv_length)
     if mask.sizes.q_length != m:
         raise ValueError(

@@ -217,6 +217,7 @@ def _runs(keep: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return (first.int(), (first + counts).int()) if torch.equal(run, keep) else (None, None)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def number(value: float) -> str:
     """A float as the language writes it, with digits on both sides of the point; exact."""
     text = format(Decimal(repr(float(value))), "f")

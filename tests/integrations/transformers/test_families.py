@@ -12,6 +12,8 @@ import attnc
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what transformers warns of while it is imported is its own affair
+    from transformers import CompileConfig
+
     from attnc.integrations import transformers as integration
     from attnc.integrations.transformers import attention_interface
     from tests.families.__main__ import Outcome as FamilyOutcome
@@ -83,6 +85,32 @@ def test_a_pass_has_one_attention_and_the_same_tables_in_every_layer(
         assert len(seen) == 2
         assert len(set(seen)) == 1
         assert len(seen[0]) > 1, "it has tables"
+
+
+def test_generation_compiles_into_one_graph_for_each_token() -> None:
+    """With a static cache the library prepares the masks outside of the compiled call, and hands them in."""
+    of = subject(Family("gemma2", CAUSAL_LM))
+    tokens = of.given["input_ids"][:, :9]
+    padding = torch.ones_like(tokens)
+    padding[0, :3] = 0
+    compiled = CompileConfig(backend="eager", fullgraph=True, mode=None)
+    compiled._compile_all_devices = True
+
+    def run(**more: object) -> torch.Tensor:
+        result = of.model.generate(
+            tokens, attention_mask=padding, max_new_tokens=7, min_new_tokens=7, do_sample=False, output_logits=True,
+            return_dict_in_generate=True, cache_implementation="static", **more,
+        )  # fmt: skip
+        return torch.stack(result.logits)
+
+    torch.compiler.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    mine = of.run("attnc", lambda: run(compile_config=compiled))
+    made = graphs["unique_graphs"] - before
+    torch.compiler.reset()
+    torch.testing.assert_close(mine, of.run("eager", lambda: run(disable_compile=True)), rtol=1e-4, atol=1e-4)
+    assert 1 <= made <= 2
 
 
 @pytest.mark.parametrize("fault", ["mask", "padding", "scale"])

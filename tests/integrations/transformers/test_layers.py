@@ -252,6 +252,17 @@ def test_packed_documents_are_kept_apart_where_the_library_mixes_them() -> None:
         integration.set_options(packing="no")  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("default")
+def test_packed_documents_are_left_to_the_library_where_a_layer_chooses_keys() -> None:
+    integration.forget_warnings()
+    q, k, v = (torch.randn(1, HEADS, M, WIDTH) for _ in range(3))
+    positions, chosen = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]), torch.arange(M).expand(1, M, M)
+    pattern = attention_mask(1, M, M)
+    with pytest.warns(UserWarning, match=r"the layer has chosen its keys by it: a document sees those before it"):
+        mixed, _ = attention_forward(Layer(), q, k, v, pattern, indices=chosen, position_ids=positions)
+    torch.testing.assert_close(mixed, attention_forward(Layer(), q, k, v, pattern)[0])
+
+
 def test_attnc_itself_does_not_import_transformers() -> None:
     code = "import attnc.integrations, sys; attnc.load('causal').causal(); print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
