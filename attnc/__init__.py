@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from .runtime.merge import merge
 
 __version__ = "0.1.0"
-__all__ = ["Attention", "AttnError", "Model", "Module", "diff", "launches", "load", "loads", "merge", "prove", "settings"]
+__all__ = [
+    "Attention",
+    "AttnError",
+    "Model",
+    "Module",
+    "diff",
+    "launches",
+    "load",
+    "loads",
+    "merge",
+    "prove",
+    "settings",
+]
 _HOMES = {
     "Attention": ".attention",
     "AttnError": ".compiler.diagnostics",

@@ -198,8 +198,10 @@ def _require_causal(attention: Attention, unknown: frozenset[str]) -> bool:
     )
     hopeless = decided(least, attention.tables, Claim("causal"), attention.heads).refuted
     names = ", ".join(f"{table.name}=…" for table in attention.parameters)
-    hint = "a causal mask: whatever its tables hold, this is none" if hopeless else (
-        f"a causal mask, or tables with which it is one: {names}"
+    hint = (
+        "a causal mask: whatever its tables hold, this is none"
+        if hopeless
+        else (f"a causal mask, or tables with which it is one: {names}")
     )
     raise ValueError(
         f"{attention.name}: is {'not' if at is not None else 'not known to be'} causal, and a cache holds no keys that "

@@ -11,9 +11,20 @@ import numpy as np
 
 from .attention import Attention, Model
 from .compiler.analysis import any_count
-from .compiler.ir import HEAD, HEADS, Const, Expr, Literal_, Table, constructors, expression, positions, rename_tables
+from .compiler.ir import (
+    HEAD,
+    HEADS,
+    Const,
+    Expr,
+    Literal_,
+    Table,
+    constructors,
+    expression,
+    positions,
+    rename_tables,
+    table_type,
+)
 from .compiler.ir import Attention as BoundAttention
-from .compiler.ir import table_type
 from .compiler.modules import Claim
 from .compiler.verify import Counterexample, Panel, Verdict, picture, set_text, side_by_side
 from .verdicts import decided, together
@@ -84,7 +95,7 @@ class Diff:
         return self.same_counts.counterexample
 
     def __bool__(self) -> bool:
-        return not self.equals.proved or "heads" in self.others and "any" not in self.others["heads"]
+        return not self.equals.proved or ("heads" in self.others and "any" not in self.others["heads"])
 
     def __str__(self) -> str:
         """What is known, the first pairs that differ, and the pictures."""
@@ -181,8 +192,9 @@ class ModelDiff:
             yield f"  {what}: a has {own}, b has {its}"
         alike: dict[Diff, list[int]] = {}
         for index, layer in enumerate(self.layers):
-            if not layer.equals.proved or layer.others:
-                alike.setdefault(layer, []).append(index)
+            beside = {what: texts for what, texts in layer.others.items() if what not in self.others}
+            if not layer.equals.proved or beside:
+                alike.setdefault(replace(layer, others=beside), []).append(index)
         for layer, indices in alike.items():
             known = "the same pairs" if layer.equals.proved else layer._known.removeprefix(" ").removeprefix(", ")
             yield from ("", f"layer{'s' * (len(indices) > 1)} {numbers(indices)}: {known}", *layer._lines())
@@ -204,10 +216,8 @@ def diff(a: Attention | Model, b: Attention | Model) -> Diff | ModelDiff:
 
     TypeError and ValueError for arguments that do not fit, and where tables of one name have different types.
     """
-    for name, given in (("a", a), ("b", b)):
-        if not isinstance(given, Attention | Model):
-            hint = f": {given.__name__}(…)" if inspect.isfunction(given) else ""
-            raise TypeError(f"{name}: is {type(given).__name__}, expected an attnc.Attention or an attnc.Model{hint}")
+    _require("a", a)
+    _require("b", b)
     if isinstance(a, Attention) and isinstance(b, Attention):
         return _compared(a._bound, b._bound)
     if isinstance(a, Model) and isinstance(b, Model):
@@ -217,9 +227,13 @@ def diff(a: Attention | Model, b: Attention | Model) -> Diff | ModelDiff:
         others = {what: (str(own), str(its)) for what, (own, its) in sizes.items() if own != its}
         return ModelDiff(a.name, b.name, layers, others)
     name, model = ("a", a) if isinstance(a, Model) else ("b", b)
-    raise TypeError(
-        f"{name}: is a model and the other an attention, expected two of a kind: {model.name}(…).layers[0]"
-    )
+    raise TypeError(f"{name}: is a model and the other an attention, expected two of a kind: {model.name}(…).layers[0]")
+
+
+def _require(name: str, given: Any) -> None:
+    if not isinstance(given, Attention | Model):
+        hint = f": {given.__name__}(…)" if inspect.isfunction(given) else ""
+        raise TypeError(f"{name}: is {type(given).__name__}, expected an attnc.Attention or an attnc.Model{hint}")
 
 
 def _compared(a: BoundAttention, b: BoundAttention) -> Diff:

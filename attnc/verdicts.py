@@ -46,9 +46,7 @@ def _decided(mask: Expr, tables: tuple[Table, ...], claim: Claim, heads: int | N
     return found
 
 
-def together(
-    attention: Attention, other: Attention, parameter: str
-) -> tuple[dict[str, str], tuple[Table, ...]]:
+def together(attention: Attention, other: Attention, parameter: str) -> tuple[dict[str, str], tuple[Table, ...]]:
     """New names for some tables of the other attention, and the tables of both.
 
     Tables of one name are one table, but those of the other whose contents its text gives keep apart, under a name of

@@ -80,7 +80,7 @@ MUTANTS = (
         "templates/cpp",
         "backwards ? items - 1 - item : item",
         "backwards ? item : items - 1 - item",
-        "test_cpp_longest_first.py::test_the_rows_that_read_most_are_taken_first[the last rows are the longest-forward]",
+        "test_cpp_longest_first.py::test_the_rows_that_read_most_are_taken_first[grows-forward]",
     ),
     Mutant(
         "a count of pairs weighs once",

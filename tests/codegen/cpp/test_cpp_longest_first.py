@@ -68,7 +68,7 @@ def written(direction: Pass, call: Launch, items: int) -> Tensor:
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("attend", [GROWS, FALLS], ids=["the last rows are the longest", "the first"])
+@pytest.mark.parametrize("attend", [GROWS, FALLS], ids=["grows", "falls"])
 def test_the_rows_that_read_most_are_taken_first(attend: Attention, direction: Pass) -> None:
     q, k, v = (torch.zeros(1, 1, N, DIM) for _ in range(3))
     call = launch_of(attend._bound, Call(q, k, v, {}, None, 0, None, 0.0, 0), CPP.tiles)
