@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .call_plan import SizedCall, checked_size, sized_call
-from .compiler.analysis import any_count, overapproximate, underapproximate
-from .compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Entry, Expr, Member, tables_read
+from .compiler.analysis import any_count, overapproximate
+from .compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Entry, Expr, Member, negation, tables_read
 from .compiler.modules import Claim
 from .compiler.oracle import RowReads, TooManyPairsError
 from .compiler.verify import check_attention
@@ -193,10 +193,9 @@ def _require_causal(attention: Attention, unknown: frozenset[str]) -> bool:
     at = found.counterexample
     why = found.message if at is None else f"at n = {at.n:,} row {at.q:,} reads key {at.k:,}"
     given = f" ({at.given})" if at is not None and at.given else ""
-    least = underapproximate(
-        any_count(attention.mask), lambda node: isinstance(node, Entry | Member) and node.table in unknown
-    )
-    hopeless = decided(least, attention.tables, Claim("causal"), attention.heads).refuted
+    kept = any_count(attention.mask)
+    lost = overapproximate(negation(kept), lambda node: isinstance(node, Entry | Member) and node.table in unknown)
+    hopeless = decided(negation(lost), attention.tables, Claim("causal"), attention.heads).refuted
     names = ", ".join(f"{table.name}=…" for table in attention.parameters)
     hint = (
         "a causal mask: whatever its tables hold, this is none"
