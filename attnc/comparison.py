@@ -115,6 +115,13 @@ class Diff:
         related = "" if self.relation == "undecided" else f": {self.relation}"
         return f", undecided whether they differ{related}" if self.undecided else f" differ{related}"
 
+    @property
+    def _alone(self) -> str:
+        """The same in a few words of their own."""
+        if self.relation != "undecided":
+            return f"undecided whether they differ: {self.relation}" if self.undecided else self.relation
+        return "undecided whether they differ" if self.undecided else "they differ"
+
     def _lines(self) -> Iterator[str]:
         """What differs, one line each."""
         if not self.equals.proved:
@@ -196,8 +203,8 @@ class ModelDiff:
             if not layer.equals.proved or beside:
                 alike.setdefault(replace(layer, others=beside), []).append(index)
         for layer, indices in alike.items():
-            known = "the same pairs" if layer.equals.proved else layer._known.removeprefix(" ").removeprefix(", ")
-            yield from ("", f"layer{'s' * (len(indices) > 1)} {numbers(indices)}: {known}", *layer._lines())
+            which = f"layer{'s' * (len(indices) > 1)} {numbers(indices)}"
+            yield from ("", f"{which}: {layer._alone}", *layer._lines())
             yield from layer._pictures()
 
 

@@ -233,7 +233,7 @@ def test_models_layer_by_layer() -> None:
     lines = str(found).splitlines()
     assert lines[0] == "a = six and b = six differ in layers 3..5, of 6"
     assert [line for line in lines if line.startswith("layer")] == [
-        "layer 3: differ: a within b", "layers 4, 5: differ: a within b",
+        "layer 3: a within b", "layers 4, 5: a within b",
     ]  # fmt: skip
     assert [line for line in lines if "heads:" in line] == ["  heads: 0, 1", "  heads: 0..3"]
     same = attnc.diff(MODULE.six(), attnc.loads("""
