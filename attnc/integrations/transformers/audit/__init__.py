@@ -1,0 +1,21 @@
+"""Reads the masks that the layers of a model really apply, and compares them with what is declared."""
+
+from .compare import Difference, Finding, audit
+from .declared import DeclaredMask, declared, of_attention
+from .models import model_of
+from .probe import AppliedMask, read_masks
+from .scenarios import Scenario, scenarios
+
+__all__ = [
+    "AppliedMask",
+    "DeclaredMask",
+    "Difference",
+    "Finding",
+    "Scenario",
+    "audit",
+    "declared",
+    "model_of",
+    "of_attention",
+    "read_masks",
+    "scenarios",
+]
