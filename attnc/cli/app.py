@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..compiler.ir import Literal_
 
 HOMES: Mapping[str, str] = {
+    "audit": "audit",
     "cache": "status",
     "check": "check",
     "completion": "completion",

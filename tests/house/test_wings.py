@@ -68,10 +68,12 @@ WINGS: dict[str, tuple[str, ...]] = {
             "runtime.base"
         ),
         "attnc.cli": (
-            "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
-            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
+            "attnc attnc.inspection attnc.integrations.transformers.audit attnc.pictures compiler compiler.checker "
+            "compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax "
+            "runtime runtime.base"
         ),
         "attnc.integrations.transformers": "attnc",
+        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
@@ -92,6 +94,7 @@ PUBLIC = {
     "attnc.testing": (
         "SHAPES",
         "Shape",
+        "applied_mask",
         "assert_mask",
         "assert_matches_reference",
         "assert_support",

@@ -1,6 +1,6 @@
 """Reads the masks that the layers of a model really apply, and compares them with what is declared."""
 
-from .compare import Difference, Finding, audit
+from .compare import Difference, Finding, audit, audit_function
 from .declared import DeclaredMask, declared, of_attention
 from .models import model_of
 from .probe import AppliedMask, read_masks
@@ -13,6 +13,7 @@ __all__ = [
     "Finding",
     "Scenario",
     "audit",
+    "audit_function",
     "declared",
     "model_of",
     "of_attention",

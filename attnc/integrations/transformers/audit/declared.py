@@ -20,17 +20,18 @@ class DeclaredMask:
 
     attention: Attention
 
-    def mask(self, scenario: Scenario, heads: int, q_start: int) -> Tensor:
-        """The mask in a scenario, bool ``[batch, heads, n - q_start, n]``.
+    def mask(self, scenario: Scenario, heads: int, q_start: int, m: int) -> Tensor:
+        """The mask of some rows in a scenario, bool ``[batch, heads, m, n]``; keys after the last row do not exist yet.
 
         The text's own tables hold what the scenario tells: ``int[token]`` the document of each token (where it is named
         ``begin``, the position at which that document begins), ``bool[token]`` which tokens are no padding, ``int[]``
         how many of a row are none. ValueError for a table that no scenario tells.
         """
         tables = {table.name: _contents(table, scenario) for table in self.attention._bound.parameters}
-        own = self.attention.mask(scenario.n, scenario.n - q_start, heads=heads, q_start=q_start, **tables).bool()
-        documents = scenario.documents
-        same = (documents[:, q_start:, None] == documents[:, None]) & scenario.real[:, None]
+        own = self.attention.mask(scenario.n, m, heads=heads, q_start=q_start, **tables).bool()
+        documents, end = scenario.documents, q_start + m
+        same = (documents[:, q_start:end, None] == documents[:, None]) & scenario.real[:, None]
+        same[..., end:] = False
         return own.expand(len(documents), heads, -1, -1) & same[:, None]
 
 
@@ -88,9 +89,9 @@ def _declared(condition: str) -> Attention:
     return attention
 
 
-def is_row(scenario: Scenario, q_start: int) -> Tensor:
-    """Which rows count, bool ``[batch, 1, n - q_start, 1]``: those of padding do not."""
-    return scenario.real[:, None, q_start:, None]
+def is_row(scenario: Scenario, q_start: int, m: int) -> Tensor:
+    """Which of ``m`` rows count, bool ``[batch, 1, m, 1]``: those of padding do not."""
+    return scenario.real[:, None, q_start : q_start + m, None]
 
 
 def first_difference(applied: Tensor, wanted: Tensor, counts: Tensor) -> tuple[int, int, int, int] | None:

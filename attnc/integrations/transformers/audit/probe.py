@@ -22,14 +22,15 @@ _NAME = "attnc-audit"
 
 @dataclass(frozen=True, eq=False)
 class AppliedMask:
-    """The mask of one layer in one scenario, bool ``[batch, heads, n - q_start, n]``, over the positions of all tokens.
+    """The mask of one layer in one scenario, bool ``[batch, heads, m, n]``, over the positions of all tokens.
 
-    ``layer``: the number that the module says it has, else the place of its call. ``module``: the class.
+    ``layer``: the number that the module says it has, else the place of its call. ``module``: None for a
+    function.
     """
 
     scenario: Scenario
     layer: int
-    module: nn.Module
+    module: nn.Module | None
     q_start: int
     mask: Tensor
 
@@ -107,7 +108,7 @@ def read_masks(model: PreTrainedModel, scenario: Scenario) -> list[AppliedMask]:
         )
     found = []
     for place, (module, mask) in enumerate(reader.calls):
-        q_start = scenario.n - mask.shape[2] if scenario.steps and mask.shape[2] <= scenario.steps else 0
+        q_start = scenario.n - 1 if scenario.decodes and mask.shape[2] == 1 else 0
         number = getattr(module, "layer_idx", None)
         layer = place if number is None else int(number)
         found.append(AppliedMask(scenario, layer, module, q_start, _over_all(mask, scenario, q_start)))
@@ -126,13 +127,11 @@ def _run(model: PreTrainedModel, scenario: Scenario, tokens: Tensor) -> None:
         given["attention_mask"] = scenario.real.long()
     if scenario.is_packed:
         given["position_ids"] = scenario.position_ids
-    if not scenario.steps:
+    if not scenario.decodes:
         model(tokens, **given, **({"use_cache": False} if hasattr(model.config, "use_cache") else {}))
         return
-    first = scenario.n - scenario.steps
-    cache = model(tokens[:, :first], use_cache=True).past_key_values
-    for place in range(first, scenario.n):
-        cache = model(tokens[:, place : place + 1], past_key_values=cache, use_cache=True).past_key_values
+    cache = model(tokens[:, :-1], use_cache=True).past_key_values
+    model(tokens[:, -1:], past_key_values=cache, use_cache=True)
 
 
 def _over_all(mask: Tensor, scenario: Scenario, q_start: int) -> Tensor:

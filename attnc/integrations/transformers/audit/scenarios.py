@@ -16,14 +16,14 @@ class Scenario:
 
     ``documents``, int64 ``[batch, n]``: the document of each token, PADDING for one of padding. ``is_padded``: the
     model is given an ``attention_mask``. ``is_packed``: it is given ``position_ids`` that begin again with each
-    document. ``steps``: the last tokens that come one at a time, after the others, with a cache.
+    document. ``decodes``: the last token comes by itself, after the others, with a cache.
     """
 
     name: str
     documents: Tensor
     is_padded: bool = False
     is_packed: bool = False
-    steps: int = 0
+    decodes: bool = False
 
     @property
     def n(self) -> int:
@@ -59,5 +59,5 @@ def scenarios(n: int) -> tuple[Scenario, ...]:
         Scenario("plain", one),
         Scenario("left padding", padded, is_padded=True),
         Scenario("packed", packed, is_packed=True),
-        Scenario("prefill and one token", one, steps=1),
+        Scenario("prefill and one token", one, decodes=True),
     )
