@@ -91,6 +91,17 @@ WINGS: dict[str, tuple[str, ...]] = {
 }
 PUBLIC = {
     "attnc.integrations.transformers": ("Options", "PatternMask", "forget_warnings", "options", "set_options"),
+    "attnc.integrations.transformers.audit": (
+        "AppliedMask",
+        "DeclaredMask",
+        "Difference",
+        "Finding",
+        "Scenario",
+        "declared",
+        "of_attention",
+        "read_masks",
+        "scenarios",
+    ),
     "attnc.testing": (
         "SHAPES",
         "Shape",

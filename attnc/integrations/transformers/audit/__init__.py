@@ -1,7 +1,7 @@
 """Reads the masks that the layers of a model really apply, and compares them with what is declared."""
 
 from .compare import Difference, Finding, audit, audit_function
-from .declared import DeclaredMask, declared, of_attention
+from .declarations import DeclaredMask, declared, of_attention
 from .models import model_of
 from .probe import AppliedMask, read_masks
 from .scenarios import Scenario, scenarios

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from ....attention import Attention
 from ....compiler.verify import contrast, picture
 from ....testing import applied_mask
-from .declared import DeclaredMask, declared, first_difference, is_row, of_attention
+from .declarations import DeclaredMask, declared, first_difference, is_row, of_attention
 from .probe import AppliedMask, read_masks
 from .scenarios import Scenario, scenarios
 
