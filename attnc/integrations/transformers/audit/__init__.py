@@ -4,7 +4,7 @@ from .compare import Difference, Finding, audit, audit_function
 from .declarations import DeclaredMask, declared, of_attention
 from .models import model_of
 from .probe import AppliedMask, read_masks
-from .scenarios import Scenario, scenarios
+from .scenario import Scenario, scenarios
 
 __all__ = [
     "AppliedMask",

@@ -12,7 +12,7 @@ from ....compiler.verify import contrast, picture
 from ....testing import applied_mask
 from .declarations import DeclaredMask, declared, first_difference, is_row, of_attention
 from .probe import AppliedMask, read_masks
-from .scenarios import Scenario, scenarios
+from .scenario import Scenario, scenarios
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .... import loads
 from ....attention import Attention
-from .scenarios import Scenario
+from .scenario import Scenario
 
 
 @dataclass(frozen=True)

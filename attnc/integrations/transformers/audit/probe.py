@@ -15,7 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ....testing import applied_mask
-from .scenarios import Scenario
+from .scenario import Scenario
 
 _NAME = "attnc-audit"
 
