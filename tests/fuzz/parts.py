@@ -300,8 +300,8 @@ def differences(case: Case, call: Callable[..., Any] | None = None, tolerance: f
 
 
 def fault(case: Case) -> str | None:
-    """What is wrong with a case in the blocked executor or in the reference."""
-    with settings.override(backend="blocked"):
+    """What is wrong with a case in the blocked executor, whose plans are verified, or in the reference."""
+    with settings.override(backend="blocked", verify=True):
         found = differences(case)
     return found or differences(case, case.pattern.attend.reference)
 

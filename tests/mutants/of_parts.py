@@ -24,14 +24,14 @@ MUTANTS = (
         "templates/cpp",
         "if (tokens[i] >= first && tokens[i] - first < rows)",
         "if (tokens[i] >= first)",
-        "test_parts.py::test_any_split_is_the_whole_in_kernels[causal]",
+        "test_parts.py::test_any_split_is_the_whole_in_kernels[around]",
     ),
     Mutant(
         "gradients of a part's keys are stored where those of the whole would be",
         "templates/cpp",
         "keys + {{ place }} * HEAD_DIM;",
         "keys + {{ place }} / 2 * HEAD_DIM;",
-        "test_parts.py::test_any_split_is_the_whole_in_kernels[causal]",
+        "test_parts.py::test_any_split_is_the_whole_in_kernels[around]",
     ),
     Mutant(
         "Triton kernels take a part's values from the whole's",
@@ -45,7 +45,7 @@ MUTANTS = (
         "runtime",
         "q_start, _starts(fold, k_starts, dims[_K_STARTS]), *rest",
         "q_start, k_starts, *rest",
-        "test_parts.py::test_vmap_over_parts",
+        "test_parts.py::test_vmap_over_parts[one]",
     ),
     Mutant(
         "a part without the sink keeps it",
