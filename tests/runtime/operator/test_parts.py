@@ -42,7 +42,7 @@ def test_every_shipped_pattern_is_split() -> None:
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=IDS)
 def test_any_split_is_the_whole(pattern: Pattern) -> None:
-    """Of some the plans are verified, and the dense definition is split, too: of all by ``python -m tests.fuzz parts``."""
+    """Of some the plans are verified, and the dense definition is split: of all by ``python -m tests.fuzz parts``."""
     case = drawn(3 * PATTERNS.index(pattern), pattern, 50)
     with settings.override(backend="blocked"):
         found = fuzz_parts.fault(case) if pattern.name in VERIFIED else fuzz_parts.differences(case)
