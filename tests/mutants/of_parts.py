@@ -24,7 +24,7 @@ MUTANTS = (
         "templates/cpp",
         "if (tokens[i] >= first && tokens[i] - first < rows)",
         "if (tokens[i] >= first)",
-        "test_parts.py::test_any_split_is_the_whole_in_kernels[around]",
+        "test_parts.py::test_kernels_take_up_no_other_key",
     ),
     Mutant(
         "gradients of a part's keys are stored where those of the whole would be",

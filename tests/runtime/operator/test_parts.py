@@ -22,6 +22,9 @@ from attnc.compiler.modules.loader import load_shipped
 from attnc.runtime import planning
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.call import checks
+from attnc.runtime.cpp.backend import CPP
+from attnc.runtime.cpp.executor import columns
+from attnc.runtime.op import call_of
 from tests.fuzz import parts as fuzz_parts
 from tests.fuzz.parts import MODULE, PATTERNS, Pattern, drawn
 from tests.runtime.operator.test_op import needs_compiler
@@ -57,6 +60,16 @@ def test_any_split_is_the_whole_in_kernels(name: str) -> None:
         for seed in range(5):
             case = drawn(seed, pattern)
             assert fuzz_parts.differences(dataclasses.replace(case, dropout=0.3)) is None, seed
+
+
+@needs_compiler
+def test_kernels_take_up_no_other_key() -> None:
+    """Whatever stands around a part in memory weighs nothing, so that only a count can tell."""
+    q, k, v = (torch.randn(1, 1, rows, 8) for rows in (10, 20, 20))
+    attention = attnc.load("full").full()._bound
+    with settings.override(optimisation=0):
+        call = call_of(attention, q, k, v, scale=None, q_start=0, k_start=57, n=100, dropout=0.0, seed=None, tables={})
+        assert columns(planning.launch_of(attention, call, CPP.tiles)).visited == 10 * 20
 
 
 @pytest.fixture(params=["blocked", pytest.param("cpp", marks=needs_compiler)])
