@@ -50,16 +50,20 @@ class Call:
         return self.k_start + self.k.shape[2] if self.positions is None else self.positions
 
     @property
-    def sizes(self) -> TableSizes:
-        batch, heads, m, _ = self.q.shape
-        return TableSizes(batch, heads, m, self.n, self._origin_of_n)
+    def of_all_keys(self) -> bool:
+        """Whether the call says nothing of a part of the keys."""
+        if self.k_starts is not None or self.positions is not None:
+            return False
+        traced = isinstance(self.k_start, torch.SymInt)  # asked whether it is 0, it would be taken for a constant
+        return not traced and not self.k_start
 
     @property
-    def _origin_of_n(self) -> str:
-        if self.positions is not None:
-            return "n, as given"
-        traced = isinstance(self.k_start, torch.SymInt)  # asked whether it is 0, it would be taken for a constant
-        return "n" if not traced and not self.k_start else "n, which is k_start + the rows of k"
+    def sizes(self) -> TableSizes:
+        batch, heads, m, _ = self.q.shape
+        if self.of_all_keys:
+            return TableSizes(batch, heads, m, self.k.shape[2])
+        origin = "n, which is k_start + the rows of k" if self.positions is None else "n, as given"
+        return TableSizes(batch, heads, m, self.n, origin)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -116,9 +120,10 @@ def check_call(attention: Attention, call: Call) -> None:
         raise ValueError(
             f"scale: has shape {list(call.scale.shape)}, expected a number or [{heads}], one for each head"
         )
-    for name, starts in (("q_start", call.q_starts), ("k_start", call.k_starts)):
-        if starts is not None:
-            check_starts(starts, batch, name)
+    if call.q_starts is not None:
+        check_starts(call.q_starts, batch)
+    if call.k_starts is not None:
+        check_starts(call.k_starts, batch, "k_start")
     check(attention, call.tables, call.sizes)
 
 
@@ -188,6 +193,8 @@ def extent_of(call: Call) -> CallShape:
     batch, heads, m, _ = call.q.shape
     starts = positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
+    if call.of_all_keys:
+        return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
     k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
     check_key_positions(k_starts, call.n)
     return part_of_keys(CallShape(n=call.n, m=m, heads=heads, q_start=starts), k_starts, call.k.shape[2])

@@ -143,7 +143,7 @@ def test_another_part_is_the_same_program() -> None:
 
 def test_the_mask_of_a_part() -> None:
     attend = MODULE.limited()
-    given = {"limit": torch.randint(0, 30, (2, 12))}
+    given = {"limit": torch.randint(0, 60, (2, 12))}
     right = attend.mask(30, 12, q_start=[3, 9], **given)
     assert torch.equal(attend.mask(30, 12, q_start=[3, 9], k_start=7, k_rows=11, **given), right[..., 7:18])
     assert torch.equal(attend.mask(30, 12, q_start=[3, 9], k_start=7, **given), right[..., 7:])
