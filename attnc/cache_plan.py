@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .call_plan import SizedCall, checked_size, sized_call
+from .call_plan import SizedCall, Sizes, checked_size, sized_call
 from .compiler.analysis import any_count, overapproximate
 from .compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Entry, Expr, Member, negation, tables_read
 from .compiler.modules import Claim
@@ -178,7 +178,7 @@ def _planned(
         mask = overapproximate(any_count(mask), lambda node: isinstance(node, Entry | Member) and node.table in unknown)
     held = tuple(table for table in attention.tables if table.name in tables_read(mask))
     alone = replace(attention, mask=mask, score=LOGIT, scale=DEFAULT_SCALE, sink=None, tables=held)
-    call = sized_call(alone, n, n, heads, 0, given)
+    call = sized_call(alone, Sizes(n, n, heads), given)
     check_attention(call.attention, call.extent, call.contents)
     return unknown, call
 

@@ -68,6 +68,7 @@ def audit(
     for scenario in scenarios(n) if only is None else only:
         for applied in read_masks(model, scenario):
             if against is None:
+                assert applied.module is not None, "a layer of the model"
                 wanted = declared(model.config, applied.layer, applied.module)
             else:
                 wanted = _of_layer(against, applied.layer)
@@ -103,8 +104,8 @@ def _finding(applied: AppliedMask, name: str, wanted: DeclaredMask | None) -> Fi
     if place is None:
         return Finding(scenario.name, applied.layer, name, text, None)
     batch, head, row, key = place
-    shown = (picture((x[batch, head] & counts[batch, 0]).long().numpy()) for x in (mask, applied.mask))
-    pictures = tuple(contrast(*shown, (applied.q_start, 0)))
+    expected, got = (picture((x[batch, head] & counts[batch, 0]).long().numpy()) for x in (mask, applied.mask))
+    pictures = tuple(contrast(expected, got, (applied.q_start, 0)))
     pairs = int(((applied.mask != mask) & counts).sum())
     return Finding(
         scenario.name, applied.layer, name, text, Difference(batch, head, row + applied.q_start, key, pairs, pictures)

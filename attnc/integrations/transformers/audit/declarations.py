@@ -27,7 +27,7 @@ class DeclaredMask:
         ``begin``, the position at which that document begins), ``bool[token]`` which tokens are no padding, ``int[]``
         how many of a row are none. ValueError for a table that no scenario tells.
         """
-        tables = {table.name: _contents(table, scenario) for table in self.attention._bound.parameters}
+        tables: dict[str, Any] = {table.name: _contents(table, scenario) for table in self.attention._bound.parameters}
         own = self.attention.mask(scenario.n, m, heads=heads, q_start=q_start, **tables).bool()
         documents, end = scenario.documents, q_start + m
         same = (documents[:, q_start:end, None] == documents[:, None]) & scenario.real[:, None]
