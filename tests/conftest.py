@@ -10,6 +10,8 @@ import pytest
 
 KERNELS = "ATTNC_CACHE_DIR"
 """Names the folder of kernels that a run builds: one for all its workers, so that each source is compiled once."""
+OPTIMISATION = "ATTNC_OPTIMISATION"
+"""Kernels of a run are built quickly; the demonstration's, and others that ask for it, as users build them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if KERNELS not in os.environ:
         folder = os.environ[KERNELS] = tempfile.mkdtemp(prefix="attnc-kernels-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ.setdefault(OPTIMISATION, "0")
     config.addinivalue_line("markers", "long: takes half a minute or more, and so is begun before the others")
 
 

@@ -231,30 +231,37 @@ def _read(descriptor: int) -> Iterator[bytes]:
 
 
 ON_A_TERMINAL = [["show", "causal", "--n", "256"], ["check", "bad.attn"], ["show", "causal", "--n", "5000"]]
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.mark.parametrize("arguments", ON_A_TERMINAL)
 def test_colours_are_left_out_where_they_are_not_wanted(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.attn").write_text(BAD)
-    colour = re.compile(r"\x1b\[[0-9;]*m")
-    plain = colour.sub("", on_a_terminal(arguments, tmp_path))
-    assert colour.search(on_a_terminal(arguments, tmp_path))
-    assert colour.search(on_a_terminal(arguments, tmp_path, NO_COLOR=""))  # as the convention has it: not empty
-    assert not colour.search(on_a_terminal(arguments, tmp_path, NO_COLOR="1"))
+    coloured = on_a_terminal(arguments, tmp_path)
+    assert COLOUR.search(coloured)
+    assert not COLOUR.search(on_a_terminal(arguments, tmp_path, NO_COLOR="1"))
     dumb = on_a_terminal(arguments, tmp_path, TERM="dumb")
     assert "\x1b" not in dumb
-    assert dumb.splitlines()[-1] in plain
+    assert dumb.splitlines()[-1] in COLOUR.sub("", coloured)
 
 
-def test_a_hostile_name_on_a_terminal(folder: Path) -> None:
-    for command in ("check", "test"):
-        printed = on_a_terminal([command, *(path.name for path in folder.glob("*.attn"))], folder)
-        printed = re.sub(r"\x1b\[\d*m|\r\x1b\[2K|\r\n", "", printed)
-        assert "pwn" in printed
-        assert not harmful(printed)
+def test_an_empty_wish_for_no_colours_is_none(tmp_path: Path) -> None:
+    """As the convention of NO_COLOR has it."""
+    (tmp_path / "bad.attn").write_text(BAD)
+    assert COLOUR.search(on_a_terminal(["check", "bad.attn"], tmp_path, NO_COLOR=""))
 
 
+# What attnc itself sends to a terminal: colours, a cursor hidden and shown again, a line that is erased.
+OURS = re.compile(r"\x1b\[\d*m|\x1b\[\?25[lh]|\r(\x1b\[1A)?\x1b\[2K|\r\n")
 SOON = f"from attnc.cli import progress; progress.AFTER = 0.0; {MAIN}"
+
+
+@pytest.mark.parametrize(("command", "code"), [("check", MAIN), ("test", SOON)], ids=["check", "test with a spinner"])
+def test_a_hostile_name_on_a_terminal(command: str, code: str, folder: Path) -> None:
+    printed = on_a_terminal([command, *(path.name for path in folder.glob("*.attn"))], folder, code)
+    assert "pwn" in printed
+    assert ("\x1b[?25l" in printed) == (code == SOON), "a spinner was there"
+    assert not harmful(OURS.sub("", printed))
 
 
 def screen(printed: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz import masks as fuzz_masks
 from tests.support.generators.programs import generate
 
-COUNT = 3_000
+COUNT = 2_000
 SLICES = 10
 """The programs of one test are those of one slice, so that a failure is told early and by itself."""
 

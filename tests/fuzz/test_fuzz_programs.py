@@ -17,7 +17,7 @@ from tests.support.generators.walked_programs import generate_walked
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = 7_000_000  # other programs than those of the other campaigns' tests
 SLICES = 8
-JUDGED, COMPILED, INTERPRETED = 64, 6, 3
+JUDGED, COMPILED, INTERPRETED = 48, 4, 2
 
 
 @pytest.mark.parametrize("part", range(SLICES))

@@ -16,8 +16,8 @@ from tests.support.generators.programs import Program, generate
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = 5_000_000  # other programs than those of test_fuzz_masks
-SLICES = 20
-COMPILED, INTERPRETED = 40, 8
+SLICES = 12
+COMPILED, INTERPRETED = 24, 5
 
 
 @pytest.fixture(scope="module", autouse=True)

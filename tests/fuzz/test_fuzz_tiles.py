@@ -50,15 +50,15 @@ def test_every_order_and_every_way_is_among_them(monkeypatch: pytest.MonkeyPatch
         counted(strategies, name)
     counted(periodic, "bounds")
     aligned = 0
-    for seed in range(SAMPLE, SAMPLE + 400):
+    for seed in range(SAMPLE, SAMPLE + 200):
         ordered = OrderGenerator(seed).ordered()
         kernel = ordered.program.kernels[0]
         for order in (kernel.rows, kernel.segments[0].keys):
             taken[type(order).__name__] += 1
         aligned += isinstance(kernel.rows, View) and kernel.rows.classes > 1
         assert fuzz_tiles.judged(ordered)[0] is None
-    assert min(taken[name] for name in (*every, "bounds", View.__name__, Gathered.__name__, Sorted.__name__)) > 5
-    assert aligned > 20
+    assert min(taken[name] for name in (*every, "bounds", View.__name__, Gathered.__name__, Sorted.__name__)) > 2
+    assert aligned > 10
 
 
 @pytest.mark.parametrize("kind", [EMPTY, FULL], ids=["called empty", "called full"])

@@ -11,8 +11,8 @@ from tests.fuzz.masks import bound
 from tests.support import coverage
 from tests.support.generators.programs import generate
 
-PROGRAMS = 1500
-EXAMINED = 600
+PROGRAMS = 1000
+EXAMINED = 300
 
 
 def test_every_rule_word_type_and_table_kind_is_used(capsys: pytest.CaptureFixture[str]) -> None:

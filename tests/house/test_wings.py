@@ -92,6 +92,7 @@ PUBLIC = {
     "attnc.testing": (
         "SHAPES",
         "Shape",
+        "applied_mask",
         "assert_mask",
         "assert_matches_reference",
         "assert_support",

@@ -18,8 +18,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "queries behind a sliding cache are counted from the first key of all",
         WING,
-        "start = sizes.q_offset - sizes.kv_offset if shifted else sizes.q_offset",
-        "start = sizes.q_offset",
+        'key, start = "k", sizes.q_offset - sizes.kv_offset',
+        'key, start = "k", sizes.q_offset + 0',
         f"{MASKS}[window-none]",
     ),
     Mutant(

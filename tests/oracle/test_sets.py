@@ -183,7 +183,7 @@ def test_members_and_elements_anywhere(backend: str) -> None:
         v = torch.randint(0, 2, (1, 1, n, 16)).float().requires_grad_()
         q, k = torch.zeros(1, heads, n, 16), torch.randn(1, 1, n, 16)
         before = counters.launches().get(f"{backend}.forward", 0)
-        with attnc.settings.override(backend=backend, optimisation=1, verify=True):
+        with attnc.settings.override(backend=backend, optimisation=0, verify=True):
             out = attend(q, k, v, **given)
             (grad,) = torch.autograd.grad(out.sum(), v)
         assert counters.launches()[f"{backend}.forward"] > before

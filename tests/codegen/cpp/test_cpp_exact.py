@@ -25,7 +25,7 @@ UNSCORED = [name for name, pattern in PATTERNS.items() if pattern.scores is None
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_builds() -> Iterator[None]:
-    with settings.override(optimisation=1):
+    with settings.override(optimisation=0):
         yield
 
 

@@ -20,7 +20,7 @@ from tests.support.oracles.dense_formula import Pattern, Shape, attention, launc
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_builds() -> Iterator[None]:
-    with settings.override(optimisation=1):
+    with settings.override(optimisation=0):
         yield
 
 

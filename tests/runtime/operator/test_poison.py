@@ -57,7 +57,7 @@ EXECUTORS = ["triton"] if attnc.settings.interpret else ["cpp", "blocked", "refe
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """What runs the calls of a test, forward and backward."""
     chosen = "auto" if request.param == "reference" else request.param
-    with attnc.settings.override(backend=chosen, optimisation=1):
+    with attnc.settings.override(backend=chosen, optimisation=0):
         yield request.param
 
 
