@@ -165,6 +165,17 @@ def test_keys_beyond_the_mask_take_no_part_and_missing_ones_are_cut_off() -> Non
     agree(attention_forward(Layer(), *inputs, pattern, scaling=1.0)[0], eager, inputs)
 
 
+def test_a_mask_of_one_key_is_broadcast_as_a_tensor_would_be() -> None:
+    """The library makes such a mask where it takes the cache of another kind of layer for this one's."""
+    q, k, v = tensors(HEADS)
+    pattern = attention_mask(BATCH, 1, 1, dtype=torch.float64)
+    mine, _ = attention_forward(Layer(), q[:, :, :1], k, v, pattern, scaling=1.0)
+    eager, _ = modeling_t5.eager_attention_forward(
+        Layer(), q[:, :, :1], k, v, masking_utils.eager_mask(BATCH, 1, 1, dtype=torch.float64), scaling=1.0
+    )
+    torch.testing.assert_close(mine, eager)
+
+
 def test_dropout_in_training_only() -> None:
     (pattern, _), layer = masks(), Layer()
     q, k, _ = tensors()
