@@ -17,18 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attention import Attention, Model, Module
+    from .comparison import diff
     from .compiler.diagnostics import AttnError
     from .proving import prove
     from .runtime.base import launches, settings
     from .runtime.merge import merge
 
 __version__ = "0.1.0"
-__all__ = ["Attention", "AttnError", "Model", "Module", "launches", "load", "loads", "merge", "prove", "settings"]
+__all__ = [
+    "Attention",
+    "AttnError",
+    "Model",
+    "Module",
+    "diff",
+    "launches",
+    "load",
+    "loads",
+    "merge",
+    "prove",
+    "settings",
+]
 _HOMES = {
     "Attention": ".attention",
     "AttnError": ".compiler.diagnostics",
     "Model": ".attention",
     "Module": ".attention",
+    "diff": ".comparison",
     "launches": ".runtime.base",
     "merge": ".runtime.merge",
     "prove": ".proving",

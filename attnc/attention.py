@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 
 from .compiler.diagnostics import nearest
@@ -42,6 +43,8 @@ class Attention:
     def __init__(self, bound: BoundAttention) -> None:
         self._bound = bound
         self._name = register(bound)
+        sinkless = bound if bound.sink is None else replace(bound, sink=None)
+        self._sinkless = sinkless, self._name if bound.sink is None else register(sinkless)
 
     @property
     def name(self) -> str:
@@ -62,6 +65,9 @@ class Attention:
         *more: Never,
         scale: float | Sequence[float] | Tensor | None = None,
         q_start: int | Sequence[int] | Tensor = 0,
+        k_start: int | Sequence[int] | Tensor = 0,
+        n: int | None = None,
+        with_sink: bool = True,
         dropout: float = 0.0,
         seed: int | None = None,
         return_lse: bool = False,
@@ -74,6 +80,13 @@ class Attention:
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
         each entry of the batch. ``scale`` overrides the text's; it is finite, and one number or one for each head.
         ``seed``: any integer, used modulo ``2**63``; drawn from torch's generator unless given.
+
+        Keys may be a part of the whole: ``k_start`` is the position of the first key row, or one for each entry of the
+        batch; ``n`` the number of all positions, by default ``k_start`` + the rows of k, and needed where ``k_start``
+        is a tensor or a list. No other keys exist for the call, nor those of k at ``n`` or beyond; positions, tables
+        (``token`` tables have length ``n``) and dropout stay those of the whole. ``with_sink=False`` leaves the text's
+        sink out. So the results of calls over a split of the keys, one of them with the sink, are merged by
+        :func:`attnc.merge` into that over all of them.
 
         Tables are tensors, numpy arrays or Python's numbers, lists and sets. Anything but a tensor is copied, ``scale``
         and ``q_start`` too, so changing it after the call has no effect. A tensor is not copied: changing it before the
@@ -97,8 +110,8 @@ class Attention:
         if more:
             self._refuse(more, "q, k, v")
         out, lse = attend(
-            self._bound, self._name, q, k, v,
-            scale=scale, q_start=q_start, dropout=dropout, seed=seed, tables=tables,
+            *self._with_sink(with_sink), q, k, v,
+            scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
         )  # fmt: skip
         return (out, lse) if return_lse else out
 
@@ -111,6 +124,9 @@ class Attention:
         *more: Never,
         scale: float | Sequence[float] | Tensor | None = None,
         q_start: int | Sequence[int] | Tensor = 0,
+        k_start: int | Sequence[int] | Tensor = 0,
+        n: int | None = None,
+        with_sink: bool = True,
         dropout: float = 0.0,
         seed: int | None = None,
         return_lse: bool = False,
@@ -126,10 +142,12 @@ class Attention:
 
         if more:
             self._refuse(more, "q, k, v")
+        bound, _ = self._with_sink(with_sink)
         call = call_of(
-            self._bound, q, k, v, scale=scale, q_start=q_start, dropout=dropout, seed=seed, tables=tables
+            bound, q, k, v,
+            scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
         )  # fmt: skip
-        out, lse = reference(self._bound, call)
+        out, lse = reference(bound, call)
         return (out, lse) if return_lse else out
 
     @_by_name
@@ -140,18 +158,24 @@ class Attention:
         *more: Never,
         heads: int | None = None,
         q_start: int | Sequence[int] | Tensor = 0,
+        k_start: int | Sequence[int] | Tensor = 0,
+        k_rows: int | None = None,
+        with_sink: bool = True,
         **tables: object,
     ) -> Tensor:
-        """The dense mask: bool ``[heads, m, n]``, or ``[batch, heads, m, n]`` where a table or ``q_start`` has a batch.
+        """The dense mask: bool ``[heads, m, k_rows]``, or ``[batch, heads, m, k_rows]`` where a table, ``q_start`` or
+        ``k_start`` has a batch.
 
-        int64 counts where the pattern counts pairs. ``m`` is ``n - q_start`` unless given; ``heads`` follows from the
-        tables, else is 1. ValueError, before anything is computed, for a mask of more than 2**33 bytes.
+        int64 counts where the pattern counts pairs. ``m`` is ``n - q_start`` and ``k_rows``, the number of key rows,
+        ``n - k_start`` unless given, so that it is ``[heads, n, n]`` of a whole call; ``heads`` follows from the
+        tables, else is 1. No row keeps a key at ``n`` or beyond. ``with_sink`` changes nothing here. ValueError, before
+        anything is computed, for a mask of more than 2**33 bytes.
         """
-        from .call_plan import dense_mask
+        from .call_plan import Sizes, dense_mask
 
         if more:
             self._refuse(more, "n, m")
-        return dense_mask(self._bound, n, m, heads, q_start, tables)
+        return dense_mask(self._with_sink(with_sink)[0], Sizes(n, m, heads, q_start, k_start, k_rows), tables)
 
     @_by_name
     def plan(
@@ -161,14 +185,17 @@ class Attention:
         *more: Never,
         heads: int | None = None,
         q_start: int | Sequence[int] | Tensor = 0,
+        k_start: int | Sequence[int] | Tensor = 0,
+        k_rows: int | None = None,
+        with_sink: bool = True,
         **tables: object,
     ) -> CallPlan:
-        """The tiles that a call of these sizes visits, and their cost; nothing runs."""
-        from .call_plan import planned
+        """The tiles that a call of these sizes visits, and their cost; nothing runs. The sizes are those of `mask`."""
+        from .call_plan import Sizes, planned
 
         if more:
             self._refuse(more, "n, m")
-        return planned(self._bound, n, m, heads, q_start, tables)
+        return planned(self._with_sink(with_sink)[0], Sizes(n, m, heads, q_start, k_start, k_rows), tables)
 
     @_by_name
     def cache(self, n: int, *more: Never, heads: int | None = None, **tables: object) -> CachePlan:
@@ -197,6 +224,14 @@ class Attention:
         from .source import source_of
 
         return source_of(self._bound, target, head_dim, dtype)
+
+    def _with_sink(self, with_sink: object) -> tuple[BoundAttention, str]:
+        """The attention that a call means, and the name by which operators find it. TypeError for what is no bool."""
+        if with_sink is True:
+            return self._bound, self._name
+        if with_sink is False:
+            return self._sinkless
+        raise TypeError(f"with_sink: is {type(with_sink).__name__}, expected True or False")
 
     def _refuse(self, more: Sequence[object], taken: str) -> NoReturn:
         from .runtime.call import by_position

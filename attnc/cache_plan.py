@@ -9,14 +9,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .call_plan import SizedCall, checked_size, sized_call
+from .call_plan import SizedCall, Sizes, checked_size, sized_call
 from .compiler.analysis import any_count, overapproximate
-from .compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Entry, Expr, Member, tables_read
+from .compiler.ir import DEFAULT_SCALE, LOGIT, Attention, Entry, Expr, Member, negation, tables_read
+from .compiler.modules import Claim
 from .compiler.oracle import RowReads, TooManyPairsError
 from .compiler.verify import check_attention
 from .last_reader import LastReader, last_reader_of
 from .runtime.call import errors, integer
-from .verdicts import verdict
+from .verdicts import decided, verdict
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # compared by identity, because it holds arrays
@@ -140,7 +141,7 @@ def cache_plan(attention: Attention, n: int, heads: int | None, tables: Mapping[
     n = checked_size(attention, "n", n)
     heads = attention.heads if heads is None else heads
     unknown, call = _planned(attention, n, heads, tables)
-    causal = _require_causal(attention, bool(unknown))
+    causal = _require_causal(attention, unknown)
     closed = last_reader_of(attention)
     opened = [table.name for table in attention.tables if table.name in unknown]
     made = CachePlan(n, np.zeros((1, 0), np.int64), "", True, tuple(opened), closed.bound, "", attention, call)
@@ -177,24 +178,33 @@ def _planned(
         mask = overapproximate(any_count(mask), lambda node: isinstance(node, Entry | Member) and node.table in unknown)
     held = tuple(table for table in attention.tables if table.name in tables_read(mask))
     alone = replace(attention, mask=mask, score=LOGIT, scale=DEFAULT_SCALE, sink=None, tables=held)
-    call = sized_call(alone, n, n, heads, 0, given)
+    call = sized_call(alone, Sizes(n, n, heads), given)
     check_attention(call.attention, call.extent, call.contents)
     return unknown, call
 
 
-def _require_causal(attention: Attention, opened: bool) -> bool:
+def _require_causal(attention: Attention, unknown: frozenset[str]) -> bool:
     """Whether the mask is causal at every length; if not, the rows have to be looked at. ValueError where tables are
-    open and it is not known to be.
+    not known and it is not known to be causal; it names them where it may be with other contents.
     """
     found = verdict(attention, "causal")
-    if found.proved or not opened:
+    if found.proved or not unknown:
         return found.proved
-    names = ", ".join(f"{table.name}=…" for table in attention.parameters)
     at = found.counterexample
     why = found.message if at is None else f"at n = {at.n:,} row {at.q:,} reads key {at.k:,}"
+    given = f" ({at.given})" if at is not None and at.given else ""
+    kept = any_count(attention.mask)
+    lost = overapproximate(negation(kept), lambda node: isinstance(node, Entry | Member) and node.table in unknown)
+    hopeless = decided(negation(lost), attention.tables, Claim("causal"), attention.heads).refuted
+    names = ", ".join(f"{table.name}=…" for table in attention.parameters)
+    hint = (
+        "a causal mask: whatever its tables hold, this is none"
+        if hopeless
+        else (f"a causal mask, or tables with which it is one: {names}")
+    )
     raise ValueError(
         f"{attention.name}: is {'not' if at is not None else 'not known to be'} causal, and a cache holds no keys that "
-        f"are still to come: {why}; expected a causal mask, or tables with which it is one: {names}"
+        f"are still to come: {why}{given}; expected {hint}"
     )
 
 

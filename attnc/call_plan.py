@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .compiler import pipeline
 from .compiler.diagnostics import LARGEST_SIZE
-from .compiler.ir import Attention, CallShape, HostTable
-from .compiler.plan import Kernel, Program, Schedule
+from .compiler.ir import Attention, CallShape, HostTable, part_of_keys
+from .compiler.plan import Kernel, Program, Schedule, bounds_of_keys
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
 from .compiler.verify import validate
 from .runtime.backends import backend
@@ -20,6 +20,7 @@ from .runtime.call import (
     TableSizes,
     bind,
     check,
+    check_key_positions,
     check_positions,
     checked_start,
     collect,
@@ -33,6 +34,18 @@ from .runtime.planning import plan_of
 _CPU = torch.device("cpu")
 _MOST_PARTIAL = 2**24  # partial tiles that are evaluated to count pairs, at most
 _ORDERS = 4  # orders that a plan's repr names, at most
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes and positions of `.mask` and `.plan`, as the caller gives them."""
+
+    n: object
+    m: object = None
+    heads: object = None
+    q_start: object = 0
+    k_start: object = 0
+    k_rows: object = None
 
 
 @dataclass(frozen=True)
@@ -50,19 +63,24 @@ class SizedCall:
 
 @dataclass(frozen=True, eq=False, repr=False)  # compared by identity, because it holds arrays
 class CallPlan:
-    """The tiles that a call visits, counted over all kernels, and over batch entries and heads whose plans differ."""
+    """The tiles that a call visits, counted over all kernels, and over batch entries and heads whose plans differ.
+
+    ``keys``: the number of key rows; ``extent`` counts all positions.
+    """
 
     program: Program
     schedule: Schedule
     extent: CallShape
     batch: int
     contents: tuple[HostTable, ...]
+    keys: int
 
     def __repr__(self) -> str:
         """The sizes and the visited tiles in three lines, however large the plan is; counts are computed once."""
         orders = self.order
         shown = ", ".join(orders[:_ORDERS]) + (f", … ({len(orders) - _ORDERS} more)" if len(orders) > _ORDERS else "")
-        sizes = f"{self.extent.m:,} queries × {self.extent.n:,} keys, heads {self.extent.heads:,}, batch {self.batch:,}"
+        keys = f"{self.keys:,} of {self.extent.n:,} keys" if self.program.is_part else f"{self.keys:,} keys"
+        sizes = f"{self.extent.m:,} queries × {keys}, heads {self.extent.heads:,}, batch {self.batch:,}"
         tiles = f"tiles: {self.full:,} full, {self.partial:,} partial; {self.area:,.1f} keys computed for each query"
         return f"<attnc plan of {sizes}\n {tiles}\n kernels: {shown}>"
 
@@ -127,80 +145,72 @@ class CallPlan:
 
     def bytes(self, d: int, dtype: torch.dtype) -> int:
         """Bytes of q, k, v and out, each moved once, with one key head for each query head."""
-        rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.extent.n)
+        rows = self.batch * self.extent.heads * 2 * (self.extent.m + self.keys)
         return rows * d * torch.empty((), dtype=dtype).element_size()
 
 
-def planned(
-    attention: Attention,
-    n: int,
-    m: int | None,
-    heads: int | None,
-    q_start: object,
-    tables: Mapping[str, object],
-) -> CallPlan:
+def planned(attention: Attention, sizes: Sizes, tables: Mapping[str, object]) -> CallPlan:
     """The plan of a call of these sizes. TypeError and ValueError for an argument that does not fit."""
-    call = sized_call(attention, n, m, heads, q_start, tables)
+    call = sized_call(attention, sizes, tables)
     plan = plan_of(call.attention, call.extent, call.contents, backend("cpp").tiles)
-    return CallPlan(
-        plan.program,
-        plan.schedule,
-        call.extent,
-        1 if call.batch is None else call.batch,
-        call.contents,
-    )
+    contents = (*call.contents, *bounds_of_keys(call.extent)) if call.extent.is_part else call.contents
+    batch = 1 if call.batch is None else call.batch
+    return CallPlan(plan.program, plan.schedule, call.extent.whole, batch, contents, call.extent.keys)
 
 
-def dense_mask(
-    attention: Attention,
-    n: int,
-    m: int | None,
-    heads: int | None,
-    q_start: object,
-    tables: Mapping[str, object],
-) -> Tensor:
-    """The mask, bool or int64 ``[heads, m, n]``, after a batch where there is one. Raises the errors of a call."""
-    call = sized_call(attention, n, m, heads, q_start, tables)
+def dense_mask(attention: Attention, sizes: Sizes, tables: Mapping[str, object]) -> Tensor:
+    """The mask, bool or int64 ``[heads, m, k_rows]``, after a batch where there is one. Raises the errors of a call."""
+    call = sized_call(attention, sizes, tables)
     mask = torch.from_numpy(pipeline.mask(call.attention, call.extent, call.contents))
     return mask[0] if call.batch is None else mask.expand(call.batch, -1, -1, -1)
 
 
-def sized_call(
-    attention: Attention,
-    n: int,
-    m: int | None,
-    heads: int | None,
-    q_start: object,
-    tables: Mapping[str, object],
-) -> SizedCall:
+def sized_call(attention: Attention, sizes: Sizes, tables: Mapping[str, object]) -> SizedCall:
     """The sizes and table contents of a call, checked. TypeError and ValueError for an argument that does not fit."""
-    n = checked_size(attention, "n", n)
-    m, heads = (
-        None if size is None else checked_size(attention, name, size) for name, size in (("m", m), ("heads", heads))
+    n = checked_size(attention, "n", sizes.n)
+    m, heads, k_rows = (
+        None if size is None else checked_size(attention, name, size)
+        for name, size in (("m", sizes.m), ("heads", sizes.heads), ("k_rows", sizes.k_rows))
     )
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
-    start, starts = checked_start(q_start)
+    starts = {name: checked_start(getattr(sizes, name), name) for name in ("q_start", "k_start")}
     batch = _size_of(attention, tensors, None)
-    if starts is not None and starts.ndim:
-        batch = len(starts) if batch in (None, 1) else batch
-    at = positions(start, starts, 1 if batch is None else batch)
-    assert at is not None, "on the host"
-    if m is None:
-        if len(at) > 1:
-            raise ValueError("m: is not given, and q_start differs from one entry of the batch to another")
-        m = n - at[0]
-        if m < 0:
-            raise ValueError(f"q_start: is {at[0]}, expected at most n = {n}, since m is not given")
+    for _, several in starts.values():
+        if several is not None and several.ndim:
+            batch = len(several) if batch in (None, 1) else batch
+    q_start, k_start = (
+        _positions(name, one, several, 1 if batch is None else batch) for name, (one, several) in starts.items()
+    )
+    m = _rest("m", m, n, "q_start", q_start)
+    k_rows = _rest("k_rows", k_rows, n, "k_start", k_start)
     if heads is None:
         found = _size_of(attention, tensors, "head")
         heads = 1 if found is None else found
-    check_positions(at, m)
+    check_positions(q_start, m)
+    check_key_positions(k_start, n)
     check(attention, tensors, TableSizes(1 if batch is None else batch, heads, m, n))
-    extent = CallShape(n=n, m=m, heads=heads, q_start=at)
+    extent = part_of_keys(CallShape(n=n, m=m, heads=heads, q_start=q_start), k_start, k_rows)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
     return SizedCall(exact, extent, bound.contents, batch)
+
+
+def _positions(name: str, one: int, several: Tensor | None, batch: int) -> tuple[int, ...]:
+    found = positions(one, None if several is None else several.cpu(), batch, name)
+    assert found is not None, "on the host"
+    return found
+
+
+def _rest(name: str, size: int | None, n: int, start: str, starts: tuple[int, ...]) -> int:
+    """The number of rows: as given, or all from ``starts`` on. ValueError where it neither is given nor follows."""
+    if size is not None:
+        return size
+    if len(starts) > 1:
+        raise ValueError(f"{name}: is not given, and {start} differs from one entry of the batch to another")
+    if n < starts[0]:
+        raise ValueError(f"{start}: is {starts[0]}, expected at most n = {n}, since {name} is not given")
+    return n - starts[0]
 
 
 def checked_size(attention: Attention, name: str, given: object) -> int:

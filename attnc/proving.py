@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, get_args
 
 from .attention import Attention, Model
@@ -44,4 +45,5 @@ def _require_attention(name: str, given: Any) -> None:
     if isinstance(given, Model):
         raise TypeError(f"{name}: is a model, expected one of its layers: {given.name}(…).layers[0]")
     if not isinstance(given, Attention):
-        raise TypeError(f"{name}: is {type(given).__name__}, expected an attnc.Attention")
+        hint = f": {given.__name__}(…)" if inspect.isfunction(given) else ""
+        raise TypeError(f"{name}: is {type(given).__name__}, expected an attnc.Attention{hint}")

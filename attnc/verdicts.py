@@ -14,12 +14,18 @@ def verdict(attention: Attention, kind: ClaimKind, other: Attention | None = Non
     """The verdict on a claim. What is decided is remembered. ValueError where two tables of one name differ."""
     operand, tables, heads = None, attention.tables, attention.heads
     if other is not None:
-        operand, tables = _together(attention, other)
+        names, tables = together(attention, other, "other")
+        operand = rename_tables(other.mask, names)
         if heads is not None and other.heads not in (None, heads):
             raise ValueError(f"other: has {other.heads} heads, expected {heads}, as {attention.name} has")
         heads = other.heads if heads is None else heads
+    return decided(attention.mask, tables, Claim(kind, operand), heads)
+
+
+def decided(mask: Expr, tables: tuple[Table, ...], claim: Claim, heads: int | None) -> Verdict:
+    """The verdict on a claim about a mask; ``tables`` are those of both masks. What is decided is remembered."""
     try:
-        return _decided(attention.mask, tables, Claim(kind, operand), heads)
+        return _decided(mask, tables, claim, heads)
     except _UndecidedError as undecided:
         return undecided.verdict
 
@@ -40,8 +46,13 @@ def _decided(mask: Expr, tables: tuple[Table, ...], claim: Claim, heads: int | N
     return found
 
 
-def _together(attention: Attention, other: Attention) -> tuple[Expr, tuple[Table, ...]]:
-    """The mask of the other, and the tables of both; tables of the other whose contents its text gives keep apart."""
+def together(attention: Attention, other: Attention, parameter: str) -> tuple[dict[str, str], tuple[Table, ...]]:
+    """New names for some tables of the other attention, and the tables of both.
+
+    Tables of one name are one table, but those of the other whose contents its text gives keep apart, under a name of
+    their own. ValueError, which names the ``parameter`` that the other attention was, where two tables of one name
+    differ in type.
+    """
     own = {table.name: table for table in attention.tables}
     names: dict[str, str] = {}
     more: list[Table] = []
@@ -55,7 +66,7 @@ def _together(attention: Attention, other: Attention) -> tuple[Expr, tuple[Table
                 more.append(replace(table, name=names[table.name]))
         elif (held.element, held.dimensions) != (table.element, table.dimensions):
             raise ValueError(
-                f"other: its table {table.name} is {table_type(table)}, expected {table_type(held)}, as "
+                f"{parameter}: its table {table.name} is {table_type(table)}, expected {table_type(held)}, as "
                 f"{attention.name} has it"
             )
-    return rename_tables(other.mask, names), (*attention.tables, *more)
+    return names, (*attention.tables, *more)

@@ -21,6 +21,7 @@ import attnc
 from attnc.attention import Attention, Model, Module
 from attnc.cache_plan import CachePlan
 from attnc.call_plan import CallPlan
+from attnc.comparison import Diff, ModelDiff
 from attnc.compiler.diagnostics.diagnostic import AttnError, Diagnostic, Edit, Label, Source, Span
 from attnc.compiler.ir.operations import FUNCTIONS
 from attnc.compiler.modules.loader import Declaration, Parameter, load_shipped
@@ -53,6 +54,8 @@ RETURNED = (
     LastReader,
     Verdict,
     Counterexample,
+    Diff,
+    ModelDiff,
     Declaration,
     Parameter,
     Diagnostic,

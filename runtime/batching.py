@@ -18,7 +18,9 @@ from ..compiler.ir import Table
 from .base import registered
 from .call import Call, check_call
 
-_REST = 8  # both operators end with: tables, given, scale, q_starts, q_start, seed, dropout, attention
+# Both operators end with: tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention.
+_REST = 11
+_TABLES, _SCALE, _Q_STARTS, _K_STARTS, _DROPOUT = -_REST, 2 - _REST, 3 - _REST, 5 - _REST, -2
 
 
 class _Info(Protocol):
@@ -103,7 +105,7 @@ def _shape(x: Tensor, dim: int | None) -> list[int]:
 def _given(dims: Sequence[Any], inputs: Sequence[Any]) -> list[_Given]:
     tables, given, *_, attention = inputs[-_REST:]
     known = [table for table, its in zip(registered(attention).parameters, given, strict=True) if its == "1"]
-    return [_Given(*one) for one in zip(known, tables, dims[-_REST], strict=True)]
+    return [_Given(*one) for one in zip(known, tables, dims[_TABLES], strict=True)]
 
 
 def _tensors(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any]) -> Iterator[Tensor | None]:
@@ -116,22 +118,27 @@ def _rest(fold: _Fold, dims: Sequence[Any], inputs: Sequence[Any], apart: bool) 
     """The arguments from the tables on, folded. ``apart``: expand float tables that entries share, so that each entry
     gets a gradient of its own.
     """
-    _, given, scale, q_starts, q_start, seed, dropout, attention = inputs[-_REST:]
+    _, given, scale, q_starts, q_start, k_starts, *rest = inputs[-_REST:]
     shared = [
         one.dim is None and one.own in (None, 1) and not (apart and one.table.element == "float")
         for one in _given(dims, inputs)
     ]
     tables = [one.tensor if its else one.rows(fold) for one, its in zip(_given(dims, inputs), shared, strict=True)]
-    dim = dims[3 - _REST]
-    if q_starts is not None and (dim is not None or q_starts.numel() > 1):
-        starts = q_starts[None] if dim is None else q_starts.movedim(dim, 0)
-        q_starts = fold.rows(starts[:, None] if starts.ndim == 1 else starts)
-    return tables, given, scale, q_starts, q_start, seed, dropout, attention
+    q_starts = _starts(fold, q_starts, dims[_Q_STARTS])
+    return tables, given, scale, q_starts, q_start, _starts(fold, k_starts, dims[_K_STARTS]), *rest
+
+
+def _starts(fold: _Fold, starts: Tensor | None, dim: int | None) -> Tensor | None:
+    """The first positions of queries or keys with a folded batch, unless all entries share one."""
+    if starts is None or (dim is None and starts.numel() <= 1):
+        return starts
+    apart = starts[None] if dim is None else starts.movedim(dim, 0)
+    return fold.rows(apart[:, None] if apart.ndim == 1 else apart)
 
 
 def _one_by_one(info: _Info, dims: Sequence[Any], inputs: Sequence[Any]) -> bool:
     """Whether the entries need a call each, because of dropout or a scale that is mapped over."""
-    return info.batch_size > 0 and bool(inputs[-2] or dims[2 - _REST] is not None)
+    return info.batch_size > 0 and bool(inputs[_DROPOUT] or dims[_SCALE] is not None)
 
 
 def _each(operator: Any, info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -157,7 +164,9 @@ def _check_first(info: _Info, dims: tuple[Any, ...], inputs: tuple[Any, ...]) ->
     (:func:`check_call`).
     """
     if info.batch_size:
-        q, k, v, tables, _, scale, q_starts, q_start, _, dropout, attention = _entry(dims, inputs, 0)
+        first = _entry(dims, inputs, 0)
+        q, k, v, tables, _, scale, q_starts, q_start, k_starts, k_start, n, _, dropout, attention = first
         names = [one.table.name for one in _given(dims, inputs)]
         named = dict(zip(names, tables, strict=True))
-        check_call(registered(attention), Call(q, k, v, named, scale, q_start, q_starts, dropout, 0))
+        call = Call(q, k, v, named, scale, q_start, q_starts, dropout, 0, k_start, k_starts, n)
+        check_call(registered(attention), call)

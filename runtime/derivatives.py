@@ -62,18 +62,18 @@ def _is_plain(inputs: tuple[Any, ...]) -> bool:
 
 @_disable_dynamo  # after a graph break Dynamo would trace this function
 def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
-    given, scale, q_starts, q_start, seed, dropout, attention = rest
+    given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = rest
     if scale is not None and scale.requires_grad and torch.is_grad_enabled():
         raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
-    plain = *operators, keys, given, q_start, dropout, attention
-    return _applied(_Attend, plain, q, k, v, scale, q_starts, seed, *tables)
+    plain = *operators, keys, given, q_start, k_start, n, dropout, attention
+    return _applied(_Attend, plain, q, k, v, scale, q_starts, k_starts, seed, *tables)
 
 
 @_disable_dynamo
 def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
-    *tensors, tables, given, scale, q_starts, q_start, seed, dropout, attention = inputs
-    plain = operator, keys, given, q_start, dropout, attention
-    dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, seed, *tables)
+    *tensors, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = inputs
+    plain = operator, keys, given, q_start, k_start, n, dropout, attention
+    dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, k_starts, seed, *tables)
     return dq, dk, dv, rest
 
 
@@ -106,26 +106,29 @@ class _Attend(Function):
 
     @staticmethod
     def forward(ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, Tensor]:
-        forward, backward, keys, given, q_start, dropout, attention = plain
-        q, k, v, scale, q_starts, seed, *tables = tensors
-        inputs = q, k, v, tables, given, scale, q_starts, q_start, seed, dropout, attention
+        forward, backward, keys, given, q_start, k_start, n, dropout, attention = plain
+        q, k, v, scale, q_starts, k_starts, seed, *tables = tensors
+        inputs = (
+            q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention
+        )  # fmt: skip
         with modes():
             found: tuple[Tensor, Tensor] = _below(forward, keys, inputs)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(q, k, v, *found, scale, q_starts, seed, *tables)
-        ctx.rest = backward, given, q_start, dropout, attention
+        ctx.save_for_backward(q, k, v, *found, scale, q_starts, k_starts, seed, *tables)
+        ctx.rest = backward, given, q_start, k_start, n, dropout, attention
         return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        q, k, v, out, lse, scale, q_starts, seed, *tables = ctx.saved_tensors
-        backward, given, q_start, dropout, attention = ctx.rest
+        q, k, v, out, lse, scale, q_starts, k_starts, seed, *tables = ctx.saved_tensors
+        backward, given, q_start, k_start, n, dropout, attention = ctx.rest
         if all(grad is None for grad in grads):
             return (None,) * len(ctx.needs_input_grad)
         dq, dk, dv, found = backward(
-            *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, seed, dropout, attention
-        )
-        return (None, None, dq, dk, dv, None, None, None, *_spread(found, registered(attention), given))
+            *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout,
+            attention,
+        )  # fmt: skip
+        return (None, None, dq, dk, dv, None, None, None, None, *_spread(found, registered(attention), given))
 
     @staticmethod
     def jvp(_ctx: FunctionCtx, *_tangents: Any) -> Any:
@@ -139,9 +142,11 @@ class _Derive(Function):
 
     @staticmethod
     def forward(_ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, ...]:
-        backward, keys, given, q_start, dropout, attention = plain
-        *first, scale, q_starts, seed = tensors[:10]
-        inputs = *first, list(tensors[10:]), given, scale, q_starts, q_start, seed, dropout, attention
+        backward, keys, given, q_start, k_start, n, dropout, attention = plain
+        *first, scale, q_starts, k_starts, seed = tensors[:11]
+        inputs = (
+            *first, list(tensors[11:]), given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention
+        )  # fmt: skip
         with modes():
             dq, dk, dv, rest = _below(backward, keys, inputs)
         return dq, dk, dv, *rest

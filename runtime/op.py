@@ -20,7 +20,17 @@ from ..compiler.ir import Attention, Table
 from .backends import backend_for, devices
 from .base import compute_dtype, registered, settings
 from .batching import register_batching
-from .call import Call, check_call, check_dropout, check_tensors, checked_scale, checked_start, collect, integer
+from .call import (
+    Call,
+    check_call,
+    check_dropout,
+    check_tensors,
+    checked_positions,
+    checked_scale,
+    checked_start,
+    collect,
+    integer,
+)
 from .derivatives import no_forward_mode, register_derivatives
 from .planning import launch_of
 
@@ -41,6 +51,8 @@ def attend(
     *,
     scale: object,
     q_start: object,
+    k_start: object,
+    n: object,
     dropout: object,
     seed: object,
     tables: Mapping[str, object],
@@ -61,9 +73,11 @@ def attend(
     tensors = collect(attention, tables, q.device)
     given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
     start, starts = checked_start(q_start)
+    first, firsts = checked_start(k_start, "k_start")
+    total = checked_positions(n, firsts)
     probability = check_dropout(dropout)
     return forward(  # type: ignore[no-any-return]
-        q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start,
+        q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start, firsts, first, total,
         _seed_tensor(probability, seed), probability, name,
     )  # fmt: skip
 
@@ -76,6 +90,8 @@ def call_of(
     *,
     scale: object,
     q_start: object,
+    k_start: object = 0,
+    n: object = None,
     dropout: object,
     seed: object,
     tables: Mapping[str, object],
@@ -83,11 +99,14 @@ def call_of(
     """The same arguments as a :class:`Call`, for :func:`runtime.eager.dense_reference.reference`; the same errors."""
     check_tensors(q, k, v, DEVICES)
     start, starts = checked_start(q_start)
+    first, firsts = checked_start(k_start, "k_start")
+    total = checked_positions(n, firsts)
     probability = check_dropout(dropout)
     drawn = _seed_tensor(probability, seed)
     tensors = collect(attention, tables, q.device)
     factor = checked_scale(scale, q.dtype)
-    return Call(q, k, v, tensors, factor, start, starts, probability, 0 if drawn is None else int(drawn))
+    number = 0 if drawn is None else int(drawn)
+    return Call(q, k, v, tensors, factor, start, starts, probability, number, first, firsts, total)
 
 
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,6 +152,9 @@ def forward(
     scale: Tensor | None,
     q_starts: Tensor | None,
     q_start: int,
+    k_starts: Tensor | None,
+    k_start: int,
+    n: int | None,
     seed: Tensor | None,
     dropout: float,
     attention: str,
@@ -142,7 +164,7 @@ def forward(
     ``given`` has one character per parameter of the attention: 1 where ``tables`` holds it, 0 where it does not.
     """
     known = registered(attention)
-    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
+    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
         launch = launch_of(known, call, backend.tiles)
@@ -162,12 +184,17 @@ def _(
     scale: Tensor | None,
     q_starts: Tensor | None,
     q_start: int,
+    k_starts: Tensor | None,
+    k_start: int,
+    n: int | None,
     _seed: Tensor | None,
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor]:
     known = registered(attention)
-    check_call(known, _call(known, q, k, v, tables, given, scale, q_starts, q_start, None, dropout))
+    check_call(
+        known, _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, None, dropout)
+    )
     return _empty(q, v)
 
 
@@ -185,13 +212,16 @@ def backward(
     scale: Tensor | None,
     q_starts: Tensor | None,
     q_start: int,
+    k_starts: Tensor | None,
+    k_start: int,
+    n: int | None,
     seed: Tensor | None,
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs."""
     known = registered(attention)
-    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, seed, dropout)
+    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
         launch = launch_of(known, call, backend.tiles)
@@ -245,11 +275,15 @@ def _call(
     scale: Tensor | None,
     q_starts: Tensor | None,
     q_start: int,
+    k_starts: Tensor | None,
+    k_start: int,
+    n: int | None,
     seed: Tensor | None,
     dropout: float,
 ) -> Call:
     named = {parameter.name: table for parameter, table in zip(_given(known, given), tables, strict=True)}
-    return Call(q, k, v, named, scale, q_start, q_starts, dropout, 0 if seed is None else int(seed))
+    number = 0 if seed is None else int(seed)
+    return Call(q, k, v, named, scale, q_start, q_starts, dropout, number, k_start, k_starts, n)
 
 
 _library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]

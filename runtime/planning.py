@@ -11,19 +11,33 @@ from functools import lru_cache
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..compiler import pipeline
 from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
-from ..compiler.plan import Program, Schedule, Tiles
+from ..compiler.plan import Program, Schedule, Tiles, bounds_of_keys, part_of
 from ..compiler.schedule import schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, validate
-from .base import Launch, identity, settings
-from .call import Call, bind, check_call, errors, extent_of, positions_of, scale_of, settle, widened
+from .base import Launch, TableArgument, identity, settings
+from .call import (
+    Call,
+    bind,
+    check_call,
+    errors,
+    extent_of,
+    key_positions_of,
+    positions_of,
+    scale_of,
+    settle,
+    widened,
+)
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_MOST_IN_32_BITS = 2**31 - 1
 
 
 class Kept(Generic[K, V]):
@@ -80,19 +94,35 @@ def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
     bound = bind(attention, tables, extent, call.q.device, call.compute_dtype)
     plan = plan_of(attention, extent, bound.contents, tiles)
     wide = bound.wide or plan.wide
+    arguments = bound.arguments
+    k_start = None
+    if extent.is_part:
+        k_start = key_positions_of(call)
+        arguments = (*arguments, *_bounds_of_keys(call, k_start))
     return Launch(
         program=plan.program,
         schedule=plan.schedule,
         q=_last_contiguous(call.q.detach()),
         k=_last_contiguous(call.k.detach()),
         v=_last_contiguous(call.v.detach()),
-        tables=widened(bound.arguments) if wide else bound.arguments,
+        tables=widened(arguments) if wide else arguments,
         scale=scale_of(attention, call),
         q_start=positions_of(call),
         wide=wide,
         dropout=call.dropout,
         seed=call.seed,
+        k_start=k_start,
     )
+
+
+def _bounds_of_keys(call: Call, k_start: Tensor) -> tuple[TableArgument, TableArgument]:
+    """The tables :data:`compiler.plan.parts.BOUNDS` of a call, from the first key row's position on the device."""
+
+    def table(positions: Tensor) -> TableArgument:
+        kept = positions.clamp(0, call.n).to(torch.int32 if call.n <= _MOST_IN_32_BITS else torch.int64)
+        return TableArgument(kept if len(kept) > 1 else kept.reshape(()), len(kept) > 1)
+
+    return table(k_start), table(k_start + call.k.shape[2])
 
 
 def _last_contiguous(x: Tensor) -> Tensor:
@@ -102,8 +132,9 @@ def _last_contiguous(x: Tensor) -> Tensor:
 def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], tiles: Tiles) -> Plan:
     """The plan for these sizes and contents, from a cache of recent plans.
 
-    The program is the same for every length: a call of another length makes only a new schedule. ValueError for an
-    index outside its table, and for an integer beyond 63 bits.
+    The program is the same for every length: a call of another length makes only a new schedule. Where the keys are a
+    part of the whole it has two tables more, :data:`compiler.plan.parts.BOUNDS`. ValueError for an index outside its
+    table, and for an integer beyond 63 bits.
     """
     known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
     heads = extent.heads if _heads_differ(attention) else None
@@ -140,9 +171,12 @@ def _arranged(
 
 
 def _plan(attention: Attention, program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Plan:
+    own = contents
+    if extent.is_part:
+        program, contents, extent = part_of(program), (*contents, *bounds_of_keys(extent)), extent.whole
     wide = index_width(program, extent, contents) == 64
     if wide:  # what fits 32 bits fits 63
-        check_attention(attention, extent, contents)
+        check_attention(attention, extent, own)
     outside = check_indices(program, extent, contents)
     if outside is not None:
         raise ValueError(errors.outside(attention, outside))

@@ -9,6 +9,7 @@ from ..lazy import attributes
 __all__ = [
     "SHAPES",
     "Shape",
+    "applied_mask",
     "assert_mask",
     "assert_matches_reference",
     "assert_support",
@@ -18,12 +19,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .applied import applied_mask
     from .assertions import assert_mask, assert_matches_reference, assert_support, patterns, shapes, tables
     from .call_shapes import SHAPES, Shape
 else:
     __getattr__ = attributes(
         __name__,
         {
+            "applied": ("applied_mask",),
             "assertions": ("assert_mask", "assert_matches_reference", "assert_support", "patterns", "shapes", "tables"),
             "call_shapes": ("SHAPES", "Shape"),
         },

@@ -48,7 +48,7 @@ def assert_mask(
     """
     from .mask_assertions import compare
 
-    mask = attention.mask(n, m, heads=heads, q_start=q_start, **tables)
+    mask = attention.mask(n, m, heads=heads, q_start=q_start, **tables)  # type: ignore[arg-type]
     compare(attention.name, mask.numpy(), expected, q_start, head)
 
 

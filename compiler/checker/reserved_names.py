@@ -6,12 +6,11 @@ The compiler cannot import :mod:`attnc`; ``tests/attnc/test_face.py`` checks tha
 
 from __future__ import annotations
 
-CALL = ("self", "q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse")
-SIZES = ("n", "m", "heads")  # of `.mask` and `.plan`
-TO_COME = ("k_start", "with_sink")  # kept free, so that today's texts can still be called once these exist
+CALL = ("self", "q", "k", "v", "scale", "q_start", "k_start", "n", "with_sink", "dropout", "seed", "return_lse")
+SIZES = ("n", "m", "heads", "k_rows")  # of `.mask` and `.plan`
 
 _RESERVED = ("q", "k", "n", "heads")  # words of the language, which no name can be anyway
-FORBIDDEN = tuple(name for name in (*SIZES, *CALL, *TO_COME) if name not in _RESERVED)
+FORBIDDEN = tuple(name for name in (*SIZES, *CALL) if name not in _RESERVED)
 """Names that no parameter may have, in addition to the words of the language."""
 
 OF_CONSTANTS = frozenset({"seed"})

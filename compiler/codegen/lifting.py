@@ -36,7 +36,7 @@ def lift_constants(program: Program) -> Lifted:
     score = lifting.lift(program.score)
     sink = None if program.sink is None else lifting.lift(program.sink)
     tables = tuple(_nameless(table, number) for number, table in enumerate(program.tables))
-    lifted = Program(kernels=kernels, mask=TRUE, score=score, sink=sink, tables=tables)
+    lifted = replace(program, kernels=kernels, mask=TRUE, score=score, sink=sink, tables=tables)
     return Lifted(lifted, tuple(lifting.numbers))
 
 

@@ -38,7 +38,7 @@ from .expressions import (
     measure,
     walk,
 )
-from .extent import CallShape, HostTable
+from .extent import CallShape, HostTable, part_of_keys
 from .operations import FUNCTIONS, HASH_START, OPERATIONS, Op, Operation, Type, hash_more
 from .printer import attention, expression, table_type
 from .queries import is_opaque, positions, tables_read
@@ -93,6 +93,7 @@ __all__ = [
     "less_equal",
     "measure",
     "negation",
+    "part_of_keys",
     "positions",
     "reads",
     "rebuild",

@@ -119,7 +119,9 @@ def dense_mask(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
         mask = _by_blocks(expr, cut(bound, _ALL, _ALL, rows.first, keys.first), dtype, interpret, batched)
     except OutOfTableError as error:
         batch, head, row, key = error.pair
-        raise error.at((batch, head, int(rows.first[row]), int(keys.first[key]))) from None
+        positions = bound.positions["k"]
+        position = positions[batch if len(positions) > 1 else 0, 0, 0, keys.first[key]]
+        raise error.at((batch, head, int(rows.first[row]), int(position))) from None
     mask = mask if keys.is_trivial else np.take(mask, keys.kind, axis=3)
     return mask if rows.is_trivial else np.take(mask, rows.kind, axis=2)
 
@@ -134,7 +136,8 @@ def _alike(expr: Expr, position: Position, bound: Any, interpret: Interpret) -> 
     shape = _shape(bound)
     length = shape[2 if position == Q else 3]
     parts = read_through(expr, position, _holding(bound, position))
-    if not parts or position in parts or len(bound.q_start) > 1 or prod(shape) < _MANY * length:
+    several = len(bound.q_start) > 1 or len(bound.positions["k"]) > 1
+    if not parts or position in parts or several or prod(shape) < _MANY * length:
         return Alike.each_apart(length)
     with np.errstate(all="ignore"):
         values = [np.broadcast_to(interpret(part, bound).reshape(-1), length) for part in parts]
@@ -173,11 +176,11 @@ def _by_blocks(expr: Expr, bound: Any, dtype: np.dtype[Any], interpret: Interpre
 
 def cut(bound: Any, batch: Any, heads: Any, rows: Any, keys: Any) -> Any:
     """An environment restricted to some entries of the batch, heads, rows and keys: slices or arrays of indices."""
-    q = bound.positions["q"]
+    q, k = bound.positions["q"], bound.positions["k"]
     positions = {
         **bound.positions,
         "q": (q[batch] if len(q) > 1 else q)[:, :, rows],
-        "k": bound.positions["k"][:, :, :, keys],
+        "k": (k[batch] if len(k) > 1 else k)[:, :, :, keys],
         "head": bound.positions["head"][:, heads],
     }
     start = bound.q_start[batch] if len(bound.q_start) > 1 else bound.q_start

@@ -28,13 +28,17 @@ from ..ir import (
     Entry,
     Expr,
     HostTable,
+    K,
     Logit,
     Member,
+    N,
     Number,
     Operation,
     Position,
     Table,
     children,
+    constructors,
+    less,
     walk,
 )
 from .dense import dense_mask, require_room
@@ -89,7 +93,9 @@ class Environment:
     """The values of an expression's leaves. Made by :func:`environment`."""
 
     arrays: Arrays
-    positions: Mapping[str, Array]  # q [batch or 1, 1, m, 1], k [1, 1, 1, n], head [1, heads, 1, 1], n, heads, head_dim
+    positions: Mapping[
+        str, Array
+    ]  # q [batch or 1, 1, m, 1], k [batch or 1, 1, 1, n], head [1, heads, 1, 1], n, heads, head_dim
     q_start: Array  # [batch or 1, 1, 1, 1]
     batch: Array  # 0 .. batch - 1, [batch, 1, 1, 1]
     tables: Mapping[str, TableValues]
@@ -147,22 +153,26 @@ def _one_by_one(operation: Operation, xs: Sequence[NDArray[Any]]) -> NDArray[Any
 def evaluate(
     expr: Expr, tables: Sequence[Table], extent: CallShape, contents: Mapping[str, HostTable]
 ) -> NDArray[np.bool_] | NDArray[np.int64]:
-    """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, n]``.
+    """The dense mask: bool for a condition, int64 for a count, of shape ``[batch or 1, heads, m, keys]``.
 
-    ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start`` or of a batched table. Floats
-    are compared in float32 if all float tables have that dtype, else in float64. Takes a few MB besides the mask.
+    ``contents`` holds every table of ``tables`` by name. The batch is that of ``q_start``, ``k_start`` or of a batched
+    table. Floats are compared in float32 if all float tables have that dtype, else in float64. Takes a few MB besides
+    the mask. A key row beyond the ``n`` positions is kept by no row, and nothing is evaluated for it.
 
-    Raises :class:`OutOfTableError` for an index that is evaluated and lies outside its table, ValueError if ``q_start``
-    or a table is known only to the device, and TooLargeError, before anything is allocated, for a mask of more than
+    Raises :class:`OutOfTableError` for an index that is evaluated and lies outside its table, ValueError if positions
+    or a table are known only to the device, and TooLargeError, before anything is allocated, for a mask of more than
     2**33 bytes.
     """
     if expr.type not in ("bool", "count"):
         raise ValueError(f"a mask is a condition or a count, and this expression is {expr.type}")
     dtype = np.dtype(bool if expr.type == "bool" else np.int64)
-    require_room("the dense mask", (len(extent.q_start or ()), extent.heads, extent.m, extent.n), dtype.itemsize)
+    require_room("the dense mask", (len(extent.q_start or ()), extent.heads, extent.m, extent.keys), dtype.itemsize)
     bound = call_environment(tables, extent, contents)
-    require_room("the dense mask", (len(bound.batch), extent.heads, extent.m, extent.n), dtype.itemsize)
-    batched = len(bound.q_start) > 1 or any(held.batched for held in bound.tables.values())
+    require_room("the dense mask", (len(bound.batch), extent.heads, extent.m, extent.keys), dtype.itemsize)
+    starts = (bound.q_start, bound.positions["k"])
+    batched = any(len(x) > 1 for x in starts) or any(held.batched for held in bound.tables.values())
+    if extent.is_part:
+        expr = (constructors.filtered if expr.type == "count" else constructors.conjunction)(less(K, N), expr)
     return dense_mask(expr, bound, dtype, interpret, batched)
 
 
@@ -170,10 +180,12 @@ def call_environment(tables: Sequence[Table], extent: CallShape, contents: Mappi
     """The values of the leaves of a mask, for a call whose table contents and positions are known here.
 
     Floats are compared in float32 if all float tables have that dtype, else in float64. ValueError for contents or
-    ``q_start`` known only to the device.
+    positions known only to the device.
     """
     if extent.q_start is None:
         raise ValueError("the positions of the query rows (q_start) are on a device: a mask needs them here")
+    if extent.k_start is None:
+        raise ValueError("the positions of the key rows (k_start) are on a device: a mask needs them here")
     values = {}
     for table in tables:
         held = contents[table.name]
@@ -182,7 +194,9 @@ def call_environment(tables: Sequence[Table], extent: CallShape, contents: Mappi
         values[table.name] = TableValues(table, held.values, held.batched)
     floats = [held.values.dtype for held in values.values() if held.table.element == "float"]
     arrays = NumpyArrays(np.result_type(*floats) if floats else np.float64)
-    return environment(arrays, extent.n, extent.m, extent.heads, np.asarray(extent.q_start, dtype=np.int64), values)
+    q_start = np.asarray(extent.q_start, dtype=np.int64)
+    k_start = np.asarray(extent.k_start, dtype=np.int64) if extent.is_part else None
+    return environment(arrays, extent.n, extent.m, extent.heads, q_start, values, k_start=k_start, k_rows=extent.k_rows)
 
 
 def numbered_values(
@@ -211,15 +225,19 @@ def environment(
     logit: Array | None = None,
     head_dim: int | None = None,
     reached: Array | None = None,
+    k_start: Array | None = None,
+    k_rows: int | None = None,
 ) -> Environment:
     """Lay positions and tables out along the axes ``[batch, heads, m, n]``.
 
-    ``q_start``: int64 [1] or [batch]. ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
+    ``q_start``, ``k_start``: int64 [1] or [batch], None for 0. ``k_rows``: the number of key rows, None for n.
+    ``logit``: the scaled logits, floats [batch, heads, m, n], for a score.
     ``reached``: bool, broadcasts to [batch, heads, m, n]: the pairs for which the expression is evaluated, so that its
     reads must be inside their tables (for a score, the kept pairs).
     Raises ValueError where batches disagree.
     """
-    sizes = {"q_start": q_start.shape[0]}
+    starts = {"q_start": q_start, "k_start": k_start}
+    sizes = {name: each.shape[0] for name, each in starts.items() if each is not None}
     sizes.update({name: held.values.shape[0] for name, held in tables.items() if held.batched})
     if logit is not None:
         sizes["the logits"] = logit.shape[0]
@@ -228,9 +246,10 @@ def environment(
         raise ValueError(f"batch sizes disagree: {', '.join(f'{name} has {size}' for name, size in sizes.items())}")
     batch = batches.pop() if batches else 1
     start = arrays.integers(q_start).reshape(-1, 1, 1, 1)
+    keys = arrays.arange(n if k_rows is None else k_rows).reshape(1, 1, 1, -1)
     positions = {
         "q": start + arrays.arange(m).reshape(1, 1, m, 1),
-        "k": arrays.arange(n).reshape(1, 1, 1, n),
+        "k": keys if k_start is None else arrays.integers(k_start).reshape(-1, 1, 1, 1) + keys,
         "head": arrays.arange(heads).reshape(1, heads, 1, 1),
         "n": arrays.constant(n),
         "heads": arrays.constant(heads),

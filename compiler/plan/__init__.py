@@ -16,6 +16,7 @@ from .orders import (
     is_natural,
     natural,
 )
+from .parts import bounds_of_keys, part_of
 from .printer import program
 from .programs import Kernel, Program, Segment, row_alignment
 from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
@@ -55,11 +56,13 @@ __all__ = [
     "TileCount",
     "Tiles",
     "View",
+    "bounds_of_keys",
     "float_named",
     "integers",
     "is_natural",
     "key_major",
     "natural",
+    "part_of",
     "program",
     "row_alignment",
     "usual",

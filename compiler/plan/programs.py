@@ -53,6 +53,9 @@ class Program:
 
     Expressions name a table by its index in ``tables``: ``Entry.table == "3"`` is ``tables[3]``, so that the names that
     users choose do not reach a template. For each head, the first of its kernels walks every row and stores.
+
+    ``is_part``: k and v hold the keys from some position on, and others of the ``n`` positions have none; the last two
+    tables bound those that exist (:mod:`compiler.plan.parts`).
     """
 
     kernels: tuple[Kernel, ...]
@@ -60,6 +63,7 @@ class Program:
     score: Expr
     sink: Expr | None
     tables: tuple[Table, ...]
+    is_part: bool = False
 
 
 def row_alignment(program: Program) -> int:

@@ -28,6 +28,8 @@ _COMPARISONS = {
 }
 
 
+_FEW = 2  # basic sets of which a condition is looked at part by part
+
 # isl's own, for one question: a few seconds. What needs more fails instead of running for hours.
 _MOST_STEPS = 4_000_000
 
@@ -83,7 +85,20 @@ class Pairs:
 
     def fails(self, condition: Expr) -> isl.Set:
         """The pairs of which it does not."""
+        match condition:
+            case Apply(op="not", args=(x,)):
+                return self.where(x)
+            case Apply(op="or", args=args) if any(isinstance(x, Apply) and x.op == "not" for x in args):
+                return reduce(isl.Set.intersect, map(self.fails, args))  # what is left out twice is not worked out
         return self.all.subtract(self.where(condition))
+
+    def kept(self, some: isl.Set, condition: Expr) -> isl.Set:
+        """Those of some pairs of which a condition holds; of few pieces its parts one by one, while any are left."""
+        if isinstance(condition, Apply) and condition.op == "and" and some.n_basic_set() <= _FEW:
+            for part in condition.args:
+                some = some if some.is_empty() else some.intersect(self.where(part)).coalesce()
+            return some
+        return some.intersect(self.where(condition))
 
     def _where(self, node: Expr) -> isl.Set:
         if node in self.free:

@@ -78,14 +78,14 @@ def _of_pairs(question: Question) -> Answer:
     pairs = _square(question, [mask, other])
     if question.kind == "equals" and "count" in (mask.type, other.type):
         return _answer(question, pairs, _differing(pairs.counts(mask), pairs.counts(other)))
+    if question.kind == "disjoint":
+        return _answer(question, pairs, pairs.kept(pairs.where(mask), other))
     here, there = pairs.where(mask), pairs.where(other)
     match question.kind:
         case "within":
             return _answer(question, pairs, here.subtract(there))
         case "contains":
             return _answer(question, pairs, there.subtract(here))
-        case "disjoint":
-            return _answer(question, pairs, here.intersect(there))
     return _answer(question, pairs, here.subtract(there).union(there.subtract(here)))
 
 

@@ -41,10 +41,13 @@ def question(kind: Kind, mask: Expr, other: Expr | None, tables: Sequence[Table]
     given, n, heads = _given(tables, heads)
     orders = [table for table in tables if table.element == "order"]
     leading = {table.name: table.dimensions[:-1] for table in orders}
+    here, there = canonical(_spelled(mask, given)), None if other is None else canonical(_spelled(other, given))
+    if kind == "equals" and there is not None:
+        here, there = _without_common(here, there)
     return Question(
         kind,
-        canonical(_spelled(mask, given)),
-        None if other is None else canonical(_spelled(other, given)),
+        here,
+        there,
         heads,
         n,
         tuple(leading),
@@ -119,6 +122,24 @@ def _read(node: Entry | Member, value: Literal_, indices: tuple[Expr, ...]) -> E
         return disjunction(*(equal(node.element, Const(member)) for member in sorted(value) if member >= 0))
     assert isinstance(value, bool | int)
     return Const(value)
+
+
+def _without_common(mask: Expr, other: Expr) -> tuple[Expr, Expr]:
+    """Two masks without the parts that both count: they differ where these do."""
+    rests = [[*expr.args] if isinstance(expr, Apply) and expr.op == "plus" else [expr] for expr in (mask, other)]
+    for part in [*rests[0]]:
+        if part in rests[1]:
+            rests[0].remove(part)
+            rests[1].remove(part)
+    here, there = (_counted(rest, alone=not against) for rest, against in (rests, rests[::-1]))
+    return here, there
+
+
+def _counted(parts: list[Expr], alone: bool) -> Expr:
+    """The count of some parts; ``alone``, compared with a mask that keeps nothing, whether one of them holds."""
+    if alone and all(part.type == "bool" for part in parts):
+        return canonical(disjunction(*parts))
+    return canonical(constructors.plus(*parts))
 
 
 def holds_by_form(asked: Question) -> bool:

@@ -2,14 +2,15 @@
 
 from .claims import Outcome, run_test
 from .closed_forms import Validation, validate
-from .counterexamples import drawn
+from .counterexamples import Counterexample, drawn
 from .for_all import Verdict, decide
 from .index_ranges import OutOfRange, check_indices, index_width
 from .integer_limits import IntegerRangeError, check_attention, check_scale
-from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, side_by_side
+from .pictures import Counts, Panel, contrast, differences, picture, picture_lines, set_text, side_by_side
 from .table_use import Use, uses
 
 __all__ = [
+    "Counterexample",
     "Counts",
     "IntegerRangeError",
     "OutOfRange",
@@ -29,6 +30,7 @@ __all__ = [
     "picture",
     "picture_lines",
     "run_test",
+    "set_text",
     "side_by_side",
     "uses",
     "validate",

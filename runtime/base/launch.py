@@ -34,10 +34,14 @@ class TableArgument:
 class Launch:
     """Everything that an executor needs for the forward pass and, with its saved results, for the backward pass.
 
-    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v
-    ``[batch, kv_heads, n, value_dim]``, with any strides but a contiguous last dimension; scale ``[heads]`` in the
+    Shapes: q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, keys, head_dim]``, v
+    ``[batch, kv_heads, keys, value_dim]``, with any strides but a contiguous last dimension; scale ``[heads]`` in the
     compute dtype; q_start int64 ``[1]`` or ``[batch]``. ``wide``: positions and integer tables need 64 bits.
     ``dropout``: the probability of dropping; at 0 nothing is dropped and ``seed`` is not read.
+
+    ``keys`` is ``schedule.n``, unless the keys are a part of the whole (``program.is_part``): then row ``i`` of k is
+    the key at position ``k_start + i``, int64 ``[1]`` or ``[batch]``, and no key stands at ``schedule.n`` or beyond,
+    whatever k holds. Everything else counts by positions.
     """
 
     program: Program
@@ -51,6 +55,7 @@ class Launch:
     wide: bool
     dropout: float
     seed: int
+    k_start: Tensor | None = None
 
     @property
     def compute_dtype(self) -> torch.dtype:

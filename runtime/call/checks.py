@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...compiler.diagnostics import LARGEST_POSITION
-from ...compiler.ir import Attention, CallShape, Expr
+from ...compiler.diagnostics import LARGEST_POSITION, LARGEST_SIZE
+from ...compiler.ir import Attention, CallShape, Expr, part_of_keys
 from ...compiler.oracle import NumpyArrays, environment, interpret
 from ...compiler.plan import FLOATS
 from ...compiler.verify import check_scale
@@ -27,7 +27,8 @@ DTYPES = tuple(map(torch_dtype, FLOATS))
 @dataclass(frozen=True)
 class Call:
     """The arguments of one call. ``tables`` holds the tables that were given, by name. ``q_starts``, a tensor, takes
-    precedence over ``q_start`` where it is not None.
+    precedence over ``q_start`` where it is not None; so do ``k_starts`` over ``k_start``, the position of the first key
+    row. ``positions``: the number of positions that the call gives as ``n``; None for ``k_start`` + the rows of k.
     """
 
     q: Tensor
@@ -39,11 +40,30 @@ class Call:
     q_starts: Tensor | None
     dropout: float
     seed: int
+    k_start: int = 0
+    k_starts: Tensor | None = None
+    positions: int | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of positions: that of all keys, of which the call may have a part."""
+        return self.k_start + self.k.shape[2] if self.positions is None else self.positions
+
+    @property
+    def of_all_keys(self) -> bool:
+        """Whether the call says nothing of a part of the keys."""
+        if self.k_starts is not None or self.positions is not None:
+            return False
+        traced = isinstance(self.k_start, torch.SymInt)  # asked whether it is 0, it would be taken for a constant
+        return not traced and not self.k_start
 
     @property
     def sizes(self) -> TableSizes:
         batch, heads, m, _ = self.q.shape
-        return TableSizes(batch, heads, m, self.k.shape[2])
+        if self.of_all_keys:
+            return TableSizes(batch, heads, m, self.k.shape[2])
+        origin = "n, which is k_start + the rows of k" if self.positions is None else "n, as given"
+        return TableSizes(batch, heads, m, self.n, origin)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -102,6 +122,8 @@ def check_call(attention: Attention, call: Call) -> None:
         )
     if call.q_starts is not None:
         check_starts(call.q_starts, batch)
+    if call.k_starts is not None:
+        check_starts(call.k_starts, batch, "k_start")
     check(attention, call.tables, call.sizes)
 
 
@@ -111,61 +133,87 @@ def _expect(name: str, x: Tensor, axis: int, size: int, what: str) -> None:
 
 
 _STARTS = "an int or an int tensor [batch]"
+_BELOW = {"q_start": "2**62", "k_start": "2**48"}
 
 
-def checked_start(q_start: object) -> tuple[int, Tensor | None]:
-    """The position of the first query row: a number and None, or 0 and a tensor ``[batch]``; arrays and lists are
-    copied.
+def checked_start(given: object, name: str = "q_start") -> tuple[int, Tensor | None]:
+    """The position of the first row, which the call gives as ``name``: a number and None, or 0 and a tensor
+    ``[batch]``; arrays and lists are copied.
 
-    TypeError for another type, ValueError for a number beyond 64 bits.
+    TypeError for another type, ValueError for a number below 0 or beyond 64 bits.
     """
-    if isinstance(q_start, Tensor):
-        odd = unfit(q_start)
+    if isinstance(given, Tensor):
+        odd = unfit(given)
         if odd is not None:
-            raise TypeError(f"q_start: {odd}, expected {_STARTS}")
-        return 0, q_start
-    if isinstance(q_start, torch.SymInt):
-        return q_start, None  # type: ignore[return-value]
-    if isinstance(q_start, np.ndarray) and q_start.ndim:
-        return 0, copied("q_start", q_start, _STARTS)
-    if isinstance(q_start, (list, tuple)):
-        return 0, torch.tensor([_start(value, "holds") for value in q_start], dtype=torch.int64)
-    return _start(q_start, "is"), None
+            raise TypeError(f"{name}: {odd}, expected {_STARTS}")
+        return 0, given
+    if isinstance(given, torch.SymInt):
+        return given, None  # type: ignore[return-value]
+    if isinstance(given, np.ndarray) and given.ndim:
+        return 0, copied(name, given, _STARTS)
+    if isinstance(given, (list, tuple)):
+        return 0, torch.tensor([_start(name, value, "holds") for value in given], dtype=torch.int64)
+    return _start(name, given, "is"), None
 
 
-def _start(value: object, verb: str) -> int:
-    """One position as an int. TypeError for another type, ValueError for a number beyond 64 bits."""
+def _start(name: str, value: object, verb: str) -> int:
+    """One position as an int. TypeError for another type, ValueError for one below 0 or beyond 64 bits."""
     whole = isinstance(value, Tensor) and not value.ndim and value.dtype in INTEGERS
     start = int(value) if whole else integer(value)  # type: ignore[call-overload]
     if start is None:
-        raise TypeError(f"q_start: {verb} {type(value).__name__}, expected {_STARTS}")
+        raise TypeError(f"{name}: {verb} {type(value).__name__}, expected {_STARTS}")
     if start > LARGEST or start < -LARGEST:
-        raise ValueError(f"q_start: {verb} {start}, expected a position below 2**62")
+        raise ValueError(f"{name}: {verb} {start}, expected a position below {_BELOW[name]}")
+    if start < 0:
+        raise ValueError(f"{name}: {verb} {start}, expected a position, 0 or more")
     return start
 
 
+def checked_positions(n: object, k_starts: Tensor | None) -> int | None:
+    """The number of positions that a call gives, None where it follows from one ``k_start`` and the rows of k.
+
+    TypeError for another type; ValueError for a number out of range, and where it is missing beside a tensor.
+    """
+    if n is None:
+        if k_starts is not None:
+            raise ValueError("n: is not given, expected the number of positions, since k_start is a tensor")
+        return None
+    if isinstance(n, torch.SymInt):
+        return n  # type: ignore[return-value]
+    number = integer(n)
+    if number is None:
+        raise TypeError(f"n: is {type(n).__name__}, expected an int, the number of positions")
+    if not 0 <= number <= LARGEST_SIZE:
+        raise ValueError(f"n: is {number}, expected 0 to 2**48")
+    return number
+
+
 def extent_of(call: Call) -> CallShape:
-    """The sizes and query positions of a checked call. ValueError for a position out of range, if the host knows it."""
+    """The sizes and positions of a checked call. ValueError for a position out of range, if the host knows it."""
     batch, heads, m, _ = call.q.shape
     starts = positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
-    return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+    if call.of_all_keys:
+        return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
+    k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
+    check_key_positions(k_starts, call.n)
+    return part_of_keys(CallShape(n=call.n, m=m, heads=heads, q_start=starts), k_starts, call.k.shape[2])
 
 
-def positions(q_start: int, q_starts: Tensor | None, batch: int) -> tuple[int, ...] | None:
-    """The first query position, once for all or one per batch entry; None where only a device knows it.
+def positions(given: int, tensor: Tensor | None, batch: int, name: str = "q_start") -> tuple[int, ...] | None:
+    """The first position of rows, once for all or one per batch entry; None where only a device knows it.
 
-    ValueError for a negative one.
+    ValueError for a negative one; ``name`` is that of the argument that gave it.
     """
-    starts = (q_start,)
-    if q_starts is not None:
-        if q_starts.device.type != "cpu":
+    starts = (given,)
+    if tensor is not None:
+        if tensor.device.type != "cpu":
             return None
-        check_starts(q_starts, batch)
-        values = q_starts.reshape(-1).tolist()
+        check_starts(tensor, batch, name)
+        values = tensor.reshape(-1).tolist()
         starts = tuple(values) if len(set(values)) > 1 else tuple(values[:1]) or (0,)
     if min(starts) < 0:
-        raise ValueError(f"q_start: is {min(starts)}, expected a position, 0 or more")
+        raise ValueError(f"{name}: is {min(starts)}, expected a position, 0 or more")
     return starts
 
 
@@ -175,19 +223,36 @@ def check_positions(starts: tuple[int, ...] | None, m: int) -> None:
         raise ValueError(f"q_start: is {max(starts)}, expected {m} rows from it on to stand below 2**62")
 
 
-def check_starts(q_starts: Tensor, batch: int) -> None:
+def check_key_positions(starts: tuple[int, ...] | None, n: int) -> None:
+    """ValueError where keys begin beyond the largest allowed number of positions, or ``n`` is beyond it."""
+    if starts is not None and max(starts) > LARGEST_SIZE:
+        raise ValueError(f"k_start: is {max(starts)}, expected at most 2**48")
+    if n > LARGEST_SIZE:
+        raise ValueError(f"n: is {n}, expected at most 2**48")
+
+
+def check_starts(starts: Tensor, batch: int, name: str = "q_start") -> None:
     """TypeError for positions that are not integers, ValueError for those of another shape."""
-    if q_starts.dtype not in INTEGERS:
-        raise TypeError(f"q_start: has dtype {dtype_name(q_starts.dtype)}, expected integers")
-    if list(q_starts.shape) not in ([], [1], [batch]):
-        raise ValueError(f"q_start: has shape {list(q_starts.shape)}, expected an int or [{batch}], the batch of q")
+    if starts.dtype not in INTEGERS:
+        raise TypeError(f"{name}: has dtype {dtype_name(starts.dtype)}, expected integers")
+    if list(starts.shape) not in ([], [1], [batch]):
+        raise ValueError(f"{name}: has shape {list(starts.shape)}, expected an int or [{batch}], the batch of q")
 
 
 def positions_of(call: Call) -> Tensor:
     """The position of the first query row: int64 ``[1]`` or ``[batch]``, on the device of q."""
-    if call.q_starts is None:
-        return torch.full((1,), call.q_start, dtype=torch.int64, device=call.q.device)
-    return call.q_starts.to(call.q.device, torch.int64).reshape(-1).contiguous()
+    return _on_device(call.q_start, call.q_starts, call.q.device)
+
+
+def key_positions_of(call: Call) -> Tensor:
+    """The position of the first key row: int64 ``[1]`` or ``[batch]``, on the device of q."""
+    return _on_device(call.k_start, call.k_starts, call.q.device)
+
+
+def _on_device(start: int, starts: Tensor | None, device: torch.device) -> Tensor:
+    if starts is None:
+        return torch.full((1,), start, dtype=torch.int64, device=device)
+    return starts.to(device, torch.int64).reshape(-1).contiguous()
 
 
 def scale_of(attention: Attention, call: Call) -> Tensor:

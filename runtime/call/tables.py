@@ -23,12 +23,13 @@ _INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True)
 class TableSizes:
-    """The sizes of one call that tables are checked against."""
+    """The sizes of one call that tables are checked against. ``n_is``: the words by which errors name ``n``."""
 
     batch: int
     heads: int
     m: int
     n: int
+    n_is: str = "n"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str
             message = f"{table.name}: has shape {shape}, expected a batch of {sizes.batch}, as q has"
             raise ValueError(located(message, table))
         shape = shape[1:]
-    known = {"token": (sizes.n, "n"), "query": (sizes.m, "m"), "head": (sizes.heads, "heads")}
+    known = {"token": (sizes.n, sizes.n_is), "query": (sizes.m, "m"), "head": (sizes.heads, "heads")}
     for axis, (dimension, size) in enumerate(zip(table.dimensions, shape, strict=False)):
         others: tuple[tuple[Table, str], ...] = ()
         if dimension.kind == "fixed":

@@ -63,7 +63,7 @@ class _Launch(ctypes.Structure):
         ("lse", c_void_p), ("kernels", c_void_p), ("numbers", c_void_p), ("tables", c_void_p), ("seed", c_int64),
         ("drop_below", c_int64), ("keep_scale", c_double), ("grad_out", c_void_p), ("grad_out_step", _Steps),
         ("grad_lse", c_void_p), ("grad_q", c_void_p), ("grad_k", c_void_p), ("grad_v", c_void_p), ("room", c_int64),
-        ("columns", c_void_p),
+        ("columns", c_void_p), ("k_start", c_void_p), ("k_start_step", c_int64), ("key_rows", c_int64),
     )  # fmt: skip
 
 
@@ -87,14 +87,17 @@ class Arguments:
         scale, q_start = launch.scale.contiguous(), launch.q_start.contiguous()
         self._kept: list[object] = [scale, q_start, tensors, gradients]
         call = _Launch(
-            batch=q.shape[0], heads=q.shape[1], kv_heads=max(1, k.shape[1]), m=q.shape[2], n=k.shape[2],
+            batch=q.shape[0], heads=q.shape[1], kv_heads=max(1, k.shape[1]), m=q.shape[2], n=launch.schedule.n,
             threads=threads, q=q.data_ptr(), k=k.data_ptr(), v=v.data_ptr(),
             q_step=_steps(q), k_step=_steps(k), v_step=_steps(v), scale=scale.data_ptr(),
             q_start=q_start.data_ptr(), q_start_step=1 if q_start.numel() > 1 else 0,
             kernels=self._kernels(launch), numbers=self._array(numbers, np.int64),
             tables=self._tables(launch, gradients), seed=launch.seed, drop_below=round(launch.dropout * 2**31),
-            keep_scale=1 / (1 - launch.dropout) if launch.dropout < 1 else 0.0, room=room,
+            keep_scale=1 / (1 - launch.dropout) if launch.dropout < 1 else 0.0, room=room, key_rows=k.shape[2],
         )  # fmt: skip
+        if launch.k_start is not None:
+            self._kept.append(launch.k_start)
+            call.k_start, call.k_start_step = launch.k_start.data_ptr(), int(launch.k_start.numel() > 1)
         for name, tensor in tensors.items():
             setattr(call, name, None if tensor is None else tensor.data_ptr())
         grad_out = tensors.get("grad_out")

@@ -32,9 +32,13 @@ _Places = slice | Tensor  # positions along one dimension: a slice where they ar
 
 @dataclass(frozen=True)
 class _Block:
-    """Keys that are computed at once, and the condition that tests their pairs; None where every pair is kept, once."""
+    """Keys that are computed at once, and the condition that tests their pairs; None where every pair is kept, once.
+
+    ``keys`` are positions, ``rows`` where k and v hold them.
+    """
 
     keys: _Places
+    rows: _Places
     condition: Expr | None
 
 
@@ -118,7 +122,7 @@ def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]
     total = q.new_zeros(*q.shape[:3], launch.v.shape[3])
     for block in place.blocks:
         bound = _environment(launch, place, block.keys)
-        logit = _logit(launch, place, block.keys, q)
+        logit = _logit(launch, place, block.rows, q)
         score, keep = _score(launch, bound, logit, block.condition)
         new = torch.maximum(greatest, score.amax(-1))
         base = torch.where(new == -torch.inf, 0.0, new)
@@ -127,7 +131,7 @@ def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]
         weight = weight * shrink + p.sum(-1)
         if launch.dropout:
             p = p * _kept(launch, bound)
-        values = _heads_of(launch, launch.v, place, block.keys)
+        values = _heads_of(launch, launch.v, place, block.rows)
         part = p @ values if finite else plain_sums(p, values, keep.expand(p.shape))
         total = total * shrink[..., None] + part
         greatest = new
@@ -160,12 +164,12 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         negative = torch.where(dead, torch.inf, its)
         for block in place.blocks:
             bound = _environment(launch, place, block.keys)
-            logit = _logit(launch, place, block.keys, q)
+            logit = _logit(launch, place, block.rows, q)
             score, keep = _score(launch, bound, logit, block.condition)
             keep = (keep & ~dead[..., None]).expand(score.shape)
             p = torch.where(keep, (score - negative[..., None]).exp(), 0.0)
             stay = _kept(launch, bound) if launch.dropout else 1.0
-            dP = dO @ _heads_of(launch, launch.v, place, block.keys).transpose(-1, -2) * stay
+            dP = dO @ _heads_of(launch, launch.v, place, block.rows).transpose(-1, -2) * stay
             dS = torch.where(p == 0, 0.0, p * (dP - delta[..., None]))
             with_logit = _with_logit(bound, logit)
             for entry, change in entries:
@@ -173,9 +177,9 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
             dL = _product(dS, slope, with_logit) * scale[place.heads, None, None]
             product = _matrix_product if finite else plain_sums
             keep_by_key = keep.transpose(-1, -2)
-            place.add(dq, product(dL, _heads_of(launch, launch.k, place, block.keys), keep))
-            _add_heads(launch, dk, place, block.keys, product(dL.transpose(-1, -2), q, keep_by_key))
-            _add_heads(launch, dv, place, block.keys, product((p * stay).transpose(-1, -2), dO, keep_by_key))
+            place.add(dq, product(dL, _heads_of(launch, launch.k, place, block.rows), keep))
+            _add_heads(launch, dk, place, block.rows, product(dL.transpose(-1, -2), q, keep_by_key))
+            _add_heads(launch, dv, place, block.rows, product((p * stay).transpose(-1, -2), dO, keep_by_key))
         if launch.program.sink is not None and place.kernel.output == "store":
             _sink_gradients(launch, tables, place, its, delta)
     dtypes = (launch.q.dtype, launch.k.dtype, launch.v.dtype)
@@ -207,7 +211,8 @@ def _places(launch: Launch) -> Iterator[_Rows]:
         return
     for kernel, its in zip(launch.program.kernels, launch.schedule.kernels, strict=True):
         batch_slots, head_slots = slot_counts(its)
-        entries = [slice(entry, entry + 1) for entry in range(batch)] if batch_slots > 1 else [slice(0, batch)]
+        apart = batch_slots > 1 or (launch.k_start is not None and len(launch.k_start) > 1)
+        entries = [slice(entry, entry + 1) for entry in range(batch)] if apart else [slice(0, batch)]
         for part in entries:
             for place, heads in _head_groups(launch, kernel, head_slots > 1):
                 yield from _tiles(launch, kernel, its, _Group(Slot(part.start, place), part, heads))
@@ -226,6 +231,7 @@ def _head_groups(launch: Launch, kernel: Kernel, apart: bool) -> list[tuple[int,
 def _tiles(launch: Launch, kernel: Kernel, its: KernelSchedule, group: _Group) -> Iterator[_Rows]:
     """Yields the query tiles that have rows, for one group of batch entries and heads."""
     device = launch.q.device
+    origin = _first_key(launch, group)
     rows = Walked(kernel.rows, its.rows, launch.schedule.m)
     for tile in range(rows.tiles.total):
         tokens = rows.held(tile, tile + 1, group.slot)
@@ -239,9 +245,18 @@ def _tiles(launch: Launch, kernel: Kernel, its: KernelSchedule, group: _Group) -
                 step = max(1, _KEYS_AT_ONCE // segment.keys.tile)
                 for start in range(first, last, step):
                     held = keys.held(start, min(start + step, last), group.slot)
+                    if launch.k_start is not None:
+                        held = held[(held >= origin) & (held < origin + launch.k.shape[2])]
                     if len(held):
-                        blocks.append(_Block(_positions(held, device), condition))
+                        blocks.append(_Block(_positions(held, device), _positions(held - origin, device), condition))
         yield _Rows(kernel, group.batch, group.heads, _positions(tokens, device), tuple(blocks))
+
+
+def _first_key(launch: Launch, group: _Group) -> int:
+    """The position of the first key row, which the entries of a group share."""
+    if launch.k_start is None:
+        return 0
+    return int(launch.k_start[group.slot.batch if len(launch.k_start) > 1 else 0])
 
 
 def _positions(tokens: NDArray[np.int64], device: torch.device) -> _Places:

@@ -82,7 +82,7 @@ _CPU = torch.device("cpu")
 
 
 def dense_mask(attention: Attention, tables: Mapping[str, Tensor], extent: CallShape) -> NDArray[Any]:
-    """The mask as bool or int64 ``[batch or 1, heads, m, n]``; ``tables`` are checked and on the host.
+    """The mask as bool or int64 ``[batch or 1, heads, m, keys]``; ``tables`` are checked and on the host.
 
     Raises what :func:`compiler.oracle.evaluate` raises.
     """
@@ -101,10 +101,9 @@ def _as_called(attention: Attention, call: Call, held: tuple[HostTable, ...]) ->
 
 
 def _on_host_positions(call: Call) -> Call:
-    """The same call with its query positions on the host, where the dense mask needs them."""
-    if call.q_starts is None:
-        return call
-    return Call(**{**vars(call), "q_starts": call.q_starts.cpu()})
+    """The same call with its positions on the host, where the dense mask needs them."""
+    given = {name: starts for name in ("q_starts", "k_starts") if (starts := getattr(call, name)) is not None}
+    return replace(call, **{name: starts.cpu() for name, starts in given.items()}) if given else call
 
 
 def _base(attention: Attention, call: Call, arguments: tuple[TableArgument, ...]) -> Environment:
@@ -122,11 +121,12 @@ def _base(attention: Attention, call: Call, arguments: tuple[TableArgument, ...]
         else:
             moved = TableArgument(argument.tensor.to(call.q.device), argument.batched)
             tables[table.name] = table_values(table, moved)
-    sizes = call.sizes
-    starts = torch.tensor(extent_of(call).q_start, device=call.q.device).expand(max(1, sizes.batch))
+    sizes, extent = call.sizes, extent_of(call)
+    starts = torch.tensor(extent.q_start, device=call.q.device).expand(max(1, sizes.batch))
+    k_starts = torch.tensor(extent.k_start, device=call.q.device)
     fixed = {"n": sizes.n, "heads": sizes.heads, "head_dim": call.q.shape[3]}
     positions = {name: arrays.constant(size) for name, size in fixed.items()}
-    positions["k"] = arrays.arange(sizes.n).reshape(1, 1, 1, -1)
+    positions["k"] = k_starts.reshape(-1, 1, 1, 1) + arrays.arange(extent.keys)
     return Environment(arrays, positions, starts, arrays.arange(sizes.batch), tables)
 
 
@@ -137,7 +137,8 @@ def _logits(score: Expr, logit: Tensor, count: Tensor, base: Environment) -> Ten
     if score == LOGIT:
         logits = torch.where(keep, logit, nothing)
     else:  # only at the kept pairs: elsewhere a score may be infinite, and its gradient NaN
-        places = batch, head, row, k = keep.nonzero(as_tuple=True)
+        places = batch, head, row, key_row = keep.nonzero(as_tuple=True)
+        k = base.positions["k"].expand(len(keep), -1, -1, -1)[batch, 0, 0, key_row]
         values = _at(score, _Pairs(batch, head, row, k, logit[places]), base)
         logits = nothing.index_put(places, values)
     return logits if count.dtype == torch.bool else logits + count.clamp(min=1).to(logits.dtype).log()

@@ -30,6 +30,9 @@ def call_arguments(launch: Launch) -> dict[str, Any]:
         "q_start_step": int(launch.q_start.numel() > 1),
         "scale": launch.scale.contiguous(),
     }
+    if launch.k_start is not None:
+        found |= {"k_start": launch.k_start, "k_start_step": int(launch.k_start.numel() > 1)}
+        found["key_rows"] = launch.k.shape[2]
     found |= strided("query", launch.q) | strided("key", launch.k) | strided("value", launch.v)
     for number, table in enumerate(launch.tables):
         found[f"table{number}"] = table.tensor

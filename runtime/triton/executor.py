@@ -245,7 +245,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         _say_unordered([program.tables[number] for number in pair_tables(call.kernels.sites)])
     by_query, by_key = direct_queries(program), direct_keys(program)
     q = _gradient(call, launch.q, by_query)
-    k, v = (_gradient(call, t, by_key) for t in (launch.k, launch.v))
+    k, v = (_gradient(call, t, by_key, unwritten=program.is_part) for t in (launch.k, launch.v))
     tables = tuple(
         call.zeros(*argument.tensor.shape) if table.element == "float" else None
         for table, argument in zip(program.tables, launch.tables, strict=True)
@@ -271,10 +271,14 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     return Gradients(q, k, v, tables)
 
 
-def _gradient(call: _Call, like: Tensor, direct: bool) -> Tensor:
-    """Memory for a gradient: uninitialised where a kernel stores it directly, zeros where kernels add to it."""
+def _gradient(call: _Call, like: Tensor, direct: bool, unwritten: bool = False) -> Tensor:
+    """Memory for a gradient: uninitialised where a kernel stores it directly, zeros where kernels add to it.
+
+    ``unwritten``: some of its rows may be those of keys that do not exist, which no kernel stores.
+    """
     if direct:
-        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        make = torch.zeros if unwritten else torch.empty
+        return make(like.shape, dtype=like.dtype, device=like.device)
     return call.zeros(*like.shape)
 
 
@@ -340,7 +344,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     arguments |= head_arguments(kernel.heads, launch.q)
     step = fitted(call.kernels.variant.backward_keys.keys, keys.tile)
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
-    shape = (batch, launch.q.shape[1], n)
+    shape = (batch, launch.q.shape[1], launch.k.shape[2])
     sums = [_Sums(call, site, shape, shape) for site in sites]
     programs = batch * kv_heads * _steps(keys, its.keys, n, step)
     apart = its.keys is not None and its.keys.head_slots > 1

@@ -5,6 +5,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#ifndef IS_PART  // a source defines it where k and v hold a part of the keys
+#define IS_PART false
+#endif
 
 struct TableArgument {
     const void *data;
@@ -61,9 +64,12 @@ struct Launch {
     int64_t grad_out_step[3];
     const Real *grad_lse;  // [batch, heads, m], or null
     void *grad_q;          // [batch, heads, m, head_dim]; of several kernels reals, zero before
-    Real *grad_k, *grad_v; // [batch, kv_heads, n, head_dim or value_dim]; zero before
+    Real *grad_k, *grad_v; // [batch, kv_heads, key_rows, head_dim or value_dim]; zero before
     int64_t room;          // bytes that private sums may take
     int64_t *columns;      // of kernels that count: pairs in the tiles visited, and pairs multiplied
+    // Of a part: the position of the first key, and how many rows of k, v and their gradients there are from it on.
+    const int64_t *k_start;
+    int64_t k_start_step, key_rows;
 };
 
 enum { PARTIAL = 1, FULL = 2 };

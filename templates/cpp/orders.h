@@ -124,6 +124,14 @@ static int tokens_of(const Order &order, const Listing &listing, const Unit &uni
     return tokens_listed(listed, least<int64_t>(order.tile, listing.length - first), to);
 }
 
+// Moves those of some tokens that lie from `first` on, `rows` long, to the front; how many.
+static int tokens_there(int64_t first, int64_t rows, int count, Int *tokens) {
+    int found = 0;
+    for (int i = 0; i < count; i++)
+        if (tokens[i] >= first && tokens[i] - first < rows) tokens[found++] = tokens[i];
+    return found;
+}
+
 // Calls `visit(tile of keys, whether it is full)` for each that a tile of rows meets, run by run.
 template <class Visit>
 INLINE void visits(const Bounds &bounds, const Unit &unit, TileCount rows, TileCount keys, Visit visit) {
@@ -166,8 +174,12 @@ template <int SEGMENTS> struct Walk {
         return sum;
     }
     int row_tokens(const Unit &unit, Int *to) const { return tokens_of(rows, argument.rows, unit, launch.m, to); }
+    // The position of the first row of k in an entry of the batch.
+    int64_t first_key(int64_t batch) const { return IS_PART ? launch.k_start[batch * launch.k_start_step] : 0; }
+    // Of a part, only the keys that exist: a full tile has no others.
     int key_tokens(int segment, const Unit &unit, Int *to) const {
-        return tokens_of(keys[segment], argument.segments[segment].keys, unit, launch.n, to);
+        const int count = tokens_of(keys[segment], argument.segments[segment].keys, unit, launch.n, to);
+        return IS_PART ? tokens_there(first_key(unit.batch), launch.key_rows, count, to) : count;
     }
     template <class Visit> INLINE_MEMBER void visit(int segment, const Unit &unit, Visit visit) const {
         visits(argument.segments[segment].bounds, unit, row_tiles, key_tiles[segment], visit);

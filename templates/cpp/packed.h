@@ -33,9 +33,11 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
         for (int i = 0; i < PLACES; i++) owner[i] = -1;
     }
 
-    template <int DEPTH> static void pack(const Storage *from, int64_t step, const Int *row, int count, Real *to) {
+    // `first`: the position of the row at `from`.
+    template <int DEPTH>
+    static void pack(const Storage *from, int64_t first, int64_t step, const Int *position, int count, Real *to) {
         for (int i = 0; i < count; i++)
-            for (int d = 0; d < DEPTH; d++) to[i * DEPTH + d] = to_real(from[row[i] * step + d]);
+            for (int d = 0; d < DEPTH; d++) to[i * DEPTH + d] = to_real(from[(position[i] - first) * step + d]);
     }
 
     // `unit`: the tile of keys of one segment.
@@ -45,10 +47,11 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
         const Storage *keys = advance<const Storage>(launch.k, launch.k_step, unit.batch, kv_head, 0);
         const Storage *values = advance<const Storage>(launch.v, launch.v_step, unit.batch, kv_head, 0);
         const Order &order = walk.keys[segment];
+        const int64_t origin = walk.first_key(unit.batch);
         if constexpr (std::is_same_v<Storage, Real>)
             if (side_by_side(order) && launch.k_step[2] == KEY && launch.v_step[2] == VALUE) {
                 const int count = walk.key_tokens(segment, unit, direct);
-                const int64_t first = count ? direct[0] : 0;
+                const int64_t first = count ? direct[0] - origin : 0;
                 return {{keys + first * KEY, KEY}, {values + first * VALUE, VALUE}, direct, count};
             }
         const bool by_head = walk.argument.segments[segment].keys.head_slots > 1;
@@ -58,8 +61,8 @@ template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
         Place &z = place[at];
         if (owner[at] != wanted || tile[at] != unit.tile) {
             z.count = walk.key_tokens(segment, unit, z.position);
-            pack<KEY>(keys, launch.k_step[2], z.position, z.count, z.keys);
-            pack<VALUE>(values, launch.v_step[2], z.position, z.count, z.values);
+            pack<KEY>(keys, origin, launch.k_step[2], z.position, z.count, z.keys);
+            pack<VALUE>(values, origin, launch.v_step[2], z.position, z.count, z.values);
             owner[at] = wanted, tile[at] = unit.tile;
         }
         return {{z.keys, KEY}, {z.values, VALUE}, z.position, z.count};

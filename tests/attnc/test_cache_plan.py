@@ -78,6 +78,29 @@ def test_shipped_patterns_by_brute_force(name: str, attend: Attention) -> None:
             assert wrong_plan(plan, mask, plan.exact, {0, n // 2, n - 1}) is None
 
 
+NONE = "expected a causal mask: whatever its tables hold, this is none"
+SOME = "expected a causal mask, or tables with which it is one:"
+
+
+@pytest.mark.parametrize(
+    ("attend", "rest"),
+    [
+        (attnc.load("full").full(), "at n = 9 row 0 reads key 1"),
+        (attnc.load("prefix_lm").prefix_lm(), f"at n = 2 row 0 reads key 1 (length = 2); {SOME} length=…"),
+        (attnc.load("documents").documents(), f"at n = 2 row 0 reads key 1 (doc = [0, 0]); {SOME} doc=…"),
+        (attnc.load("longformer").longformer(), f"at n = 2 row 0 reads key 1 (g = {{0}}); {NONE}"),
+        (
+            attnc.load("bigbird").bigbird(),
+            f"at n = 2 row 0 reads key 1 (chosen = [[[0, 0, 0], [0, 0, 0]]]); {NONE}",
+        ),
+    ],
+)
+def test_an_attention_without_a_cache_says_why(attend: Attention, rest: str) -> None:
+    with pytest.raises(ValueError, match="is not causal, and a cache holds no keys that are still to come: ") as caught:
+        attend.cache(9)
+    assert str(caught.value).endswith(f" still to come: {rest}")
+
+
 @pytest.mark.parametrize("backend", ["cpp", "blocked"])
 def test_decoding_with_only_what_is_kept_equals_the_whole(backend: str) -> None:
     """Keys and values that a plan does not keep for a head are NaN.

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, OF_CONSTANTS, SIZES, TO_COME
+from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, OF_CONSTANTS, SIZES
 from attnc.compiler.syntax.grammar import vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ MODULE = attnc.loads(TEXT)
 
 def test_the_public_names() -> None:
     assert sorted(attnc.__all__, key=str.lower) == [
-        "Attention", "AttnError", "launches", "load", "loads", "merge", "Model", "Module", "prove", "settings",
+        "Attention", "AttnError", "diff", "launches", "load", "loads", "merge", "Model", "Module", "prove", "settings",
     ]  # fmt: skip
     assert all(hasattr(attnc, name) for name in attnc.__all__)
     public = {name for name in dir(attnc.Attention) if not name.startswith("_")}
@@ -51,11 +51,10 @@ def test_the_public_names() -> None:
 def test_the_parameters_of_a_call() -> None:
     parameters = inspect.signature(attnc.Attention.__call__).parameters
     assert list(parameters) == [
-        "self", "q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "tables",
+        "self", "q", "k", "v", "scale", "q_start", "k_start", "n", "with_sink", "dropout", "seed", "return_lse",
+        "tables",
     ]  # fmt: skip
-    assert [parameters[name].default for name in ("scale", "q_start", "dropout", "seed", "return_lse")] == [
-        None, 0, 0.0, None, False,
-    ]  # fmt: skip
+    assert [each.default for each in list(parameters.values())[4:-1]] == [None, 0, 0, None, True, 0.0, None, False]
 
 
 def taken(*methods: object) -> set[str]:
@@ -67,13 +66,13 @@ def taken(*methods: object) -> set[str]:
 def test_what_no_table_may_be_called_is_what_a_call_takes() -> None:
     attention = attnc.Attention
     assert set(CALL) == taken(attention.__call__, attention.reference)
-    assert {"self", "q_start", *SIZES} == taken(attention.mask, attention.plan, attention.cache)
-    assert not set(TO_COME) & taken(attention.__call__, attention.mask), "what has come stands in CALL"
-    assert {*FORBIDDEN} == {*CALL, *SIZES, *TO_COME} - vocabulary().reserved
+    sizes = taken(attention.mask, attention.plan, attention.cache)
+    assert {"self", "q_start", "k_start", "with_sink", *SIZES} == sizes
+    assert {*FORBIDDEN} == {*CALL, *SIZES} - vocabulary().reserved
     assert set(FORBIDDEN) >= OF_CONSTANTS
 
 
-@pytest.mark.parametrize("name", sorted({*CALL, *SIZES, *TO_COME}))
+@pytest.mark.parametrize("name", sorted({*CALL, *SIZES}))
 def test_a_table_that_could_not_be_called_is_refused_by_its_name(name: str) -> None:
     for form in ("pattern p({}: int[token]) = {}[q] == 1", "attention p(a: int, {}: tokens) {{ mask = k < a }}",
                  "model p({}: float[head]) {{ layers = 1 heads = 1 layer * = causal }}",

@@ -123,8 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    # A family of which some size stayed large is an error of its own, not the end of the run.
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     held = json.loads(STATE.read_text(encoding="utf-8")) if STATE.is_file() else {}
     outcomes = {name: Outcome(**each) for name, each in held.items()}
     STATE.parent.mkdir(exist_ok=True)
@@ -153,4 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A family of which some size stayed large is an error of its own, not the end of the run.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     sys.exit(main())

@@ -23,6 +23,7 @@ from tests.fuzz import compilers as fuzz_compilers
 from tests.fuzz import integers as fuzz_integers
 from tests.fuzz import masks as fuzz_masks
 from tests.fuzz import names as fuzz_names
+from tests.fuzz import parts as fuzz_parts
 from tests.fuzz import programs as fuzz_programs
 from tests.fuzz import proofs as fuzz_proofs
 from tests.fuzz import structures as fuzz_structures
@@ -106,6 +107,10 @@ CAMPAIGNS = {
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
     "swaps": Campaign(1_000, fuzz_swaps.generate, fuzz_swaps.fault, fuzz_swaps.told, fuzz_swaps.kept, "txt"),
+    "parts": Campaign(3_000, fuzz_parts.generate, fuzz_parts.fault, fuzz_parts.told, fuzz_parts.kept, "txt"),
+    "parts-cpp": Campaign(
+        1_000, fuzz_parts.generate, fuzz_parts.compiled_fault, fuzz_parts.told, fuzz_parts.kept, "txt"
+    ),
 }
 
 

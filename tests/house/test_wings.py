@@ -68,10 +68,12 @@ WINGS: dict[str, tuple[str, ...]] = {
             "runtime.base"
         ),
         "attnc.cli": (
-            "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
-            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
+            "attnc attnc.inspection attnc.integrations.transformers.audit attnc.pictures compiler compiler.checker "
+            "compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax "
+            "runtime runtime.base"
         ),
         "attnc.integrations.transformers": "attnc attnc.integrations.transformers.swaps",
+        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
         "attnc.integrations.transformers.swaps": "attnc compiler.ir",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
@@ -99,9 +101,21 @@ PUBLIC = {
         "set_options",
         "use",
     ),
+    "attnc.integrations.transformers.audit": (
+        "AppliedMask",
+        "DeclaredMask",
+        "Difference",
+        "Finding",
+        "Scenario",
+        "declared",
+        "of_attention",
+        "read_masks",
+        "scenarios",
+    ),
     "attnc.testing": (
         "SHAPES",
         "Shape",
+        "applied_mask",
         "assert_mask",
         "assert_matches_reference",
         "assert_support",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import of_kernels, of_plans, of_proofs, of_texts, of_the_face, of_the_runtime
+from . import of_integrations, of_kernels, of_parts, of_plans, of_proofs, of_texts, of_the_face, of_the_runtime
 from .mutant import Mutant
 
 WINGS = (
@@ -10,13 +10,16 @@ WINGS = (
     "schedule", "proofs", "verify", "codegen", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
     "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
-    "attnc/cli",
+    "attnc/cli", "attnc/integrations/transformers",
+    "attnc/integrations/transformers/audit",
 )  # fmt: skip
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,
     *of_plans.MUTANTS,
     *of_proofs.MUTANTS,
     *of_kernels.MUTANTS,
+    *of_parts.MUTANTS,
     *of_the_runtime.MUTANTS,
     *of_the_face.MUTANTS,
+    *of_integrations.MUTANTS,
 )

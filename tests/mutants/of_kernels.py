@@ -76,6 +76,13 @@ MUTANTS = (
         "test_cpp_orders.py::test_a_sink_counts_once_for_rows_that_are_split_along_the_keys",
     ),
     Mutant(
+        "the longest rows are taken last in C++",
+        "templates/cpp",
+        "backwards ? items - 1 - item : item",
+        "backwards ? item : items - 1 - item",
+        "test_cpp_longest_first.py::test_the_rows_that_read_most_are_taken_first[grows-forward]",
+    ),
+    Mutant(
         "a count of pairs weighs once",
         "templates/cpp",
         "if constexpr (MASKED) weight *= kept[c][u];",

@@ -57,6 +57,13 @@ pattern places(rank: order[token]) = rank[k] < n and rank[q] >= 0
 test places for all n { equals full }
 pattern labels(doc: int[token]) = doc[q] == doc[k]
 test labels for all n { contains q == k   not equals q == k   not within blocks(4) }
+pattern parts(g: tokens) = causal + (k in g) + window(4) + (k in g)
+test parts for all n {
+    equals (k in g) + window(4) + causal + (k in g)   not equals causal + window(4)   not equals causal + (k in g)
+    not equals (k in g) + causal + (k in g) + window(4) + (k in g)   not equals causal + (k in g) + window(4)
+    not equals causal + window(6) + (k in g) + (k in g)
+    equals (causal and window(4)) + (causal or window(4)) + (k in g) + (k in g)
+}
 pattern nested(to: int[token], g: tokens) = to[q] in g
 test nested for all n { contains nested(to, g) and causal   not rows nonempty   not symmetric }
 pattern limits(limit: int[query]) = k < limit[q]

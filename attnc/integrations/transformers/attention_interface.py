@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .conditions import Position
 from .packing import with_documents
 from .pattern_mask import PatternMask
-from .scores import dimensions, scores_of
+from .scores import dimensions, over_keys, scores_of
 from .swaps import under_pattern
 from .texts import attention_of, attention_text, conjunct
 
@@ -35,8 +35,12 @@ def attention_forward(
     ValueError for a missing mask where the module is causal; TypeError for a keyword that would change the result and
     is not known.
     """
+    if isinstance(attention_mask, PatternMask) and _broadcasts(attention_mask, query, key):
+        attention_mask = attention_mask.dense()  # made for other sizes than the layer's: as eager attention has it
     if isinstance(attention_mask, PatternMask):
-        part, additive = _of_pattern(attention_mask, query, key, keywords.get("position_ids")), None
+        is_sparse = keywords.get("indices") is not None or keywords.get("block_indices") is not None
+        mask = with_documents(attention_mask, keywords.get("position_ids"), is_sparse)
+        part, additive = _of_pattern(mask, query, key), None
         key, value = key[:, :, : part.keys], value[:, :, : part.keys]
     else:
         _require_a_mask(module, attention_mask, query, keywords.get("is_causal"))
@@ -80,11 +84,17 @@ class _Part:
     keys: int
 
 
-def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor, position_ids: object) -> _Part:
+def _broadcasts(mask: PatternMask, query: Tensor, key: Tensor) -> bool:
+    """Whether a mask is made for one query or one key, and the layer has more: a tensor would be broadcast."""
+    return (mask.sizes.q_length == 1 < query.shape[2]) or (mask.sizes.kv_length == 1 < key.shape[2])
+
+
+def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor) -> _Part:
     """The part of a pattern. Keys after the last that the mask is made for take no part; where there are fewer, the
     tables end with them. ValueError where the mask is made for other queries.
     """
-    mask = with_documents(mask, position_ids)
+    if mask.device != query.device:  # a model whose layers are on several devices
+        mask = mask.to(query.device)
     m, keys = query.shape[2], min(key.shape[2], mask.sizes.kv_length)
     if mask.sizes.q_length != m:
         raise ValueError(
@@ -104,7 +114,7 @@ def _of_tensor(mask: Tensor | None, query: Tensor, key: Tensor) -> tuple[_Part, 
     keys = key.shape[2]
     if mask is None:
         return _Part("full", {}, {}, 0, keys), None
-    mask = mask[..., :keys]
+    mask = over_keys(mask, keys)
     if mask.dtype == torch.bool:
         table, kind, index = dimensions(mask, "bool")
         return _Part(f"allowed{index}", {"allowed": kind}, {"allowed": table}, 0, keys), None

@@ -17,6 +17,10 @@ _SAYS = (
     "those before it. attnc keeps documents apart; attnc.integrations.transformers.set_options(packing='library') "
     "gives what the library's mask says"
 )
+_MIXES = (
+    "position_ids hold several packed documents, but the library made this mask without them, and the layer has chosen "
+    "its keys by it: a document sees those before it. Without a cache and padding the library may keep them apart"
+)
 
 
 def documents_of(positions: Tensor) -> Tensor:
@@ -24,24 +28,27 @@ def documents_of(positions: Tensor) -> Tensor:
     return _begins(positions).cumsum(-1).int()
 
 
-def with_documents(mask: PatternMask, position_ids: object) -> PatternMask:
+def with_documents(mask: PatternMask, position_ids: object, is_sparse: bool) -> PatternMask:
     """The mask of a layer whose ``position_ids``, int ``[batch, m]``, may show packed documents: they are kept apart.
 
     The mask itself where there are none, where it keeps documents apart already, where there is padding, and in later
-    steps of a cache. Asked once for each mask and each tensor of positions.
+    steps of a cache; and for a layer that chooses keys itself (``is_sparse``), since it chose them across documents.
+    Asked once for each mask and each tensor of positions.
     """
     if not _may_be_packed(mask, position_ids) or current().packing == "library":
         return mask
     assert isinstance(position_ids, Tensor)
     if torch.compiler.is_compiling():
-        return _apart(mask, documents_of(position_ids))
+        return mask if is_sparse else _apart(mask, documents_of(position_ids))
     known = mask.made.get("documents")
     if known is not None and known[0] is position_ids:
         found = known[1]
         assert isinstance(found, PatternMask)
         return found
     found = mask
-    if _is_packed(position_ids):
+    if _is_packed(position_ids) and is_sparse:
+        warn_once("packing of sparse layers", _MIXES)
+    elif _is_packed(position_ids):
         warn_once("packing", _SAYS)
         found = _apart(mask, documents_of(position_ids))
     mask.made["documents"] = position_ids, found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -88,6 +88,28 @@ class PatternMask:
         made = self.made["dense"]
         assert isinstance(made, Tensor)
         return made
+
+    def to(self, *given: Any, **named: Any) -> Any:
+        """As a tensor's: on another device it stays a pattern, made once for each; in another dtype it is a tensor."""
+        device = named.get("device", given[0] if given and isinstance(given[0], (torch.device, str, int)) else None)
+        others = named.keys() - {"device", "non_blocking", "copy"} or len(given) > 1
+        if device is None or others:
+            return self.dense().to(*given, **named)
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        known = f"on {device}"
+        if known not in self.made:
+            tables = {name: table.to(device) for name, table in self.tables.items()}
+            start = self.q_start.to(device) if isinstance(self.q_start, Tensor) else self.q_start
+            self.made[known] = replace(
+                self,
+                written=replace(self.written, tables=tables, q_start=start),
+                sizes=replace(self.sizes, device=device),
+                make_dense=lambda: self.dense().to(device),
+                made={},
+            )
+        return self.made[known]
 
     @classmethod
     def __torch_function__(

@@ -52,7 +52,7 @@ def scores_of(module: nn.Module, keywords: Mapping[str, Any], keys: int, additiv
         score = f"{number(cap)} * tanh(s / {number(cap)})"
     for name, table in (("bias", keywords.get("position_bias")), ("additive", additive)):
         if table is not None:
-            held, kind, index = dimensions(table[..., :keys], "float")
+            held, kind, index = dimensions(over_keys(table, keys), "float")
             types[name], tables[name] = kind, held.clamp(min=torch.finfo(held.dtype).min)
             score = f"{score} + {name}{index}"
     sink = None
@@ -90,6 +90,11 @@ def _chosen(
         )
     types["chosen"], tables["chosen"] = "set[index_head, query]", blocks
     return f"k // {size} in chosen[head // {heads // blocks.shape[1]}, q]"
+
+
+def over_keys(table: Tensor, keys: int) -> Tensor:
+    """A table ``[…, n]`` for so many keys: cut where it has more, expanded where it has one."""
+    return table.expand(*table.shape[:-1], keys) if table.shape[-1] == 1 else table[..., :keys]
 
 
 def dimensions(table: Tensor, element: str) -> tuple[Tensor, str, str]:

@@ -49,28 +49,31 @@ class Written:
 
 def write(condition: Condition, sizes: MaskSizes) -> Written:
     """The text of a condition, for a call of these sizes."""
-    plain = isinstance(sizes.kv_offset, int) and sizes.kv_offset == 0
-    pad = _padding_apart(condition)
-    shifted = not plain and all(map(is_translation_invariant, pad))
-    writer = _Writer(sizes, "k" if plain or shifted else "k + key_start")
+    key, q_start = _of_a_part(condition, sizes)
+    writer = _Writer(sizes, key)
     text = writer.written(condition)
-    if writer.key != "k":
+    if key != "k":
         writer.table("key_start", "int[]", _scalar(sizes.kv_offset, sizes.device))
-    return Written(text, dict(writer.types), dict(writer.tables), _first_row(sizes, shifted))
+    return Written(text, dict(writer.types), dict(writer.tables), q_start)
 
 
-def _padding_apart(condition: Condition) -> tuple[Condition, ...]:
-    """The parts of a conjunction, but for those that mark keys: their tables begin where the keys do."""
-    parts = condition.parts if isinstance(condition, Both) else (condition,)
-    return tuple(part for part in parts if not isinstance(part, KeptKey | Opaque))
+def _of_a_part(condition: Condition, sizes: MaskSizes) -> tuple[str, Position]:
+    """The position of a key as the text has it, and ``q_start`` of the call, where keys are a part of the whole.
 
-
-def _first_row(sizes: MaskSizes, shifted: bool) -> Position:
-    """``q_start`` of the call. Of keys that are a part of the whole, the first is key 0 of the call: if the condition
-    reads distances alone (``shifted``), queries are counted from it; else the text adds ``key_start`` to ``k``.
+    Key 0 of the call is the first that there is. If the condition reads distances alone, queries are counted from it,
+    and a sliding cache that is full has the same plan at every step; else the text adds ``key_start`` to ``k``. The
+    call's own ``k_start`` would count the columns of every other table from the first key of all: of biases, of keys
+    that a layer has chosen, of masks that are tables. These come with a column for each key that there is.
     """
-    start = sizes.q_offset - sizes.kv_offset if shifted else sizes.q_offset
-    return start.to(sizes.device).reshape(-1).expand(sizes.batch) if isinstance(start, Tensor) else start
+    parts = condition.parts if isinstance(condition, Both) else (condition,)
+    by_key = KeptKey | Opaque  # tables with a column for each key
+    if isinstance(sizes.kv_offset, int) and sizes.kv_offset == 0:
+        key, start = "k", sizes.q_offset
+    elif all(isinstance(part, by_key) or is_translation_invariant(part) for part in parts):
+        key, start = "k", sizes.q_offset - sizes.kv_offset
+    else:
+        key, start = "k + key_start", sizes.q_offset
+    return key, start.to(sizes.device).reshape(-1).expand(sizes.batch) if isinstance(start, Tensor) else start
 
 
 def with_table(written: Written, name: str, kind: str, tensor: Tensor, condition: str) -> Written:
@@ -217,6 +220,7 @@ def _runs(keep: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return (first.int(), (first + counts).int()) if torch.equal(run, keep) else (None, None)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def number(value: float) -> str:
     """A float as the language writes it, with digits on both sides of the point; exact."""
     text = format(Decimal(repr(float(value))), "f")

@@ -107,6 +107,7 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
         "storage": Code(variant.storage.cpp),
         "head_dim": variant.head_dim,
         "value_dim": variant.value_dim,
+        "is_part": program.is_part,
         "several": len(program.kernels) > 1,
         "tables": tuple((number, Code(variant.elements[number].cpp)) for number in _tables_read(program)),
         "scored": program.score != LOGIT,

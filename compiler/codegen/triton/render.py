@@ -125,6 +125,7 @@ def _holes(module: _Module) -> dict[str, Any]:
         "wide": variant.wide,
         "dropout": variant.dropout,
         "plain": program.score == LOGIT,
+        "is_part": program.is_part,
         "listed": bool(dialect.listed),
         "tables": used_tables(program),
         "pair_tables": pair_tables(module.sites),

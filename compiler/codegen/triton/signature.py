@@ -96,7 +96,7 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
         exprs = with_sink(program, exprs)
     results = _parts(variant) if kernel.splits else _results(program, variant)
     rows = row_loop(kernel, variant.forward.queries)
-    return (*_inputs(variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.forward.keys))
+    return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.forward.keys))
 
 
 def _results(program: Program, variant: TritonVariant) -> Parameters:
@@ -127,10 +127,10 @@ def _delta(program: Program, variant: TritonVariant) -> Parameters:
     return (*given, *rest, *_common(program, variant, exprs), *_sums(of_sink, variant))
 
 
-def _given(variant: TritonVariant) -> Parameters:
+def _given(program: Program, variant: TritonVariant) -> Parameters:
     """The parameters that functions of the backward pass read."""
     rest = (_pointer("lse", variant.compute), _pointer("row_delta", variant.compute))
-    return (*_inputs(variant), *_tensor("grad_output", variant.dtype), *rest)
+    return (*_inputs(program, variant), *_tensor("grad_output", variant.dtype), *rest)
 
 
 def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, segment: Segment) -> Parameters:
@@ -138,7 +138,7 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     stored = variant.dtype if direct_keys(program) else variant.compute
     rows, columns = loops_by_key(kernel, segment, variant.backward_keys)
     return (
-        *_given(variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
+        *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
         Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds(""), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
@@ -154,7 +154,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = I64 if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
-    return (*_given(variant), *(parts if kernel.splits else whole), *loops, *sums, *pairs)
+    return (*_given(program, variant), *(parts if kernel.splits else whole), *loops, *sums, *pairs)
 
 
 def _loops(
@@ -167,6 +167,7 @@ def _loops(
 
 
 _PARTS = Parameter("parts", "i32")
+_KEYS = (Parameter("k_start", "*i64", True), Parameter("k_start_step", "i32"), Parameter("key_rows", "i32"))
 _SIZES = (Parameter("m", "i32"), Parameter("heads", "i32"))
 _HEADS = (Parameter("kernel_heads", "i32"), Parameter("head_list", "*i32", True))
 
@@ -210,8 +211,9 @@ def _common(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...]) -
     return (*found, *(Parameter(f"number{index}", integers(variant.wide).name) for index in numbers))
 
 
-def _inputs(variant: TritonVariant) -> Parameters:
-    return (*_tensor("query", variant.dtype), *_tensor("key", variant.dtype), *_tensor("value", variant.dtype))
+def _inputs(program: Program, variant: TritonVariant) -> Parameters:
+    tensors = (*_tensor("query", variant.dtype), *_tensor("key", variant.dtype), *_tensor("value", variant.dtype))
+    return (*tensors, *_KEYS) if program.is_part else tensors
 
 
 def _tensor(name: str, element: DType) -> Parameters:

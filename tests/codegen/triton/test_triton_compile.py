@@ -27,6 +27,7 @@ from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.dtypes import BF16, FP16, I32, I64, DType, usual
 from attnc.compiler.plan.order_protocol import key_major
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
+from attnc.compiler.plan.parts import part_of
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.runtime.base.torch_dtypes import dtype_of
 from attnc.runtime.triton.arguments import head_arguments
@@ -142,6 +143,10 @@ ORDERED = {
 @pytest.mark.parametrize("name", ORDERED)
 def test_every_order_compiles_without_spilling(name: str) -> None:
     check(name, varied(ORDERED[name]), "sm_90")
+
+
+def test_a_part_of_the_keys_compiles_without_spilling() -> None:
+    check("part", varied(part_of(shipped("causal")[0])), "sm_90", WALKS)
 
 
 def test_several_kernels_compile_for_another_maker() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ import attnc
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what transformers warns of while it is imported is its own affair
+    from transformers import CompileConfig
+
     from attnc.integrations import transformers as integration
     from attnc.integrations.transformers import attention_interface
+    from tests.families import __main__ as command
     from tests.families.__main__ import Outcome as FamilyOutcome
     from tests.families.__main__ import goes_through, summary
     from tests.families.checks import CHECKS, DisagreementError, InapplicableError, Subject, subject
@@ -22,15 +26,15 @@ with warnings.catch_warnings():
 CAUSAL_LM, MASKED_LM = "AutoModelForCausalLM", "AutoModelForMaskedLM"
 # Each with what it has that the others have not.
 FAMILIES = {
-    Family("mistral", CAUSAL_LM): "plain left inner packed gradients checkpointing dynamic sliding static fullgraph",
+    Family("mistral", CAUSAL_LM): "left inner packed checkpointing dynamic sliding static fullgraph",
     Family("gemma2", CAUSAL_LM): "plain left gradients sliding",  # softcap, layers with and without a window
     Family("gpt_oss", CAUSAL_LM): "plain packed gradients sliding",  # sinks; the library drops packing
-    Family("llama4_text", CAUSAL_LM): "plain left packed sliding",  # chunks, which a sliding cache shifts
+    Family("llama4_text", CAUSAL_LM): "left packed sliding",  # chunks, which a sliding cache shifts
     Family("deepseek_v3", CAUSAL_LM): "plain gradients dynamic",  # values narrower than keys
-    Family("hy_v4", CAUSAL_LM): "plain left gradients static",  # keys chosen for each row, sinks
+    Family("hy_v4", CAUSAL_LM): "plain left static",  # keys chosen for each row, sinks
     Family("minimax_m3_vl_text", "AutoModel"): "plain right",  # blocks of keys chosen for each row
-    Family("qwen3_next", CAUSAL_LM): "plain static",  # most layers are no attention
-    Family("t5", "AutoModelForSeq2SeqLM"): "plain left gradients static",  # position bias, cross-attention
+    Family("qwen3_next", CAUSAL_LM): "plain",  # most layers are no attention
+    Family("t5", "AutoModelForSeq2SeqLM"): "plain left gradients",  # position bias, cross-attention
     Family("bert", MASKED_LM): "plain inner gradients",
     Family("modernbert", MASKED_LM): "plain left",  # windows to both sides
     Family("vit", "AutoModelForImageClassification"): "plain gradients",  # no mask at all
@@ -85,6 +89,32 @@ def test_a_pass_has_one_attention_and_the_same_tables_in_every_layer(
         assert len(seen[0]) > 1, "it has tables"
 
 
+def test_generation_compiles_into_one_graph_for_each_token() -> None:
+    """With a static cache the library prepares the masks outside of the compiled call, and hands them in."""
+    of = subject(Family("gemma2", CAUSAL_LM))
+    tokens = of.given["input_ids"][:, :9]
+    padding = torch.ones_like(tokens)
+    padding[0, :3] = 0
+    compiled = CompileConfig(backend="eager", fullgraph=True, mode=None)
+    compiled._compile_all_devices = True
+
+    def run(**more: object) -> torch.Tensor:
+        result = of.model.generate(
+            tokens, attention_mask=padding, max_new_tokens=7, min_new_tokens=7, do_sample=False, output_logits=True,
+            return_dict_in_generate=True, cache_implementation="static", **more,
+        )  # fmt: skip
+        return torch.stack(result.logits)
+
+    torch.compiler.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    mine = of.run("attnc", lambda: run(compile_config=compiled))
+    made = graphs["unique_graphs"] - before
+    torch.compiler.reset()
+    torch.testing.assert_close(mine, of.run("eager", lambda: run(disable_compile=True)), rtol=1e-4, atol=1e-4)
+    assert 1 <= made <= 2
+
+
 @pytest.mark.parametrize("fault", ["mask", "padding", "scale"])
 def test_a_fault_would_be_found(mistral: Subject, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks notice a causal mask that is off by one, padding that is seen, and a scale that is dropped."""
@@ -119,6 +149,29 @@ def test_what_does_not_apply_is_told_apart_and_counted(mistral: Subject) -> None
         "3 pairs of a model type and an auto class; 2 build from a tiny configuration; 2 go through the attention "
         "interface (2 types); 1 agree in every check that applies (1 types)"
     )
+
+
+def test_the_command_goes_on_where_it_was_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "STATE", tmp_path / "state.json")
+    tried = []
+
+    def plain(of: Subject) -> None:
+        tried.append(str(of.family))
+        if of.family.model_type == "eurobert":
+            raise DisagreementError("too far")
+
+    monkeypatch.setattr(command, "CHECKS", {"plain": plain, "left": lambda of: None})
+    names = ["vit:AutoModelForImage", "distilbert:AutoModelForM"]
+    assert command.main([*names, "--checks", "plain"]) == 0
+    assert command.main(names) == 0
+    assert tried == ["distilbert:AutoModelForMaskedLM", "vit:AutoModelForImageClassification"], "each once"
+    capsys.readouterr()
+    assert command.main(["eurobert:AutoModelForM"]) == 1
+    said = capsys.readouterr().out
+    assert "eurobert:AutoModelForMaskedLM plain: DisagreementError: too far\n" in said
+    assert "\n  plain            2 agree,   1 do not,   0 not applicable\n" in said
 
 
 def test_warnings_are_given_anew_when_they_are_forgotten(mistral: Subject) -> None:

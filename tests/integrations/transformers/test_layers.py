@@ -165,6 +165,17 @@ def test_keys_beyond_the_mask_take_no_part_and_missing_ones_are_cut_off() -> Non
     agree(attention_forward(Layer(), *inputs, pattern, scaling=1.0)[0], eager, inputs)
 
 
+def test_a_mask_of_one_key_is_broadcast_as_a_tensor_would_be() -> None:
+    """The library makes such a mask where it takes the cache of another kind of layer for this one's."""
+    q, k, v = tensors(HEADS)
+    pattern = attention_mask(BATCH, 1, 1, dtype=torch.float64)
+    mine, _ = attention_forward(Layer(), q[:, :, :1], k, v, pattern, scaling=1.0)
+    eager, _ = modeling_t5.eager_attention_forward(
+        Layer(), q[:, :, :1], k, v, masking_utils.eager_mask(BATCH, 1, 1, dtype=torch.float64), scaling=1.0
+    )
+    torch.testing.assert_close(mine, eager)
+
+
 def test_dropout_in_training_only() -> None:
     (pattern, _), layer = masks(), Layer()
     q, k, _ = tensors()
@@ -250,6 +261,17 @@ def test_packed_documents_are_kept_apart_where_the_library_mixes_them() -> None:
         assert torch.equal(mixed, same)
     with pytest.raises(ValueError, match=r"packing: is 'no', expected one of 'documents', 'library'"):
         integration.set_options(packing="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("default")
+def test_packed_documents_are_left_to_the_library_where_a_layer_chooses_keys() -> None:
+    integration.forget_warnings()
+    q, k, v = (torch.randn(1, HEADS, M, WIDTH) for _ in range(3))
+    positions, chosen = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]), torch.arange(M).expand(1, M, M)
+    pattern = attention_mask(1, M, M)
+    with pytest.warns(UserWarning, match=r"the layer has chosen its keys by it: a document sees those before it"):
+        mixed, _ = attention_forward(Layer(), q, k, v, pattern, indices=chosen, position_ids=positions)
+    torch.testing.assert_close(mixed, attention_forward(Layer(), q, k, v, pattern)[0])
 
 
 def test_attnc_itself_does_not_import_transformers() -> None:

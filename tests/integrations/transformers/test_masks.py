@@ -203,3 +203,16 @@ def test_torch_sees_the_additive_mask_of_eager_attention() -> None:
         (scores.masked_fill(mask != 0, 0.0), scores.masked_fill(dense != 0, 0.0)),
     ):
         assert torch.equal(seen, wanted)
+
+
+def test_on_another_device_a_mask_stays_a_pattern() -> None:
+    padding = PADDINGS["inner"]
+    mask: Any = attention_mask(BATCH, LENGTH, LENGTH, mask_function=functions()["window"], attention_mask=padding)
+    assert mask.to("cpu") is mask
+    moved = mask.to(torch.device("meta"), non_blocking=True)
+    assert isinstance(moved, PatternMask)
+    assert moved is mask.to(device="meta")
+    assert {table.device.type for table in moved.tables.values()} == {moved.device.type} == {"meta"}
+    assert moved.text == mask.text
+    assert isinstance(mask.to(torch.float16), Tensor)
+    assert mask.to("cpu", torch.float64).dtype == torch.float64

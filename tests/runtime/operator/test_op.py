@@ -413,7 +413,8 @@ def _opcheck_arguments(case: str, gradients: bool) -> tuple[Any, ...]:
     start = torch.tensor([0, 4, 2]) if case == "set" else None
     scale = torch.rand(4) if case == "documents" else None
     name = register(attend._bound)
-    return q, k, v, lists, "1" * len(lists), scale, start, 0, seed, 0.3 if seed is not None else 0.0, name
+    part = {"plain": (None, 5, None), "set": (torch.tensor([0, 9, 30]), 0, 60)}.get(case, (None, 0, None))
+    return q, k, v, lists, "1" * len(lists), scale, start, 0, *part, seed, 0.3 if seed is not None else 0.0, name
 
 
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])

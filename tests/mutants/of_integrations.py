@@ -1,0 +1,103 @@
+"""Mutants of what runs other libraries' models."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+WING = "attnc/integrations/transformers"
+AUDIT = f"{WING}/audit"
+MASKS, LAYERS = "test_masks.py::test_a_pattern_keeps_what_the_library_keeps", "test_layers.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "a window of the library is one key too wide",
+        WING,
+        'return f"{q} - {_group(k)} < {size}"',
+        'return f"{q} - {_group(k)} <= {size}"',
+        f"{MASKS}[blocks too-none]",
+    ),
+    Mutant(
+        "queries behind a sliding cache are counted from the first key of all",
+        WING,
+        'key, start = "k", sizes.q_offset - sizes.kv_offset',
+        'key, start = "k", sizes.q_offset + 0',
+        f"{MASKS}[window-none]",
+    ),
+    Mutant(
+        "chunks count as the same under translation",
+        WING,
+        "case Everything() | Causal() | Behind() | Near():\n            return True",
+        "case Everything() | Causal() | Behind() | Near() | SameChunk():\n            return True",
+        f"{MASKS}[chunked-none]",
+    ),
+    Mutant(
+        "positions of packed documents fall away whatever they are",
+        WING,
+        "return bool((ordered & (~inside | (torch.diff(part.positions, dim=-1) == 1))).all())",
+        "return bool(ordered.all())",
+        f"{MASKS}[packed otherwise-none]",
+    ),
+    Mutant(
+        "padding that is no run is taken for one",
+        WING,
+        "return (first.int(), (first + counts).int()) if torch.equal(run, keep) else (None, None)",
+        "return (first.int(), (first + counts).int()) if len(run) else (None, None)",
+        f"{MASKS}[causal-inner]",
+    ),
+    Mutant(
+        "dropout of a layer in evaluation",
+        WING,
+        "dropout=float(dropout) if module.training else 0.0,",
+        "dropout=float(dropout),",
+        f"{LAYERS}::test_dropout_in_training_only",
+    ),
+    Mutant(
+        "keys that a sparse layer has chosen are passed over",
+        WING,
+        'return "k in chosen[q]"',
+        "return None",
+        f"{LAYERS}::test_keys_that_a_sparse_layer_has_chosen",
+    ),
+    Mutant(
+        "packed documents are left to the library",
+        WING,
+        "return bool(begins.any() & (begins | goes_on).all())",
+        "return False",
+        f"{LAYERS}::test_packed_documents_are_kept_apart_where_the_library_mixes_them",
+    ),
+    Mutant(
+        "a layer's own tables for its first row",
+        WING,
+        'sink = "sink_logit[head, q]"',
+        'sink = "sink_logit[head, 0]"',
+        f"{LAYERS}::test_a_sink_for_each_row",
+    ),
+    Mutant(
+        "the audit counts the keys of a sliding cache from the first of all",
+        AUDIT,
+        "first = max(0, seen - keys)",
+        "first = 0",
+        "test_audit.py::test_a_sound_model_has_no_fault[Mistral, sdpa]",
+    ),
+    Mutant(
+        "all documents of the audit begin where the first does",
+        AUDIT,
+        "new[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]",
+        "new[:, 1:] = False",
+        "test_audit.py::test_positions_begin_again_with_each_document",
+    ),
+    Mutant(
+        "the audit looks at rows of padding too",
+        AUDIT,
+        "return scenario.real[:, None, q_start : q_start + m, None]",
+        "return torch.ones_like(scenario.real)[:, None, q_start : q_start + m, None]",
+        "test_audit.py::test_a_sound_model_has_no_fault[Mistral, eager]",
+    ),
+    Mutant(
+        "a weight that a bias made vanish is taken for that of a masked key",
+        "attnc/testing",
+        "if not kept[..., key].all():",
+        "if not kept[..., key].any():",
+        "test_applied_mask.py::test_what_a_call_applies_is_its_mask[sloped]",
+    ),
+)
