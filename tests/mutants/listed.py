@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import of_integrations, of_kernels, of_parts, of_plans, of_proofs, of_texts, of_the_face, of_the_runtime
+from . import (
+    of_integrations,
+    of_kernels,
+    of_parts,
+    of_plans,
+    of_proofs,
+    of_swaps,
+    of_texts,
+    of_the_face,
+    of_the_runtime,
+)
 from .mutant import Mutant
 
 WINGS = (
@@ -11,7 +21,7 @@ WINGS = (
     "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli", "attnc/integrations/transformers",
-    "attnc/integrations/transformers/audit",
+    "attnc/integrations/transformers/audit", "attnc/integrations/transformers/swaps",
 )  # fmt: skip
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,
@@ -22,4 +32,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *of_the_runtime.MUTANTS,
     *of_the_face.MUTANTS,
     *of_integrations.MUTANTS,
+    *of_swaps.MUTANTS,
 )

@@ -280,6 +280,17 @@ def test_another_window_in_longformer() -> None:
     assert distance(run(model, given, real).output, wanted.output) > 1e-2
 
 
+def test_a_wider_pattern_stays_causal() -> None:
+    """In a model that is swapped: to both sides is to the side before, whatever comes after."""
+    model, given = mpt(), inputs(21, 4)
+    real = given["attention_mask"] > 0
+    undo = use(model, causal_window(size=7))
+    one_side = run(model, given, real)
+    undo()
+    use(model, window(size=12))
+    assert_equal(run(model, given, real), one_side)
+
+
 def dense_bigbird(model: Any, kept: Tensor) -> None:
     """Gives every layer a plain attention of the pairs kept, ``[batch, n, n]``."""
     for layer in model.encoder.layer:
