@@ -142,7 +142,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "probabilities that are asked for are left out without a word",
         WING,
         "    if output_attentions:\n        raise ValueError(",
-        "    if output_attentions is None:\n        raise ValueError(",
+        "    if output_attentions == 2:\n        raise ValueError(",
         f"{USE}::test_probabilities_are_refused_by_name[mpt]",
     ),
     Mutant(

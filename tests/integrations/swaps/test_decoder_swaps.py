@@ -97,7 +97,7 @@ def test_generation_is_the_whole_pass(name: str, cache: str) -> None:
     given = inputs(8, left=3)
     made = model.generate(
         **given, max_new_tokens=6, do_sample=False, output_logits=True, return_dict_in_generate=True,
-        cache_implementation="static" if cache == "static" else None, eos_token_id=None, pad_token_id=0,
+        use_cache=True, cache_implementation="static" if cache == "static" else None, eos_token_id=None, pad_token_id=0,
     )  # fmt: skip
     mask = torch.cat([given["attention_mask"], torch.ones(2, 6, dtype=torch.long)], 1)
     positions = {}

@@ -74,13 +74,14 @@ def dense(layer: Any, hidden: Tensor, kind: Tensor, reach: int) -> Tensor:
 
 @pytest.mark.parametrize(("window", "n"), [(2, 23), (10, 23), (6, 5), (4, 1)])
 def test_windows_that_the_library_cannot_run(window: int, n: int) -> None:
-    """A window of 2, and windows that do not divide the length: padding rows are exactly 0."""
+    """A window of 2, and windows that do not divide the length: padding rows are exactly 0, and are no globals."""
     layer = longformer(3, [window]).encoder.layer[0].attention.self
     use(layer)
     torch.manual_seed(n)
     hidden, kind = torch.randn(2, n, 32), torch.ones(2, n, dtype=torch.long)
     kind[0, n // 2], kind[1, 1 : n // 3] = 2, 0
     is_global = kind == 2
+    is_global[1, 1 : n // 4] = True
     (out,) = layer(hidden, None, kind == 0, is_global, bool(is_global.any()))
     for row in range(2):
         assert distance(out[row], dense(layer, hidden[row], kind[row], window // 2)) <= 5e-6
