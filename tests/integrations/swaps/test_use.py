@@ -291,6 +291,29 @@ def test_a_wider_pattern_stays_causal() -> None:
     assert_equal(run(model, given, real), one_side)
 
 
+@pytest.mark.parametrize("padding", [0, 4])
+def test_a_pattern_reads_what_the_layer_provides(padding: int) -> None:
+    text = """
+    attention own(real: bool[token], slope: float[head]) {
+        mask  = causal_window(7) and real[k]
+        score = s + slope[head] * (k - q)
+    }
+    pattern other(real: int[token]) = real[k] > 0
+    """
+    model, given = mpt(), inputs(21, padding)
+    real = given["attention_mask"] > 0
+    undo = use(model, causal_window(size=7))
+    wanted = run(model, given, real)
+    undo()
+    undo = use(model, attnc.loads(text).own())
+    assert_equal(run(model, given, real), wanted)
+    undo()
+    if padding:
+        use(model, attnc.loads(text).other())
+        with pytest.raises(ValueError, match=r"real: is int\[token\] and bool\[token\], in the pattern and in"):
+            model(**given)
+
+
 def dense_bigbird(model: Any, kept: Tensor) -> None:
     """Gives every layer a plain attention of the pairs kept, ``[batch, n, n]``."""
     for layer in model.encoder.layer:

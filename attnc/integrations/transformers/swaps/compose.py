@@ -86,7 +86,7 @@ def _joined(first: tuple[ir.Table, ...], second: tuple[ir.Table, ...]) -> tuple[
     for table in second:
         if known.setdefault(table.name, table) != table:
             raise ValueError(
-                f"{table.name}: is a table of the pattern, {ir.table_type(table)}, and of the attention that it is put "
-                f"into, {ir.table_type(known[table.name])}, expected another name"
+                f"{table.name}: is {ir.table_type(known[table.name])} and {ir.table_type(table)}, in the pattern and "
+                "in the attention that it is put into, expected another name in the pattern"
             )
     return tuple(known.values())
