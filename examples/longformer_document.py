@@ -11,6 +11,7 @@ are the attention modules, side by side. Exit code 1 says that something disagre
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections import Counter
@@ -22,7 +23,6 @@ from pydoc_data.topics import topics
 import numpy as np
 import torch
 from longformer_agreement import Difference, Run, Timing, compare, run_model, time_modules
-from longformer_attention import PATTERNS, token_kinds, use_attnc, use_own
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -31,8 +31,11 @@ from torch import Tensor, nn
 from transformers import LongformerConfig, LongformerModel
 
 import attnc
+from attnc.integrations.transformers import TEXTS, Undo, use
 from attnc.pictures.picture import Picture, bins, blocks
 
+PATTERNS = TEXTS["longformer"]
+PADDING, LOCAL, GLOBAL = 0, 1, 2  # the kinds of tokens that the patterns read
 START, PAD, END, FIRST_BYTE = 0, 1, 2, 3
 EXPECTED_SPEEDUP = {"forward": 2.0, "backward": 2.5}
 
@@ -122,6 +125,20 @@ def build_model(setup: Setup) -> LongformerModel:
     return model
 
 
+def token_kinds(is_padding: Tensor, is_global: Tensor) -> Tensor:
+    """What each token is, int32 ``[batch, n]``, as the patterns read it."""
+    kinds = torch.where(is_global, GLOBAL, LOCAL)
+    return torch.where(is_padding, PADDING, kinds).to(torch.int32)
+
+
+def use_attnc(model: LongformerModel, window_error: int = 0) -> Undo:
+    """Put attnc's kernels into every layer. ``window_error`` widens each side of the window: a fault, to be found."""
+    if not window_error:
+        return use(model)
+    window = attnc.load("window").window
+    return use(model, [window(size=size + 2 * window_error) for size in model.config.attention_window])
+
+
 def as_function(attention: nn.Module, is_padding: Tensor, is_global: Tensor) -> Callable[[Tensor], Tensor]:
     """One attention module as a function of its hidden states, called as the model calls it."""
     mask = torch.where(is_padding, -1.0, torch.where(is_global, 1.0, 0.0))
@@ -151,25 +168,30 @@ def build_kernels(attention: nn.Module, hidden: int) -> None:
 
 def run_both(
     model: LongformerModel, document: Document, weight: Tensor, window_error: int
-) -> tuple[Run, Run, Mapping[str, int]]:
-    """The model's own run, attnc's, and the kernels that ran in attnc's. The model keeps attnc's attention."""
+) -> tuple[Run, Run, Mapping[str, int], Undo]:
+    """The model's own run, attnc's, the kernels that ran in attnc's, and what takes the model back."""
     layers = model.encoder.layer
     with progress_display() as progress:
         with step(progress, "Hugging Face's attention, forward and backward", 2 * len(layers)) as advance:
             own = run_model(model, document.arguments, weight, advance)
-        use_attnc(model, window_error)
+        undo = use_attnc(model, window_error)
         with step(progress, "building the kernels", 1):
             build_kernels(layers[0].attention.self, weight.shape[-1])
         before = attnc.launches()
         with step(progress, "attnc's kernels, forward and backward", 2 * len(layers)) as advance:
             compiled = run_model(model, document.arguments, weight, advance)
-        return own, compiled, dict(Counter(attnc.launches()) - Counter(before))
+        return own, compiled, dict(Counter(attnc.launches()) - Counter(before)), undo
 
 
-def time_attention(model: LongformerModel, document: Document, weight: Tensor, rounds: int) -> tuple[Timing, Timing]:
-    """Forward and backward of the first layer's attention, projections included, on the document's embeddings."""
-    compiled = model.encoder.layer[0].attention.self
-    (own,) = compiled.original
+def time_attention(
+    model: LongformerModel, document: Document, weight: Tensor, rounds: int, undo: Undo
+) -> tuple[Timing, Timing]:
+    """Forward and backward of the first layer's attention, projections included, on the document's embeddings. The
+    model has its own attention afterwards.
+    """
+    compiled = copy.deepcopy(model.encoder.layer[0].attention.self)
+    undo()
+    own = copy.deepcopy(model.encoder.layer[0].attention.self)
     with torch.no_grad():
         hidden_states = model.embeddings(document.input_ids)
     is_padding, is_global = document.is_padding, document.is_global
@@ -212,7 +234,7 @@ def show_pattern(console: Console, document: Document, setup: Setup) -> None:
     console.rule(f"a document of {setup.tokens:,} tokens and {padding} of padding, window {setup.window}")
     console.print(PATTERNS.read_text().partition("\ntest ")[0].strip(), highlight=False, markup=False)
     patterns = attnc.load(PATTERNS)
-    mask = patterns.document(size=setup.window).mask(setup.length, kind=kind)
+    mask = patterns.longformer_layer(size=setup.window).mask(setup.length, kind=kind)
     console.print("\nWhich keys (across) each query (down) attends to:\n")
     console.print(picture(mask[0, 0], 72), highlight=False, markup=False)
     console.rule("what the compiler decided about a layer's two calls")
@@ -269,13 +291,12 @@ def main(setup: Setup | None = None, window_error: int = 0, console: Console | N
     document, model = read_document(setup), build_model(setup)
     show_pattern(console, document, setup)
     weight = torch.randn(1, setup.length, setup.hidden).masked_fill(document.is_padding[..., None], 0.0)
-    own, compiled, launched = run_both(model, document, weight, window_error)
+    own, compiled, launched, undo = run_both(model, document, weight, window_error)
     differences = compare(own, compiled)
     show_differences(console, differences, launched)
     check(differences, launched, setup.layers)
-    forward, backward = time_attention(model, document, weight, setup.rounds)
+    forward, backward = time_attention(model, document, weight, setup.rounds, undo)
     show_times(console, own, compiled, forward, backward)
-    use_own(model)
     console.print(f"{time.perf_counter() - begin:.0f} seconds in all")
     return Report(differences, launched, forward, backward)
 

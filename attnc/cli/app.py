@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from ..compiler.ir import Literal_
 
 HOMES: Mapping[str, str] = {
+    "audit": "audit",
     "cache": "status",
     "check": "check",
-    "completion": "completion",
-    "explain": "explain",
+    "completion": "help",
+    "explain": "help",
     "fmt": "fmt",
     "run": "run",
     "settings": "status",

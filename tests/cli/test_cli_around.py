@@ -13,7 +13,7 @@ import pytest
 
 from attnc.cli import main
 from attnc.cli.app import HOMES, commands
-from attnc.cli.completion import SHELLS
+from attnc.cli.help import SHELLS
 from attnc.cli.status import size
 from attnc.compiler.pipeline import STAGES
 from attnc.runtime.base import cache

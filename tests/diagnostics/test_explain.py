@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from attnc.cli import main
-from attnc.cli.explain import explained, listed
+from attnc.cli.help import explained, listed
 from attnc.compiler.diagnostics.catalogue import CATALOGUE, page
 from attnc.inspection.errors import InputError
 

@@ -151,7 +151,7 @@ def test_a_warning_is_a_line_and_neutralised(
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr("attnc.cli.explain.listed", lambda: warnings.warn(EVIL, RuntimeWarning, stacklevel=1) or "")
+        monkeypatch.setattr("attnc.cli.help.listed", lambda: warnings.warn(EVIL, RuntimeWarning, stacklevel=1) or "")
         assert main.run(["explain"]) == 0
     err = capsys.readouterr().err
     assert err.startswith(r"warning: e\x1b]0;pwn\x07v\x9b2Ji\r")

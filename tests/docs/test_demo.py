@@ -105,7 +105,6 @@ def batch_of_documents(n: int, some: list[int]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("some", [[0, 5, 40], list(range(0, 80, 4))], ids=["folded", "projected"])
 def test_a_batch_of_unlike_documents_agrees(demo: ModuleType, small: Any, some: list[int]) -> None:
     from longformer_agreement import compare, run_model
-    from longformer_attention import use_attnc, use_own
 
     torch.manual_seed(1)
     inputs = batch_of_documents(96, some)
@@ -113,22 +112,20 @@ def test_a_batch_of_unlike_documents_agrees(demo: ModuleType, small: Any, some: 
     weight = torch.randn(3, 96, small.hidden) * inputs["attention_mask"][..., None]
     own = run_model(model, inputs, weight, lambda: None)
     names = list(model.state_dict())
-    use_attnc(model)
+    undo = demo.use_attnc(model)
     assert list(model.state_dict()) == names
     compiled = run_model(model, inputs, weight, lambda: None)
     assert [each.name for each in compare(own, compiled) if not each.holds] == []
     folded = compiled.gradients["encoder.layer.0.attention.self.key_global.bias"] is None
     assert folded == (len(some) * small.heads <= small.hidden)
-    use_own(model)
+    undo()
     assert torch.equal(run_model(model, inputs, weight, lambda: None).output, own.output)
 
 
 def test_padding_rows_are_exactly_zero(demo: ModuleType, small: Any) -> None:
-    from longformer_attention import use_attnc
-
     torch.manual_seed(2)
     model = demo.build_model(small)
-    use_attnc(model)
+    demo.use_attnc(model)
     is_padding = torch.arange(50)[None] >= 41  # no multiple of the window: Hugging Face's own attention refuses it
     attend = demo.as_function(model.encoder.layer[0].attention.self, is_padding, torch.arange(50)[None] == 4)
     out = attend(torch.randn(1, 50, small.hidden))

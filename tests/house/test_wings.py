@@ -68,10 +68,13 @@ WINGS: dict[str, tuple[str, ...]] = {
             "runtime.base"
         ),
         "attnc.cli": (
-            "attnc attnc.inspection attnc.pictures compiler compiler.checker compiler.diagnostics "
-            "compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax runtime runtime.base"
+            "attnc attnc.inspection attnc.integrations.transformers.audit attnc.pictures compiler compiler.checker "
+            "compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax "
+            "runtime runtime.base"
         ),
-        "attnc.integrations.transformers": "attnc",
+        "attnc.integrations.transformers": "attnc attnc.integrations.transformers.swaps",
+        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
+        "attnc.integrations.transformers.swaps": "attnc compiler.ir",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
@@ -88,7 +91,27 @@ WINGS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 PUBLIC = {
-    "attnc.integrations.transformers": ("Options", "PatternMask", "forget_warnings", "options", "set_options"),
+    "attnc.integrations.transformers": (
+        "Options",
+        "PatternMask",
+        "TEXTS",
+        "Undo",
+        "forget_warnings",
+        "options",
+        "set_options",
+        "use",
+    ),
+    "attnc.integrations.transformers.audit": (
+        "AppliedMask",
+        "DeclaredMask",
+        "Difference",
+        "Finding",
+        "Scenario",
+        "declared",
+        "of_attention",
+        "read_masks",
+        "scenarios",
+    ),
     "attnc.testing": (
         "SHAPES",
         "Shape",

@@ -11,6 +11,7 @@ WINGS = (
     "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli", "attnc/integrations/transformers",
+    "attnc/integrations/transformers/audit",
 )  # fmt: skip
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,

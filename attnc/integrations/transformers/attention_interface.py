@@ -13,6 +13,7 @@ from .conditions import Position
 from .packing import with_documents
 from .pattern_mask import PatternMask
 from .scores import dimensions, over_keys, scores_of
+from .swaps import under_pattern
 from .texts import attention_of, attention_text, conjunct
 
 
@@ -50,7 +51,10 @@ def attention_forward(
     tables: dict[str, Any] = {**part.tables, **scores.tables}
     if isinstance(scaling, Tensor):  # it may be learned
         query, scaling = query * scaling, 1.0
-    out = attention_of(text)(
+    attention, tables = under_pattern(
+        module, attention_of(text), tables, _counts_from_the_first(attention_mask, query, key)
+    )
+    out = attention(
         query,
         key,
         value,
@@ -60,6 +64,13 @@ def attention_forward(
         **tables,
     )
     return out.transpose(1, 2).contiguous(), None
+
+
+def _counts_from_the_first(mask: PatternMask | Tensor | None, query: Tensor, key: Tensor) -> bool:
+    """Whether queries and keys of a call have the positions that they have in the text."""
+    if isinstance(mask, PatternMask):
+        return isinstance(mask.sizes.kv_offset, int) and mask.sizes.kv_offset == 0
+    return query.shape[2] == key.shape[2]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""``attnc explain``: prints the page of an error, by the slug that the error shows in brackets."""
+"""Commands that explain: ``attnc explain`` prints the page of an error, ``attnc completion`` what a shell reads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from .terminal import out
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_ATTNC_COMPLETE"  # what click looks for, by the command's name
 
 
 def _slugs(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -43,3 +46,20 @@ def listed() -> str:
     """Every slug with its title, one per line."""
     width = max(map(len, CATALOGUE))
     return "\n".join(f"{slug:<{width}}  {title}" for slug, title in CATALOGUE.items())
+
+
+@commands.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print what SHELL reads to complete attnc: commands, options, shipped names, stages, errors.
+
+    \b
+    bash, in ~/.bashrc:       eval "$(attnc completion bash)"
+    zsh, in ~/.zshrc:         eval "$(attnc completion zsh)"
+    fish, once:               attnc completion fish > ~/.config/fish/completions/attnc.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, f"click completes no {shell}"
+    out(kind(commands, {}, "attnc", VARIABLE).source())
