@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from .compiler.analysis import any_count
@@ -13,6 +14,9 @@ from .compiler.proofs import ContradictionError, Unknown, last_reader, reader_qu
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_LONG = 5.0  # seconds of a search without an answer, after which it is not begun again
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,18 @@ class LastReader:
     _tail: int | None = field(repr=False, compare=False)
 
     def at(self, n: int, heads: int = 1) -> NDArray[np.int64]:
-        """The last readers of one length: int64 ``[heads, n]``, to be read only. ValueError where there is no text."""
+        """The last readers of one length: int64 ``[heads, n]``, to be read only. ValueError where there is no text, and
+        with TypeError for what is no length.
+        """
         import numpy as np
 
         from .compiler.oracle import NumpyArrays, environment, interpret, require_room
 
+        for name, size, least in (("n", n, 0), ("heads", heads, 1)):
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+                raise TypeError(f"{name}: is {type(size).__name__}, expected an int")
+            if size < least:
+                raise ValueError(f"{name}: is {size}, expected {least} or more")
         if self._last is None:
             raise ValueError(f"the last readers have no closed form: {self.reason}")
         require_room("the last reader of each key", (heads, n), 8)
@@ -62,17 +73,19 @@ def last_reader_of(attention: Attention) -> LastReader:
 
 
 class _UnknownError(Exception):
-    """There is no closed form, for a reason; it is not remembered: another day the prover may do better."""
+    """There is no closed form, for a reason; it is not remembered: the next time there may be a prover."""
 
 
 @lru_cache(maxsize=256)
 def _found(mask: Expr, tables: tuple[Table, ...], heads: int | None) -> LastReader:
+    started = monotonic()
     try:
         answer = last_reader(reader_question(any_count(mask), tables, heads))
     except ContradictionError as error:
         raise _UnknownError(str(error)) from None
     if isinstance(answer, Unknown):
-        if answer.final:
+        if answer.final or monotonic() - started > _LONG:  # nobody waits so long twice
             return LastReader("", False, None, answer.reason, None, None)
         raise _UnknownError(answer.reason)
-    return LastReader(expression(answer.last), answer.exact, answer.most, "", answer.last, answer.tail)
+    bound = None if answer.most is None else max(0, answer.most)  # keys that no earlier row has yet are none to keep
+    return LastReader(expression(answer.last), answer.exact, bound, "", answer.last, answer.tail)

@@ -13,6 +13,7 @@ from torch import Tensor
 # far less than what stands for "not kept" in an additive mask (-1e4 in old models, the least float in others).
 BOOST = 3000.0
 _LEAST_BIAS = 1e-30  # a weight below may be one that a bias made small
+_MOST_COUNT = 64  # weights of one row that are further apart are so by a bias, and not by counts
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,12 @@ def applied_mask(
     some keys. A key whose weight comes out as 0 is asked for once more with a logit of its own that is larger by about
     3,000: a bias such as ALiBi's makes weights vanish that are kept.
 
-    Dropout must be off. A row that is NaN throughout keeps nothing. A row that masks all keys by adding one large
-    negative number to each keeps them all: that is what such a function computes. TypeError and ValueError where the
-    result does not have that shape. Takes about ``n / value_dim`` calls, and one more for each key that some row does
+    Dropout must be off. What an additive mask takes away by less than about 3,000 counts as kept, and what a bias takes
+    away by more as masked. ValueError where neither can be told: weights differ, so that there is a bias, and the
+    function bounds its logits (by a softcap, or by normalising queries and keys), so that none can be made larger. A
+    row that is NaN throughout keeps nothing. A row that masks all keys by adding one large negative number to each
+    keeps them all: that is what such a function computes. TypeError and ValueError where the result does not have that
+    shape. Takes about ``n / value_dim`` calls, and one more for each key that some row does
     not keep.
     """
     probe = _Probe(
@@ -92,19 +96,29 @@ def applied_mask(
         _positive("n", n), _positive("head_dim", head_dim),
         _positive("value_dim", head_dim if value_dim is None else value_dim), dtype, torch.device(device),
     )  # fmt: skip
-    kept = torch.zeros(batch, heads, m, n, dtype=torch.bool)
-    for first in range(0, n, probe.value_dim):
-        count = min(probe.value_dim, n - first)
-        kept[..., first : first + count] = _is_kept(probe.weights(first, count, None))
+    firsts = range(0, n, probe.value_dim)
+    parts = [probe.weights(first, min(probe.value_dim, n - first), None) for first in firsts]
+    weights = torch.cat(parts, -1).nan_to_num(nan=0.0).cpu()
+    plain = weights > _LEAST_BIAS
+    kept, bounded = plain.clone(), False
     for key in range(n):
-        if not kept[..., key].all():
-            kept[..., key] |= _is_kept(probe.weights(key, 1, key))[..., 0]
+        if not plain[..., key].all():
+            boosted = probe.weights(key, 1, key)[..., 0].nan_to_num(nan=0.0).cpu()
+            kept[..., key] |= boosted > _LEAST_BIAS
+            bounded |= bool((boosted[plain[..., key]] < 0.5).any())
+    if bounded and _is_biased(weights, plain):
+        raise ValueError(
+            "attend: bounds its logits, and adds a bias that makes weights vanish: whether a pair is kept cannot be "
+            "told, expected a function without the one or the other"
+        )
     return kept
 
 
-def _is_kept(weights: Tensor) -> Tensor:
-    """Which weights are of kept pairs; a NaN is not."""
-    return (weights.nan_to_num(nan=0.0) > _LEAST_BIAS).cpu()
+def _is_biased(weights: Tensor, kept: Tensor) -> bool:
+    """Whether the weights of some row's kept keys differ by more than counts explain, though all logits are 0."""
+    most = weights.amax(-1)
+    least = torch.where(kept, weights, torch.inf).amin(-1)
+    return bool((most > _MOST_COUNT * least).any())
 
 
 def _positive(name: str, size: object) -> int:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..analysis import any_count
 from ..diagnostics import limits
-from ..ir import Expr, Table, positions, tables_read
+from ..ir import Apply, Expr, Table, is_opaque, positions, tables_read, walk
 from ..modules import Claim
 from ..oracle import ContentsError, OutOfTableError
 from ..proofs import ContradictionError, Proved, Suspect, Unknown, prove, question
@@ -123,9 +123,21 @@ def decide(mask: Expr, tables: Sequence[Table], claim: Claim, heads: int | None)
     if isinstance(answer, Unknown):
         reason = f"not proved: {answer.reason}"
     else:
-        reason = f"not proved: what the masks read may contradict it from n = {answer.n:,} on"
+        reason = f"not proved: {_may_contradict(case)} from n = {answer.n:,} on"
     checked, tried = _tried(case, lengths)
     return Verdict(name, "undecided", f"{tried}; {reason}", checked_to=checked)
+
+
+def _may_contradict(case: _Case) -> str:
+    """What stands between a suspicion and a verdict: what the masks read, or a length too long to be looked at."""
+    nodes = [node for mask in case.masks for node in walk(mask)]
+    if case.tables or any(is_opaque(node) or _is_product(node) for node in nodes):
+        return "what the masks read may contradict it"
+    return "isl finds a contradiction, too far off to be looked at,"
+
+
+def _is_product(node: Expr) -> bool:
+    return isinstance(node, Apply) and node.op == "mul" and sum(bool(positions(part)) for part in node.args) > 1
 
 
 def _lengths(case: _Case, suspect: Suspect | None) -> list[int]:

@@ -96,6 +96,26 @@ def test_torchs_own_masks_are_read() -> None:
     assert torch.equal(found, torch.ones(9, 9).tril().bool().expand(1, 4, 9, 9))
 
 
+@pytest.mark.parametrize("bounded", ["softcap", "normalised"])
+@pytest.mark.parametrize("slope", [0.0, 8.0])
+def test_bounded_logits_beside_a_bias_are_refused(bounded: str, slope: float) -> None:
+    """Without a bias no weight vanishes, and the mask is read as ever."""
+    keep, distance = torch.ones(40, 40).tril().bool(), (torch.arange(40)[:, None] - torch.arange(40)).abs()
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if bounded == "normalised":
+            q, k = (torch.nn.functional.normalize(x, dim=-1) for x in (q, k))
+        logits = q @ k.mT * q.shape[-1] ** -0.5
+        logits = 30 * torch.tanh(logits / 30) - slope * distance
+        return logits.masked_fill(~keep, -torch.inf).softmax(-1) @ v
+
+    if slope:
+        with pytest.raises(ValueError, match="attend: bounds its logits, and adds a bias"):
+            applied_mask(attend, 40, 40)
+    else:
+        assert torch.equal(applied_mask(attend, 40, 40)[0, 0], keep)
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"attend: returned shape \[1, 4, 2, 16\], expected \[1, 2, 4, 16\]"):
         applied_mask(lambda q, k, v: q.transpose(1, 2), 4, 4, 2)

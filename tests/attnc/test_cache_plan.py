@@ -252,3 +252,20 @@ def test_what_does_not_fit_is_refused(call: Any, error: type[Exception], message
 def test_no_tokens() -> None:
     plan = MODULE.past(size=3).cache(0)
     assert (plan.last_reader.shape, plan.largest, plan.shrinks) == ((1, 0), 0, True)
+
+
+def test_a_last_reader_is_asked_for_lengths_alone() -> None:
+    last = attnc.load("causal").causal().facts.last_reader
+    assert last.at(3, heads=2).tolist() == [[2, 2, 2]] * 2
+    for given, kind, said in (
+        ({"n": -1}, ValueError, "n: is -1, expected 0 or more"),
+        ({"n": 2.5}, TypeError, "n: is float, expected an int"),
+        ({"n": 4, "heads": 0}, ValueError, "heads: is 0, expected 1 or more"),
+    ):
+        with pytest.raises(kind, match=said):
+            last.at(**given)
+
+
+def test_a_cache_of_keys_that_are_still_to_come_holds_none() -> None:
+    later = attnc.loads("pattern p = k == q + 4 and n > 7").p()
+    assert later.facts.last_reader.bound == 0

@@ -115,3 +115,13 @@ def test_what_is_undecided_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> No
         assert attnc.prove(*claim).message.endswith("asleep")
     assert isinstance(attnc.prove(*claim), Verdict)
     assert attnc.prove(*claim).proved
+
+
+def test_a_contradiction_too_far_to_be_looked_at_is_said_to_be_one() -> None:
+    causal = attnc.load("causal").causal()
+    far = attnc.loads("pattern p = causal and not (q == 123456789 and k == 17)").p()
+    found = attnc.prove(far, "equals", causal)
+    assert found.undecided
+    assert "isl finds a contradiction, too far off to be looked at, from n = 123,456,790 on" in found.message
+    product = attnc.prove(attnc.loads("pattern p = q * k >= 0 and causal").p(), "equals", causal)
+    assert "what the masks read may contradict it" in product.message

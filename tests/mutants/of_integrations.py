@@ -96,8 +96,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a weight that a bias made vanish is taken for that of a masked key",
         "attnc/testing",
-        "if not kept[..., key].all():",
-        "if not kept[..., key].any():",
+        "if not plain[..., key].all():",
+        "if not plain[..., key].any():",
         "test_applied_mask.py::test_what_a_call_applies_is_its_mask[sloped]",
     ),
 )

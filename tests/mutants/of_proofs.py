@@ -49,7 +49,7 @@ MUTANTS = (
         "a question that takes too many steps is proved",
         "proofs",
         'return Unknown(f"it takes isl too many steps ({str(error)[:80]})")',
-        "return Proved()",
+        "from .questions import Proved\n\n        return Proved()",
         "test_decide.py::test_fewer_steps_make_no_other_answers",
     ),
     Mutant(
