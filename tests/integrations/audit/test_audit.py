@@ -86,8 +86,9 @@ def test_a_sound_model_has_no_fault(name: str) -> None:
     ids=["BERT", "ModernBERT"],
 )
 def test_an_encoder_has_none_either(model: Callable[[], Any]) -> None:
-    some = tuple(each for each in scenarios(N) if not each.is_packed and not each.decodes)
-    findings = list(audit(model(), n=N, only=some))
+    """It packs nothing and has no cache."""
+    findings = list(audit(model(), n=N))
+    assert {finding.scenario for finding in findings} == {"plain", "left padding"}
     assert [str(finding) for finding in findings if finding.difference is not None or finding.unknown] == []
 
 
@@ -248,6 +249,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    from transformers import AutoModelForCausalLM, MistralConfig\n"
         f"    return AutoModelForCausalLM.from_config(MistralConfig(**{GROUPED!r}, sliding_window=7))\n"
     )
+    BertConfig(**SIZES, architectures=["BertModel"]).save_pretrained(str(tmp_path / "bert"))
+    for name, text in (("garbage", "no json"), ("odd", '{"model_type": "mistral", "architectures": ["logging", 3]}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    (tmp_path / "uneven").mkdir()
+    (tmp_path / "uneven" / "config.json").write_text('{"model_type": "mistral", "num_key_value_heads": 3}')
     return tmp_path
 
 
@@ -263,6 +270,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["audited_functions:window"], 2, "audited_functions:window is a function: --against NAME says what it should"),
         (["audited_functions:nothing", "--against", "causal"], 1, "attend: returned NoneType"),
         (["audited_functions:absent"], 1, "has no attribute 'absent'; expected module:function, or a folder"),
+        (["bert"], 0, "4 as declared, 0 different"),
+        (["garbage"], 1, "transformers makes no model of it"),
+        (["odd", "--against", "causal"], 1, "pairs are not as declared"),
+        (["uneven"], 1, "does not run on tokens (plain)"),
         (["absent"], 1, "no such file, expected a folder with a config.json"),
         (["mistral", "--set", "size=4"], 2, "--set gives parameters of the text that --against names"),
     ],

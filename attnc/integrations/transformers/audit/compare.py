@@ -62,11 +62,17 @@ def audit(
     """What each layer of a model applies beside what is declared: by its configuration, or by texts.
 
     ``against``: one attention for all layers, or one for each. The scenarios have ``n`` tokens: a window that is longer
-    hides nothing, so there is nothing to see of it. Findings come in the order of scenarios and layers. ValueError for
-    a model whose layers cannot be read, and for a layer without a text.
+    hides nothing, so there is nothing to see of it. Of a model without a causal layer, which has no cache and packs
+    nothing, only the first two are run. Findings come in the order of scenarios and layers. ValueError for a model
+    whose layers cannot be read, and for a layer without a text.
     """
+    encodes = False
     for scenario in scenarios(n) if only is None else only:
-        for applied in read_masks(model, scenario):
+        if encodes and (scenario.is_packed or scenario.decodes):
+            continue
+        masks = read_masks(model, scenario)
+        encodes = not any(getattr(each.module, "is_causal", True) for each in masks)
+        for applied in masks:
             if against is None:
                 assert applied.module is not None, "a layer of the model"
                 wanted = declared(model.config, applied.layer, applied.module)

@@ -24,16 +24,24 @@ def model_of(folder: Path, window: int = 7, implementation: str | None = None) -
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, expected a folder with a config.json")
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    _shrink(config.get_text_config(), window)
-    kinds = [getattr(transformers, name, None) for name in getattr(config, "architectures", None) or ()]
-    kind: Any = next((each for each in kinds if each is not None), None)
-    if kind is not None:
-        model = kind._from_config(config, attn_implementation=implementation)
-    else:
-        model = AutoModel.from_config(config, attn_implementation=implementation)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        _shrink(config.get_text_config(), window)
+        model = _kind(config)(config, attn_implementation=implementation)
+    except Exception as error:  # whatever a configuration makes the library do, the file is at fault
+        raise ValueError(f"{path}: transformers makes no model of it: {type(error).__name__}: {error}") from error
     assert isinstance(model, PreTrainedModel)
     return model.eval()
+
+
+def _kind(config: Any) -> Any:
+    """What makes the model: the first class of ``architectures`` that is a model of the library, else AutoModel."""
+    for name in getattr(config, "architectures", None) or ():
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, PreTrainedModel):
+            kind: Any = found
+            return kind._from_config
+    return AutoModel.from_config
 
 
 def _shrink(config: Any, window: int) -> None:

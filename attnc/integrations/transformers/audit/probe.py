@@ -96,11 +96,16 @@ def read_masks(model: PreTrainedModel, scenario: Scenario) -> list[AppliedMask]:
     """The masks that the layers of a model apply in a scenario, in the order in which they are called.
 
     The model runs as it is, on random tokens; each call of its attention is examined with inputs of its own (see
-    :func:`attnc.testing.applied_mask`). ValueError where no layer asks the attention interface.
+    :func:`attnc.testing.applied_mask`). ValueError where no layer asks the attention interface, and where the model
+    does not run.
     """
     tokens = _tokens(model, scenario)
     with _reading(model) as reader, torch.no_grad():
-        _run(model, scenario, tokens)
+        try:
+            _run(model, scenario, tokens)
+        except Exception as error:  # a model may fail in any way, and the audit cannot go on
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{type(model).__name__}: does not run on tokens ({scenario.name}): {said}") from error
     if not reader.calls:
         raise ValueError(
             f"{type(model).__name__}: no layer asked transformers' attention interface, so its masks cannot be read; "
