@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers.models.big_bird import modeling_big_bird as big_bird
 from transformers.models.bigbird_pegasus import modeling_bigbird_pegasus as pegasus
 
-from .... import load
 from ....attention import Attention
 from .compose import filtered, text
 from .key_mask import KeyMask, require_key_mask
@@ -78,10 +77,7 @@ class BlockSparse(Swapped):
         pattern = self.attnc_settings.pattern
         if pattern is not None:
             return filtered(pattern, text("real_pairs")) if padded else pattern
-        name = "bigbird_padded" if padded else "bigbird"
-        made = load("bigbird")[name](block=self.block_size, draws=self.num_random_blocks)
-        assert isinstance(made, Attention)
-        return made
+        return text("bigbird_padded" if padded else "bigbird", block=self.block_size, draws=self.num_random_blocks)
 
     def _chosen(self, n: int) -> Tensor:
         """The random blocks of the rows between the first and the last, int64 ``[head, middle, draws]``."""

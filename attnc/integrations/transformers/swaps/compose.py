@@ -19,12 +19,15 @@ TEXTS: Mapping[str, Path] = {
 
 @lru_cache(maxsize=1)
 def _modules() -> tuple[Module, ...]:
-    return (*map(load, TEXTS.values()), load("std"))
+    return (*map(load, TEXTS.values()), load("std"), load("bigbird"))
 
 
 @lru_cache(maxsize=256)
 def text(name: str, **constants: int) -> Attention:
-    """A declaration of :data:`TEXTS` or of the prelude, with its constants."""
+    """A declaration of :data:`TEXTS`, of the prelude or of the shipped ``bigbird``, with its constants.
+
+    Each is made once: layers ask for it at every call.
+    """
     module = next(module for module in _modules() if name in module.declarations)
     made = module[name](**constants)
     assert isinstance(made, Attention)
