@@ -1,0 +1,33 @@
+"""A cache for models whose attention is attnc's: each layer keeps what its mask can still read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from .layer import PatternCacheLayer
+
+
+class PatternCache(Cache):  # type: ignore[misc]
+    """``past_key_values`` for a model whose attention is attnc's, of a configuration of transformers.
+
+        model.generate(tokens, past_key_values=PatternCache(model.config))
+
+    Layers of attention become :class:`PatternCacheLayer`; others (recurrences, convolutions, keys of an indexer) stay
+    the library's own.
+    """
+
+    def __init__(self, config: Any) -> None:
+        layers = DynamicCache(config=config).layers
+        text = config.get_text_config(decoder=True)
+        shares = bool(getattr(text, "kv_sharing_modes", None) or getattr(text, "num_kv_shared_layers", 0))
+        plain = {DynamicLayer, DynamicSlidingWindowLayer}
+        if any(layer.is_sliding for layer in layers if hasattr(layer, "is_sliding") and type(layer) not in plain):
+            plain = {DynamicLayer}  # the masks of sliding layers are made for those of the library
+        super().__init__(layers=[PatternCacheLayer(shares) if type(each) in plain else each for each in layers])
+
+    @property
+    def positions(self) -> list[int]:
+        """How many positions each layer keeps, of those that are attnc's."""
+        return [len(layer.positions) for layer in self.layers if isinstance(layer, PatternCacheLayer)]
