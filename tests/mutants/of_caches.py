@@ -68,7 +68,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "what the last call did not tell is not missed",
         WING,
-        "if self._latest >= 0 and self._told != self._seen:",
+        "if self._dropped and self._told != self._seen:",
         "if False:",
         f"{ATTEND}::test_other_attention_is_noticed_as_soon_as_keys_are_missing",
     ),

@@ -15,17 +15,22 @@ class PatternCache(Cache):  # type: ignore[misc]
         model.generate(tokens, past_key_values=PatternCache(model.config))
 
     Layers of attention become :class:`PatternCacheLayer`; others (recurrences, convolutions, keys of an indexer) stay
-    the library's own.
+    the library's own. ``waits``: whether layers read each other's keys, so that what no layer reads again is dropped a
+    call later; unless given, whether the configuration shares keys.
     """
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, waits: bool | None = None) -> None:
         layers = DynamicCache(config=config).layers
         text = config.get_text_config(decoder=True)
-        shares = bool(getattr(text, "kv_sharing_modes", None) or getattr(text, "num_kv_shared_layers", 0))
+        waits = (
+            waits
+            if waits is not None
+            else bool(getattr(text, "kv_sharing_modes", None) or getattr(text, "num_kv_shared_layers", 0))
+        )
         plain = {DynamicLayer, DynamicSlidingWindowLayer}
         if any(layer.is_sliding for layer in layers if hasattr(layer, "is_sliding") and type(layer) not in plain):
             plain = {DynamicLayer}  # the masks of sliding layers are made for those of the library
-        super().__init__(layers=[PatternCacheLayer(shares) if type(each) in plain else each for each in layers])
+        super().__init__(layers=[PatternCacheLayer(waits) if type(each) in plain else each for each in layers])
 
     @property
     def positions(self) -> list[int]:

@@ -18,6 +18,7 @@ from ....compiler import ir
 from ....last_reader import LastReader, last_reader_of
 from .slots import FOREVER, Run, Slots
 
+AHEAD = 256  # tokens whose last readers are computed at once
 _CARRIED = "attnc_held_keys"
 
 
@@ -63,8 +64,10 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         self._slots: Slots | None = None
         self._seen = 0
         self._told = 0  # tokens that there were when the attention told last
+        self._dropped = False
         self._latest = -1  # the last row that reads any of the keys that are dropped
         self._readers: dict[tuple[Attention, int], LastReader | None] = {}
+        self._ahead_from, self._ahead = 0, np.zeros(0, np.int64)  # last readers of keys from a position on
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -126,7 +129,7 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         """
         known = attention, heads
         if known not in self._readers:
-            self._require_kept(attention, heads, self._seen - rows)
+            self._learn(attention, heads, self._seen - rows)
         self._told = self._seen
         if not self.waits:
             self._drop()
@@ -202,7 +205,9 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         if self._slots is None or not self._readers or (self.record_past and not at_crop):
             return
         buffer = self._slots.keys
-        self._latest = max(self._latest, self._slots.drop(self._seen))
+        latest = self._slots.drop(self._seen)
+        if latest is not None:
+            self._dropped, self._latest = True, max(self._latest, latest)
         self.moves += self._slots.keys is not buffer
         self._refresh()
 
@@ -210,28 +215,29 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         """What was told since the last call is done; ValueError where keys were missing and nobody told."""
         if self.waits and self._told == self._seen:
             self._drop()
-        if self._latest >= 0 and self._told != self._seen:
+        if self._dropped and self._told != self._seen:
             raise ValueError(
                 f"past_key_values: {self!r} has dropped keys, and the last call was not computed by attnc's attention, "
                 "which knows the others by their positions: expected the same implementation for the whole text"
             )
 
-    def _require_kept(self, attention: Attention, heads: int, row: int) -> None:
-        """Notes an attention that has not told before."""
+    def _learn(self, attention: Attention, heads: int, row: int) -> None:
+        """Notes an attention that has not told before. ValueError where a key is gone that it reads."""
         reads_length = "n" in ir.positions(attention._bound.mask)
         reader = None if reads_length else last_reader_of(attention._bound)
         self._readers[attention, heads] = reader
+        self._ahead = self._ahead[:0]
         slots = self._slots
         assert slots is not None
-        if self._latest >= 0:
+        if self._dropped:
             missing = np.setdiff1d(np.arange(self._seen), self.positions)
             read = missing[_ahead(reader, 0, self._seen, heads)[missing] >= row]
             if len(read):
                 del self._readers[attention, heads]
                 raise ValueError(
                     f"past_key_values: {attention.name} may read position {read[0]}, which was dropped since no "
-                    "attention before it does: do several layers read these keys? Make the layers of the cache with "
-                    "waits=True"
+                    "attention before it does, expected a cache that waits where several layers read the same keys: "
+                    "PatternCache(model.config, waits=True)"
                 )
         for run in slots.runs():
             rows = slice(slots.first + run.row, slots.first + run.row + run.length)
@@ -242,8 +248,11 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         """The last row that may read each of some keys; FOREVER where no attention has told yet."""
         if not self._readers:
             return np.full(keys, FOREVER)
-        each = (_ahead(reader, first, keys, heads) for (_, heads), reader in self._readers.items())
-        return reduce(np.maximum, each)
+        if first < self._ahead_from or first + keys > self._ahead_from + len(self._ahead):
+            count = max(keys, AHEAD)  # for the tokens to come as well
+            each = (_ahead(reader, first, count, heads) for (_, heads), reader in self._readers.items())
+            self._ahead_from, self._ahead = first, reduce(np.maximum, each)
+        return self._ahead[first - self._ahead_from :][:keys]
 
 
 def _ahead(reader: LastReader | None, first: int, keys: int, heads: int) -> NDArray[np.int64]:

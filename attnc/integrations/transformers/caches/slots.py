@@ -94,15 +94,15 @@ class Slots:
         self.last[new], self.live[new] = last, True
         self.end += count
 
-    def drop(self, row: int) -> int:
-        """Lets go of what no row from ``row`` on reads; the last reader of all that was let go, or -1."""
+    def drop(self, row: int) -> int | None:
+        """Lets go of what no row from ``row`` on reads; the last reader of what was let go, None where nothing was."""
         now = self.in_use
         dead = self.live[now] & (self.last[now] < row)
+        dead = _fewer_runs(self.live[now] & ~dead, dead) if dead.any() else dead
         if not dead.any():
-            return -1
-        dead = _fewer_runs(self.live[now] & ~dead, dead)
+            return None
         self.live[now] &= ~dead
-        latest = int(self.last[now][dead].max(initial=-1))
+        latest = int(self.last[now][dead].max())
         alive = np.flatnonzero(self.live[now])
         if len(alive):
             self.first, self.end = self.first + int(alive[0]), self.first + int(alive[-1]) + 1
