@@ -92,9 +92,23 @@ MUTANTS = (
     Mutant(
         "sums are not rescaled as the largest logit grows in C++",
         "templates/cpp",
-        "total[u] = z.sums.total[p][u] * factor[u];",
-        "total[u] = z.sums.total[p][u];",
+        "z.sums.total[p][u] = z.sums.total[p][u] * factor[u] + total[u];",
+        "z.sums.total[p][u] = z.sums.total[p][u] + total[u];",
         "test_cpp.py::test_pattern[full]",
+    ),
+    Mutant(
+        "keys are added one after the other in C++",
+        "templates/cpp",
+        "    Reals sum[R][VECTORS] = {};\n    multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);\n"
+        "    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++) {\n"
+        "            Real *const to = sums + r * PANEL + v * LANES;\n"
+        "            store(to, load(to) * factor[v] + sum[r][v]);\n        }",
+        "    Reals sum[R][VECTORS];\n    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++)"
+        " sum[r][v] = load(sums + r * PANEL + v * LANES) * factor[v];\n"
+        "    multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);\n"
+        "    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++)"
+        " store(sums + r * PANEL + v * LANES, sum[r][v]);",
+        "test_cpp_rounding.py::test_sums_of_many_keys_round_as_sums_of_tiles[full tiles]",
     ),
     Mutant(
         "a share of the visits joins with another's weight",
