@@ -99,15 +99,10 @@ MUTANTS = (
     Mutant(
         "keys are added one after the other in C++",
         "templates/cpp",
-        "    Reals sum[R][VECTORS] = {};\n    multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);\n"
-        "    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++) {\n"
-        "            Real *const to = sums + r * PANEL + v * LANES;\n"
-        "            store(to, load(to) * factor[v] + sum[r][v]);\n        }",
-        "    Reals sum[R][VECTORS];\n    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++)"
-        " sum[r][v] = load(sums + r * PANEL + v * LANES) * factor[v];\n"
-        "    multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);\n"
-        "    UNROLL for (int r = 0; r < R; r++)\n        UNROLL for (int v = 0; v < VECTORS; v++)"
-        " store(sums + r * PANEL + v * LANES, sum[r][v]);",
+        "            store(to, load(to) * factor[v] + sum[r][v]);",
+        "            Reals one = load(to) * factor[v];\n"
+        "            for (int i = 0; i < count; i++) one += each_lane(rows[r + i * pitch]) * "
+        "load(weights + i * weights_pitch + v * LANES);\n            store(to, one);",
         "test_cpp_rounding.py::test_sums_of_many_keys_round_as_sums_of_tiles[full tiles]",
     ),
     Mutant(
