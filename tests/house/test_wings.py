@@ -73,7 +73,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "runtime runtime.base"
         ),
         "attnc.integrations.transformers": "attnc attnc.integrations.transformers.swaps",
-        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
+        "attnc.integrations.transformers.audit": (
+            "attnc attnc.integrations.transformers.swaps attnc.testing compiler.ir compiler.verify"
+        ),
         "attnc.integrations.transformers.swaps": "attnc compiler.ir",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
