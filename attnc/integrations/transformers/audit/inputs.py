@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
-from .scenario import Scenario, plain
+from .scenario import Scenario, plain, scenarios
 
 Inputs = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """The tokens of a call: ``main``, and those of the decoder where the main ones are an encoder's.
+    """The tokens of a call: ``main``, and those of the decoder where the main ones are an encoder's. Of these two the
+    decoder's alone are packed.
 
     ``main`` is None for pictures and sounds. The two have different lengths, so that a layer's sizes tell which it
     reads.
@@ -35,6 +35,9 @@ def texts_of(model: PreTrainedModel, scenario: Scenario, inputs: Inputs | None) 
         if not model.config.is_encoder_decoder:
             return Texts(scenario)
         length = scenario.n - scenario.n // 4
+        if scenario.is_packed:
+            (own,) = (each for each in scenarios(length) if each.is_packed)
+            return Texts(replace(scenario, documents=torch.zeros_like(scenario.documents), is_packed=False), own)
         own = plain(len(scenario.documents), length)
         return Texts(scenario, Scenario(scenario.name, own.documents, decodes=scenario.decodes))
     sides = {
@@ -60,10 +63,9 @@ def reason_not_to_run(model: PreTrainedModel, scenario: Scenario, inputs: Inputs
             raise ValueError(
                 f"{kind}: n is {scenario.n}, expected more than {needed}: the model would give up its blocks for good"
             )
-    if scenario.is_packed and model.config.is_encoder_decoder:
-        return f"{kind} has an encoder, which packs nothing"
-    if scenario.is_packed and not _takes(model, "position_ids"):
-        return f"{kind} takes no position_ids, so it is not told of documents"
+    positions = "decoder_position_ids" if model.config.is_encoder_decoder else "position_ids"
+    if scenario.is_packed and not _takes(model, positions):
+        return f"{kind} takes no {positions}, so it is not told of documents"
     if scenario.decodes and not _takes(model, "past_key_values"):
         return f"{kind} has no cache"
     if scenario.is_padded and not _takes(model, "attention_mask"):
@@ -101,28 +103,36 @@ def run(model: PreTrainedModel, scenario: Scenario, inputs: Inputs | None) -> No
     given: dict[str, Any] = {}
     if scenario.is_padded:
         given["attention_mask"] = scenario.real.long()
-    if scenario.is_packed:
-        given["position_ids"] = scenario.position_ids
-    uncached = {"use_cache": False} if _takes(model, "use_cache") and hasattr(model.config, "use_cache") else {}
+    if scenario.is_packed and not model.config.is_encoder_decoder:
+        given["position_ids"] = _positions(model, scenario)
+    uncached = {"use_cache": False} if has_cache(model) else {}  # with one the library does not look for documents
     if model.config.is_encoder_decoder:
         decoder = texts_of(model, scenario, None).decoder
         assert decoder is not None
         answer = _tokens(model, tuple(decoder.documents.shape), 1)
+        if scenario.is_packed:
+            given["decoder_position_ids"] = decoder.position_ids
         if not scenario.decodes:
             model(tokens, decoder_input_ids=answer, **given, **uncached)
             return
-        first = model(tokens, decoder_input_ids=answer[:, :-1], use_cache=True)
-        encoded = BaseModelOutput(last_hidden_state=first.encoder_last_hidden_state)
-        model(
-            encoder_outputs=encoded, decoder_input_ids=answer[:, -1:], past_key_values=first.past_key_values,
-            use_cache=True,
-        )  # fmt: skip
+        encoded = model.get_encoder()(tokens)
+        cache = model(encoder_outputs=encoded, decoder_input_ids=answer[:, :-1], use_cache=True).past_key_values
+        model(encoder_outputs=encoded, decoder_input_ids=answer[:, -1:], past_key_values=cache, use_cache=True)
         return
     if not scenario.decodes:
         model(tokens, **given, **uncached)
         return
     cache = model(tokens[:, :-1], use_cache=True).past_key_values
     model(tokens[:, -1:], past_key_values=cache, use_cache=True)
+
+
+def _positions(model: PreTrainedModel, scenario: Scenario) -> Tensor:
+    """The positions of packed documents. A model with rotary positions of several axes, of pictures, takes a row for
+    each of these, after one of the text's.
+    """
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    axes = rope.get("mrope_section")
+    return scenario.position_ids if not axes else scenario.position_ids.expand(1 + len(axes), -1, -1)
 
 
 def _tokens(model: PreTrainedModel, shape: tuple[int, ...], seed: int) -> Tensor:

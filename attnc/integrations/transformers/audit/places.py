@@ -47,7 +47,10 @@ class Call:
 def placed(calls: Sequence[Call], texts: Texts, batch: int) -> list[AppliedMask]:
     """The masks of calls over the tokens that their rows and keys are. ``batch``: the entries of the model's call."""
     order = {module: place for place, module in enumerate(dict.fromkeys(call.module for call in calls))}
-    return [_placed(call, _number(call.module, order[call.module]), texts, batch) for call in calls]
+    found = []
+    for call in calls:
+        found.extend(_placed(call, _number(call.module, order[call.module]), texts, batch))
+    return found
 
 
 def _number(module: nn.Module, place: int) -> int:
@@ -58,7 +61,8 @@ def _number(module: nn.Module, place: int) -> int:
     return place
 
 
-def _placed(call: Call, layer: int, texts: Texts, batch: int) -> AppliedMask:
+def _placed(call: Call, layer: int, texts: Texts, batch: int) -> list[AppliedMask]:
+    """The mask of a call; two of a decoder whose keys are its own tokens and after them its encoder's."""
     entries, _, m, keys = call.mask.shape
     for text, other in ((texts.decoder, texts.main), (texts.main, texts.decoder)):
         if text is None or entries != len(text.documents):
@@ -71,17 +75,21 @@ def _placed(call: Call, layer: int, texts: Texts, batch: int) -> AppliedMask:
             continue
         found = AppliedMask(text, layer, call.module, q_start, call.mask, said_causal=call.said_causal)
         if other is not None and keys == other.n:
-            return replace(found, keys=other)
-        if other is not None and keys > text.n:
-            return replace(found, unknown="its keys are those of two texts, one after the other")
-        return replace(found, mask=_over_all(call.mask, text, q_start))
+            return [replace(found, keys=other)]
+        if other is not None and text is texts.decoder and keys > other.n and keys > text.n:
+            own, encoded = call.mask.split([keys - other.n, other.n], -1)
+            mine = replace(found, mask=_over_all(own, text, q_start), said_causal=True)
+            return [mine, replace(found, mask=encoded, keys=other)]
+        if other is None and text is texts.decoder and keys != m:  # what a model makes of sounds or pictures
+            return [replace(found, keys=plain(entries, keys))]
+        return [replace(found, mask=_over_all(call.mask, text, q_start))]
     rows = plain(entries, m)
     found = AppliedMask(rows, layer, call.module, 0, call.mask, is_text=False, said_causal=call.said_causal)
     if any(text is not None and text.name != rows.name for text in (texts.main, texts.decoder)):
-        return replace(found, unknown="its rows are not the text's tokens")
+        return [replace(found, unknown="its rows are not the text's tokens")]
     if entries % batch:
-        return replace(found, unknown="its rows are those of several entries of the batch, one after the other")
-    return found if keys == m else replace(found, keys=plain(entries, keys))
+        return [replace(found, unknown="its rows are those of several entries of the batch, one after the other")]
+    return [found if keys == m else replace(found, keys=plain(entries, keys))]
 
 
 def _first_row(text: Scenario, m: int) -> int | None:

@@ -143,9 +143,10 @@ def _refuse(model: nn.Module, unread: dict[nn.Module, str]) -> NoReturn:
     """Raises ValueError for a model of which no layer can be read."""
     reasons = {type(module).__name__: reason for module, reason in unread.items()}
     said = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()))
+    advice = "; pass its attention as module:function instead, a function of q, k and v"
     raise ValueError(
-        f"{type(model).__name__}: its masks cannot be read: {said or 'no module of it is named an attention'}; pass "
-        "its attention as module:function instead, a function of q, k and v"
+        f"{type(model).__name__}: its masks cannot be read: "
+        f"{said + advice if said else 'no module that ran is named an attention'}"
     )
 
 
