@@ -250,6 +250,19 @@ def test_a_part_that_cannot_be_read_is_named_beside_the_layers_that_can() -> Non
     assert "not read: LongT5LocalAttention: its blocks of keys are padded" in str(findings[-1])
 
 
+def test_a_layer_without_a_mask_is_named_and_no_fault() -> None:
+    config = transformers.MiniMaxConfig(
+        **SIZES, num_key_value_heads=2, intermediate_size=32, num_local_experts=2, num_experts_per_tok=1, head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+    )  # fmt: skip
+    findings = list(audit(transformers.MiniMaxForCausalLM(config).eval(), n=N, only=scenarios(N)[:1]))
+    assert [(each.module, each.agrees, each.unknown) for each in findings] == [
+        ("MiniMaxAttention", True, False),
+        ("MiniMaxLightningAttention: ", False, False),
+    ]
+    assert str(findings[1]).startswith("plain: not read: MiniMaxLightningAttention: it has no mask")
+
+
 def test_pictures_are_given_by_the_caller() -> None:
     model = transformers.ViTModel(transformers.ViTConfig(**SIZES, intermediate_size=32, image_size=16, patch_size=4))
     with pytest.raises(ValueError, match="ViTModel: is called with pixel_values, expected a model of tokens"):

@@ -13,6 +13,7 @@ from ....compiler.verify import contrast, picture
 from ....testing import applied_mask
 from .declarations import DeclaredMask, declared, first_difference, is_causal, is_row, of_attention
 from .inputs import reason_not_to_run
+from .layouts import WITHOUT_MASK
 from .places import AppliedMask
 from .probe import read_model
 from .scenario import Scenario, scenarios
@@ -54,7 +55,8 @@ class Finding:
     def __str__(self) -> str:
         """A line; for a difference with both pictures."""
         if self.layer is None:
-            return f"{self.scenario}: {'not read' if self.unknown else 'not run'}: {self.module}{self.reason}"
+            did = "read" if self.unknown or self.module else "run"
+            return f"{self.scenario}: not {did}: {self.module}{self.reason}"
         where = f"{self.scenario}: layer {self.layer} ({self.module})"
         if self.unknown:
             return f"{where}: cannot be told: {self.reason}: compare it with a text"
@@ -109,7 +111,7 @@ def audit(
         for applied in reading.masks:
             yield _of_model(model, applied, against, scenario.name)
         for name, why in sorted({type(module).__name__: why for module, why in reading.unread.items()}.items()):
-            yield Finding(scenario.name, None, f"{name}: ", "", None, unknown=True, reason=why)
+            yield Finding(scenario.name, None, f"{name}: ", "", None, unknown=why not in WITHOUT_MASK, reason=why)
 
 
 def _of_model(

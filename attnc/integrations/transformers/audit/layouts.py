@@ -116,6 +116,8 @@ LAYOUTS: Mapping[str, Layout] = {
 
 _BY_CONTENT = "which keys a token sees depends on what the tokens hold"
 _NO_SOFTMAX = "it has no mask: it carries a state from token to token, or weighs without a softmax"
+_NO_TOKENS = "it has no mask: it weighs what earlier layers computed, not tokens"
+WITHOUT_MASK = (_NO_SOFTMAX, _NO_TOKENS)
 REASONS: Mapping[str, str] = {
     "LSHSelfAttention": f"{_BY_CONTENT} (hashes)",
     "LongT5LocalAttention": "its blocks of keys are padded, and its softmax is not scaled",
@@ -131,7 +133,7 @@ REASONS: Mapping[str, str] = {
     "MiniMaxLightningAttention": _NO_SOFTMAX,
     "OlmoHybridLinearAttentionDecoderLayer": _NO_SOFTMAX,
     "SwiftFormerEfficientAdditiveAttention": _NO_SOFTMAX,
-    "Inkling2BlockAttentionResidual": "it weighs what earlier layers computed, not tokens",
+    "Inkling2BlockAttentionResidual": _NO_TOKENS,
     "MultiheadAttention": "it is torch's own module, which projects by no module",
 }
 """Why the masks of an attention module are not read, by the class's name."""

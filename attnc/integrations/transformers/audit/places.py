@@ -77,7 +77,7 @@ def _placed(call: Call, layer: int, texts: Texts, batch: int) -> list[AppliedMas
         if other is not None and keys == other.n:
             return [replace(found, keys=other)]
         if other is not None and text is texts.decoder and keys > other.n and keys > text.n:
-            own, encoded = call.mask.split([keys - other.n, other.n], -1)
+            own, encoded = call.mask[..., : keys - other.n], call.mask[..., keys - other.n :]
             mine = replace(found, mask=_over_all(own, text, q_start), said_causal=True)
             return [mine, replace(found, mask=encoded, keys=other)]
         if other is None and text is texts.decoder and keys != m:  # what a model makes of sounds or pictures
