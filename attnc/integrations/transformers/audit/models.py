@@ -52,10 +52,12 @@ def _shrink(config: Any, window: int) -> None:
         if isinstance(getattr(config, name, None), int):
             setattr(config, name, size)
     if isinstance(heads, int) and isinstance(getattr(config, "hidden_size", None), int):
-        own = getattr(config, "head_dim", None)
+        own, derived = getattr(config, "head_dim", None), getattr(type(config), "head_dim", None)
         config.hidden_size = heads * 8
-        if isinstance(own, int):
+        if isinstance(own, int) and not isinstance(derived, property):
             config.head_dim = 8
+        if isinstance(getattr(config, "rotary_dim", None), int):
+            config.rotary_dim = min(config.rotary_dim, 8)
     for name in WINDOWS:
         if isinstance(getattr(config, name, None), int):
             setattr(config, name, min(getattr(config, name), window))
