@@ -75,7 +75,9 @@ WINGS: dict[str, tuple[str, ...]] = {
         "attnc.integrations.transformers": (
             "attnc attnc.integrations.transformers.caches attnc.integrations.transformers.swaps"
         ),
-        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
+        "attnc.integrations.transformers.audit": (
+            "attnc attnc.integrations.transformers.swaps attnc.testing compiler.ir compiler.verify"
+        ),
         "attnc.integrations.transformers.caches": "attnc compiler.analysis compiler.ir",
         "attnc.integrations.transformers.swaps": "attnc attnc.integrations.transformers.caches compiler.ir",
         "compiler": (

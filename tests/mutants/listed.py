@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    of_audit,
     of_caches,
     of_integrations,
     of_kernels,
@@ -33,6 +34,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *of_parts.MUTANTS,
     *of_the_runtime.MUTANTS,
     *of_the_face.MUTANTS,
+    *of_audit.MUTANTS,
     *of_integrations.MUTANTS,
     *of_swaps.MUTANTS,
     *of_caches.MUTANTS,
