@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ENDLESS = 2**40  # tokens of a text that is still being written
 _LONG = 5.0  # seconds of a search without an answer, after which it is not begun again
 
 
@@ -57,6 +58,21 @@ class LastReader:
         call = environment(NumpyArrays(), n, 1, heads, np.zeros(1, np.int64), {})
         found = np.asarray(interpret(self._last, call), np.int64)
         return np.broadcast_to(found[0, :, 0], (heads, n))
+
+    def ahead(self, first: int, keys: int, heads: int) -> NDArray[np.int64] | None:
+        """The last readers of the keys ``first`` and on, of a text whose end is not known yet: int64 ``[heads, keys]``;
+        None where there is no such function of the key alone.
+        """
+        import numpy as np
+
+        from .compiler.oracle import NumpyArrays, environment, interpret
+
+        if self._last is None:
+            return None
+        start, zero = np.full(1, first, np.int64), np.zeros(1, np.int64)
+        call = environment(NumpyArrays(), _ENDLESS, 1, heads, zero, {}, k_start=start, k_rows=keys)
+        found = np.asarray(interpret(self._last, call), np.int64)
+        return np.broadcast_to(found[0, :, 0], (heads, keys))
 
     def __str__(self) -> str:
         if not self.text:

@@ -60,8 +60,7 @@ def _told(findings: Iterator[Finding]) -> int:
     agreeing = differing = unknown = 0
     try:
         for finding in findings:
-            agrees = finding.difference is None and not finding.unknown
-            agreeing += agrees
+            agreeing += finding.agrees
             differing += finding.difference is not None
             unknown += finding.unknown
             out(str(finding))

@@ -100,13 +100,16 @@ def applied_mask(
     parts = [probe.weights(first, min(probe.value_dim, n - first), None) for first in firsts]
     weights = torch.cat(parts, -1).nan_to_num(nan=0.0).cpu()
     plain = weights > _LEAST_BIAS
+    biased = _biased_rows(weights, plain)
     kept, bounded = plain.clone(), False
     for key in range(n):
         if not plain[..., key].all():
             boosted = probe.weights(key, 1, key)[..., 0].nan_to_num(nan=0.0).cpu()
             kept[..., key] |= boosted > _LEAST_BIAS
-            bounded |= bool((boosted[plain[..., key]] < 0.5).any())
-    if bounded and _is_biased(weights, plain):
+            # A row that masks every key alike by one large number stays as it is, and says nothing of bounds.
+            moved = ~torch.isclose(boosted, weights[..., key], rtol=1e-5, atol=0.0)
+            bounded |= bool((plain[..., key] & (boosted < 0.5) & (moved | biased)).any())
+    if bounded and biased.any():
         raise ValueError(
             "attend: bounds its logits, and adds a bias that makes weights vanish: whether a pair is kept cannot be "
             "told, expected a function without the one or the other"
@@ -114,11 +117,11 @@ def applied_mask(
     return kept
 
 
-def _is_biased(weights: Tensor, kept: Tensor) -> bool:
-    """Whether the weights of some row's kept keys differ by more than counts explain, though all logits are 0."""
+def _biased_rows(weights: Tensor, kept: Tensor) -> Tensor:
+    """In which rows the weights of the kept keys differ by more than counts explain, though all logits are 0."""
     most = weights.amax(-1)
     least = torch.where(kept, weights, torch.inf).amin(-1)
-    return bool((most > _MOST_COUNT * least).any())
+    return most > _MOST_COUNT * least
 
 
 def _positive(name: str, size: object) -> int:

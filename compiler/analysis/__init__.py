@@ -5,6 +5,7 @@ from .classify import BoundTable, Boxes, Classifier, DigitRange, TileKinds, numb
 from .linear_sums import Linear, difference, implied, linear
 from .normal_form import Term, guards, negation_normal, normalise, parts
 from .reached_reads import Reached, Read, any_count, overapproximate, parts_reached, reads, underapproximate
+from .restrict import Reach, restricted
 from .shift import shift_divisor
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DigitRange",
     "IntBounds",
     "Linear",
+    "Reach",
     "Reached",
     "Read",
     "Term",
@@ -30,6 +32,7 @@ __all__ = [
     "parts",
     "parts_reached",
     "reads",
+    "restricted",
     "shift_divisor",
     "underapproximate",
 ]

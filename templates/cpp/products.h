@@ -50,15 +50,17 @@ static __attribute__((noinline)) void product(const Real *rows, int64_t pitch, i
 template <int R>
 INLINE void accumulate_rows(const Real *rows, int64_t pitch, int count, const Real *weights, int64_t weights_pitch,
                             const Reals *factor, Real *sums) {
-    Reals sum[R][VECTORS];
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] = load(sums + r * PANEL + v * LANES) * factor[v];
+    Reals sum[R][VECTORS] = {};
     multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) store(sums + r * PANEL + v * LANES, sum[r][v]);
+        UNROLL for (int v = 0; v < VECTORS; v++) {
+            Real *const to = sums + r * PANEL + v * LANES;
+            store(to, load(to) * factor[v] + sum[r][v]);
+        }
 }
 
 // sums = sums * factor + transposed rows times weights: [DEPTH, count] times [count, PANEL]
+// What one tile adds is summed by itself first: thousands of keys, one after the other, would lose the last digit or two.
 template <int DEPTH>
 static __attribute__((noinline)) void accumulate(const Real *rows, int64_t pitch, int count, const Real *weights,
                                                  int64_t weights_pitch, const Reals *factor, Real *sums) {
@@ -75,12 +77,13 @@ static void accumulate_kept(const Real *rows, int64_t pitch, int count, const Re
                             const Reals *factor, Real *sums) {
     for (int d = 0; d < DEPTH; d++)
         for (int x = 0; x < PANEL; x++) {
-            Real sum = sums[d * PANEL + x] * factor[x / LANES][x % LANES];
+            Real sum = 0;
             for (int i = 0; i < count; i++) {
                 Real weight = weights[i * weights_pitch + x];
                 if (weight != 0) sum += weight * rows[i * pitch + d];
             }
-            sums[d * PANEL + x] = sum;
+            Real &to = sums[d * PANEL + x];
+            to = to * factor[x / LANES][x % LANES] + sum;
         }
 }
 
@@ -98,12 +101,13 @@ static bool finite(const Real *rows, int64_t pitch, int count, int depth) {
 template <int R, int V>
 INLINE void add_block(Real *sums, int64_t pitch, const Real *weights, int64_t weights_pitch, const Real *rows,
                       int64_t rows_pitch, int count) {
-    Reals sum[R][V];
-    UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < V; v++) sum[r][v] = load(sums + r * pitch + v * LANES);
+    Reals sum[R][V] = {};
     multiply_add<R, V>(sum, weights, weights_pitch, 1, rows, rows_pitch, count);
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < V; v++) store(sums + r * pitch + v * LANES, sum[r][v]);
+        UNROLL for (int v = 0; v < V; v++) {
+            Real *const to = sums + r * pitch + v * LANES;
+            store(to, load(to) + sum[r][v]);
+        }
 }
 template <int R, int PITCH>
 INLINE void add_rows(Real *sums, const Real *weights, int64_t weights_pitch, const Real *rows, int count) {

@@ -116,6 +116,20 @@ def test_bounded_logits_beside_a_bias_are_refused(bounded: str, slope: float) ->
         assert torch.equal(applied_mask(attend, 40, 40)[0, 0], keep)
 
 
+def test_a_row_that_masks_every_key_alike_says_nothing_of_bounds() -> None:
+    """Rows of padding, in a model that adds a bias of positions and then one large negative number."""
+    keep, distance = torch.ones(40, 40).tril().bool(), (torch.arange(40)[:, None] - torch.arange(40)).abs()
+    keep[:5] = False
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        logits = q @ k.mT * q.shape[-1] ** -0.5 - 8.0 * distance
+        return logits.masked_fill(~keep, torch.finfo(torch.float32).min).softmax(-1) @ v
+
+    found = applied_mask(attend, 40, 40)[0, 0]
+    assert torch.equal(found[5:], keep[5:])
+    assert found[:5].all()
+
+
 def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"attend: returned shape \[1, 4, 2, 16\], expected \[1, 2, 4, 16\]"):
         applied_mask(lambda q, k, v: q.transpose(1, 2), 4, 4, 2)

@@ -1,5 +1,6 @@
 """Every family of the installed transformers that goes through the attention interface, checked against eager
-attention: ``python -m tests.families [NAME …] [--checks plain,left] [--again]``.
+attention: ``python -m tests.families [NAME …] [--checks plain,left] [--again]``; or with ``--audit`` the mask of each
+layer against what its configuration declares.
 
 Results are kept in ``.families/``, and a run that was broken off goes on. Prints a line for each failure, and counts.
 """
@@ -22,6 +23,7 @@ import transformers
 
 from attnc.integrations.transformers import attention_interface
 
+from . import audit
 from .checks import CHECKS, InapplicableError, Subject, subject
 from .models import Family, families
 from .tiny_configs import UnbuildableError
@@ -118,11 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="forget what is known of these families")
     parser.add_argument("--unbuilt", action="store_true", help="try again those that did not build")
     parser.add_argument("--failed", action="store_true", help="only, and again, those that failed")
+    parser.add_argument("--audit", action="store_true", help="read the masks off every layer in place of the checks")
     given = parser.parse_args(arguments)
     wanted = [name for name in CHECKS if name in given.checks.split(",")]
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
+    if given.audit:
+        return audit.run(given.names, given.again)
     held = json.loads(STATE.read_text(encoding="utf-8")) if STATE.is_file() else {}
     outcomes = {name: Outcome(**each) for name, each in held.items()}
     STATE.parent.mkdir(exist_ok=True)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from attnc.integrations.transformers import PatternCache
 
 from .models import BATCH, LENGTH, Family, build, inputs
 from .tiny_configs import LAYERS, UnbuildableError
@@ -305,6 +307,18 @@ def check_sliding(of: Subject) -> None:
 def check_static(of: Subject) -> None:
     """The same with a cache of a fixed length."""
     _generate(of, "static", cache_implementation="static")
+
+
+def check_pattern_cache(of: Subject) -> None:
+    """The same with attnc's cache, whose layers keep what the mask can still read; eager attention has it whole."""
+
+    def cache() -> Cache:
+        mine = of.model.config._attn_implementation == "attnc"
+        return PatternCache(of.model.config) if mine else DynamicCache(config=of.model.config)
+
+    if of.model.config.is_encoder_decoder:
+        raise InapplicableError("its cache has two parts")
+    _generate(of, "pattern_cache", past_key_values=cache)
 
 
 def check_fullgraph(of: Subject) -> None:

@@ -72,9 +72,14 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax "
             "runtime runtime.base"
         ),
-        "attnc.integrations.transformers": "attnc attnc.integrations.transformers.swaps",
-        "attnc.integrations.transformers.audit": "attnc attnc.testing compiler.ir compiler.verify",
-        "attnc.integrations.transformers.swaps": "attnc compiler.ir",
+        "attnc.integrations.transformers": (
+            "attnc attnc.integrations.transformers.caches attnc.integrations.transformers.swaps"
+        ),
+        "attnc.integrations.transformers.audit": (
+            "attnc attnc.integrations.transformers.swaps attnc.testing compiler.ir compiler.verify"
+        ),
+        "attnc.integrations.transformers.caches": "attnc compiler.analysis compiler.ir",
+        "attnc.integrations.transformers.swaps": "attnc attnc.integrations.transformers.caches compiler.ir",
         "compiler": (
             "compiler.analysis compiler.arrange compiler.codegen compiler.ir compiler.modules compiler.oracle "
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
@@ -93,6 +98,8 @@ WINGS: dict[str, tuple[str, ...]] = {
 PUBLIC = {
     "attnc.integrations.transformers": (
         "Options",
+        "PatternCache",
+        "PatternCacheLayer",
         "PatternMask",
         "TEXTS",
         "Undo",
@@ -111,6 +118,14 @@ PUBLIC = {
         "of_attention",
         "read_masks",
         "scenarios",
+    ),
+    "attnc.integrations.transformers.caches": (
+        "HeldKeys",
+        "PatternCache",
+        "PatternCacheLayer",
+        "Run",
+        "attend",
+        "held_keys",
     ),
     "attnc.testing": (
         "SHAPES",

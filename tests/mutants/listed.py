@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from . import (
+    of_audit,
+    of_caches,
     of_integrations,
     of_kernels,
     of_parts,
@@ -21,7 +23,8 @@ WINGS = (
     "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli", "attnc/integrations/transformers",
-    "attnc/integrations/transformers/audit", "attnc/integrations/transformers/swaps",
+    "attnc/integrations/transformers/audit", "attnc/integrations/transformers/caches",
+    "attnc/integrations/transformers/swaps",
 )  # fmt: skip
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,
@@ -31,6 +34,8 @@ MUTANTS: tuple[Mutant, ...] = (
     *of_parts.MUTANTS,
     *of_the_runtime.MUTANTS,
     *of_the_face.MUTANTS,
+    *of_audit.MUTANTS,
     *of_integrations.MUTANTS,
     *of_swaps.MUTANTS,
+    *of_caches.MUTANTS,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .mutant import Mutant
 
 WING = "attnc/integrations/transformers"
-AUDIT = f"{WING}/audit"
 MASKS, LAYERS = "test_masks.py::test_a_pattern_keeps_what_the_library_keeps", "test_layers.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -71,27 +70,6 @@ MUTANTS: tuple[Mutant, ...] = (
         'sink = "sink_logit[head, q]"',
         'sink = "sink_logit[head, 0]"',
         f"{LAYERS}::test_a_sink_for_each_row",
-    ),
-    Mutant(
-        "the audit counts the keys of a sliding cache from the first of all",
-        AUDIT,
-        "first = max(0, seen - keys)",
-        "first = 0",
-        "test_audit.py::test_a_sound_model_has_no_fault[Mistral, sdpa]",
-    ),
-    Mutant(
-        "all documents of the audit begin where the first does",
-        AUDIT,
-        "new[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]",
-        "new[:, 1:] = False",
-        "test_audit.py::test_positions_begin_again_with_each_document",
-    ),
-    Mutant(
-        "the audit looks at rows of padding too",
-        AUDIT,
-        "return scenario.real[:, None, q_start : q_start + m, None]",
-        "return torch.ones_like(scenario.real)[:, None, q_start : q_start + m, None]",
-        "test_audit.py::test_a_sound_model_has_no_fault[Mistral, eager]",
     ),
     Mutant(
         "a weight that a bias made vanish is taken for that of a masked key",

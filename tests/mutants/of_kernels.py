@@ -92,9 +92,18 @@ MUTANTS = (
     Mutant(
         "sums are not rescaled as the largest logit grows in C++",
         "templates/cpp",
-        "total[u] = z.sums.total[p][u] * factor[u];",
-        "total[u] = z.sums.total[p][u];",
+        "z.sums.total[p][u] = z.sums.total[p][u] * factor[u] + total[u];",
+        "z.sums.total[p][u] = z.sums.total[p][u] + total[u];",
         "test_cpp.py::test_pattern[full]",
+    ),
+    Mutant(
+        "keys are added one after the other in C++",
+        "templates/cpp",
+        "            store(to, load(to) * factor[v] + sum[r][v]);",
+        "            Reals one = load(to) * factor[v];\n"
+        "            for (int i = 0; i < count; i++) one += each_lane(rows[r + i * pitch]) * "
+        "load(weights + i * weights_pitch + v * LANES);\n            store(to, one);",
+        "test_cpp_rounding.py::test_sums_of_many_keys_round_as_sums_of_tiles[full tiles]",
     ),
     Mutant(
         "a share of the visits joins with another's weight",

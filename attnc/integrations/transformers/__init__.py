@@ -13,12 +13,24 @@ from __future__ import annotations
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from .attention_interface import attention_forward
+from .caches import PatternCache, PatternCacheLayer
 from .choices import Options, forget_warnings, options, set_options
 from .mask_interface import attention_mask
 from .pattern_mask import PatternMask
 from .swaps import TEXTS, Undo, use
 
-__all__ = ["TEXTS", "Options", "PatternMask", "Undo", "forget_warnings", "options", "set_options", "use"]
+__all__ = [
+    "TEXTS",
+    "Options",
+    "PatternCache",
+    "PatternCacheLayer",
+    "PatternMask",
+    "Undo",
+    "forget_warnings",
+    "options",
+    "set_options",
+    "use",
+]
 
 # Without the second, masks would be None without a word, and causality lost.
 AttentionInterface.register("attnc", attention_forward)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .caches import HeldKeys, attend, held_keys
 from .conditions import Position
 from .packing import with_documents
 from .pattern_mask import PatternMask
@@ -35,16 +36,19 @@ def attention_forward(
     ValueError for a missing mask where the module is causal; TypeError for a keyword that would change the result and
     is not known.
     """
-    if isinstance(attention_mask, PatternMask) and _broadcasts(attention_mask, query, key):
+    held = held_keys(key)  # what a cache of attnc has kept of all keys
+    keys = key.shape[2] if held is None else held.total
+    if isinstance(attention_mask, PatternMask) and _broadcasts(attention_mask, query, keys):
         attention_mask = attention_mask.dense()  # made for other sizes than the layer's: as eager attention has it
     if isinstance(attention_mask, PatternMask):
         is_sparse = keywords.get("indices") is not None or keywords.get("block_indices") is not None
         mask = with_documents(attention_mask, keywords.get("position_ids"), is_sparse)
-        part, additive = _of_pattern(mask, query, key), None
-        key, value = key[:, :, : part.keys], value[:, :, : part.keys]
+        part, additive = _of_pattern(mask, query, keys, held), None
+        if held is None:
+            key, value = key[:, :, : part.keys], value[:, :, : part.keys]
     else:
         _require_a_mask(module, attention_mask, query, keywords.get("is_causal"))
-        part, additive = _of_tensor(attention_mask, query, key)
+        part, additive = _of_tensor(attention_mask, query, keys)
     scores = scores_of(module, keywords, part.keys, additive)
     condition = part.condition if scores.condition is None else f"{conjunct(part.condition)} and {scores.condition}"
     text = attention_text(condition, {**part.types, **scores.types}, scores.score, scores.sink)
@@ -52,25 +56,18 @@ def attention_forward(
     if isinstance(scaling, Tensor):  # it may be learned
         query, scaling = query * scaling, 1.0
     attention, tables = under_pattern(
-        module, attention_of(text), tables, _counts_from_the_first(attention_mask, query, key)
+        module, attention_of(text), tables, _counts_from_the_first(attention_mask, query, keys)
     )
-    out = attention(
-        query,
-        key,
-        value,
-        scale=scaling,
-        q_start=part.q_start,
-        dropout=float(dropout) if module.training else 0.0,
-        **tables,
-    )
+    drop = float(dropout) if module.training else 0.0
+    out = attend(attention, query, key, value, tables, q_start=part.q_start, scale=scaling, dropout=drop)
     return out.transpose(1, 2).contiguous(), None
 
 
-def _counts_from_the_first(mask: PatternMask | Tensor | None, query: Tensor, key: Tensor) -> bool:
+def _counts_from_the_first(mask: PatternMask | Tensor | None, query: Tensor, keys: int) -> bool:
     """Whether queries and keys of a call have the positions that they have in the text."""
     if isinstance(mask, PatternMask):
         return isinstance(mask.sizes.kv_offset, int) and mask.sizes.kv_offset == 0
-    return query.shape[2] == key.shape[2]
+    return query.shape[2] == keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,18 +81,24 @@ class _Part:
     keys: int
 
 
-def _broadcasts(mask: PatternMask, query: Tensor, key: Tensor) -> bool:
+def _broadcasts(mask: PatternMask, query: Tensor, keys: int) -> bool:
     """Whether a mask is made for one query or one key, and the layer has more: a tensor would be broadcast."""
-    return (mask.sizes.q_length == 1 < query.shape[2]) or (mask.sizes.kv_length == 1 < key.shape[2])
+    return (mask.sizes.q_length == 1 < query.shape[2]) or (mask.sizes.kv_length == 1 < keys)
 
 
-def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor) -> _Part:
+def _of_pattern(mask: PatternMask, query: Tensor, key_rows: int, held: HeldKeys | None) -> _Part:
     """The part of a pattern. Keys after the last that the mask is made for take no part; where there are fewer, the
-    tables end with them. ValueError where the mask is made for other queries.
+    tables end with them. ValueError where the mask is made for other queries, or for other keys than a cache of attnc
+    has.
     """
     if mask.device != query.device:  # a model whose layers are on several devices
         mask = mask.to(query.device)
-    m, keys = query.shape[2], min(key.shape[2], mask.sizes.kv_length)
+    m, keys = query.shape[2], min(key_rows, mask.sizes.kv_length)
+    if held is not None and (mask.sizes.kv_length, mask.sizes.kv_offset) != (held.total, 0):
+        raise ValueError(
+            f"attention_mask: is made for {mask.sizes.kv_length} keys from position {mask.sizes.kv_offset} on, "
+            f"expected all {held.total} positions of {held.layer!r}"
+        )
     if mask.sizes.q_length != m:
         raise ValueError(
             f"attention_mask: is made for {mask.sizes.q_length} queries, expected the layer's, which are {m}"
@@ -107,11 +110,10 @@ def _of_pattern(mask: PatternMask, query: Tensor, key: Tensor) -> _Part:
     return _Part(mask.written.condition, mask.written.types, tables, mask.q_start, keys)
 
 
-def _of_tensor(mask: Tensor | None, query: Tensor, key: Tensor) -> tuple[_Part, Tensor | None]:
+def _of_tensor(mask: Tensor | None, query: Tensor, keys: int) -> tuple[_Part, Tensor | None]:
     """The part of a mask that is a tensor, bool or additive, ``[batch, heads, m, n]``, each of which may be 1; or of no
     mask. The second: what is to be added to the scores.
     """
-    keys = key.shape[2]
     if mask is None:
         return _Part("full", {}, {}, 0, keys), None
     mask = over_keys(mask, keys)

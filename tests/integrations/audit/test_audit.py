@@ -28,8 +28,6 @@ with warnings.catch_warnings():
         GPT2Config,
         GptOssConfig,
         Llama4TextConfig,
-        LongformerConfig,
-        LongformerModel,
         MistralConfig,
         ModernBertConfig,
         ModernBertModel,
@@ -37,7 +35,7 @@ with warnings.catch_warnings():
     from transformers.masking_utils import eager_mask, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    from attnc.integrations.transformers.audit import Scenario, audit, model_of, read_masks, scenarios
+    from attnc.integrations.transformers.audit import audit, model_of, read_masks, scenarios
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64,
@@ -212,12 +210,6 @@ def test_masks_are_read_and_the_model_left_as_it_was() -> None:
     assert model.training
     assert model.config._attn_implementation == "sdpa"
     assert torch.equal(masks[0].mask[0, 0], attnc.load("window").causal_window(size=5).mask(N)[0])
-
-
-def test_a_model_that_does_not_ask_the_interface_is_refused_by_name() -> None:
-    model = LongformerModel(LongformerConfig(**SIZES, attention_window=4))
-    with pytest.raises(ValueError, match="LongformerModel: no layer asked transformers' attention interface"):
-        list(audit(model, n=N, only=(Scenario("plain", torch.zeros(1, N, dtype=torch.int64)),)))
 
 
 def test_positions_begin_again_with_each_document() -> None:

@@ -26,10 +26,10 @@ with warnings.catch_warnings():
 CAUSAL_LM, MASKED_LM = "AutoModelForCausalLM", "AutoModelForMaskedLM"
 # Each with what it has that the others have not.
 FAMILIES = {
-    Family("mistral", CAUSAL_LM): "left inner packed checkpointing dynamic sliding static fullgraph",
+    Family("mistral", CAUSAL_LM): "left inner packed checkpointing dynamic sliding static pattern_cache fullgraph",
     Family("gemma2", CAUSAL_LM): "plain left gradients sliding",  # softcap, layers with and without a window
-    Family("gpt_oss", CAUSAL_LM): "plain packed gradients sliding",  # sinks; the library drops packing
-    Family("llama4_text", CAUSAL_LM): "left packed sliding",  # chunks, which a sliding cache shifts
+    Family("gpt_oss", CAUSAL_LM): "plain packed gradients sliding pattern_cache",  # sinks; the library drops packing
+    Family("llama4_text", CAUSAL_LM): "left packed sliding pattern_cache",  # chunks, which a sliding cache shifts
     Family("deepseek_v3", CAUSAL_LM): "plain gradients dynamic",  # values narrower than keys
     Family("hy_v4", CAUSAL_LM): "plain left static",  # keys chosen for each row, sinks
     Family("minimax_m3_vl_text", "AutoModel"): "plain right",  # blocks of keys chosen for each row

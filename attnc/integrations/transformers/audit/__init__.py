@@ -3,7 +3,8 @@
 from .compare import Difference, Finding, audit, audit_function
 from .declarations import DeclaredMask, declared, of_attention
 from .models import model_of
-from .probe import AppliedMask, read_masks
+from .places import AppliedMask
+from .probe import read_masks
 from .scenario import Scenario, scenarios
 
 __all__ = [

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 # Sizes on which no mask depends, and what they are in an audit.
 SMALL = {"intermediate_size": 32, "moe_intermediate_size": 16, "vocab_size": 64, "hidden_size": 8, "num_experts": 4}
-WINDOWS = ("sliding_window", "attention_chunk_size")
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+BLOCK = 2  # of BigBird, whose text must be longer than a dozen blocks or more
 LAYERS = 8
 
 
@@ -51,13 +52,22 @@ def _shrink(config: Any, window: int) -> None:
         if isinstance(getattr(config, name, None), int):
             setattr(config, name, size)
     if isinstance(heads, int) and isinstance(getattr(config, "hidden_size", None), int):
-        own = getattr(config, "head_dim", None)
+        own, derived = getattr(config, "head_dim", None), getattr(type(config), "head_dim", None)
         config.hidden_size = heads * 8
-        if isinstance(own, int):
+        if isinstance(own, int) and not isinstance(derived, property):
             config.head_dim = 8
+        if isinstance(getattr(config, "rotary_dim", None), int):
+            config.rotary_dim = min(config.rotary_dim, 8)
     for name in WINDOWS:
         if isinstance(getattr(config, name, None), int):
             setattr(config, name, min(getattr(config, name), window))
+    around = getattr(config, "attention_window", None)  # Longformer's, even, for all layers or for each
+    if isinstance(around, int):
+        config.attention_window = min(around, window - window % 2)
+    elif isinstance(around, list):
+        config.attention_window = [min(size, window - window % 2) for size in around][:LAYERS]
+    if isinstance(getattr(config, "num_random_blocks", None), int):
+        config.block_size = BLOCK
     layers = getattr(config, "num_hidden_layers", None)
     if isinstance(layers, int) and layers > LAYERS:
         config.num_hidden_layers = LAYERS

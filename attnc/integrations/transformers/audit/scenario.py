@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,11 @@ class Scenario:
         """Which tokens are no padding, bool ``[batch, n]``."""
         return self.documents != PADDING
 
+    def extended(self, n: int) -> Scenario:
+        """The same with padding after the last token, ``n`` tokens in all: some models add it themselves."""
+        more = torch.full((len(self.documents), n - self.n), PADDING, dtype=self.documents.dtype)
+        return replace(self, documents=torch.cat([self.documents, more], 1))
+
     @property
     def begins(self) -> Tensor:
         """The position at which each token's document begins, int64 ``[batch, n]``."""
@@ -46,6 +51,11 @@ class Scenario:
     def position_ids(self) -> Tensor:
         """The position of each token in its document, int64 ``[batch, n]``."""
         return torch.where(self.real, torch.arange(self.n) - self.begins, 0)
+
+
+def plain(batch: int, n: int) -> Scenario:
+    """Texts of one document each, without padding."""
+    return Scenario("plain", torch.zeros(batch, n, dtype=torch.int64))
 
 
 def scenarios(n: int) -> tuple[Scenario, ...]:

@@ -2,6 +2,7 @@
 
 from .compose import TEXTS
 from .interface import under_pattern
+from .systems import full_name, is_attention, through_the_interface
 from .whole_models import Undo, use
 
-__all__ = ["TEXTS", "Undo", "under_pattern", "use"]
+__all__ = ["TEXTS", "Undo", "full_name", "is_attention", "through_the_interface", "under_pattern", "use"]

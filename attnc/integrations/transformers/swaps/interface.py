@@ -45,7 +45,8 @@ def under_pattern(
     if not from_the_first:
         raise ValueError(
             f"{settings.pattern.name}: is a pattern of use, but the cache holds the last keys alone, or the mask is "
-            "made for a part of the text, expected every key: pass past_key_values=DynamicCache(), which keeps them"
+            "made for a part of the text, expected every key that the pattern reads: pass "
+            "past_key_values=PatternCache(model.config)"
         )
     return with_pattern(attention, settings.pattern, _condition(attention)), {**tables, **settings.tables}
 

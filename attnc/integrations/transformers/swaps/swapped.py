@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ....attention import Attention
+from ..caches import attend as attend_kept
+from ..caches import held_keys
 from .compose import filtered, text, with_pattern
 from .key_mask import KeyMask
 
@@ -78,9 +80,7 @@ def call(
     """Calls the attention with those of the tables that it reads; what ``use`` was given comes first."""
     known = {**tables, **settings.tables}
     read = {name: known[name] for name in attention.tables if name in known}
-    out = attention(q, k, v, **given, **read)
-    assert isinstance(out, Tensor)
-    return out
+    return attend_kept(attention, q, k, v, read, **{"q_start": 0, **given})
 
 
 def attend(
@@ -97,7 +97,9 @@ def attend(
 
     A pattern takes the place of the base's mask; in a causal model no row sees a later key all the same.
     """
-    kept = None if mask.kept is None else mask.kept[:, : k.shape[2]]
+    held = held_keys(k)
+    keys = k.shape[2] if held is None else held.total
+    kept = None if mask.kept is None else mask.kept[:, :keys]
     padded = () if kept is None else (text("real_keys"),)
     if settings.pattern is None:
         attention = filtered(base, *padded)
@@ -106,5 +108,5 @@ def attend(
         attention = with_pattern(base, settings.pattern, *order, *padded)
     known = dict(tables or {})
     if "real" in attention.tables:
-        known["real"] = k.new_ones(len(k), k.shape[2]).bool() if kept is None else kept
+        known["real"] = k.new_ones(len(k), keys).bool() if kept is None else kept
     return call(attention, q, k, v, known, settings, q_start=mask.q_start, **given)
