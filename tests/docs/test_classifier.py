@@ -66,7 +66,7 @@ def test_the_example_trains_both_from_the_same_weights(example: ModuleType, tmp_
 
 def test_a_window_off_by_one_is_found(example: ModuleType) -> None:
     with pytest.raises(example.DisagreementError, match="tensors differ"):
-        example.main(example.SMALL, window_error=1, console=quiet())
+        example.main(dataclasses.replace(example.SMALL, windows=(16, 16)), window_error=1, console=quiet())
 
 
 def test_full_attention_with_other_weights_is_found(example: ModuleType, corpus: Any) -> None:
@@ -183,13 +183,13 @@ def example_score(accuracy: float, loss: float) -> Any:
 def test_the_peak_counts_what_is_freed_and_not_what_was_there(example: ModuleType) -> None:
     from peak_memory import peak_memory
 
-    before = bytearray(96 << 20)
+    before = bytearray(b"x") * (24 << 20)
     with peak_memory() as large:
         del before
-        _ = len(bytearray(b"x") * (160 << 20))
+        _ = len(bytearray(b"x") * (64 << 20))
     with peak_memory() as small:
         _ = len(bytearray(b"x") * (8 << 20))
-    assert large.bytes == pytest.approx(64 << 20, abs=6 << 20)
+    assert large.bytes == pytest.approx(40 << 20, abs=4 << 20)
     assert small.bytes == pytest.approx(8 << 20, abs=4 << 20)
 
 
