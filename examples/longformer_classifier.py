@@ -83,7 +83,7 @@ class Setup:
 
 
 SMALL = Setup(
-    hidden=32, windows=(16, 32), vocabulary=300, passage=4000, length=256, step_tokens=1024, steps=4, warm_up=2,
+    hidden=32, windows=(16, 32), vocabulary=300, passage=4000, length=256, step_tokens=1024, steps=3, warm_up=1,
     evaluations=1, library_steps=1,
 )  # fmt: skip
 

@@ -22,7 +22,7 @@ class Peak:
 def peak_memory() -> Iterator[Peak]:
     """Measures its block. What is free but still the allocator's is given back before, so that it counts if used."""
     peak = Peak()
-    gc.collect()
+    gc.collect(1)  # what a step leaves is young, and a whole collection takes longer than a small step
     try:
         ctypes.CDLL(None).malloc_trim(0)
         RESET.write_text("5")  # the mark goes down to what is held now
