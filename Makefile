@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
+CLASSIFIER ?=
 FUZZ ?=
 MUTANTS ?=
 FAMILIES ?=
@@ -11,13 +12,16 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit docs package fuzz fuzz-text mutants families bench bench-gpu wheel clean distclean
+.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 demo: $(STAMP)  ## a pattern in a real model on a real document: equal to the model's own attention, and faster
 	$(BIN)/python examples/longformer_document.py
+
+classifier: $(STAMP)  ## fine-tunes a Longformer classifier on the Python reference, beside full attention: minutes
+	$(BIN)/python examples/longformer_classifier.py $(CLASSIFIER)
 
 test: lint unit  ## everything that must pass: lint, then the tests (the package's among them)
 

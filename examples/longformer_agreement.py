@@ -95,10 +95,9 @@ def run_model(model: LongformerModel, inputs: Mapping[str, Tensor], weight: Tens
     return Run(output.detach(), gradients, middle - start, end - middle)
 
 
-def compare(own: Run, compiled: Run) -> list[Difference]:
+def compare(own: Run, compiled: Run, output: str = "last hidden state") -> list[Difference]:
     """The output absolutely, then each parameter's gradient by that parameter's largest in ``own``."""
-    largest = float((own.output - compiled.output).abs().max())
-    differences = [Difference("last hidden state", largest, 1.0, OUTPUT_BOUND)]
+    differences = [compare_outputs(own.output, compiled.output, output)]
     for name in own.gradients:
         bias = next((bias for bias in ZERO_BY_THEORY if name.endswith("." + bias)), "")
         measured_by = own.gradients[name.removesuffix(bias) + ZERO_BY_THEORY[bias] if bias else name]
@@ -106,6 +105,11 @@ def compare(own: Run, compiled: Run) -> list[Difference]:
         largest = largest_difference(own.gradients[name], compiled.gradients[name], may_be_missing=bool(bias))
         differences.append(Difference(name, largest, measure, GRADIENT_BOUND))
     return differences
+
+
+def compare_outputs(own: Tensor, compiled: Tensor, name: str) -> Difference:
+    """Outputs of two models, absolutely."""
+    return Difference(name, float((own - compiled).abs().max()), 1.0, OUTPUT_BOUND)
 
 
 def largest_difference(expected: Tensor | None, got: Tensor | None, may_be_missing: bool) -> float:

@@ -219,12 +219,12 @@ def narrow_table(*columns: str) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
 
 
-def picture(mask: Tensor, cells: int) -> str:
-    """A mask ``[queries, keys]`` as text: the darker a square of pairs, the more of them are kept."""
+def picture(mask: Tensor, cells: int, title: str = "document") -> Picture:
+    """A mask ``[queries, keys]``: the darker a square of pairs, the more of them are kept."""
     queries, keys = mask.shape
     rows, columns = bins(queries, cells), bins(keys, cells)
     kept = np.add.reduceat(np.add.reduceat(mask.numpy().astype(np.float32), rows[:-1], 0), columns[:-1], 1)
-    return blocks(Picture("document", queries, keys, kept / (np.diff(rows)[:, None] * np.diff(columns))))
+    return Picture(title, queries, keys, kept / (np.diff(rows)[:, None] * np.diff(columns)))
 
 
 def show_pattern(console: Console, document: Document, setup: Setup) -> None:
@@ -236,7 +236,7 @@ def show_pattern(console: Console, document: Document, setup: Setup) -> None:
     patterns = attnc.load(PATTERNS)
     mask = patterns.longformer_layer(size=setup.window).mask(setup.length, kind=kind)
     console.print("\nWhich keys (across) each query (down) attends to:\n")
-    console.print(picture(mask[0, 0], 72), highlight=False, markup=False)
+    console.print(blocks(picture(mask[0, 0], 72)), highlight=False, markup=False)
     console.rule("what the compiler decided about a layer's two calls")
     plans = {
         "local rows": patterns.local_rows(size=setup.window).plan(setup.length, kind=kind),
@@ -258,7 +258,7 @@ def show_differences(console: Console, differences: list[Difference], launched: 
     table = narrow_table("tensor", "difference", "of", "relative", "allowed", "")
     for each in (output, *sorted(gradients, key=lambda gradient: gradient.relative, reverse=True)[:6]):
         numbers = (f"{each.largest:.1e}", f"{each.measure:.1e}", f"{each.relative:.1e}", f"{each.bound:.0e}")
-        name = each.name.removeprefix("encoder.").replace("attention.self.", "")
+        name = each.name.removeprefix("longformer.").removeprefix("encoder.").replace("attention.self.", "")
         table.add_row(name, *numbers, "[green]agrees[/]" if each.holds else "[red]differs[/]")
     console.print(table)
     console.print(f"The gradients of {len(gradients)} parameters were compared; these six differ most.")

@@ -72,6 +72,11 @@ CHOSEN = [
     ("strided(256)", "", [("natural", ("natural",)), ("residue(256)", ("residue(256)",))]),
     ("causal and (q - k < 1024 or k < 4)", "", [("natural", ("natural", "gathered k < 4"))]),
     ("window(512) or hash(7, k) % 100 < 1", "", [("natural", ("natural", "gathered hash(7, k) % 100 < 1"))]),
+    (  # Reformer: a round's first chunk sees the last of the round before
+        "rank[1, q] // 64 == rank[1, k] // 64 or rank[0, k] // 64 == rank[1, q] // 64 + n // 64 - 1",
+        "(rank: order[round, token])",
+        [("sorted by rank[1, q]", ("sorted by rank[1, k]", "sorted by rank[0, k]"))],
+    ),
     (
         "causal and abs(rank[q] // 64 - rank[k] // 64) <= 1",
         "(rank: order[token])",

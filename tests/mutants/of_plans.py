@@ -99,6 +99,13 @@ MUTANTS = (
         "test_assemble.py::test_every_pair_is_kept_as_often_as_the_mask_says[12]",
     ),
     Mutant(
+        "two orders of one table are sorted by one rank alone",
+        "arrange",
+        "if len(sides) == 2:",
+        'if len(sides) == 2 and constructors.substitute(sides["q"], {Q: K}) == sides["k"]:',
+        "test_reformer_swap.py::test_each_round_is_walked_in_its_own_order",
+    ),
+    Mutant(
         "a halo lacks its outermost coordinate",
         "arrange",
         "np.full_like(at, floor), at - reach - 1",

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import ReformerConfig, ReformerForMaskedLM, ReformerModel, ReformerModelWithLMHead
 from transformers.models.reformer.modeling_reformer import ReformerLayer
 
-from attnc.integrations.transformers import use
+import attnc
+from attnc.integrations.transformers import TEXTS, use
 from tests.support.hf_models import assert_equal, distance, drawn, run, without_builds  # noqa: F401
 
 
@@ -211,3 +212,18 @@ def test_numbers_of_the_librarys_gradient_tests(changed: dict[str, Any], loss: f
     found.backward()
     grad = model.reformer.embeddings.word_embeddings.weight.grad[0, :5]
     torch.testing.assert_close(grad, torch.tensor(gradient), rtol=1e-3, atol=1e-4)
+
+
+def test_each_round_is_walked_in_its_own_order() -> None:
+    """And the last chunk of the round before in that one's: 2 chunks of 64 keys for each of 4 rounds, and no more."""
+    lsh = attnc.load(TEXTS["reformer"]).lsh(chunk=64, rounds=4, before=1)
+    draw = torch.Generator().manual_seed(0)
+    rank = torch.stack([torch.randperm(1024, generator=draw) for _ in range(2 * 4)]).view(2, 4, 1024)
+    plan = lsh.plan(1024, heads=2, rank=rank)
+    assert plan.area == 4 * 2 * 64
+    q, k, v = (torch.randn(1, 2, 1024, 16, generator=draw, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    out, expected = lsh(q, k, v, rank=rank), lsh.reference(q, k, v, rank=rank)
+    torch.testing.assert_close(out, expected)
+    gradients = (torch.autograd.grad(x.sin().sum(), (q, k, v)) for x in (out, expected))
+    for mine, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, wanted)
