@@ -46,8 +46,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "dropout of a layer in evaluation",
         WING,
-        "dropout=float(dropout) if module.training else 0.0,",
-        "dropout=float(dropout),",
+        "drop = float(dropout) if module.training else 0.0",
+        "drop = float(dropout)",
         f"{LAYERS}::test_dropout_in_training_only",
     ),
     Mutant(
