@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import attnc
 from attnc.last_reader import last_reader_of
@@ -135,9 +136,10 @@ def test_few_keys_are_moved_for_each_token() -> None:
     attention = attnc.loads("pattern p = causal and (q - k < 64 or k < 4)").p()
     layer, tokens = PatternCacheLayer(), 400
     x = torch.zeros(1, 1, 1, WIDTH)
-    for _ in range(tokens):
-        layer.update(x, x)
-        layer.tell(attention, 1, 1)
+    with torch.no_grad():
+        for _ in range(tokens):
+            layer.update(x, x)
+            layer.tell(attention, 1, 1)
     assert len(layer.positions) == 67
     assert layer.room <= 67 + 2 * 17
     assert layer.moves <= tokens // 16 + 8
@@ -148,7 +150,8 @@ def test_keys_are_views_of_the_memory_that_is_kept() -> None:
     window = attention_of("window")
     seen = set()
     for _ in range(40):
-        keys, values = layer.update(x, x)
+        with torch.no_grad():
+            keys, values = layer.update(x, x)
         layer.tell(window, 1, 1)
         seen.add((keys.untyped_storage().data_ptr(), values.untyped_storage().data_ptr()))
     assert len(seen) <= 5
@@ -188,21 +191,23 @@ def test_dropout_is_that_of_the_whole_call() -> None:
         torch.testing.assert_close(out, whole[:, :, piece])
 
 
-def test_gradients_pass_through_what_was_kept() -> None:
+@pytest.mark.parametrize("learned", ["qkv", "q", "k", "v", "qv"])
+def test_gradients_pass_through_what_was_kept(learned: str) -> None:
     attention, parts = attention_of("sinks"), tensors()
     found = []
     for cached in (False, True):
-        q, k, v = (x.clone().requires_grad_() for x in parts)
+        q, k, v = (x.clone().requires_grad_(name in learned) for name, x in zip("qkv", parts, strict=True))
         if cached:
             layer, outs = PatternCacheLayer(), []
-            for piece in (slice(0, 30), slice(30, 50), slice(50, N)):
+            for piece in (slice(0, 30), slice(30, 31), slice(31, 32), slice(32, N)):
                 keys, values = layer.update(k[:, :, piece], v[:, :, piece])
                 outs.append(attend(attention, q[:, :, piece], keys, values, {}, q_start=piece.start))
             out = torch.cat(outs, 2)
         else:
             out = attention(q, k, v)
         weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
-        found.append(torch.autograd.grad((out * weights).sum(), (q, k, v)))
+        wanted = [x for x in (q, k, v) if x.requires_grad]
+        found.append(torch.autograd.grad((out * weights).sum(), wanted))
     for mine, wanted in zip(*found, strict=True):
         torch.testing.assert_close(mine, wanted)
 
@@ -246,9 +251,54 @@ def test_other_attention_is_noticed_as_soon_as_keys_are_missing() -> None:
     layer.update(k, v)  # nobody told: everything is there
     assert layer.reason == "no attention of attnc has run on these keys"
     layer.tell(attention_of("window"), HEADS, N)
-    layer.update(k, v)
-    with pytest.raises(ValueError, match=r"past_key_values: .* expected the same implementation for the whole text"):
+    keys, values = layer.update(k, v)
+    assert (keys.shape[2], keys.device) == (N + 7, k.device)  # what a tensor is like may be asked
+    readers = {
+        "scaled_dot_product_attention": lambda: nn.functional.scaled_dot_product_attention(k, keys, values),
+        "transpose": lambda: torch.matmul(k, keys.transpose(2, 3)),
+        "__get__": lambda: torch.matmul(k, keys.mT),
+        "chunk": lambda: keys.chunk(2),
+    }
+    for name, read in readers.items():
+        with pytest.raises(
+            ValueError, match=rf"past_key_values: has dropped keys, and ({name}|transpose) is to compute"
+        ):
+            read()
+    with pytest.raises(ValueError, match=r"past_key_values: .* did not end, or was not attnc's: expected a new cache"):
         layer.update(k, v)
+
+
+def test_keys_of_another_shape_are_refused_and_change_nothing() -> None:
+    layer, (_, k, v) = PatternCacheLayer(), tensors()
+    layer.update(k, v)
+    with pytest.raises(ValueError, match=r"past_key_values: gets keys of .* = \[1, 2, 8\], expected \[2, 2, 8\]"):
+        layer.update(k[:1], v[:1])
+    with pytest.raises(ValueError, match=r"past_key_values: gets values of .* = \[2, 2, 4\], expected \[2, 2, 8\]"):
+        layer.update(k, v[..., :4])
+    assert layer.get_seq_length() == N
+
+
+def test_copies_do_not_write_into_each_other() -> None:
+    layer, x = PatternCacheLayer(), torch.zeros(1, 1, 1, WIDTH)
+    with torch.no_grad():
+        for _ in range(3):
+            layer.update(x, x)
+        other = copy.copy(layer)
+        mine, _ = layer.update(x + 1, x)
+        its, _ = other.update(x + 2, x)
+        layer.crop(-2)
+    assert (mine[0, 0, -1, 0], its[0, 0, -1, 0]) == (1, 2)
+    assert (layer.get_seq_length(), other.get_seq_length()) == (2, 4)
+
+
+def test_another_dtype_is_promoted() -> None:
+    layer, x = PatternCacheLayer(), torch.ones(1, 1, 2, WIDTH, dtype=torch.bfloat16)
+    with torch.no_grad():
+        layer.update(x, x)
+        keys, values = layer.update(x.float() + 2**-20, x.float())
+        assert keys.dtype == values.dtype == torch.float32
+        assert keys[0, 0, -1, 0] == 1 + 2**-20
+        assert layer.update(x, x)[0].dtype == torch.float32
 
 
 def test_a_second_reader_of_the_same_keys_is_heard_or_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -18,6 +18,7 @@ from ....compiler import ir
 from ....last_reader import LastReader, last_reader_of
 from .slots import FOREVER, Run, Slots
 
+FAR = 2**39  # a row that no text reaches
 AHEAD = 256  # tokens whose last readers are computed at once
 _CARRIED = "attnc_held_keys"
 
@@ -31,9 +32,45 @@ class HeldKeys:
     total: int
 
 
+class ThinnedKeys(Tensor):
+    """Keys of which some are dropped. Only attnc's attention knows which: any other operation is refused."""
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What a tensor is like may be asked. ValueError for everything that computes other tensors with it."""
+        with torch._C.DisableTorchFunctionSubclass():
+            found = function(*args, **(kwargs or {}))
+        if not any(isinstance(part, Tensor) for part in (found if isinstance(found, (tuple, list)) else [found])):
+            return found  # a shape, a device
+        if getattr(getattr(function, "__self__", None), "__name__", "") in _ASKED:
+            return found
+        raise ValueError(
+            f"past_key_values: has dropped keys, and {getattr(function, '__name__', function)} is to compute with the "
+            "others, but only attnc's attention knows which positions they are: expected attn_implementation='attnc' "
+            "for the whole text"
+        )
+
+
+_ASKED = ("_base", "grad")  # attributes that are tensors, at which torch.compile looks
+
+
 def held_keys(key: Tensor) -> HeldKeys | None:
     """What a :class:`PatternCacheLayer` notes on the keys that it returns; None for any other tensor."""
     return getattr(key, _CARRIED, None)
+
+
+def plain_keys(key: Tensor) -> Tensor:
+    """The keys as a tensor like any other."""
+    if not isinstance(key, ThinnedKeys):
+        return key
+    with torch._C.DisableTorchFunctionSubclass():
+        return key.as_subclass(Tensor)
 
 
 class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
@@ -86,14 +123,16 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
     @property
     def reason(self) -> str:
         """Why nothing can be dropped; empty where something can."""
+        if self._dropped:
+            return ""
         if not self._readers:
             return "no attention of attnc has run on these keys"
-        for (attention, _), reader in self._readers.items():
+        for (attention, heads), reader in self._readers.items():
             if reader is None:
                 return f"{attention.name}: its mask depends on the length of the text"
             if not reader.text:
                 return f"{attention.name}: {reader.reason}"
-            if reader.bound is None and int(_ahead(reader, 0, 1, 1)[0]) > 2**39:
+            if int(_ahead(reader, 0, self._seen, heads).min()) >= FAR:
                 return f"{attention.name}: a later row may read any key"
         return ""
 
@@ -101,12 +140,13 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Adds keys and values ``[batch, kv_heads, m, d]``; what is kept with them, a view of the layer's memory.
 
-        The keys returned carry which positions they are. ValueError where the last ones were attended by another
-        implementation than attnc's although some were missing.
+        The keys returned carry which positions they are; where some are missing, no other attention can read them.
+        ValueError for keys of another shape than those that are kept, and after a call that did not end.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self._require_told()
+        self._require_shapes(key_states, value_states)
         count = key_states.shape[2]
         last = self._last_readers(self._seen, count)
         if self._slots is None:
@@ -118,6 +158,8 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         self._seen += count
         keys, values = self._slots.views
         self.keys, self.values = keys, values
+        if self._dropped:
+            keys = keys.as_subclass(ThinnedKeys)
         setattr(keys, _CARRIED, HeldKeys(self, self._slots.runs(), self._seen))
         return keys, values
 
@@ -190,6 +232,14 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
         if self._slots is not None and self._slots.keys.device != self.device:
             self._map(lambda x: x.to(self.device, non_blocking=True))
 
+    def __copy__(self) -> PatternCacheLayer:
+        """A layer of its own that begins with the same keys."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._readers = dict(self._readers)
+        other._slots = None if self._slots is None else self._slots.copy()
+        return other
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.positions):,} of {self._seen:,} positions)"
 
@@ -217,9 +267,21 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
             self._drop()
         if self._dropped and self._told != self._seen:
             raise ValueError(
-                f"past_key_values: {self!r} has dropped keys, and the last call was not computed by attnc's attention, "
-                "which knows the others by their positions: expected the same implementation for the whole text"
+                f"past_key_values: {self!r} has dropped keys, and the attention of the last call did not end, or was "
+                "not attnc's: expected a new cache"
             )
+
+    def _require_shapes(self, keys: Tensor, values: Tensor) -> None:
+        """ValueError for keys or values that do not fit those that are kept."""
+        if self._slots is None:
+            return
+        for name, new, old in (("keys", keys, self._slots.keys), ("values", values, self._slots.values)):
+            (*mine, _, d), (*wanted, _, depth) = new.shape, old.shape
+            if (mine, d) != (wanted, depth):
+                raise ValueError(
+                    f"past_key_values: gets {name} of [batch, kv_heads, d] = {[*mine, d]}, expected "
+                    f"{[*wanted, depth]}, as those that it keeps"
+                )
 
     def _learn(self, attention: Attention, heads: int, row: int) -> None:
         """Notes an attention that has not told before. ValueError where a key is gone that it reads."""
@@ -236,8 +298,8 @@ class PatternCacheLayer(DynamicLayer):  # type: ignore[misc]
                 del self._readers[attention, heads]
                 raise ValueError(
                     f"past_key_values: {attention.name} may read position {read[0]}, which was dropped since no "
-                    "attention before it does, expected a cache that waits where several layers read the same keys: "
-                    "PatternCache(model.config, waits=True)"
+                    "attention before it does, expected the same pattern for the whole text, or, where several "
+                    "layers read the same keys, PatternCache(model.config, waits=True)"
                 )
         for run in slots.runs():
             rows = slice(slots.first + run.row, slots.first + run.row + run.length)

@@ -15,7 +15,7 @@ from .... import merge
 from ....attention import Attention
 from ....compiler import ir
 from ....compiler.analysis import Reach, restricted, shift_divisor
-from .layer import HeldKeys, held_keys
+from .layer import HeldKeys, held_keys, plain_keys
 from .slots import Run
 
 
@@ -55,7 +55,7 @@ def _over_kept(
     given: Mapping[str, Any],
 ) -> Any:
     """The call over what is kept, of which the cache's layer is told."""
-    out = _over_runs(attention, q, k, v, held, tables, q_start, given)
+    out = _over_runs(attention, q, plain_keys(k), v, held, tables, q_start, given)
     held.layer.tell(attention, q.shape[1], q.shape[2])
     return out
 

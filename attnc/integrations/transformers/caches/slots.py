@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,10 +75,13 @@ class Slots:
         return tuple(Run(int(position[a]), int(rows[a]), int(b - a)) for a, b in zip(begins, ends, strict=True))
 
     def append(self, keys: Tensor, values: Tensor, first_position: int, last: NDArray[np.int64]) -> None:
-        """Adds tokens after those that there are; copies these only where there is no room left."""
+        """Adds tokens after those that there are; copies these only where there is no room left, and wherever autograd
+        may have saved them for a backward pass.
+        """
         count = keys.shape[2]
-        in_graph = torch.is_grad_enabled() and (keys.requires_grad or self.keys.requires_grad)
-        if in_graph:  # what a backward pass will read must not be written over
+        if keys.dtype != self.keys.dtype or values.dtype != self.values.dtype:  # as torch.cat has it
+            self.map(lambda x: x.to(torch.promote_types(x.dtype, keys.dtype)))
+        if torch.is_grad_enabled():
             self._move(0)
             self.keys, self.values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
             self.owned = False
@@ -121,6 +124,12 @@ class Slots:
         self.keys, self.values = change(self.keys), change(self.values)
         self.owned = True
 
+    def copy(self) -> Slots:
+        """The same slots apart: neither writes into the memory that both read."""
+        self.owned = False
+        arrays = {name: getattr(self, name).copy() for name in ("position", "last", "live")}
+        return replace(self, **arrays)
+
     def _move(self, room: int) -> None:
         """To a new buffer, with ``room`` for more, the slots that hold nothing left out."""
         alive = self.first + np.flatnonzero(self.live[self.in_use])
@@ -129,7 +138,7 @@ class Slots:
 
         def moved(old: Tensor) -> Tensor:
             parts = [old[:, :, base + run.row : base + run.row + run.length] for run in runs]
-            if parts and torch.is_grad_enabled() and old.requires_grad:
+            if parts and torch.is_grad_enabled():
                 return torch.cat(parts, 2)
             new = old.new_empty((*old.shape[:2], held + room, old.shape[3]))
             at = 0
@@ -141,7 +150,7 @@ class Slots:
         self.keys, self.values = moved(self.keys), moved(self.values)
         for name in ("position", "last", "live"):
             setattr(self, name, getattr(self, name)[alive])
-        self.first, self.end, self.owned = 0, held, True
+        self.first, self.end, self.owned = 0, held, not torch.is_grad_enabled()
         self._note_room(held + room)
 
     def _note_room(self, room: int) -> None:

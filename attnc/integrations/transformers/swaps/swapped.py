@@ -108,5 +108,5 @@ def attend(
         attention = with_pattern(base, settings.pattern, *order, *padded)
     known = dict(tables or {})
     if "real" in attention.tables:
-        known["real"] = k.new_ones(len(k), keys).bool() if kept is None else kept
+        known["real"] = q.new_ones(len(q), keys).bool() if kept is None else kept
     return call(attention, q, k, v, known, settings, q_start=mask.q_start, **given)
