@@ -1,6 +1,8 @@
-"""``attnc run``: runs one attention on random input, checks it against its definition and times it."""
+"""Commands that build kernels: ``attnc run`` checks and times one attention, ``attnc compile`` writes its kernels."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -44,3 +46,39 @@ def run_command(
     out(report(view.name, wanted, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
+
+
+@commands.command("compile", cls=OfOneName)
+@NAME
+@click.option("--target", required=True, metavar="TARGET", help="sm_80, sm_90, gfx942, …, or cpu.")
+@SET
+@click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
+@HEADS
+@click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--value-dim", type=click.IntRange(min=1), help="As --head-dim unless given.")
+@click.option("--dtype", type=click.Choice([dtype.name for dtype in FLOATS]), default="fp32", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder of the files."
+)
+def compile_command(
+    name: str,
+    target: str,
+    settings: tuple[str, ...],
+    layer: int | None,
+    heads: int | None,
+    head_dim: int,
+    value_dim: int | None,
+    dtype: str,
+    output: Path,
+) -> None:
+    """Compile NAME for TARGET, which need not be here, and write each function of its kernels into a folder.
+
+    FUNCTION.py is the source, FUNCTION.ptx and FUNCTION.cubin what a GPU's driver takes (of AMD's .amdgcn and .hsaco,
+    of a CPU .cpp and .so), FUNCTION.json what it needs. A model has a folder for each attention that differs.
+    """
+    from ..inspection import KernelWish, find, kernel_list, write_kernels
+
+    wish = KernelWish(target, dtype, head_dim, value_dim, heads, layer)
+    with progress(True) as at:
+        written = write_kernels(find(name), values_of(settings), wish, output, at)
+    out(kernel_list(written))
