@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from functools import lru_cache
 
 from ...compiler import pipeline
-from ...compiler.codegen import lift_constants
+from ...compiler.codegen import KernelSource, lift_constants
 from ...compiler.plan import Program, Specialisation
 from ..base import CompiledFunction
 from .backend import CPP
-from .build import build, compiler, headers
+from .build import Compiler, build, compiler, headers
 
 
 def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterator[CompiledFunction]:  # noqa: ARG001
@@ -36,5 +37,11 @@ def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterat
     for variant in CPP.variants(kind):
         name = variant.direction
         source = pipeline.source(program, CPP.render, variant)
-        files = {**texts, f"{name}.cpp": source.text.encode(), f"{name}.so": build(source, using)}
+        files = {**texts, f"{name}.cpp": source.text.encode(), f"{name}.so": _library(source, using)}
         yield CompiledFunction(name, f"{name}.so", files, {"pass": name, **facts})
+
+
+@lru_cache(maxsize=16)
+def _library(source: KernelSource, using: Compiler) -> bytes:
+    """The library of a source; layers of a model that differ in constants alone share it."""
+    return build(source, using)

@@ -90,7 +90,7 @@ def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterat
     """
     require_triton()
     if interpreting():
-        raise Unavailable("ATTNC_INTERPRET=1: Triton's interpreter compiles nothing")
+        raise Unavailable("Triton's interpreter, which ATTNC_INTERPRET or TRITON_INTERPRET asks for, compiles nothing")
     _require_target(target, kind.dtype)
     (variant,) = TRITON.variants(kind)
     made = _begin(program, variant, target)
