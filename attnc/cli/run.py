@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..compiler.plan import FLOATS
+from ..runtime.backends import targets
 from .app import HEADS, LAYER, LENGTH, NAME, SET, OfOneName, commands, values_of
 from .progress import progress
 from .terminal import out, say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 RUN_HEADS = 8  # query heads, where neither the text nor a table nor an option says how many
 
@@ -48,9 +53,18 @@ def run_command(
         raise RuntimeError("the result differs from the dense definition")
 
 
+def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Shell completions for TARGET, which may also be another one."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(target) for target in targets() if target.startswith(begun)]
+
+
 @commands.command("compile", cls=OfOneName)
 @NAME
-@click.option("--target", required=True, metavar="TARGET", help="sm_80, sm_90, gfx942, …, or cpu.")
+@click.option(
+    "--target", required=True, metavar="TARGET", shell_complete=_targets, help="sm_80, sm_90, gfx942, …, or cpu."
+)
 @SET
 @click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
 @HEADS
