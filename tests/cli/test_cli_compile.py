@@ -123,17 +123,18 @@ def test_each_attention_of_a_model_that_differs_has_its_folder(
 
 
 @pytest.mark.parametrize(
-    ("target", "code", "words"),
+    ("target", "dtype", "code", "words"),
     [
-        ("h100", 2, "--target: is 'h100', expected cpu, or a GPU's architecture such as sm_90 or gfx942"),
-        ("sm_42", 1, "cannot compile for sm_42 in fp32"),
+        ("h100", "bf16", 2, "--target: is 'h100', expected cpu, or a GPU's architecture such as sm_90 or gfx942"),
+        ("sm_42", "fp32", 1, "cannot compile for sm_42 in fp32"),
+        ("gfx942", "fp64", 1, "cannot compile for gfx942 in fp64"),
     ],
 )
 def test_a_target_that_cannot_be_compiled_for(
-    target: str, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    target: str, dtype: str, code: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("triton")
-    given, out, err = ended(capsys, "full", "--target", target, "-o", str(tmp_path / "made"))
+    given, out, err = ended(capsys, "full", "--target", target, "--dtype", dtype, "-o", str(tmp_path / "made"))
     assert (given, out) == (code, "")
     assert words in err
     assert not (tmp_path / "made").exists()
