@@ -24,6 +24,7 @@ HOMES: Mapping[str, str] = {
     "audit": "audit",
     "cache": "status",
     "check": "check",
+    "compile": "run",
     "completion": "help",
     "explain": "help",
     "fmt": "fmt",

@@ -1,13 +1,20 @@
-"""``attnc run``: runs one attention on random input, checks it against its definition and times it."""
+"""Commands that build kernels: ``attnc run`` checks and times one attention, ``attnc compile`` writes its kernels."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..compiler.plan import FLOATS
+from ..runtime.backends import targets
 from .app import HEADS, LAYER, LENGTH, NAME, SET, OfOneName, commands, values_of
 from .progress import progress
 from .terminal import out, say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 RUN_HEADS = 8  # query heads, where neither the text nor a table nor an option says how many
 
@@ -44,3 +51,48 @@ def run_command(
     out(report(view.name, wanted, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
+
+
+def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Shell completions for TARGET, which may also be another one."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(target) for target in targets() if target.startswith(begun)]
+
+
+@commands.command("compile", cls=OfOneName)
+@NAME
+@click.option(
+    "--target", required=True, metavar="TARGET", shell_complete=_targets, help="sm_80, sm_90, gfx942, …, or cpu."
+)
+@SET
+@click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
+@HEADS
+@click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--value-dim", type=click.IntRange(min=1), help="As --head-dim unless given.")
+@click.option("--dtype", type=click.Choice([dtype.name for dtype in FLOATS]), default="fp32", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder of the files."
+)
+def compile_command(
+    name: str,
+    target: str,
+    settings: tuple[str, ...],
+    layer: int | None,
+    heads: int | None,
+    head_dim: int,
+    value_dim: int | None,
+    dtype: str,
+    output: Path,
+) -> None:
+    """Compile NAME for TARGET, which need not be here, and write each function of its kernels into a folder.
+
+    FUNCTION.py is the source, FUNCTION.ptx and FUNCTION.cubin what a GPU's driver takes (of AMD's .amdgcn and .hsaco,
+    of a CPU .cpp and .so), FUNCTION.json what it needs. A model has a folder for each attention that differs.
+    """
+    from ..inspection import KernelWish, find, kernel_list, write_kernels
+
+    wish = KernelWish(target, dtype, head_dim, value_dim, heads, layer)
+    with progress(True) as at:
+        written = write_kernels(find(name), values_of(settings), wish, output, at)
+    out(kernel_list(written))

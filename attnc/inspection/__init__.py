@@ -13,6 +13,7 @@ __all__ = [
     "TOLERANCE",
     "WIDTH",
     "InputError",
+    "KernelWish",
     "LaunchSizes",
     "LaunchView",
     "NamedCheck",
@@ -27,6 +28,7 @@ __all__ = [
     "ignored",
     "inputs",
     "judge",
+    "kernel_list",
     "load",
     "make_view",
     "measure",
@@ -42,6 +44,7 @@ __all__ = [
     "telling_length",
     "tensors",
     "undecided",
+    "write_kernels",
 ]
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from .claims import NamedCheck, failure_report, judge, named_checks, run_file, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs
+    from .kernel_files import KernelWish, kernel_list, write_kernels
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
     from .literals import read_literal
     from .measurement import TOLERANCE, measure, report, request, tensors
@@ -64,6 +68,7 @@ else:
             "claims": ("NamedCheck", "failure_report", "judge", "named_checks", "run_file", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
+            "kernel_files": ("KernelWish", "kernel_list", "write_kernels"),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),
             "literals": ("read_literal",),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),

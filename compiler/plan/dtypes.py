@@ -78,7 +78,9 @@ class Specialisation:
     dropout: bool = False
 
 
-def usual(tables: Iterable[Table], dtype: DType, head_dim: int) -> Specialisation:
-    """The specialisation of a call whose integers fit in 32 bits and whose sets are bitmaps."""
+def usual(tables: Iterable[Table], dtype: DType, head_dim: int, value_dim: int | None = None) -> Specialisation:
+    """The specialisation of a call whose integers fit in 32 bits and whose sets are bitmaps. ``value_dim``: as
+    ``head_dim`` unless given.
+    """
     held = {"float": dtype.compute, "int": I32, "order": I32, "bool": U8, "set": U8}
-    return Specialisation(dtype, head_dim, head_dim, tuple(held[table.element] for table in tables))
+    return Specialisation(dtype, head_dim, value_dim or head_dim, tuple(held[table.element] for table in tables))

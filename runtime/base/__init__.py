@@ -8,6 +8,7 @@ from ...lazy import attributes
 
 __all__ = [
     "Backend",
+    "CompiledFunction",
     "Gradients",
     "Launch",
     "SettingError",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .backend import Backend, Targets, Unavailable
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
+    from .compiled import CompiledFunction
     from .configuration import SettingError, Settings, settings
     from .counters import count, launches
     from .dropout import kept
@@ -52,6 +54,7 @@ else:
             "backend": ("Backend", "Targets", "Unavailable"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
+            "compiled": ("CompiledFunction",),
             "configuration": ("SettingError", "Settings", "settings"),
             "counters": ("count", "launches"),
             "dropout": ("kept",),

@@ -7,7 +7,7 @@ called; :mod:`runtime.backends` lists them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...compiler.codegen import KernelSource
+    from .compiled import CompiledFunction
     from .launch import Gradients, Launch
 
 
@@ -75,7 +76,9 @@ class Backend:
       has one text for each pass, Triton one for both;
     - ``render(program, variant)``: the text, of a program whose numbers were taken out (by the stage ``source`` of
       :mod:`compiler.pipeline`);
-    - ``build(source)``: what a launch calls, built or taken from a cache.
+    - ``build(source)``: what a launch calls, built or taken from a cache;
+    - ``compile_ahead(program, specialisation, target)``: yields each function of the kernels as it is compiled, for a
+      target that need not be here. Unavailable where this machine cannot compile for it.
     """
 
     name: str
@@ -89,3 +92,4 @@ class Backend:
     variants: Callable[[Specialisation], tuple[Any, ...]] = _no_variants
     render: Callable[[Program, Any], KernelSource] = _no_kernels
     build: Callable[[KernelSource], Any] = _no_kernels
+    compile_ahead: Callable[[Program, Specialisation, str], Iterator[CompiledFunction]] = _no_kernels

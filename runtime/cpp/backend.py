@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _executor = late(__name__, "executor")
 _availability = late(__name__, "availability")
+_ahead_of_time = late(__name__, "ahead_of_time")
 
 
 def _variants(kind: Specialisation) -> tuple[CppVariant, ...]:
@@ -40,4 +41,5 @@ CPP: Backend = Backend(
     variants=_variants,
     render=_render,
     build=_executor("build_entry"),
+    compile_ahead=_ahead_of_time("compile_ahead"),
 )

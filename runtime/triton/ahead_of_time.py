@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ...compiler import pipeline
 from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
+    Options,
     Parameter,
+    Steps,
     TritonVariant,
-    function_names,
     kind_of,
     options,
     parameters,
+    render_triton,
+    steps,
 )
 from ...compiler.ir import Attention
 from ...compiler.pipeline import Pipeline
-from ...compiler.plan import DType, Program, usual
+from ...compiler.plan import FP64, DType, Program, Specialisation, usual
+from ..base import CompiledFunction, Unavailable
 from .backend import TRITON
 from .modules import interpreting, load_module, require_triton
 
@@ -71,15 +78,99 @@ def compile_for(
     another form; TritonUnavailable without triton; RuntimeError in a process that runs Triton's interpreter; triton's
     own errors where its compiler does not know the target or fails.
     """
+    made = _begin(program, variant, target)
+    return tuple(_compiled(made, name) for name in made.signatures if kinds is None or kind_of(name) in kinds)
+
+
+def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterator[CompiledFunction]:
+    """Yields each function of a Program with its source, its assembly and its binary, as it is compiled.
+
+    Errors as of :func:`compile_for`, but Unavailable in a process that runs Triton's interpreter, and for a target that
+    Triton's compiler cannot compile for.
+    """
+    require_triton()
+    if interpreting():
+        raise Unavailable("Triton's interpreter, which ATTNC_INTERPRET or TRITON_INTERPRET asks for, compiles nothing")
+    _require_target(target, kind.dtype)
+    (variant,) = TRITON.variants(kind)
+    made = _begin(program, variant, target)
+    numbers = lift_constants(program).numbers
+    taken = steps(program, variant)
+    binary, assembly = (".cubin", ".ptx") if target.startswith("sm_") else (".hsaco", ".amdgcn")
+    for name, signature in made.signatures.items():
+        kernel = _compiled(made, name)
+        source = pipeline.source(program, partial(render_triton, only=name), variant)
+        files = {
+            f"{name}.py": source.text.encode(),
+            f"{name}{assembly}": kernel.assembly.encode(),
+            f"{name}{binary}": kernel.binary,
+        }
+        facts = {
+            "pass": kind_of(name),
+            **_facts(program, taken[name], options(kind_of(name), variant), kernel.resources),
+            "parameters": [{"name": parameter.name, "type": parameter.type} for parameter in signature],
+            "numbers": numbers,
+        }
+        yield CompiledFunction(name, f"{name}{binary}", files, facts)
+
+
+def _facts(program: Program, taken: Steps, chosen: Options, needs: Resources | None) -> dict[str, object]:
+    """What is known of a function, as JSON has it; None for resources that could not be read."""
+    names = {str(number): table.name for number, table in enumerate(program.tables)}
+    kernel = None if taken.kernel is None else program.kernels[taken.kernel]
+    walked = [] if kernel is None else [kernel.segments[number].keys for number in taken.segments]
+    return {
+        "rows": taken.rows,
+        "keys": max(taken.keys, default=None),
+        "num_warps": chosen.num_warps,
+        "num_stages": chosen.num_stages,
+        "registers": None if needs is None else needs.registers,
+        "spills": None if needs is None else needs.spilled,
+        "shared": None if needs is None else needs.shared,
+        "segments": [
+            {"keys": order.describe(names), "tile": order.tile, "step": step}
+            for order, step in zip(walked, taken.keys, strict=True)
+        ],
+        "kernel": taken.kernel,
+        "heads": None if kernel is None else kernel.heads,
+    }
+
+
+@dataclass(frozen=True)
+class _Module:
+    """An imported Triton module, and what each of its functions is compiled for."""
+
+    module: ModuleType
+    signatures: Mapping[str, tuple[Parameter, ...]]
+    variant: TritonVariant
+    target: str
+    gpu: Any
+
+
+def _begin(program: Program, variant: TritonVariant, target: str) -> _Module:
     require_triton()
     gpu = _target(target)
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    program = lift_constants(program).program
-    signatures = parameters(program, variant)
-    names = (name for name in function_names(program) if kinds is None or kind_of(name) in kinds)
-    return tuple(_compiled(getattr(module, name), name, signatures[name], variant, target, gpu) for name in names)
+    return _Module(module, parameters(lift_constants(program).program, variant), variant, target, gpu)
+
+
+def _require_target(target: str, dtype: DType) -> None:
+    """Unavailable where Triton's compiler fails on a small product. Not tried for what tests compile, which takes time;
+    for fp64 always, which Triton lacks for some targets.
+    """
+    if target in TRITON.targets.examples and dtype != FP64:
+        return
+    gpu = _target(target)
+    words = [gpu.backend, str(gpu.arch), str(gpu.warp_size), dtype.name, dtype.compute.name]
+    script = str(Path(__file__).with_name("target_trial.py"))
+    try:
+        ended = subprocess.run([sys.executable, "-P", script, *words], capture_output=True, check=False, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"triton takes more than two minutes to compile for {target}") from None
+    if ended.returncode:
+        raise Unavailable(f"triton {require_triton().__version__} cannot compile for {target} in {dtype.name}")
 
 
 def _target(target: str) -> Any:
@@ -93,18 +184,19 @@ def _target(target: str) -> Any:
     return GPUTarget("hip", target, 64 if target.startswith("gfx9") else 32)
 
 
-def _compiled(
-    function: Any, name: str, signature: Sequence[Parameter], variant: TritonVariant, target: str, gpu: Any
-) -> CompiledKernel:
+def _compiled(made: _Module, name: str) -> CompiledKernel:
     import triton
     from triton.compiler import ASTSource
 
+    target, gpu, signature = made.target, made.gpu, made.signatures[name]
     types = {parameter.name: parameter.type for parameter in signature}
     aligned = {(i,): [["tt.divisibility", 16]] for i, parameter in enumerate(signature) if parameter.aligned}
-    source = ASTSource(fn=function, signature=types, constexprs={}, attrs=aligned)
-    kernel = triton.compile(
-        source, target=gpu, options=options(kind_of(name), variant).arguments(nvidia=gpu.backend == "cuda")
-    )
+    source = ASTSource(fn=getattr(made.module, name), signature=types, constexprs={}, attrs=aligned)
+    chosen = options(kind_of(name), made.variant).arguments(nvidia=gpu.backend == "cuda")
+    with triton.knobs.compilation.scope():
+        # else the result names the file that this process loaded the module from, and differs from run to run
+        triton.knobs.compilation.disable_line_info = True
+        kernel = triton.compile(source, target=gpu, options=chosen)
     if gpu.backend == "cuda":
         binary = kernel.asm["cubin"]
         return CompiledKernel(name, target, binary, kernel.asm["ptx"], _cubin_resources(binary, kernel.metadata.shared))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _executor = late(__name__, "executor")
 _modules = late(__name__, "modules")
+_ahead_of_time = late(__name__, "ahead_of_time")
 
 
 def _variants(kind: Specialisation) -> tuple[TritonVariant, ...]:
@@ -48,6 +49,7 @@ TRITON: Backend = Backend(
     variants=_variants,
     render=_render,
     build=_modules("load_module"),
+    compile_ahead=_ahead_of_time("compile_ahead"),
 )
 
 # Chosen by the setting ``interpret``, never by a device; Triton reads it once, at its import, for the whole process.

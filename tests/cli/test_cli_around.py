@@ -183,6 +183,7 @@ def completed(*words: str) -> list[str]:
 
 def test_names_stages_errors_and_commands_are_completed() -> None:
     assert completed("show", "longf") == ["plain,longformer", "file,longf"]
+    assert completed("compile", "causal", "--target", "sm") == ["plain,sm_80", "plain,sm_90"]
     assert completed("show", "causal", "--stage", "s") == [f"plain,{name}" for name in STAGES if name.startswith("s")]
     assert completed("explain", "unknown-na") == ["plain,unknown-name"]
     assert completed("set") == ["plain,settings"]

@@ -1,10 +1,10 @@
 """Generates the Triton module of a Program."""
 
-from .functions import direct_keys, direct_output, direct_queries, function_names, kind_of
+from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
-from .signature import Parameter, parameters
+from .signature import Parameter, Steps, parameters, steps
 from .sites import GradientSite, gradient_sites, pair_tables
-from .tuning import make_variant, options
+from .tuning import Options, make_variant, options
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import span
 
@@ -12,13 +12,14 @@ __all__ = [
     "DIGITS",
     "DIGIT_BITS",
     "GradientSite",
+    "Options",
     "Parameter",
+    "Steps",
     "TritonVariant",
     "direct_keys",
     "direct_output",
     "direct_queries",
     "fitted",
-    "function_names",
     "gradient_sites",
     "kind_of",
     "make_variant",
@@ -27,4 +28,5 @@ __all__ = [
     "parameters",
     "render_triton",
     "span",
+    "steps",
 ]

@@ -94,10 +94,11 @@ class _Module:
         return replace(self.dialect, names={"k": "k_rows"})
 
 
-def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
+def render_triton(program: Program, variant: TritonVariant, only: str | None = None) -> KernelSource:
     """Return the module of a Program without constants (:func:`compiler.codegen.lift_constants`).
 
-    Raises ValueError if gathered rows, which are not all rows, are to be stored.
+    ``only``: the name of the one function that it holds; all of them unless given. Raises ValueError if gathered rows,
+    which are not all rows, are to be stored.
     """
     if any(kernel.rows.sparse and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
@@ -106,7 +107,8 @@ def render_triton(program: Program, variant: TritonVariant) -> KernelSource:
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
     for function in functions(program):
-        parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
+        if only in (None, function.name):
+            parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
     return KernelSource("triton", "\n\n".join(parts))
 
 

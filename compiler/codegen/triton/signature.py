@@ -56,6 +56,39 @@ def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Param
             return _collect(variant, kernel)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What one step of a function takes: ``rows`` of queries and, for each of its ``segments``, so many ``keys``.
+
+    ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments.
+    """
+
+    kernel: int | None
+    segments: tuple[int, ...]
+    rows: int
+    keys: tuple[int, ...]
+
+
+def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
+    """Return the steps of each function of a Program's module, by name."""
+    return {function.name: _steps(function, program, variant) for function in functions(program)}
+
+
+def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
+    if function.kernel is None:
+        return Steps(None, (), variant.backward_queries.queries, ())
+    kernel = program.kernels[function.kernel]
+    step = variant.forward if function.kind in ("forward", "merge") else variant.backward_queries
+    rows = row_loop(kernel, step.queries).step
+    if function.kind in ("merge", "collect"):
+        return Steps(function.kernel, (), rows, ())
+    if function.segment is not None:
+        by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.backward_keys)
+        return Steps(function.kernel, (function.segment,), by_row.step, (by_key.step,))
+    keys = tuple(loop.step for loop in column_loops(kernel, step.keys))
+    return Steps(function.kernel, tuple(range(len(keys))), rows, keys)
+
+
 def row_loop(kernel: Kernel, most: int) -> TokenLoop:
     """Return the loop over rows, one step of at most ``most`` rows, for a program that works on one block of rows."""
     return make_loop(kernel.rows, "row", most, True)
