@@ -187,8 +187,8 @@ def check_packed(of: Subject) -> None:
         of.distances[f"{how}, library"] = distance(library, apart)
         # A model whose embedding does not look at the positions differs from each document alone in that.
         independent = distance(changed[:, parts[1]], mine[:, parts[1]]) <= CLOSE
-        # A model whose layers do not hear of the positions, or mix tokens by more than attention. With a cache the library
-        # drops the packing that it keeps without one.
+        # A model whose layers do not hear of the positions, or mix tokens by more than attention. With a cache the
+        # library drops the packing that it keeps without one.
         kept = library if kept is None else kept
         as_library = min(distance(mine, library), distance(mine, kept)) <= allowed
         if not as_library and not independent and of.distances[how] > allowed:
