@@ -72,13 +72,14 @@ def masks(dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor]:
 
 
 def agree(mine: Tensor, eager: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    """Outputs and gradients are equal."""
-    torch.testing.assert_close(mine, eager)
+    """Outputs and gradients are equal, as far as eager attention goes: its softmax is in float32, whatever it is given."""
+    close = {"rtol": 1e-6, "atol": 1e-6}
+    torch.testing.assert_close(mine, eager, **close)
     weights = torch.randn_like(mine)
     found = torch.autograd.grad((mine * weights).sum(), inputs)
     wanted = torch.autograd.grad((eager * weights).sum(), inputs)
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, other, **close)
 
 
 def test_softcap_with_grouped_heads_and_narrow_values() -> None:
