@@ -72,7 +72,7 @@ def masks(dtype: torch.dtype = torch.float64) -> tuple[Any, Tensor]:
 
 
 def agree(mine: Tensor, eager: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    """Outputs and gradients are equal, as far as eager attention goes: its softmax is in float32, whatever it is given."""
+    """Outputs and gradients are equal as far as eager attention goes, whose softmax is in float32 for any input."""
     close = {"rtol": 1e-6, "atol": 1e-6}
     torch.testing.assert_close(mine, eager, **close)
     weights = torch.randn_like(mine)
