@@ -91,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "analysis",
         'limit = -1 if op == "lt" else 0',
         "limit = 0",
-        "test_restrict.py::test_a_restricted_condition_is_the_same_where_it_holds",
+        "test_restrict.py::test_what_is_decided_falls_away",
     ),
     Mutant(
         "a negative factor has its ends the other way round",

@@ -33,7 +33,7 @@ TEXTS = {
     "counted": "mask = causal_window(4) + causal_window(9)",
     "by head": "mask = causal_window(4) if head % 2 == 0 else causal_window(12) or k == 1 and causal",
     "sloped": "mask = causal and (q - k < 8 or k < 3)\n score = s - 0.25 * (q - k)",
-    "absolute": "mask = causal_window(8)\n score = s + 0.01 * k",
+    "absolute": "mask = causal_window(8)\n score = s * (0.5 + 0.1 * k)",
     "softcap": "mask = causal and (q - k < 8 or k < 3)\n score = 5.0 * tanh(s / 5.0)",
     "full": "mask = causal",
     "parity": "mask = causal_window(6) and (q % 2 == 0 or k % 2 == 0)",
@@ -157,6 +157,7 @@ def test_keys_are_views_of_the_memory_that_is_kept() -> None:
     assert len(seen) <= 5
 
 
+@torch.no_grad()
 def test_memory_that_is_not_the_caches_own_is_not_written() -> None:
     layer, x = PatternCacheLayer(), torch.zeros(1, 1, 9, WIDTH)
     layer.update(x[:, :, :5], x[:, :, :5])
