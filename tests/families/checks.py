@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from attnc.integrations.transformers import PatternCache
 
@@ -316,8 +317,14 @@ def check_pattern_cache(of: Subject) -> None:
     """The same with attnc's cache, whose layers keep what the mask can still read; eager attention has it whole."""
 
     def cache() -> Cache:
-        mine = of.model.config._attn_implementation == "attnc"
-        return PatternCache(of.model.config) if mine else DynamicCache(config=of.model.config)
+        if of.model.config._attn_implementation == "attnc":
+            return PatternCache(of.model.config)
+        whole = DynamicCache(config=of.model.config)
+        sliding = [type(layer) is DynamicSlidingWindowLayer for layer in whole.layers]
+        whole.layers = [
+            DynamicLayer() if is_sliding else x for x, is_sliding in zip(whole.layers, sliding, strict=True)
+        ]
+        return whole
 
     if of.model.config.is_encoder_decoder:
         raise InapplicableError("its cache has two parts")
