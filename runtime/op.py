@@ -230,7 +230,10 @@ def backward(
         if not q.shape[:3].numel():
             zeros = [torch.zeros_like(table, memory_format=torch.contiguous_format) for table in _only(tables, floats)]
             return (*(x.new_zeros(x.shape) for x in (q, k, v)), zeros)  # type: ignore[return-value]
-        grad_out = torch.zeros_like(out) if grad_out is None else grad_out.contiguous()
+        if grad_out is None:
+            grad_out = torch.zeros_like(out)
+        elif not q.is_cpu:  # whose kernels take any strides; on a device the width of indices was settled without them
+            grad_out = grad_out.contiguous()
         grad_lse = None if grad_lse is None else grad_lse.contiguous()
         found = backend.backward(launch, out, lse, grad_out, grad_lse)
         gradients: list[Tensor] = []
