@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -179,18 +180,26 @@ def example_score(accuracy: float, loss: float) -> Any:
     return classifier_training.Score(pytest.approx(loss), pytest.approx(accuracy))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the mark of the most memory held is Linux's")
-def test_the_peak_counts_what_is_freed_and_not_what_was_there(example: ModuleType) -> None:
-    from peak_memory import peak_memory
+PEAKS = """
+from peak_memory import peak_memory
 
-    before = bytearray(b"x") * (24 << 20)
-    with peak_memory() as large:
-        del before
-        _ = len(bytearray(b"x") * (64 << 20))
-    with peak_memory() as small:
-        _ = len(bytearray(b"x") * (8 << 20))
-    assert large.bytes == pytest.approx(40 << 20, abs=4 << 20)
-    assert small.bytes == pytest.approx(8 << 20, abs=4 << 20)
+before = bytearray(b"x") * (24 << 20)
+with peak_memory() as large:
+    del before
+    _ = len(bytearray(b"x") * (64 << 20))
+with peak_memory() as small:
+    _ = len(bytearray(b"x") * (8 << 20))
+print(large.bytes, small.bytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mark of the most memory held is Linux's")
+def test_the_peak_counts_what_is_freed_and_not_what_was_there() -> None:
+    """In a process of its own: pages of libraries that Linux takes back from a large one would hide the eight MiB."""
+    ran = subprocess.run([sys.executable, "-c", PEAKS], cwd=EXAMPLES, capture_output=True, text=True, check=True)
+    large, small = map(int, ran.stdout.split())
+    assert large == pytest.approx(40 << 20, abs=4 << 20)
+    assert small == pytest.approx(8 << 20, abs=4 << 20)
 
 
 @pytest.mark.parametrize(("output", "said"), [("masks.jpg", "is no picture"), ("nowhere/masks.png", "no folder")])
