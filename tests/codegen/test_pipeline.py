@@ -136,7 +136,7 @@ def test_a_pass_that_is_added_in_one_place_reaches_all(
 
 
 def test_one_way_through_is_made_once() -> None:
-    found = Pipeline(attention(7)._bound, Tiles(64, 64))
+    found = Pipeline(attention(7)._bound, only(Tiles(64, 64)))
     assert found.program is found.program
     with pytest.raises(AssertionError, match="of one call"):
         _ = found.schedule
