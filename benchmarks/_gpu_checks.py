@@ -21,6 +21,7 @@ from torch import Tensor
 from attnc.compiler.codegen.triton.functions import function_names
 from attnc.compiler.plan.printer import program as described
 from attnc.compiler.plan.programs import Program
+from attnc.compiler.plan.tile_choices import Pass
 from attnc.runtime.base import counters
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.triton import executor

@@ -20,6 +20,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import attnc
 from attnc.runtime import planning
+from attnc.runtime.base import dtype_of
 from attnc.runtime.op import call_of
 from attnc.runtime.triton import TRITON
 

@@ -31,13 +31,13 @@ from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.oracle.interpreter import evaluate
-from attnc.compiler.plan import Tiles
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.schedule.statistics import totals
 
 LENGTH, DENSE, BLOCK = 65536, 8192, 128
+TILES = Tiles(64, 64)  # those of the C++ kernels
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from types import ModuleType
 import pytest
 
 from attnc.compiler.arrange.search import arrange
-from attnc.compiler.plan import Tiles
 from attnc.compiler.plan.orders import Tiles
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

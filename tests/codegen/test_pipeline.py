@@ -20,6 +20,7 @@ from attnc.compiler.pipeline import STAGES, Pipeline
 from attnc.compiler.plan.dtypes import BF16
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import only
 from attnc.runtime.base.configuration import settings
 from tests.runtime.kernels.test_without import needs_compiler
 
