@@ -6,7 +6,6 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -133,10 +132,9 @@ def configs(target: str, dtype: DType, dim: int, direction: Pass) -> tuple[TileC
 
 def family(target: str) -> str:
     """Return the architecture in the table whose choices serve a target such as ``sm_89`` or ``gfx942``."""
-    numbered = re.fullmatch(r"sm_(\d+)", target)
-    if numbered is None:
-        return "gfx9" if target.startswith("gfx") else USUAL_TARGET
-    return "sm_90" if 90 <= int(numbered[1]) < 120 else "sm_80"
+    if target.startswith("gfx"):
+        return "gfx9"
+    return "sm_90" if 90 <= int(target.removeprefix("sm_")) < 120 else "sm_80"
 
 
 def tiles(dtype: DType, dim: int, target: str) -> PassTiles:
