@@ -66,12 +66,12 @@ _Row = Mapping[Pass, tuple[TileConfig, ...]]
 _TABLE: Mapping[str, Mapping[int, _Row]] = {
     "sm_80": {
         64: {
-            "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.15)),
-            "backward_keys": (_C(64, 64, 4, 2),),
-            "backward_queries": (_C(64, 64, 4, 2),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
-            "forward": (_C(128, 64, 8, 2), _C(64, 64, 4, 2, 1.2)),
+            "forward": (_C(64, 32, 4, 2),),
             "backward_keys": (_C(32, 64, 8, 1),),
             "backward_queries": (_C(64, 32, 8, 2),),
         },
@@ -83,14 +83,14 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "sm_90": {
         64: {
-            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 3, 1.25)),
-            "backward_keys": (_C(64, 64, 4, 3),),
-            "backward_queries": (_C(64, 64, 4, 3),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
-            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 2, 1.3)),
+            "forward": (_C(64, 32, 4, 2),),
             "backward_keys": (_C(32, 64, 8, 1),),
-            "backward_queries": (_C(64, 32, 4, 2),),
+            "backward_queries": (_C(64, 32, 8, 2),),
         },
         256: {
             "forward": (_C(64, 32, 8, 2),),
@@ -100,8 +100,8 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "gfx9": {
         64: {
-            "forward": (_C(128, 64, 4, 2), _C(64, 64, 4, 2, 1.15)),
-            "backward_keys": (_C(64, 64, 4, 1),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
             "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
