@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,9 +52,7 @@ def _globals(n: int, _heads: int) -> dict[str, Any]:
 def _documents(n: int, _heads: int) -> dict[str, Any]:
     """About 24 documents of lognormal lengths."""
     generator, mean = torch.Generator().manual_seed(0), max(16, n // 24)
-    drawn = torch.empty(4 * n // mean + 8).log_normal_(
-        mean=float(torch.tensor(mean).log()), std=0.8, generator=generator
-    )
+    drawn = torch.empty(4 * n // mean + 8).log_normal_(math.log(mean), 0.8, generator=generator)
     ends = drawn.long().clamp(min=16).cumsum(0)
     return {"doc": torch.searchsorted(ends, torch.arange(n), right=True).int().tolist()}
 
@@ -117,6 +116,7 @@ OTHERS = (
     Pattern("documents", "documents", "causal_documents",
             lambda _n, t: lambda _b, _h, q, k: (k <= q) & (t["doc"][q] == t["doc"][k]), {}, _documents),
     Pattern("sinks and a window", "sink_window", "sink_window",
-            lambda _n, _t: lambda _b, _h, q, k: (k <= q) & ((k < SINKS) | (q - k < 1020)), {"size": 1020, "sinks": SINKS}),
+            lambda _n, _t: lambda _b, _h, q, k: (k <= q) & ((k < SINKS) | (q - k < 1020)),
+            {"size": 1020, "sinks": SINKS}),
 )  # fmt: skip
 PATTERNS = (*STANDARD, *OTHERS)

@@ -40,7 +40,7 @@ SAME = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # between two ways, of the l
 class Speed:
     """One pattern at one size; ``rounds`` of all ways in turn are counted.
 
-    ``tuned``: FlexAttention also with max-autotune; ``rows``: one row, the last, decoded against n keys, or all of them.
+    ``tuned``: FlexAttention also with max-autotune; ``decode``: one row, the last, against n keys, instead of all rows.
     """
 
     pattern: Pattern

@@ -1,16 +1,16 @@
 """Whether attnc's kernels are right on this GPU, and how fast they are beside FlexAttention: one table, one file.
 
     python benchmarks/gpu.py                     the standard rows: checks, random programs, speeds at 16k tokens
-    python benchmarks/gpu.py --only 'speed*'     some rows, by their names: of the standard ones all speeds, in 8 minutes
+    python benchmarks/gpu.py --only 'speed*'     some rows, by their names: all standard speeds, in 8 minutes
     python benchmarks/gpu.py --full              all rows: every dtype, pattern, length and head dimension
     python benchmarks/gpu.py --budget 540        what 9 minutes allow, most telling rows first; start again for the rest
     python benchmarks/gpu.py --rehearse          on a CPU, in Triton's interpreter, at toy sizes: proves the logic alone
 
 Checks: each kind of kernel (see _gpu_kinds.py), outputs and gradients against the dense definition in fp64, and the
-support test, which sees a single key; in 16 bits also against the error of PyTorch's own operator in that dtype, of which
-the largest may be 1.5 times as much and the mean 1.1 times. Then random programs, each over several shapes, forward and
-backward. Speeds: in bf16, at head dimension 128, six patterns (see _gpu_patterns.py) beside FlexAttention with its block
-mask kept, two of them also beside its max-autotune; causal and full beside PyTorch's flash and cuDNN backends, the
+support test, which sees a single key; in 16 bits also against the error of PyTorch's own operator in that dtype: the
+largest may be 1.5 times as much, and the mean 1.1 times. Then random programs, each over several shapes, forward and
+backward. Speeds: in bf16, at head dimension 128, six patterns (_gpu_patterns.py) beside FlexAttention, whose block mask
+is kept, two of them also beside its max-autotune; causal and full beside PyTorch's flash and cuDNN backends, the
 yardstick of what the device reaches; one token decoded against 16k keys; and shapes between which the table of choices
 could not decide, with the winner. Device times are medians of repetitions in turn, measured by the device's events;
 planning (none kept from before) and the host's time for a call (which waits for no device, unless the call itself does)
