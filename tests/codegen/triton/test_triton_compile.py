@@ -91,6 +91,8 @@ def check(name: str, program: tuple[Program, TritonVariant], target: str, kinds:
             pytest.skip("cuobjdump of Triton's wheel does not run here: registers and spills are unknown")
         assert kernel.resources.spilled == 0, label
         assert kernel.resources.shared <= SHARED_MEMORY.get(target, 64 * 1024), label
+        if kind_of(kernel.name) in WALKS:
+            assert kernel.resources.shared > 0, f"{label}: tiles go through shared memory, so none was read"
 
 
 def test_every_shipped_file_is_compiled() -> None:
