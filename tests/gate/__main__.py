@@ -1,20 +1,31 @@
 """The Triton kernels judged without a device: ``python -m tests.gate``.
 
-Compiles the kernels of every shipped pattern for each target, and says of each what it needs and what its loops do.
+Compiles the kernels of every shipped pattern for each target, and FlexAttention's templates for the same masks; reads
+from the machine code what each needs and what its loops do, and predicts times on Hopper. Prints a line for each kernel
+as soon as it is known, then each target of tests/gate/targets.py as met or missed; ends with 1 where one is missed. A
+run without choices writes benchmarks/results/gate.json. Compiled kernels are kept in ``.gate/``.
+
 ``--choice 64x64w4s3`` asks instead what other tiles (queries by keys), warps and stages would give.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from . import table
-from .account import UntoldError, account
-from .kernels import Choice, compiled
+from .figures import Figures, measure
+from .kernels import Choice
 from .patterns import DIMS, PASSES, PATTERNS, TARGETS
+from .targets import results
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gate.json"
+Task = tuple[str, int, str, str, Choice | None]
 
 
 def choice(text: str) -> Choice:
@@ -28,37 +39,55 @@ def choice(text: str) -> Choice:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m tests.gate", description=(__doc__ or "").split("\n")[0])
     made.add_argument("--only", action="append", choices=PATTERNS, metavar="PATTERN", help=f"of {', '.join(PATTERNS)}")
-    made.add_argument("--dim", action="append", type=int, metavar="D", help=f"head dimension: of {DIMS} unless given")
-    made.add_argument("--target", action="append", choices=TARGETS, help="may be given several times")
-    made.add_argument("--pass", action="append", choices=PASSES, dest="passes", help="may be given several times")
+    made.add_argument("--dim", action="append", type=int, metavar="D", help="head dimension")
+    made.add_argument("--target", action="append", choices=TARGETS, help=f"of {', '.join(TARGETS)}")
+    made.add_argument("--pass", action="append", choices=PASSES, dest="passes", help=f"of {', '.join(PASSES)}")
     made.add_argument(
         "--choice", action="append", type=choice, metavar="64x128w8s2",
-        help="queries, keys, warps and stages to try in place of attnc's own; may be given several times",
+        help="queries, keys, warps and stages to try in place of attnc's own; no target is judged",
     )  # fmt: skip
+    made.add_argument("--workers", type=int, default=2, help="processes that compile (2)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="where to write what is found of a part")
     return made
 
 
-def rows(options: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, each as soon as it is known."""
-    for name in options.only or PATTERNS:
-        attention = PATTERNS[name].attention()
-        for dim in options.dim or DIMS:
-            for target in options.target or TARGETS:
-                for kind in options.passes or PASSES:
-                    for tried in options.choice or (None,):
-                        try:
-                            for kernel in compiled(attention, dim, target, kind, tried):
-                                yield from table.lines(name, account(kernel))
-                        except UntoldError as error:
-                            yield f"{name:11} {dim:3} {target:7} {kind:20} {error}"
+def tasks(options: argparse.Namespace) -> list[Task]:
+    """What is to be measured, in the order of the table."""
+    return [
+        (name, dim, target, kind, tried)
+        for target in options.target or TARGETS
+        for name in options.only or PATTERNS
+        for dim in options.dim or DIMS[target]
+        for kind in options.passes or PASSES
+        for tried in options.choice or (None,)
+    ]
+
+
+def measured(wanted: Sequence[Task], workers: int) -> Iterator[Figures]:
+    """The figures of each task, in order."""
+    if workers < 2 or len(wanted) < 2:
+        yield from (measure(*task) for task in wanted)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(measure, *zip(*wanted, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    print("\n".join((*table.legend(), table.HEADING)), flush=True)
-    for line in rows(options):
-        print(line, flush=True)
-    return 0
+    print("\n".join((*table.LEGEND, table.HEADING)), flush=True)
+    found = []
+    for figures in measured(tasks(options), options.workers):
+        found.append(figures)
+        print("\n".join(table.lines(figures)), flush=True)
+    if options.choice:
+        return 0
+    judged = results(found)
+    print("\n".join(table.verdict(judged)))
+    whole = not (options.only or options.dim or options.target or options.passes)
+    path = options.json or (RESULTS if whole else None)
+    if path is not None:
+        path.write_text(json.dumps(table.record(found, judged), indent=1) + "\n", encoding="utf-8")
+    return int(not all(result.met for result in judged))
 
 
 if __name__ == "__main__":

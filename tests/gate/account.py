@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from . import machine
 from .kernels import Compiled, Walk
-from .listing import Instruction, Listing, disassemble, read_amd
-from .loops import Loop, groups, is_mask, is_product, product_loops
+from .machine_code import hardware
+from .machine_code.listing import Instruction, Listing, disassemble, read_amd
+from .machine_code.loops import Loop, groups, is_mask, is_product, product_loops
 from .store import digest, kept
 
 NORMAL_ROWS, NORMAL_KEYS, NORMAL_WARPS = 64, 128, 4
@@ -88,18 +88,24 @@ class Account:
     def needed(self) -> float:
         """Tensor clocks that a turn of the first segment's loop needs."""
         turn = self.works[0].typical
-        return machine.needed_clocks(self.target, machine.PRODUCTS[self.kind], turn.rows, turn.keys, self.dim)
+        return hardware.needed_clocks(self.target, hardware.PRODUCTS[self.kind], turn.rows, turn.keys, self.dim)
 
     @property
     def spent(self) -> float | None:
         """Tensor clocks that a turn of the first segment's loop spends; None where the opcodes do not tell."""
         turn = self.works[0].typical
-        return machine.spent_clocks(turn.instructions, self.target, turn.warps)
+        return hardware.spent_clocks(turn.instructions, self.target, turn.warps)
 
 
-def account(kernel: Compiled) -> Account:
-    """What a kernel needs and does. UntoldError where its loops are not as its segments would have them."""
+def account(kernel: Compiled, half: bool = False) -> Account:
+    """What a kernel needs and does. UntoldError where its loops are not as its segments would have them.
+
+    ``half``: the kernel does another pass as well, and only the loops whose products are those of this one count.
+    """
     listing = listing_of(kernel)
+    found = product_loops(listing)
+    if half:
+        found = tuple(loop for loop in found if _is_of(loop, kernel))
     return Account(
         name=kernel.name,
         kind=kernel.kind,
@@ -110,11 +116,19 @@ def account(kernel: Compiled) -> Account:
         registers=kernel.registers,
         spilled=kernel.spilled,
         shared=kernel.shared,
-        blocks=machine.resident_blocks(kernel.target, kernel.registers, kernel.warps, kernel.shared),
-        free_blocks=free_blocks(kernel) if kernel.target.startswith("sm_") else None,
+        blocks=hardware.resident_blocks(kernel.target, kernel.registers, kernel.warps, kernel.shared),
+        free_blocks=free_blocks(kernel) if kernel.target == "sm_90" else None,
         tensor=tensor_instruction(listing.instructions),
-        works=works(product_loops(listing), kernel.walks, kernel.warps, amd=kernel.target.startswith("gfx")),
+        works=works(found, kernel.walks, kernel.warps, amd=kernel.target.startswith("gfx")),
     )
+
+
+def _is_of(loop: Loop, kernel: Compiled) -> bool:
+    """Whether the products of a loop are as many as the pass of a kernel takes."""
+    (walk,) = kernel.walks
+    spent = hardware.spent_clocks(loop.longest, kernel.target, kernel.warps)
+    needed = hardware.needed_clocks(kernel.target, hardware.PRODUCTS[kernel.kind], walk.rows, walk.keys, kernel.dim)
+    return spent is not None and abs(spent / needed - 1) < 0.1
 
 
 @lru_cache(maxsize=8)
@@ -164,7 +178,7 @@ def _work(loops: Sequence[Loop], walk: Walk, warps: int, amd: bool) -> Work:
         return Work(None, turn(max(loops, key=_length).longest))
     # a mask only adds to a loop: where the lanes of full tiles are masked too, the shorter loop is theirs
     full, *partial = sorted(loops, key=lambda loop: (masked(loop.longest), _length(loop)))
-    if not masked(partial[0].longest) or _length(full) == _length(partial[0]):
+    if not masked(partial[-1].longest) and _length(full) != _length(partial[-1]):
         raise UntoldError(f"loops of {[*map(_length, loops)]} instructions, of which no single one is for full tiles")
     return Work(turn(full.longest), turn(max(partial, key=_length).longest))
 
@@ -189,11 +203,11 @@ def free_blocks(kernel: Compiled) -> int | None:
     """The resident blocks of a kernel whose registers ptxas chooses without a limit; None where it does not run."""
     text = re.sub(r"\.maxnreg \d+", "", kernel.assembly)
     if text == kernel.assembly:
-        return machine.resident_blocks(kernel.target, kernel.registers, kernel.warps, kernel.shared)
+        return hardware.resident_blocks(kernel.target, kernel.registers, kernel.warps, kernel.shared)
     registers = kept("registers", digest(text), lambda: _registers(text))
     if registers is None:
         return None
-    return machine.resident_blocks(kernel.target, registers, kernel.warps, kernel.shared)
+    return hardware.resident_blocks(kernel.target, registers, kernel.warps, kernel.shared)
 
 
 def _registers(ptx: str) -> int | None:

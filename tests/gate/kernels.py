@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from unittest.mock import patch
 
+import numpy as np
 import triton
 
 from attnc.compiler import pipeline
@@ -14,9 +15,9 @@ from attnc.compiler.codegen import lift_constants
 from attnc.compiler.codegen.triton import Options, TritonVariant, kind_of, options, parameters, steps
 from attnc.compiler.codegen.triton.signature import column_loops, loops_by_key
 from attnc.compiler.codegen.triton.variant import TileStep
-from attnc.compiler.ir import Attention
+from attnc.compiler.ir import Attention, CallShape, HostTable
 from attnc.compiler.pipeline import Pipeline
-from attnc.compiler.plan import BF16, Program, Tiles, usual
+from attnc.compiler.plan import BF16, FULL, PARTIAL, Bounds, Program, TileCount, Tiles, key_major, usual
 from attnc.runtime.triton import TRITON, ahead_of_time
 
 from .store import digest, kept
@@ -39,6 +40,24 @@ class Walk:
     rows: int
     keys: int
     has_full: bool
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What the programs of one head visit of a segment, in one call.
+
+    ``stays``: tiles of the side with which a program stays, each of ``tile`` tokens; ``full`` and ``partial``: pairs of
+    tiles of ``area`` pairs of tokens; ``entered``: runs of them, each of which enters a loop; ``parts``: programs that
+    share a tile and its keys.
+    """
+
+    stays: int
+    tile: int
+    area: int
+    full: float
+    partial: float
+    entered: float
+    parts: int
 
 
 @dataclass(frozen=True)
@@ -126,3 +145,57 @@ def _walks(program: Program, variant: TritonVariant, name: str) -> tuple[Walk, .
     else:
         loops = [loop.never_full for loop in column_loops(kernel, max(taken.keys, default=16))]
     return tuple(Walk(taken.rows, keys, not never) for keys, never in zip(taken.keys, loops, strict=True))
+
+
+_MOST_PARTS = 64
+"""Of the keys of a few rows, which as many programs share where a call is long."""
+
+
+def visits(
+    attention: Attention, n: int, heads: int, contents: tuple[HostTable, ...], kind: str
+) -> dict[str, tuple[Visits, ...]]:
+    """What each function of a pass visits in a call of ``n`` queries and keys, for each of its segments; averages over
+    heads. The host knows all ``contents`` but those of floats.
+    """
+    extent = CallShape(n, n, heads)
+    program = Pipeline(attention, TRITON.tiles, extent, contents).program
+    planned = pipeline.schedule(program, extent, contents)
+    found: dict[str, tuple[Visits, ...]] = {}
+    for number, (kernel, its) in enumerate(zip(program.kernels, planned.kernels, strict=True)):
+        rows = kernel.rows.tiles(n, its.rows)
+        made = []
+        for place, (segment, held) in enumerate(zip(kernel.segments, its.segments, strict=True)):
+            columns = segment.keys.tiles(n, held.keys)
+            if kind == "backward_keys":
+                by_row, by_key = key_major(kernel.rows, segment.keys)
+                of_rows, of_keys = by_row.tiles(n, its.rows), by_key.tiles(n, held.keys)
+                found[f"{kind}_{number}_{place}"] = (
+                    _visits(held.by_key, of_keys, of_rows, by_key.tile, by_row.tile, 1),
+                )
+            else:
+                parts = _MOST_PARTS if kernel.splits else 1
+                made.append(_visits(held.by_query, rows, columns, kernel.rows.tile, segment.keys.tile, parts))
+        if made:
+            found[f"{kind}_{number}"] = tuple(made)
+    return found
+
+
+def _visits(bounds: Bounds, own: TileCount, other: TileCount, tile: int, other_tile: int, parts: int) -> Visits:
+    along, limit, times = own.total, other.total, 1
+    if bounds.aligned:
+        along, limit, times = own.per_class, other.per_class, own.classes
+    slots = bounds.batch_slots * bounds.head_slots
+    sums = {FULL: 0, PARTIAL: 0}
+    entered = 0
+    for slot, tile_number in np.ndindex(slots, along):
+        move, row = divmod(tile_number, bounds.period)
+        at = slot * bounds.period + row
+        chosen = slice(int(bounds.runs.pointer[at]), int(bounds.runs.pointer[at + 1]))
+        start = bounds.runs.start[chosen].astype(np.int64) + move * bounds.shift
+        ends = np.clip(np.stack((start, start + bounds.runs.length[chosen])), 0, limit)
+        length = ends[1] - ends[0]
+        entered += int((length > 0).sum())
+        for kind in sums:
+            sums[kind] += int(length[bounds.runs.kind[chosen] == kind].sum())
+    full, partial, loops = (times * value / slots for value in (sums[FULL], sums[PARTIAL], entered))
+    return Visits(own.total, tile, tile * other_tile, full, partial, loops, parts)

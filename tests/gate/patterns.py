@@ -41,8 +41,14 @@ PATTERNS: Mapping[str, Pattern] = {
     "alibi": Pattern("alibi", "alibi"),
     "softcap": Pattern("softcap", "softcap"),
 }
-DIMS = (64, 80, 96, 128, 192, 256)
-TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
+DIMS: Mapping[str, tuple[int, ...]] = {
+    "sm_90": (64, 80, 96, 128, 192, 256),
+    "sm_80": (64, 128),
+    "sm_100": (64, 128),
+    "gfx942": (64, 128),
+}
+"""The head dimensions that are looked at, by target."""
+TARGETS = tuple(DIMS)
 PASSES = ("forward", "backward_keys", "backward_queries")
 
 

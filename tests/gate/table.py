@@ -1,59 +1,89 @@
-"""The figures of kernels as lines of a table."""
+"""Figures as lines of a table, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
-from .account import Account, Turn, Work
+import torch
+import triton
 
+from .figures import Figures, Kernel, Loops, N
+from .targets import Result
+
+LEGEND = (
+    "tile, w, s: queries by keys of one turn of a loop, warps, stages; blocks: resident (/ if registers had no limit);",
+    "flight: groups of loads under way while a loop waits; full, partial: instructions of a warp for 64 rows by 128",
+    "keys (* one loop for both); needed, spent: tensor clocks of a turn; work, time: instructions in loops, and predicted",
+    f"time, over FlexAttention's, forward at {N:,} tokens (backward: on full tiles)",
+)
 HEADING = (
-    f"{'pattern':11} {'D':>3} {'target':7} {'kernel':20} {'tile':>7} {'w':>2} {'s':>2} {'regs':>4} {'spill':>5} "
-    f"{'shared':>7} {'blocks':>6} {'tensor':8} {'flight':>6} {'full':>6} {'partial':>7} {'needed':>6} {'spent':>6}"
+    f"{'pattern':10} {'D':>3} {'target':6} {'kernel':20} {'tile':>7} {'w':>2} {'s':>2} {'regs':>4} {'spill':>5} "
+    f"{'shared':>7} {'blocks':>6} {'tensor':7} {'flight':>6} {'full':>5} {'partial':>7} {'needed':>6} {'spent':>5} "
+    f"{'work':>5} {'time':>5}"
 )
 
 
-def lines(pattern: str, its: Account) -> list[str]:
-    """A line for each segment of a kernel; what all segments share stands in the first."""
+def lines(its: Figures) -> list[str]:
+    """A line for each segment of each kernel, attnc's and then FlexAttention's; what all share stands in the first."""
+    ratios = f"{_ratio(its.work, its.peer_work)} {_ratio(its.clocks, its.peer_clocks)}"
     found = []
-    for number, work in enumerate(its.works):
-        turn = work.typical
-        shared = (
-            f"{its.registers:4} {its.spilled:5} {its.shared:7} {_blocks(its):>6} {its.tensor:8}"
-            if number == 0
-            else f"{'':34}"
-        )
-        clocks = f"{_figure(its.needed)} {_figure(its.spent)}" if number == 0 else ""
+    for number, kernel in enumerate((*its.kernels, *its.peers)):
+        found += _of_kernel(its, kernel, ratios if number == 0 else "")
+    if its.fault:
+        found.append(f"{its.pattern:10} {its.dim:3} {its.target:6} {its.kind:20} not told: {its.fault}")
+    return found
+
+
+def _of_kernel(its: Figures, kernel: Kernel, ratios: str) -> list[str]:
+    blocks = str(kernel.blocks)
+    if kernel.free_blocks not in (None, kernel.blocks):
+        blocks += f"/{kernel.free_blocks}"
+    whole = f"{kernel.registers:4} {kernel.spilled:5} {kernel.shared:7} {blocks:>6} {kernel.tensor:7}"
+    clocks = f"{kernel.needed:6.0f} {_figure(kernel.spent, 5)}"
+    found = []
+    for number, loops in enumerate(kernel.loops):
+        name, needs, end = (kernel.name, whole, f"{clocks} {ratios}") if number == 0 else ("", "", "")
+        tile = f"{loops.rows}x{loops.keys}"
         found.append(
-            f"{pattern:11} {its.dim:3} {its.target:7} {its.name if number == 0 else '':20} "
-            f"{f'{turn.rows}x{turn.keys}':>7} {its.warps:2} {its.stages:2} {shared} {_figure(turn.in_flight)} "
-            f"{_figure(_count(work.full))} {_partial(work)} {clocks}".rstrip()
+            f"{its.pattern:10} {its.dim:3} {its.target:6} {name:20} {tile:>7} {kernel.warps:2} {kernel.stages:2} "
+            f"{needs:33} {_figure(loops.in_flight, 6)} {_figure(loops.full, 5)} {_partial(loops)} {end}".rstrip()
         )
     return found
 
 
-def _blocks(its: Account) -> str:
-    """Resident blocks and, where they are others, those without a limit on registers."""
-    return str(its.blocks) if its.free_blocks in (None, its.blocks) else f"{its.blocks}/{its.free_blocks}"
+def _partial(loops: Loops) -> str:
+    return f"{_figure(loops.partial, 0).strip() + ('*' if loops.single else ''):>7}"
 
 
-def _count(turn: Turn | None) -> float | None:
-    return None if turn is None else turn.count
+def _figure(value: float | None, width: int) -> str:
+    return f"{'-' if value is None else f'{value:.0f}':>{width}}"
 
 
-def _partial(work: Work) -> str:
-    count = _count(work.partial)
-    text = "-" if count is None else f"{count:.0f}"
-    return f"{text + ('*' if work.single else ''):>7}"
+def _ratio(own: float | None, peer: float | None) -> str:
+    return f"{'-' if own is None or peer is None else f'{own / peer:.2f}':>5}"
 
 
-def _figure(value: float | None) -> str:
-    return f"{'-' if value is None else f'{value:.0f}':>6}"
+def verdict(found: Sequence[Result]) -> list[str]:
+    """Each check as met or missed, those that are missed last, and how many of each there are."""
+    ordered = sorted(found, key=lambda result: not result.met)
+    said = [
+        f"{'met   ' if result.met else 'MISSED'} {result.check}: {_exact(result.value)}, at most {_exact(result.limit)}"
+        for result in ordered
+        if not (result.met and result.limit > 2**14)  # that shared memory suffices is told only where it does not
+    ]
+    met = sum(result.met for result in found)
+    return [*said, f"{met} checks are met, {len(found) - met} are missed"]
 
 
-def legend() -> Sequence[str]:
-    """What the columns mean."""
-    return (
-        "tile, w, s: queries by keys of one turn of a loop, warps, stages; blocks: resident (/ without maxnreg);",
-        "flight: groups of loads under way while a loop waits; full, partial: instructions of a warp for 64 rows by",
-        "128 keys (* one loop for both); needed, spent: tensor clocks of a turn",
-    )
+def _exact(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}" if value == int(value) else f"{value:.2f}"
+
+
+def record(figures: Iterable[Figures], found: Iterable[Result]) -> dict[str, object]:
+    """All of it as JSON has it."""
+    return {
+        "settings": {"torch": torch.__version__.split("+")[0], "triton": triton.__version__, "dtype": "bf16", "n": N},
+        "passes": [asdict(each) for each in figures],
+        "checks": [{**asdict(result), "met": result.met} for result in found],
+    }
