@@ -14,7 +14,7 @@ from .targets import Result
 LEGEND = (
     "tile, w, s: queries by keys of one turn of a loop, warps, stages; blocks: resident (/ if registers had no limit);",
     "flight: groups of loads under way while a loop waits; full, partial: instructions of a warp for 64 rows by 128",
-    "keys (* one loop for both); needed, spent: tensor clocks of a turn; work, time: instructions in loops, and predicted",
+    "keys (* one loop for both); needed, spent: tensor clocks of a turn; work, time: instructions in loops, predicted",
     f"time, over FlexAttention's, forward at {N:,} tokens (backward: on full tiles)",
 )
 HEADING = (
