@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from attnc.compiler.ir import CallShape
+
 from .account import Account, Turn, UntoldError, account
 from .kernels import Choice, Visits, compiled, visits
 from .patterns import PATTERNS, contents
@@ -98,7 +100,7 @@ def _beside(own: Figures, accounts: Sequence[Account]) -> Figures:
     if kind != "forward":
         clocks = model.full_tile_clocks(accounts[:1]), model.full_tile_clocks((peer,))
         return Figures(pattern, dim, target, kind, own.kernels, peers, clocks=clocks[0], peer_clocks=clocks[1])
-    seen, blocks = _visited(pattern)
+    seen, blocks = _visited(pattern, dim, target)
     functions = [(its, seen[its.name]) for its in accounts]
     work = model.attnc_work(functions), model.flex_work(peer, blocks)
     if target != "sm_90":
@@ -108,11 +110,12 @@ def _beside(own: Figures, accounts: Sequence[Account]) -> Figures:
 
 
 @lru_cache(maxsize=32)
-def _visited(pattern: str) -> tuple[dict[str, tuple[Visits, ...]], model.Blocks]:
+def _visited(pattern: str, dim: int, target: str) -> tuple[dict[str, tuple[Visits, ...]], model.Blocks]:
     attention = PATTERNS[pattern].attention()
     heads = 4 if pattern == "bigbird" else 1
     held = contents(pattern, attention, N, heads)
-    return visits(attention, N, heads, held, "forward"), model.flex_blocks(pattern, attention, N, heads, held)
+    seen = visits(attention, dim, target, "forward", CallShape(N, N, heads), held)
+    return seen, model.flex_blocks(pattern, attention, N, heads, held)
 
 
 def kernel(its: Account) -> Kernel:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from unittest.mock import patch
 
 import numpy as np
@@ -12,12 +13,10 @@ import triton
 
 from attnc.compiler import pipeline
 from attnc.compiler.codegen import lift_constants
-from attnc.compiler.codegen.triton import Options, TritonVariant, kind_of, options, parameters, steps
+from attnc.compiler.codegen.triton import Steps, TritonVariant, kind_of, options, parameters, steps, tuning
 from attnc.compiler.codegen.triton.signature import column_loops, loops_by_key
-from attnc.compiler.codegen.triton.variant import TileStep
 from attnc.compiler.ir import Attention, CallShape, HostTable
-from attnc.compiler.pipeline import Pipeline
-from attnc.compiler.plan import BF16, FULL, PARTIAL, Bounds, Program, TileCount, Tiles, key_major, usual
+from attnc.compiler.plan import BF16, FULL, PARTIAL, Bounds, Program, TileCount, key_major, usual
 from attnc.runtime.triton import TRITON, ahead_of_time
 
 from .store import digest, kept
@@ -82,44 +81,55 @@ class Compiled:
     assembly: str
 
 
-def compiled(
-    attention: Attention, dim: int, target: str, kind: str, choice: Choice | None = None
-) -> Iterator[Compiled]:
+def compiled(attention: Attention, dim: int, target: str, kind: str, choice: Choice | None = None) -> list[Compiled]:
     """The functions of one pass (``forward``, ``backward_keys`` or ``backward_queries``), in bf16.
 
     ``choice``: tiles, warps and stages to take in place of attnc's own. Errors are those of attnc's compile_for.
     """
-    program, variant, chosen = _planned(attention, dim, kind, choice)
-    arguments = chosen.arguments(nvidia=target.startswith("sm_"))
-    text = pipeline.source(program, TRITON.render, variant).text
-    signatures = parameters(lift_constants(program).program, variant)
-    names = [name for name in signatures if kind_of(name) == kind]
-    described = [[name, *(asdict(each) for each in signatures[name])] for name in names]
-    key = digest(text, described, arguments, target, triton.__version__)
-    for held in kept("kernels", key, lambda: _compile(program, variant, chosen, target, kind)):
-        code, walks = base64.b64decode(held.pop("code")), _walks(program, variant, held["name"])
-        yield Compiled(
-            kind=kind, target=target, dim=dim, warps=chosen.num_warps, stages=chosen.num_stages, walks=walks, code=code,
-            **held,
-        )  # fmt: skip
+    with _chosen(choice):
+        program, variant = _pass(attention, dim, target, kind)
+        text = pipeline.source(program, TRITON.render, variant).text
+        lifted = lift_constants(program).program
+        signatures, taken = parameters(lifted, variant), steps(lifted, variant)
+        names = [name for name in signatures if kind_of(name) == kind]
+        chosen = {name: options(kind_of(name), variant, taken[name], target) for name in names}
+        arguments = {name: chosen[name].arguments(nvidia=target.startswith("sm_")) for name in names}
+        described = [[name, arguments[name], *(asdict(each) for each in signatures[name])] for name in names]
+        key = digest(text, described, target, triton.__version__)
+        held = kept("kernels", key, lambda: _compile(program, variant, target, kind))
+    return [
+        Compiled(
+            kind=kind,
+            target=target,
+            dim=dim,
+            warps=chosen[each["name"]].num_warps,
+            stages=chosen[each["name"]].num_stages,
+            walks=_walks(program, variant, taken[each["name"]]),
+            code=base64.b64decode(each.pop("code")),
+            **each,
+        )
+        for each in held
+    ]
 
 
-def _planned(
-    attention: Attention, dim: int, kind: str, choice: Choice | None
-) -> tuple[Program, TritonVariant, Options]:
-    (variant,) = TRITON.variants(usual(attention.tables, BF16, dim))
+@contextmanager
+def _chosen(choice: Choice | None) -> Iterator[None]:
+    """While it holds, attnc's table of choices has this one alone."""
     if choice is None:
-        return Pipeline(attention, TRITON.tiles).program, variant, options(kind, variant)  # type: ignore[arg-type]
-    variant = replace(variant, **{kind: TileStep(choice.rows, choice.keys)})
-    tiles = Tiles(max(choice.rows, 16), max(choice.keys, 16), gathered=TRITON.tiles.gathered)
-    return Pipeline(attention, tiles).program, variant, Options(choice.warps, choice.stages)
+        yield
+        return
+    row = tuning.TileConfig(choice.rows, choice.keys, choice.warps, choice.stages)
+    with patch.object(tuning, "configs", lambda *_: (row,)):
+        yield
 
 
-def _compile(
-    program: Program, variant: TritonVariant, chosen: Options, target: str, kind: str
-) -> list[dict[str, object]]:
-    with patch.object(ahead_of_time, "options", lambda *_: chosen):
-        found = ahead_of_time.compile_for(program, variant, target, (kind,))
+def _pass(attention: Attention, dim: int, target: str, kind: str) -> tuple[Program, TritonVariant]:
+    """The program and the variant of one pass, for any number of heads."""
+    made = ahead_of_time.of_passes(attention, usual(attention.tables, BF16, dim), target)
+    return next((program, variant) for program, variant in made if variant.direction == kind)
+
+
+def _compile(program: Program, variant: TritonVariant, target: str, kind: str) -> list[dict[str, object]]:
     return [
         {
             "name": kernel.name,
@@ -129,22 +139,19 @@ def _compile(
             "code": base64.b64encode(kernel.binary).decode(),
             "assembly": kernel.assembly,
         }
-        for kernel in found
+        for kernel in ahead_of_time.compile_for(program, variant, target, (kind,))
     ]
 
 
-def _walks(program: Program, variant: TritonVariant, name: str) -> tuple[Walk, ...]:
-    taken = steps(program, variant)[name]
+def _walks(program: Program, variant: TritonVariant, taken: Steps) -> tuple[Walk, ...]:
     assert taken.kernel is not None
     kernel = program.kernels[taken.kernel]
-    if kind_of(name) == "backward_keys":
-        loops: Sequence[bool] = [
-            loops_by_key(kernel, kernel.segments[number], variant.backward_keys)[0].never_full
-            for number in taken.segments
-        ]
+    if variant.direction == "backward_keys":
+        segments = [kernel.segments[number] for number in taken.segments]
+        loops = [loops_by_key(kernel, segment, variant.step)[0] for segment in segments]
     else:
-        loops = [loop.never_full for loop in column_loops(kernel, max(taken.keys, default=16))]
-    return tuple(Walk(taken.rows, keys, not never) for keys, never in zip(taken.keys, loops, strict=True))
+        loops = list(column_loops(kernel, variant.step.keys))
+    return tuple(Walk(taken.rows, keys, not loop.never_full) for keys, loop in zip(taken.keys, loops, strict=True))
 
 
 _MOST_PARTS = 64
@@ -152,13 +159,13 @@ _MOST_PARTS = 64
 
 
 def visits(
-    attention: Attention, n: int, heads: int, contents: tuple[HostTable, ...], kind: str
+    attention: Attention, dim: int, target: str, kind: str, extent: CallShape, contents: tuple[HostTable, ...]
 ) -> dict[str, tuple[Visits, ...]]:
-    """What each function of a pass visits in a call of ``n`` queries and keys, for each of its segments; averages over
-    heads. The host knows all ``contents`` but those of floats.
+    """What each function of a pass visits in a call whose ``contents`` the host knows, for each of its segments;
+    averages over heads.
     """
-    extent = CallShape(n, n, heads)
-    program = Pipeline(attention, TRITON.tiles, extent, contents).program
+    n = extent.n
+    program, _ = _pass(attention, dim, target, kind)
     planned = pipeline.schedule(program, extent, contents)
     found: dict[str, tuple[Visits, ...]] = {}
     for number, (kernel, its) in enumerate(zip(program.kernels, planned.kernels, strict=True)):
