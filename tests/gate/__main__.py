@@ -25,7 +25,7 @@ from .patterns import DIMS, PASSES, PATTERNS, TARGETS
 from .targets import results
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gate.json"
-Task = tuple[str, int, str, str, Choice | None]
+Task = tuple[str, int, str, str, Choice | None, bool]
 
 
 def choice(text: str) -> Choice:
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--choice", action="append", type=choice, metavar="64x128w8s2",
         help="queries, keys, warps and stages to try in place of attnc's own; no target is judged",
     )  # fmt: skip
+    made.add_argument("--alone", action="store_true", help="without FlexAttention and predictions")
     made.add_argument("--workers", type=int, default=2, help="processes that compile (2)")
     made.add_argument("--json", type=Path, metavar="FILE", help="where to write what is found of a part")
     return made
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def tasks(options: argparse.Namespace) -> list[Task]:
     """What is to be measured, in the order of the table."""
     return [
-        (name, dim, target, kind, tried)
+        (name, dim, target, kind, tried, options.alone)
         for target in options.target or TARGETS
         for name in options.only or PATTERNS
         for dim in options.dim or DIMS[target]
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     judged = results(found)
     print("\n".join(table.verdict(judged)))
-    whole = not (options.only or options.dim or options.target or options.passes)
+    whole = not (options.only or options.dim or options.target or options.passes or options.alone)
     path = options.json or (RESULTS if whole else None)
     if path is not None:
         path.write_text(json.dumps(table.record(found, judged), indent=1) + "\n", encoding="utf-8")

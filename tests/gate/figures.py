@@ -75,15 +75,19 @@ class Figures:
     fault: str = ""
 
 
-def measure(pattern: str, dim: int, target: str, kind: str, choice: Choice | None = None) -> Figures:
-    """Compiles a pass and reads its figures; beside FlexAttention's where they are compared (not for a ``choice``)."""
+def measure(
+    pattern: str, dim: int, target: str, kind: str, choice: Choice | None = None, alone: bool = False
+) -> Figures:
+    """Compiles a pass and reads its figures; beside FlexAttention's where they are compared, unless it is ``alone`` or
+    of a ``choice``.
+    """
     attention = PATTERNS[pattern].attention()
     try:
         accounts = [account(each) for each in compiled(attention, dim, target, kind, choice)]
     except UntoldError as error:
         return Figures(pattern, dim, target, kind, (), fault=str(error))
     own = Figures(pattern, dim, target, kind, tuple(map(kernel, accounts)))
-    if choice is not None or dim not in COMPARED_DIMS or target not in flex.TARGETS:
+    if alone or choice is not None or dim not in COMPARED_DIMS or target not in flex.TARGETS:
         return own
     if kind != "forward" and (pattern, target) != ("causal", "sm_90"):
         return own
