@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -168,6 +169,9 @@ def _work(loops: Sequence[Loop], walk: Walk, warps: int, amd: bool) -> Work:
     def masked(instructions: Sequence[Instruction]) -> bool:
         return 2 * (sum(map(is_mask, instructions)) - usual) >= scores
 
+    sizes = {tuple(sorted(Counter(each.opcode for each in loop.longest if is_product(each)).items())) for loop in loops}
+    if len(sizes) > 1:
+        raise UntoldError(f"loops of {[*map(_length, loops)]} instructions for one segment have different products")
     if len(loops) == 1:
         (loop,) = loops
         if not walk.has_full:
@@ -178,8 +182,6 @@ def _work(loops: Sequence[Loop], walk: Walk, warps: int, amd: bool) -> Work:
         return Work(None, turn(max(loops, key=_length).longest))
     # a mask only adds to a loop: where the lanes of full tiles are masked too, the shorter loop is theirs
     full, *partial = sorted(loops, key=lambda loop: (masked(loop.longest), _length(loop)))
-    if not masked(partial[-1].longest) and _length(full) != _length(partial[-1]):
-        raise UntoldError(f"loops of {[*map(_length, loops)]} instructions, of which no single one is for full tiles")
     return Work(turn(full.longest), turn(max(partial, key=_length).longest))
 
 

@@ -106,9 +106,16 @@ def test_segments_have_loops_of_their_own() -> None:
     assert [lengths(each) for each in found] == [(14, 56), (5, 20)]
 
 
-def test_loops_that_no_mask_tells_apart_are_a_fault() -> None:
-    with pytest.raises(UntoldError, match=r"loops of \[5, 6\] instructions"):
-        work_of([*loop("0", "NOP"), *loop("1", "NOP", "NOP"), "EXIT"])
+def test_where_no_mask_tells_loops_apart_the_shorter_is_for_full_tiles() -> None:
+    assert lengths(work_of([*loop("0", "NOP", "NOP"), *loop("1", "NOP"), "EXIT"])) == (5, 6)
+    both_masked = [*loop("0", *[MASK] * 32, "NOP"), *loop("1", *[MASK] * 32), "EXIT"]
+    assert lengths(work_of(both_masked)) == (36, 37)
+
+
+def test_loops_of_one_segment_have_the_same_products() -> None:
+    """Else one of them is a careful one that was not known as such, or of another tile."""
+    with pytest.raises(UntoldError, match=r"loops of \[5, 6\] instructions for one segment have different products"):
+        work_of([*loop("0", "NOP"), *loop("1", "NOP", PRODUCT), "EXIT"])
 
 
 def test_instructions_are_brought_to_one_size() -> None:
