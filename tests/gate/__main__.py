@@ -11,7 +11,6 @@ run without choices writes benchmarks/results/gate.json. Compiled kernels are ke
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -87,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = not (options.only or options.dim or options.target or options.passes or options.alone)
     path = options.json or (RESULTS if whole else None)
     if path is not None:
-        path.write_text(json.dumps(table.record(found, judged), indent=1) + "\n", encoding="utf-8")
+        path.write_text(table.record(found, judged), encoding="utf-8")
     return int(not all(result.met for result in judged))
 
 

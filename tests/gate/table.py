@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -80,10 +81,21 @@ def _exact(value: float | None) -> str:
     return "unknown" if value is None else f"{value:g}" if value == int(value) else f"{value:.2f}"
 
 
-def record(figures: Iterable[Figures], found: Iterable[Result]) -> dict[str, object]:
-    """All of it as JSON has it."""
-    return {
-        "settings": {"torch": torch.__version__.split("+")[0], "triton": triton.__version__, "dtype": "bf16", "n": N},
-        "passes": [asdict(each) for each in figures],
-        "checks": [{**asdict(result), "met": result.met} for result in found],
-    }
+def record(figures: Iterable[Figures], found: Sequence[Result]) -> str:
+    """All of it as JSON, a line for each pass and for each check that is missed."""
+    settings = {"torch": torch.__version__.split("+")[0], "triton": triton.__version__, "dtype": "bf16", "n": N}
+    missed = [json.dumps(asdict(result)) for result in found if not result.met]
+    passes = [json.dumps(asdict(each, dict_factory=_rounded)) for each in figures]
+    return (
+        f'{{\n"settings": {json.dumps(settings)},\n"met": {len(found) - len(missed)},\n'
+        f'"missed": [\n{_joined(missed)}],\n"passes": [\n{_joined(passes)}]\n}}\n'
+    )
+
+
+def _joined(rows: Sequence[str]) -> str:
+    return ",\n".join(rows) + "\n" if rows else ""
+
+
+def _rounded(items: list[tuple[str, object]]) -> dict[str, object]:
+    """The fields of a dataclass with enough digits of its floats."""
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in items}

@@ -154,7 +154,7 @@ def _predicted(its: Figures) -> Iterator[Result]:
 def _backward(figures: Mapping[tuple[str, int, str, str], Figures]) -> Iterator[Result]:
     for dim in (64, 128):
         halves = [figures.get(("causal", dim, "sm_90", kind)) for kind in PASSES[1:]]
-        held = [each for each in halves if each is not None]
+        held = [each for each in halves if each is not None and each.peers]
         if len(held) < 2:
             continue
         own, peer = [each.clocks for each in held], [each.peer_clocks for each in held]
