@@ -231,4 +231,11 @@ MUTANTS = (
         "total = total + tl.sum(p, 1)",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
+    Mutant(
+        "kernels have half of the registers",
+        "codegen",
+        '{"maxnreg": 255}',
+        '{"maxnreg": 128}',
+        "test_gate.py::test_kernels_do_not_fall_behind[causal-forward]",
+    ),
 )
