@@ -21,7 +21,7 @@ from typing import Any
 from ...ir import LOGIT, Expr
 from ...plan import FP32, FP64, Kernel, Program, Segment, key_major, natural
 from .. import Code, KernelSource, render
-from .body import make_body, make_condition, make_sink, stored_site
+from .body import LimitText, make_body, make_condition, make_sink, stored_site
 from .dialect import TritonDialect
 from .functions import (
     FunctionId,
@@ -177,6 +177,7 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
             again=careful_loop(keys, segment.keys, "column", CAREFUL_STEP),
             body=make_body(
                 module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
+                limits=LimitText(str(place), "n_tokens" if keys.bounded and not module.program.is_part else None),
                 prefix=f"t{place}_" if place else "t",
             ),
         )
@@ -196,7 +197,10 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
     return _reading(
         module, function, exprs, rows=rows, columns=columns,
         rows_again=careful_loop(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
-        body=make_body(module.program.score, segment.condition, module.dialect, "k", sites, slopes=True),
+        body=make_body(
+            module.program.score, segment.condition, module.dialect, "k", sites, slopes=True,
+            limits=LimitText("", origin="q_first"),
+        ),
         **_owned(module, kernel),
     )  # fmt: skip
 
