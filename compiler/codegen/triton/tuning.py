@@ -63,9 +63,10 @@ def make_variant(
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
+    tf32: bool = False,
 ) -> TritonVariant:
     """Return the variant with the steps of :func:`tile_step`; ``tables``: their dtypes in memory."""
     dim = max(head_dim, value_dim)
     forward, keys, queries = (tile_step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact)
+    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact, tf32)

@@ -133,8 +133,13 @@ def _within(side: Side, name: str, shift: str) -> str:
 
 
 def _split(lane: str, stride: int) -> dict[str, Code]:
-    """The lanes that are ``stride`` tokens apart, as ``coarse`` and ``fine``: eight lie in one thread of four."""
-    return {"coarse": Code(_times(f"({lane} & -8)", stride)), "fine": Code(_times(f"({lane} & 7)", stride))}
+    """The lanes that are ``stride`` tokens apart, as ``coarse`` and ``fine``: eight of a row lie in four threads.
+
+    The second is a difference, and not ``lane & 7``, because LLVM takes that apart for each register where lanes have
+    other uses.
+    """
+    coarse = f"({lane} & -8)"
+    return {"coarse": Code(_times(coarse, stride)), "fine": Code(_times(f"({lane} - {coarse})", stride))}
 
 
 @_loop.register(ListedOrder)
