@@ -20,6 +20,7 @@ from attnc.compiler.pipeline import STAGES, Pipeline
 from attnc.compiler.plan.dtypes import BF16
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import only
 from attnc.runtime.base.configuration import settings
 from tests.runtime.kernels.test_without import needs_compiler
 
@@ -76,7 +77,8 @@ def test_source_runs_the_stages(ran: list[str]) -> None:
     attend.source("cpu")
     assert ran == ["program", "source", "source"]
     attend.source("sm_90")
-    assert ran[3:] == ["program", "source"]
+    passes = ran[3:]
+    assert (set(passes), passes.count("source")) == ({"program", "source"}, 3)
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "mask"])
@@ -97,7 +99,7 @@ def test_compiling_ahead_runs_the_stages(ran: list[str]) -> None:
     from attnc.runtime.triton.ahead_of_time import compile_attention
 
     assert compile_attention(attention(43)._bound, "sm_90", BF16, 64, kinds=("merge",)) == ()  # of one kernel
-    assert ran == ["program", "source"]
+    assert ran == 3 * ["program"] + 3 * ["source"]  # of each pass
 
 
 @needs_compiler
@@ -136,7 +138,7 @@ def test_a_pass_that_is_added_in_one_place_reaches_all(
 
 
 def test_one_way_through_is_made_once() -> None:
-    found = Pipeline(attention(7)._bound, Tiles(64, 64))
+    found = Pipeline(attention(7)._bound, only(Tiles(64, 64)))
     assert found.program is found.program
     with pytest.raises(AssertionError, match="of one call"):
         _ = found.schedule

@@ -16,6 +16,7 @@ from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.triton.limits import Limits, Sum, find_limits
 from attnc.compiler.codegen.triton.render import render_triton
 from attnc.compiler.codegen.triton.tuning import make_variant
+from attnc.compiler.codegen.triton.variant import TileStep
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, Expr, K, N, Q
 from attnc.compiler.ir.extent import CallShape
@@ -160,9 +161,8 @@ def test_limits_are_right_where_32_bits_end(stride: int) -> None:
     order = natural(32) if stride == 1 else View((Axis(1, stride), Axis(stride, None, 32)))
     kernel = Kernel(natural(32), (Segment(order, band),), "store")
     lifted = lift_constants(Program((kernel,), band, LOGIT, None, ())).program
-    variant = make_variant(FP16, 16, 16, ())
-    steps = {name: replace(getattr(variant, name), queries=32, keys=32) for name in ("forward",)}
-    text = render_triton(lifted, replace(variant, **steps), only="forward_0").text
+    variant = replace(make_variant("forward", FP16, 16, 16, ()), step=TileStep(32, 32))
+    text = render_triton(lifted, variant, only="forward_0").text
     code = compile(lines(text), "limits", "exec")
     largest = 2**31 - 2
     lanes = np.arange(32)

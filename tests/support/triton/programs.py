@@ -26,6 +26,7 @@ from attnc.compiler.ir.expressions import HEAD, TRUE, Const, K, Q
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import Pass
 from attnc.compiler.schedule.segments import schedule
 from attnc.runtime.triton.backend import TRITON
 from tests.support.executors import check, launch_of
@@ -168,12 +169,22 @@ def cut(case: Case) -> None:
     """With steps that take a part of a tile only, of several axes too."""
     from attnc.runtime.triton import executor
 
-    def small(*given: Any, **options: bool) -> TritonVariant:
-        steps = {"forward": TileStep(2, 4), "backward_keys": TileStep(4, 2), "backward_queries": TileStep(4, 2)}
-        return replace(make_variant(*given, **options), **steps)
+    def small(direction: Pass, *given: Any, **options: Any) -> TritonVariant:
+        step = TileStep(2, 4) if direction == "forward" else TileStep(4, 2)
+        return replace(make_variant(direction, *given, **options), step=step)
 
     with patch.object(executor, "make_variant", small):
         scheduled(case)
+
+
+def by_passes(case: Case) -> None:
+    """The gradients of keys and values come from a program of other orders and tiles than the rest."""
+    mask = case.program.mask
+    rows, keys = natural(4), View((Axis(1, 3), Axis(3, None, 8)))
+    other = replace(case.program, kernels=(Kernel(rows, (Segment(keys, mask),), "store"),))
+    launch = launch_of(case, batch=_batch(case))
+    own = other, brute_schedule(other, case.extent, case.contents)
+    check(TRITON, case, replace(launch, by_key=own), 1e-9)
 
 
 def parted(case: Case) -> None:
@@ -181,8 +192,8 @@ def parted(case: Case) -> None:
     from attnc.runtime.triton import executor
 
     launch = launch_of(case)
-    call = executor._prepared(launch)
-    assert max(executor._rows(call, number, 64).parts for number in range(len(launch.program.kernels))) > 3
+    call = executor._prepared(launch, "forward")
+    assert max(executor._rows(call, number).parts for number in range(len(launch.program.kernels))) > 3
     scheduled(case)
 
 
@@ -240,6 +251,8 @@ def checks() -> dict[str, Callable[[], None]]:
         "boxes along a line",
     ):
         found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
+    for name in ("keys in parts", "buckets of each entry"):
+        found[f"{name}, each pass its own"] = lambda case=made[name]: by_passes(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), CallShape(21, 21), (HostTable(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from attnc.compiler.codegen.triton.tuning import make_variant
+from attnc.compiler.codegen.triton.tuning import USUAL_TARGET, make_variant
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Expr
 from attnc.compiler.ir.extent import CallShape
@@ -97,7 +97,8 @@ def narrow_tanh() -> None:
     program = Program((kernel,), CAUSAL, constructors.function("tanh", LOGIT), None, ())
     expected = xs.double().tanh()
     for dtype, absolute, relative in ((FP16, 5e-7, 0.0), (FP32, 0.0, 5e-7)):
-        tanh = executor._kernels(program, make_variant(dtype, 16, 16, ())).module._tanh
+        variant = make_variant("forward", dtype, 16, 16, ())
+        tanh = executor._kernels(program, variant, USUAL_TARGET).module._tanh
         ys = torch.zeros_like(xs)
         _each[(1,)](xs, ys, len(xs))
         torch.testing.assert_close(ys.double(), expected, rtol=relative, atol=absolute)
