@@ -1,12 +1,14 @@
 """Generates the Triton module of a Program."""
 
+from .body import written
+from .dialect import TritonDialect
 from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
-from .signature import Parameter, Steps, parameters, steps
+from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
 from .tuning import Options, make_variant, options
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
-from .walks import span
+from .walks import TokenLoop, make_loop, span
 
 __all__ = [
     "DIGITS",
@@ -15,6 +17,8 @@ __all__ = [
     "Options",
     "Parameter",
     "Steps",
+    "TokenLoop",
+    "TritonDialect",
     "TritonVariant",
     "direct_keys",
     "direct_output",
@@ -22,11 +26,15 @@ __all__ = [
     "fitted",
     "gradient_sites",
     "kind_of",
+    "make_loop",
     "make_variant",
     "options",
+    "order_parameters",
     "pair_tables",
     "parameters",
     "render_triton",
     "span",
     "steps",
+    "table_parameters",
+    "written",
 ]
