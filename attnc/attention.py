@@ -188,14 +188,26 @@ class Attention:
         k_start: int | Sequence[int] | Tensor = 0,
         k_rows: int | None = None,
         with_sink: bool = True,
+        target: str = "cpu",
+        head_dim: int = 64,
+        dtype: str = "bf16",
         **tables: object,
     ) -> CallPlan:
-        """The tiles that a call of these sizes visits, and their cost; nothing runs. The sizes are those of `mask`."""
-        from .call_plan import Sizes, planned
+        """The tiles that a call of these sizes visits, and their cost; nothing runs. The sizes are those of `mask`.
+
+        ``target``: whose kernels: ``"cpu"``, or a GPU by its architecture: ``"sm_90"``, ``"gfx942"``. There the tiles
+        also depend on the head dimension and on the dtype of q, k and v.
+        """
+        from .call_plan import PlannedFor, Sizes, planned
 
         if more:
             self._refuse(more, "n, m")
-        return planned(self._with_sink(with_sink)[0], Sizes(n, m, heads, q_start, k_start, k_rows), tables)
+        return planned(
+            self._with_sink(with_sink)[0],
+            Sizes(n, m, heads, q_start, k_start, k_rows),
+            PlannedFor(target, head_dim, dtype),
+            tables,
+        )
 
     @_by_name
     def cache(self, n: int, *more: Never, heads: int | None = None, **tables: object) -> CachePlan:

@@ -12,10 +12,10 @@ from torch import Tensor
 from .compiler import pipeline
 from .compiler.diagnostics import LARGEST_SIZE
 from .compiler.ir import Attention, CallShape, HostTable, part_of_keys
-from .compiler.plan import Kernel, Program, Schedule, bounds_of_keys
+from .compiler.plan import Kernel, Program, Schedule, bounds_of_keys, float_named
 from .compiler.schedule import Totals, pairs, schedule_depends, totals
 from .compiler.verify import validate
-from .runtime.backends import backend
+from .runtime.backends import backend_of_target
 from .runtime.call import (
     TableSizes,
     bind,
@@ -149,10 +149,25 @@ class CallPlan:
         return rows * d * torch.empty((), dtype=dtype).element_size()
 
 
-def planned(attention: Attention, sizes: Sizes, tables: Mapping[str, object]) -> CallPlan:
-    """The plan of a call of these sizes. TypeError and ValueError for an argument that does not fit."""
+@dataclass(frozen=True)
+class PlannedFor:
+    """What the kernels of a planned call are for: a target such as ``sm_90``, a head dimension and a dtype."""
+
+    target: str
+    head_dim: object
+    dtype: str
+
+
+def planned(attention: Attention, sizes: Sizes, kernels: PlannedFor, tables: Mapping[str, object]) -> CallPlan:
+    """The plan of the forward pass of a call of these sizes. TypeError and ValueError for an argument that does not
+    fit.
+    """
+    head_dim = checked_size(attention, "head_dim", kernels.head_dim)
+    if not head_dim:
+        raise ValueError("head_dim: is 0, expected 1 or more")
+    tiles = backend_of_target(kernels.target).tiles(float_named(kernels.dtype), head_dim, kernels.target)
     call = sized_call(attention, sizes, tables)
-    plan = plan_of(call.attention, call.extent, call.contents, backend("cpp").tiles)
+    plan = plan_of(call.attention, call.extent, call.contents, tiles.forward)
     contents = (*call.contents, *bounds_of_keys(call.extent)) if call.extent.is_part else call.contents
     batch = 1 if call.batch is None else call.batch
     return CallPlan(plan.program, plan.schedule, call.extent.whole, batch, contents, call.extent.keys)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .compiler import pipeline
+from .compiler.codegen import KernelSource
 from .compiler.ir import Attention
-from .compiler.pipeline import Pipeline
-from .compiler.plan import float_named, usual
+from .compiler.plan import Specialisation, float_named, usual
 from .runtime.backends import backend_of_target
 
 
@@ -14,6 +15,14 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
     ValueError for an unknown target or dtype.
     """
     kind = usual(attention.tables, float_named(dtype), head_dim)
+    return "\n".join(source.text for source in sources(attention, kind, target))
+
+
+def sources(attention: Attention, kind: Specialisation, target: str) -> tuple[KernelSource, ...]:
+    """The texts of the kernels for a target, one for each pass or direction. ValueError for an unknown target."""
     backend = backend_of_target(target)
-    made = Pipeline(attention, backend.tiles).source(backend.render, backend.variants(kind))
-    return "\n".join(source.text for source in made)
+    tiles = backend.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    return tuple(
+        pipeline.source(pipeline.program(attention, tiles.of(direction)), backend.render, variant)
+        for direction, variant in backend.variants(kind, target)
+    )

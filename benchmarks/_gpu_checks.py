@@ -21,6 +21,7 @@ from torch import Tensor
 from attnc.compiler.codegen.triton.functions import function_names
 from attnc.compiler.plan.printer import program as described
 from attnc.compiler.plan.programs import Program
+from attnc.compiler.plan.tile_choices import Pass
 from attnc.runtime.base import counters
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.triton import executor
@@ -32,17 +33,22 @@ BOUNDS = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
 @contextmanager
-def programs_run() -> Iterator[list[Program]]:
-    """The programs of all forward launches on the GPU's executor within."""
-    found: list[Program] = []
-    forward = executor.forward
+def programs_run() -> Iterator[dict[Pass, Program]]:
+    """The program of each pass that runs on the GPU's executor within, of its first launch."""
+    found: dict[Pass, Program] = {}
+    prepared = executor._prepared
 
-    def noted(launch: Launch) -> tuple[Tensor, Tensor]:
-        found.append(launch.program)
-        return forward(launch)
+    def noted(launch: Launch, direction: Pass) -> Any:
+        found.setdefault(direction, launch.program)
+        return prepared(launch, direction)
 
-    with patch.object(executor, "forward", noted):
+    with patch.object(executor, "_prepared", noted):
         yield found
+
+
+def functions_of(programs: Mapping[Pass, Program]) -> tuple[str, ...]:
+    """The functions that ran."""
+    return tuple(name for direction, program in programs.items() for name in function_names(program, direction))
 
 
 @contextmanager
@@ -102,13 +108,13 @@ def check(kind: Kind, dtype: torch.dtype, head_dim: int, device: torch.device, s
         errors = compared(subject)
         if kind.countable:
             errors |= supported(subject)
-    text = described(programs[0])
+    text = described(programs["forward"])
     missing = [word for word in kind.walks if word not in text]
     if missing:
         raise ValueError(f"{kind.name}: the program has no {', '.join(missing)}:\n{text}")
     faults = [f"{name}: {error:.3g}, at most {bound:.3g}" for name, (error, bound) in errors.items() if error > bound]
     figures = {name: {"error": error, "bound": bound} for name, (error, bound) in errors.items()}
-    return Found({"functions": list(function_names(programs[0])), **figures}, tuple(faults))
+    return Found({"functions": list(functions_of(programs)), **figures}, tuple(faults))
 
 
 def compared(subject: Subject) -> dict[str, tuple[float, float]]:
@@ -201,4 +207,4 @@ def sanitized(kind: Kind, device: torch.device, small: bool) -> tuple[str, ...]:
         torch.autograd.grad(out.sum(), list(given.values()), allow_unused=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    return function_names(programs[0])
+    return functions_of(programs)

@@ -20,6 +20,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import attnc
 from attnc.runtime import planning
+from attnc.runtime.base import dtype_of
 from attnc.runtime.op import call_of
 from attnc.runtime.triton import TRITON
 
@@ -177,11 +178,13 @@ def _nothing_planned() -> Iterator[None]:
 def _planning(attention: attnc.Attention, leaves: Sequence[Tensor], tables: Mapping[str, object]) -> float:
     """Seconds from a call to its program and schedule, where none is kept from before: the median of three."""
     call = call_of(attention._bound, *leaves, scale=None, q_start=0, dropout=0.0, seed=None, tables=tables)
+    q = leaves[0]
+    tiles = TRITON.tiles(dtype_of(q.dtype), q.shape[-1], TRITON.target(q.device))
     found = []
     for _ in range(3):
         with _nothing_planned():
             start = time.perf_counter()
-            planning.launch_of(attention._bound, call, TRITON.tiles)
+            planning.launch_of(attention._bound, call, tiles.forward)
             found.append(time.perf_counter() - start)
     return statistics.median(found)
 

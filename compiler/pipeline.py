@@ -11,7 +11,7 @@ A stage imports its code only when it runs, so that a command loads no more than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .codegen import KernelSource
     from .ir import Attention, CallShape, HostTable
     from .modules import Module
-    from .plan import Program, Schedule, Tiles
+    from .plan import Choices, Program, Schedule
     from .syntax import Attention as AttentionTree
     from .syntax import Model as ModelTree
     from .syntax import Pattern as PatternTree
@@ -72,15 +72,18 @@ def terms(attention: Attention) -> tuple[tuple[Term, ...], ...]:
 
 def program(
     attention: Attention,
-    tiles: Tiles,
+    choices: Choices,
     heads: int | None = None,
     known: frozenset[int] | None = None,
     natural_rows: bool = False,
 ) -> Program:
-    """The program, right for every length. The last three arguments are those of :func:`compiler.arrange.arrange`."""
-    from .arrange import arrange
+    """The program of a pass, right for every length, in the cheapest of the tile shapes that the pass may have.
 
-    return arrange(attention, tiles, heads, known, natural_rows)
+    The last three arguments are those of :func:`compiler.arrange.arrange`.
+    """
+    from .arrange import choose
+
+    return choose(attention, choices, heads, known, natural_rows)
 
 
 def schedule(program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Schedule:
@@ -99,14 +102,14 @@ def source(program: Program, render: Callable[[Program, V], KernelSource], varia
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One attention and the tile sizes of its kernels; each stage runs when its result is first asked for.
+    """One attention and the tile shapes of one pass; each stage runs when its result is first asked for.
 
     ``extent`` and ``contents`` (every table, in order) describe one call. Without an extent there is no schedule, and
     the program is the one for calls whose number of heads is not known.
     """
 
     attention: Attention
-    tiles: Tiles
+    choices: Choices
     extent: CallShape | None = None
     contents: tuple[HostTable, ...] = ()
 
@@ -119,11 +122,11 @@ class Pipeline:
         from .arrange import applies_to
 
         if self.extent is None:
-            return program(self.attention, self.tiles)
-        plain = program(self.attention, self.tiles, self.extent.heads)
+            return program(self.attention, self.choices)
+        plain = program(self.attention, self.choices, self.extent.heads)
         if applies_to(plain, self.extent):
             return plain
-        return program(self.attention, self.tiles, self.extent.heads, natural_rows=True)
+        return program(self.attention, self.choices, self.extent.heads, natural_rows=True)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -137,7 +140,3 @@ class Pipeline:
 
         assert self.extent is not None, "a schedule is of one call"
         return validate(self.program, self.schedule, self.extent, self.contents)
-
-    def source(self, render: Callable[[Program, V], KernelSource], variants: Iterable[V]) -> tuple[KernelSource, ...]:
-        """The text of the kernels, once for each variant."""
-        return tuple(source(self.program, render, variant) for variant in variants)

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
+from ..compiler.plan import PassTiles
 from .backends import backend_for, devices
-from .base import compute_dtype, registered, settings
+from .base import Backend, compute_dtype, dtype_of, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -167,7 +168,7 @@ def forward(
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
-        launch = launch_of(known, call, backend.tiles)
+        launch = launch_of(known, call, _tiles(backend, q, v).forward)
         if not q.shape[:3].numel():
             return _empty(q, v)
         out, lse = backend.forward(launch)
@@ -224,7 +225,8 @@ def backward(
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
-        launch = launch_of(known, call, backend.tiles)
+        tiles = _tiles(backend, q, v)
+        launch = launch_of(known, call, tiles.backward_queries, tiles.backward_keys)
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():
@@ -252,6 +254,11 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     floats = [table.element == "float" for table in _given(registered(attention), given)]
     gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), gradients
+
+
+def _tiles(backend: Backend, q: Tensor, v: Tensor) -> PassTiles:
+    """The tile shapes of a backend's kernels for a call."""
+    return backend.tiles(dtype_of(q.dtype), max(q.shape[-1], v.shape[-1]), backend.target(q.device))
 
 
 def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..compiler import pipeline
 from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
-from ..compiler.plan import Program, Schedule, Tiles, bounds_of_keys, part_of
+from ..compiler.plan import Choices, Program, Schedule, bounds_of_keys, part_of
 from ..compiler.schedule import schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, validate
 from .base import Launch, TableArgument, identity, settings
@@ -82,8 +82,10 @@ _programs: Kept[Hashable, _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
 
 
-def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
-    """Checks and plans one call, for a backend that walks tiles of these sizes.
+def launch_of(attention: Attention, call: Call, choices: Choices, by_key: Choices | None = None) -> Launch:
+    """Checks and plans one call, for kernels with the cheapest of some tile shapes.
+
+    ``by_key``: the shapes of the kernels that make the gradients of keys and values, where they have others.
 
     Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and table
     contents on the host put outside its table, and for an integer that may leave 63 bits.
@@ -92,8 +94,9 @@ def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
     extent = extent_of(call)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
     bound = bind(attention, tables, extent, call.q.device, call.compute_dtype)
-    plan = plan_of(attention, extent, bound.contents, tiles)
-    wide = bound.wide or plan.wide
+    plan = plan_of(attention, extent, bound.contents, choices)
+    over_keys = plan if by_key is None else plan_of(attention, extent, bound.contents, by_key)
+    wide = bound.wide or plan.wide or over_keys.wide
     arguments = bound.arguments
     k_start = None
     if extent.is_part:
@@ -112,6 +115,7 @@ def launch_of(attention: Attention, call: Call, tiles: Tiles) -> Launch:
         dropout=call.dropout,
         seed=call.seed,
         k_start=k_start,
+        by_key=None if over_keys is plan else (over_keys.program, over_keys.schedule),
     )
 
 
@@ -129,8 +133,8 @@ def _last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], tiles: Tiles) -> Plan:
-    """The plan for these sizes and contents, from a cache of recent plans.
+def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], choices: Choices) -> Plan:
+    """The plan of one pass for these sizes and contents, from a cache of recent plans. ``choices``: its tile shapes.
 
     The program is the same for every length: a call of another length makes only a new schedule. Where the keys are a
     part of the whole it has two tables more, :data:`compiler.plan.parts.BOUNDS`. ValueError for an index outside its
@@ -141,15 +145,15 @@ def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, 
     name = identity(attention)
 
     def arranged_as(natural_rows: bool) -> _Arranged:
-        key = name, tiles, heads, known, natural_rows
-        return _programs.get(key, lambda: _arranged(attention, tiles, heads, known, natural_rows))
+        key = name, choices, heads, known, natural_rows
+        return _programs.get(key, lambda: _arranged(attention, choices, heads, known, natural_rows))
 
     arranged = arranged_as(natural_rows=False)
     natural_rows = not applies_to(arranged.program, extent)
     if natural_rows:
         arranged = arranged_as(natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
-    key = (name, tiles, heads, known, natural_rows, extent, tuple(map(_contents_key, held)))
+    key = (name, choices, heads, known, natural_rows, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
 
 
@@ -162,9 +166,9 @@ def _heads_differ(attention: Attention) -> bool:
 
 
 def _arranged(
-    attention: Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool
+    attention: Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
 ) -> _Arranged:
-    program = pipeline.program(attention, tiles, heads, known, natural_rows)
+    program = pipeline.program(attention, choices, heads, known, natural_rows)
     decisive = schedule_depends(program)
     matters = (number in decisive or table.element != "float" for number, table in enumerate(program.tables))
     return _Arranged(program, tuple(matters))

@@ -118,7 +118,7 @@ def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> 
     from ..compiler import dump, pipeline
     from ..compiler.ir import attention as attention_text
     from ..compiler.plan import program as program_text
-    from ..inspection import HEAD_DIM, stage
+    from ..inspection import HEAD_DIM, shown_dtype, stage
     from ..pictures import mask
     from ..runtime.base import settings
     from ..source import source_of
@@ -139,7 +139,7 @@ def to_text(name: str, view: LaunchView, columns: int, tinted: bool = False) -> 
                 known = made.validation if settings.verify else ()
                 return "\n".join([sizes, dump.schedule(made.program, made.schedule, view.extent), *map(str, known)])
             case "source":
-                return source_of(made.attention, view.target, HEAD_DIM, "fp32").rstrip("\n")
+                return source_of(made.attention, view.target, HEAD_DIM, shown_dtype(view.target).name).rstrip("\n")
     raise ValueError(f"{name} is no stage")
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "report",
     "request",
     "run_file",
+    "shown_dtype",
     "shown_name",
     "stage",
     "standard_input",
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs
     from .kernel_files import KernelWish, kernel_list, write_kernels
-    from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare
+    from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare, shown_dtype
     from .literals import read_literal
     from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
@@ -69,7 +70,7 @@ else:
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
             "kernel_files": ("KernelWish", "kernel_list", "write_kernels"),
-            "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare"),
+            "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare", "shown_dtype"),
             "literals": ("read_literal",),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler import pipeline
-from ..compiler.ir import Literal_
-from ..compiler.plan import Program, Specialisation, float_named, usual
+from ..compiler.ir import Attention, Literal_
+from ..compiler.plan import Specialisation, float_named, usual
 from ..runtime.backends import backend_of_target
-from ..runtime.base import CompiledFunction, Unavailable, identity
+from ..runtime.base import Backend, CompiledFunction, Unavailable, identity
 from ..runtime.cpp import BuildError
 from .errors import InputError, WrongUseError
 from .launch_view import LaunchSizes, heads_of
@@ -58,12 +57,10 @@ def write_kernels(
         first = layers[0]
         name = "" if first.layer is None else f"layer_{first.layer}"
         at(f"compiling {name or subject.name} for {wish.target}")
-        with stage("program"):
-            heads = _heads(first, wish)
-            program = pipeline.program(first.attention, backend.tiles, heads)
+        heads = _heads(first, wish)
         kind = usual(first.attention.tables, float_named(wish.dtype), wish.head_dim, wish.value_dim)
         numbers = None if first.layer is None else [layer.layer for layer in layers]
-        for function in _compiled(backend.compile_ahead, program, kind, wish.target):
+        for function in _compiled(backend, first.attention, heads, kind, wish.target):
             _write(folder / name, function, kind, wish.target, numbers)
             at(f"{name}/{function.name}".lstrip("/"))
             written.append((name, function))
@@ -105,15 +102,12 @@ def _heads(applied: Applied, wish: KernelWish) -> int | None:
 
 
 def _compiled(
-    compile_ahead: Callable[[Program, Specialisation, str], Iterator[CompiledFunction]],
-    program: Program,
-    kind: Specialisation,
-    target: str,
+    backend: Backend, attention: Attention, heads: int | None, kind: Specialisation, target: str
 ) -> Iterator[CompiledFunction]:
     """The functions as they are compiled. InputError where this machine cannot."""
     with stage("source"):
         try:
-            yield from compile_ahead(program, kind, target)
+            yield from backend.compile_ahead(attention, heads, kind, target)
         except (Unavailable, BuildError) as error:
             raise InputError(f"--target {target}: {error}") from None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..compiler.ir import CallShape, HostTable, Literal_
 from ..compiler.oracle import require_room
 from ..compiler.pipeline import Pipeline
+from ..compiler.plan import BF16, FP32, DType
 from ..compiler.verify import uses
 from ..runtime.backends import backend_of_target
 from .errors import InputError, WrongUseError
@@ -59,6 +60,11 @@ class LaunchSizes:
     usual_heads: int = 1
 
 
+def shown_dtype(target: str) -> DType:
+    """The dtype of the kernels that are shown for a target: the one that is usual there."""
+    return FP32 if target == "cpu" else BF16
+
+
 def prepare(
     subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, say: Callable[[str], None]
 ) -> LaunchView:
@@ -90,7 +96,8 @@ def make_view(applied: Applied, sizes: LaunchSizes, target: str, say: Callable[[
     for line in found.made_up:
         say(line)
     held = tuple(found.contents[table.name] for table in applied.attention.tables)
-    pipeline = Pipeline(applied.attention, backend_of_target(target).tiles, extent, held)
+    tiles = backend_of_target(target).tiles(shown_dtype(target), HEAD_DIM, target)
+    pipeline = Pipeline(applied.attention, tiles.forward, extent, held)
     return LaunchView(subject, pipeline, extent, found.contents, applied.constants, applied.layer, head, target)
 
 

@@ -43,7 +43,7 @@ def chosen(view: LaunchView) -> Grid:
     pipeline = view.pipeline
     with stage("schedule"):
         segments = walks(pipeline.program, pipeline.schedule, view.head)
-        plain = _in_natural_order(pipeline.program, pipeline.tiles)
+        plain = _in_natural_order(pipeline.program, pipeline.choices[0].tiles)
         standing = walks(plain, schedule(plain, view.extent, pipeline.contents), view.head)
     kernels = [list(group) for _, group in groupby(segments, key=lambda walk: walk.kernel_number)]
     limit = panel_side(max(map(len, kernels), default=1), LARGEST)

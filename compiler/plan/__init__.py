@@ -20,6 +20,7 @@ from .parts import bounds_of_keys, part_of
 from .printer import program
 from .programs import Kernel, Program, Segment, row_alignment
 from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
+from .tile_choices import PASSES, Choices, Pass, PassTiles, TileChoice, always, only
 
 __all__ = [
     "BF16",
@@ -32,11 +33,13 @@ __all__ = [
     "FULL",
     "I64",
     "PARTIAL",
+    "PASSES",
     "U8",
     "UNBOUNDED",
     "Axis",
     "Bounds",
     "Box",
+    "Choices",
     "ComputedOrder",
     "DType",
     "Gathered",
@@ -46,6 +49,8 @@ __all__ = [
     "Listing",
     "Order",
     "OrderTable",
+    "Pass",
+    "PassTiles",
     "Program",
     "Runs",
     "Schedule",
@@ -53,15 +58,18 @@ __all__ = [
     "SegmentSchedule",
     "Sorted",
     "Specialisation",
+    "TileChoice",
     "TileCount",
     "Tiles",
     "View",
+    "always",
     "bounds_of_keys",
     "float_named",
     "integers",
     "is_natural",
     "key_major",
     "natural",
+    "only",
     "part_of",
     "program",
     "row_alignment",

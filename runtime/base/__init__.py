@@ -28,6 +28,7 @@ __all__ = [
     "launches",
     "listen_to_triton",
     "note_built",
+    "one_shape",
     "register",
     "registered",
     "renew",
@@ -37,7 +38,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import cache
-    from .backend import Backend, Targets, Unavailable
+    from .backend import Backend, Targets, Unavailable, one_shape
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
     from .compiled import CompiledFunction
@@ -51,7 +52,7 @@ else:
     __getattr__ = attributes(
         __name__,
         {
-            "backend": ("Backend", "Targets", "Unavailable"),
+            "backend": ("Backend", "Targets", "Unavailable", "one_shape"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
             "compiled": ("CompiledFunction",),

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...compiler.plan import DType, Program, Specialisation, Tiles
+from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation, Tiles, always
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ...compiler.codegen import KernelSource
+    from ...compiler.ir import Attention
     from .compiled import CompiledFunction
     from .launch import Gradients, Launch
 
@@ -47,7 +48,16 @@ class Targets:
         return re.fullmatch(self.pattern, target) is not None
 
 
-def _no_variants(_: Specialisation) -> tuple[Any, ...]:
+def one_shape(tiles: Tiles) -> Callable[[DType, int, str], PassTiles]:
+    """The field ``tiles`` of a backend whose kernels have one tile shape, whatever they are for."""
+    return lambda _dtype, _dim, _target: always(tiles)
+
+
+def _no_target(_: torch.device) -> str:
+    return ""
+
+
+def _no_variants(_kind: Specialisation, _target: str) -> tuple[tuple[Pass, Any], ...]:
     return ()
 
 
@@ -62,8 +72,10 @@ class Backend:
 
     - ``name``: as in the setting ``backend`` and in the launch counters;
     - ``devices``: the device types whose tensors it runs unless a setting says otherwise;
-    - ``dtypes``: the dtypes of q, k and v that it takes; ``tiles``: how many query rows and keys its kernels take
-      together;
+    - ``dtypes``: the dtypes of q, k and v that it takes;
+    - ``tiles(dtype, dim, target)``: how many query rows and keys its kernels may take together, for each pass; ``dim``:
+      the larger head dimension;
+    - ``target(device)``: what kernels for a device are written for, such as ``sm_90``;
     - ``require(device)``: ValueError where it does not run tensors on the device; Unavailable where something that it
       needs is missing, though a later attempt may succeed;
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
@@ -72,24 +84,26 @@ class Backend:
     A backend that has kernels of its own also has:
 
     - ``targets``: what they can be written for, whether or not such a device is here;
-    - ``variants(specialisation)``: all that the text depends on beside the program, one variant per source text: C++
-      has one text for each pass, Triton one for both;
+    - ``variants(specialisation, target)``: all that each source text depends on beside the program, and the pass whose
+      tiles the program has: C++ has a text for each direction, Triton one for each pass;
     - ``render(program, variant)``: the text, of a program whose numbers were taken out (by the stage ``source`` of
       :mod:`compiler.pipeline`);
     - ``build(source)``: what a launch calls, built or taken from a cache;
-    - ``compile_ahead(program, specialisation, target)``: yields each function of the kernels as it is compiled, for a
-      target that need not be here. Unavailable where this machine cannot compile for it.
+    - ``compile_ahead(attention, heads, specialisation, target)``: yields each function of the kernels as it is
+      compiled, for a target that need not be here, and for any number of heads where ``heads`` is None. Unavailable
+      where this machine cannot compile for it.
     """
 
     name: str
     devices: tuple[str, ...]
     dtypes: tuple[DType, ...]
-    tiles: Tiles
+    tiles: Callable[[DType, int, str], PassTiles]
     require: Callable[[torch.device], None]
     forward: Callable[[Launch], tuple[Tensor, Tensor]]
     backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
+    target: Callable[[torch.device], str] = _no_target
     targets: Targets = Targets()
-    variants: Callable[[Specialisation], tuple[Any, ...]] = _no_variants
+    variants: Callable[[Specialisation, str], tuple[tuple[Pass, Any], ...]] = _no_variants
     render: Callable[[Program, Any], KernelSource] = _no_kernels
     build: Callable[[KernelSource], Any] = _no_kernels
-    compile_ahead: Callable[[Program, Specialisation, str], Iterator[CompiledFunction]] = _no_kernels
+    compile_ahead: Callable[[Attention, int | None, Specialisation, str], Iterator[CompiledFunction]] = _no_kernels

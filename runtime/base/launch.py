@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Launch:
     ``keys`` is ``schedule.n``, unless the keys are a part of the whole (``program.is_part``): then row ``i`` of k is
     the key at position ``k_start + i``, int64 ``[1]`` or ``[batch]``, and no key stands at ``schedule.n`` or beyond,
     whatever k holds. Everything else counts by positions.
+
+    ``by_key``: the program and the schedule of the gradients of keys and values, where their kernels have other tiles.
     """
 
     program: Program
@@ -56,6 +58,15 @@ class Launch:
     dropout: float
     seed: int
     k_start: Tensor | None = None
+    by_key: tuple[Program, Schedule] | None = None
+
+    @property
+    def over_keys(self) -> Launch:
+        """The launch of the kernels that make the gradients of keys and values."""
+        if self.by_key is None:
+            return self
+        program, schedule = self.by_key
+        return replace(self, program=program, schedule=schedule, by_key=None)
 
     @property
     def compute_dtype(self) -> torch.dtype:

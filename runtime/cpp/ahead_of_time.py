@@ -8,18 +8,23 @@ from functools import lru_cache
 
 from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, lift_constants
-from ...compiler.plan import Program, Specialisation
+from ...compiler.ir import Attention
+from ...compiler.plan import Specialisation
 from ..base import CompiledFunction
 from .backend import CPP
 from .build import Compiler, build, compiler, headers
 
 
-def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterator[CompiledFunction]:  # noqa: ARG001
+def compile_ahead(
+    attention: Attention, heads: int | None, kind: Specialisation, target: str
+) -> Iterator[CompiledFunction]:
     """Yields the forward and the backward pass, each with its source, the headers that this includes, and a library.
 
     NoCompilerError without a compiler, BuildError where it fails. The one target is ``cpu``.
     """
     using = compiler()
+    tiles = CPP.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    program = pipeline.program(attention, tiles.forward, heads)
     names = {str(number): table.name for number, table in enumerate(program.tables)}
     segments = [
         {"kernel": number, "keys": part.keys.describe(names), "tile": part.keys.tile}
@@ -34,7 +39,7 @@ def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterat
         "compiler": shlex.join([*using.command, *using.flags]),
     }
     texts = {name: text.encode() for name, text in headers().items()}
-    for variant in CPP.variants(kind):
+    for _, variant in CPP.variants(kind, target):
         name = variant.direction
         source = pipeline.source(program, CPP.render, variant)
         files = {**texts, f"{name}.cpp": source.text.encode(), f"{name}.so": _library(source, using)}

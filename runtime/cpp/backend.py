@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...compiler.plan import FLOATS, Program, Specialisation, Tiles
+from ...compiler.plan import FLOATS, Pass, Program, Specialisation, Tiles
 from ...lazy import late
-from ..base import Backend, Targets
+from ..base import Backend, Targets, one_shape
 
 if TYPE_CHECKING:
     from ...compiler.codegen import KernelSource
@@ -17,10 +17,10 @@ _availability = late(__name__, "availability")
 _ahead_of_time = late(__name__, "ahead_of_time")
 
 
-def _variants(kind: Specialisation) -> tuple[CppVariant, ...]:
+def _variants(kind: Specialisation, _target: str) -> tuple[tuple[Pass, CppVariant], ...]:
     from ...compiler.codegen.cpp import variant_for
 
-    return variant_for("forward", kind), variant_for("backward", kind)
+    return ("forward", variant_for("forward", kind)), ("backward_queries", variant_for("backward", kind))
 
 
 def _render(program: Program, variant: CppVariant) -> KernelSource:
@@ -33,10 +33,11 @@ CPP: Backend = Backend(
     name="cpp",
     devices=("cpu",),
     dtypes=FLOATS,
-    tiles=Tiles(64, 64),
+    tiles=one_shape(Tiles(64, 64)),
     require=_availability("require"),
     forward=_executor("forward"),
     backward=_executor("backward"),
+    target=lambda _: "cpu",
     targets=Targets(("cpu",), "cpu", "cpu"),
     variants=_variants,
     render=_render,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...compiler.plan import FLOATS, Tiles
 from ...lazy import late
-from ..base import Backend
+from ..base import Backend, one_shape
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ BLOCKED: Backend = Backend(
     name="blocked",
     devices=(),  # it runs as a fallback, or because a setting says so
     dtypes=FLOATS,
-    tiles=Tiles(64, 64),
+    tiles=one_shape(Tiles(64, 64)),
     require=_anywhere,
     forward=_executor("forward"),
     backward=_executor("backward"),

@@ -30,7 +30,6 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.ir import Attention
-from ...compiler.pipeline import Pipeline
 from ...compiler.plan import FP64, DType, Program, Specialisation, usual
 from ..base import CompiledFunction, Unavailable
 from .backend import TRITON
@@ -64,8 +63,17 @@ def compile_attention(
     attention: Attention, target: str, dtype: DType, head_dim: int, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
     """Compiles the kernels of an attention, for calls of every length; see :func:`compile_for`."""
-    (variant,) = TRITON.variants(usual(attention.tables, dtype, head_dim))
-    return compile_for(Pipeline(attention, TRITON.tiles).program, variant, target, kinds)
+    made = of_passes(attention, usual(attention.tables, dtype, head_dim), target)
+    return tuple(kernel for each in made for kernel in compile_for(*each, target, kinds))
+
+
+def of_passes(
+    attention: Attention, kind: Specialisation, target: str, heads: int | None = None
+) -> tuple[tuple[Program, TritonVariant], ...]:
+    """The program and the variant of each pass: what :func:`compile_for` takes."""
+    shapes = TRITON.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    variants = TRITON.variants(kind, target)
+    return tuple((pipeline.program(attention, shapes.of(direction), heads), variant) for direction, variant in variants)
 
 
 def compile_for(
@@ -82,8 +90,10 @@ def compile_for(
     return tuple(_compiled(made, name) for name in made.signatures if kinds is None or kind_of(name) in kinds)
 
 
-def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterator[CompiledFunction]:
-    """Yields each function of a Program with its source, its assembly and its binary, as it is compiled.
+def compile_ahead(
+    attention: Attention, heads: int | None, kind: Specialisation, target: str
+) -> Iterator[CompiledFunction]:
+    """Yields each function of each pass with its source, its assembly and its binary, as it is compiled.
 
     Errors as of :func:`compile_for`, but Unavailable in a process that runs Triton's interpreter, and for a target that
     Triton's compiler cannot compile for.
@@ -92,7 +102,11 @@ def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterat
     if interpreting():
         raise Unavailable("Triton's interpreter, which ATTNC_INTERPRET or TRITON_INTERPRET asks for, compiles nothing")
     _require_target(target, kind.dtype)
-    (variant,) = TRITON.variants(kind)
+    for program, variant in of_passes(attention, kind, target, heads):
+        yield from _of_pass(program, variant, target)
+
+
+def _of_pass(program: Program, variant: TritonVariant, target: str) -> Iterator[CompiledFunction]:
     made = _begin(program, variant, target)
     numbers = lift_constants(program).numbers
     taken = steps(program, variant)
@@ -107,7 +121,7 @@ def compile_ahead(program: Program, kind: Specialisation, target: str) -> Iterat
         }
         facts = {
             "pass": kind_of(name),
-            **_facts(program, taken[name], options(kind_of(name), variant), kernel.resources),
+            **_facts(program, taken[name], made.options[name], kernel.resources),
             "parameters": [{"name": parameter.name, "type": parameter.type} for parameter in signature],
             "numbers": numbers,
         }
@@ -142,7 +156,7 @@ class _Module:
 
     module: ModuleType
     signatures: Mapping[str, tuple[Parameter, ...]]
-    variant: TritonVariant
+    options: Mapping[str, Options]
     target: str
     gpu: Any
 
@@ -153,7 +167,9 @@ def _begin(program: Program, variant: TritonVariant, target: str) -> _Module:
     if interpreting():
         raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    return _Module(module, parameters(lift_constants(program).program, variant), variant, target, gpu)
+    lifted = lift_constants(program).program
+    chosen = {name: options(kind_of(name), variant, taken, target) for name, taken in steps(lifted, variant).items()}
+    return _Module(module, parameters(lifted, variant), chosen, target, gpu)
 
 
 def _require_target(target: str, dtype: DType) -> None:
@@ -192,7 +208,7 @@ def _compiled(made: _Module, name: str) -> CompiledKernel:
     types = {parameter.name: parameter.type for parameter in signature}
     aligned = {(i,): [["tt.divisibility", 16]] for i, parameter in enumerate(signature) if parameter.aligned}
     source = ASTSource(fn=getattr(made.module, name), signature=types, constexprs={}, attrs=aligned)
-    chosen = options(kind_of(name), made.variant).arguments(nvidia=gpu.backend == "cuda")
+    chosen = made.options[name].arguments(nvidia=gpu.backend == "cuda")
     with triton.knobs.compilation.scope():
         # else the result names the file that this process loaded the module from, and differs from run to run
         triton.knobs.compilation.disable_line_info = True

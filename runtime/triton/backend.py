@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...compiler.plan import FLOATS, FP16, FP32, FP64, Program, Specialisation, Tiles
+from ...compiler.plan import FLOATS, FP16, FP32, FP64, PASSES, DType, Pass, PassTiles, Program, Specialisation
 from ...lazy import late
 from ..base import Backend, Targets
 
@@ -18,13 +18,20 @@ _modules = late(__name__, "modules")
 _ahead_of_time = late(__name__, "ahead_of_time")
 
 
-def _variants(kind: Specialisation) -> tuple[TritonVariant, ...]:
+def _tiles(dtype: DType, dim: int, target: str) -> PassTiles:
+    from ...compiler.codegen.triton import tiles
+
+    return tiles(dtype, dim, target)
+
+
+def _variants(kind: Specialisation, target: str) -> tuple[tuple[Pass, TritonVariant], ...]:
     from ...compiler.codegen.triton import make_variant
 
-    made = make_variant(
-        kind.dtype, kind.head_dim, kind.value_dim, kind.tables, wide=kind.wide, dropout=kind.dropout
-    )  # fmt: skip
-    return (made,)
+    sizes = kind.dtype, kind.head_dim, kind.value_dim, kind.tables
+    return tuple(
+        (direction, make_variant(direction, *sizes, target=target, wide=kind.wide, dropout=kind.dropout))
+        for direction in PASSES
+    )
 
 
 def _render(program: Program, variant: TritonVariant) -> KernelSource:
@@ -37,10 +44,11 @@ TRITON: Backend = Backend(
     name="triton",
     devices=("cuda",),  # torch calls ROCm devices so, too
     dtypes=FLOATS,
-    tiles=Tiles(64, 64, gathered=16),
+    tiles=_tiles,
     require=_modules("require"),
     forward=_executor("forward"),
     backward=_executor("backward"),
+    target=_modules("target_of"),
     targets=Targets(
         ("sm_80", "sm_90", "gfx942"),
         r"sm_[1-9]\d{1,2}|gfx[0-9a-f]{3,4}",

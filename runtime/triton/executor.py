@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -40,13 +40,14 @@ from ...compiler.codegen.triton import (
     pair_tables,
     parameters,
     span,
+    steps,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Program, is_natural, key_major
+from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
 from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
 from .backend import INTERPRETER, TRITON
-from .modules import interpreting, load_module, require, require_triton
+from .modules import interpreting, load_module, require, require_triton, target_of
 
 require_triton()
 
@@ -58,9 +59,9 @@ _EXACT_ENTRIES = 2**22
 _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
-def variant_of(launch: Launch) -> TritonVariant:
-    """The variant of the source for a launch. TypeError for bfloat16 in Triton's interpreter, which computes it
-    wrongly.
+def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
+    """The variant of the source of one pass for a launch. TypeError for bfloat16 in Triton's interpreter, which
+    computes it wrongly.
     """
     kind = launch.specialisation
     if interpreting() and kind.dtype not in INTERPRETER.dtypes:
@@ -71,10 +72,12 @@ def variant_of(launch: Launch) -> TritonVariant:
     farthest = (1 + max(map(span, orders))) * max(strides, default=0)
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
+        direction,
         kind.dtype,
         kind.head_dim,
         kind.value_dim,
         kind.tables,
+        target=target_of(launch.q.device),
         wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=kind.dropout,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
@@ -83,20 +86,29 @@ def variant_of(launch: Launch) -> TritonVariant:
 
 @dataclass(frozen=True)
 class _Kernels:
-    """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments."""
+    """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments.
+
+    ``options``: the compile options of each function, as keyword arguments of its launch.
+    """
 
     program: Program
     module: ModuleType
     variant: TritonVariant
     parameters: Mapping[str, tuple[str, ...]]
+    options: Mapping[str, Mapping[str, Any]]
     sites: tuple[GradientSite, ...]
 
 
 @lru_cache(maxsize=256)
-def _kernels(program: Program, variant: TritonVariant) -> _Kernels:
+def _kernels(program: Program, variant: TritonVariant, target: str) -> _Kernels:
     names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
+    nvidia = target.startswith("sm_")
+    chosen = {
+        name: options(kind_of(name), variant, taken, target).arguments(nvidia)
+        for name, taken in steps(program, variant).items()
+    }
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    return _Kernels(program, module, variant, names, gradient_sites(program))
+    return _Kernels(program, module, variant, names, chosen, gradient_sites(program))
 
 
 _lifted = lru_cache(maxsize=256)(lift_constants)
@@ -118,9 +130,8 @@ class _Call:
         if programs:
             given = {**self.arguments, **arguments}
             values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
-            chosen = options(kind_of(name), self.kernels.variant).arguments(nvidia=torch.version.hip is None)
             with _device(self.launch.q.device):
-                getattr(self.kernels.module, name)[(programs,)](**values, **chosen)
+                getattr(self.kernels.module, name)[(programs,)](**values, **self.kernels.options[name])
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -141,10 +152,10 @@ def _device(device: torch.device) -> Iterator[None]:
             yield
 
 
-def _prepared(launch: Launch) -> _Call:
+def _prepared(launch: Launch, direction: Pass) -> _Call:
     require(launch.q.device)
     lifted = _lifted(launch.program)
-    kernels = _kernels(lifted.program, variant_of(launch))
+    kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
     listed = any("numbers" in names for names in kernels.parameters.values())
     return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device))
 
@@ -178,11 +189,11 @@ def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int
     return order.tiles(tokens, listing).total * (order.tile // step)
 
 
-def _rows(call: _Call, number: int, most: int) -> _Rows:
+def _rows(call: _Call, number: int) -> _Rows:
     kernel, plan = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
-    step = fitted(most, kernel.rows.tile)
+    step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
     blocks = _steps(kernel.rows, plan.rows, m, step)
     parts = 1
     if kernel.splits and batch * heads * blocks:
@@ -212,7 +223,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
     ValueError for CPU tensors outside the interpreter.
     """
-    call = _prepared(launch)
+    call = _prepared(launch, "forward")
     batch, heads, m, _ = launch.q.shape
     value_dim = launch.v.shape[-1]
     direct = direct_output(launch.program)
@@ -220,7 +231,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     output = launch.q.new_empty(shape) if direct else call.empty(*shape)
     lse = call.empty(batch, heads, m)
     for number, kernel in enumerate(launch.program.kernels):
-        rows = _rows(call, number, call.kernels.variant.forward.queries)
+        rows = _rows(call, number)
         arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
         if not kernel.splits:
             call.run(f"forward_{number}", rows.programs, arguments)
@@ -235,34 +246,35 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
     """The gradients of q, k, v and every float table, from what :func:`forward` returned and the gradients of both."""
-    call = _prepared(launch)
+    by_query, by_key = _prepared(launch, "backward_queries"), _prepared(launch.over_keys, "backward_keys")
     grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
-    if launch.q.device.type != "cpu" and not call.kernels.variant.exact:
-        _say_unordered([program.tables[number] for number in pair_tables(call.kernels.sites)])
-    by_query, by_key = direct_queries(program), direct_keys(program)
-    q = _gradient(call, launch.q, by_query)
-    k, v = (_gradient(call, t, by_key, unwritten=program.is_part) for t in (launch.k, launch.v))
+    if launch.q.device.type != "cpu" and not by_query.kernels.variant.exact:
+        _say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
+    q = _gradient(by_query, launch.q, direct_queries(program))
+    direct = direct_keys(by_key.launch.program)
+    k, v = (_gradient(by_key, t, direct, unwritten=program.is_part) for t in (launch.k, launch.v))
     tables = tuple(
-        call.zeros(*argument.tensor.shape) if table.element == "float" else None
+        by_query.zeros(*argument.tensor.shape) if table.element == "float" else None
         for table, argument in zip(program.tables, launch.tables, strict=True)
     )
     given = strided("grad_output", grad_out)
     given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
-    given |= {"row_delta": call.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
-    pairs = _pair_sums(call, tables)
+    given |= {"row_delta": by_query.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
+    pairs = _pair_sums(by_query, tables)
     given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
-    call = _Call(launch, call.kernels, {**call.arguments, **given})
-    _run_delta(call, tables)
-    for number, kernel in enumerate(program.kernels):
+    by_query, by_key = (replace(call, arguments={**call.arguments, **given}) for call in (by_query, by_key))
+    _run_delta(by_query, tables)
+    for number, kernel in enumerate(by_key.launch.program.kernels):
         for place in range(len(kernel.segments)):
-            _run_keys(call, number, place, tables)
+            _run_keys(by_key, number, place, tables)
+    for number, kernel in enumerate(program.kernels):
         if kernel.segments:
-            _run_queries(call, number, tables)
-    for number, sums in pairs.items() if call.kernels.variant.exact else ():
+            _run_queries(by_query, number, tables)
+    for number, sums in pairs.items() if by_query.kernels.variant.exact else ():
         table = tables[number]
         assert table is not None
         table += from_digits(sums)
@@ -319,7 +331,7 @@ def from_digits(sums: Tensor) -> Tensor:
 
 def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
     batch, heads, m, _ = call.launch.q.shape
-    step = call.kernels.variant.backward_queries.queries
+    step = call.kernels.variant.step.queries
     rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
     sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
     call.run("delta", rows.programs, _joined(sums))
@@ -342,7 +354,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     arguments |= order_arguments("column", keys, its.keys, n, device)
     arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
-    step = fitted(call.kernels.variant.backward_keys.keys, keys.tile)
+    step = fitted(call.kernels.variant.step.keys, keys.tile)
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], launch.k.shape[2])
     sums = [_Sums(call, site, shape, shape) for site in sites]
@@ -356,7 +368,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
     kernel = call.launch.program.kernels[number]
-    rows = _rows(call, number, call.kernels.variant.backward_queries.queries)
+    rows = _rows(call, number)
     arguments = _by_query(call, number) | {"parts": rows.parts}
     split = kernel.splits
     if split:

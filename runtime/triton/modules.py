@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from functools import lru_cache
 from hashlib import sha256
 from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
@@ -22,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...compiler.codegen import KernelSource
+from ...compiler.codegen.triton import USUAL_TARGET
 from ..base import Unavailable, settings
 
 if TYPE_CHECKING:
@@ -72,6 +74,21 @@ def interpreting() -> bool:
     if triton is None:
         return settings.interpret
     return not isinstance(triton.language.zeros, triton.JITFunction)
+
+
+def target_of(device: torch.device) -> str:
+    """The architecture that kernels for a device are written for: ``sm_90``; for the interpreter, the usual one."""
+    return USUAL_TARGET if device.type == "cpu" else _architecture(device.index or 0)
+
+
+@lru_cache(maxsize=64)
+def _architecture(index: int) -> str:
+    import torch
+
+    found = torch.cuda.get_device_properties(index)
+    if torch.version.hip is not None:
+        return str(found.gcnArchName).split(":", 1)[0]
+    return f"sm_{found.major}{found.minor}"
 
 
 def load_module(source: KernelSource) -> ModuleType:

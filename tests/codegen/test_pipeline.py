@@ -20,6 +20,7 @@ from attnc.compiler.pipeline import STAGES, Pipeline
 from attnc.compiler.plan.dtypes import BF16
 from attnc.compiler.plan.orders import Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import only
 from attnc.runtime.base.configuration import settings
 from tests.runtime.kernels.test_without import needs_compiler
 
@@ -136,7 +137,7 @@ def test_a_pass_that_is_added_in_one_place_reaches_all(
 
 
 def test_one_way_through_is_made_once() -> None:
-    found = Pipeline(attention(7)._bound, Tiles(64, 64))
+    found = Pipeline(attention(7)._bound, only(Tiles(64, 64)))
     assert found.program is found.program
     with pytest.raises(AssertionError, match="of one call"):
         _ = found.schedule

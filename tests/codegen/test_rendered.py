@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attnc.compiler.arrange.search import arrange
+from attnc.compiler.arrange.tile_shapes import choose
 from attnc.compiler.codegen.cpp.render import render_cpp
 from attnc.compiler.codegen.lifting import lift_constants
 from attnc.compiler.codegen.source import Code, KernelSource, indented, read_template, render
@@ -20,8 +20,8 @@ from attnc.compiler.codegen.triton.render import render_triton
 from attnc.compiler.ir.attentions import Attention
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.dtypes import BF16, usual
-from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.programs import Program
+from attnc.compiler.plan.tile_choices import Choices
 from attnc.runtime.cpp.backend import CPP
 from attnc.runtime.triton.backend import TRITON
 from tests.support.shipped_support import SHIPPED
@@ -31,24 +31,25 @@ PATTERNS = {f"{shipped.file}_{shipped.name}": shipped for shipped in SHIPPED}
 SHOWN = "longformer_longformer"
 
 
-def program(name: str, tiles: Tiles) -> Program:
+def lifted(name: str, choices: Choices) -> Program:
     shipped = PATTERNS[name]
     attention = bind(load_shipped(shipped.file), shipped.name, shipped.constants)
     assert isinstance(attention, Attention)
-    return lift_constants(arrange(attention, tiles)).program
+    return lift_constants(choose(attention, choices)).program
 
 
 def sources(name: str) -> dict[str, KernelSource]:
     """By target and pass: with dropout, features that fill no power of two, and values of fewer features."""
-    on_gpu, on_cpu = program(name, TRITON.tiles), program(name, CPP.tiles)
-    kind = replace(usual(on_gpu.tables, BF16, 40), value_dim=24, dropout=True)
-    (variant,) = TRITON.variants(kind)
-    forward, backward = CPP.variants(replace(kind, tables=usual(on_cpu.tables, BF16, 40).tables))
-    return {
-        "triton": render_triton(on_gpu, variant),
-        "cpp forward": render_cpp(on_cpu, forward),
-        "cpp backward": render_cpp(on_cpu, backward),
+    on_cpu = lifted(name, CPP.tiles(BF16, 40, "cpu").forward)
+    kind = replace(usual(on_cpu.tables, BF16, 40), value_dim=24, dropout=True)
+    shapes = TRITON.tiles(BF16, 40, "sm_90")
+    texts = {
+        f"triton {direction}": render_triton(lifted(name, shapes.of(direction)), variant)
+        for direction, variant in TRITON.variants(kind, "sm_90")
     }
+    for _, variant in CPP.variants(kind, "cpu"):
+        texts[f"cpp {variant.direction}"] = render_cpp(on_cpu, variant)
+    return texts
 
 
 def test_every_shipped_declaration_has_a_text_of_its_own() -> None:
@@ -95,5 +96,5 @@ def test_lines_are_inserted_with_their_columns_or_not_at_all() -> None:
     assert indented("if a:\n    b = 2", 0) == "if a:\n    b = 2\n"
     assert indented("a\n\nb\n", 2) == "  a\n\n  b\n"
     assert "{% insert rows.lanes at 4 %}\n{% insert rows.lines at 4 %}\n" in read_template("triton/macros.py.jinja")
-    text = sources("causal_causal")["triton"].text  # natural order has no lines for each step
-    assert "\n    row_lanes = tl.arange(0, 64)\n    rows = block * 64 + row_lanes\n" in text
+    text = sources("causal_causal")["triton forward"].text  # natural order has no lines for each step
+    assert "\n    row_lanes = tl.arange(0, 128)\n    rows = block * 128 + row_lanes\n" in text

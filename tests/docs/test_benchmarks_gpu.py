@@ -15,8 +15,9 @@ import torch
 
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.codegen.triton.functions import function_names, kind_of
+from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.printer import program as described
-from attnc.runtime.triton.backend import TRITON
+from attnc.compiler.plan.tile_choices import PASSES
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -160,10 +161,10 @@ def test_the_kinds_are_what_they_are_called(kinds: ModuleType) -> None:
         heads, known = kind.sizes(False).heads, range(len(subject.tables))
         if any(isinstance(x, torch.Tensor) for x in kind.tables(kind.sizes(False), torch.Generator()).values()):
             known = range(0)  # a tensor is the device's, and the host does not look
-        program = arrange(subject, TRITON.tiles, heads, frozenset(known), False)
+        program = arrange(subject, Tiles(64, 64), heads, frozenset(known), False)
         text = described(program)
         assert all(word in text for word in kind.walks), f"{kind.name}\n{text}"
-        functions |= {kind_of(name) for name in function_names(program)}
+        functions |= {kind_of(name) for direction in PASSES for name in function_names(program, direction)}
     assert functions == {"forward", "merge", "delta", "backward_keys", "backward_queries", "collect"}
 
 

@@ -6,13 +6,14 @@ from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
 from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
-from .tuning import Options, make_variant, options
+from .tuning import USUAL_TARGET, Options, make_variant, options, tiles
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import TokenLoop, make_loop, span
 
 __all__ = [
     "DIGITS",
     "DIGIT_BITS",
+    "USUAL_TARGET",
     "GradientSite",
     "Options",
     "Parameter",
@@ -36,5 +37,6 @@ __all__ = [
     "span",
     "steps",
     "table_parameters",
+    "tiles",
     "written",
 ]

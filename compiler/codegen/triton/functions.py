@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...plan import Program, key_major
+from ...plan import Pass, Program, key_major
 from .. import Code
 from .body import Body
 from .walks import TokenLoop
@@ -78,23 +78,24 @@ class FunctionId:
         return "_".join(str(part) for part in (self.kind, self.kernel, self.segment) if part is not None)
 
 
-def functions(program: Program) -> tuple[FunctionId, ...]:
-    """Return the functions of a module in the order in which a forward and a backward pass launch them."""
+def functions(program: Program, direction: Pass) -> tuple[FunctionId, ...]:
+    """Return the functions of one pass in the order in which it launches them."""
     numbers = range(len(program.kernels))
     split = [number for number in numbers if program.kernels[number].splits]
-    return (
-        *(FunctionId("forward", i) for i in numbers),
-        *(FunctionId("merge", i) for i in split),
-        FunctionId("delta"),
-        *(FunctionId("backward_keys", i, j) for i in numbers for j in range(len(program.kernels[i].segments))),
-        *(FunctionId("backward_queries", i) for i in numbers),
-        *(FunctionId("collect", i) for i in split),
-    )
+    match direction:
+        case "forward":
+            return (*(FunctionId("forward", i) for i in numbers), *(FunctionId("merge", i) for i in split))
+        case "backward_keys":
+            return tuple(
+                FunctionId("backward_keys", i, j) for i in numbers for j in range(len(program.kernels[i].segments))
+            )
+    walks = (FunctionId("backward_queries", i) for i in numbers)
+    return (FunctionId("delta"), *walks, *(FunctionId("collect", i) for i in split))
 
 
-def function_names(program: Program) -> tuple[str, ...]:
+def function_names(program: Program, direction: Pass) -> tuple[str, ...]:
     """Return the names of the functions, in the order of :func:`functions`."""
-    return tuple(function.name for function in functions(program))
+    return tuple(function.name for function in functions(program, direction))
 
 
 def kind_of(name: str) -> Kind:

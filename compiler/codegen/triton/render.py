@@ -1,4 +1,4 @@
-"""Renders a Program as Triton source: one Python module with functions for each kernel, forward and backward.
+"""Renders a Program as Triton source: one Python module with the functions of one pass for each kernel.
 
 The text of each kind of function is a template of that name, such as ``templates/triton/forward.py.jinja``, which reads
 from top to bottom. Its holes are filled here and in
@@ -106,7 +106,7 @@ def render_triton(program: Program, variant: TritonVariant, only: str | None = N
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
-    for function in functions(program):
+    for function in functions(program, variant.direction):
         if only in (None, function.name):
             parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
     return KernelSource("triton", "\n\n".join(parts))
@@ -165,7 +165,7 @@ def _function(module: _Module, function: FunctionId) -> FunctionText:
 def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """A function in which each program keeps a block of rows and walks keys."""
     backward = function.kind == "backward_queries"
-    step = module.variant.backward_queries if backward else module.variant.forward
+    step = module.variant.step
     sites = [site for site in module.score_sites if site.level != "column"] if backward else []
     exprs = expressions(module.program, kernel)
     if not backward and kernel.output == "store":
@@ -192,7 +192,7 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
     """A function in which each program keeps a block of keys of one segment and walks rows."""
     exprs = (segment.condition, kernel.owned_rows, module.program.score)
     sites = [site for site in module.score_sites if site.level == "column"]
-    rows, columns = loops_by_key(kernel, segment, module.variant.backward_keys)
+    rows, columns = loops_by_key(kernel, segment, module.variant.step)
     return _reading(
         module, function, exprs, rows=rows, columns=columns,
         rows_again=careful_loop(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
@@ -203,14 +203,13 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
-    step = module.variant.forward if function.kind == "merge" else module.variant.backward_queries
-    return _reading(module, function, (), rows=row_loop(kernel, step.queries))
+    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries))
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:
     """The function that begins the backward pass: each row's sum of output times gradient, and the sink's gradient."""
     exprs = with_sink(module.program, ()) if module.sink_sites else ()
-    step = module.variant.backward_queries.queries
+    step = module.variant.step.queries
     return _reading(module, function, exprs, rows=make_loop(natural(step), "row", step, True), all_heads=True)
 
 

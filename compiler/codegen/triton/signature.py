@@ -35,7 +35,7 @@ Parameters = tuple[Parameter, ...]
 
 def parameters(program: Program, variant: TritonVariant) -> Mapping[str, Parameters]:
     """Return the parameters of each function of a lifted Program's module, by name."""
-    return {function.name: _of(function, program, variant) for function in functions(program)}
+    return {function.name: _of(function, program, variant) for function in functions(program, variant.direction)}
 
 
 def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Parameters:
@@ -71,19 +71,19 @@ class Steps:
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
-    return {function.name: _steps(function, program, variant) for function in functions(program)}
+    return {function.name: _steps(function, program, variant) for function in functions(program, variant.direction)}
 
 
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
+    step = variant.step
     if function.kernel is None:
-        return Steps(None, (), variant.backward_queries.queries, ())
+        return Steps(None, (), step.queries, ())
     kernel = program.kernels[function.kernel]
-    step = variant.forward if function.kind in ("forward", "merge") else variant.backward_queries
     rows = row_loop(kernel, step.queries).step
     if function.kind in ("merge", "collect"):
         return Steps(function.kernel, (), rows, ())
     if function.segment is not None:
-        by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.backward_keys)
+        by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.step)
         return Steps(function.kernel, (function.segment,), by_row.step, (by_key.step,))
     keys = tuple(loop.step for loop in column_loops(kernel, step.keys))
     return Steps(function.kernel, tuple(range(len(keys))), rows, keys)
@@ -128,8 +128,8 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
     results = _parts(variant) if kernel.splits else _results(program, variant)
-    rows = row_loop(kernel, variant.forward.queries)
-    return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.forward.keys))
+    rows = row_loop(kernel, variant.step.queries)
+    return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.step.keys))
 
 
 def _results(program: Program, variant: TritonVariant) -> Parameters:
@@ -142,12 +142,12 @@ def _parts(variant: TritonVariant) -> Parameters:
 
 
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
-    rows = row_loop(kernel, variant.forward.queries)
+    rows = row_loop(kernel, variant.step.queries)
     return (*_parts(variant), *_results(program, variant), *_SIZES, *_HEADS, *_order(rows))
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
-    rows = row_loop(kernel, variant.backward_queries.queries)
+    rows = row_loop(kernel, variant.step.queries)
     gradient = _pointer("grad_query", variant.compute)
     return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *_order(rows))
 
@@ -169,7 +169,7 @@ def _given(program: Program, variant: TritonVariant) -> Parameters:
 def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, segment: Segment) -> Parameters:
     exprs = (segment.condition, kernel.owned_rows, program.score)
     stored = variant.dtype if direct_keys(program) else variant.compute
-    rows, columns = loops_by_key(kernel, segment, variant.backward_keys)
+    rows, columns = loops_by_key(kernel, segment, variant.step)
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
@@ -182,8 +182,8 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     sites = gradient_sites(program)
     stored = variant.dtype if direct_queries(program) else variant.compute
     whole, parts = (_pointer("grad_query", stored),), (_pointer("part_query", variant.compute), _PARTS)
-    rows = row_loop(kernel, variant.backward_queries.queries)
-    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, variant.backward_queries.keys)
+    rows = row_loop(kernel, variant.step.queries)
+    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, variant.step.keys)
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = I64 if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))

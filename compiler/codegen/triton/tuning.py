@@ -1,17 +1,23 @@
-"""Chooses step sizes, warps and pipeline stages for each kind of Triton kernel, so that registers suffice.
+"""The table of choices: tile shapes, warps and pipeline stages for each architecture, dtype, head dimension and pass.
 
-The choice was made by reading compiled kernels, not by timing them: at head dims up to 64, registers do not spill on
-sm_80, sm_90 and gfx942.
+The table was made by reading compiled kernels, not by timing them (docs/decisions says how): registers do not spill,
+shared memory suffices, and of what remains the fewest instructions for each pair win. ``make gate`` checks it.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...plan import FP32, FP64, DType
+from ...plan import FP32, FP64, PASSES, DType, Pass, PassTiles, TileChoice, Tiles
 from .functions import Kind
-from .variant import TileStep, TritonVariant
+from .signature import Steps
+from .variant import TileStep, TritonVariant, lanes
+
+USUAL_TARGET = "sm_90"
+"""The architecture whose choices Triton's interpreter takes."""
 
 
 @dataclass(frozen=True)
@@ -31,41 +37,154 @@ class Options:
         return found | {"maxnreg": 255} if nvidia else found
 
 
-def tile_step(kernel: Kind, dtype: DType, dim: int) -> TileStep:
-    """Return the largest step of a kind of kernel whose registers suffice. ``dim``: the larger head dimension."""
-    wide = dim > 128
+@dataclass(frozen=True)
+class TileConfig:
+    """One row of the table: a tile shape of ``queries`` by ``keys``, its options, and its :attr:`TileChoice.cost`.
+
+    ``step``: how much of a tile one step of a kernel takes at most, the whole tile unless given.
+    """
+
+    queries: int
+    keys: int
+    num_warps: int
+    num_stages: int
+    cost: float = 1.0
+    step: TileStep | None = None
+
+    @property
+    def most(self) -> TileStep:
+        return self.step or TileStep(self.queries, self.keys)
+
+    @property
+    def options(self) -> Options:
+        return Options(self.num_warps, self.num_stages)
+
+
+_C = TileConfig
+_Row = Mapping[Pass, tuple[TileConfig, ...]]
+
+# For 16-bit inputs, by architecture and by lanes of the larger head dimension.
+_TABLE: Mapping[str, Mapping[int, _Row]] = {
+    "sm_80": {
+        64: {
+            "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.15)),
+            "backward_keys": (_C(64, 64, 4, 2),),
+            "backward_queries": (_C(64, 64, 4, 2),),
+        },
+        128: {
+            "forward": (_C(128, 64, 8, 2), _C(64, 64, 4, 2, 1.2)),
+            "backward_keys": (_C(32, 64, 8, 1),),
+            "backward_queries": (_C(64, 32, 8, 2),),
+        },
+        256: {
+            "forward": (_C(64, 32, 8, 2),),
+            "backward_keys": (_C(32, 32, 8, 1),),
+            "backward_queries": (_C(32, 32, 8, 1),),
+        },
+    },
+    "sm_90": {
+        64: {
+            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 3, 1.25)),
+            "backward_keys": (_C(64, 64, 4, 3),),
+            "backward_queries": (_C(64, 64, 4, 3),),
+        },
+        128: {
+            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 2, 1.3)),
+            "backward_keys": (_C(32, 64, 8, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
+        },
+        256: {
+            "forward": (_C(64, 32, 8, 2),),
+            "backward_keys": (_C(32, 32, 8, 1),),
+            "backward_queries": (_C(32, 32, 8, 1),),
+        },
+    },
+    "gfx9": {
+        64: {
+            "forward": (_C(128, 64, 4, 2), _C(64, 64, 4, 2, 1.15)),
+            "backward_keys": (_C(64, 64, 4, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
+        },
+        128: {
+            "forward": (_C(64, 32, 4, 2),),
+            "backward_keys": (_C(32, 64, 8, 1),),
+            "backward_queries": (_C(64, 32, 8, 2),),
+        },
+        256: {
+            "forward": (_C(64, 32, 8, 2),),
+            "backward_keys": (_C(32, 32, 8, 1),),
+            "backward_queries": (_C(32, 32, 8, 1),),
+        },
+    },
+}
+
+
+def configs(target: str, dtype: DType, dim: int, direction: Pass) -> tuple[TileConfig, ...]:
+    """Return the rows of the table for kernels of one pass. ``dim``: the larger head dimension.
+
+    fp32 and fp64 are multiplied exactly, without tensor cores, and their products need more registers.
+    """
     if dtype in (FP32, FP64):
         size = 32 if dim <= 64 else 16
-        return TileStep(size, size)
-    if kernel == "forward":
-        return TileStep(64, 64 if dim <= 64 else 32)
-    if kernel == "backward_keys":
-        return TileStep(32, 32 if wide else 64)
-    return TileStep(32 if wide else 64, 32)
+        return (TileConfig(64, 64, 4, 1, step=TileStep(size, size)),)
+    row = _TABLE[family(target)]
+    return row[min(max(lanes(dim), min(row)), max(row))][direction]
 
 
-def options(kind: Kind, variant: TritonVariant) -> Options:
-    """Return the options with which, at head dims up to 64, registers do not spill on devices compiled for in tests."""
-    dim = max(variant.head_dim, variant.value_dim)
-    if kind in ("delta", "merge", "collect") or variant.dtype in (FP32, FP64):
+def family(target: str) -> str:
+    """Return the architecture in the table whose choices serve a target such as ``sm_89`` or ``gfx942``."""
+    numbered = re.fullmatch(r"sm_(\d+)", target)
+    if numbered is None:
+        return "gfx9" if target.startswith("gfx") else USUAL_TARGET
+    return "sm_90" if 90 <= int(numbered[1]) < 120 else "sm_80"
+
+
+def tiles(dtype: DType, dim: int, target: str) -> PassTiles:
+    """Return the tile shapes of kernels for a target, for each pass. ``dim``: the larger head dimension."""
+
+    def choices(direction: Pass) -> tuple[TileChoice, ...]:
+        rows = configs(target, dtype, dim, direction)
+        return tuple(TileChoice(Tiles(row.queries, row.keys), row.cost) for row in rows)
+
+    return PassTiles(*(choices(direction) for direction in PASSES))
+
+
+def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Options:
+    """Return the compile options of a function. ``taken``: its steps, as :func:`signature.steps` has them.
+
+    A function whose tiles are not those of the table (gathered rows, blocks of rows that a mask tells apart) has the
+    options of the row that is nearest, and no more warps than its products have rows for.
+    """
+    if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
-    few = dim <= 64 or (dim <= 128 and kind == "forward")
-    staged = kind == "forward" or (kind == "backward_queries" and dim <= 128)
-    return Options(num_warps=4 if few else 8, num_stages=2 if staged else 1)
+    dim = max(variant.head_dim, variant.value_dim)
+    rows = configs(target, variant.dtype, dim, variant.direction)
+    keys = max(taken.keys, default=variant.step.keys)
+
+    def distance(row: TileConfig) -> int:
+        return abs(row.most.queries - taken.rows) + abs(row.most.keys - keys)
+
+    nearest = min(rows, key=distance)
+    by_key = variant.direction == "backward_keys"
+    lead, own = (keys, nearest.most.keys) if by_key else (taken.rows, nearest.most.queries)
+    few = lead <= 64 < own
+    return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, nearest.num_stages)
 
 
 def make_variant(
+    direction: Pass,
     dtype: DType,
     head_dim: int,
     value_dim: int,
     tables: tuple[DType, ...],
     *,
+    target: str = USUAL_TARGET,
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
 ) -> TritonVariant:
-    """Return the variant with the steps of :func:`tile_step`; ``tables``: their dtypes in memory."""
-    dim = max(head_dim, value_dim)
-    forward, keys, queries = (tile_step(name, dtype, dim) for name in ("forward", "backward_keys", "backward_queries"))
+    """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
+    rows = configs(target, dtype, max(head_dim, value_dim), direction)
+    step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, forward, keys, queries, tables, exact)
+    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...plan import FP64, DType
+from ...plan import FP64, DType, Pass
 
 LEAST_LANES = 16  # the least that a matrix product takes
 DIGIT_BITS = 28
@@ -25,8 +25,8 @@ class TileStep:
 class TritonVariant:
     """What decides the text of the kernels besides the Program. Raises ValueError for an impossible combination.
 
-    - ``forward``, ``backward_keys`` and ``backward_queries``: the largest step of such a kernel. A smaller tile is
-      taken whole, a larger one is cut;
+    - ``direction``: the pass whose functions the text holds;
+    - ``step``: the largest step of its kernels. A smaller tile is taken whole, a larger one is cut;
     - ``wide``: positions, integer tables and offsets need 64 bits;
     - ``tables``: the dtype of each table in memory;
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
@@ -38,19 +38,17 @@ class TritonVariant:
     dtype: DType
     wide: bool
     dropout: bool
-    forward: TileStep
-    backward_keys: TileStep
-    backward_queries: TileStep
+    direction: Pass
+    step: TileStep
     tables: tuple[DType, ...]
     exact: bool = True
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
-        for step in (self.forward, self.backward_keys, self.backward_queries):
-            for size in (step.queries, step.keys):
-                if size < 1 or size & (size - 1):
-                    raise ValueError(f"step is {size}, expected a power of two")
+        for size in (self.step.queries, self.step.keys):
+            if size < 1 or size & (size - 1):
+                raise ValueError(f"step is {size}, expected a power of two")
 
     @property
     def compute(self) -> DType:

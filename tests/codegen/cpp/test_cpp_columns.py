@@ -13,13 +13,14 @@ from torch import Tensor
 
 import attnc
 from attnc.compiler.ir.extent import CallShape
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.tile_choices import only
 from attnc.compiler.schedule.statistics import totals
 from attnc.compiler.schedule.tile_visits import Slot, Walked, visits
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.call.checks import Call
 from attnc.runtime.cpp import executor
-from attnc.runtime.cpp.backend import CPP
 from attnc.runtime.planning import launch_of
 from tests.codegen.cpp.test_cpp_exact import normal
 from tests.support.cpp_patterns import PATTERNS
@@ -93,7 +94,7 @@ def test_no_more_is_multiplied_than_the_area_says(name: str) -> None:
     attend = MODULE[name]()
     q, k, v = (torch.zeros(1, 1, N, 4) for _ in range(3))
     tables = TABLES.get(name, {})
-    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), CPP.tiles)
+    call = launch_of(attend._bound, Call(q, k, v, tables, None, 0, None, 0.0, 0), only(Tiles(64, 64)))
     found = executor.columns(call)
     walked = walk(call)
     assert round(totals(call.program, call.schedule, CallShape(N, N)).area * N) == walked.lanes

@@ -17,11 +17,12 @@ import attnc
 from attnc.attention import Attention
 from attnc.compiler.codegen import KernelSource
 from attnc.compiler.codegen.cpp import Pass
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.tile_choices import only
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.base.launch import Launch
 from attnc.runtime.call.checks import Call
 from attnc.runtime.cpp import build, executor
-from attnc.runtime.cpp.backend import CPP
 from attnc.runtime.planning import launch_of
 
 N, DIM = 1024, 4
@@ -71,7 +72,7 @@ def written(direction: Pass, call: Launch, items: int) -> Tensor:
 @pytest.mark.parametrize("attend", [GROWS, FALLS], ids=["grows", "falls"])
 def test_the_rows_that_read_most_are_taken_first(attend: Attention, direction: Pass) -> None:
     q, k, v = (torch.zeros(1, 1, N, DIM) for _ in range(3))
-    call = launch_of(attend._bound, Call(q, k, v, {}, None, 0, None, 0.0, 0), CPP.tiles)
+    call = launch_of(attend._bound, Call(q, k, v, {}, None, 0, None, 0.0, 0), only(Tiles(64, 64)))
     lengths = attend.mask(N)[0].sum(-1)
     before = 0
     for items in (1, 2, 3):

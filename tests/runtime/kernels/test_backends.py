@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.pipeline import Pipeline
 from attnc.compiler.plan.dtypes import FLOATS, FP32, DType, usual
 from attnc.inspection.errors import InputError
 from attnc.inspection.launch_view import LaunchSizes, prepare
@@ -27,6 +26,7 @@ from attnc.runtime.base.torch_dtypes import torch_dtype
 from attnc.runtime.cpp.backend import CPP
 from attnc.runtime.eager.backend import BLOCKED
 from attnc.runtime.triton.backend import INTERPRETER, TRITON
+from attnc.source import sources
 from tests.runtime.kernels.test_without import needs_compiler
 
 ROOT = Path(__file__).parents[3]
@@ -94,15 +94,14 @@ def _skip_without_compiler() -> None:
 def test_what_is_rendered_for_the_variants_is_built(each: Backend) -> None:
     if each is TRITON:
         pytest.importorskip("triton")
-    made = Pipeline(NEAR._bound, each.tiles)
-    sources = made.source(each.render, each.variants(usual(NEAR._bound.tables, FP32, 8)))
-    assert len({source.text for source in sources}) == len(sources) > 0
+    made = sources(NEAR._bound, usual(NEAR._bound.tables, FP32, 8), each.targets.examples[0])
+    assert len({source.text for source in made}) == len(made) > 0
     with settings.override(optimisation=0):
-        assert all(each.build(source) is not None for source in sources)
+        assert all(each.build(source) is not None for source in made)
 
 
 def test_a_backend_without_kernels_renders_none() -> None:
-    assert BLOCKED.variants(usual((), FP32, 8)) == ()
+    assert BLOCKED.variants(usual((), FP32, 8), "") == ()
     with pytest.raises(TypeError, match="no kernels of its own"):
         BLOCKED.render(None, None)  # type: ignore[arg-type]
 
@@ -176,7 +175,7 @@ def test_a_backend_that_is_added_is_known_everywhere(metal: Backend) -> None:
     with pytest.raises(ValueError, match="such as sm_90 or gfx942, or an Apple GPU such as apple9"):
         NEAR.source("apple")
     view = prepare(find("causal"), {}, LaunchSizes(64), "apple9", lambda _: None)
-    assert view.pipeline.tiles == metal.tiles
+    assert view.pipeline.choices == metal.tiles(FP32, 64, "apple9").forward
     with pytest.raises(InputError, match="--device meta: expected one of cpu, cuda, mps"):
         request(view, "meta", "fp32", 64, False)
     with pytest.raises(ValueError, match="interpreter, blocked, metal"):

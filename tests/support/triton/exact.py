@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from attnc.compiler.codegen.triton.tuning import make_variant
+from attnc.compiler.codegen.triton.tuning import USUAL_TARGET, make_variant
 from attnc.compiler.codegen.triton.variant import DIGITS
 from attnc.compiler.ir import constructors
 from attnc.compiler.ir.attentions import Dimension, Table
@@ -40,7 +40,7 @@ def _module() -> Any:
     entry = Entry("0", (constructors.absolute(constructors.sub(Q, K)),), "float")
     kernel = Kernel(natural(16), (Segment(natural(16), CAUSAL),), "store")
     program = Program((kernel,), CAUSAL, constructors.add(LOGIT, constructors.mul(Const(1.0), entry)), None, (bias,))
-    return executor._kernels(program, make_variant(FP32, 16, 16, (FP32,))).module
+    return executor._kernels(program, make_variant("backward_queries", FP32, 16, 16, (FP32,)), USUAL_TARGET).module
 
 
 def _summed(floats: Tensor, entries: Tensor, count: int) -> Tensor:

@@ -26,6 +26,7 @@ from attnc.compiler.ir.expressions import HEAD, TRUE, Const, K, Q
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.plan.orders import Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import Pass
 from attnc.compiler.schedule.segments import schedule
 from attnc.runtime.triton.backend import TRITON
 from tests.support.executors import check, launch_of
@@ -168,9 +169,9 @@ def cut(case: Case) -> None:
     """With steps that take a part of a tile only, of several axes too."""
     from attnc.runtime.triton import executor
 
-    def small(*given: Any, **options: bool) -> TritonVariant:
-        steps = {"forward": TileStep(2, 4), "backward_keys": TileStep(4, 2), "backward_queries": TileStep(4, 2)}
-        return replace(make_variant(*given, **options), **steps)
+    def small(direction: Pass, *given: Any, **options: Any) -> TritonVariant:
+        step = TileStep(2, 4) if direction == "forward" else TileStep(4, 2)
+        return replace(make_variant(direction, *given, **options), step=step)
 
     with patch.object(executor, "make_variant", small):
         scheduled(case)
@@ -181,8 +182,8 @@ def parted(case: Case) -> None:
     from attnc.runtime.triton import executor
 
     launch = launch_of(case)
-    call = executor._prepared(launch)
-    assert max(executor._rows(call, number, 64).parts for number in range(len(launch.program.kernels))) > 3
+    call = executor._prepared(launch, "forward")
+    assert max(executor._rows(call, number).parts for number in range(len(launch.program.kernels))) > 3
     scheduled(case)
 
 
