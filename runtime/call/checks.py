@@ -188,26 +188,31 @@ def checked_positions(n: object, k_starts: Tensor | None) -> int | None:
     return number
 
 
-def extent_of(call: Call) -> CallShape:
-    """The sizes and positions of a checked call. ValueError for a position out of range, if the host knows it."""
+def extent_of(call: Call, unread: bool = False) -> CallShape:
+    """The sizes and positions of a checked call. ValueError for a position out of range, if the host knows it.
+
+    ``unread``: the host reads no tensor, not even one that lies on it.
+    """
     batch, heads, m, _ = call.q.shape
-    starts = positions(call.q_start, call.q_starts, batch)
+    starts = positions(call.q_start, call.q_starts, batch, unread=unread)
     check_positions(starts, m)
     if call.of_all_keys:
         return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
-    k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
+    k_starts = positions(call.k_start, call.k_starts, batch, "k_start", unread)
     check_key_positions(k_starts, call.n)
     return part_of_keys(CallShape(n=call.n, m=m, heads=heads, q_start=starts), k_starts, call.k.shape[2])
 
 
-def positions(given: int, tensor: Tensor | None, batch: int, name: str = "q_start") -> tuple[int, ...] | None:
+def positions(
+    given: int, tensor: Tensor | None, batch: int, name: str = "q_start", unread: bool = False
+) -> tuple[int, ...] | None:
     """The first position of rows, once for all or one per batch entry; None where only a device knows it.
 
-    ValueError for a negative one; ``name`` is that of the argument that gave it.
+    ValueError for a negative one; ``name`` is that of the argument that gave it. ``unread``: the host reads no tensor.
     """
     starts = (given,)
     if tensor is not None:
-        if tensor.device.type != "cpu":
+        if unread or tensor.device.type != "cpu":
             return None
         check_starts(tensor, batch, name)
         values = tensor.reshape(-1).tolist()

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...compiler.codegen import lift_expressions
+from ...compiler.codegen import KernelSource, lift_expressions
 from ...compiler.codegen.planner import (
     ListProblem,
     PlanModule,
@@ -26,18 +27,28 @@ from ...compiler.codegen.planner import (
     render_segment,
 )
 from ...compiler.ir import HEAD, Expr, Q, Table, tables_read, walk
-from ...compiler.plan import DeviceListing, Kernel, ListedOrder, Listing, Order, TileCount, is_natural
+from ...compiler.plan import Kernel, ListedOrder, Listing, Order, TileCount, is_natural
 from ..base import Launch
-from .arguments import PlannedListing, PlannedRuns, call_arguments, head_arguments, numbers_tensor, order_arguments
+from .arguments import (
+    AnyListing,
+    PlannedListing,
+    PlannedRuns,
+    call_arguments,
+    head_arguments,
+    numbers_tensor,
+    order_arguments,
+    tiles_of,
+)
+from .modules import load_module, start
 
 _MOST_RUNS = 2**22  # rows of runs have room for so many together, 36 MB; a row for at least _LEAST_RUNS
 _LEAST_RUNS = 16
 _RANKED_AT_ONCE = 1024
 
+_OPTIONS: Mapping[str, Any] = {"num_warps": 4, "num_stages": 1}
+
 Run = Callable[[PlanModule, str, int, Mapping[str, Any]], None]
 """Launches one function of a planning module, in so many programs, with arguments by name."""
-
-AnyListing = Listing | PlannedListing | None
 
 
 @dataclass(frozen=True)
@@ -60,28 +71,43 @@ class _Slots:
         return self.batch * self.heads
 
 
-def plan(launch: Launch, tables: tuple[Table, ...], run: Run, by_query: bool) -> DevicePlan:
-    """Plans what the launch's schedule leaves to the device, in one direction. ``tables``: nameless, as kernels know
-    them.
+def plan(launch: Launch, tables: tuple[Table, ...], by_query: bool, run: Run | None = None) -> DevicePlan:
+    """Plans what the launch's schedule leaves to the device: runs for tiles of rows if ``by_query``, else of keys.
+
+    ``tables``: without names, as kernels know them. ``run`` launches; Triton does unless given.
     """
     schedule = launch.schedule
     if not schedule.on_device:
         return DevicePlan()
     compute = launch.specialisation.dtype.compute
-    planner = _Planner(launch, PlannerVariant(tables, launch.specialisation.tables, compute, launch.wide), run)
+    variant = PlannerVariant(tables, launch.specialisation.tables, compute, launch.wide)
+    planner = _Planner(launch, variant, run or _runner(launch.q.device))
     lists: dict[tuple[int, int | None], PlannedListing] = {}
     runs: dict[tuple[int, int], PlannedRuns] = {}
     for number, (kernel, its) in enumerate(zip(launch.program.kernels, schedule.kernels, strict=True)):
-        rows: AnyListing = planner.listed(kernel, kernel.rows, its.rows, True)
+        rows: AnyListing = planner.listed(kernel, kernel.rows, its.rows, its.rows_room, True)
         if isinstance(rows, PlannedListing):
             lists[number, None] = rows
         for place, (segment, held) in enumerate(zip(kernel.segments, its.segments, strict=True)):
-            keys = planner.listed(kernel, segment.keys, held.keys, False)
+            keys = planner.listed(kernel, segment.keys, held.keys, held.keys_room, False)
             if isinstance(keys, PlannedListing):
                 lists[number, place] = keys
             if held.on_device:
                 runs[number, place] = planner.found(kernel, place, rows, keys, by_query)
     return DevicePlan(lists, runs)
+
+
+def _runner(device: torch.device) -> Run:
+    def run(module: PlanModule, name: str, programs: int, given: Mapping[str, Any]) -> None:
+        values = {parameter.name: given[parameter.name] for parameter in module.parameters[name]}
+        start(_loaded(module.text), name, programs, values, _OPTIONS, device)
+
+    return run
+
+
+@lru_cache(maxsize=256)
+def _loaded(text: str) -> ModuleType:
+    return load_module(KernelSource("triton", text))
 
 
 class _Planner:
@@ -117,10 +143,10 @@ class _Planner:
     # Lists.
 
     def listed(
-        self, kernel: Kernel, order: Order, listing: Listing | DeviceListing | None, by_query: bool
+        self, kernel: Kernel, order: Order, listing: Listing | None, room: int | None, by_query: bool
     ) -> AnyListing:
-        """The list of an order: the host's, or one that is made now."""
-        if not isinstance(listing, DeviceListing):
+        """The list of an order: the host's, or one of at most ``room`` tokens that is made now."""
+        if room is None:
             return listing
         assert isinstance(order, ListedOrder)
         expr = order.listed_by
@@ -131,13 +157,13 @@ class _Planner:
         given = self._given(kernel, slots, numbers)
         total = self._launch.schedule.m if by_query else self._launch.schedule.n
         if order.gathered_by is not None:
-            tokens = self._new(slots.count, listing.length, dtype=torch.int32)
-            self._run(module, "listing", slots.count, given | {"tokens": tokens, "capacity": listing.length})
+            tokens = self._new(slots.count, room, dtype=torch.int32)
+            self._run(module, "listing", slots.count, given | {"tokens": tokens, "capacity": room})
         else:
             values = self._new(slots.count, total, dtype=torch.int64)
             programs = slots.count * -(-total // _RANKED_AT_ONCE)
             self._run(module, "ranks", programs, given | {"values": values})
-            tokens = values.sort(-1, stable=True).indices.to(torch.int32)
+            tokens = values.sort(stable=True, dim=-1).indices.to(torch.int32)
         return PlannedListing(tokens, slots.batch, slots.heads)
 
     # Tiles.
@@ -151,7 +177,7 @@ class _Planner:
         module = segment_module(problem, self._variant)
         layout = module.layout
         assert layout is not None
-        counts = kernel.rows.tiles(m, rows), segment.keys.tiles(n, keys)
+        counts = tiles_of(kernel.rows, m, rows), tiles_of(segment.keys, n, keys)
         given = self._given(kernel, slots, numbers)
         given |= order_arguments("row", kernel.rows, rows, m, self._device)
         given |= order_arguments("column", segment.keys, keys, n, self._device)
@@ -209,7 +235,9 @@ def list_problem(order: ListedOrder, by_query: bool) -> tuple[ListProblem, tuple
     """The problem of a list without its constants, and these."""
     assert order.listed_by is not None
     (lifted,), numbers = lift_expressions((order.listed_by,))
-    return ListProblem(order.nameless(), lifted, by_query), numbers
+    nameless = order.nameless()
+    assert isinstance(nameless, ListedOrder)
+    return ListProblem(nameless, lifted, by_query), numbers
 
 
 segment_module = lru_cache(maxsize=256)(render_segment)

@@ -69,9 +69,9 @@ def position_step(order: Order) -> int:
 
 
 def step_of(expr: Expr, position: int) -> int:
-    """A number that divides all differences of an integer's values in a granule, whose positions differ by ``position``.
+    """A number that divides all differences of an integer's values in a granule; 0 if there is just one value.
 
-    0 if there is just one value.
+    ``position`` divides those of the granule's positions.
     """
     match expr:
         case Const() | Number() | Position(name="n" | "head" | "heads"):

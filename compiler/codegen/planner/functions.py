@@ -1,4 +1,4 @@
-"""What kernels plan on the device: a segment whose tiles they find, a list whose tokens they gather. Dataclasses only."""
+"""What kernels plan on the device: segments whose tiles they find, lists whose tokens they gather. Dataclasses only."""
 
 from __future__ import annotations
 

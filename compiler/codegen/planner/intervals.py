@@ -159,7 +159,8 @@ class _Judge:
         if low == high or step == 0:
             (name,) = self._name(low)
             return Ints(name, name, step)
-        return Ints(*self._name(low, high), step)
+        names = self._name(low, high)
+        return Ints(names[0], names[1], step)
 
     def _trit(self, may: str, must: str) -> Trit:
         return Trit(*self._name(may, must))
@@ -230,9 +231,7 @@ class _Judge:
             may = f"({a.low} {sign} {b.high})"
             return self._trit(f"{may}.to(tl.int32)", f"{must}.to(tl.int32)")
         must = f"({a.low} == {a.high}) & ({b.low} == {b.high}) & ({a.low} == {b.low})"
-        equal = self._trit(
-            f"(({a.low} <= {b.high}) & ({b.low} <= {a.high})).to(tl.int32)", f"({must}).to(tl.int32)"
-        )
+        equal = self._trit(f"(({a.low} <= {b.high}) & ({b.low} <= {a.high})).to(tl.int32)", f"({must}).to(tl.int32)")
         return equal if op == "eq" else self._not(equal)
 
     def _not(self, x: Trit) -> Trit:
@@ -311,8 +310,9 @@ class _Judge:
         return found
 
     def _floordiv(self, x: Ints, divisor: int) -> Ints:
-        low, high = (self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int")
-                     for text in (x.low, x.high))
+        low, high = (
+            self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
+        )
         if self._wide:  # a bound that is unknown stays so
             low = f"tl.where({x.low} <= -{LIMIT}, -{LIMIT}, {low})"
             high = f"tl.where({x.high} >= {LIMIT}, {LIMIT}, {high})"
@@ -321,8 +321,9 @@ class _Judge:
     def _mod(self, x: Ints | None, divisor: int) -> Value:
         if x is None:
             return Ints("0", f"({divisor - 1})", 1)
-        low, high = (self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int")
-                     for text in (x.low, x.high))
+        low, high = (
+            self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
+        )
         step = gcd(x.step, divisor)
         if self._wide:
             known = f"({x.low} > -{LIMIT}) & ({x.high} < {LIMIT})"
@@ -331,11 +332,15 @@ class _Judge:
         elif step == divisor or x.step == 0:
             return self._ints(low, low, 0)
         names = self._name(low, high)
-        first, last = (self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int")
-                       for text in (x.low, x.high))
+        first, last = (
+            self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
+        )
         same = f"({first}) == ({last})"
-        least, greatest = ("0", f"{divisor - 1}") if step == 1 else (
-            f"{names[0]} % {step}", f"{divisor - step} + {names[0]} % {step}")
+        least, greatest = (
+            ("0", f"{divisor - 1}")
+            if step == 1
+            else (f"{names[0]} % {step}", f"{divisor - step} + {names[0]} % {step}")
+        )
         return self._ints(f"tl.where({same}, {names[0]}, {least})", f"tl.where({same}, {names[1]}, {greatest})", step)
 
     def _opaque(self, node: Apply, known: list[Ints]) -> Ints:
@@ -343,9 +348,9 @@ class _Judge:
         bounds = OPERATIONS[node.op].opaque
         assert bounds is not None
         if not known:
-            return Ints(*map(str, bounds))
+            return Ints(str(bounds[0]), str(bounds[1]))
         single = " & ".join(f"({x.low} == {x.high})" for x in known)
-        text = self._dialect.operation(node.op, tuple(x.low for x in known), ("int",) * len(known), "int")
+        text = self._dialect.operation(node.op, tuple(x.low for x in known), tuple("int" for _ in known), "int")
         one, value = self._name(single, text)
         return self._ints(f"tl.where({one}, {value}, {bounds[0]})", f"tl.where({one}, {value}, {bounds[1]})")
 
@@ -371,8 +376,9 @@ class _Judge:
         """A converted integer, or a choice; masks do no other arithmetic of floats."""
         match node.op, parts:
             case "float", [Ints() as x] if not self._wide:
-                low, high = self._name(*(self._dialect.operation("float", (text,), ("int",), "float")
-                                         for text in (x.low, x.high)))
+                low, high = self._name(
+                    *(self._dialect.operation("float", (text,), ("int",), "float") for text in (x.low, x.high))
+                )
                 return Floats(low, high)
             case "if", [_, Floats() as a, Floats() as b]:
                 return Floats(*self._name(f"tl.minimum({a.low}, {b.low})", f"tl.maximum({a.high}, {b.high})"))
@@ -397,10 +403,14 @@ class _Judge:
         if near == "True":
             return self._ints(names[0], names[0], 0)
         if self._wide:
-            return self._ints(f"tl.where({near}, {_extreme('min', names)}, -{LIMIT})",
-                              f"tl.where({near}, {_extreme('max', names)}, {LIMIT})")
-        return self._ints(f"tl.where({near}, {_extreme('min', names)}, {-(2**31)})",
-                          f"tl.where({near}, {_extreme('max', names)}, {2**31 - 1})")
+            return self._ints(
+                f"tl.where({near}, {_extreme('min', names)}, -{LIMIT})",
+                f"tl.where({near}, {_extreme('max', names)}, {LIMIT})",
+            )
+        return self._ints(
+            f"tl.where({near}, {_extreme('min', names)}, {-(2**31)})",
+            f"tl.where({near}, {_extreme('max', names)}, {2**31 - 1})",
+        )
 
     def _read(self, node: Entry | Member, indices: Sequence[str]) -> str:
         if isinstance(node, Member):

@@ -15,11 +15,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...ir import Entry, Expr, Member, Number, walk
-from ...plan import FP64, I64, U8, Order, integers
-from .. import Code, KernelSource, lower, render
+from ...plan import FP64, U8, Order
+from .. import Code, lower, render
 from ..triton import Parameter, TokenLoop, TritonDialect, make_loop, order_parameters, table_parameters, written
 from .features import Feature, Features, Side, granule, position_step
-from .functions import ListProblem, PlanFunction, PlanLayout, PlanModule, PlannerVariant, RangeText, SegmentProblem, SideLayout
+from .functions import (
+    ListProblem,
+    PlanFunction,
+    PlanLayout,
+    PlanModule,
+    PlannerVariant,
+    RangeText,
+    SegmentProblem,
+    SideLayout,
+)
 from .intervals import judge
 
 KINDS_AT_ONCE = 128  # pairs of tiles that one step of ``tile_kinds`` judges
@@ -49,8 +58,8 @@ def render_segment(problem: SegmentProblem, variant: PlannerVariant) -> PlanModu
     of_columns = _of_side("column", problem.keys, features.column, columns, sizes["column"], dialect, variant)
     kinds_parameters = _kinds_parameters(variant, problem.condition)
     kinds = _function(
-        "tile_kinds", kinds_parameters, (problem.condition,), statements=tuple(judged.lines), ranges=rows, columns=columns,
-        may=Code(judged.result.may), must=Code(judged.result.must),
+        "tile_kinds", kinds_parameters, (problem.condition,), statements=tuple(judged.lines), ranges=rows,
+        columns=columns, may=Code(judged.result.may), must=Code(judged.result.must),
     )  # fmt: skip
     parts = [
         _head(dialect),
@@ -96,15 +105,8 @@ def render_runs() -> PlanModule:
     return PlanModule("\n\n".join([_head(TritonDialect(())), text]), {"runs": names})
 
 
-def source_of(module: PlanModule) -> KernelSource:
-    """Return the text of a planning module as a source that can be built."""
-    return KernelSource("triton", module.text)
-
-
 def _head(dialect: TritonDialect) -> str:
-    return render(
-        "triton/module.py.jinja", listed=bool(dialect.listed), integer=_INTEGER, exact=False, pair_tables=()
-    )
+    return render("triton/module.py.jinja", listed=bool(dialect.listed), integer=_INTEGER, exact=False, pair_tables=())
 
 
 def _dialect(variant: PlannerVariant) -> TritonDialect:

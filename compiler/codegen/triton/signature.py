@@ -216,7 +216,13 @@ def _order(loop: TokenLoop) -> Parameters:
 
 
 def _bounds(suffix: str) -> Parameters:
-    pointers = (("run_pointer", "*i64"), ("run_start", "*i32"), ("run_length", "*i32"), ("run_kind", "*u8"))
+    pointers = (
+        ("run_pointer", "*i64"),
+        ("run_end", "*i64"),
+        ("run_start", "*i32"),
+        ("run_length", "*i32"),
+        ("run_kind", "*u8"),
+    )
     numbers = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
