@@ -26,6 +26,7 @@ from ...compiler.codegen.planner import (
     render_runs,
     render_segment,
 )
+from ...compiler.codegen.triton import Options
 from ...compiler.ir import HEAD, Expr, Q, Table, tables_read, walk
 from ...compiler.plan import Kernel, ListedOrder, Listing, Order, TileCount, is_natural
 from ..base import Launch
@@ -45,7 +46,8 @@ _MOST_RUNS = 2**22  # rows of runs have room for so many together, 36 MB; a row 
 _LEAST_RUNS = 16
 _RANKED_AT_ONCE = 1024
 
-_OPTIONS: Mapping[str, Any] = {"num_warps": 4, "num_stages": 1}
+PLANNING = Options(num_warps=4, num_stages=1)
+"""The compile options of planning kernels."""
 
 Run = Callable[[PlanModule, str, int, Mapping[str, Any]], None]
 """Launches one function of a planning module, in so many programs, with arguments by name."""
@@ -98,9 +100,11 @@ def plan(launch: Launch, tables: tuple[Table, ...], by_query: bool, run: Run | N
 
 
 def _runner(device: torch.device) -> Run:
+    options = PLANNING.arguments(nvidia=torch.version.hip is None)
+
     def run(module: PlanModule, name: str, programs: int, given: Mapping[str, Any]) -> None:
         values = {parameter.name: given[parameter.name] for parameter in module.parameters[name]}
-        start(_loaded(module.text), name, programs, values, _OPTIONS, device)
+        start(_loaded(module.text), name, programs, values, options, device)
 
     return run
 
