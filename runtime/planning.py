@@ -97,7 +97,7 @@ def launch_of(
     unread = on_device and settings.plan_on_device
     extent = extent_of(call, unread)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
-    bound = bind(attention, tables, extent, call.q.device, call.compute_dtype, unread)
+    bound = bind(attention, tables, extent, call.q.device, call.compute_dtype, unread, sources=call.tables)
     plan = plan_of(attention, extent, bound.contents, choices, on_device)
     over_keys = plan if by_key is None else plan_of(attention, extent, bound.contents, by_key, on_device)
     wide = bound.wide or plan.wide or over_keys.wide

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
-from ..base import TableArgument, dtype_name
+from ..base import TableArgument, device_copy, dtype_name
 from .errors import located, missing
 from .python_values import described
 
@@ -117,14 +117,17 @@ def bind(
     device: torch.device,
     compute_dtype: torch.dtype,
     unread: bool = False,
+    sources: Mapping[str, Tensor] | None = None,
 ) -> Bound:
     """Converts checked tables to the form of the kernels, and collects their contents.
 
     In ``contents``, int64 tables stay int64; ``arguments`` are int32 where every value fits. Sets become bitmaps, or
     sorted members where these take much less memory. A table that has its form already is not copied. Nothing waits for
-    a device. ``unread``: the host reads no tensor, not even one that lies on it. ValueError for a literal that does not
-    fit the call's sizes.
+    a device. ``unread``: the host reads no tensor, not even one that lies on it. ``sources``: the caller's own tensors,
+    whose copies on the device are kept; ``tensors`` unless given. ValueError for a literal that does not fit the call's
+    sizes.
     """
+    sources = tensors if sources is None else sources
     free: dict[str, int] = {}
     forms: list[Tensor] = []
     contents: list[HostTable] = []
@@ -149,7 +152,8 @@ def bind(
         contents.append(HostTable(None if hidden else _on_host(form), batched, tuple(form.shape), wide, most))
     wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
     arguments = tuple(
-        TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)
+        TableArgument(_argument(form, wide, device, sources.get(table.name), _made_by(table, extent)), held.batched)
+        for table, form, held in zip(attention.tables, forms, contents, strict=True)
     )
     return Bound(arguments, tuple(contents), wide)
 
@@ -286,9 +290,17 @@ def _fits_32_bits(held: HostTable, form: Tensor) -> bool:
     return not held.values.size or bool(_INT32.min < held.values.min() and held.values.max() <= _INT32.max)
 
 
-def _argument(form: Tensor, wide: bool, device: torch.device) -> Tensor:
+def _made_by(table: Table, extent: CallShape) -> Hashable:
+    """What the form of a table depends on beside its tensor: that of a set also on which members can be asked for."""
+    return (table.element, extent if table.element == "set" else None)
+
+
+def _argument(form: Tensor, wide: bool, device: torch.device, source: Tensor | None, made_by: Hashable) -> Tensor:
+    """A table on the device. ``source``: the caller's tensor that it was made of, for which ``made_by`` says how."""
     if form.dtype in (torch.int32, torch.int64):
         form = form.to(torch.int64 if wide else torch.int32)
     if form.device != device and form.numel() == 1:  # filled on the device: a copy would synchronise
         return torch.full(form.shape, form.item(), dtype=form.dtype, device=device)
+    if form.device.type == "cpu" != device.type:
+        return device_copy(form, device, source, made_by)
     return form.to(device)

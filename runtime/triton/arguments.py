@@ -7,7 +7,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +24,7 @@ from ...compiler.plan import (
     Runs,
     TileCount,
 )
-from ..base import Launch
+from ..base import Launch, device_numbers, kept_by_graphs, require_uncaptured
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def number_arguments(numbers: tuple[int, ...], listed: bool, device: torch.devic
 
 def numbers_tensor(numbers: tuple[int, ...], device: torch.device) -> Tensor:
     """Numbers of a program as int64 on a device."""
-    return _on_device(numbers, torch.int64, device)
+    return device_numbers(numbers, torch.int64, device)
 
 
 def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
@@ -126,14 +125,9 @@ def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
         places[head] = place
     return {
         "kernel_heads": len(heads),
-        "head_list": _on_device(heads, torch.int32, q.device),
-        "head_places": _on_device(tuple(places), torch.int32, q.device),
+        "head_list": device_numbers(heads, torch.int32, q.device),
+        "head_places": device_numbers(tuple(places), torch.int32, q.device),
     }
-
-
-@lru_cache(maxsize=256)
-def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def order_arguments(name: str, order: Order, listing: AnyListing, tokens: int, device: torch.device) -> dict[str, Any]:
@@ -239,7 +233,8 @@ def _kept(
     key = (id(owner), device)
     found = _tensors.get(key)
     if found is None:
+        require_uncaptured("a plan", device)
         ready = (np.ascontiguousarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True))
         found = _tensors[key] = tuple(torch.from_numpy(array).to(device) for array in ready)
         weakref.finalize(owner, _tensors.pop, key, None)
-    return found
+    return kept_by_graphs(found, device)

@@ -27,15 +27,18 @@ from tests.support.triton import numpy_language
 
 @dataclass
 class Launched:
-    """What was launched: function, programs, and the bytes of the tensors that it was given or made."""
+    """What was launched: functions and their programs, and the tensors that these were given."""
 
     names: list[tuple[str, int]] = field(default_factory=list)
-    memory: dict[int, int] = field(default_factory=dict)
+    tensors: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for x in self.tensors.values())
 
     def note(self, name: str, programs: int, given: Mapping[str, Any]) -> None:
         self.names.append((name, programs))
-        tensors = [value for value in given.values() if isinstance(value, Tensor)]
-        self.memory |= {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+        self.tensors |= {id(value): value for value in given.values() if isinstance(value, Tensor)}
 
 
 def hidden(contents: Sequence[HostTable], known: Sequence[int] = ()) -> tuple[HostTable, ...]:
@@ -87,9 +90,7 @@ def device_schedule(
     return replace(plan, kernels=tuple(kernels))
 
 
-def _launch(
-    program: Program, plan: Schedule, extent: CallShape, contents: Sequence[HostTable], wide: bool
-) -> Launch:
+def _launch(program: Program, plan: Schedule, extent: CallShape, contents: Sequence[HostTable], wide: bool) -> Launch:
     batch = max(1, len(extent.q_start or ()), *(len(x.values) for x in contents if x.batched and x.values is not None))
     q, k = torch.zeros(batch, extent.heads, extent.m, 1), torch.zeros(batch, extent.heads, extent.n, 1)
     tables = tuple(
@@ -112,14 +113,16 @@ def _form(table: Table, values: Tensor, wide: bool) -> Tensor:
 
 def bounds(found: PlannedRuns) -> Bounds:
     """Runs with room between them as the host packs them."""
-    rows = max(found.pointer.numel(), 1)
+    rows = found.batch_slots * found.head_slots * max(found.tiles, 1)
     count = (found.end - found.pointer).reshape(-1).numpy()
-    count = count if len(count) else np.zeros(rows, np.int64)
+    count = count if len(count) else np.zeros(rows, np.int64)  # without a tile there is a row all the same
     room = found.start.shape[-1]
     kept = np.concatenate([np.arange(its) + row * room for row, its in enumerate(count)]).astype(np.int64)
     start, length, kind = (x.reshape(-1).numpy()[kept] for x in (found.start, found.length, found.kind))
     pointer = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    return Bounds(max(found.tiles, 1), 0, False, found.batch_slots, found.head_slots, Runs(pointer, start, length, kind))
+    return Bounds(
+        max(found.tiles, 1), 0, False, found.batch_slots, found.head_slots, Runs(pointer, start, length, kind)
+    )
 
 
 def listed(found: PlannedListing) -> Listing:

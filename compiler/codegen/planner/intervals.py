@@ -153,9 +153,17 @@ class _Judge:
         self._lines += [Code(f"{name} = {text}") for name, text in zip(names, texts, strict=True)]
         return names
 
-    def _ints(self, low: str, high: str, step: int = 1) -> Ints:
+    def _ints(self, low: str, high: str, step: int = 1, of: Sequence[Ints] = ()) -> Ints:
+        """An integer with these bounds, which were computed from those ``of`` others.
+
+        Where 64 bits may not hold a bound, of it or of an operand, both become unknown: so they stay in what follows.
+        """
         if self._wide:
-            low, high = (f"tl.minimum(tl.maximum({x}, -{LIMIT}), {LIMIT})" for x in (low, high))
+            raw = self._name(low, high)
+            either = " | ".join(_beyond(x) for x in (Ints(raw[0], raw[1]), *of))
+            (beyond,) = self._name(f"({either}) != 0")
+            names = self._name(f"tl.where({beyond}, -{LIMIT}, {raw[0]})", f"tl.where({beyond}, {LIMIT}, {raw[1]})")
+            return Ints(names[0], names[1])
         if low == high or step == 0:
             (name,) = self._name(low)
             return Ints(name, name, step)
@@ -168,7 +176,7 @@ class _Judge:
     def _decided(self, may: str, must: str, *unknown_if: Ints) -> Trit:
         """A comparison, undecided where 64 bits may not hold a bound."""
         if self._wide:
-            beyond = " | ".join(f"({x.low} <= -{LIMIT}) | ({x.high} >= {LIMIT})" for x in unknown_if)
+            beyond = " | ".join(map(_beyond, unknown_if))
             may, must = f"({may}) | ({beyond})", f"({must}) & (({beyond}) == 0)"
         return self._trit(f"({may}).to(tl.int32)", f"({must}).to(tl.int32)")
 
@@ -275,16 +283,16 @@ class _Judge:
                 return self._sum(known)
             case "sub":
                 a, b = known
-                return self._ints(f"{a.low} - {b.high}", f"{a.high} - {b.low}", gcd(a.step, b.step))
+                return self._ints(f"{a.low} - {b.high}", f"{a.high} - {b.low}", gcd(a.step, b.step), known)
             case "mul":
                 return self._multiplied(node, known)
             case "neg":
-                return self._ints(f"-{highs[0]}", f"-{lows[0]}", known[0].step)
+                return self._ints(f"-{highs[0]}", f"-{lows[0]}", known[0].step, known)
             case "abs":
                 low, high = lows[0], highs[0]
-                return self._ints(f"tl.maximum(tl.maximum({low}, -{high}), 0)", f"tl.maximum(-{low}, {high})")
+                return self._ints(f"tl.maximum(tl.maximum({low}, -{high}), 0)", f"tl.maximum(-{low}, {high})", of=known)
             case "min" | "max":
-                return self._ints(_extreme(node.op, lows), _extreme(node.op, highs))
+                return self._ints(_extreme(node.op, lows), _extreme(node.op, highs), of=known)
             case "floordiv":
                 return self._floordiv(known[0], _divisor(node))
         return None
@@ -293,7 +301,9 @@ class _Judge:
         """The sum, of two terms at a time: within LIMIT, two cannot overflow."""
         found = known[0]
         for x in known[1:]:
-            found = self._ints(f"{found.low} + {x.low}", f"{found.high} + {x.high}", gcd(found.step, x.step))
+            found = self._ints(
+                f"{found.low} + {x.low}", f"{found.high} + {x.high}", gcd(found.step, x.step), (found, x)
+            )
         return found
 
     def _multiplied(self, node: Apply, known: list[Ints]) -> Ints:
@@ -306,42 +316,34 @@ class _Judge:
             low, high = _extreme("min", names), _extreme("max", names)
             if place == 1 and node.args[0] == node.args[1]:  # a square
                 low = f"tl.maximum({low}, 0)"
-            found = self._ints(low, high)
+            found = self._ints(low, high, of=(found, other))
         return found
 
     def _floordiv(self, x: Ints, divisor: int) -> Ints:
-        low, high = (
-            self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
-        )
-        if self._wide:  # a bound that is unknown stays so
-            low = f"tl.where({x.low} <= -{LIMIT}, -{LIMIT}, {low})"
-            high = f"tl.where({x.high} >= {LIMIT}, {LIMIT}, {high})"
-        return self._ints(low, high, 0 if x.step == 0 else 1)
+        low, high = self._quotient(x.low, divisor), self._quotient(x.high, divisor)
+        return self._ints(low, high, 0 if x.step == 0 else 1, (x,))
+
+    def _quotient(self, text: str, divisor: int) -> str:
+        return f"({self._dialect.operation('floordiv', (text, str(divisor)), ('int', 'int'), 'int')})"
+
+    def _remainder(self, text: str, divisor: int) -> str:
+        return self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int")
 
     def _mod(self, x: Ints | None, divisor: int) -> Value:
+        """The remainder: of both bounds where the quotient is the same, else any that the step allows."""
         if x is None:
             return Ints("0", f"({divisor - 1})", 1)
-        low, high = (
-            self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
-        )
-        step = gcd(x.step, divisor)
+        step = 1 if self._wide else gcd(x.step, divisor)
+        if step in (0, divisor):
+            return self._ints(self._remainder(x.low, divisor), "", 0)
+        low, high = self._name(self._remainder(x.low, divisor), self._remainder(x.high, divisor))
+        same = f"({self._quotient(x.low, divisor)} == {self._quotient(x.high, divisor)})"
         if self._wide:
-            known = f"({x.low} > -{LIMIT}) & ({x.high} < {LIMIT})"
-            low, high = f"tl.where({known}, {low}, 0)", f"tl.where({known}, {high}, {divisor - 1})"
-            step = 1
-        elif step == divisor or x.step == 0:
-            return self._ints(low, low, 0)
-        names = self._name(low, high)
-        first, last = (
-            self._dialect.operation("floordiv", (text, str(divisor)), ("int", "int"), "int") for text in (x.low, x.high)
-        )
-        same = f"({first}) == ({last})"
-        least, greatest = (
-            ("0", f"{divisor - 1}")
-            if step == 1
-            else (f"{names[0]} % {step}", f"{divisor - step} + {names[0]} % {step}")
-        )
-        return self._ints(f"tl.where({same}, {names[0]}, {least})", f"tl.where({same}, {names[1]}, {greatest})", step)
+            same += f" & (({_beyond(x)}) == 0)"
+        least, greatest = "0", str(divisor - 1)
+        if step > 1:
+            least, greatest = f"{low} % {step}", f"{divisor - step} + {low} % {step}"
+        return self._ints(f"tl.where({same}, {low}, {least})", f"tl.where({same}, {high}, {greatest})", step)
 
     def _opaque(self, node: Apply, known: list[Ints]) -> Ints:
         """Its value where each argument has one value, else its whole range."""
@@ -350,9 +352,11 @@ class _Judge:
         if not known:
             return Ints(str(bounds[0]), str(bounds[1]))
         single = " & ".join(f"({x.low} == {x.high})" for x in known)
+        if self._wide:
+            single += f" & (({' | '.join(map(_beyond, known))}) == 0)"
         text = self._dialect.operation(node.op, tuple(x.low for x in known), tuple("int" for _ in known), "int")
-        one, value = self._name(single, text)
-        return self._ints(f"tl.where({one}, {value}, {bounds[0]})", f"tl.where({one}, {value}, {bounds[1]})")
+        alone, value = self._name(single, text)
+        return self._ints(f"tl.where({alone}, {value}, {bounds[0]})", f"tl.where({alone}, {value}, {bounds[1]})")
 
     def _chosen(self, c: Trit, a: Value, b: Value) -> Value:
         if not isinstance(a, Ints) or not isinstance(b, Ints):
@@ -361,7 +365,7 @@ class _Judge:
             f"tl.where({c.must} != 0, {x}, tl.where({c.may} == 0, {y}, tl.{pick}imum({x}, {y})))"
             for x, y, pick in ((a.low, b.low, "min"), (a.high, b.high, "max"))
         )
-        return self._ints(low, high)
+        return self._ints(low, high, of=(a, b))
 
     def _count(self, node: Apply, parts: list[Value]) -> Ints:
         if node.op == "plus":
@@ -402,15 +406,9 @@ class _Judge:
             return self._trit(f"(1 - {close}) | {' | '.join(holds)}", f"{close} & {' & '.join(holds)}")
         if near == "True":
             return self._ints(names[0], names[0], 0)
-        if self._wide:
-            return self._ints(
-                f"tl.where({near}, {_extreme('min', names)}, -{LIMIT})",
-                f"tl.where({near}, {_extreme('max', names)}, {LIMIT})",
-            )
-        return self._ints(
-            f"tl.where({near}, {_extreme('min', names)}, {-(2**31)})",
-            f"tl.where({near}, {_extreme('max', names)}, {2**31 - 1})",
-        )
+        least, greatest = (-LIMIT, LIMIT) if self._wide else (-(2**31), 2**31 - 1)
+        low, high = _extreme("min", names), _extreme("max", names)
+        return self._ints(f"tl.where({near}, {low}, {least})", f"tl.where({near}, {high}, {greatest})")
 
     def _read(self, node: Entry | Member, indices: Sequence[str]) -> str:
         if isinstance(node, Member):
@@ -425,6 +423,11 @@ def _divisor(node: Apply) -> int:
     divisor = node.args[1]
     assert isinstance(divisor, Const)
     return int(divisor.value)
+
+
+def _beyond(x: Ints) -> str:
+    """Whether 64 bits may not hold an integer's bounds."""
+    return f"({x.low} <= -{LIMIT}) | ({x.high} >= {LIMIT})"
 
 
 def _trit_of(value: Value) -> Trit:

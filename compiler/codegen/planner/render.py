@@ -70,7 +70,7 @@ def render_segment(problem: SegmentProblem, variant: PlannerVariant) -> PlanModu
                 ("row", of_rows, row_planes, row_floats), ("column", of_columns, column_planes, column_floats)
             )
         ),
-        render("triton/plan_kinds.py.jinja", function=kinds, layout=layout, step=KINDS_AT_ONCE),
+        render("triton/plan_kinds.py.jinja", function=kinds, layout=layout, step=KINDS_AT_ONCE, wide=variant.wide),
     ]  # fmt: skip
     parameters = {"row_ranges": of_rows[1], "column_ranges": of_columns[1], "tile_kinds": kinds_parameters}
     return PlanModule("\n\n".join(parts), parameters, layout)
