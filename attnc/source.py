@@ -22,7 +22,9 @@ def sources(attention: Attention, kind: Specialisation, target: str) -> tuple[Ke
     """The texts of the kernels for a target, one for each pass or direction. ValueError for an unknown target."""
     backend = backend_of_target(target)
     tiles = backend.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    variants = backend.variants(kind, target)
+    shapes = dict.fromkeys(tiles.of(direction) for direction, _ in variants)
+    programs = {choices: pipeline.program(attention, choices) for choices in shapes}
     return tuple(
-        pipeline.source(pipeline.program(attention, tiles.of(direction)), backend.render, variant)
-        for direction, variant in backend.variants(kind, target)
+        pipeline.source(programs[tiles.of(direction)], backend.render, variant) for direction, variant in variants
     )

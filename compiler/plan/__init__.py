@@ -20,7 +20,7 @@ from .parts import bounds_of_keys, part_of
 from .printer import program
 from .programs import Kernel, Program, Segment, row_alignment
 from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
-from .tile_choices import PASSES, Choices, Pass, PassTiles, TileChoice, always, only
+from .tile_choices import PASSES, Choices, Pass, PassTiles, TileChoice, always
 
 __all__ = [
     "BF16",
@@ -69,7 +69,6 @@ __all__ = [
     "is_natural",
     "key_major",
     "natural",
-    "only",
     "part_of",
     "program",
     "row_alignment",

@@ -14,7 +14,8 @@ import pytest
 
 import attnc
 from attnc.cli import main
-from attnc.compiler.plan import BF16, Program, Specialisation, usual
+from attnc.compiler.ir import Attention
+from attnc.compiler.plan import BF16, Specialisation, usual
 from attnc.runtime.backends import BACKENDS
 from attnc.runtime.base import CompiledFunction
 from attnc.runtime.cpp import CPP
@@ -51,7 +52,7 @@ def test_for_a_gpu_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixtur
     texts = sources(attnc.load("full").full()._bound, usual((), BF16, 16, value_dim=32), "sm_90")
     whole = {name: text for source in texts for name, text in definitions(source.text).items()}
     assert list(whole) == names
-    steps = {"forward_0": (64, 64), "delta": (64, None), "backward_keys_0_0": (32, 64), "backward_queries_0": (64, 32)}
+    steps = dict(zip(names, [(64, 64), (32, 64), (64, None), (64, 32)], strict=True))
     for name in names:
         facts = json.loads((tmp_path / f"{name}.json").read_text())
         assert facts["function"] == name
@@ -99,10 +100,12 @@ def test_for_this_processor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_each_attention_of_a_model_that_differs_has_its_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs: list[Program] = []
+    attentions: list[Attention] = []
 
-    def compiled(program: Program, _kind: Specialisation, _target: str) -> Iterator[CompiledFunction]:
-        programs.append(program)
+    def compiled(
+        attention: Attention, _heads: int | None, _kind: Specialisation, _target: str
+    ) -> Iterator[CompiledFunction]:
+        attentions.append(attention)
         yield CompiledFunction("forward", "forward.so", {"forward.so": b"x"}, {"pass": "forward"})
 
     monkeypatch.setitem(BACKENDS, "cpp", replace(CPP, compile_ahead=compiled))
@@ -113,7 +116,7 @@ def test_each_attention_of_a_model_that_differs_has_its_folder(
     layers = {path.parent.name: json.loads(path.read_text())["layers"] for path in tmp_path.rglob("forward.json")}
     assert layers == {"layer_0": [0, 2], "layer_1": [1]}
     assert "layer_1/forward" in out
-    assert programs[0].mask != programs[1].mask
+    assert attentions[0].mask != attentions[1].mask
     assert ended(capsys, *given, "--layer", "2")[0] == 0
     assert json.loads((tmp_path / "made" / "layer_2" / "forward.json").read_text())["layers"] == [2]
     assert ended(capsys, *given, "--layer", "3")[0] == 2

@@ -77,7 +77,8 @@ def test_source_runs_the_stages(ran: list[str]) -> None:
     attend.source("cpu")
     assert ran == ["program", "source", "source"]
     attend.source("sm_90")
-    assert ran[3:] == ["program", "source"]
+    passes = ran[3:]
+    assert (set(passes), passes.count("source")) == ({"program", "source"}, 3)
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "mask"])
@@ -98,7 +99,7 @@ def test_compiling_ahead_runs_the_stages(ran: list[str]) -> None:
     from attnc.runtime.triton.ahead_of_time import compile_attention
 
     assert compile_attention(attention(43)._bound, "sm_90", BF16, 64, kinds=("merge",)) == ()  # of one kernel
-    assert ran == ["program", "source"]
+    assert ran == 3 * ["program"] + 3 * ["source"]  # of each pass
 
 
 @needs_compiler

@@ -54,7 +54,7 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule "
             "compiler.verify runtime.base runtime.call"
         ),
-        "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.plan runtime.base",
+        "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan runtime.base",
         "runtime.triton": (
             "compiler compiler.codegen compiler.codegen.planner compiler.codegen.triton compiler.ir compiler.plan "
             "runtime.base"
@@ -93,9 +93,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
-            "compiler compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
-            "compiler.plan compiler.proofs compiler.schedule compiler.verify runtime runtime.base runtime.call "
-            "runtime.eager"
+            "compiler compiler.analysis compiler.codegen compiler.diagnostics compiler.ir compiler.modules "
+            "compiler.oracle compiler.plan compiler.proofs compiler.schedule compiler.verify runtime runtime.base "
+            "runtime.call runtime.eager"
         ),
     }.items()
 }

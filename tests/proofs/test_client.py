@@ -190,7 +190,8 @@ print(attnc.prove(attnc.load("causal").causal(), "symmetric").state)
 from attnc.compiler.ir import CallShape
 from attnc.compiler.modules import bind
 from attnc.compiler.pipeline import Pipeline
-from attnc.compiler.plan import Tiles, only
+from attnc.compiler.plan import Tiles
+from attnc.compiler.plan.tile_choices import only
 subject = bind(load_text("pattern near = abs(q - k) <= 9"), "near", {{}})
 print(*Pipeline(subject, only(Tiles(64, 64)), CallShape(n=64, m=64)).validation)
 print(sorted({{"islpy", "torch"}} & set(sys.modules)))

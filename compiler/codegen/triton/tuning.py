@@ -6,7 +6,6 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,12 +66,12 @@ _Row = Mapping[Pass, tuple[TileConfig, ...]]
 _TABLE: Mapping[str, Mapping[int, _Row]] = {
     "sm_80": {
         64: {
-            "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.15)),
-            "backward_keys": (_C(64, 64, 4, 2),),
-            "backward_queries": (_C(64, 64, 4, 2),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
-            "forward": (_C(128, 64, 8, 2), _C(64, 64, 4, 2, 1.2)),
+            "forward": (_C(64, 32, 4, 2),),
             "backward_keys": (_C(32, 64, 8, 1),),
             "backward_queries": (_C(64, 32, 8, 2),),
         },
@@ -84,14 +83,14 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "sm_90": {
         64: {
-            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 3, 1.25)),
-            "backward_keys": (_C(64, 64, 4, 3),),
-            "backward_queries": (_C(64, 64, 4, 3),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
+            "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
-            "forward": (_C(128, 128, 8, 2), _C(64, 64, 4, 2, 1.3)),
+            "forward": (_C(64, 32, 4, 2),),
             "backward_keys": (_C(32, 64, 8, 1),),
-            "backward_queries": (_C(64, 32, 4, 2),),
+            "backward_queries": (_C(64, 32, 8, 2),),
         },
         256: {
             "forward": (_C(64, 32, 8, 2),),
@@ -101,8 +100,8 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "gfx9": {
         64: {
-            "forward": (_C(128, 64, 4, 2), _C(64, 64, 4, 2, 1.15)),
-            "backward_keys": (_C(64, 64, 4, 1),),
+            "forward": (_C(64, 64, 4, 2),),
+            "backward_keys": (_C(32, 64, 4, 1),),
             "backward_queries": (_C(64, 32, 4, 2),),
         },
         128: {
@@ -133,10 +132,9 @@ def configs(target: str, dtype: DType, dim: int, direction: Pass) -> tuple[TileC
 
 def family(target: str) -> str:
     """Return the architecture in the table whose choices serve a target such as ``sm_89`` or ``gfx942``."""
-    numbered = re.fullmatch(r"sm_(\d+)", target)
-    if numbered is None:
-        return "gfx9" if target.startswith("gfx") else USUAL_TARGET
-    return "sm_90" if 90 <= int(numbered[1]) < 120 else "sm_80"
+    if target.startswith("gfx"):
+        return "gfx9"
+    return "sm_90" if 90 <= int(target.removeprefix("sm_")) < 120 else "sm_80"
 
 
 def tiles(dtype: DType, dim: int, target: str) -> PassTiles:

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,12 +27,12 @@ from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, 
 from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.dtypes import BF16, FP16, I32, I64, DType, usual
 from attnc.compiler.plan.order_protocol import key_major
-from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, View, natural
+from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, Tiles, View, natural
 from attnc.compiler.plan.parts import part_of
 from attnc.compiler.plan.programs import Kernel, Program, Segment
+from attnc.compiler.plan.tile_choices import PASSES
 from attnc.runtime.base.torch_dtypes import dtype_of
 from attnc.runtime.triton.arguments import head_arguments
-from attnc.runtime.triton.backend import TRITON
 from tests.support.handmade import GLOBALS, divisible, neighbourhood, residues, within
 from tests.support.triton.patterns import cases
 
@@ -60,15 +61,22 @@ COMPILED: dict[str, tuple[str, ...] | None] = {
 }  # fmt: skip
 
 
-def shipped(file: str, dtype: DType = BF16, dim: int = 64) -> tuple[Program, TritonVariant]:
+Made = tuple[tuple[Program, TritonVariant], ...]  # for each pass
+
+
+def shipped(file: str, dtype: DType = BF16, dim: int = 64, target: str = "sm_90") -> Made:
+    from attnc.runtime.triton.ahead_of_time import of_passes
+
     name, constants = SHIPPED[file]
     attention = bind(load_shipped(file), name, constants)
     assert isinstance(attention, Attention)
-    return varied(arrange(attention, TRITON.tiles), dtype, dim)
+    return of_passes(attention, usual(attention.tables, dtype, dim), target)
 
 
-def varied(program: Program, dtype: DType = BF16, dim: int = 64, **options: bool) -> tuple[Program, TritonVariant]:
-    return program, make_variant(dtype, dim, dim, usual(program.tables, dtype, dim).tables, **options)
+def varied(program: Program, dtype: DType = BF16, dim: int = 64, **options: Any) -> Made:
+    """The same program in every pass."""
+    tables = usual(program.tables, dtype, dim).tables
+    return tuple((program, make_variant(direction, dtype, dim, dim, tables, **options)) for direction in PASSES)
 
 
 def lanes_of(program: Program, name: str) -> int:
@@ -78,14 +86,14 @@ def lanes_of(program: Program, name: str) -> int:
     return key_major(kernel.rows, kernel.segments[segment[0]].keys)[1].tile if segment else kernel.rows.tile
 
 
-def check(name: str, program: tuple[Program, TritonVariant], target: str, kinds: tuple[str, ...] | None = None) -> None:
+def check(name: str, made: Made, target: str, kinds: tuple[str, ...] | None = None) -> None:
     from attnc.runtime.triton.ahead_of_time import compile_for
 
-    for kernel in compile_for(*program, target, kinds):
+    for program, kernel in ((each[0], kernel) for each in made for kernel in compile_for(*each, target, kinds)):
         label = f"{name} {kernel.name} {target}"
         assert kernel.binary, label
         if kind_of(kernel.name) in WALKS:
-            few = target == "sm_90" and lanes_of(program[0], kernel.name) < 64
+            few = target == "sm_90" and lanes_of(program, kernel.name) < 64
             assert (TENSOR_CORES["sm_80"] if few else TENSOR_CORES[target]) in kernel.assembly, label
         if kernel.resources is None:
             pytest.skip("cuobjdump of Triton's wheel does not run here: registers and spills are unknown")
@@ -105,7 +113,7 @@ def test_compiles_for_sm_90(file: str) -> None:
 
 @pytest.mark.parametrize(("file", "target"), [("longformer", "sm_80"), ("alibi", "gfx942")])
 def test_compiles_for_other_targets(file: str, target: str) -> None:
-    check(file, shipped(file), target, ("forward", "backward_keys"))
+    check(file, shipped(file, target=target), target, ("forward", "backward_keys"))
 
 
 NEAR = within(512)
@@ -146,16 +154,16 @@ def test_every_order_compiles_without_spilling(name: str) -> None:
 
 
 def test_a_part_of_the_keys_compiles_without_spilling() -> None:
-    check("part", varied(part_of(shipped("causal")[0])), "sm_90", WALKS)
+    check("part", varied(part_of(shipped("causal")[0][0])), "sm_90", WALKS)
 
 
 def test_several_kernels_compile_for_another_maker() -> None:
-    check("gathered", varied(ORDERED["gathered"]), "gfx942", ("merge", "collect"))
-    check("boxes", varied(ORDERED["boxes"]), "gfx942", ("backward_keys",))
+    check("gathered", varied(ORDERED["gathered"], target="gfx942"), "gfx942", ("merge", "collect"))
+    check("boxes", varied(ORDERED["boxes"], target="gfx942"), "gfx942", ("backward_keys",))
 
 
 def test_boxes_are_walked_with_their_condition_alone() -> None:
-    walked = rendered(*varied(ORDERED["boxes"])).text
+    walked = rendered(varied(ORDERED["boxes"]))
     assert walked.count(" for step in tl.range(") == 2 * len(WALKS)  # and again, where a sum turned out NaN
     assert walked.count("keep = ") == 2 * len(WALKS)
 
@@ -177,61 +185,68 @@ def test_what_shipped_files_do_not_use_compiles(name: str, kernels: tuple[str, .
 
     (case,) = (case for case in cases() if case.name == name)
     attention = Attention(name, case.mask, case.score, DEFAULT_SCALE, case.sink, case.tables)
-    program, variant = varied(arrange(attention, TRITON.tiles), wide=case.wide, dropout=case.dropout > 0)
+    made = varied(arrange(attention, Tiles(64, 64)), wide=case.wide, dropout=case.dropout > 0)
     given = [dtype_of(case.values[table.name][0].dtype) for table in case.tables]
-    tables = (held if held in (I32, I64) else kind for held, kind in zip(given, variant.tables, strict=True))
-    variant = replace(variant, tables=tuple(tables))
-    assert all(kernel.binary for kernel in compile_for(program, variant, "sm_90", kernels))
+    for program, variant in made:
+        tables = (held if held in (I32, I64) else kind for held, kind in zip(given, variant.tables, strict=True))
+        exact = replace(variant, tables=tuple(tables))
+        assert all(kernel.binary for kernel in compile_for(program, exact, "sm_90", kernels))
 
 
 def test_a_target_of_another_form_is_refused() -> None:
     from attnc.runtime.triton.ahead_of_time import compile_for
 
     with pytest.raises(ValueError, match="target is 'h100', expected sm_80"):
-        compile_for(*shipped("causal"), "h100")
+        compile_for(*shipped("causal")[0], "h100")
 
 
-def rendered(program: Program, variant: TritonVariant) -> KernelSource:
+def rendered(made: Made) -> str:
+    return "\n".join(_rendered(*each).text for each in made)
+
+
+def _rendered(program: Program, variant: TritonVariant) -> KernelSource:
     return render_triton(lift_constants(program).program, variant)
 
 
 @lru_cache(maxsize=32)
 def text(file: str) -> str:
-    return rendered(*shipped(file)).text
+    return rendered(shipped(file))
 
 
 def test_other_structures_give_other_text_and_the_same_give_the_same() -> None:
     assert len({text(file) for file in SHIPPED}) == len(SHIPPED)
-    assert rendered(*shipped("alibi")) == rendered(*shipped("alibi"))
-    assert text("causal") != rendered(*shipped("causal", FP16)).text
+    assert rendered(shipped("alibi")) == rendered(shipped("alibi"))
+    assert text("causal") != rendered(shipped("causal", FP16))
 
 
 def test_other_numbers_give_the_same_text() -> None:
     window = program(Kernel(natural(64), (Segment(natural(64), within(9)),), "store", divisible(Q, 3)))
     wider = program(Kernel(natural(64), (Segment(natural(64), within(80)),), "store", divisible(Q, 3), heads=(1, 5)))
     other = program(Kernel(natural(64), (Segment(natural(64), within(9)),), "store", divisible(Q, 4)))
-    assert rendered(*varied(window)) == rendered(*varied(wider))
-    assert rendered(*varied(window)) != rendered(*varied(other))
+    assert rendered(varied(window)) == rendered(varied(wider))
+    assert rendered(varied(window)) != rendered(varied(other))
 
 
 def test_many_numbers_are_read_from_memory() -> None:
     for count, listed in ((90, False), (300, True)):
         among = disjunction(*(equal(K, Const(i * i)) for i in range(count)))
-        source = rendered(*varied(program(Kernel(natural(64), (Segment(natural(64), among),), "store")))).text
+        source = rendered(varied(program(Kernel(natural(64), (Segment(natural(64), among),), "store"))))
         assert ("tl.load(numbers + " in source) == listed
 
 
 def test_gathered_rows_cannot_be_all_that_is_stored() -> None:
     with pytest.raises(ValueError, match="output: is 'store' where rows are gathered, expected 'merge'"):
-        rendered(*varied(program(Kernel(Gathered(TRUE, 16), (Segment(natural(64), TRUE),), "store"))))
+        rendered(varied(program(Kernel(Gathered(TRUE, 16), (Segment(natural(64), TRUE),), "store"))))
 
 
 @pytest.mark.parametrize("file", SHIPPED)
 def test_kernels_import_triton_alone_and_full_tiles_have_no_mask(file: str) -> None:
-    found, variant = shipped(file)
-    whole = replace(found, kernels=(Kernel(natural(64), (Segment(natural(64), found.mask),), "store"),))
-    source = rendered(whole, variant).text
-    assert [line for line in source.splitlines() if "import" in line] == [
+    made = []
+    for found, variant in shipped(file):
+        segment = Segment(natural(64), found.mask)
+        made.append((replace(found, kernels=(Kernel(natural(64), (segment,), "store"),)), variant))
+    source = rendered(tuple(made))
+    assert [line for line in source.splitlines() if "import" in line] == 3 * [
         "import triton",
         "import triton.language as tl",
     ]
@@ -246,7 +261,7 @@ def test_kernels_import_triton_alone_and_full_tiles_have_no_mask(file: str) -> N
 def test_a_source_is_loaded_once_and_from_a_private_file() -> None:
     from attnc.runtime.triton.modules import load_module
 
-    source = rendered(*shipped("causal"))
+    source = _rendered(*shipped("causal")[0])
     module = load_module(source)
     assert load_module(source) is module
     path = Path(str(module.__file__))
