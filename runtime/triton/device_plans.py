@@ -28,7 +28,7 @@ from ...compiler.codegen.planner import (
 )
 from ...compiler.codegen.triton import Options
 from ...compiler.ir import HEAD, Expr, Q, Table, tables_read, walk
-from ...compiler.plan import Kernel, ListedOrder, Listing, Order, TileCount, is_natural
+from ...compiler.plan import Kernel, Listing, Order, TileCount, is_natural
 from ..base import Launch
 from .arguments import (
     AnyListing,
@@ -152,7 +152,6 @@ class _Planner:
         """The list of an order: the host's, or one of at most ``room`` tokens that is made now."""
         if room is None:
             return listing
-        assert isinstance(order, ListedOrder)
         expr = order.listed_by
         assert expr is not None
         slots = self._slots(kernel, (expr,))
@@ -235,13 +234,11 @@ def segment_problem(rows: Order, keys: Order, condition: Expr) -> tuple[SegmentP
 
 
 @lru_cache(maxsize=512)
-def list_problem(order: ListedOrder, by_query: bool) -> tuple[ListProblem, tuple[int, ...]]:
+def list_problem(order: Order, by_query: bool) -> tuple[ListProblem, tuple[int, ...]]:
     """The problem of a list without its constants, and these."""
     assert order.listed_by is not None
     (lifted,), numbers = lift_expressions((order.listed_by,))
-    nameless = order.nameless()
-    assert isinstance(nameless, ListedOrder)
-    return ListProblem(nameless, lifted, by_query), numbers
+    return ListProblem(order.nameless(), lifted, by_query), numbers
 
 
 segment_module = lru_cache(maxsize=256)(render_segment)

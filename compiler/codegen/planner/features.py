@@ -13,7 +13,7 @@ from math import gcd
 from typing import Literal
 
 from ...ir import Apply, Const, Entry, Expr, Number, Position, children
-from ...plan import ListedOrder, Order, View
+from ...plan import Box, ListedOrder, Order, OrderTable, View
 from .. import dependencies
 
 Side = Literal["row", "column"]
@@ -61,10 +61,19 @@ def side_of(depends: frozenset[str]) -> Side | None:
     return None if "q" in depends else "column"
 
 
-def position_step(order: Order) -> int:
+@OrderTable
+def position_step(order: Order, /) -> int:
     """A number that divides the differences of all tokens in one tile of an order; 0 where a tile has one token."""
-    if isinstance(order, View):
-        return gcd(*(axis.stride for axis in order.axes if axis.tile > 1))
+    raise NotImplementedError
+
+
+@position_step.register(View)
+def _of_view(order: View, /) -> int:
+    return gcd(*(axis.stride for axis in order.axes if axis.tile > 1))
+
+
+@position_step.register(Box, ListedOrder)
+def _of_any(_order: Order, /) -> int:
     return 1
 
 
@@ -98,8 +107,6 @@ def granule(order: Order, exprs: tuple[Expr, ...], least: int = 16) -> int:
     two blocks: their range would cover all between them.
     """
     size = order.tile & -order.tile
-    if isinstance(order, ListedOrder):
-        return size
     seen: set[Expr] = set()
     stack = list(exprs)
     while stack:

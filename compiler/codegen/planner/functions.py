@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir import Expr, Table
-from ...plan import DType, ListedOrder, Order
+from ...plan import DType, Order
 from .. import Code
 from ..triton import Parameter, TokenLoop
 
@@ -26,7 +26,7 @@ class SegmentProblem:
 class ListProblem:
     """The tokens of a gathered or a sorted order. ``listed_by`` is lifted; ``by_query``: the order is one of rows."""
 
-    order: ListedOrder
+    order: Order
     listed_by: Expr
     by_query: bool
 
