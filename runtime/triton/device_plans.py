@@ -127,11 +127,12 @@ class _Planner:
 
     def _slots(self, kernel: Kernel, exprs: Iterable[Expr], lists: Iterable[AnyListing] = ()) -> _Slots:
         launch, held = self._launch, [its for its in lists if its is not None]
-        nodes = {node for expr in exprs for node in walk(expr)}
-        read = {int(name) for expr in exprs for name in tables_read(expr)}
-        batch = any(launch.tables[number].batched and launch.tables[number].tensor.shape[0] > 1 for number in read)
-        batch = batch or (Q in nodes and launch.q_start.numel() > 1) or any(its.batch_slots > 1 for its in held)
-        heads = HEAD in nodes or any(its.head_slots > 1 for its in held)
+        reads = [_reads(expr) for expr in exprs]
+        tables = [launch.tables[number] for its in reads for number in its.tables]
+        batch = any(table.batched and table.tensor.shape[0] > 1 for table in tables)
+        batch = batch or (any(its.row for its in reads) and launch.q_start.numel() > 1)
+        batch = batch or any(its.batch_slots > 1 for its in held)
+        heads = any(its.head for its in reads) or any(its.head_slots > 1 for its in held)
         return _Slots(
             launch.q.shape[0] if batch else 1,
             (launch.q.shape[1] if kernel.heads is None else len(kernel.heads)) if heads else 1,
@@ -224,6 +225,21 @@ class _Planner:
 def _granules(order: Order, count: TileCount, lanes: int, tokens: int) -> int:
     """How many granules an order has, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     return -(-tokens // lanes) if is_natural(order) else count.total * (order.tile // lanes)
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """What an expression reads: the position of the row, the head, and tables by their numbers."""
+
+    row: bool
+    head: bool
+    tables: tuple[int, ...]
+
+
+@lru_cache(maxsize=512)
+def _reads(expr: Expr) -> _Reads:
+    nodes = set(walk(expr))
+    return _Reads(Q in nodes, HEAD in nodes, tuple(sorted(map(int, tables_read(expr)))))
 
 
 @lru_cache(maxsize=512)

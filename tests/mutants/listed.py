@@ -20,8 +20,8 @@ from .mutant import Mutant
 
 WINGS = (
     "diagnostics", "ir", "syntax", "formatter", "checker", "modules", "oracle", "plan", "analysis", "arrange",
-    "schedule", "proofs", "verify", "codegen", "codegen/planner", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
-    "runtime/eager",
+    "schedule", "proofs", "verify", "codegen", "codegen/planner", "templates/cpp", "templates/triton",
+    "runtime/base", "runtime/call", "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli", "attnc/integrations/transformers",
     "attnc/integrations/transformers/audit", "attnc/integrations/transformers/caches",

@@ -30,8 +30,8 @@ from attnc.runtime.call.checks import Call
 from attnc.runtime.planning import _heads_differ, launch_of
 from attnc.runtime.triton import device_plans
 from attnc.runtime.triton.backend import TRITON
+from tests.fuzz import device_tiles
 from tests.support.device_plans import Launched, device_schedule, hidden, room_for
-from tests.support.generators.random_orders import OrderGenerator, describe
 from tests.support.oracles import tile_promises
 
 N, HEADS = 2048, 2
@@ -43,12 +43,11 @@ def test_no_pair_is_lost_by_random_conditions_in_random_orders(seed: int) -> Non
     """Masks of tables, sets, hashes and counts; tiles of views, of lists and of sorted tokens."""
     planned = 0
     for number in range(seed * RANDOM, (seed + 1) * RANDOM):
-        ordered = OrderGenerator(number).ordered()
-        case, program = ordered.case, ordered.program
-        plan = device_schedule(program, case.extent, case.contents)
-        planned += plan.on_device
-        found = tile_promises.fault(program, plan, case.extent, case.contents)
-        assert found is None, f"{found}\n{describe(ordered)}"
+        ordered = device_tiles.generate(number)
+        case = ordered.case
+        planned += schedule(ordered.program, case.extent, hidden(case.contents), on_device=True).on_device
+        found = device_tiles.fault(ordered)
+        assert found is None, f"{found}\n{device_tiles.told(ordered)}"
     assert planned > RANDOM // 3
 
 
@@ -316,4 +315,4 @@ def test_nothing_of_a_device_is_read(name: str) -> None:
         device_plans.plan(its, lift_constants(its.program).program.tables, by_query, note)
         assert 0 < len(noted.names) <= 12
         assert noted.bytes < 200e6
-        assert max(programs for _, programs in noted.names) <= heads * n // 64
+        assert max(programs for _, programs in noted.names) <= heads * n // 16, "a program for each granule at most"
