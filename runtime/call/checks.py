@@ -194,25 +194,25 @@ def extent_of(call: Call, unread: bool = False) -> CallShape:
     ``unread``: the host reads no tensor, not even one that lies on it.
     """
     batch, heads, m, _ = call.q.shape
-    starts = positions(call.q_start, call.q_starts, batch, unread=unread)
+    starts = None if unread and call.q_starts is not None else positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
     if call.of_all_keys:
         return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
-    k_starts = positions(call.k_start, call.k_starts, batch, "k_start", unread)
+    k_starts = None
+    if call.k_starts is None or not unread:
+        k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
     check_key_positions(k_starts, call.n)
     return part_of_keys(CallShape(n=call.n, m=m, heads=heads, q_start=starts), k_starts, call.k.shape[2])
 
 
-def positions(
-    given: int, tensor: Tensor | None, batch: int, name: str = "q_start", unread: bool = False
-) -> tuple[int, ...] | None:
+def positions(given: int, tensor: Tensor | None, batch: int, name: str = "q_start") -> tuple[int, ...] | None:
     """The first position of rows, once for all or one per batch entry; None where only a device knows it.
 
-    ValueError for a negative one; ``name`` is that of the argument that gave it. ``unread``: the host reads no tensor.
+    ValueError for a negative one; ``name`` is that of the argument that gave it.
     """
     starts = (given,)
     if tensor is not None:
-        if unread or tensor.device.type != "cpu":
+        if tensor.device.type != "cpu":
             return None
         check_starts(tensor, batch, name)
         values = tensor.reshape(-1).tolist()

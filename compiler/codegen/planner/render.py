@@ -106,7 +106,14 @@ def render_runs() -> PlanModule:
 
 
 def _head(dialect: TritonDialect) -> str:
-    return render("triton/module.py.jinja", listed=bool(dialect.listed), integer=_INTEGER, exact=False, pair_tables=())
+    return render(
+        "triton/module.py.jinja",
+        listed=bool(dialect.listed),
+        integer=_INTEGER,
+        exact=False,
+        narrow=False,
+        pair_tables=(),
+    )
 
 
 def _dialect(variant: PlannerVariant) -> TritonDialect:
