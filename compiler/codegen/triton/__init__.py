@@ -1,12 +1,14 @@
 """Generates the Triton module of a Program."""
 
+from .body import written
+from .dialect import TritonDialect
 from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
-from .signature import Parameter, Steps, parameters, steps
+from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
 from .tuning import USUAL_TARGET, Options, make_variant, options, tiles
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
-from .walks import span
+from .walks import TokenLoop, make_loop, span
 
 __all__ = [
     "DIGITS",
@@ -16,6 +18,8 @@ __all__ = [
     "Options",
     "Parameter",
     "Steps",
+    "TokenLoop",
+    "TritonDialect",
     "TritonVariant",
     "direct_keys",
     "direct_output",
@@ -23,12 +27,16 @@ __all__ = [
     "fitted",
     "gradient_sites",
     "kind_of",
+    "make_loop",
     "make_variant",
     "options",
+    "order_parameters",
     "pair_tables",
     "parameters",
     "render_triton",
     "span",
     "steps",
+    "table_parameters",
     "tiles",
+    "written",
 ]
