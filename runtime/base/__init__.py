@@ -31,7 +31,6 @@ __all__ = [
     "launches",
     "listen_to_triton",
     "note_built",
-    "one_shape",
     "register",
     "registered",
     "renew",
@@ -42,7 +41,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import cache
-    from .backend import Backend, Targets, Unavailable, one_shape
+    from .backend import Backend, Targets, Unavailable
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
     from .captures import kept_by_graphs, require_uncaptured
@@ -58,7 +57,7 @@ else:
     __getattr__ = attributes(
         __name__,
         {
-            "backend": ("Backend", "Targets", "Unavailable", "one_shape"),
+            "backend": ("Backend", "Targets", "Unavailable"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
             "captures": ("kept_by_graphs", "require_uncaptured"),

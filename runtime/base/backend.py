@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation, Tiles, always
+from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +46,6 @@ class Targets:
 
     def __contains__(self, target: str) -> bool:
         return re.fullmatch(self.pattern, target) is not None
-
-
-def one_shape(tiles: Tiles) -> Callable[[DType, int, str], PassTiles]:
-    """The field ``tiles`` of a backend whose kernels have one tile shape, whatever they are for."""
-    return lambda _dtype, _dim, _target: always(tiles)
 
 
 def _no_target(_: torch.device) -> str:
