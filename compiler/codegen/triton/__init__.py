@@ -4,6 +4,7 @@ from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
 from .signature import Parameter, Steps, parameters, steps
 from .sites import GradientSite, gradient_sites, pair_tables
+from .standalone import NotStandaloneError, PassPlan, StandaloneTable, StandaloneText, render_standalone
 from .tuning import USUAL_TARGET, Options, make_variant, options, tiles
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import span
@@ -13,8 +14,12 @@ __all__ = [
     "DIGIT_BITS",
     "USUAL_TARGET",
     "GradientSite",
+    "NotStandaloneError",
     "Options",
     "Parameter",
+    "PassPlan",
+    "StandaloneTable",
+    "StandaloneText",
     "Steps",
     "TritonVariant",
     "direct_keys",
@@ -27,6 +32,7 @@ __all__ = [
     "options",
     "pair_tables",
     "parameters",
+    "render_standalone",
     "render_triton",
     "span",
     "steps",

@@ -1,0 +1,321 @@
+"""Writes an attention as one file that needs only torch and triton, for `attnc compile --standalone`.
+
+The file serves every length: its kernels are those of a call, its schedules are closed forms, and where a call would
+read a table or list its runs anew, it visits every tile that might keep a pair.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from textwrap import wrap
+
+import torch
+
+from ..compiler import pipeline
+from ..compiler.codegen.triton import NotStandaloneError, PassPlan, StandaloneTable, StandaloneText, render_standalone
+from ..compiler.diagnostics import visible_line
+from ..compiler.ir import (
+    HEAD,
+    HEADS,
+    Attention,
+    CallShape,
+    Dimension,
+    Entry,
+    Expr,
+    HostTable,
+    Literal_,
+    Member,
+    Table,
+    children,
+    expression,
+    table_type,
+    walk,
+)
+from ..compiler.oracle import ContentsError, from_literal
+from ..compiler.plan import I64, Pass, Program, Specialisation, row_alignment, usual
+from ..compiler.verify import index_width
+from .call import Call, scale_of
+from .every_length import EveryLength, every_length
+from .triton import TRITON
+
+_NARROWEST, _WIDEST = 20, 30  # powers of two: positions that 32-bit integers should bear, else they have 64
+_USUAL_HEADS = 1024  # that they bear where the number of heads is not known
+_PADDED = -1  # in a list of members
+_LINE = 112  # columns of a docstring's paragraph
+# Names in the body of the function that users call, where the name of a table would hide them.
+_OWN = {"q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "x", "stride", "call", "given", "batch"}
+_OWN |= {"heads", "m", "n", "kv_heads", "tables", "out", "lse", "torch", "triton", "tl", "Tensor", "Any", "dataclass"}
+_OWN |= {"lru_cache", "nullcontext", "once_differentiable", "annotations", "delta"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an attention comes from: its module's name and text, the constants that were bound, and attnc's version."""
+
+    name: str
+    text: str
+    constants: Mapping[str, Literal_]
+    layers: tuple[int, ...]
+    version: str
+
+
+def standalone(attention: Attention, kind: Specialisation, target: str, heads: int | None, origin: Origin) -> str:
+    """The file. ``kind``: dtype and sizes, and whether it has dropout; ``heads``: query heads, None for any number.
+
+    Raises NotStandaloneError, whose message says why an attention cannot be had so and what to do.
+    """
+    heads = attention.heads if heads is None else heads
+    _require_possible(attention, kind, heads)
+    contents = tuple(_contents(table, heads or 1) for table in attention.tables)
+    plan = _programs(attention, kind, target, heads, natural_rows=False)
+    most = _most_positions(plan.values(), heads or _USUAL_HEADS, contents)
+    if most is None:
+        kind = replace(kind, wide=True, tables=_wide(attention, kind).tables)
+    passes = {direction: _pass(plan[direction], variant, heads, contents) for direction, variant in _variants(kind, target)}
+    alignment = max(row_alignment(program) for program in plan.values())
+    anywhere = None
+    if alignment > 1:
+        natural = _programs(attention, kind, target, heads, natural_rows=True)
+        anywhere = {
+            direction: _pass(natural[direction], variant, heads, contents)
+            for direction, variant in _variants(kind, target)
+        }
+    served = [served for each in (passes, anywhere or {}) for _, served in each.values()]
+    scale = _scale(attention, kind, heads)
+    name = _name(attention.name, "_attention")
+    return render_standalone(
+        StandaloneText(
+            name=name,
+            plan={direction: made for direction, (made, _) in passes.items()},
+            anywhere=None if anywhere is None else {direction: made for direction, (made, _) in anywhere.items()},
+            alignment=alignment,
+            kind=kind,
+            target=target,
+            heads=heads,
+            scale=scale,
+            scale_by_head=len(scale) > 1,
+            most=most,
+            tables=tuple(map(_table, attention.tables)),
+            module=_module(attention, kind, target, heads, origin, served),
+            documentation=_documentation(attention, kind, heads),
+            origin=_text(origin),
+        )
+    )
+
+
+def _require_possible(attention: Attention, kind: Specialisation, heads: int | None) -> None:
+    if kind.dtype.name == "fp64":
+        raise NotStandaloneError("the kernels of a GPU take no fp64, expected fp32, bf16 or fp16")
+    if heads is None and (_differs(attention) or not {HEAD, HEADS}.isdisjoint(walk(attention.scale))):
+        raise NotStandaloneError(f"{attention.name} differs from head to head: give the number of query heads, as --heads 12")
+    floats = [node for node in walk(attention.mask) if isinstance(node, Entry) and node.type == "float"]
+    if floats:
+        raise NotStandaloneError(
+            f"the mask compares the floats of {floats[0].table}, which a call prepares by their dtype; "
+            "a file of its own has masks of integers, bools and sets alone"
+        )
+
+
+def _differs(attention: Attention) -> bool:
+    """Whether heads may be walked in different orders: the mask reads the head, and not only to choose an entry that no
+    file knows.
+    """
+    known = {table.name for table in attention.tables if table.value is not None}
+
+    def reads(node: Expr) -> bool:
+        if isinstance(node, (Entry, Member)) and node.table not in known:
+            return isinstance(node, Member) and reads(node.element)
+        return node in (HEAD, HEADS) or any(map(reads, children(node)))
+
+    return reads(attention.mask)
+
+
+def _contents(table: Table, heads: int) -> HostTable:
+    """What is known of a table in every call: the contents that the text gives it."""
+    if table.value is None:
+        return HostTable(None)
+    sized = [dimension for dimension in table.dimensions if dimension.kind in ("token", "query")]
+    if sized:
+        raise NotStandaloneError(f"the text gives {table.name} one entry for each {sized[0].kind}, so only one length")
+    try:
+        return from_literal(table, table.value, CallShape(1, 1, heads), {})
+    except ContentsError as error:
+        raise NotStandaloneError(error.message) from None
+
+
+def _programs(
+    attention: Attention, kind: Specialisation, target: str, heads: int | None, natural_rows: bool
+) -> dict[Pass, Program]:
+    """The program of each pass, for tables of which nothing is known."""
+    tiles = TRITON.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    given = heads if _differs(attention) else None
+    return {
+        direction: pipeline.program(attention, tiles.of(direction), given, frozenset(), natural_rows)
+        for direction, _ in _variants(kind, target)
+    }
+
+
+def _variants(kind: Specialisation, target: str) -> tuple:
+    return TRITON.variants(kind, target)
+
+
+def _pass(program: Program, variant: object, heads: int | None, contents: tuple[HostTable, ...]) -> tuple:
+    served = every_length(program, heads or 1, contents)
+    return PassPlan(program, variant, served.schedule), served
+
+
+def _most_positions(programs: Iterable[Program], heads: int, contents: tuple[HostTable, ...]) -> int | None:
+    """The largest power of two up to which 32-bit integers bear all positions; None where that is too small."""
+    programs = list(programs)
+    for bits in range(_WIDEST, _NARROWEST - 1, -1):
+        shape = CallShape(2**bits, 2**bits, heads)
+        if all(index_width(program, shape, contents) == 32 for program in programs):
+            return 2**bits
+    return None
+
+
+def _wide(attention: Attention, kind: Specialisation) -> Specialisation:
+    """The specialisation with integer tables of 64 bits."""
+    integers = [table.element in ("int", "order") for table in attention.tables]
+    return replace(kind, tables=tuple(I64 if wide else held for wide, held in zip(integers, kind.tables, strict=True)))
+
+
+def _scale(attention: Attention, kind: Specialisation, heads: int | None) -> tuple[float, ...]:
+    """The factor of q·k: one for all heads, or one for each."""
+    q = torch.empty(1, heads or 1, 0, kind.head_dim)
+    found = scale_of(attention, Call(q, q, q, {}, None, 0, None, 0.0, 0)).tolist()
+    return tuple(found[:1] if len(set(found)) == 1 else found)
+
+
+def _table(table: Table) -> StandaloneTable:
+    elements = "int" if table.element == "order" else table.element
+    return StandaloneTable(
+        table.name,
+        _name(table.name, "_"),
+        elements,
+        tuple(map(_size, table.dimensions)),
+        None if table.default is None else _literal(table.default, elements, len(table.dimensions)),
+        None if table.value is None else _literal(table.value, elements, len(table.dimensions)),
+    )
+
+
+def _size(dimension: Dimension) -> str | int:
+    if dimension.kind == "fixed":
+        assert dimension.size is not None
+        return dimension.size
+    if dimension.kind == "free":
+        return f"{dimension.name}_" if dimension.name in ("n", "m", "heads") else dimension.name
+    return {"token": "n", "query": "m", "head": "heads"}[dimension.kind]
+
+
+def _literal(value: Literal_, elements: str, depth: int) -> str:
+    """Contents of a table as Python text; the sets of a table become lists of members of one length."""
+    longest = max((len(leaf) for leaf in _leaves(value, depth) if isinstance(leaf, frozenset)), default=0)
+
+    def written(part: Literal_, left: int) -> object:
+        if left:
+            assert isinstance(part, tuple)
+            return [written(each, left - 1) for each in part]
+        if isinstance(part, frozenset):
+            return sorted(part) + [_PADDED] * (max(longest, 1) - len(part))
+        return float(part) if elements == "float" else part
+
+    return repr(written(value, depth))
+
+
+def _leaves(value: Literal_, depth: int) -> list[Literal_]:
+    if not depth:
+        return [value]
+    assert isinstance(value, tuple)
+    return [leaf for part in value for leaf in _leaves(part, depth - 1)]
+
+
+def _name(name: str, ending: str) -> str:
+    """A name of the text as a Python name that hides no other one of the file."""
+    taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in _OWN or name.startswith("_")
+    return f"{name.lstrip('_')}{ending}" if taken else name
+
+
+def _paragraph(text: str, first: int = _LINE) -> list[str]:
+    return wrap(text, _LINE, break_long_words=False, break_on_hyphens=False)
+
+
+def _module(
+    attention: Attention,
+    kind: Specialisation,
+    target: str,
+    heads: int | None,
+    origin: Origin,
+    served: list[EveryLength],
+) -> tuple[str, ...]:
+    """The lines of the module's docstring: what it is, what it needs, what it costs."""
+    constants = ", ".join(f"{name} = {value}" for name, value in origin.constants.items())
+    dims = f"{kind.head_dim} features" + (f", {kind.value_dim} of values" if kind.value_dim != kind.head_dim else "")
+    lines = [f"Attention `{attention.name}` for {target}, in {kind.dtype.name}, with heads of {dims}."]
+    lines += ["", *_paragraph(
+        f"Written by attnc {origin.version} from {visible_line(origin.name)}" + (f" with {constants}" if constants else "")
+        + (f", for layers {', '.join(map(str, origin.layers))}" if origin.layers else "")
+        + ", whose text is at the end. It needs only torch and triton. Forward and backward serve every number of queries and "
+        "keys, and every first position. Tile shapes and warps are those for the target; on another GPU the kernels are "
+        "right as well."
+    )]  # fmt: skip
+    undecided = dict.fromkeys(each for one in served for each in one.undecided)
+    if undecided or any(one.whole for one in served):
+        lines += ["", *_cost(attention, tuple(undecided), any(one.whole for one in served))]
+    if not kind.dropout:
+        lines += ["", "It has no dropout: `attnc compile --standalone --dropout` writes a file that has."]
+    return tuple(lines)
+
+
+def _cost(attention: Attention, undecided: tuple[Expr, ...], whole: bool) -> list[str]:
+    """What the file does not know before its kernels run, and what that costs."""
+    names = {str(number): table.name for number, table in enumerate(attention.tables)}
+    if whole or not undecided:
+        return _paragraph("Which tiles keep pairs has no closed form here, so every tile is visited: n² work, of which most may be masked.")
+    shown = [visible_line(expression(each, names)) for each in undecided[:3]]
+    more = ", …" if len(undecided) > 3 else ""
+    return _paragraph(
+        f"What is not known before the kernels run ({'; '.join(shown)}{more}) rules no tile out: every tile that may keep a "
+        "pair, whatever tables hold, is visited, up to n² work. attnc itself reads tables on the host and skips tiles."
+    )
+
+
+def _documentation(attention: Attention, kind: Specialisation, heads: int | None) -> tuple[str, ...]:
+    """The lines of the function's docstring."""
+    shown = "heads" if heads is None else str(heads)
+    lines = [
+        f"The output [batch, {shown}, m, {kind.value_dim}], with ``return_lse`` also the log-sum-exp [batch, {shown}, m].",
+        "",
+        f"q: [batch, {shown}, m, {kind.head_dim}]; k: [batch, kv_heads, n, {kind.head_dim}]; v: [batch, kv_heads, n, "
+        f"{kind.value_dim}]; {kind.dtype.torch}, any strides.",
+        f"{'heads' if heads is None else heads} is a multiple of kv_heads. Differentiable in q, k, v"
+        + (" and float tables, once." if any(t.element == "float" for t in attention.tables) else ", once."),
+        "",
+    ]
+    for table in attention.parameters:
+        default = " (has a default)" if table.default is not None else ""
+        lines.append(f"{_name(table.name, '_')}: {table_type(table)}, perhaps with a batch before its dimensions{default}.")
+    lines += [
+        "scale: the factor of q·k, one number or one for each head; that of the text unless given.",
+        "q_start: the position of the first query row, or one for each entry of the batch.",
+    ]
+    if kind.dropout:
+        lines.append("dropout, seed: which probabilities are dropped is a hash of the seed and of their place.")
+    return tuple(lines)
+
+
+def _text(origin: Origin) -> tuple[str, ...]:
+    """The text as lines of comment."""
+    lines = [visible_line(line.rstrip()) for line in origin.text.splitlines()]
+    head = f"# The text of {visible_line(origin.name)}, from which this file was made:"
+    return (head, "#", *(f"# {line}".rstrip() for line in lines))
+
+
+def specialisation(
+    attention: Attention, dtype: object, head_dim: int, value_dim: int | None, dropout: bool
+) -> Specialisation:
+    """What the kernels of a file are compiled for."""
+    return replace(usual(attention.tables, dtype, head_dim, value_dim), dropout=dropout)
