@@ -6,15 +6,17 @@ of them counts as undecided, so a tile that might keep a pair is visited, and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import lcm
 
 import numpy as np
 
 from ..compiler import pipeline
-from ..compiler.analysis import shift_divisor
-from ..compiler.ir import Apply, CallShape, Entry, Expr, HostTable, N, Table, children, rebuild, walk
+from ..compiler.analysis import any_count, overapproximate, shift_divisor, underapproximate
+from ..compiler.ir import Apply, CallShape, Entry, Expr, HostTable, N, children, rebuild, tables_read, walk
 from ..compiler.plan import (
+    FULL,
     PARTIAL,
     UNBOUNDED,
     Bounds,
@@ -28,6 +30,8 @@ from ..compiler.plan import (
 )
 
 _SIZE = 1024  # of the call whose closed forms are taken; they do not depend on it
+_Run = tuple[int, int, int]
+_UNKNOWN = Entry("undecided", (), "bool")
 _JOINS = ("and", "or", "not", "iff", "if", "plus", "filter")
 
 
@@ -42,7 +46,7 @@ class EveryLength:
     whole: int
 
 
-def every_length(program: Program, heads: int, contents: Sequence[HostTable]) -> EveryLength:
+def every_length(program: Program, heads: int, contents: tuple[HostTable, ...]) -> EveryLength:
     """The schedule of a program whose listed tokens are not known either: each of their tiles is visited.
 
     ``contents``: of the tables that are the same in every call, others without values; ``heads``: the number of query
@@ -67,43 +71,95 @@ def _bounds(
     kernel: Kernel,
     segment: Segment,
     heads: int,
-    contents: Sequence[HostTable],
+    contents: tuple[HostTable, ...],
     undecided: dict[Expr, None],
 ) -> tuple[Bounds, Bounds] | None:
     """The bounds of one segment by query and by key; None where they have no closed form."""
     if kernel.rows.listed_by is not None or segment.keys.listed_by is not None:
         return None
+    known = frozenset(str(number) for number, held in enumerate(contents) if held.values is not None)
     asked: dict[Expr, None] = {}
-    condition = _decided(segment.condition, Entry(str(len(program.tables)), (), "bool"), asked)
+    condition = _decided(segment.condition, known, asked)
+    undecided |= asked if condition is not None else {segment.condition: None}
     if condition is None:
-        undecided[segment.condition] = None
         return None
-    undecided |= asked
-    alone = replace(
-        program,
-        kernels=(replace(kernel, segments=(Segment(segment.keys, condition),)),),
-        tables=(*program.tables, Table("undecided", "bool", ())),
-    )
-    held = (*contents, HostTable(None, shape=()))
-    found = pipeline.schedule(alone, CallShape(_SIZE, _SIZE, heads), held).kernels[0].segments[0]
-    endless = min(found.by_query.reach, found.by_key.reach) == UNBOUNDED
-    return (found.by_query, found.by_key) if endless else None
+
+    def closed(condition: Expr) -> tuple[Bounds, Bounds] | None:
+        alone = replace(program, kernels=(replace(kernel, segments=(Segment(segment.keys, condition),)),))
+        found = pipeline.schedule(alone, CallShape(_SIZE, _SIZE, heads), contents).kernels[0].segments[0]
+        endless = min(found.by_query.reach, found.by_key.reach) == UNBOUNDED
+        return (found.by_query, found.by_key) if endless else None
+
+    if not asked or segment.keys.around_rows:
+        return closed(condition)
+    visited = closed(overapproximate(any_count(condition), _is_unknown))
+    full = closed(underapproximate(condition, _is_unknown)) if condition.type == "bool" else None
+    if visited is None:
+        return None
+    by_query, by_key = (_joined(some, None if full is None else full[side]) for side, some in enumerate(visited))
+    return by_query, by_key
 
 
-def _decided(node: Expr, unknown: Expr, undecided: dict[Expr, None]) -> Expr | None:
-    """The condition, or count, with ``unknown`` for each part that no shift of query and key together preserves, or that
-    reads the number of keys; None for a count that cannot be taken apart.
+def _is_unknown(node: Expr) -> bool:
+    return node == _UNKNOWN
+
+
+def _joined(visited: Bounds, full: Bounds | None) -> Bounds:
+    """The bounds of tiles that ``visited`` has, full where ``full`` has them full."""
+    if full is None or full.aligned != visited.aligned:
+        full = _NOWHERE
+    period = lcm(visited.period, full.period)
+    slots = max(visited.head_slots, full.head_slots)
+    rows = [
+        _overlaid(_row(visited, slot, row), _row(full, slot, row)) for slot in range(slots) for row in range(period)
+    ]
+    pointer = np.cumsum([0, *map(len, rows)])
+    start, end, kind = np.array([run for row in rows for run in row], np.int64).reshape(-1, 3).T
+    length = np.minimum(end, UNBOUNDED - 1) - start
+    runs = Runs(pointer, start.astype(np.int32), length.astype(np.int32), kind.astype(np.uint8))
+    return replace(visited, period=period, shift=visited.shift * period // visited.period, head_slots=slots, runs=runs)
+
+
+def _row(bounds: Bounds, slot: int, row: int) -> list[_Run]:
+    """The runs of one row tile: first tile, end and kind; endless ones end at UNBOUNDED."""
+    cycle, place = divmod(row, bounds.period)
+    place += slot * bounds.period if bounds.head_slots > 1 else 0
+    runs, found = bounds.runs, []
+    for run in range(int(runs.pointer[place]), int(runs.pointer[place + 1])):
+        begin, end = int(runs.start[run]), int(runs.start[run]) + int(runs.length[run])
+        begin = begin if begin <= -UNBOUNDED else begin + cycle * bounds.shift
+        end = UNBOUNDED if end >= UNBOUNDED - 1 else end + cycle * bounds.shift
+        found.append((begin, end, int(runs.kind[run])))
+    return found
+
+
+def _overlaid(visited: list[_Run], full: list[_Run]) -> list[_Run]:
+    """The visited tiles, each full where it is in a full run."""
+    edges = sorted({edge for begin, end, _ in (*visited, *full) for edge in (begin, end)})
+    found: list[_Run] = []
+    for begin, end in pairwise(edges):
+        if any(low <= begin and end <= high for low, high, _ in visited):
+            kind = FULL if any(low <= begin and end <= high and its == FULL for low, high, its in full) else PARTIAL
+            if found and found[-1][1:] == (begin, kind):
+                begin = found.pop()[0]
+            found.append((begin, end, kind))
+    return found
+
+
+def _decided(node: Expr, known: frozenset[str], undecided: dict[Expr, None]) -> Expr | None:
+    """The condition, or count, with an unknown for each part that no shift of query and key together preserves, or that
+    reads the number of keys or a table that is not ``known``; None for a count that cannot be taken apart.
     """
-    if N not in walk(node) and shift_divisor(node) is not None:
+    if N not in walk(node) and tables_read(node) <= known and shift_divisor(node) is not None:
         return node
     if isinstance(node, Apply) and node.op in _JOINS and all(part.type in ("bool", "count") for part in node.args):
-        parts = [_decided(part, unknown, undecided) for part in children(node)]
-        known = [part for part in parts if part is not None]
-        return rebuild(node, tuple(known)) if len(known) == len(parts) else None
+        parts = [_decided(part, known, undecided) for part in children(node)]
+        taken = [part for part in parts if part is not None]
+        return rebuild(node, tuple(taken)) if len(taken) == len(parts) else None
     if node.type != "bool":
         return None
     undecided[node] = None
-    return unknown
+    return _UNKNOWN
 
 
 def _everywhere() -> Bounds:
@@ -114,3 +170,4 @@ def _everywhere() -> Bounds:
 
 
 _EVERYWHERE = _everywhere()
+_NOWHERE = Bounds(1, 0, False, 1, 1, Runs(np.zeros(2, np.int64), *np.zeros((3, 0), np.int32)), UNBOUNDED)

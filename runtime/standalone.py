@@ -35,12 +35,13 @@ from ..compiler.ir import (
     walk,
 )
 from ..compiler.oracle import ContentsError, from_literal
-from ..compiler.plan import I64, Pass, Program, Specialisation, row_alignment, usual
+from ..compiler.plan import I64, PASSES, DType, Pass, Program, Specialisation, row_alignment, usual
 from ..compiler.verify import index_width
 from .call import Call, scale_of
 from .every_length import EveryLength, every_length
 from .triton import TRITON
 
+_Contents = tuple[HostTable, ...]
 _NARROWEST, _WIDEST = 20, 30  # powers of two: positions that 32-bit integers should bear, else they have 64
 _USUAL_HEADS = 1024  # that they bear where the number of heads is not known
 _PADDED = -1  # in a list of members
@@ -49,6 +50,9 @@ _LINE = 112  # columns of a docstring's paragraph
 _OWN = {"q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "x", "stride", "call", "given", "batch"}
 _OWN |= {"heads", "m", "n", "kv_heads", "tables", "out", "lse", "torch", "triton", "tl", "Tensor", "Any", "dataclass"}
 _OWN |= {"lru_cache", "nullcontext", "once_differentiable", "annotations", "delta"}
+
+
+__all__ = ["NotStandaloneError", "Origin", "specialisation", "standalone"]
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,12 @@ def standalone(attention: Attention, kind: Specialisation, target: str, heads: i
     most = _most_positions(plan.values(), heads or _USUAL_HEADS, contents)
     if most is None:
         kind = replace(kind, wide=True, tables=_wide(attention, kind).tables)
-    passes = {direction: _pass(plan[direction], variant, heads, contents) for direction, variant in _variants(kind, target)}
+    passes = _passes(plan, kind, target, heads, contents)
     alignment = max(row_alignment(program) for program in plan.values())
     anywhere = None
     if alignment > 1:
         natural = _programs(attention, kind, target, heads, natural_rows=True)
-        anywhere = {
-            direction: _pass(natural[direction], variant, heads, contents)
-            for direction, variant in _variants(kind, target)
-        }
+        anywhere = _passes(natural, kind, target, heads, contents)
     served = [served for each in (passes, anywhere or {}) for _, served in each.values()]
     scale = _scale(attention, kind, heads)
     name = _name(attention.name, "_attention")
@@ -99,7 +100,7 @@ def standalone(attention: Attention, kind: Specialisation, target: str, heads: i
             scale_by_head=len(scale) > 1,
             most=most,
             tables=tuple(map(_table, attention.tables)),
-            module=_module(attention, kind, target, heads, origin, served),
+            module=_module(attention, kind, target, origin, served),
             documentation=_documentation(attention, kind, heads),
             origin=_text(origin),
         )
@@ -110,7 +111,9 @@ def _require_possible(attention: Attention, kind: Specialisation, heads: int | N
     if kind.dtype.name == "fp64":
         raise NotStandaloneError("the kernels of a GPU take no fp64, expected fp32, bf16 or fp16")
     if heads is None and (_differs(attention) or not {HEAD, HEADS}.isdisjoint(walk(attention.scale))):
-        raise NotStandaloneError(f"{attention.name} differs from head to head: give the number of query heads, as --heads 12")
+        raise NotStandaloneError(
+            f"{attention.name} differs from head to head: give the number of query heads, as --heads 12"
+        )
     floats = [node for node in walk(attention.mask) if isinstance(node, Entry) and node.type == "float"]
     if floats:
         raise NotStandaloneError(
@@ -149,31 +152,35 @@ def _contents(table: Table, heads: int) -> HostTable:
 def _programs(
     attention: Attention, kind: Specialisation, target: str, heads: int | None, natural_rows: bool
 ) -> dict[Pass, Program]:
-    """The program of each pass, for tables of which nothing is known."""
+    """The program of each pass. Of tables, only what the text gives is known; and that only where orders that it
+    decides can be listed by a condition that a file holds.
+    """
     tiles = TRITON.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    known = frozenset(place for place, table in enumerate(attention.tables) if isinstance(table.value, frozenset))
     given = heads if _differs(attention) else None
     return {
-        direction: pipeline.program(attention, tiles.of(direction), given, frozenset(), natural_rows)
-        for direction, _ in _variants(kind, target)
+        direction: pipeline.program(attention, tiles.of(direction), given, known, natural_rows) for direction in PASSES
     }
 
 
-def _variants(kind: Specialisation, target: str) -> tuple:
-    return TRITON.variants(kind, target)
+def _passes(
+    programs: Mapping[Pass, Program], kind: Specialisation, target: str, heads: int | None, contents: _Contents
+) -> dict[Pass, tuple[PassPlan, EveryLength]]:
+    """Each pass with its schedule for every length, and what is to be said of that."""
+    found = {}
+    for direction, variant in TRITON.variants(kind, target):
+        served = every_length(programs[direction], heads or 1, contents)
+        found[direction] = PassPlan(programs[direction], variant, served.schedule), served
+    return found
 
 
-def _pass(program: Program, variant: object, heads: int | None, contents: tuple[HostTable, ...]) -> tuple:
-    served = every_length(program, heads or 1, contents)
-    return PassPlan(program, variant, served.schedule), served
-
-
-def _most_positions(programs: Iterable[Program], heads: int, contents: tuple[HostTable, ...]) -> int | None:
+def _most_positions(programs: Iterable[Program], heads: int, contents: _Contents) -> int | None:
     """The largest power of two up to which 32-bit integers bear all positions; None where that is too small."""
     programs = list(programs)
     for bits in range(_WIDEST, _NARROWEST - 1, -1):
-        shape = CallShape(2**bits, 2**bits, heads)
+        shape = CallShape(1 << bits, 1 << bits, heads)
         if all(index_width(program, shape, contents) == 32 for program in programs):
-            return 2**bits
+            return 1 << bits
     return None
 
 
@@ -186,7 +193,7 @@ def _wide(attention: Attention, kind: Specialisation) -> Specialisation:
 def _scale(attention: Attention, kind: Specialisation, heads: int | None) -> tuple[float, ...]:
     """The factor of q·k: one for all heads, or one for each."""
     q = torch.empty(1, heads or 1, 0, kind.head_dim)
-    found = scale_of(attention, Call(q, q, q, {}, None, 0, None, 0.0, 0)).tolist()
+    found: list[float] = scale_of(attention, Call(q, q, q, {}, None, 0, None, 0.0, 0)).tolist()
     return tuple(found[:1] if len(set(found)) == 1 else found)
 
 
@@ -221,6 +228,7 @@ def _literal(value: Literal_, elements: str, depth: int) -> str:
             return [written(each, left - 1) for each in part]
         if isinstance(part, frozenset):
             return sorted(part) + [_PADDED] * (max(longest, 1) - len(part))
+        assert not isinstance(part, tuple)
         return float(part) if elements == "float" else part
 
     return repr(written(value, depth))
@@ -239,7 +247,7 @@ def _name(name: str, ending: str) -> str:
     return f"{name.lstrip('_')}{ending}" if taken else name
 
 
-def _paragraph(text: str, first: int = _LINE) -> list[str]:
+def _paragraph(text: str) -> list[str]:
     return wrap(text, _LINE, break_long_words=False, break_on_hyphens=False)
 
 
@@ -247,7 +255,6 @@ def _module(
     attention: Attention,
     kind: Specialisation,
     target: str,
-    heads: int | None,
     origin: Origin,
     served: list[EveryLength],
 ) -> tuple[str, ...]:
@@ -255,13 +262,14 @@ def _module(
     constants = ", ".join(f"{name} = {value}" for name, value in origin.constants.items())
     dims = f"{kind.head_dim} features" + (f", {kind.value_dim} of values" if kind.value_dim != kind.head_dim else "")
     lines = [f"Attention `{attention.name}` for {target}, in {kind.dtype.name}, with heads of {dims}."]
-    lines += ["", *_paragraph(
-        f"Written by attnc {origin.version} from {visible_line(origin.name)}" + (f" with {constants}" if constants else "")
-        + (f", for layers {', '.join(map(str, origin.layers))}" if origin.layers else "")
-        + ", whose text is at the end. It needs only torch and triton. Forward and backward serve every number of queries and "
-        "keys, and every first position. Tile shapes and warps are those for the target; on another GPU the kernels are "
-        "right as well."
-    )]  # fmt: skip
+    made_from = visible_line(origin.name) + (f" with {constants}" if constants else "")
+    made_from += f", for layers {', '.join(map(str, origin.layers))}" if origin.layers else ""
+    about = (
+        f"Written by attnc {origin.version} from {made_from}; its text is at the end. It needs only torch and triton. "
+        "Forward and backward serve every number of queries and keys, and every first position. Tile shapes and warps "
+        f"were chosen for {target}; on another GPU the kernels are right as well."
+    )
+    lines += ["", *_paragraph(about)]
     undecided = dict.fromkeys(each for one in served for each in one.undecided)
     if undecided or any(one.whole for one in served):
         lines += ["", *_cost(attention, tuple(undecided), any(one.whole for one in served))]
@@ -274,12 +282,13 @@ def _cost(attention: Attention, undecided: tuple[Expr, ...], whole: bool) -> lis
     """What the file does not know before its kernels run, and what that costs."""
     names = {str(number): table.name for number, table in enumerate(attention.tables)}
     if whole or not undecided:
-        return _paragraph("Which tiles keep pairs has no closed form here, so every tile is visited: n² work, of which most may be masked.")
+        return _paragraph("Which tiles keep pairs has no closed form here, so every tile is visited: n² work.")
     shown = [visible_line(expression(each, names)) for each in undecided[:3]]
-    more = ", …" if len(undecided) > 3 else ""
+    more = "; …" if len(undecided) > 3 else ""
     return _paragraph(
-        f"What is not known before the kernels run ({'; '.join(shown)}{more}) rules no tile out: every tile that may keep a "
-        "pair, whatever tables hold, is visited, up to n² work. attnc itself reads tables on the host and skips tiles."
+        f"What is not known before the kernels run rules no tile out ({'; '.join(shown)}{more}): every tile that may "
+        "keep a pair is visited, whatever tables hold, which may be n² work. attnc itself reads tables that are on the "
+        "host and skips tiles; so does a file whose tables are given by --set."
     )
 
 
@@ -287,7 +296,8 @@ def _documentation(attention: Attention, kind: Specialisation, heads: int | None
     """The lines of the function's docstring."""
     shown = "heads" if heads is None else str(heads)
     lines = [
-        f"The output [batch, {shown}, m, {kind.value_dim}], with ``return_lse`` also the log-sum-exp [batch, {shown}, m].",
+        f"Return the output [batch, {shown}, m, {kind.value_dim}], with ``return_lse`` also its log-sum-exp "
+        f"[batch, {shown}, m].",
         "",
         f"q: [batch, {shown}, m, {kind.head_dim}]; k: [batch, kv_heads, n, {kind.head_dim}]; v: [batch, kv_heads, n, "
         f"{kind.value_dim}]; {kind.dtype.torch}, any strides.",
@@ -297,7 +307,9 @@ def _documentation(attention: Attention, kind: Specialisation, heads: int | None
     ]
     for table in attention.parameters:
         default = " (has a default)" if table.default is not None else ""
-        lines.append(f"{_name(table.name, '_')}: {table_type(table)}, perhaps with a batch before its dimensions{default}.")
+        lines.append(
+            f"{_name(table.name, '_')}: {table_type(table)}, perhaps with a batch before its dimensions{default}."
+        )
     lines += [
         "scale: the factor of q·k, one number or one for each head; that of the text unless given.",
         "q_start: the position of the first query row, or one for each entry of the batch.",
@@ -315,7 +327,7 @@ def _text(origin: Origin) -> tuple[str, ...]:
 
 
 def specialisation(
-    attention: Attention, dtype: object, head_dim: int, value_dim: int | None, dropout: bool
+    attention: Attention, dtype: DType, head_dim: int, value_dim: int | None, dropout: bool
 ) -> Specialisation:
     """What the kernels of a file are compiled for."""
     return replace(usual(attention.tables, dtype, head_dim, value_dim), dropout=dropout)

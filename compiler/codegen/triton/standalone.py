@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ...ir import HEAD, HEADS, TRUE, Apply, Const, Entry, Expr, Member, expression, walk
+from ...ir import FALSE, HEAD, HEADS, TRUE, Apply, Entry, Expr, Member, Table, expression, walk
 from ...plan import (
     FULL,
     PASSES,
@@ -22,8 +21,6 @@ from ...plan import (
     Box,
     Gathered,
     Kernel,
-    Listing,
-    ListedOrder,
     Order,
     OrderTable,
     Pass,
@@ -36,7 +33,7 @@ from ...plan import (
     key_major,
 )
 from .. import Code, lift_constants, render
-from .functions import direct_keys, direct_output, direct_queries
+from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
 from .signature import parameters, steps
 from .sites import gradient_sites, pair_tables
@@ -46,7 +43,24 @@ from .walks import span
 
 _WIDTH = 120
 _ANYWHERE = "_anywhere"  # ends the names of kernels for first rows at any position
-_SPELLED = {"add", "sub", "mul", "neg", "abs", "min", "max", "floordiv", "mod", "lt", "le", "eq", "ne", "and", "or", "not"}
+_SPELLED = {
+    "add",
+    "sub",
+    "mul",
+    "neg",
+    "abs",
+    "min",
+    "max",
+    "floordiv",
+    "mod",
+    "lt",
+    "le",
+    "eq",
+    "ne",
+    "and",
+    "or",
+    "not",
+}
 
 
 class NotStandaloneError(ValueError):
@@ -81,10 +95,11 @@ class StandaloneTable:
 class StandaloneText:
     """All that a file is made from.
 
-    ``name``: of its function; ``plan`` and ``anywhere``: its passes, and those for first rows that are not at a multiple
-    of ``alignment`` (None where it is 1); ``heads``: the only number of query heads, if it serves only one; ``scale``:
-    for every head, or one for all; ``most``: the largest position that 32-bit integers bear, None where they have 64;
-    ``module``, ``documentation``, ``origin``: lines of the docstrings of the module and of its function, and of the text.
+    ``name``: of its function; ``plan`` and ``anywhere``: its passes, and those for first rows that are not at a
+    multiple of ``alignment`` (None where it is 1); ``heads``: the only number of query heads, if it serves only one;
+    ``scale``: for every head, or one for all; ``most``: the largest position that 32-bit integers bear, None where they
+    have 64; ``module``, ``documentation``, ``origin``: lines of the docstrings of the module and of its function, and
+    of the text.
     """
 
     name: str
@@ -155,9 +170,13 @@ class _Kernels:
     @property
     def used(self) -> list[str]:
         """The texts of all functions, but for helpers that nobody calls."""
-        texts = self.sources.items()
-        called = {name for name, _ in texts if any(re.search(rf"\b{name}\(", text) for own, text in texts if own != name)}
-        return [text for name, text in texts if not name.startswith("_") or name in called]
+        helpers = [name for name in self.sources if name.startswith("_")]
+
+        def called(helper: str) -> bool:
+            return any(re.search(rf"\b{helper}\(", text) for name, text in self.sources.items() if name != helper)
+
+        unused = {helper for helper in helpers if not called(helper)}
+        return [text for name, text in self.sources.items() if name not in unused]
 
     def add(self, module: str, suffix: str) -> dict[str, str]:
         """Adds the functions of a module's text; returns the names that they have in the file."""
@@ -254,8 +273,6 @@ class _Made:
     target: str
 
     def options(self, name: str) -> _Node:
-        from .functions import kind_of
-
         taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
         chosen = options(kind_of(name), self.plan.variant, taken, self.target)
         return _dict(chosen.arguments(nvidia=self.target.startswith("sm_")))
@@ -271,7 +288,9 @@ class _Made:
             walk
             for number, kernel in enumerate(program.kernels)
             for walk in (
-                self.by_key(number, kernel) if direction == "backward_keys" else [self.by_row(direction, number, kernel)]
+                self.by_key(number, kernel)
+                if direction == "backward_keys"
+                else [self.by_row(direction, number, kernel)]
             )
         )
         numbers = lift_constants(program).numbers
@@ -286,8 +305,8 @@ class _Made:
             named |= {"joining": self.names[joining], "joining_options": self.options(joining)}
         taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
         return _call(
-            "_Walk", self.names[name], self.options(name), str(taken.rows), rows=_order(kernel.rows, "q"),
-            keys=_tuple(_order(segment.keys, "k") for segment in kernel.segments),
+            "_Walk", self.names[name], self.options(name), str(taken.rows), rows=self.order(kernel.rows, "q"),
+            keys=_tuple(self.order(segment.keys, "k") for segment in kernel.segments),
             bounds=_tuple(_bounds(each.by_query) for each in segments), **named,
         )  # fmt: skip
 
@@ -299,24 +318,29 @@ class _Made:
             taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
             bounds = self.plan.schedule.kernels[number].segments[place].by_key
             found.append(_call(
-                "_Walk", self.names[name], self.options(name), str(taken.keys[0]), rows=_order(kernel.rows, "q"),
-                keys=_tuple([_order(keys, "k")]), bounds=_tuple([_bounds(bounds)]), walked=_order(rows, "q"),
+                "_Walk", self.names[name], self.options(name), str(taken.keys[0]), rows=self.order(kernel.rows, "q"),
+                keys=_tuple([self.order(keys, "k")]), bounds=_tuple([_bounds(bounds)]), walked=self.order(rows, "q"),
                 **self._heads(kernel),
             ))  # fmt: skip
         return found
+
+    def order(self, order: Order, position: str) -> _Node:
+        return _order(order, position, self.plan.program.tables)
 
     def _heads(self, kernel: Kernel) -> dict[str, _Node]:
         return {} if kernel.heads is None else {"heads": _tuple(map(str, kernel.heads))}
 
 
 @OrderTable
-def _order(order: Order, position: str, /) -> _Node:
-    """An order as the file has it; ``position``: what a condition that lists its tokens calls their positions."""
+def _order(order: Order, position: str, tables: tuple[Table, ...], /) -> _Node:
+    """An order as the file has it; ``position``: what a condition that lists its tokens calls their positions;
+    ``tables``: those of its Program.
+    """
     raise NotImplementedError
 
 
 @_order.register(View)
-def _view(order: View, _position: str, /) -> _Node:
+def _view(order: View, _position: str, _tables: tuple[Table, ...], /) -> _Node:
     main = order.axes[order.main]
     others = [axis for axis in order.axes if axis.length is not None]
     beside = None if order.uneven else sum(axis.stride * ((axis.length or 0) - 1) for axis in others)
@@ -327,7 +351,7 @@ def _view(order: View, _position: str, /) -> _Node:
 
 
 @_order.register(Box)
-def _box(order: Box, _position: str, /) -> _Node:
+def _box(order: Box, _position: str, _tables: tuple[Table, ...], /) -> _Node:
     view, main = order.view, order.view.axes[order.view.main]
     return _fields(
         order.tile, main.tile, stride=main.stride, offset=view.offset, classes=view.classes, minor=view.minor_tiles,
@@ -336,14 +360,14 @@ def _box(order: Box, _position: str, /) -> _Node:
 
 
 @_order.register(Gathered)
-def _gathered(order: Gathered, position: str, /) -> _Node:
+def _gathered(order: Gathered, position: str, tables: tuple[Table, ...], /) -> _Node:
     by_head = not {HEAD, HEADS}.isdisjoint(walk(order.condition))
-    listed = f"lambda {position}, n, head, heads: {_python(order.condition)}"
+    listed = f"lambda {position}, n, head, heads: {_python(order.condition, tables)}"
     return _call("_Order", str(order.tile), str(order.tile), beside="None", listed=listed, **_if(by_head=by_head))
 
 
 @_order.register(Sorted)
-def _sorted(order: Sorted, _position: str, /) -> _Node:
+def _sorted(order: Sorted, _position: str, _tables: tuple[Table, ...], /) -> _Node:
     raise NotStandaloneError(f"its tokens are {order.describe()}, which only a call knows")
 
 
@@ -360,15 +384,24 @@ def _fields(tile: int, along: int, **named: object) -> _Node:
     return _call("_Order", str(tile), str(along), **shown)
 
 
-def _python(condition: Expr) -> str:
+def _python(condition: Expr, tables: tuple[Table, ...]) -> str:
     """A condition on positions and sizes as Python text, which the language's notation is for these operations."""
+    sets = {str(number): _members(table) for number, table in enumerate(tables) if isinstance(table.value, frozenset)}
     for node in walk(condition):
-        table = isinstance(node, (Entry, Member))
-        if table or (isinstance(node, Apply) and node.op not in _SPELLED) or isinstance(getattr(node, "value", 0), bool):
-            raise NotStandaloneError(f"it gathers the tokens where {expression(condition)}, which the file cannot list")
-    text = expression(condition)
+        of_table = isinstance(node, (Entry, Member)) and node.table not in sets
+        odd = isinstance(node, Apply) and node.op not in _SPELLED
+        if of_table or odd or node in (TRUE, FALSE):
+            raise NotStandaloneError(
+                f"tokens are gathered where {expression(condition)}, which such a file cannot list: it would need attnc"
+            )
+    text = expression(condition, sets)
     ast.parse(text, mode="eval")
     return text
+
+
+def _members(table: Table) -> str:
+    assert isinstance(table.value, frozenset)
+    return f"{{{', '.join(map(str, sorted(table.value)))}}}" if table.value else "set()"
 
 
 def _bounds(bounds: Bounds) -> _Node:
