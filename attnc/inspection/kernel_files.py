@@ -78,9 +78,10 @@ def write_standalone(
         first = layers[0]
         name = subject.name if first.layer is None else f"{subject.name}_layer_{first.layer}"
         at(f"writing {name} for {wish.target}")
+        text = _standalone(subject, layers, wish)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.py"
-        path.write_text(_standalone(subject, layers, wish), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
 

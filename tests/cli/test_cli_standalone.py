@@ -14,7 +14,7 @@ import pytest
 from attnc.cli import main
 from tests.support import standalone_runs
 
-SUPPORT = Path(standalone_runs.__file__).parent
+SCRIPT = Path(standalone_runs.__file__)
 TEXT = "pattern dilated = causal_window(16, dilation = 4)\n"
 CASES = {
     "causal": ("causal", ()),
@@ -44,11 +44,11 @@ def written(folder: Path, capsys: pytest.CaptureFixture[str], name: str, *option
     return (folder / f"{name}.py").read_text()
 
 
-def in_a_process(script: str, arguments: Sequence[str], **environment: str) -> str:
-    """What a script prints in a fresh process that knows nothing of this one's paths."""
+def in_a_process(*arguments: str, **environment: str) -> str:
+    """What the script prints in a fresh process that knows nothing of this one's paths."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ATTNC", "TRITON"))}
     ran = subprocess.run(
-        [sys.executable, "-P", str(SUPPORT / script), *arguments],
+        [sys.executable, "-P", str(SCRIPT), *arguments],
         env=kept | environment, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -60,7 +60,7 @@ def test_files_are_right_where_only_torch_and_triton_are(tmp_path: Path, capsys:
     for name in CASES:
         written(tmp_path, capsys, name)
     names = [*CASES, "dilated_anywhere"]
-    lines = in_a_process("standalone_runs.py", [str(tmp_path), *names], TRITON_INTERPRET="1").splitlines()
+    lines = in_a_process(str(tmp_path), *names, TRITON_INTERPRET="1").splitlines()
     assert [line.split()[0] for line in lines] == [n for n in names for _ in standalone_runs.formulas()[n].sizes]
     assert all(line.endswith(": right") for line in lines)
 
@@ -68,7 +68,7 @@ def test_files_are_right_where_only_torch_and_triton_are(tmp_path: Path, capsys:
 def test_the_importer_refuses_attnc(tmp_path: Path) -> None:
     (tmp_path / "causal.py").write_text("import attnc\n")
     with pytest.raises(AssertionError, match="refused: attnc"):
-        in_a_process("standalone_runs.py", [str(tmp_path), "causal"], TRITON_INTERPRET="1")
+        in_a_process(str(tmp_path), "causal", TRITON_INTERPRET="1")
 
 
 def test_kernels_of_a_file_compile_for_a_gpu_that_is_not_here(
@@ -76,7 +76,7 @@ def test_kernels_of_a_file_compile_for_a_gpu_that_is_not_here(
 ) -> None:
     pytest.importorskip("triton")
     written(tmp_path, capsys, "causal", "--dtype", "bf16", "--dropout")
-    lines = in_a_process("standalone_compile.py", [str(tmp_path / "causal.py")]).splitlines()
+    lines = in_a_process(str(tmp_path / "causal.py")).splitlines()
     assert lines == ["forward_0 ELF", "backward_keys_0_0 ELF", "delta ELF", "backward_queries_0 ELF"]
 
 
@@ -107,7 +107,7 @@ def test_a_table_makes_every_tile_count_and_the_file_says_so(
     assert "rules no tile out (doc[q] == doc[k])" in written(tmp_path, capsys, "causal_documents")
     given = written(tmp_path, capsys, "longformer")
     assert "k in {0, 5}" in given
-    assert "g: Any" not in given, "contents that are given are no parameter"
+    assert "    g: Any" not in given, "contents that are given are no parameter"
 
 
 @pytest.mark.parametrize(

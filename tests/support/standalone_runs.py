@@ -1,9 +1,11 @@
-"""Runs files of `attnc compile --standalone` against plain formulas, where nothing but torch and triton can be imported.
+"""Runs files of `attnc compile --standalone` against plain formulas, where only torch and triton can be imported.
 
     python -P standalone_runs.py FOLDER NAME…
+    python -P standalone_runs.py FILE
 
-A script, for a process of its own with ``TRITON_INTERPRET=1``: it prints a line for each case and ends with 1 where one
-is wrong. The formulas are dense, in float64, and written without attnc.
+A script, for a process of its own. The first form takes ``TRITON_INTERPRET=1``, prints a line for each case, and ends
+with 1 where one is wrong; the formulas are dense, in float64, and written without attnc. The second form compiles the
+kernels of a file for sm_90, without a GPU, and prints the name of each and the first letters of its binary.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Refusing:
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: Any = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] not in self.names:
+        top = name.partition(".")[0]
+        if top not in self.names and not top.startswith("_sysconfigdata"):
             raise ModuleNotFoundError(f"refused: {name}", name=name)
         return None
 
@@ -76,8 +79,8 @@ def formulas() -> dict[str, Formula]:
         return {"slope": torch.linspace(0.5, 0.25, heads).requires_grad_()}
 
     return {
-        "causal": Formula(lambda q, k, _h, _t: k <= q, sizes=((128, 128, 0), (70, 70, 0), (70, 30, 40), (70, 1, 69))),
-        "sink_window": Formula(lambda q, k, _h, _t: (k <= q) & ((k < 4) | (q - k < 16)), sizes=((130, 50, 80),)),
+        "causal": Formula(lambda q, k, _h, _t: k <= q, sizes=((64, 64, 0), (70, 70, 0), (70, 30, 40), (70, 1, 69))),
+        "sink_window": Formula(lambda q, k, _h, _t: (k <= q) & ((k < 4) | (q - k < 16)), sizes=((100, 40, 60),)),
         "alibi": Formula(
             lambda q, k, _h, _t: k <= q, lambda q, k, h, t: t["slope"].double()[h] * (k - q), slopes, ((70, 70, 0),)
         ),
@@ -85,14 +88,14 @@ def formulas() -> dict[str, Formula]:
         "dilated_anywhere": Formula(
             lambda q, k, _h, _t: (k <= q) & (q - k < 64) & ((q - k) % 4 == 0), sizes=((70, 45, 25),)
         ),
-        "strided": Formula(lambda q, k, _h, _t: (k <= q) & ((q - k < 8) | ((q - k) % 8 == 0)), sizes=((70, 70, 0),)),
+        "strided": Formula(lambda q, k, _h, _t: (k <= q) & ((q - k < 8) | ((q - k) % 8 == 0)), sizes=((40, 40, 0),)),
         "causal_documents": Formula(
             lambda q, k, _h, t: (k <= q) & (t["doc"][q] == t["doc"][k]),
             tables=lambda n, _: {"doc": torch.arange(n) // 23},
-            sizes=((70, 70, 0), (70, 20, 50)),
+            sizes=((40, 40, 0), (70, 20, 50)),
         ),
         "longformer": Formula(
-            lambda q, k, _h, _t: ((q - k).abs() <= 8) | (q == 0) | (q == 5) | (k == 0) | (k == 5), sizes=((70, 70, 0),)
+            lambda q, k, _h, _t: ((q - k).abs() <= 8) | (q == 0) | (q == 5) | (k == 0) | (k == 5), sizes=((40, 40, 0),)
         ),
     }
 
@@ -126,7 +129,7 @@ def worst(attend: Callable[..., Any], formula: Formula, n: int, m: int, q_start:
         for result in (found, wanted)
     ]
     pairs = zip((*found, *grads[0]), (*wanted, *grads[1]), strict=True)
-    return max(float((mine - right).abs().max()) for mine, right in pairs)
+    return max(float((mine - right).detach().abs().max()) for mine, right in pairs)
 
 
 def load(path: Path) -> Any:
@@ -140,8 +143,47 @@ def load(path: Path) -> Any:
     return module
 
 
-def main(folder: Path, names: Sequence[str]) -> int:
-    sys.meta_path.insert(0, Refusing(allowed()))  # type: ignore[arg-type]
+_POINTERS = {
+    "*bf16": ("query", "key", "value", "output", "grad_output", "grad_query", "grad_key", "grad_value"),
+    "*fp32": ("scale", "lse", "grad_lse", "row_delta"),
+    "*i64": ("q_start", "run_pointer", "run_pointer0"),
+    "*i32": ("run_start", "run_start0", "run_length", "run_length0", "head_list", "head_places"),
+    "*u8": ("run_kind", "run_kind0"),
+    "fp32": ("drop_scale",),
+}
+_TYPES = {name: type_ for type_, names in _POINTERS.items() for name in names}
+
+
+def binary(function: Any, options: dict[str, Any]) -> bytes:
+    """The cubin of one kernel."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = {name: _TYPES.get(name, "i32") for name in function.arg_names}
+    aligned = {
+        (place,): [["tt.divisibility", 16]]
+        for place, (name, type_) in enumerate(signature.items())
+        if type_.startswith("*") or name.endswith(("_row", "_head", "_batch"))
+    }
+    source = ASTSource(fn=function, signature=signature, constexprs={}, attrs=aligned)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    found: bytes = compiled.asm["cubin"]
+    return found
+
+
+def compile_all(path: Path) -> None:
+    """Compiles the kernels of a file in bf16."""
+    plan = load(path)._PLAN
+    walks = [(walk.function, walk.options) for each in (plan.forward, plan.backward_keys) for walk in each.walks]
+    walks += [(plan.delta, plan.delta_options)]
+    walks += [(walk.function, walk.options) for walk in plan.backward_queries.walks]
+    for function, options in walks:
+        print(function.__name__, binary(function, options)[1:4].decode(), flush=True)
+
+
+def run_all(folder: Path, names: Sequence[str]) -> int:
+    """Runs the cases; returns 1 where one is wrong."""
     wrong = 0
     for name in names:
         path = folder / f"{name.removesuffix('_anywhere')}.py"
@@ -155,4 +197,7 @@ def main(folder: Path, names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.meta_path.insert(0, Refusing(allowed()))  # type: ignore[arg-type]
+    if len(sys.argv) > 2:
+        sys.exit(run_all(Path(sys.argv[1]), sys.argv[2:]))
+    compile_all(Path(sys.argv[1]))

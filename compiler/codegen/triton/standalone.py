@@ -117,6 +117,11 @@ class StandaloneText:
     documentation: tuple[str, ...]
     origin: tuple[str, ...]
 
+    @property
+    def parameters(self) -> tuple[StandaloneTable, ...]:
+        """The tables that a call gives."""
+        return tuple(table for table in self.tables if table.value is None)
+
 
 def render_standalone(text: StandaloneText) -> str:
     """Return the file. Raises NotStandaloneError where listed tokens do not follow from sizes alone."""
@@ -134,8 +139,8 @@ def render_standalone(text: StandaloneText) -> str:
         "triton/standalone.py.jinja",
         docstring=_codes(text.module), text=_codes(text.origin), documentation=_codes(text.documentation),
         kernels=Code("\n\n\n".join(kernels.used)), first=Code("forward_0"),
-        function=Code(text.name), parameters=_codes(map(_parameter, sorted(text.tables, key=_has_default))),
-        given_tables=Code("".join(f"{t.parameter}, " for t in text.tables if t.value is None).rstrip()) or None,
+        function=Code(text.name), parameters=_codes(map(_parameter, sorted(text.parameters, key=_has_default))),
+        given_tables=Code("".join(f"{t.parameter}, " for t in text.parameters).rstrip()) or None,
         element=Code(f"torch.{text.kind.dtype.torch}"), compute=Code(f"torch.{text.kind.dtype.compute.torch}"),
         integer=Code("torch.int64" if wide else "torch.int32"), head_dim=text.kind.head_dim,
         value_dim=text.kind.value_dim, heads=text.heads, scale=Code(repr(text.scale)),
