@@ -8,9 +8,9 @@ launched, in which orders, and over which tiles.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...ir import FALSE, HEAD, HEADS, TRUE, Apply, Entry, Expr, Member, Table, expression, walk
 from ...plan import (
@@ -35,12 +35,13 @@ from ...plan import (
 from .. import Code, lift_constants, render
 from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
-from .signature import parameters, steps
+from .signature import Steps, parameters, steps
 from .sites import gradient_sites, pair_tables
 from .tuning import options
 from .variant import DIGIT_BITS, DIGITS, TritonVariant
 from .walks import span
 
+_PARTS = ("standalone", "standalone_launch", "standalone_call")
 _WIDTH = 120
 _ANYWHERE = "_anywhere"  # ends the names of kernels for first rows at any position
 _SPELLED = {
@@ -135,8 +136,7 @@ def render_standalone(text: StandaloneText) -> str:
     names = [p.name for each in passes for ps in parameters(_lifted(each.program), each.variant).values() for p in ps]
     sites = gradient_sites(text.plan["forward"].program)
     wide = text.kind.wide
-    return render(
-        "triton/standalone.py.jinja",
+    holes: dict[str, Any] = dict(
         docstring=_codes(text.module), text=_codes(text.origin), documentation=_codes(text.documentation),
         kernels=Code("\n\n\n".join(kernels.used)), first=Code("forward_0"),
         function=Code(text.name), parameters=_codes(map(_parameter, sorted(text.parameters, key=_has_default))),
@@ -156,6 +156,7 @@ def render_standalone(text: StandaloneText) -> str:
         listed_numbers="numbers" in names, alignment=text.alignment,
         plans=_codes("\n\n\n".join(plans).splitlines()),
     )  # fmt: skip
+    return "\n\n".join(render(f"triton/{part}.py.jinja", **holes) for part in _PARTS)
 
 
 def _codes(lines: Iterable[str]) -> tuple[Code, ...]:
@@ -175,26 +176,20 @@ class _Kernels:
     @property
     def used(self) -> list[str]:
         """The texts of all functions, but for helpers that nobody calls."""
-        helpers = [name for name in self.sources if name.startswith("_")]
+        trees = {name: ast.parse(text) for name, text in self.sources.items()}
+        called = {
+            node.id
+            for name, tree in trees.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Name) and node.id != name
+        }
+        return [text for name, text in self.sources.items() if not name.startswith("_") or name in called]
 
-        def called(helper: str) -> bool:
-            return any(re.search(rf"\b{helper}\(", text) for name, text in self.sources.items() if name != helper)
-
-        unused = {helper for helper in helpers if not called(helper)}
-        return [text for name, text in self.sources.items() if name not in unused]
-
-    def add(self, module: str, suffix: str) -> dict[str, str]:
-        """Adds the functions of a module's text; returns the names that they have in the file."""
-        given = {}
-        for name, source in _functions(module).items():
-            given[name] = name
-            if self.sources.get(name, source) != source:
-                given[name] = f"{name}{suffix}"
-                source = re.sub(rf"^def {name}\(", f"def {name}{suffix}(", source, count=1, flags=re.MULTILINE)
-                if self.sources.get(given[name], source) != source:
-                    raise AssertionError(f"bug in attnc: two functions {given[name]} in one file")
-            self.sources[given[name]] = source
-        return given
+    def add(self, module: str) -> None:
+        """Adds the functions of a module's text."""
+        for name, text in _functions(module).items():
+            if self.sources.setdefault(name, text) != text:
+                raise AssertionError(f"bug in attnc: two functions {name} in one file")
 
 
 def _functions(module: str) -> dict[str, str]:
@@ -254,32 +249,37 @@ def _assigned(name: str, node: _Node) -> str:
     return f"{name} = {_written(node, 0, len(name) + 3)}"
 
 
-def _plan(passes: Passes, kernels: _Kernels, target: str, suffix: str) -> _Node:
+def _plan(passes: Passes, kernels: _Kernels, target: str, ending: str) -> _Node:
+    """The constants of one plan, whose functions are added to ``kernels``."""
     found: dict[str, _Node] = {}
     for direction in PASSES:
-        made = _Made(passes[direction], kernels.add(_module(passes[direction]), suffix), target)
+        made = _Made(passes[direction], target, ending)
+        kernels.add(render_triton(made.lifted, made.plan.variant, ending=ending).text)
         found[direction] = made.written(direction)
-    delta = steps(_lifted(made.plan.program), made.plan.variant)["delta"]
+    delta = made.steps["delta"]
     return _call(
-        "_Plan", **found, delta=made.names["delta"], delta_step=str(delta.rows), delta_options=made.options("delta")
+        "_Plan", **found, delta=f"delta{ending}", delta_step=str(delta.rows), delta_options=made.options("delta")
     )
-
-
-def _module(plan: PassPlan) -> str:
-    return render_triton(_lifted(plan.program), plan.variant).text
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A pass whose functions are in the file; ``names``: what they are called there."""
+    """A pass whose functions are in the file; ``ending``: of their names."""
 
     plan: PassPlan
-    names: Mapping[str, str]
     target: str
+    ending: str
+
+    @property
+    def lifted(self) -> Program:
+        return _lifted(self.plan.program)
+
+    @property
+    def steps(self) -> Mapping[str, Steps]:
+        return steps(self.lifted, self.plan.variant)
 
     def options(self, name: str) -> _Node:
-        taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
-        chosen = options(kind_of(name), self.plan.variant, taken, self.target)
+        chosen = options(kind_of(name), self.plan.variant, self.steps[name], self.target)
         return _dict(chosen.arguments(nvidia=self.target.startswith("sm_")))
 
     def written(self, direction: Pass) -> _Node:
@@ -307,10 +307,10 @@ class _Made:
         named = self._heads(kernel)
         if kernel.splits:
             joining = f"{'merge' if direction == 'forward' else 'collect'}_{number}"
-            named |= {"joining": self.names[joining], "joining_options": self.options(joining)}
-        taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
+            named |= {"joining": f"{joining}{self.ending}", "joining_options": self.options(joining)}
+        taken = self.steps[name]
         return _call(
-            "_Walk", self.names[name], self.options(name), str(taken.rows), rows=self.order(kernel.rows, "q"),
+            "_Walk", f"{name}{self.ending}", self.options(name), str(taken.rows), rows=self.order(kernel.rows, "q"),
             keys=_tuple(self.order(segment.keys, "k") for segment in kernel.segments),
             bounds=_tuple(_bounds(each.by_query) for each in segments), **named,
         )  # fmt: skip
@@ -320,12 +320,12 @@ class _Made:
         for place, segment in enumerate(kernel.segments):
             name = f"backward_keys_{number}_{place}"
             rows, keys = key_major(kernel.rows, segment.keys)
-            taken = steps(_lifted(self.plan.program), self.plan.variant)[name]
+            taken = self.steps[name]
             bounds = self.plan.schedule.kernels[number].segments[place].by_key
             found.append(_call(
-                "_Walk", self.names[name], self.options(name), str(taken.keys[0]), rows=self.order(kernel.rows, "q"),
-                keys=_tuple([self.order(keys, "k")]), bounds=_tuple([_bounds(bounds)]), walked=self.order(rows, "q"),
-                **self._heads(kernel),
+                "_Walk", f"{name}{self.ending}", self.options(name), str(taken.keys[0]),
+                rows=self.order(kernel.rows, "q"), keys=_tuple([self.order(keys, "k")]), bounds=_tuple([_bounds(bounds)]),
+                walked=self.order(rows, "q"), **self._heads(kernel),
             ))  # fmt: skip
         return found
 
