@@ -136,26 +136,26 @@ def render_standalone(text: StandaloneText) -> str:
     names = [p.name for each in passes for ps in parameters(_lifted(each.program), each.variant).values() for p in ps]
     sites = gradient_sites(text.plan["forward"].program)
     wide = text.kind.wide
-    holes: dict[str, Any] = dict(
-        docstring=_codes(text.module), text=_codes(text.origin), documentation=_codes(text.documentation),
-        kernels=Code("\n\n\n".join(kernels.used)), first=Code("forward_0"),
-        function=Code(text.name), parameters=_codes(map(_parameter, sorted(text.parameters, key=_has_default))),
-        given_tables=Code("".join(f"{t.parameter}, " for t in text.parameters).rstrip()) or None,
-        element=Code(f"torch.{text.kind.dtype.torch}"), compute=Code(f"torch.{text.kind.dtype.compute.torch}"),
-        integer=Code("torch.int64" if wide else "torch.int32"), head_dim=text.kind.head_dim,
-        value_dim=text.kind.value_dim, heads=text.heads, scale=Code(repr(text.scale)),
-        scale_by_head=text.scale_by_head, most=None if wide else text.most,
-        span=None if wide else 1 + max(map(span, orders)), tables=_codes(map(_table, text.tables)),
-        sets=any(table.elements == "set" for table in text.tables),
-        sites=tuple(Code(f'_Site({s.number}, {s.table}, "{s.level}", {s.sink}),') for s in sites),
-        pairs=bool(pair_tables(sites)), digits=DIGITS, digit_bits=DIGIT_BITS, dropout=text.kind.dropout,
-        boxes=any(order.around_rows for order in orders),
-        lists=any(order.listed_by is not None for order in orders),
-        splits=any(kernel.splits for kernel in kernel_lists),
-        by_head=any(kernel.heads is not None for kernel in kernel_lists),
-        listed_numbers="numbers" in names, alignment=text.alignment,
-        plans=_codes("\n\n\n".join(plans).splitlines()),
-    )  # fmt: skip
+    holes: dict[str, Any] = {
+        "docstring": _codes(text.module), "text": _codes(text.origin), "documentation": _codes(text.documentation),
+        "kernels": Code("\n\n\n".join(kernels.used)), "first": Code("forward_0"),
+        "function": Code(text.name), "parameters": _codes(map(_parameter, sorted(text.parameters, key=_has_default))),
+        "given_tables": Code("".join(f"{t.parameter}, " for t in text.parameters).rstrip()) or None,
+        "element": Code(f"torch.{text.kind.dtype.torch}"), "compute": Code(f"torch.{text.kind.dtype.compute.torch}"),
+        "integer": Code("torch.int64" if wide else "torch.int32"), "head_dim": text.kind.head_dim,
+        "value_dim": text.kind.value_dim, "heads": text.heads, "scale": Code(repr(text.scale)),
+        "scale_by_head": text.scale_by_head, "most": None if wide else text.most,
+        "span": None if wide else 1 + max(map(span, orders)), "tables": _codes(map(_table, text.tables)),
+        "sets": any(table.elements == "set" for table in text.tables),
+        "sites": tuple(Code(f'_Site({s.number}, {s.table}, "{s.level}", {s.sink}),') for s in sites),
+        "pairs": bool(pair_tables(sites)), "digits": DIGITS, "digit_bits": DIGIT_BITS, "dropout": text.kind.dropout,
+        "boxes": any(order.around_rows for order in orders),
+        "lists": any(order.listed_by is not None for order in orders),
+        "splits": any(kernel.splits for kernel in kernel_lists),
+        "by_head": any(kernel.heads is not None for kernel in kernel_lists),
+        "listed_numbers": "numbers" in names, "alignment": text.alignment,
+        "plans": _codes("\n\n\n".join(plans).splitlines()),
+    }  # fmt: skip
     return "\n\n".join(render(f"triton/{part}.py.jinja", **holes) for part in _PARTS)
 
 
@@ -324,8 +324,8 @@ class _Made:
             bounds = self.plan.schedule.kernels[number].segments[place].by_key
             found.append(_call(
                 "_Walk", f"{name}{self.ending}", self.options(name), str(taken.keys[0]),
-                rows=self.order(kernel.rows, "q"), keys=_tuple([self.order(keys, "k")]), bounds=_tuple([_bounds(bounds)]),
-                walked=self.order(rows, "q"), **self._heads(kernel),
+                rows=self.order(kernel.rows, "q"), keys=_tuple([self.order(keys, "k")]),
+                bounds=_tuple([_bounds(bounds)]), walked=self.order(rows, "q"), **self._heads(kernel),
             ))  # fmt: skip
         return found
 
