@@ -140,7 +140,7 @@ def render_standalone(text: StandaloneText) -> str:
         "docstring": _codes(text.module), "text": _codes(text.origin), "documentation": _codes(text.documentation),
         "kernels": Code("\n\n\n".join(kernels.used)), "first": Code("forward_0"),
         "function": Code(text.name), "parameters": _codes(map(_parameter, sorted(text.parameters, key=_has_default))),
-        "given_tables": Code("".join(f"{t.parameter}, " for t in text.parameters).rstrip()) or None,
+        "given_tables": Code(", ".join(t.parameter for t in text.parameters)) or None,
         "element": Code(f"torch.{text.kind.dtype.torch}"), "compute": Code(f"torch.{text.kind.dtype.compute.torch}"),
         "integer": Code("torch.int64" if wide else "torch.int32"), "head_dim": text.kind.head_dim,
         "value_dim": text.kind.value_dim, "heads": text.heads, "scale": Code(repr(text.scale)),
