@@ -116,8 +116,10 @@ def _joined(visited: Bounds, full: Bounds | None) -> Bounds:
     pointer = np.cumsum([0, *map(len, rows)])
     start, end, kind = np.array([run for row in rows for run in row], np.int64).reshape(-1, 3).T
     length = np.minimum(end, UNBOUNDED - 1) - start
+    # runs that are all endless have no shift of their own
+    shift = visited.shift * (period // visited.period) or full.shift * (period // full.period)
     runs = Runs(pointer, start.astype(np.int32), length.astype(np.int32), kind.astype(np.uint8))
-    return replace(visited, period=period, shift=visited.shift * period // visited.period, head_slots=slots, runs=runs)
+    return replace(visited, period=period, shift=shift, head_slots=slots, runs=runs)
 
 
 def _row(bounds: Bounds, slot: int, row: int) -> list[_Run]:
