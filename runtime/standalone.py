@@ -46,10 +46,10 @@ _NARROWEST, _WIDEST = 20, 30  # powers of two: positions that 32-bit integers sh
 _USUAL_HEADS = 1024  # that they bear where the number of heads is not known
 _PADDED = -1  # in a list of members
 _LINE = 112  # columns of a docstring's paragraph
-# Names in the body of the function that users call, where the name of a table would hide them.
-_OWN = {"q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "x", "stride", "call", "given", "batch"}
-_OWN |= {"heads", "m", "n", "kv_heads", "tables", "out", "lse", "torch", "triton", "tl", "Tensor", "Any", "dataclass"}
-_OWN |= {"lru_cache", "nullcontext", "once_differentiable", "annotations", "delta"}
+# Names of the file that a function or a table of the same name would hide, and how those of kernels begin.
+_OWN = {"q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "attend", "tables", "torch", "triton", "tl"}
+_OWN |= {"Tensor", "Any", "dataclass", "lru_cache", "nullcontext", "once_differentiable", "annotations"}
+_KERNELS = ("_", "forward", "merge", "delta", "backward", "collect")
 
 
 __all__ = ["NotStandaloneError", "Origin", "specialisation", "standalone"]
@@ -243,7 +243,7 @@ def _leaves(value: Literal_, depth: int) -> list[Literal_]:
 
 def _name(name: str, ending: str) -> str:
     """A name of the text as a Python name that hides no other one of the file."""
-    taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in _OWN or name.startswith("_")
+    taken = keyword.iskeyword(name) or hasattr(builtins, name) or name in _OWN or name.startswith(_KERNELS)
     return f"{name.lstrip('_')}{ending}" if taken else name
 
 
@@ -267,7 +267,8 @@ def _module(
     about = (
         f"Written by attnc {origin.version} from {made_from}; its text is at the end. It needs only torch and triton. "
         "Forward and backward serve every number of queries and keys, and every first position. Tile shapes and warps "
-        f"were chosen for {target}; on another GPU the kernels are right as well."
+        f"were chosen for {target}; on another GPU the kernels are right as well. Under `torch.compile` a call breaks "
+        "the graph."
     )
     lines += ["", *_paragraph(about)]
     undecided = dict.fromkeys(each for one in served for each in one.undecided)

@@ -132,6 +132,30 @@ def worst(attend: Callable[..., Any], formula: Formula, n: int, m: int, q_start:
     return max(float((mine - right).detach().abs().max()) for mine, right in pairs)
 
 
+def refusals(attend: Callable[..., Any]) -> list[str]:
+    """The errors of calls that do not fit: each names the argument, what it was and what was expected."""
+    import torch
+
+    q, k, slope = torch.zeros(1, 2, 8, 16), torch.zeros(1, 1, 8, 16), torch.ones(2)
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((q.double(), k, k), {"slope": slope}),
+        ((q, k[..., :8], k), {"slope": slope}),
+        ((q[:, :1], *2 * (k.repeat(1, 2, 1, 1),)), {"slope": slope[:1]}),
+        ((q, k, k), {"slope": torch.ones(3)}),
+        ((q, k, k), {"slope": torch.ones(2, dtype=torch.int32)}),
+        ((q, k, k), {"slope": slope, "q_start": -1}),
+        ((q, k, k), {"slope": slope, "q_start": 2**31}),
+        ((q, k, k), {"slope": slope, "scale": torch.ones(3)}),
+    ]
+    found = []
+    for inputs, named in calls:
+        try:
+            attend(*inputs, **named)
+        except (TypeError, ValueError) as error:
+            found.append(f"{type(error).__name__} {error}")
+    return found
+
+
 def load(path: Path) -> Any:
     """A file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -188,6 +212,8 @@ def run_all(folder: Path, names: Sequence[str]) -> int:
     for name in names:
         path = folder / f"{name.removesuffix('_anywhere')}.py"
         attend = getattr(load(path), path.stem)
+        if name == "alibi":
+            print(*refusals(attend), sep="\n", flush=True)
         for n, m, q_start in formulas()[name].sizes:
             off = worst(attend, formulas()[name], n, m, q_start)
             right = off < 1e-4

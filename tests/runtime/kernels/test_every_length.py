@@ -63,6 +63,8 @@ def test_what_a_table_cannot_change_is_left_out() -> None:
     documents = bounds("documents").runs
     assert (documents.start + documents.length).max() <= 2, "no tile above the diagonal"
     assert FULL not in documents.kind
+    window = bounds("window of a table").runs
+    assert (window.start + window.length).max() <= 2, "no tile above the diagonal, however wide the window is"
     prefix = bounds("prefix").runs
     assert prefix.start.min() <= -UNBOUNDED
     assert FULL in prefix.kind, "below the diagonal every pair is kept, prefix or not"
