@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import builtins
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 from textwrap import wrap
 
 import torch
@@ -46,6 +47,7 @@ _NARROWEST, _WIDEST = 20, 30  # powers of two: positions that 32-bit integers sh
 _USUAL_HEADS = 1024  # that they bear where the number of heads is not known
 _PADDED = -1  # in a list of members
 _LINE = 112  # columns of a docstring's paragraph
+_LONGEST = 60  # columns of a constant in it
 # Names of the file that a function or a table of the same name would hide, and how those of kernels begin.
 _OWN = {"q", "k", "v", "scale", "q_start", "dropout", "seed", "return_lse", "attend", "tables", "torch", "triton", "tl"}
 _OWN |= {"Tensor", "Any", "dataclass", "lru_cache", "nullcontext", "once_differentiable", "annotations"}
@@ -57,7 +59,9 @@ __all__ = ["NotStandaloneError", "Origin", "specialisation", "standalone"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an attention comes from: its module's name and text, the constants that were bound, and attnc's version."""
+    """Where an attention comes from: its module's name and text, the constants that were bound and the contents of tables
+    that were given, the layers that it is of, and attnc's version.
+    """
 
     name: str
     text: str
@@ -75,15 +79,13 @@ def standalone(attention: Attention, kind: Specialisation, target: str, heads: i
     _require_possible(attention, kind, heads)
     contents = tuple(_contents(table, heads or 1) for table in attention.tables)
     plan = _programs(attention, kind, target, heads, natural_rows=False)
-    most = _most_positions(plan.values(), heads or _USUAL_HEADS, contents)
+    alignment = lcm(*map(row_alignment, plan.values()))
+    natural = _programs(attention, kind, target, heads, natural_rows=True) if alignment > 1 else {}
+    most = _most_positions([*plan.values(), *natural.values()], heads or _USUAL_HEADS, contents)
     if most is None:
         kind = replace(kind, wide=True, tables=_wide(attention, kind).tables)
     passes = _passes(plan, kind, target, heads, contents)
-    alignment = max(row_alignment(program) for program in plan.values())
-    anywhere = None
-    if alignment > 1:
-        natural = _programs(attention, kind, target, heads, natural_rows=True)
-        anywhere = _passes(natural, kind, target, heads, contents)
+    anywhere = _passes(natural, kind, target, heads, contents) if natural else None
     served = [served for each in (passes, anywhere or {}) for _, served in each.values()]
     scale = _scale(attention, kind, heads)
     name = _name(attention.name, "_attention")
@@ -174,9 +176,8 @@ def _passes(
     return found
 
 
-def _most_positions(programs: Iterable[Program], heads: int, contents: _Contents) -> int | None:
+def _most_positions(programs: Sequence[Program], heads: int, contents: _Contents) -> int | None:
     """The largest power of two up to which 32-bit integers bear all positions; None where that is too small."""
-    programs = list(programs)
     for bits in range(_WIDEST, _NARROWEST - 1, -1):
         shape = CallShape(1 << bits, 1 << bits, heads)
         if all(index_width(program, shape, contents) == 32 for program in programs):
@@ -247,6 +248,18 @@ def _name(name: str, ending: str) -> str:
     return f"{name.lstrip('_')}{ending}" if taken else name
 
 
+def _shown(value: Literal_) -> str:
+    """A constant as the language writes it, shortened."""
+    match value:
+        case frozenset():
+            text = f"{{{', '.join(map(str, sorted(value)))}}}"
+        case tuple():
+            text = f"[{', '.join(map(_shown, value))}]"
+        case _:
+            text = str(value).lower()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
 def _paragraph(text: str) -> list[str]:
     return wrap(text, _LINE, break_long_words=False, break_on_hyphens=False)
 
@@ -259,10 +272,11 @@ def _module(
     served: list[EveryLength],
 ) -> tuple[str, ...]:
     """The lines of the module's docstring: what it is, what it needs, what it costs."""
-    constants = ", ".join(f"{name} = {value}" for name, value in origin.constants.items())
+    constants = ", ".join(f"{name} = {_shown(value)}" for name, value in origin.constants.items())
     dims = f"{kind.head_dim} features" + (f", {kind.value_dim} of values" if kind.value_dim != kind.head_dim else "")
     lines = [f"Attention `{attention.name}` for {target}, in {kind.dtype.name}, with heads of {dims}."]
-    made_from = visible_line(origin.name) + (f" with {constants}" if constants else "")
+    named = visible_line(origin.name).replace("\\", "/").replace('"', "'")  # it stands in a docstring
+    made_from = named + (f" with {constants}" if constants else "")
     made_from += f", for layers {', '.join(map(str, origin.layers))}" if origin.layers else ""
     about = (
         f"Written by attnc {origin.version} from {made_from}; its text is at the end. It needs only torch and triton. "
@@ -313,7 +327,7 @@ def _documentation(attention: Attention, kind: Specialisation, heads: int | None
         )
     lines += [
         "scale: the factor of q·k, one number or one for each head; that of the text unless given.",
-        "q_start: the position of the first query row, or one for each entry of the batch.",
+        "q_start: the position of the first query row, or one for each entry of the batch; a tensor is read on the host.",
     ]
     if kind.dropout:
         lines.append("dropout, seed: which probabilities are dropped is a hash of the seed and of their place.")

@@ -92,7 +92,8 @@ def _standalone(subject: Target, layers: Sequence[Applied], wish: KernelWish) ->
 
     attention = _with_contents(layers[0])
     numbers = tuple(layer.layer for layer in layers if layer.layer is not None)
-    origin = Origin(Path(subject.origin).name, subject.module.source.text, layers[0].constants, numbers, __version__)
+    given = {**layers[0].constants, **layers[0].tables}
+    origin = Origin(Path(subject.origin).name, subject.module.source.text, given, numbers, __version__)
     with stage("source"):
         kind = specialisation(attention, float_named(wish.dtype), wish.head_dim, wish.value_dim, wish.dropout)
         try:

@@ -121,6 +121,7 @@ def test_a_table_makes_every_tile_count_and_the_file_says_so(
     assert "rules no tile out (doc[q] == doc[k])" in written(tmp_path, capsys, "causal_documents")
     given = written(tmp_path, capsys, "longformer")
     assert "k in {0, 5}" in given
+    assert "with size = 16, g = {0, 5}" in " ".join(given.split())
     assert "    g: Any" not in given, "contents that are given are no parameter"
 
 
