@@ -59,8 +59,8 @@ __all__ = ["NotStandaloneError", "Origin", "specialisation", "standalone"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an attention comes from: its module's name and text, the constants that were bound and the contents of tables
-    that were given, the layers that it is of, and attnc's version.
+    """Where an attention comes from: its module's name and text, the constants and the contents of tables that were
+    given, the layers that it is of, and attnc's version.
     """
 
     name: str
@@ -327,7 +327,7 @@ def _documentation(attention: Attention, kind: Specialisation, heads: int | None
         )
     lines += [
         "scale: the factor of q·k, one number or one for each head; that of the text unless given.",
-        "q_start: the position of the first query row, or one for each entry of the batch; a tensor is read on the host.",
+        "q_start: the position of the first query row, or one for each entry; a tensor is read on the host.",
     ]
     if kind.dropout:
         lines.append("dropout, seed: which probabilities are dropped is a hash of the seed and of their place.")

@@ -124,4 +124,11 @@ MUTANTS = (
         "replace(table, value=table.value)",
         "test_cli_standalone.py::test_a_table_makes_every_tile_count_and_the_file_says_so",
     ),
+    Mutant(
+        "a kernel for AMD takes no shared memory",
+        "runtime/triton",
+        "return Resources(registers, 4 * spilled, shared)",
+        "return Resources(registers, 4 * spilled, 0)",
+        "test_triton_compile.py::test_compiles_for_other_targets[alibi-gfx942]",
+    ),
 )
