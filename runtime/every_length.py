@@ -6,20 +6,43 @@ of them counts as undecided, so a tile that might keep a pair is visited, and no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import lcm
 
 import numpy as np
 
 from ..compiler import pipeline
 from ..compiler.analysis import any_count, overapproximate, shift_divisor, underapproximate
-from ..compiler.ir import Apply, CallShape, Entry, Expr, HostTable, N, children, rebuild, tables_read, walk
+from ..compiler.ir import (
+    FALSE,
+    HEAD,
+    HEADS,
+    TRUE,
+    Apply,
+    CallShape,
+    Entry,
+    Expr,
+    HostTable,
+    K,
+    N,
+    Q,
+    children,
+    conjunction,
+    constructors,
+    negation,
+    rebuild,
+    tables_read,
+    walk,
+)
+from ..compiler.oracle import NumpyArrays, environment, interpret
 from ..compiler.plan import (
     FULL,
     PARTIAL,
     UNBOUNDED,
     Bounds,
+    Gathered,
     Kernel,
     KernelSchedule,
     Program,
@@ -27,9 +50,11 @@ from ..compiler.plan import (
     Schedule,
     Segment,
     SegmentSchedule,
+    is_natural,
 )
 
 _SIZE = 1024  # of the call whose closed forms are taken; they do not depend on it
+_FEW, _LOOKED = 128, 2**16  # keys that are few, where they are the first; keys that are looked at
 _Run = tuple[int, int, int]
 _UNKNOWN = Entry("undecided", (), "bool")
 _JOINS = ("and", "or", "not", "iff", "if", "plus", "filter")
@@ -64,6 +89,53 @@ def every_length(program: Program, heads: int, contents: tuple[HostTable, ...]) 
             found.append(SegmentSchedule(*bounds) if bounds else SegmentSchedule(_EVERYWHERE, _EVERYWHERE))
         kernels.append(KernelSchedule(tuple(found)))
     return EveryLength(Schedule(_SIZE, _SIZE, tuple(kernels)), tuple(undecided), whole)
+
+
+def with_few_keys_gathered(program: Program, gathered: int) -> Program:
+    """The program with the few keys that meet a condition on the key alone, such as ``k < 4``, in segments of their
+    own, in tiles of ``gathered`` keys: what is left often has a closed form, which such a condition has not.
+
+    It cuts segments in natural order; a call may do without, since it lists the runs of its own length.
+    """
+    kernels = []
+    for kernel in program.kernels:
+        natural = is_natural(kernel.rows)
+        segments = [
+            _parted(each, gathered) if natural and is_natural(each.keys) else (each,) for each in kernel.segments
+        ]
+        kernels.append(replace(kernel, segments=tuple(sorted(chain(*segments), key=lambda each: -each.keys.tile))))
+    return replace(program, kernels=tuple(kernels))
+
+
+def _parted(segment: Segment, gathered: int) -> tuple[Segment, ...]:
+    """A segment, cut in two for each condition that few keys meet: a pair of theirs that the rest does not keep is in
+    the second.
+    """
+    parts = set(_joined_by_and_or(segment.condition))
+    few = next(filter(_is_of_few, _joined_by_and_or(segment.condition)), None)
+    if few is None or any(few in walk(part) for part in parts - {few}):
+        return (segment,)
+    rest, whole = (constructors.substitute(segment.condition, {few: truth}) for truth in (FALSE, TRUE))
+    only = Segment(Gathered(few, gathered), conjunction(whole, negation(rest)))
+    return (only,) if rest == FALSE else (*_parted(Segment(segment.keys, rest), gathered), only)
+
+
+def _joined_by_and_or(condition: Expr) -> Iterator[Expr]:
+    """Yields the parts of a condition by ``and`` and ``or``: if one more of them holds, the condition still does."""
+    if isinstance(condition, Apply) and condition.op in ("and", "or"):
+        for part in condition.args:
+            yield from _joined_by_and_or(part)
+    else:
+        yield condition
+
+
+def _is_of_few(condition: Expr) -> bool:
+    """Whether a condition reads the key's position and constants alone, and only keys near the first meet it."""
+    nodes = set(walk(condition))
+    if K not in nodes or not nodes.isdisjoint((Q, N, HEAD, HEADS)) or tables_read(condition):
+        return False
+    met = interpret(condition, environment(NumpyArrays(), _LOOKED, 1, 1, np.zeros(1, np.int64), {}))
+    return not np.broadcast_to(met, (1, 1, 1, _LOOKED))[..., _FEW:].any()
 
 
 def _bounds(

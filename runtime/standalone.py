@@ -39,7 +39,7 @@ from ..compiler.oracle import ContentsError, from_literal
 from ..compiler.plan import I64, PASSES, DType, Pass, Program, Specialisation, row_alignment, usual
 from ..compiler.verify import index_width
 from .call import Call, scale_of
-from .every_length import EveryLength, every_length
+from .every_length import EveryLength, every_length, with_few_keys_gathered
 from .triton import TRITON
 
 _Contents = tuple[HostTable, ...]
@@ -161,7 +161,11 @@ def _programs(
     known = frozenset(place for place, table in enumerate(attention.tables) if isinstance(table.value, frozenset))
     given = heads if _differs(attention) else None
     return {
-        direction: pipeline.program(attention, tiles.of(direction), given, known, natural_rows) for direction in PASSES
+        direction: with_few_keys_gathered(
+            pipeline.program(attention, tiles.of(direction), given, known, natural_rows),
+            tiles.of(direction)[0].tiles.gathered,
+        )
+        for direction in PASSES
     }
 
 

@@ -131,4 +131,11 @@ MUTANTS = (
         "return Resources(registers, 4 * spilled, 0)",
         "test_triton_compile.py::test_compiles_for_other_targets[alibi-gfx942]",
     ),
+    Mutant(
+        "few keys are cut off where they also take pairs away",
+        "runtime",
+        "if few is None or any(few in walk(part) for part in parts - {few}):",
+        "if few is None:",
+        "test_every_length.py::test_few_keys_are_cut_off_where_that_counts_each_pair_once",
+    ),
 )

@@ -10,10 +10,10 @@ import pytest
 import attnc
 from attnc.compiler import pipeline
 from attnc.compiler.ir import Attention, CallShape, HostTable
-from attnc.compiler.plan import FULL, UNBOUNDED, Bounds, Program, Tiles
+from attnc.compiler.plan import FULL, UNBOUNDED, Bounds, Kernel, Program, Segment, Tiles, natural
 from attnc.compiler.plan.tile_choices import only
 from attnc.compiler.verify.schedule_interpreter import verify_schedule
-from attnc.runtime.every_length import every_length
+from attnc.runtime.every_length import every_length, with_few_keys_gathered
 
 TEXTS = {
     "documents": ("pattern p(t: int[token]) = causal and t[q] == t[k]", 1),
@@ -81,3 +81,33 @@ def test_a_condition_without_tables_is_as_in_a_call() -> None:
         assert (mine.period, mine.shift, mine.reach) == (its.period, its.shift, UNBOUNDED)
         assert (mine.runs.start == its.runs.start).all()
         assert (mine.runs.kind == its.runs.kind).all()
+
+
+@pytest.mark.parametrize(
+    ("condition", "gathered"),
+    [
+        ("causal and (k < 4 or causal_window(24))", 1),
+        ("k == 3 or k == 40 or causal", 2),
+        ("k < 4 and q >= 20", 1),
+        ("(k < 4 or causal_window(9)) and not (k < 4 and q > 30)", 0),  # where it holds, the condition may not
+        ("not (k < 4) and causal", 0),
+        ("k >= 4 and causal", 0),
+        ("causal_window(9) if k < 4 else causal", 0),
+    ],
+)
+def test_few_keys_are_cut_off_where_that_counts_each_pair_once(condition: str, gathered: int) -> None:
+    _, program = arranged(f"pattern p = {condition}", 1)
+    whole = Kernel(natural(16), (Segment(natural(8), program.mask),), "store")
+    found = with_few_keys_gathered(replace(program, kernels=(whole,)), 4)
+    assert sum(part.keys.sparse for part in found.kernels[0].segments) == gathered
+    for n, m, start in ((3, 3, 0), (50, 50, 0), (60, 20, 40)):
+        extent = CallShape(n, m, 1, (start,))
+        verify_schedule(found, pipeline.schedule(found, extent, ()), extent, ())
+
+
+def test_sinks_leave_a_closed_form() -> None:
+    program = attnc.load("sink_window").sink_window()._bound
+    arranged_once = pipeline.program(program, only(Tiles(64, 64)), None, frozenset())
+    served = every_length(with_few_keys_gathered(arranged_once, 16), 1, ())
+    assert not served.undecided
+    assert not served.whole
