@@ -168,7 +168,7 @@ def forward(
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
-        launch = launch_of(known, call, _tiles(backend, q, v).forward)
+        launch = launch_of(known, call, _tiles(backend, q, v).forward, on_device=backend.plans_on_device)
         if not q.shape[:3].numel():
             return _empty(q, v)
         out, lse = backend.forward(launch)
@@ -226,7 +226,7 @@ def backward(
     with torch.autocast(q.device.type, enabled=False):
         backend = backend_for(q.device, k.shape[2])
         tiles = _tiles(backend, q, v)
-        launch = launch_of(known, call, tiles.backward_queries, tiles.backward_keys)
+        launch = launch_of(known, call, tiles.backward_queries, tiles.backward_keys, backend.plans_on_device)
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():

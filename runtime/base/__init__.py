@@ -20,11 +20,14 @@ __all__ = [
     "cache",
     "compute_dtype",
     "count",
+    "device_copy",
+    "device_numbers",
     "dtype_name",
     "dtype_of",
     "get",
     "identity",
     "kept",
+    "kept_by_graphs",
     "launches",
     "listen_to_triton",
     "note_built",
@@ -32,6 +35,7 @@ __all__ = [
     "register",
     "registered",
     "renew",
+    "require_uncaptured",
     "settings",
     "torch_dtype",
 ]
@@ -41,9 +45,11 @@ if TYPE_CHECKING:
     from .backend import Backend, Targets, Unavailable, one_shape
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
+    from .captures import kept_by_graphs, require_uncaptured
     from .compiled import CompiledFunction
     from .configuration import SettingError, Settings, settings
     from .counters import count, launches
+    from .device_copies import device_copy, device_numbers
     from .dropout import kept
     from .identities import identity, register, registered
     from .launch import Gradients, Launch, TableArgument
@@ -55,9 +61,11 @@ else:
             "backend": ("Backend", "Targets", "Unavailable", "one_shape"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
+            "captures": ("kept_by_graphs", "require_uncaptured"),
             "compiled": ("CompiledFunction",),
             "configuration": ("SettingError", "Settings", "settings"),
             "counters": ("count", "launches"),
+            "device_copies": ("device_copy", "device_numbers"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
             "launch": ("Gradients", "Launch", "TableArgument"),

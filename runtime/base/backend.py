@@ -81,6 +81,8 @@ class Backend:
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
       ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
 
+    - ``plans_on_device``: its executor finds the tiles that depend on tables which the host does not know.
+
     A backend that has kernels of its own also has:
 
     - ``targets``: what they can be written for, whether or not such a device is here;
@@ -102,6 +104,7 @@ class Backend:
     forward: Callable[[Launch], tuple[Tensor, Tensor]]
     backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
     target: Callable[[torch.device], str] = _no_target
+    plans_on_device: bool = False
     targets: Targets = Targets()
     variants: Callable[[Specialisation, str], tuple[tuple[Pass, Any], ...]] = _no_variants
     render: Callable[[Program, Any], KernelSource] = _no_kernels

@@ -12,8 +12,7 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
@@ -43,11 +42,21 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import FP32, Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
+from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
-from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
+from .arguments import (
+    AnyListing,
+    bounds_arguments,
+    call_arguments,
+    head_arguments,
+    number_arguments,
+    order_arguments,
+    strided,
+    tiles_of,
+)
 from .backend import INTERPRETER, TRITON
-from .modules import interpreting, load_module, require, require_triton, target_of
+from .device_plans import DevicePlan, plan
+from .modules import interpreting, load_module, require, require_triton, start, target_of
 
 require_triton()
 
@@ -124,17 +133,24 @@ class _Call:
     launch: Launch
     kernels: _Kernels
     arguments: Mapping[str, Any]
+    planned: DevicePlan
+
+    def rows_listing(self, number: int) -> AnyListing:
+        """The list of a kernel's rows, from the host or from the device."""
+        return self.planned.lists.get((number, None), self.launch.schedule.kernels[number].rows)
+
+    def keys_listing(self, number: int, place: int) -> AnyListing:
+        """The list of a segment's keys, from the host or from the device."""
+        return self.planned.lists.get((number, place), self.launch.schedule.kernels[number].segments[place].keys)
 
     def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
         return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
 
     def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
         """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs."""
-        if programs:
-            given = {**self.arguments, **arguments}
-            values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
-            with _device(self.launch.q.device):
-                getattr(self.kernels.module, name)[(programs,)](**values, **self.kernels.options[name])
+        given = {**self.arguments, **arguments}
+        values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
+        start(self.kernels.module, name, programs, values, self.kernels.options[name], self.launch.q.device)
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -143,24 +159,14 @@ class _Call:
         return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
 
 
-@contextmanager
-def _device(device: torch.device) -> Iterator[None]:
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            yield
-    else:
-        import numpy as np
-
-        with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
-            yield
-
-
 def _prepared(launch: Launch, direction: Pass) -> _Call:
     require(launch.q.device)
     lifted = _lifted(launch.program)
     kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
     listed = any("numbers" in names for names in kernels.parameters.values())
-    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device))
+    arguments = call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device)
+    planned = plan(launch, lifted.program.tables, direction != "backward_keys")
+    return _Call(launch, kernels, arguments, planned)
 
 
 @dataclass(frozen=True)
@@ -185,23 +191,24 @@ class _Rows:
         return self.slots, self.parts, self.blocks * self.step
 
 
-def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int:
+def _steps(order: Order, listing: AnyListing, tokens: int, step: int) -> int:
     """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     if is_natural(order):
         return -(-tokens // step)
-    return order.tiles(tokens, listing).total * (order.tile // step)
+    return tiles_of(order, tokens, listing).total * (order.tile // step)
 
 
 def _rows(call: _Call, number: int) -> _Rows:
-    kernel, plan = call.kernel(number)
+    kernel, _ = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
     step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
-    blocks = _steps(kernel.rows, plan.rows, m, step)
+    blocks = _steps(kernel.rows, call.rows_listing(number), m, step)
     parts = 1
     if kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
-        tiles = [part.keys.tiles(n, its.keys).total for part, its in zip(kernel.segments, plan.segments, strict=True)]
+        lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
+        tiles = [tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True)]
         wanted = -(-_PROGRAMS // (batch * heads * blocks))
         parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
     return _Rows(heads, batch * heads, parts, blocks, step)
@@ -211,13 +218,16 @@ def _by_query(call: _Call, number: int) -> dict[str, Any]:
     """The arguments of those functions of one kernel whose programs each take query rows."""
     kernel, plan = call.kernel(number)
     n, m = call.launch.schedule.n, call.launch.schedule.m
-    rows = kernel.rows.tiles(m, plan.rows)
-    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device)
+    listed = call.rows_listing(number)
+    rows = tiles_of(kernel.rows, m, listed)
+    found = order_arguments("row", kernel.rows, listed, m, call.launch.q.device)
     found |= head_arguments(kernel.heads, call.launch.q)
     for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
-        found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
-        columns = part.keys.tiles(n, its.keys)
-        found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
+        keys = call.keys_listing(number, place)
+        found |= order_arguments(f"column{place}", part.keys, keys, n, call.launch.q.device)
+        columns = tiles_of(part.keys, n, keys)
+        bounds = call.planned.runs.get((number, place), its.by_query)
+        found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, call.launch.q.device)
     return found
 
 
@@ -352,17 +362,18 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     batch, kv_heads = launch.k.shape[:2]
     group = launch.q.shape[1] // kv_heads if kv_heads else 1
     rows, keys = key_major(kernel.rows, part.keys)
-    tiles = keys.tiles(n, its.keys), rows.tiles(m, plan.rows)
-    arguments = order_arguments("row", rows, plan.rows, m, device)
-    arguments |= order_arguments("column", keys, its.keys, n, device)
-    arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
+    of_rows, of_keys = call.rows_listing(number), call.keys_listing(number, place)
+    tiles = tiles_of(keys, n, of_keys), tiles_of(rows, m, of_rows)
+    arguments = order_arguments("row", rows, of_rows, m, device)
+    arguments |= order_arguments("column", keys, of_keys, n, device)
+    arguments |= bounds_arguments("", call.planned.runs.get((number, place), its.by_key), *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
     step = fitted(call.kernels.variant.step.keys, keys.tile)
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], launch.k.shape[2])
     sums = [_Sums(call, site, shape, shape) for site in sites]
-    programs = batch * kv_heads * _steps(keys, its.keys, n, step)
-    apart = its.keys is not None and its.keys.head_slots > 1
+    programs = batch * kv_heads * _steps(keys, of_keys, n, step)
+    apart = of_keys is not None and of_keys.head_slots > 1
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}
         call.run(f"backward_keys_{number}_{place}", programs, arguments | _joined(sums) | chosen)
