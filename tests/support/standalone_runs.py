@@ -170,7 +170,7 @@ def load(path: Path) -> Any:
 _POINTERS = {
     "*bf16": ("query", "key", "value", "output", "grad_output", "grad_query", "grad_key", "grad_value"),
     "*fp32": ("scale", "lse", "grad_lse", "row_delta"),
-    "*i64": ("q_start", "run_pointer", "run_pointer0"),
+    "*i64": ("q_start", "run_pointer", "run_pointer0", "run_end", "run_end0"),
     "*i32": ("run_start", "run_start0", "run_length", "run_length0", "head_list", "head_places"),
     "*u8": ("run_kind", "run_kind0"),
     "fp32": ("drop_scale",),
