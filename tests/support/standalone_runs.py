@@ -80,13 +80,13 @@ def formulas() -> dict[str, Formula]:
 
     return {
         "causal": Formula(lambda q, k, _h, _t: k <= q, sizes=((64, 64, 0), (70, 70, 0), (70, 30, 40), (70, 1, 69))),
-        "sink_window": Formula(lambda q, k, _h, _t: (k <= q) & ((k < 4) | (q - k < 16)), sizes=((100, 40, 60),)),
+        "sink_window": Formula(lambda q, k, _h, _t: (k <= q) & ((k < 4) | (q - k < 16)), sizes=((70, 30, 40),)),
         "alibi": Formula(
-            lambda q, k, _h, _t: k <= q, lambda q, k, h, t: t["slope"].double()[h] * (k - q), slopes, ((70, 70, 0),)
+            lambda q, k, _h, _t: k <= q, lambda q, k, h, t: t["slope"].double()[h] * (k - q), slopes, ((40, 40, 0),)
         ),
-        "dilated": Formula(lambda q, k, _h, _t: (k <= q) & (q - k < 64) & ((q - k) % 4 == 0), sizes=((70, 46, 24),)),
+        "dilated": Formula(lambda q, k, _h, _t: (k <= q) & (q - k < 64) & ((q - k) % 4 == 0), sizes=((64, 40, 24),)),
         "dilated_anywhere": Formula(
-            lambda q, k, _h, _t: (k <= q) & (q - k < 64) & ((q - k) % 4 == 0), sizes=((70, 45, 25),)
+            lambda q, k, _h, _t: (k <= q) & (q - k < 64) & ((q - k) % 4 == 0), sizes=((45, 20, 25),)
         ),
         "strided": Formula(lambda q, k, _h, _t: (k <= q) & ((q - k < 8) | ((q - k) % 8 == 0)), sizes=((40, 40, 0),)),
         "causal_documents": Formula(
