@@ -6,6 +6,7 @@ from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
 from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
+from .standalone import NotStandaloneError, PassPlan, StandaloneTable, StandaloneText, render_standalone
 from .tuning import USUAL_TARGET, Options, make_variant, options, tiles
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import TokenLoop, make_loop, span
@@ -15,8 +16,12 @@ __all__ = [
     "DIGIT_BITS",
     "USUAL_TARGET",
     "GradientSite",
+    "NotStandaloneError",
     "Options",
     "Parameter",
+    "PassPlan",
+    "StandaloneTable",
+    "StandaloneText",
     "Steps",
     "TokenLoop",
     "TritonDialect",
@@ -33,6 +38,7 @@ __all__ = [
     "order_parameters",
     "pair_tables",
     "parameters",
+    "render_standalone",
     "render_triton",
     "span",
     "steps",
