@@ -177,6 +177,16 @@ def cut(case: Case) -> None:
         scheduled(case)
 
 
+def by_passes(case: Case) -> None:
+    """The gradients of keys and values come from a program of other orders and tiles than the rest."""
+    mask = case.program.mask
+    rows, keys = natural(4), View((Axis(1, 3), Axis(3, None, 8)))
+    other = replace(case.program, kernels=(Kernel(rows, (Segment(keys, mask),), "store"),))
+    launch = launch_of(case, batch=_batch(case))
+    own = other, brute_schedule(other, case.extent, case.contents)
+    check(TRITON, case, replace(launch, by_key=own), 1e-9)
+
+
 def parted(case: Case) -> None:
     """The program has split visits: some kernel's keys are in several parts."""
     from attnc.runtime.triton import executor
@@ -234,6 +244,8 @@ def checks() -> dict[str, Callable[[], None]]:
         "boxes along a line",
     ):
         found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
+    for name in ("keys in parts", "buckets of each entry"):
+        found[f"{name}, each pass its own"] = lambda case=made[name]: by_passes(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), CallShape(21, 21), (HostTable(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
