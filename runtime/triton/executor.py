@@ -43,7 +43,7 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
+from ...compiler.plan import FP32, Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
 from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
 from .backend import INTERPRETER, TRITON
@@ -80,6 +80,9 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
         target=target_of(launch.q.device),
         wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=kind.dropout,
+        tf32=kind.dtype == FP32
+        and launch.q.device.type == "cuda"
+        and torch.get_float32_matmul_precision() != "highest",
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 

@@ -180,9 +180,10 @@ def make_variant(
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
+    tf32: bool = False,
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
     rows = configs(target, dtype, max(head_dim, value_dim), direction)
     step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact)
+    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32)

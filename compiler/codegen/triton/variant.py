@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...plan import FP64, DType, Pass
+from ...plan import FP32, FP64, DType, Pass
 
 LEAST_LANES = 16  # the least that a matrix product takes
 DIGIT_BITS = 28
@@ -30,7 +30,8 @@ class TritonVariant:
     - ``wide``: positions, integer tables and offsets need 64 bits;
     - ``tables``: the dtype of each table in memory;
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
-      (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats.
+      (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats;
+    - ``tf32``: products of fp32 may round their factors to 11 bits, as tensor cores take them; else they are exact.
     """
 
     head_dim: int
@@ -42,10 +43,13 @@ class TritonVariant:
     step: TileStep
     tables: tuple[DType, ...]
     exact: bool = True
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
+        if self.tf32 and self.dtype != FP32:
+            raise ValueError(f"tf32 is True, expected False for {self.dtype.name}")
         for size in (self.step.queries, self.step.keys):
             if size < 1 or size & (size - 1):
                 raise ValueError(f"step is {size}, expected a power of two")

@@ -220,6 +220,13 @@ def exact_sums(name: str) -> None:
     getattr(triton_exact, name)()
 
 
+def scales(name: str) -> None:
+    from attnc.runtime.triton import executor  # noqa: F401 - chooses the interpreter before triton is imported
+    from tests.support.triton import scales as triton_scales
+
+    getattr(triton_scales, name)()
+
+
 # Cases of which others here have all that Triton renders; the C++ kernels run them, and `make fuzz` many like them.
 ELSEWHERE = {"dilated boxes of fewer rows", "longformer later", "strided"}
 
@@ -252,6 +259,8 @@ def checks() -> dict[str, Callable[[], None]]:
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
     for name in ("any_float", "not_finite"):
         found[f"sums of pairs, {name}"] = lambda name=name: exact_sums(name)  # type: ignore[misc]
+    for name in ("any_scale", "equal_logits", "narrow_tanh"):
+        found[name] = lambda name=name: scales(name)  # type: ignore[misc]
     found["boxes, dropout"] = lambda: same_in_any_order(made["boxes along a line"])
     return found
 
