@@ -7,6 +7,7 @@ sees one opaque call. Operators take strings, not attentions, so each call passe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
-from ..compiler.plan import PassTiles
 from .backends import backend_for, devices
-from .base import Backend, compute_dtype, dtype_of, registered, settings
+from .base import compute_dtype, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -33,7 +33,7 @@ from .call import (
     integer,
 )
 from .derivatives import no_forward_mode, register_derivatives
-from .planning import launch_of
+from .launch_cache import launch_for
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -166,13 +166,20 @@ def forward(
     """
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
-    with torch.autocast(q.device.type, enabled=False):
+    with _without_autocast(q.device.type):
         backend = backend_for(q.device, k.shape[2])
-        launch = launch_of(known, call, _tiles(backend, q, v).forward)
+        launch = launch_for(known, attention, call, backend, backward=False)
         if not q.shape[:3].numel():
             return _empty(q, v)
         out, lse = backend.forward(launch)
     return out.contiguous(), lse.contiguous()
+
+
+_nothing = contextlib.nullcontext()
+
+
+def _without_autocast(device: str) -> contextlib.AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _nothing
 
 
 @forward.register_fake
@@ -223,10 +230,9 @@ def backward(
     """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs."""
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
-    with torch.autocast(q.device.type, enabled=False):
+    with _without_autocast(q.device.type):
         backend = backend_for(q.device, k.shape[2])
-        tiles = _tiles(backend, q, v)
-        launch = launch_of(known, call, tiles.backward_queries, tiles.backward_keys)
+        launch = launch_for(known, attention, call, backend, backward=True)
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():
@@ -254,11 +260,6 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     floats = [table.element == "float" for table in _given(registered(attention), given)]
     gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), gradients
-
-
-def _tiles(backend: Backend, q: Tensor, v: Tensor) -> PassTiles:
-    """The tile shapes of a backend's kernels for a call."""
-    return backend.tiles(dtype_of(q.dtype), max(q.shape[-1], v.shape[-1]), backend.target(q.device))
 
 
 def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:

@@ -17,10 +17,10 @@ from torch import Tensor
 from ..compiler import pipeline
 from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
-from ..compiler.plan import Choices, Program, Schedule, bounds_of_keys, part_of
+from ..compiler.plan import Choices, PassTiles, Program, Schedule, bounds_of_keys, part_of
 from ..compiler.schedule import schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, validate
-from .base import Launch, TableArgument, identity, settings
+from .base import Backend, Launch, TableArgument, dtype_of, identity, settings
 from .call import (
     Call,
     bind,
@@ -49,16 +49,27 @@ class Kept(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
+        """The result kept by ``key``; made, and kept, where there is none."""
+        value = self.find(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value
+
+    def find(self, key: K) -> V | None:
+        """The result kept by ``key``, None where there is none."""
         with self._lock:
-            if key in self._values:
+            value = self._values.get(key)
+            if value is not None:
                 self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keeps a result, which is not None, in the place of the one used longest ago where there are too many."""
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
-        return value
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,9 @@ def launch_of(attention: Attention, call: Call, choices: Choices, by_key: Choice
     return Launch(
         program=plan.program,
         schedule=plan.schedule,
-        q=_last_contiguous(call.q.detach()),
-        k=_last_contiguous(call.k.detach()),
-        v=_last_contiguous(call.v.detach()),
+        q=last_contiguous(call.q.detach()),
+        k=last_contiguous(call.k.detach()),
+        v=last_contiguous(call.v.detach()),
         tables=widened(arguments) if wide else arguments,
         scale=scale_of(attention, call),
         q_start=positions_of(call),
@@ -129,7 +140,13 @@ def _bounds_of_keys(call: Call, k_start: Tensor) -> tuple[TableArgument, TableAr
     return table(k_start), table(k_start + call.k.shape[2])
 
 
-def _last_contiguous(x: Tensor) -> Tensor:
+def tiles_of(backend: Backend, q: Tensor, v: Tensor) -> PassTiles:
+    """The tile shapes of a backend's kernels for a call."""
+    return backend.tiles(dtype_of(q.dtype), max(q.shape[-1], v.shape[-1]), backend.target(q.device))
+
+
+def last_contiguous(x: Tensor) -> Tensor:
+    """The tensor itself if neighbours along its last dimension are neighbours in memory, else a copy."""
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +46,9 @@ class Launch:
     whatever k holds. Everything else counts by positions.
 
     ``by_key``: the program and the schedule of the gradients of keys and values, where their kernels have other tiles.
+
+    ``ready``: where an executor may keep what launches of one form share (:mod:`runtime.launch_cache`): program,
+    schedule, device, dtypes, and the shapes and strides of all tensors. None where nothing is shared.
     """
 
     program: Program
@@ -59,6 +64,7 @@ class Launch:
     seed: int
     k_start: Tensor | None = None
     by_key: tuple[Program, Schedule] | None = None
+    ready: dict[Hashable, Any] | None = None
 
     @property
     def over_keys(self) -> Launch:

@@ -12,12 +12,12 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -45,11 +45,21 @@ from ...compiler.codegen.triton import (
 from ...compiler.ir import Table
 from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count
-from .arguments import bounds_arguments, call_arguments, head_arguments, number_arguments, order_arguments, strided
+from .arguments import (
+    bounds_arguments,
+    call_arguments,
+    call_sizes,
+    head_arguments,
+    number_arguments,
+    order_arguments,
+    strides,
+)
 from .backend import INTERPRETER, TRITON
 from .modules import interpreting, load_module, require, require_triton, target_of
 
 require_triton()
+
+R = TypeVar("R")
 
 _LARGEST_OFFSET = 2**31
 # Tables of at most this many entries always sum their gradient exactly, which takes up to 400 MB.
@@ -115,23 +125,54 @@ _lifted = lru_cache(maxsize=256)(lift_constants)
 
 
 @dataclass(frozen=True)
+class _Function:
+    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name."""
+
+    kernel: Any
+    values: tuple[Any, ...]
+    open: tuple[tuple[int, str], ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class _Call:
-    """A launch, the functions that run it, and the arguments that all of them share."""
+    """A launch, and the functions that run it. ``shared``: arguments that all launches of its form have; ``given``:
+    those of this launch alone. ``ready`` keeps what launches of one form share, by :meth:`once`.
+    """
 
     launch: Launch
     kernels: _Kernels
-    arguments: Mapping[str, Any]
+    shared: Mapping[str, Any]
+    given: Mapping[str, Any]
+    ready: dict[str, Any]
 
     def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
         return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
 
-    def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
-        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs."""
+    def once(self, name: str, make: Callable[[], R]) -> R:
+        """What ``make`` returns, which is the same for all launches of the form; ``name``: of what."""
+        found: R | None = self.ready.get(name)
+        if found is None:
+            found = self.ready[name] = make()
+        return found
+
+    def run(self, name: str, programs: int, shared: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs.
+
+        ``shared`` and ``given``: its own arguments, beside those of the call.
+        """
         if programs:
-            given = {**self.arguments, **arguments}
-            values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
-            with _device(self.launch.q.device):
-                getattr(self.kernels.module, name)[(programs,)](**values, **self.kernels.options[name])
+            function = self.once(name, lambda: self._function(name, shared))
+            values = list(function.values)
+            for place, parameter in function.open:
+                values[place] = given[parameter] if parameter in given else self.given[parameter]
+            function.kernel.run(*values, grid=(programs,), warmup=False, **function.options)
+
+    def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
+        parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
+        rest = tuple((place, its) for place, its in enumerate(parameters) if its not in known)
+        values = tuple(known.get(its) for its in parameters)
+        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name])
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -140,24 +181,31 @@ class _Call:
         return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
 
 
-@contextmanager
-def _device(device: torch.device) -> Iterator[None]:
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            yield
-    else:
+_nothing = nullcontext()
+
+
+def _device(device: torch.device) -> AbstractContextManager[object]:
+    """Where kernels of a device are launched; on the host, where lanes that are masked out may compute inf - inf."""
+    if device.type != "cuda":
         import numpy as np
 
-        with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
-            yield
+        return np.errstate(all="ignore")
+    return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
 
 
 def _prepared(launch: Launch, direction: Pass) -> _Call:
     require(launch.q.device)
-    lifted = _lifted(launch.program)
-    kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
-    listed = any("numbers" in names for names in kernels.parameters.values())
-    return _Call(launch, kernels, call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device))
+    ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
+    key = direction, torch.are_deterministic_algorithms_enabled()
+    found = ready.get(key)
+    if found is None:
+        lifted = _lifted(launch.program)
+        kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
+        listed = any("numbers" in names for names in kernels.parameters.values())
+        numbers = number_arguments(lifted.numbers, listed, launch.q.device)
+        found = ready[key] = kernels, call_sizes(launch) | numbers, {}
+    kernels, shared, kept = found
+    return _Call(launch, kernels, shared, call_arguments(launch), kept)
 
 
 @dataclass(frozen=True)
@@ -204,18 +252,19 @@ def _rows(call: _Call, number: int) -> _Rows:
     return _Rows(heads, batch * heads, parts, blocks, step)
 
 
-def _by_query(call: _Call, number: int) -> dict[str, Any]:
-    """The arguments of those functions of one kernel whose programs each take query rows."""
+def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
+    """The grid and the arguments of those functions of one kernel whose programs each take query rows."""
     kernel, plan = call.kernel(number)
     n, m = call.launch.schedule.n, call.launch.schedule.m
     rows = kernel.rows.tiles(m, plan.rows)
-    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device)
+    grid = _rows(call, number)
+    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device) | {"parts": grid.parts}
     found |= head_arguments(kernel.heads, call.launch.q)
     for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
         found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
         columns = part.keys.tiles(n, its.keys)
         found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
-    return found
+    return grid, found
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -225,23 +274,28 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     """
     call = _prepared(launch, "forward")
     batch, heads, m, _ = launch.q.shape
-    value_dim = launch.v.shape[-1]
-    direct = direct_output(launch.program)
-    shape = (batch, heads, m, value_dim)
-    output = launch.q.new_empty(shape) if direct else call.empty(*shape)
+    shape = (batch, heads, m, launch.v.shape[-1])
+    dtype = launch.q.dtype if direct_output(launch.program) else launch.compute_dtype
+    output = torch.empty(shape, dtype=dtype, device=launch.q.device)
     lse = call.empty(batch, heads, m)
-    for number, kernel in enumerate(launch.program.kernels):
-        rows = _rows(call, number)
-        arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
-        if not kernel.splits:
-            call.run(f"forward_{number}", rows.programs, arguments)
-            continue
-        arguments["part_output"] = call.empty(*rows.listed, value_dim)
-        arguments["part_lse"] = call.empty(*rows.listed)
-        call.run(f"forward_{number}", rows.programs, arguments)
-        call.run(f"merge_{number}", rows.slots * rows.blocks, arguments)
+    given: dict[str, Any] = {"output": output, "lse": lse}
+    with _device(launch.q.device):
+        for number in range(len(launch.program.kernels)):
+            _run_forward(call, number, given)
     count("triton.forward")
     return output.to(launch.q.dtype), lse
+
+
+def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
+    rows, arguments = call.once(f"rows {number}", lambda: _by_query(call, number))
+    name = f"forward_{number}"
+    if not call.launch.program.kernels[number].splits:
+        call.run(name, rows.programs, arguments, given)
+        return
+    parts = (call.empty(*rows.listed, call.launch.v.shape[-1]), call.empty(*rows.listed))
+    given = {**given, "part_output": parts[0], "part_lse": parts[1]}
+    call.run(name, rows.programs, arguments, given)
+    call.run(f"merge_{number}", rows.slots * rows.blocks, arguments, given)
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
@@ -252,7 +306,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         grad_out = grad_out.contiguous()
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
-    if launch.q.device.type != "cpu" and not by_query.kernels.variant.exact:
+    exact = by_query.kernels.variant.exact
+    if launch.q.device.type != "cpu" and not exact:
         _say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
     q = _gradient(by_query, launch.q, direct_queries(program))
     direct = direct_keys(by_key.launch.program)
@@ -261,20 +316,21 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         by_query.zeros(*argument.tensor.shape) if table.element == "float" else None
         for table, argument in zip(program.tables, launch.tables, strict=True)
     )
-    given = strided("grad_output", grad_out)
+    given = {"grad_output": grad_out, **strides("grad_output", grad_out)}
     given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
     given |= {"row_delta": by_query.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
     pairs = _pair_sums(by_query, tables)
     given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
-    by_query, by_key = (replace(call, arguments={**call.arguments, **given}) for call in (by_query, by_key))
-    _run_delta(by_query, tables)
-    for number, kernel in enumerate(by_key.launch.program.kernels):
-        for place in range(len(kernel.segments)):
-            _run_keys(by_key, number, place, tables)
-    for number, kernel in enumerate(program.kernels):
-        if kernel.segments:
-            _run_queries(by_query, number, tables)
-    for number, sums in pairs.items() if by_query.kernels.variant.exact else ():
+    by_query, by_key = (replace(call, given={**call.given, **given}) for call in (by_query, by_key))
+    with _device(launch.q.device):
+        _run_delta(by_query, tables)
+        for number, kernel in enumerate(by_key.launch.program.kernels):
+            for place in range(len(kernel.segments)):
+                _run_keys(by_key, number, place, tables)
+        for number, kernel in enumerate(program.kernels):
+            if kernel.segments:
+                _run_queries(by_query, number, tables)
+    for number, sums in pairs.items() if exact else ():
         table = tables[number]
         assert table is not None
         table += from_digits(sums)
@@ -334,7 +390,7 @@ def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
     step = call.kernels.variant.step.queries
     rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
     sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
-    call.run("delta", rows.programs, _joined(sums))
+    call.run("delta", rows.programs, {}, _joined(sums))
     _add(sums, tables)
 
 
@@ -343,41 +399,46 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
 
     Where each query head has its own list of keys, the query heads that share a key head run one after the other.
     """
+    _, plan = call.kernel(number)
+    launch, its = call.launch, plan.segments[place]
+    batch, kv_heads = launch.k.shape[:2]
+    group = launch.q.shape[1] // kv_heads if kv_heads else 1
+    blocks, arguments = call.once(f"columns {number} {place}", lambda: _by_key(call, number, place))
+    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
+    shape = (batch, launch.q.shape[1], launch.k.shape[2])
+    sums = [_Sums(call, site, shape, shape) for site in sites]
+    apart = its.keys is not None and its.keys.head_slots > 1
+    for member in range(group) if apart else range(1):
+        chosen = {"first_member": member, "members": 1 if apart else group}
+        call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, _joined(sums) | chosen)
+    _add(sums, tables)
+
+
+def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
+    """How many blocks of keys the functions of one segment have whose programs each take one, and their arguments."""
     kernel, plan = call.kernel(number)
     launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
-    batch, kv_heads = launch.k.shape[:2]
-    group = launch.q.shape[1] // kv_heads if kv_heads else 1
     rows, keys = key_major(kernel.rows, part.keys)
     tiles = keys.tiles(n, its.keys), rows.tiles(m, plan.rows)
     arguments = order_arguments("row", rows, plan.rows, m, device)
     arguments |= order_arguments("column", keys, its.keys, n, device)
     arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
-    step = fitted(call.kernels.variant.step.keys, keys.tile)
-    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
-    shape = (batch, launch.q.shape[1], launch.k.shape[2])
-    sums = [_Sums(call, site, shape, shape) for site in sites]
-    programs = batch * kv_heads * _steps(keys, its.keys, n, step)
-    apart = its.keys is not None and its.keys.head_slots > 1
-    for member in range(group) if apart else range(1):
-        chosen = {"first_member": member, "members": 1 if apart else group}
-        call.run(f"backward_keys_{number}_{place}", programs, arguments | _joined(sums) | chosen)
-    _add(sums, tables)
+    return _steps(keys, its.keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
-    kernel = call.launch.program.kernels[number]
-    rows = _rows(call, number)
-    arguments = _by_query(call, number) | {"parts": rows.parts}
-    split = kernel.splits
+    rows, arguments = call.once(f"rows {number}", lambda: _by_query(call, number))
+    split = call.launch.program.kernels[number].splits
+    given = {}
     if split:
-        arguments["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
+        given["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
     sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]
     sums = [_Sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
-    call.run(f"backward_queries_{number}", rows.programs, arguments | _joined(sums))
+    call.run(f"backward_queries_{number}", rows.programs, arguments, given | _joined(sums))
     if split:
-        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments)
+        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments, given)
     _add(sums, tables)
 
 
