@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
@@ -32,7 +33,7 @@ from .call import (
     collect,
     integer,
 )
-from .derivatives import no_forward_mode, register_derivatives
+from .derivatives import is_plain, no_forward_mode, register_derivatives
 from .launch_cache import launch_for
 
 _SEEDS = 2**63 - 1
@@ -77,10 +78,14 @@ def attend(
     first, firsts = checked_start(k_start, "k_start")
     total = checked_positions(n, firsts)
     probability = check_dropout(dropout)
-    return forward(  # type: ignore[no-any-return]
+    inputs = (
         q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start, firsts, first, total,
         _seed_tensor(probability, seed), probability, name,
     )  # fmt: skip
+    if not torch.compiler.is_compiling() and is_plain(inputs):
+        with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
+            return _operator(*inputs)  # type: ignore[no-any-return]
+    return forward(*inputs)  # type: ignore[no-any-return]
 
 
 def call_of(
@@ -297,6 +302,10 @@ def _call(
     return Call(q, k, v, named, scale, q_start, q_starts, dropout, number, k_start, k_starts, n)
 
 
+_operator = forward._opoverload
 _library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]
+for _device in ("CPU", "CUDA"):  # the same functions, without what custom_op does around each call of one
+    for _name, _function in (("forward", forward), ("backward", backward)):
+        _library.impl(_name, _disable_dynamo(_function._init_fn), _device)  # type: ignore[no-untyped-call]
 register_derivatives(forward, backward, _library)
 register_batching(forward, backward)

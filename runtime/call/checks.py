@@ -142,6 +142,8 @@ def checked_start(given: object, name: str = "q_start") -> tuple[int, Tensor | N
 
     TypeError for another type, ValueError for a number below 0 or beyond 64 bits.
     """
+    if type(given) is int and 0 <= given <= LARGEST:
+        return given, None
     if isinstance(given, Tensor):
         odd = unfit(given)
         if odd is not None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compiler.plan import Bounds, ComputedOrder, ListedOrder, Listing, Order, OrderTable, Runs, TileCount
+from ...compiler.plan import Bounds, ComputedOrder, Listing, Order, Runs, TileCount
 from ..base import Launch
 
 
@@ -96,33 +96,10 @@ def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) 
     return torch.tensor(values, dtype=dtype, device=device)
 
 
-def order_arguments(
-    name: str, order: Order, listing: Listing | None, tokens: int, device: torch.device
-) -> dict[str, Any]:
-    """The arguments from which a kernel computes an order's tokens; their names begin with ``name``."""
-    return {f"{name}_tiles": order.tiles(tokens, listing).total} | _own_arguments(order, name, listing, tokens, device)
-
-
-@OrderTable
-def _own_arguments(
-    order: Order, name: str, listing: Listing | None, tokens: int, device: torch.device, /
-) -> dict[str, Any]:
-    """The arguments of :func:`order_arguments` that depend on the kind of order."""
-    raise NotImplementedError
-
-
-@_own_arguments.register(ComputedOrder)
-def _of_computed(
-    order: ComputedOrder, name: str, _listing: Listing | None, tokens: int, _device: torch.device, /
-) -> dict[str, Any]:
-    return {f"{name}_main_tiles": order.main_tiles(tokens)}
-
-
-@_own_arguments.register(ListedOrder)
-def _of_listed(
-    _order: ListedOrder, name: str, listing: Listing | None, _tokens: int, device: torch.device, /
-) -> dict[str, Any]:
-    assert listing is not None, "counted"
+def list_arguments(name: str, listing: Listing | None, device: torch.device) -> dict[str, Any]:
+    """The list of an order's tokens, if the launch lists them, as arguments; their names begin with ``name``."""
+    if listing is None:
+        return {}
     length = listing.tokens.shape[1]
     return {
         f"{name}_list": _kept(listing, (listing.tokens,), (np.int32,), device)[0],
@@ -132,13 +109,14 @@ def _of_listed(
     }
 
 
-def bounds_arguments(
-    suffix: str, bounds: Bounds, rows: TileCount, columns: TileCount, order: Order, tokens: int, device: torch.device
-) -> dict[str, Any]:
-    """The arguments for ``bounds``: which runs of column tiles each row tile visits.
+def count_arguments(name: str, order: Order, listing: Listing | None, tokens: int) -> dict[str, int]:
+    """How many tiles an order has for so many tokens, as arguments; their names begin with ``name``."""
+    found = {f"{name}_tiles": order.tiles(tokens, listing).total}
+    return found | {f"{name}_main_tiles": order.main_tiles(tokens)} if isinstance(order, ComputedOrder) else found
 
-    ``rows`` and ``columns`` count the tiles; ``order`` is that of the columns, with ``tokens`` tokens.
-    """
+
+def bounds_arguments(suffix: str, bounds: Bounds, device: torch.device) -> dict[str, Any]:
+    """The arguments for ``bounds``: which runs of column tiles each row tile visits, however many there are."""
     runs: Runs = bounds.runs
     arrays = (runs.pointer, runs.start, runs.length, runs.kind)
     pointer, start, length, kind = _kept(runs, arrays, (np.int64, np.int32, np.int32, np.uint8), device)
@@ -151,11 +129,24 @@ def bounds_arguments(
         "schedule_head": bounds.period if bounds.head_slots > 1 else 0,
         "period": bounds.period,
         "shift": bounds.shift,
-        "class_tiles": max(1, rows.per_class if bounds.aligned else rows.total),
-        "limit": columns.per_class if bounds.aligned else columns.total,
-        "whole": _whole_tiles(order, tokens, columns, bounds.aligned),
+        "start_step": bounds.start_step,
+        "start_shift": bounds.start_shift,
     }
     return {f"{name}{suffix}": value for name, value in found.items()}
+
+
+def limit_arguments(
+    suffix: str, bounds: Bounds, rows: TileCount, columns: TileCount, order: Order, tokens: int
+) -> dict[str, int]:
+    """The arguments for ``bounds`` that follow from how many tiles there are.
+
+    ``rows`` and ``columns`` count the tiles; ``order`` is that of the columns, with ``tokens`` tokens.
+    """
+    return {
+        f"class_tiles{suffix}": max(1, rows.per_class if bounds.aligned else rows.total),
+        f"limit{suffix}": columns.per_class if bounds.aligned else columns.total,
+        f"whole{suffix}": _whole_tiles(order, tokens, columns, bounds.aligned),
+    }
 
 
 def _whole_tiles(order: Order, tokens: int, columns: TileCount, aligned: bool) -> int:

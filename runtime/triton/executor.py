@@ -49,9 +49,11 @@ from .arguments import (
     bounds_arguments,
     call_arguments,
     call_sizes,
+    count_arguments,
     head_arguments,
+    limit_arguments,
+    list_arguments,
     number_arguments,
-    order_arguments,
     strides,
 )
 from .backend import INTERPRETER, TRITON
@@ -80,6 +82,8 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
     orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
     strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())
     farthest = (1 + max(map(span, orders))) * max(strides, default=0)
+    if launch.schedule.anywhere:  # also for strides that take as many bits
+        farthest = 1 << farthest.bit_length()
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
         direction,
@@ -90,6 +94,7 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
         target=target_of(launch.q.device),
         wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=kind.dropout,
+        anywhere=launch.schedule.anywhere,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
@@ -194,18 +199,21 @@ def _device(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _prepared(launch: Launch, direction: Pass) -> _Call:
-    require(launch.q.device)
     ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
-    key = direction, torch.are_deterministic_algorithms_enabled()
+    key = direction, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     found = ready.get(key)
     if found is None:
+        require(launch.q.device)
         lifted = _lifted(launch.program)
         kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
-        found = ready[key] = kernels, call_sizes(launch) | numbers, {}
+        found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
     kernels, shared, kept = found
-    return _Call(launch, kernels, shared, call_arguments(launch), kept)
+    given = call_arguments(launch)
+    if launch.schedule.anywhere:  # for any number of keys
+        given |= call_sizes(launch)
+    return _Call(launch, kernels, shared, given, kept)
 
 
 @dataclass(frozen=True)
@@ -252,19 +260,44 @@ def _rows(call: _Call, number: int) -> _Rows:
     return _Rows(heads, batch * heads, parts, blocks, step)
 
 
-def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
-    """The grid and the arguments of those functions of one kernel whose programs each take query rows."""
+def _by_query(call: _Call, number: int) -> dict[str, Any]:
+    """The arguments of those functions of one kernel whose programs each take query rows, for any number of keys."""
+    kernel, plan = call.kernel(number)
+    device = call.launch.q.device
+    found = list_arguments("row", plan.rows, device)
+    found |= count_arguments("row", kernel.rows, plan.rows, call.launch.schedule.m)
+    found |= head_arguments(kernel.heads, call.launch.q)
+    for place, its in enumerate(plan.segments):
+        found |= list_arguments(f"column{place}", its.keys, device)
+        found |= bounds_arguments(str(place), its.by_query, device)
+    return found
+
+
+def _counted(call: _Call, number: int) -> tuple[_Rows, dict[str, int]]:
+    """The grid of those functions, and the arguments that depend on the number of keys."""
     kernel, plan = call.kernel(number)
     n, m = call.launch.schedule.n, call.launch.schedule.m
     rows = kernel.rows.tiles(m, plan.rows)
     grid = _rows(call, number)
-    found = order_arguments("row", kernel.rows, plan.rows, m, call.launch.q.device) | {"parts": grid.parts}
-    found |= head_arguments(kernel.heads, call.launch.q)
+    found = {"parts": grid.parts}
     for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
-        found |= order_arguments(f"column{place}", part.keys, its.keys, n, call.launch.q.device)
         columns = part.keys.tiles(n, its.keys)
-        found |= bounds_arguments(str(place), its.by_query, rows, columns, part.keys, n, call.launch.q.device)
+        found |= count_arguments(f"column{place}", part.keys, its.keys, n)
+        found |= limit_arguments(str(place), its.by_query, rows, columns, part.keys, n)
     return grid, found
+
+
+def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any], Mapping[str, Any]]:
+    """The grid of those functions, the arguments that launches of the form share, and those of this launch alone."""
+
+    def make() -> tuple[_Rows, dict[str, Any]]:
+        grid, counts = _counted(call, number)
+        return grid, _by_query(call, number) | counts
+
+    if not call.launch.schedule.anywhere:
+        return (*call.once(f"rows {number}", make), {})
+    grid, counts = _counted(call, number)
+    return grid, call.once(f"rows {number}", lambda: _by_query(call, number)), counts
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -287,13 +320,14 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
-    rows, arguments = call.once(f"rows {number}", lambda: _by_query(call, number))
+    rows, arguments, counts = _over_rows(call, number)
+    given = {**given, **counts}
     name = f"forward_{number}"
     if not call.launch.program.kernels[number].splits:
         call.run(name, rows.programs, arguments, given)
         return
     parts = (call.empty(*rows.listed, call.launch.v.shape[-1]), call.empty(*rows.listed))
-    given = {**given, "part_output": parts[0], "part_lse": parts[1]}
+    given |= {"part_output": parts[0], "part_lse": parts[1]}
     call.run(name, rows.programs, arguments, given)
     call.run(f"merge_{number}", rows.slots * rows.blocks, arguments, given)
 
@@ -421,17 +455,17 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
     rows, keys = key_major(kernel.rows, part.keys)
     tiles = keys.tiles(n, its.keys), rows.tiles(m, plan.rows)
-    arguments = order_arguments("row", rows, plan.rows, m, device)
-    arguments |= order_arguments("column", keys, its.keys, n, device)
-    arguments |= bounds_arguments("", its.by_key, *tiles, rows, m, device)
+    arguments = list_arguments("row", plan.rows, device) | count_arguments("row", rows, plan.rows, m)
+    arguments |= list_arguments("column", its.keys, device) | count_arguments("column", keys, its.keys, n)
+    arguments |= bounds_arguments("", its.by_key, device) | limit_arguments("", its.by_key, *tiles, rows, m)
     arguments |= head_arguments(kernel.heads, launch.q)
     return _steps(keys, its.keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
-    rows, arguments = call.once(f"rows {number}", lambda: _by_query(call, number))
+    rows, arguments, given = _over_rows(call, number)
+    given = dict(given)
     split = call.launch.program.kernels[number].splits
-    given = {}
     if split:
         given["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
     sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]

@@ -128,6 +128,7 @@ def _holes(module: _Module) -> dict[str, Any]:
         "dropout": variant.dropout,
         "plain": program.score == LOGIT,
         "is_part": program.is_part,
+        "anywhere": variant.anywhere,
         "listed": bool(dialect.listed),
         "tables": used_tables(program),
         "pair_tables": pair_tables(module.sites),

@@ -173,7 +173,7 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds(""), *_dropout(variant),
+        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 
@@ -195,7 +195,7 @@ def _loops(
 ) -> Parameters:
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
     columns = column_loops(kernel, keys)
-    of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j))) for j, loop in enumerate(columns))
+    of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
     return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
 
 
@@ -215,9 +215,10 @@ def _order(loop: TokenLoop) -> Parameters:
     return tuple(found)
 
 
-def _bounds(suffix: str) -> Parameters:
+def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
     pointers = (("run_pointer", "*i64"), ("run_start", "*i32"), ("run_length", "*i32"), ("run_kind", "*u8"))
-    numbers = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
+    numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
+    numbers += ("start_step", "start_shift") if variant.anywhere else ()
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
         *(Parameter(f"{name}{suffix}", "i32") for name in numbers),

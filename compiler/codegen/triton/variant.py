@@ -30,7 +30,9 @@ class TritonVariant:
     - ``wide``: positions, integer tables and offsets need 64 bits;
     - ``tables``: the dtype of each table in memory;
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
-      (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats.
+      (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats;
+    - ``anywhere``: rows are few, and may begin anywhere: which tiles they visit follows from their position on the
+      device (:attr:`compiler.plan.Schedule.anywhere`).
     """
 
     head_dim: int
@@ -42,6 +44,7 @@ class TritonVariant:
     step: TileStep
     tables: tuple[DType, ...]
     exact: bool = True
+    anywhere: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
