@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
-from .base import Backend, Launch, TableArgument
+from .base import Backend, Launch, TableArgument, stride_bits
 from .call import Call, positions_of, scale_of
 from .planning import Kept, last_contiguous, launch_anywhere, launch_of, tiles_of
 
@@ -144,7 +144,7 @@ def _form(name: str, call: Call, backend: Backend, backward: bool, anywhere: boo
     try:
         sizes: Hashable = (k.shape, k.stride(), v.shape, v.stride(), call.q_start)
         if anywhere:
-            farthest = max(*k.stride(), *v.stride()).bit_length()
+            farthest = stride_bits(k, v)
             sizes = k.shape[:2], k.shape[3], v.shape[:2], v.shape[3], k.shape[2] == v.shape[2], farthest
         return (
             name, backend.name, backward, anywhere, q.shape, q.stride(), sizes, q.dtype, k.dtype, v.dtype, device,

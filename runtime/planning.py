@@ -236,14 +236,10 @@ def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, 
     heads = extent.heads if _heads_differ(attention) else None
     name = identity(attention)
 
-    def arranged_as(natural_rows: bool) -> _Arranged:
-        key = name, choices, heads, known, natural_rows
-        return _programs.get(key, lambda: _arranged(attention, choices, heads, known, natural_rows))
-
-    arranged = arranged_as(natural_rows=False)
+    arranged = _arranged(attention, choices, heads, known, natural_rows=False)
     natural_rows = not applies_to(arranged.program, extent)
     if natural_rows:
-        arranged = arranged_as(natural_rows=True)
+        arranged = _arranged(attention, choices, heads, known, natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
     key = (name, choices, heads, known, natural_rows, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
@@ -258,6 +254,13 @@ def _heads_differ(attention: Attention) -> bool:
 
 
 def _arranged(
+    attention: Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
+) -> _Arranged:
+    key = identity(attention), choices, heads, known, natural_rows
+    return _programs.get(key, lambda: _arrange(attention, choices, heads, known, natural_rows))
+
+
+def _arrange(
     attention: Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
 ) -> _Arranged:
     program = pipeline.program(attention, choices, heads, known, natural_rows)

@@ -33,6 +33,7 @@ __all__ = [
     "registered",
     "renew",
     "settings",
+    "stride_bits",
     "torch_dtype",
 ]
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from .counters import count, launches
     from .dropout import kept
     from .identities import identity, register, registered
-    from .launch import Gradients, Launch, TableArgument
+    from .launch import Gradients, Launch, TableArgument, stride_bits
     from .torch_dtypes import compute_dtype, dtype_name, dtype_of, torch_dtype
 else:
     __getattr__ = attributes(
@@ -60,7 +61,7 @@ else:
             "counters": ("count", "launches"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
-            "launch": ("Gradients", "Launch", "TableArgument"),
+            "launch": ("Gradients", "Launch", "TableArgument", "stride_bits"),
             "torch_dtypes": ("compute_dtype", "dtype_name", "dtype_of", "torch_dtype"),
         },
         modules=("cache",),

@@ -13,6 +13,14 @@ from ...compiler.plan import Program, Schedule, Specialisation
 from .torch_dtypes import compute_dtype, dtype_of
 
 
+def stride_bits(*tensors: Tensor) -> int:
+    """The bits of the largest stride of tensors whose lengths may grow, at least 20: until then nothing depends on it.
+
+    Kernels that serve several lengths have indices wide enough for all strides of so many bits.
+    """
+    return max(20, *(abs(stride).bit_length() for x in tensors for stride in x.stride()))
+
+
 @dataclass(frozen=True)
 class TableArgument:
     """One table in the form that kernels read, contiguous: ``[batch?, dimensions…]``.

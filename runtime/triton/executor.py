@@ -44,7 +44,7 @@ from ...compiler.codegen.triton import (
 )
 from ...compiler.ir import Table
 from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
-from ..base import Gradients, Launch, count
+from ..base import Gradients, Launch, count, stride_bits
 from .arguments import (
     bounds_arguments,
     call_arguments,
@@ -80,10 +80,10 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
         raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
     orders = [kernel.rows for kernel in launch.program.kernels]
     orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
-    strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())
-    farthest = (1 + max(map(span, orders))) * max(strides, default=0)
-    if launch.schedule.anywhere:  # also for strides that take as many bits
-        farthest = 1 << farthest.bit_length()
+    strides = [abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride()]
+    if launch.schedule.anywhere:  # the kernels serve all strides of as many bits
+        strides.append(1 << stride_bits(launch.k, launch.v))
+    farthest = (1 + max(map(span, orders))) * max(strides)
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
         direction,
