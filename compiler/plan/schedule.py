@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .order_protocol import Listing
@@ -64,6 +65,12 @@ class Bounds:
     reach: int = 0
     start_step: int = 1
     start_shift: int = 0
+
+    @cached_property
+    def most_runs(self) -> tuple[int, ...]:
+        """The lengths of the runs of the row that has the most tiles."""
+        ends = zip(self.runs.pointer[:-1], self.runs.pointer[1:], strict=True)
+        return max((tuple(self.runs.length[first:last].tolist()) for first, last in ends), key=sum, default=())
 
 
 @dataclass(frozen=True)

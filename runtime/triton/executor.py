@@ -25,7 +25,6 @@ from torch import Tensor
 from ...compiler import pipeline
 from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
-    DIGIT_BITS,
     DIGITS,
     GradientSite,
     TritonVariant,
@@ -58,6 +57,7 @@ from .arguments import (
 )
 from .backend import INTERPRETER, TRITON
 from .modules import interpreting, load_module, require, require_triton, target_of
+from .table_sums import SiteSums, add, from_digits, joined
 
 require_triton()
 
@@ -71,9 +71,10 @@ _EXACT_ENTRIES = 2**22
 _PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
-def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
-    """The variant of the source of one pass for a launch. TypeError for bfloat16 in Triton's interpreter, which
-    computes it wrongly.
+def variant_of(launch: Launch, direction: Pass, split: bool = False) -> TritonVariant:
+    """The variant of the source of one pass for a launch; ``split``: its tiles of keys are cut into parts.
+
+    TypeError for bfloat16 in Triton's interpreter, which computes it wrongly.
     """
     kind = launch.specialisation
     if interpreting() and kind.dtype not in INTERPRETER.dtypes:
@@ -95,6 +96,7 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
         wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=kind.dropout,
         anywhere=launch.schedule.anywhere,
+        split=split,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
@@ -198,14 +200,14 @@ def _device(device: torch.device) -> AbstractContextManager[object]:
     return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
 
 
-def _prepared(launch: Launch, direction: Pass) -> _Call:
+def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
     ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
-    key = direction, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    key = direction, split, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     found = ready.get(key)
     if found is None:
         require(launch.q.device)
         lifted = _lifted(launch.program)
-        kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
+        kernels = _kernels(lifted.program, variant_of(launch, direction, split), target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
         found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
@@ -252,12 +254,28 @@ def _rows(call: _Call, number: int) -> _Rows:
     step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
     blocks = _steps(kernel.rows, plan.rows, m, step)
     parts = 1
-    if kernel.splits and batch * heads * blocks:
+    if call.kernels.variant.split:
+        parts = _live_parts(call.launch, number)
+    elif kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
         tiles = [part.keys.tiles(n, its.keys).total for part, its in zip(kernel.segments, plan.segments, strict=True)]
         wanted = -(-_PROGRAMS // (batch * heads * blocks))
         parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
     return _Rows(heads, batch * heads, parts, blocks, step)
+
+
+def _live_parts(launch: Launch, number: int) -> int:
+    """Into how many parts the tiles of keys that rows at any position visit are cut."""
+    kernel, plan = launch.program.kernels[number], launch.schedule.kernels[number]
+    batch, heads = launch.q.shape[:2]
+    programs = batch * (heads if kernel.heads is None else len(kernel.heads))
+    live = 0
+    for part, its in zip(kernel.segments, plan.segments, strict=True):
+        total = part.keys.tiles(launch.schedule.n, its.keys).total
+        most = its.by_query.most_runs
+        live = max(live, min(total, sum(min(length, total) for length in most)))
+    wanted = -(-_PROGRAMS // programs) if programs else 1
+    return max(1, min(wanted, live // _LEAST_TILES, _MOST_PARTS))
 
 
 def _by_query(call: _Call, number: int) -> dict[str, Any]:
@@ -305,7 +323,9 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
     ValueError for CPU tensors outside the interpreter.
     """
-    call = _prepared(launch, "forward")
+    kernels = launch.program.kernels
+    split = launch.schedule.anywhere and any(_live_parts(launch, number) > 1 for number in range(len(kernels)))
+    call = _prepared(launch, "forward", split)
     batch, heads, m, _ = launch.q.shape
     shape = (batch, heads, m, launch.v.shape[-1])
     dtype = launch.q.dtype if direct_output(launch.program) else launch.compute_dtype
@@ -313,7 +333,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     lse = call.empty(batch, heads, m)
     given: dict[str, Any] = {"output": output, "lse": lse}
     with _device(launch.q.device):
-        for number in range(len(launch.program.kernels)):
+        for number in range(len(kernels)):
             _run_forward(call, number, given)
     count("triton.forward")
     return output.to(launch.q.dtype), lse
@@ -323,7 +343,7 @@ def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
     rows, arguments, counts = _over_rows(call, number)
     given = {**given, **counts}
     name = f"forward_{number}"
-    if not call.launch.program.kernels[number].splits:
+    if not (call.kernels.variant.split or call.launch.program.kernels[number].splits):
         call.run(name, rows.programs, arguments, given)
         return
     parts = (call.empty(*rows.listed, call.launch.v.shape[-1]), call.empty(*rows.listed))
@@ -409,23 +429,13 @@ def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tens
     return found
 
 
-def from_digits(sums: Tensor) -> Tensor:
-    """Float32 sums ``[...]`` from their integer digits ``[..., DIGITS]``; infinite or NaN where a summand was."""
-    weights = 2.0 ** (DIGIT_BITS * torch.arange(DIGITS - 1, dtype=torch.float64, device=sums.device) - 149)
-    found = (sums[..., :-1].double() * weights).sum(-1)
-    odd = sums[..., -1]
-    above, below = (odd & 0xFFFFF) > 0, (odd >> 20 & 0xFFFFF) > 0
-    found = torch.where(above, torch.inf, torch.where(below, -torch.inf, found))
-    return torch.where((odd >> 40 > 0) | (above & below), torch.nan, found).float()
-
-
 def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
     batch, heads, m, _ = call.launch.q.shape
     step = call.kernels.variant.step.queries
     rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
-    sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
-    call.run("delta", rows.programs, {}, _joined(sums))
-    _add(sums, tables)
+    sums = [_sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
+    call.run("delta", rows.programs, {}, joined(sums))
+    add(sums, tables)
 
 
 def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None, ...]) -> None:
@@ -440,12 +450,12 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     blocks, arguments = call.once(f"columns {number} {place}", lambda: _by_key(call, number, place))
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], launch.k.shape[2])
-    sums = [_Sums(call, site, shape, shape) for site in sites]
+    sums = [_sums(call, site, shape, shape) for site in sites]
     apart = its.keys is not None and its.keys.head_slots > 1
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}
-        call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, _joined(sums) | chosen)
-    _add(sums, tables)
+        call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, joined(sums) | chosen)
+    add(sums, tables)
 
 
 def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
@@ -469,11 +479,11 @@ def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) ->
     if split:
         given["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
     sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]
-    sums = [_Sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
-    call.run(f"backward_queries_{number}", rows.programs, arguments, given | _joined(sums))
+    sums = [_sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
+    call.run(f"backward_queries_{number}", rows.programs, arguments, given | joined(sums))
     if split:
         call.run(f"collect_{number}", rows.slots * rows.blocks, arguments, given)
-    _add(sums, tables)
+    add(sums, tables)
 
 
 def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[int, ...]:
@@ -483,36 +493,5 @@ def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[i
     return rows.listed if split else tuple(call.launch.q.shape[:3])
 
 
-class _Sums:
-    """The sums that kernels store for one site (a read of a float table by the score or the sink), and the table entry
-    that each belongs to.
-    """
-
-    def __init__(self, call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
-        self.site = site
-        self.values = call.zeros(*shape)
-        places = slots if site.level == "block" else shape
-        self.places = torch.zeros(places, dtype=torch.int64, device=self.values.device)
-
-    @property
-    def arguments(self) -> dict[str, Tensor]:
-        return {f"site{self.site.number}": self.values, f"site{self.site.number}_place": self.places}
-
-    def add_to(self, table: Tensor | None) -> None:
-        """Adds the sums to their table entries; several to one entry in a fixed order."""
-        assert table is not None
-        values = self.values.sum(-1) if self.site.level == "block" else self.values
-        if table.numel() and values.numel():
-            table.view(-1).index_put_((self.places.view(-1),), values.reshape(-1), accumulate=True)
-
-
-def _joined(sums: list[_Sums]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in sums:
-        found |= part.arguments
-    return found
-
-
-def _add(sums: list[_Sums], tables: tuple[Tensor | None, ...]) -> None:
-    for part in sums:
-        part.add_to(tables[part.site.table])
+def _sums(call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> SiteSums:
+    return SiteSums(site, shape, slots, call.launch.q, call.launch.compute_dtype)

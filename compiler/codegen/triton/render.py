@@ -106,7 +106,7 @@ def render_triton(program: Program, variant: TritonVariant, only: str | None = N
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
-    for function in functions(program, variant.direction):
+    for function in functions(program, variant.direction, variant.split):
         if only in (None, function.name):
             parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
     return KernelSource("triton", "\n\n".join(parts))
@@ -185,7 +185,7 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
     )  # fmt: skip
     return _reading(
         module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
-        store=kernel.output == "store", split=kernel.splits, **_owned(module, kernel),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
     )  # fmt: skip
 
 
@@ -204,7 +204,8 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
-    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries))
+    store = kernel.output == "store"
+    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries), store=store)
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:

@@ -35,7 +35,10 @@ Parameters = tuple[Parameter, ...]
 
 def parameters(program: Program, variant: TritonVariant) -> Mapping[str, Parameters]:
     """Return the parameters of each function of a lifted Program's module, by name."""
-    return {function.name: _of(function, program, variant) for function in functions(program, variant.direction)}
+    return {
+        function.name: _of(function, program, variant)
+        for function in functions(program, variant.direction, variant.split)
+    }
 
 
 def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Parameters:
@@ -71,7 +74,10 @@ class Steps:
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
-    return {function.name: _steps(function, program, variant) for function in functions(program, variant.direction)}
+    return {
+        function.name: _steps(function, program, variant)
+        for function in functions(program, variant.direction, variant.split)
+    }
 
 
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
@@ -127,7 +133,7 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
     exprs = expressions(program, kernel)
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
-    results = _parts(variant) if kernel.splits else _results(program, variant)
+    results = _parts(variant) if variant.split or kernel.splits else _results(program, variant)
     rows = row_loop(kernel, variant.step.queries)
     return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.step.keys))
 

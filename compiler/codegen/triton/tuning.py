@@ -187,6 +187,7 @@ def make_variant(
     dropout: bool = False,
     exact: bool = True,
     anywhere: bool = False,
+    split: bool = False,
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
     rows = configs(target, dtype, max(head_dim, value_dim), direction)
@@ -194,4 +195,4 @@ def make_variant(
     if anywhere:
         step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, anywhere)
+    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, anywhere, split)

@@ -32,7 +32,8 @@ class TritonVariant:
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
       (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats;
     - ``anywhere``: rows are few, and may begin anywhere: which tiles they visit follows from their position on the
-      device (:attr:`compiler.plan.Schedule.anywhere`).
+      device (:attr:`compiler.plan.Schedule.anywhere`);
+    - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges.
     """
 
     head_dim: int
@@ -45,10 +46,13 @@ class TritonVariant:
     tables: tuple[DType, ...]
     exact: bool = True
     anywhere: bool = False
+    split: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
+        if self.split and not self.anywhere:
+            raise ValueError("split is True, expected False for rows at a known position")
         for size in (self.step.queries, self.step.keys):
             if size < 1 or size & (size - 1):
                 raise ValueError(f"step is {size}, expected a power of two")
