@@ -6,13 +6,14 @@ CLASSIFIER ?=
 FUZZ ?=
 MUTANTS ?=
 FAMILIES ?=
+GATE ?=
 GPU ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families bench bench-gpu wheel clean distclean
+.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families gate bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -58,6 +59,9 @@ mutants: $(STAMP)  ## small faults planted in a copy, each to be noticed by a te
 families: $(STAMP)  ## every model family of transformers on attnc, against eager attention: resumable; FAMILIES="..." passes options
 	$(BIN)/python -m tests.families $(FAMILIES)
 
+gate: $(STAMP)  ## the Triton kernels judged without a device: each target met or missed; GATE="..." passes options
+	$(BIN)/python -m tests.gate $(GATE)
+
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
@@ -68,7 +72,7 @@ wheel: $(STAMP)  ## wheel and sdist, into dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
 
 clean:  ## what tools leave behind
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .mutants .families
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz .mutants .families .gate
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## and the environment

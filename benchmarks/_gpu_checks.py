@@ -7,8 +7,8 @@ float table zero, each kept key weighs its count over its row's, and outputs and
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -17,8 +17,11 @@ import torch
 from _gpu_kinds import Kind, Sizes, attention_of
 from _rows import Found
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 from attnc.compiler.codegen.triton.functions import function_names
+from attnc.compiler.ir.expressions import LOGIT
 from attnc.compiler.plan.printer import program as described
 from attnc.compiler.plan.programs import Program
 from attnc.compiler.plan.tile_choices import Pass
@@ -51,13 +54,22 @@ def functions_of(programs: Mapping[Pass, Program]) -> tuple[str, ...]:
     return tuple(name for direction, program in programs.items() for name in function_names(program, direction))
 
 
-@contextmanager
-def kernels_must_run() -> Iterator[None]:
+def kernels_must_run() -> AbstractContextManager[None]:
     """RuntimeError unless Triton kernels ran within, forward and backward."""
+    return _must_run("triton.forward", "triton.backward")
+
+
+def forward_must_run() -> AbstractContextManager[None]:
+    """RuntimeError unless Triton kernels ran within."""
+    return _must_run("triton.forward")
+
+
+@contextmanager
+def _must_run(*kinds: str) -> Iterator[None]:
     before = counters.launches()
     yield
     after = counters.launches()
-    missing = [kind for kind in ("triton.forward", "triton.backward") if after.get(kind, 0) == before.get(kind, 0)]
+    missing = [kind for kind in kinds if after.get(kind, 0) == before.get(kind, 0)]
     if missing:
         raise RuntimeError(f"{' and '.join(missing)} did not run")
 
@@ -108,13 +120,73 @@ def check(kind: Kind, dtype: torch.dtype, head_dim: int, device: torch.device, s
         errors = compared(subject)
         if kind.countable:
             errors |= supported(subject)
+    beside = beside_torch(subject) if is_plain(subject) else {}
     text = described(programs["forward"])
     missing = [word for word in kind.walks if word not in text]
     if missing:
         raise ValueError(f"{kind.name}: the program has no {', '.join(missing)}:\n{text}")
     faults = [f"{name}: {error:.3g}, at most {bound:.3g}" for name, (error, bound) in errors.items() if error > bound]
-    figures = {name: {"error": error, "bound": bound} for name, (error, bound) in errors.items()}
+    figures: dict[str, Any] = {name: {"error": error, "bound": bound} for name, (error, bound) in errors.items()}
+    if beside:
+        figures["beside PyTorch"] = {name: list(shares) for name, shares in beside.items()}
+        faults += too_far(beside) if dtype != torch.float32 else []
     return Found({"functions": list(functions_of(programs)), **figures}, tuple(faults))
+
+
+# Errors from fp64 over those of PyTorch's own operators in the same dtype: the largest, and the mean.
+MOST_OF_TORCH = (1.5, 1.1)
+
+
+def is_plain(subject: Subject) -> bool:
+    """Whether PyTorch's operator can say it: a mask that counts no pair twice, and nothing else."""
+    bound = subject.attention._bound
+    return bound.score == LOGIT and bound.sink is None and bound.mask.type == "bool" and not subject.kind.dropout
+
+
+def beside_torch(subject: Subject) -> dict[str, tuple[float, float]]:
+    """For the output and each gradient, the error from fp64 over the error of `scaled_dot_product_attention`, which
+    computes in the subject's dtype: largest over largest, and mean over mean.
+    """
+    leaves = {name: subject.normal(*shape) for name, shape in subject.shapes.items()}
+    weight = subject.normal(*subject.shapes["q"][:3], subject.shapes["v"][-1])
+    kept = _counts(subject, subject.sizes, {}) > 0
+    alive = kept.any(-1, keepdim=True)
+
+    def of_torch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        group = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(group, 1) for x in (k, v))
+        with sdpa_kernel([SDPBackend.MATH]):
+            out = scaled_dot_product_attention(q, k, v, attn_mask=kept | ~alive)
+        return torch.where(alive, out, 0.0)
+
+    def results(attend: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        own = [x.detach().to(dtype).requires_grad_() for x in leaves.values()]
+        out = attend(*own)
+        return [out.detach(), *torch.autograd.grad(out, own, weight.to(dtype))]
+
+    def of_attnc(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found = subject.attention(q, k, v, **subject.given(), **subject.options())
+        assert isinstance(found, Tensor)
+        return found
+
+    exact = results(of_torch, torch.float64)
+    ours, theirs = results(of_attnc, subject.dtype), results(of_torch, subject.dtype)
+    found = {}
+    for name, right, own, other in zip(("out", *leaves), exact, ours, theirs, strict=True):
+        mine, its = (right - own.double()).abs(), (right - other.double()).abs()
+        tiny = torch.finfo(torch.float64).tiny
+        found[name] = float(mine.max() / (its.max() + tiny)), float(mine.mean() / (its.mean() + tiny))
+    return found
+
+
+def too_far(beside: Mapping[str, tuple[float, float]]) -> list[str]:
+    """What is wrong with errors relative to PyTorch's."""
+    found = []
+    for name, shares in beside.items():
+        for share, most, word in zip(shares, MOST_OF_TORCH, ("largest", "mean"), strict=True):
+            if not share <= most:
+                found.append(f"{name}: the {word} error is {share:.2f} times PyTorch's, at most {most}")
+    return found
 
 
 def compared(subject: Subject) -> dict[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""How fast the kernels of a GPU are, beside FlexAttention: device, planning and host times, each measured apart."""
+"""How fast the kernels of a GPU are, beside FlexAttention and PyTorch's own: device, planning and host times, apart."""
 
 from __future__ import annotations
 
@@ -7,74 +7,64 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from _gpu_checks import kernels_must_run
+from _gpu_checks import forward_must_run, kernels_must_run
+from _gpu_patterns import Pattern
 from _rows import Found
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-import attnc
+from attnc.compiler.codegen.triton import tuning
+from attnc.compiler.codegen.triton.tuning import TileConfig
+from attnc.compiler.plan.tile_choices import Pass
 from attnc.runtime import planning
 from attnc.runtime.base import dtype_of
 from attnc.runtime.op import call_of
-from attnc.runtime.triton import TRITON
+from attnc.runtime.triton import TRITON, executor
 
-ATTNC, FLEX = "attnc", "FlexAttention"
+ATTNC, FLEX, TUNED = "attnc", "FlexAttention", "FlexAttention, max-autotune"
+# PyTorch's own, for masks that it has kernels for: the yardstick of what a device reaches.
+PLAIN = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
 FLOPS = {"forward": 4, "backward": 10}  # for each pair and channel: two products forward, five backward
-WINDOW, GLOBALS = 512, 3
 SAME = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # between two ways, of the largest value or 1
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One pattern at one size; ``rounds`` of both ways in turn are counted."""
+    """One pattern at one size; ``rounds`` of all ways in turn are counted.
 
-    pattern: str  # causal | window | longformer
+    ``tuned``: FlexAttention also with max-autotune; ``decode``: one row, the last, against n keys, instead of all rows.
+    """
+
+    pattern: Pattern
     n: int
     head_dim: int
     heads: int
+    kv_heads: int
     dtype: torch.dtype
     rounds: int
+    tuned: bool = False
+    decode: bool = False
 
     @property
-    def globals(self) -> list[int]:
-        """Longformer's global positions."""
-        return [0, self.n // 3, 2 * self.n // 3][:GLOBALS]
+    def rows(self) -> int:
+        return 1 if self.decode else self.n
 
     @property
-    def pairs(self) -> int:
+    def pairs(self) -> float:
         """Kept pairs of one head."""
-        if self.pattern == "causal":
-            return self.n * (self.n + 1) // 2
-        place, side = np.arange(self.n), WINDOW // 2
-        low, high = np.maximum(place - side, 0), np.minimum(place + side, self.n - 1)
-        kept = high - low + 1
-        if self.pattern == "longformer":
-            outside = sum(((g < low) | (g > high)).astype(np.int64) for g in self.globals)
-            kept = np.where(np.isin(place, self.globals), self.n, kept + outside)
-        return int(kept.sum())
-
-    def attention(self) -> tuple[attnc.Attention, dict[str, object]]:
-        """attnc's own, and its tables."""
-        constants = {} if self.pattern == "causal" else {"size": WINDOW}
-        found = attnc.load(self.pattern)[self.pattern](**constants)
-        assert isinstance(found, attnc.Attention)
-        return found, {"g": self.globals} if self.pattern == "longformer" else {}
-
-    def rule(self, device: torch.device) -> Callable[..., Tensor]:
-        """The same for FlexAttention."""
-        if self.pattern == "causal":
-            return lambda _b, _h, q, k: k <= q
-        if self.pattern == "window":
-            return lambda _b, _h, q, k: (q - k).abs() <= WINDOW // 2
-        flags = torch.zeros(self.n, dtype=torch.bool, device=device)
-        flags[self.globals] = True
-        return lambda _b, _h, q, k: ((q - k).abs() <= WINDOW // 2) | flags[q] | flags[k]
+        if not self.decode:
+            return self.pattern.pairs(self.n, self.heads)
+        held = self.pattern.tables(self.n, self.heads)
+        plan = self.pattern.attention().plan(self.n, 1, heads=self.heads, q_start=self.n - 1, **held)
+        return plan.pairs / self.heads
 
 
 class Clock:
@@ -119,26 +109,28 @@ class Way:
 
 
 def measure(speed: Speed, device: torch.device) -> Found:
-    """One row. What FlexAttention raises is a fault of the row, and leaves attnc's own figures in it."""
-    generator = torch.Generator().manual_seed(speed.n)
-    shape = (1, speed.heads, speed.n, speed.head_dim)
-    q, k, v, gradient = (torch.randn(shape, generator=generator).to(device, speed.dtype) for _ in range(4))
-    leaves = [x.requires_grad_() for x in (q, k, v)]
-    attention, tables = speed.attention()
-    ways = [Way(ATTNC, lambda: attention(*leaves, **tables), leaves)]
-    figures: dict[str, Any] = {"pairs of a head": speed.pairs, "planning s": _planning(attention, leaves, tables)}
-    faults: list[str] = []
-    try:
-        flex, took = _flex(speed, device, leaves)
-    except Exception as error:  # noqa: BLE001 - the rival's own
-        faults.append(f"{FLEX}: {type(error).__name__}: {error}")
-    else:
-        ways.append(flex)
-        figures[f"block mask of {FLEX} s"] = took
-        if not flex.leaves:
-            figures["left out"] = f"the backward of {FLEX}, which it has on devices alone"
+    """One row. What a rival raises is a fault of the row, and leaves attnc's own figures in it."""
+    leaves, gradient = inputs(speed, device)
+    own = _own(speed, leaves)
+    figures: dict[str, Any] = {"pairs of a head": speed.pairs, "planning s": _planning(speed, leaves)}
+    ways, faults, left_out = [own], list[str](), list[str]()
+    for name, make in _rivals(speed, device, leaves):
+        try:
+            way, told = make()
+        except Exception as error:  # noqa: BLE001 - the rival's own
+            faults.append(f"{name}: {type(error).__name__}: {error}")
+            continue
+        figures |= told
+        if way is None:
+            left_out.append(f"{name}, which this device does not have")
+        else:
+            ways.append(way)
+            if not way.leaves and not speed.decode:
+                left_out.append(f"the backward of {name}, which it has on devices alone")
+    if left_out:
+        figures["left out"] = "; ".join(left_out)
     clock = Clock(device)
-    with kernels_must_run():
+    with kernels_must_run() if not speed.decode else forward_must_run():
         faults += _differences(ways, gradient, SAME[speed.dtype])
         host = {way.name: _host(way, gradient, clock, speed.rounds) for way in ways}
         times = _interleaved(ways, gradient, clock, host, speed.rounds)
@@ -150,23 +142,129 @@ def measure(speed: Speed, device: torch.device) -> Found:
     return Found(figures, tuple(faults))
 
 
-def _flex(speed: Speed, device: torch.device, leaves: Sequence[Tensor]) -> tuple[Way, float]:
-    """FlexAttention with its block mask, and the seconds that a second such mask takes. Compiled on a device alone."""
+def inputs(speed: Speed, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """q, k, v and the output's gradient; for decoding, of one row and without gradients."""
+    generator = torch.Generator().manual_seed(speed.n)
+    shapes = [(1, heads, rows, speed.head_dim) for heads, rows in (
+        (speed.heads, speed.rows), (speed.kv_heads, speed.n), (speed.kv_heads, speed.n), (speed.heads, speed.rows)
+    )]  # fmt: skip
+    q, k, v, gradient = (torch.randn(shape, generator=generator).to(device, speed.dtype) for shape in shapes)
+    return [x.requires_grad_(not speed.decode) for x in (q, k, v)], gradient
+
+
+def _own(speed: Speed, leaves: Sequence[Tensor]) -> Way:
+    attention, tables = speed.pattern.attention(), speed.pattern.tables(speed.n, speed.heads)
+    start = speed.n - speed.rows
+    return Way(ATTNC, lambda: attention(*leaves, q_start=start, **tables), () if speed.decode else leaves)
+
+
+Made = tuple["Way | None", Mapping[str, Any]]
+
+
+def _rivals(speed: Speed, device: torch.device, leaves: Sequence[Tensor]) -> Iterator[tuple[str, Callable[[], Made]]]:
+    """What is measured beside attnc, by name; None where this device does not have it."""
+    yield FLEX, partial(_flex, speed, device, leaves)
+    if speed.tuned:
+        yield TUNED, partial(_tuned, speed, device, leaves)
+    if speed.pattern.name in ("causal", "full"):
+        for name, backend in PLAIN.items():
+            yield name, partial(_plain, speed, device, leaves, name, backend)
+
+
+def _plain(speed: Speed, device: torch.device, leaves: Sequence[Tensor], name: str, backend: SDPBackend) -> Made:
+    if device.type != "cuda" and backend != SDPBackend.FLASH_ATTENTION:
+        return None, {}
+    causal = speed.pattern.name == "causal" and not speed.decode  # one row, the last, sees all
+
+    def attend() -> Tensor:
+        with sdpa_kernel([backend]):
+            return scaled_dot_product_attention(*leaves, is_causal=causal, enable_gqa=speed.heads != speed.kv_heads)
+
+    return Way(name, attend, () if speed.decode else leaves), {}
+
+
+def _flex(speed: Speed, device: torch.device, leaves: Sequence[Tensor]) -> Made:
+    """FlexAttention with its block mask, made once and kept; the seconds that a second such mask takes."""
     compiled = device.type == "cuda"
-    rule, took = speed.rule(device), 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        mask = create_block_mask(rule, None, None, speed.n, speed.n, device=str(device), _compile=compiled)
-        if compiled:
-            torch.cuda.synchronize()
-        took = time.perf_counter() - start
+    mask, took = _block_mask(speed, device, compiled)
+    told = {f"block mask of {FLEX} s": took}
+    shared = {"block_mask": mask, "enable_gqa": speed.heads != speed.kv_heads}
     if not compiled:
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         q, k, v = (x.detach() for x in leaves)
-        return Way(FLEX, lambda: flex_attention(q, k, v, block_mask=mask), ()), took  # type: ignore[return-value]
+        return Way(FLEX, lambda: flex_attention(q, k, v, **shared), ()), told  # type: ignore[return-value]
     torch._dynamo.reset()  # kernels of other sizes count towards a limit, past which nothing is compiled any more
     attend = torch.compile(flex_attention, dynamic=False, fullgraph=True)
-    return Way(FLEX, lambda: attend(*leaves, block_mask=mask), leaves), took
+    return Way(FLEX, lambda: attend(*leaves, **shared), () if speed.decode else leaves), told
+
+
+def _tuned(speed: Speed, device: torch.device, leaves: Sequence[Tensor]) -> Made:
+    if device.type != "cuda":
+        return None, {}
+    mask, _ = _block_mask(speed, device, True)
+    attend = torch.compile(flex_attention, dynamic=False, fullgraph=True, mode="max-autotune-no-cudagraphs")
+    gqa = speed.heads != speed.kv_heads
+    return Way(TUNED, lambda: attend(*leaves, block_mask=mask, enable_gqa=gqa), () if speed.decode else leaves), {}
+
+
+def _block_mask(speed: Speed, device: torch.device, compiled: bool) -> tuple[BlockMask, float]:
+    kept, first, took = speed.pattern.flex(speed.n, speed.heads, device), speed.n - speed.rows, 0.0
+
+    def rule(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return kept(b, h, q + first, k)
+
+    by_head = speed.heads if "chosen" in speed.pattern.tables(speed.n, speed.heads) else None
+    for _ in range(2):
+        start = time.perf_counter()
+        mask = create_block_mask(rule, None, by_head, speed.rows, speed.n, device=str(device), _compile=compiled)
+        if compiled:
+            torch.cuda.synchronize()
+        took = time.perf_counter() - start
+    return mask, took
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Tile shapes of one pass of a pattern between which the table of choices could not decide without a device."""
+
+    speed: Speed
+    direction: Pass
+    rows: tuple[TileConfig, ...]
+
+
+def decide(doubt: Doubt, device: torch.device) -> Found:
+    """Each shape in turn, and the winner by the median of its pass; one that does not compile or run is a fault."""
+    leaves, gradient = inputs(doubt.speed, device)
+    clock, figures, faults = Clock(device), dict[str, Any](), list[str]()
+    timed = "forward" if doubt.direction == "forward" else "backward"
+    for row in doubt.rows:
+        name = f"{row.queries}x{row.keys} w{row.num_warps} s{row.num_stages}"
+        with _with_choice(doubt.direction, row):
+            own = replace(_own(doubt.speed, leaves), name=name)
+            try:
+                host = _host(own, gradient, clock, doubt.speed.rounds)
+                times = _interleaved([own], gradient, clock, {name: host}, doubt.speed.rounds)
+            except Exception as error:  # noqa: BLE001 - whatever the compiler or the device says to this shape
+                faults.append(f"{name}: {type(error).__name__}: {error}")
+                continue
+            figures[name] = {timed: _figures(doubt.speed, timed, times[name][timed], host[timed])}
+    if figures:
+        figures["winner"] = min(figures, key=lambda name: figures[name][timed]["median s"])
+    return Found(figures, tuple(faults))
+
+
+@contextmanager
+def _with_choice(direction: Pass, row: TileConfig) -> Iterator[None]:
+    """The table of choices has one shape for a pass; nothing made with others is reused, within or later."""
+    configs = tuning.configs
+
+    def chosen(target: str, dtype: Any, dim: int, asked: Pass) -> tuple[TileConfig, ...]:
+        return (row,) if asked == direction else configs(target, dtype, dim, asked)
+
+    with patch.object(tuning, "configs", chosen), _nothing_planned():
+        executor._kernels.cache_clear()
+        yield
+    executor._kernels.cache_clear()
 
 
 @contextmanager
@@ -175,17 +273,19 @@ def _nothing_planned() -> Iterator[None]:
         yield
 
 
-def _planning(attention: attnc.Attention, leaves: Sequence[Tensor], tables: Mapping[str, object]) -> float:
+def _planning(speed: Speed, leaves: Sequence[Tensor]) -> float:
     """Seconds from a call to its program and schedule, where none is kept from before: the median of three."""
-    call = call_of(attention._bound, *leaves, scale=None, q_start=0, dropout=0.0, seed=None, tables=tables)
+    attention, tables = speed.pattern.attention(), speed.pattern.tables(speed.n, speed.heads)
+    start = speed.n - speed.rows
+    call = call_of(attention._bound, *leaves, scale=None, q_start=start, dropout=0.0, seed=None, tables=tables)
     q = leaves[0]
     tiles = TRITON.tiles(dtype_of(q.dtype), q.shape[-1], TRITON.target(q.device))
     found = []
     for _ in range(3):
         with _nothing_planned():
-            start = time.perf_counter()
+            begun = time.perf_counter()
             planning.launch_of(attention._bound, call, tiles.forward)
-            found.append(time.perf_counter() - start)
+            found.append(time.perf_counter() - begun)
     return statistics.median(found)
 
 

@@ -1,16 +1,20 @@
 """Whether attnc's kernels are right on this GPU, and how fast they are beside FlexAttention: one table, one file.
 
-    python benchmarks/gpu.py                     all rows: checks, 100 random programs, speeds
+    python benchmarks/gpu.py                     the standard rows: checks, random programs, speeds at 16k tokens
+    python benchmarks/gpu.py --only 'speed*'     some rows, by their names: all standard speeds, in 8 minutes
+    python benchmarks/gpu.py --full              all rows: every dtype, pattern, length and head dimension
     python benchmarks/gpu.py --budget 540        what 9 minutes allow, most telling rows first; start again for the rest
-    python benchmarks/gpu.py --only 'speed*'     some rows, by their names
     python benchmarks/gpu.py --rehearse          on a CPU, in Triton's interpreter, at toy sizes: proves the logic alone
 
-Checks: each kind of kernel (see _gpu_kinds.py) in three dtypes at head dimensions 64 and 128, outputs and gradients
-against the dense definition in fp64, and the support test, which sees a single key; then random programs, each over
-several shapes, forward and backward. Speeds: causal, window and Longformer, at 4k, 16k and 64k tokens, in bf16. Device
-times are medians of repetitions in turn, measured by the device's events; planning (none kept from before) and the
-host's time for a call (which waits for no device, unless the call itself does) stand apart. Useful flops are what the
-kept pairs need: 4 a pair and channel forward, 10 backward.
+Checks: each kind of kernel (see _gpu_kinds.py), outputs and gradients against the dense definition in fp64, and the
+support test, which sees a single key; in 16 bits also against the error of PyTorch's own operator in that dtype: the
+largest may be 1.5 times as much, and the mean 1.1 times. Then random programs, each over several shapes, forward and
+backward. Speeds: in bf16, at head dimension 128, six patterns (_gpu_patterns.py) beside FlexAttention, whose block mask
+is kept, two of them also beside its max-autotune; causal and full beside PyTorch's flash and cuDNN backends, the
+yardstick of what the device reaches; one token decoded against 16k keys; and shapes between which the table of choices
+could not decide, with the winner. Device times are medians of repetitions in turn, measured by the device's events;
+planning (none kept from before) and the host's time for a call (which waits for no device, unless the call itself does)
+stand apart. Useful flops are what the kept pairs need: 4 a pair and channel forward, 10 backward.
 
 Each row is in the file (benchmarks/results/gpu-<device>.json) as soon as it is made, and a second start goes on behind
 it, for the same sources, device and versions. An error is its row's, and the next row is made. The exit code is 0 when
@@ -43,12 +47,14 @@ from _rows import Ledger, Made, Outcome, Row, make_all
 
 if TYPE_CHECKING:
     import torch
+    from _gpu_speeds import Speed
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("results")
 SOURCES = ("attnc", "compiler", "runtime", "templates", "patterns", "benchmarks", "tests")
 PROGRAMS, FIRST_PROGRAM, FIRST_TOLD = 100, 8_000_000, 20
-LENGTHS, HEAD_DIMS, HIDDEN, ROUNDS = (16384, 4096, 65536), (64, 128), 1024, 15
+LENGTHS, HEAD_DIMS, HIDDEN, ROUNDS = (16384, 4096, 65536, 131072), (64, 128), 1024, 15
+GROUPED = (64, 8)  # heads of queries and of keys
 NOTHING = 2  # exit code where nothing can run
 
 
@@ -89,11 +95,17 @@ def identity(device: torch.device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rows_of(device: torch.device, small: bool) -> list[Row]:
-    return [*checks(device, small), *programs(device, small), *speeds(device, small)]
+def rows_of(device: torch.device, small: bool, full: bool = True) -> list[Row]:
+    """All rows, or the standard ones."""
+    return [
+        *checks(device, small, full),
+        *programs(device, small, full),
+        *speeds(device, small, full),
+        *doubts(device, small),
+    ]
 
 
-def checks(device: torch.device, small: bool) -> Iterator[Row]:
+def checks(device: torch.device, small: bool, full: bool) -> Iterator[Row]:
     """Every kind in fp32 at 64 and bf16 at 128 first; then what is left of three dtypes and two head dimensions."""
     import torch
     from _gpu_checks import check
@@ -101,7 +113,7 @@ def checks(device: torch.device, small: bool) -> Iterator[Row]:
 
     first = ((torch.float32, 16),) if small else ((torch.float32, 64), (torch.bfloat16, 128))
     rest = [(dtype, dim) for dtype in (torch.bfloat16, torch.float16, torch.float32) for dim in HEAD_DIMS]
-    for dtype, dim in [*first, *(x for x in rest if x not in first and not small)]:
+    for dtype, dim in [*first, *(x for x in rest if x not in first and not small and full)]:
         for kind in KINDS:
             settings = {"dtype": str(dtype).removeprefix("torch."), "head_dim": dim}
             name = f"check {kind.name}, {settings['dtype']}, {dim}"
@@ -109,27 +121,79 @@ def checks(device: torch.device, small: bool) -> Iterator[Row]:
             yield Row("check", name, make, settings, 0 if (dtype, dim) in first else 3)
 
 
-def programs(device: torch.device, small: bool) -> Iterator[Row]:
+def programs(device: torch.device, small: bool, full: bool) -> Iterator[Row]:
     from _gpu_checks import random_program
 
-    for number in range(3 if small else PROGRAMS):
+    for number in range(3 if small else PROGRAMS if full else FIRST_TOLD):
         seed = FIRST_PROGRAM + number
         make = partial(random_program, seed, device)
         yield Row("program", f"program {seed}", make, {"seed": seed}, 2 if number < FIRST_TOLD else 4)
 
 
-def speeds(device: torch.device, small: bool) -> Iterator[Row]:
+def speeds(device: torch.device, small: bool, full: bool) -> Iterator[Row]:
+    """The standard patterns at the standard size first, then decoding; with ``full`` every pattern and size, and groups
+    of heads.
+    """
     import torch
-    from _gpu_speeds import Speed, measure
+    from _gpu_patterns import FULL, PATTERNS, STANDARD
+    from _gpu_speeds import Speed
 
-    for n in (128,) if small else LENGTHS:
-        for dim in (16,) if small else HEAD_DIMS:
-            for pattern in ("causal", "window", "longformer"):
-                dtype = torch.float32 if small else torch.bfloat16
-                speed = Speed(pattern, n, dim, 2 if small else HIDDEN // dim, dtype, 1 if small else ROUNDS)
-                settings = {"n": n, "head_dim": dim, "heads": speed.heads, "rounds": speed.rounds}
-                telling = 1 if n == LENGTHS[0] else 3
-                yield Row("speed", f"speed {pattern}, n {n}, {dim}", partial(measure, speed, device), settings, telling)
+    dtype = torch.float32 if small else torch.bfloat16
+    n, dim, rounds = (128, 16, 1) if small else (LENGTHS[0], HEAD_DIMS[1], ROUNDS)
+    heads = 2 if small else HIDDEN // dim
+    for pattern in (*STANDARD, FULL):
+        longer = max(n, pattern.at_least)
+        speed = Speed(pattern, longer, dim, heads, heads, dtype, rounds, tuned=pattern in STANDARD[:2])
+        yield _speed(speed, device, 1)
+    for pattern in STANDARD[:2]:
+        grouped = (4, 2) if small else (32, 8)
+        yield _speed(Speed(pattern, n, dim, *grouped, dtype, rounds, decode=True), device, 1)
+    if not full or small:
+        return
+    for n in LENGTHS:
+        for dim in HEAD_DIMS:
+            for pattern in PATTERNS:
+                for heads, kv_heads in ((HIDDEN // dim, HIDDEN // dim), GROUPED):
+                    if (n, dim, heads) != (LENGTHS[0], HEAD_DIMS[1], HIDDEN // HEAD_DIMS[1]) or pattern not in STANDARD:
+                        yield _speed(Speed(pattern, n, dim, heads, kv_heads, dtype, rounds), device, 5)
+
+
+def _speed(speed: Speed, device: torch.device, telling: int) -> Row:
+    from _gpu_speeds import measure
+
+    grouped = "" if speed.heads == speed.kv_heads else f", heads {speed.heads}:{speed.kv_heads}"
+    name = f"speed {'decoding ' * speed.decode}{speed.pattern.name}, n {speed.n}, {speed.head_dim}{grouped}"
+    names = ("n", "head_dim", "heads", "kv_heads", "rounds", "tuned", "decode")
+    settings = {name: getattr(speed, name) for name in names}
+    return Row("speed", name, partial(measure, speed, device), settings, telling)
+
+
+# Shapes (queries, keys, warps, stages) that compile without spilling for the devices that tests compile for, where two
+# have about as many instructions for each pair.
+DOUBTS = {
+    "forward": ((128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 4, 3), (64, 64, 4, 3)),
+    "backward_keys": ((64, 128, 8, 2), (64, 64, 4, 2), (32, 128, 8, 2)),
+    "backward_queries": ((128, 64, 8, 2), (64, 64, 4, 2), (64, 32, 4, 2)),
+}
+
+
+def doubts(device: torch.device, small: bool) -> Iterator[Row]:
+    """Each pass of causal and of a window, in every shape that is in doubt."""
+    import torch
+    from _gpu_patterns import STANDARD
+    from _gpu_speeds import Doubt, Speed, decide
+
+    from attnc.compiler.codegen.triton.tuning import TileConfig
+
+    dtype = torch.float32 if small else torch.bfloat16
+    n, dim, heads, rounds = (128, 16, 2, 1) if small else (LENGTHS[0], HEAD_DIMS[1], HIDDEN // HEAD_DIMS[1], ROUNDS)
+    for pattern in STANDARD[:2]:
+        speed = Speed(pattern, n, dim, heads, heads, dtype, rounds)
+        for direction, shapes in DOUBTS.items():
+            chosen = tuple(TileConfig(*shape) for shape in (shapes[-2:] if small else shapes))
+            make = partial(decide, Doubt(speed, direction, chosen), device)  # type: ignore[arg-type]
+            settings = {"n": n, "head_dim": dim, "heads": heads, "rounds": rounds, "shapes": [list(x) for x in shapes]}
+            yield Row("doubt", f"doubt {direction}, {pattern.name}, n {n}, {dim}", make, settings, 2)
 
 
 def told(made: Made) -> None:
@@ -143,8 +207,12 @@ def summary(made: Made) -> str:
     """The figures of a row that a line has room for."""
     figures = made.figures
     if made.group == "check":
-        shares = [x["error"] / x["bound"] for x in figures.values() if isinstance(x, dict) and x["bound"]]
+        shares = [x["error"] / x["bound"] for x in figures.values() if isinstance(x, dict) and x.get("bound")]
         return f"{max(shares):.2f} of the bound" if shares else ""
+    if made.group == "doubt" and figures:
+        rates = {name: x for name, passes in figures.items() if isinstance(passes, dict) for x in passes.values()}
+        listed = ", ".join(f"{name} {x['TFLOP/s']:.1f}" for name, x in rates.items())
+        return f"winner {figures['winner']}; TFLOP/s: {listed}"
     if made.group != "speed" or not figures:
         return ""
     parts = []
@@ -208,6 +276,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", help="rows (with --sanitize: kinds) whose names match: 'speed*'; several times"
     )
+    parser.add_argument("--full", action="store_true", help="all rows, not only the standard ones")
     parser.add_argument("--rehearse", action="store_true", help="in Triton's interpreter on the CPU, at toy sizes")
     parser.add_argument("--out", type=Path, help="the file; by default in benchmarks/results, by the device's name")
     parser.add_argument("--budget", type=float, help="seconds: stops before them, most telling rows first")
@@ -231,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = given.only or ["*"]
     if given.sanitize:
         return sanitize(device, given.rehearse, only)
-    asked = [row for row in rows_of(device, given.rehearse) if matches(row.name, only)]
+    asked = [row for row in rows_of(device, given.rehearse, given.full) if matches(row.name, only)]
     if not asked:
         print(f"--only: no row has a name like {' or '.join(only)}", file=sys.stderr)
         return NOTHING

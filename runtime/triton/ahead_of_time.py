@@ -217,7 +217,7 @@ def _compiled(made: _Module, name: str) -> CompiledKernel:
         binary = kernel.asm["cubin"]
         return CompiledKernel(name, target, binary, kernel.asm["ptx"], _cubin_resources(binary, kernel.metadata.shared))
     assembly = kernel.asm["amdgcn"]
-    return CompiledKernel(name, target, kernel.asm["hsaco"], assembly, _amd_resources(assembly))
+    return CompiledKernel(name, target, kernel.asm["hsaco"], assembly, _amd_resources(assembly, kernel.metadata.shared))
 
 
 def _cubin_resources(binary: bytes, shared: int) -> Resources | None:
@@ -238,11 +238,12 @@ def _cubin_resources(binary: bytes, shared: int) -> Resources | None:
     return None if match is None else Resources(int(match[1]), int(match[2]) + int(match[3]), shared)
 
 
-def _amd_resources(assembly: str) -> Resources | None:
-    """The resources that the assembly's metadata states."""
-    names = (".vgpr_count", ".vgpr_spill_count", ".group_segment_fixed_size")
-    found = [re.search(re.escape(name) + r":\s+(\d+)", assembly) for name in names]
+def _amd_resources(assembly: str, shared: int) -> Resources | None:
+    """The resources that the assembly's metadata states. Not its shared memory: the size of a group segment that is
+    fixed is always 0, as Triton has its blocks given their shared memory when a kernel is launched.
+    """
+    found = [re.search(re.escape(name) + r":\s+(\d+)", assembly) for name in (".vgpr_count", ".vgpr_spill_count")]
     if any(match is None for match in found):
         return None
-    registers, spilled, shared = (int(match[1]) for match in found if match is not None)
+    registers, spilled = (int(match[1]) for match in found if match is not None)
     return Resources(registers, 4 * spilled, shared)

@@ -42,7 +42,7 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
+from ...compiler.plan import FP32, Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count, stride_bits
 from .arguments import (
     bounds_arguments,
@@ -95,6 +95,9 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False) -> TritonVa
         target=target_of(launch.q.device),
         wide=kind.wide or max(farthest, entries) >= _LARGEST_OFFSET,
         dropout=kind.dropout,
+        tf32=kind.dtype == FP32
+        and launch.q.device.type == "cuda"
+        and torch.get_float32_matmul_precision() != "highest",
         anywhere=launch.schedule.anywhere,
         split=split,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import attnc
-from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, OF_CONSTANTS, SIZES
+from attnc.compiler.checker.reserved_names import CALL, FORBIDDEN, KERNELS, OF_CONSTANTS, SIZES
 from attnc.compiler.syntax.grammar import vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -67,12 +67,12 @@ def test_what_no_table_may_be_called_is_what_a_call_takes() -> None:
     attention = attnc.Attention
     assert set(CALL) == taken(attention.__call__, attention.reference)
     sizes = taken(attention.mask, attention.plan, attention.cache)
-    assert {"self", "q_start", "k_start", "with_sink", *SIZES} == sizes
-    assert {*FORBIDDEN} == {*CALL, *SIZES} - vocabulary().reserved
+    assert {"self", "q_start", "k_start", "with_sink", *SIZES, *KERNELS} == sizes
+    assert {*FORBIDDEN} == {*CALL, *SIZES, *KERNELS} - vocabulary().reserved
     assert set(FORBIDDEN) >= OF_CONSTANTS
 
 
-@pytest.mark.parametrize("name", sorted({*CALL, *SIZES}))
+@pytest.mark.parametrize("name", sorted({*CALL, *SIZES, *KERNELS}))
 def test_a_table_that_could_not_be_called_is_refused_by_its_name(name: str) -> None:
     for form in ("pattern p({}: int[token]) = {}[q] == 1", "attention p(a: int, {}: tokens) {{ mask = k < a }}",
                  "model p({}: float[head]) {{ layers = 1 heads = 1 layer * = causal }}",
@@ -86,7 +86,7 @@ def test_every_name_that_a_table_may_have_can_be_called() -> None:
     """Whatever the methods of an attention call their own: names of their insides are no names of arguments."""
     face = attnc.Attention
     methods = (face.__call__, face.mask, face.plan, face.cache, face.reference)
-    inner = {name for method in methods for name in method.__code__.co_varnames} - {*CALL, *SIZES}
+    inner = {name for method in methods for name in method.__code__.co_varnames} - {*CALL, *SIZES, *KERNELS}
     assert {"tables", "more"} <= inner
     q = torch.zeros(1, 1, 4, 8)
     for name in sorted(inner):

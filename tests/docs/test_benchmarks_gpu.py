@@ -169,18 +169,36 @@ def test_the_kinds_are_what_they_are_called(kinds: ModuleType) -> None:
 
 
 def test_useful_flops_are_those_of_the_kept_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And FlexAttention is given the same mask."""
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _gpu_patterns
     import _gpu_speeds
 
-    for pattern in ("causal", "window", "longformer"):
-        speed = _gpu_speeds.Speed(pattern, 700, 64, 2, torch.float32, 1)
-        attention, tables = speed.attention()
-        kept = attention.mask(700, **tables)[0]
-        assert int(kept.sum()) == speed.pairs
-        place = torch.arange(700)
-        rule = speed.rule(torch.device("cpu"))(0, 0, place[:, None], place[None])
-        assert torch.equal(rule.expand(700, 700), kept), "FlexAttention is given the same mask"
+    assert len(_gpu_patterns.STANDARD) == 6
+    for pattern in _gpu_patterns.PATTERNS:
+        n = 640 if pattern.name == "bigbird" else 700
+        speed = _gpu_speeds.Speed(pattern, n, 64, 2, 2, torch.float32, 1)
+        kept = pattern.attention().mask(n, heads=2, **pattern.tables(n, 2)).expand(2, n, n)
+        assert int(kept.max()) == 1
+        assert int(kept.sum()) == 2 * speed.pairs
+        place, head = torch.arange(n), torch.arange(2)[:, None, None]
+        rule = pattern.flex(n, 2, torch.device("cpu"))(torch.zeros(()), head, place[:, None], place[None])
+        assert torch.equal(rule.expand(2, n, n), kept.bool()), pattern.name
+        last = _gpu_speeds.Speed(pattern, n, 64, 2, 2, torch.float32, 1, decode=True)
+        assert int(kept[:, -1].sum()) == 2 * last.pairs
+
+
+def test_errors_beyond_those_of_torch_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _gpu_checks
+
+    assert _gpu_checks.too_far({"out": (1.4, 1.0), "q": (1.5, 1.1)}) == []
+    largest, mean, nothing = _gpu_checks.too_far({"k": (1.6, 1.2), "v": (0.2, float("nan"))})
+    assert largest == "k: the largest error is 1.60 times PyTorch's, at most 1.5"
+    assert mean == "k: the mean error is 1.20 times PyTorch's, at most 1.1"
+    assert nothing.startswith("v: the mean error is nan")
 
 
 # In processes of their own, because the interpreter is chosen once for a process.
@@ -217,6 +235,8 @@ def test_a_rehearsal_that_is_killed_goes_on(tmp_path: Path) -> None:
     figures = speed["figures"]
     assert figures["attnc"]["backward"]["median s"] > 0
     assert figures["FlexAttention"]["forward"]["TFLOP/s"] > 0
+    assert figures["flash"]["backward"]["TFLOP/s"] > 0
+    assert "cuDNN, which this device does not have" in figures["left out"]
     assert figures["planning s"] > 0
     assert "the backward of FlexAttention" in figures["left out"]
     assert written["of"]["device"] == "rehearsal"
@@ -252,10 +272,20 @@ def test_a_kernel_that_loses_a_key_fails_its_row(tmp_path: Path) -> None:
     assert "0 rows sound, 1 wrong, 0 left" in done.stdout
 
 
+def test_shapes_in_doubt_have_a_winner(tmp_path: Path) -> None:
+    done = start(tmp_path, "--only=doubt backward_keys, causal*", "--only=speed decoding causal*")
+    assert done.returncode == 0, done.stdout + done.stderr
+    speed, doubt = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert speed["figures"]["pairs of a head"] == 128
+    assert speed["figures"]["attnc"].keys() == {"forward"}
+    assert doubt["figures"]["winner"] in ("64x64 w4 s2", "32x128 w8 s2")
+    assert f"winner {doubt['figures']['winner']}; TFLOP/s: " in done.stdout
+
+
 def test_for_the_sanitizer_each_kernel_runs_once(tmp_path: Path) -> None:
     done = start(tmp_path, "--sanitize", "--only=gathered, split*")
     assert done.returncode == 0, done.stdout + done.stderr
-    names = "forward_0 forward_1 merge_1 delta backward_keys_0_0 backward_keys_0_1 backward_keys_1_0 backward_queries_0"
+    names = "forward_0 forward_1 merge_1 delta backward_queries_0 backward_queries_1 collect_1 backward_keys_0_0"
     assert f"gathered, split, merged: {names}" in done.stdout
     assert "1 kinds ran" in done.stdout
     assert not (tmp_path / "gpu.json").exists()

@@ -185,8 +185,8 @@ MUTANTS = (
     Mutant(
         "the gradient of keys lacks the scale",
         "templates/triton",
-        "(grad_x * finite_scale).to(",
-        "grad_x.to(",
+        "(grad_p * finite_scale - (common * finite_scale)[None, :])",
+        "(grad_p - common[None, :])",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
     Mutant(
@@ -206,8 +206,8 @@ MUTANTS = (
     Mutant(
         "all query heads read the first key head",
         "templates/triton",
-        "kv_head_64 = (head // group).to(tl.int64)",
-        "kv_head_64 = (head // group * 0).to(tl.int64)",
+        "kv_head_64 = _quotient(head, group).to(tl.int64)",
+        "kv_head_64 = _quotient(head, group).to(tl.int64) * 0",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
     Mutant(
@@ -230,5 +230,61 @@ MUTANTS = (
         "total = total * fading + tl.sum(p, 1)",
         "total = total + tl.sum(p, 1)",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
+    ),
+    Mutant(
+        "kernels have half of the registers",
+        "codegen",
+        '{"maxnreg": 255}',
+        '{"maxnreg": 128}',
+        "test_gate.py::test_kernels_do_not_fall_behind[causal-forward]",
+    ),
+    Mutant(
+        "a scale that is not positive gives nothing",
+        "templates/triton",
+        "tl.where(exponent_scale > 0.0, spoiled, 1)",
+        "spoiled",
+        "test_triton_interpret.py::test_executes_any_program[1]",
+    ),
+    Mutant(
+        "the largest logit is taken in other units than the others",
+        "templates/triton",
+        "tl.maximum(top, tl.max(x, 1) * {{ macros.unit(body) }})",
+        "tl.maximum(top, tl.max(x, 1))",
+        "test_triton_interpret.py::test_executes_any_program[0]",
+    ),
+    Mutant(
+        "the hyperbolic tangent of 16 bits is of half its argument",
+        "templates/triton",
+        "tl.exp2(x * 2.8853900817779268)",
+        "tl.exp2(x * 1.4426950408889634)",
+        "test_triton_interpret.py::test_executes_any_program[1]",
+    ),
+    Mutant(
+        "a strict comparison sets the limit of one that is not",
+        "codegen",
+        'one = Sum((), 1 if op == "lt" else 0)',
+        "one = Sum((), 0)",
+        "test_limits.py::test_limits_keep_what_the_condition_keeps",
+    ),
+    Mutant(
+        "a limit is set by what is walked itself",
+        "codegen",
+        "if abs(factor) != 1 or any(depends_on(term, walked) for _, term in others.terms):",
+        "if abs(factor) != 1:",
+        "test_limits.py::test_limits_keep_what_the_condition_keeps",
+    ),
+    Mutant(
+        "a lower limit lies far beyond the upper one",
+        "codegen",
+        'lines.append(f"{least} = tl.minimum({least}, {most} + 1)")',
+        "pass",
+        "test_limits.py::test_limits_are_right_where_32_bits_end[1]",
+    ),
+    Mutant(
+        "limits are summed in 32 bits",
+        "codegen",
+        'text = f"tl.full([], {form.constant}, tl.int64)"',
+        'text = f"tl.full([], {form.constant}, tl.int32)"',
+        "test_limits.py::test_limits_are_right_where_32_bits_end[5]",
     ),
 )

@@ -265,4 +265,18 @@ MUTANTS = (
         "return digits.covering(0, _divisor(node) - 2)",
         "test_classify.py::test_the_remainder_of_an_unknown_integer_is_any_below_its_divisor",
     ),
+    Mutant(
+        "the dearest tile shape is chosen",
+        "arrange",
+        "programs[costs.index(min(costs))]",
+        "programs[costs.index(max(costs))]",
+        "test_tuning.py::test_a_wide_window_takes_the_fast_shape_and_a_narrow_one_the_small",
+    ),
+    Mutant(
+        "tiles of few rows have all warps",
+        "codegen",
+        "few = lead <= 64 < own",
+        "few = False",
+        "test_tuning.py::test_a_tile_with_few_rows_has_the_options_of_the_nearest_row_and_few_warps",
+    ),
 )

@@ -105,4 +105,11 @@ MUTANTS = (
         "places[place] = place",
         "test_triton_compile.py::test_heads_of_a_kernel_are_listed_with_their_places",
     ),
+    Mutant(
+        "a kernel for AMD takes no shared memory",
+        "runtime/triton",
+        "return Resources(registers, 4 * spilled, shared)",
+        "return Resources(registers, 4 * spilled, 0)",
+        "test_triton_compile.py::test_compiles_for_other_targets[alibi-gfx942]",
+    ),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ...ir import LOGIT, ONE, TRUE, Apply, Const, Expr, Logit, derivative, walk
 from .. import Code, Statement, lower
 from .dialect import Place, TritonDialect
+from .limits import Limits, Sum, find_limits, without_limits
 from .sites import GradientSite
+
+_MOST = 2**31 - 2  # the last place of a token in 32 bits: there are fewer than 2**31 tokens
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ class Body:
 
     - ``outer`` runs once before the inner loop, ``inner`` for every tile, ``mask`` after it on partial tiles;
     - ``plain``: the score is the logit itself; ``flat``: the score does not read it, so it may lack a tile's axis;
-    - ``keep`` is None if every pair is kept, ``count`` if each counts once, ``slope`` if it is 1;
+    - a pair is kept if all of these hold, None for those that always do: the place of the token that the loop walks is
+      at least ``least`` and at most ``most``, ``walked`` holds, which no other token has part in, and so does ``keep``;
+      ``bounded``: ``most`` is below the number of tokens;
+    - ``count`` is None if each pair counts once, ``slope`` if it is 1;
     - ``steady``: the slope is a constant, and so finite everywhere;
     - ``sites``: where gradients of tables arise.
     """
@@ -60,11 +66,31 @@ class Body:
     score: Code
     plain: bool
     flat: bool
+    least: Code | None
+    most: Code | None
+    bounded: bool
+    walked: Code | None
     keep: Code | None
     count: Code | None
     slope: Code | None
     steady: bool
     sites: tuple[GradientSiteText, ...]
+
+    @property
+    def always(self) -> bool:
+        """Whether every pair is kept."""
+        return self.keep is None and self.least is None and self.most is None
+
+
+@dataclass(frozen=True)
+class LimitText:
+    """How the limits of a loop are called, and where they end: ``total``, the number of tokens, if that bounds them
+    (None if it need not); ``origin`` is the position of the first token, None if that is 0.
+    """
+
+    suffix: str
+    total: str | None = None
+    origin: str | None = None
 
 
 def make_body(
@@ -74,6 +100,7 @@ def make_body(
     outer: Literal["q", "k"],
     sites: Sequence[GradientSite],
     slopes: bool,
+    limits: LimitText,
     prefix: str = "t",
 ) -> Body:
     """Return the body of a loop in which the position ``outer`` is fixed.
@@ -86,22 +113,80 @@ def make_body(
     if slopes:
         roots += [slope, *(site.slope for site in sites), *(index for site in pairs for index in site.indices)]
     always = lower(roots, dialect, prefix)
-    everything = lower([*roots, condition], dialect, prefix)
+    # positions of 64 bits leave no room for the sums of limits
+    found = without_limits(condition) if dialect.wide else find_limits(condition, "q" if outer == "k" else "k")
+    sums = [term for form in (*found.lower, *found.upper) for _, term in form.terms]
+    conditions = [found.fixed, found.walked, found.rest]
+    everything = lower([*roots, *sums, *conditions], dialect, prefix)
     fixed = frozenset((outer,))
-    keep, count = _condition(condition, everything.results[-1])
+    spelled = dict(zip([*sums, *conditions], everything.results[len(roots) :], strict=True))
+    keep, count = _condition(found.rest, spelled[found.rest])
+    lines, least, most = _limits(found, spelled, limits)
     return Body(
-        outer=written(s for s in everything.statements if s.depends <= fixed),
+        outer=(*written(s for s in everything.statements if s.depends <= fixed), *lines),
         inner=written(s for s in always.statements if not s.depends <= fixed),
         mask=written(s for s in everything.statements[len(always.statements) :] if not s.depends <= fixed),
         score=Code(always.results[0]),
         plain=score == LOGIT,
         flat=not any(isinstance(node, Logit) for node in walk(score)),
+        least=least,
+        most=most,
+        bounded=most is not None and limits.total is not None,
+        walked=None if found.walked == TRUE else Code(spelled[found.walked]),
         keep=keep,
         count=count,
         slope=None if not slopes or slope == ONE else Code(always.results[1]),
         steady=isinstance(slope, Const),
         sites=_sites(sites, always.results[2:], dialect) if slopes else (),
     )
+
+
+def _limits(
+    found: Limits, spelled: Mapping[Expr, str], text: LimitText
+) -> tuple[tuple[Code, ...], Code | None, Code | None]:
+    """Lines that compute the limits of a loop's tokens, in 32 bits, and the variables that hold them.
+
+    The lower one is at least 0, the upper one at least -1 and no place of a token above it, so that the first token of
+    any tile can be taken from them. The lower one is at most one above the upper one: a place beyond the upper one is
+    then not below the lower one either, so that "at least the lower one, or beyond the upper one, and not both" is what
+    is kept. To a compiler that is one operation less for each pair than "both", which it splits into two choices.
+    """
+    lines: list[str] = []
+    least, most = f"least{text.suffix}", f"most{text.suffix}"
+    if found.lower:
+        lines.append(f"{least} = {_extreme('max', found.lower, spelled, text.origin)}")
+        lines.append(f"{least} = tl.minimum(tl.maximum({least}, 0), {_MOST}).to(tl.int32)")
+    if found.upper:
+        lines.append(f"{most} = {_extreme('min', found.upper, spelled, text.origin)}")
+        last = _MOST if text.total is None else f"{text.total} - 1"
+        lines.append(f"{most} = tl.maximum(tl.minimum({most}, {last}), -1).to(tl.int32)")
+    if found.fixed != TRUE:
+        name, none = (most, -1) if found.upper else (least, _MOST)
+        lines.append(f"{name} = tl.where({spelled[found.fixed]}, {name}, {none})")
+    if found.lower and found.upper:
+        lines.append(f"{least} = tl.minimum({least}, {most} + 1)")
+    names = (Code(least) if found.lower else None, Code(most) if found.upper else None)
+    return tuple(map(Code, lines)), *names
+
+
+def _extreme(op: str, sums: Sequence[Sum], spelled: Mapping[Expr, str], origin: str | None) -> str:
+    """The greatest or least of some sums, in 64 bits: each of their terms has 32."""
+    text = ""
+    for form in sums:
+        one = _spelled(form, spelled, origin)
+        text = f"tl.{op}imum({text}, {one})" if text else one
+    return text
+
+
+def _spelled(form: Sum, spelled: Mapping[Expr, str], origin: str | None) -> str:
+    terms = [(sign, spelled[term]) for sign, term in form.terms]
+    terms += [(-1, origin)] if origin else []
+    if not form.constant and [sign for sign, _ in terms] == [1]:
+        return terms[0][1]
+    text = f"tl.full([], {form.constant}, tl.int64)"
+    for sign, term in terms:
+        text += f" {'+' if sign > 0 else '-'} {term}"
+    return text
 
 
 def _sites(

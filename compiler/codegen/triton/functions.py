@@ -62,7 +62,7 @@ class FunctionText:
     def spoilable(self) -> bool:
         """Whether a tile may hold pairs that are not kept: their weight 0, times NaN or infinity, makes sums NaN."""
         bodies = [segment.body for segment in self.segments] if self.body is None else [self.body]
-        return self.owned is not None or any(body.keep is not None for body in bodies)
+        return self.owned is not None or not all(body.always for body in bodies)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...ir import LOGIT, Expr
-from ...plan import FP32, FP64, Kernel, Program, Segment, key_major, natural
+from ...plan import BF16, FP16, FP32, FP64, Kernel, Program, Segment, key_major, natural
 from .. import Code, KernelSource, render
-from .body import make_body, make_condition, make_sink, stored_site
+from .body import LimitText, make_body, make_condition, make_sink, stored_site
 from .dialect import TritonDialect
 from .functions import (
     FunctionId,
@@ -47,8 +47,6 @@ from .sites import GradientSite, gradient_sites, listed_sets, pair_tables, used_
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, lanes
 from .walks import careful_loop, make_loop
 
-# Options of products: exact fp32 instead of TF32; fp64 sums by name, which older versions of Triton require.
-_PRODUCTS = {FP32: ', input_precision="ieee"', FP64: ", out_dtype=tl.float64"}
 CAREFUL_STEP = 16  # lanes in a step of the careful second loop: the least that a product takes
 
 
@@ -123,7 +121,8 @@ def _holes(module: _Module) -> dict[str, Any]:
         "element": Code(variant.dtype.triton),
         "integer": Code(dialect.integer),
         "compute": Code(dialect.compute),
-        "precision": Code(_PRODUCTS.get(variant.dtype, "")),
+        "precision": _precision(variant),
+        "narrow": variant.dtype in (FP16, BF16),
         "wide": variant.wide,
         "dropout": variant.dropout,
         "plain": program.score == LOGIT,
@@ -142,6 +141,15 @@ def _holes(module: _Module) -> dict[str, Any]:
         "column_sites": tuple(stored_site(site, module.by_column) for site in by_column),
         "sink": None if program.sink is None else make_sink(program.sink, module.sink_sites, module.by_row),
     }
+
+
+def _precision(variant: TritonVariant) -> Code:
+    """The options of products: how fp32 is multiplied; fp64 sums by name, which older versions of Triton require."""
+    if variant.dtype == FP64:
+        return Code(", out_dtype=tl.float64")
+    if variant.dtype != FP32:
+        return Code("")
+    return Code(f', input_precision="{"tf32" if variant.tf32 else "ieee"}"')
 
 
 def _features(name: str, size: int) -> Features:
@@ -178,6 +186,7 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
             again=careful_loop(keys, segment.keys, "column", CAREFUL_STEP),
             body=make_body(
                 module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
+                limits=LimitText(str(place), "n_tokens" if keys.bounded and not module.program.is_part else None),
                 prefix=f"t{place}_" if place else "t",
             ),
         )
@@ -197,7 +206,10 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
     return _reading(
         module, function, exprs, rows=rows, columns=columns,
         rows_again=careful_loop(rows, key_major(kernel.rows, segment.keys)[0], "row", CAREFUL_STEP),
-        body=make_body(module.program.score, segment.condition, module.dialect, "k", sites, slopes=True),
+        body=make_body(
+            module.program.score, segment.condition, module.dialect, "k", sites, slopes=True,
+            limits=LimitText("", origin="q_first"),
+        ),
         **_owned(module, kernel),
     )  # fmt: skip
 

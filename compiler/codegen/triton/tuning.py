@@ -186,6 +186,7 @@ def make_variant(
     wide: bool = False,
     dropout: bool = False,
     exact: bool = True,
+    tf32: bool = False,
     anywhere: bool = False,
     split: bool = False,
 ) -> TritonVariant:
@@ -195,4 +196,6 @@ def make_variant(
     if anywhere:
         step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, anywhere, split)
+    return TritonVariant(
+        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split
+    )

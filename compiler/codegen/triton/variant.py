@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...plan import FP64, DType, Pass
+from ...plan import FP32, FP64, DType, Pass
 
 LEAST_LANES = 16  # the least that a matrix product takes
 DIGIT_BITS = 28
@@ -31,6 +31,7 @@ class TritonVariant:
     - ``tables``: the dtype of each table in memory;
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
       (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats;
+    - ``tf32``: products of fp32 may round their factors to 11 bits, as tensor cores take them; else they are exact.
     - ``anywhere``: rows are few, and may begin anywhere: which tiles they visit follows from their position on the
       device (:attr:`compiler.plan.Schedule.anywhere`);
     - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges.
@@ -45,12 +46,15 @@ class TritonVariant:
     step: TileStep
     tables: tuple[DType, ...]
     exact: bool = True
+    tf32: bool = False
     anywhere: bool = False
     split: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
+        if self.tf32 and self.dtype != FP32:
+            raise ValueError(f"tf32 is True, expected False for {self.dtype.name}")
         if self.split and not self.anywhere:
             raise ValueError("split is True, expected False for rows at a known position")
         for size in (self.step.queries, self.step.keys):

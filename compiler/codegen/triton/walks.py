@@ -22,8 +22,11 @@ class TokenLoop:
     - ``lanes`` are lines that run once, ``lines`` those that run for each step;
     - ``tokens`` and ``present`` give each lane's token, and whether it has one; ``steady``: the tokens are the variable
       ``row_lanes`` (``column_lanes``, …), which no step changes, plus the scalar ``shift``;
-    - ``natural``: the loop counts tokens, not steps; ``guarded``: any tile may have empty lanes, not only the
-      last ones; ``never_full``: schedules call all tiles partial, so the condition is always evaluated;
+    - ``coarse`` and ``fine`` are two expressions whose sum is ``row_lanes``, where tokens are steady and of one axis;
+      a warp spreads the second over its threads, so that the first is a constant of each register;
+    - ``natural``: the loop counts tokens, not steps; ``bounded``: a lane has a token if that is below the number of
+      all tokens; ``guarded``: any tile may have empty lanes, not only the last ones; ``never_full``: schedules call
+      all tiles partial, so the condition is always evaluated;
     - ``blocks`` spells the number of steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters are needed.
     """
 
@@ -32,6 +35,7 @@ class TokenLoop:
     tile: int
     step: int
     natural: bool
+    bounded: bool
     steady: bool
     guarded: bool
     never_full: bool
@@ -43,6 +47,8 @@ class TokenLoop:
     tokens: Code
     present: Code
     blocks: Code
+    coarse: Code | None = None
+    fine: Code | None = None
 
     @property
     def parts(self) -> int:
@@ -106,7 +112,7 @@ def careful_loop(first: TokenLoop, order: Order, side: Side, most: int) -> Token
     loop = make_loop(order, side, min(most, first.step), False, suffix)
     given = (["main_tiles"] if loop.main_tiles else []) + (["list", "list_length", "slot"] if loop.listed else [])
     lines = tuple(Code(f"{loop.name}_{name} = {first.name}_{name}") for name in given)
-    return replace(loop, steady=False, lanes=(*lines, *loop.lanes))
+    return replace(loop, steady=False, coarse=None, fine=None, lanes=(*lines, *loop.lanes))
 
 
 def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenLoop:
@@ -114,10 +120,26 @@ def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenL
     tokens = f"{shift} + {name}_lanes"
     return TokenLoop(
         Code(side), Code(name), tile, size,
-        natural=True, steady=True, guarded=False, never_full=False, listed=False, main_tiles=False,
-        lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift), tokens=Code(tokens),
-        present=Code(f"{side}s < {_TOTAL[side]}"), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"),
+        natural=True, bounded=True, steady=True, guarded=False, never_full=False, listed=False,
+        main_tiles=False, lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift),
+        tokens=Code(tokens), present=Code(_within(side, name, shift)), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"),
+        **_split(f"{name}_lanes", 1),
     )  # fmt: skip
+
+
+def _within(side: Side, name: str, shift: str) -> str:
+    """The condition that a token is below the number of all; the lanes stand alone, so that they may be kept."""
+    return f"{name}_lanes < {_TOTAL[side]} - {shift}"
+
+
+def _split(lane: str, stride: int) -> dict[str, Code]:
+    """The lanes that are ``stride`` tokens apart, as ``coarse`` and ``fine``: eight of a row lie in four threads.
+
+    The second is a difference, and not ``lane & 7``, because LLVM takes that apart for each register where lanes have
+    other uses.
+    """
+    coarse = f"({lane} & -8)"
+    return {"coarse": Code(_times(coarse, stride)), "fine": Code(_times(f"({lane} - {coarse})", stride))}
 
 
 @_loop.register(ListedOrder)
@@ -129,7 +151,7 @@ def _listed(order: ListedOrder, size: int, side: Side, index: str, name: str, /)
     )
     return TokenLoop(
         Code(side), Code(name), order.tile, size,
-        natural=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
+        natural=False, bounded=False, steady=False, guarded=True, never_full=False, listed=True, main_tiles=False,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), tokens=Code(f"tl.maximum({name}_listed, 0)"),
         present=Code(f"{name}_listed >= 0"), blocks=_blocks(name, order.tile // size),
     )  # fmt: skip
@@ -169,7 +191,12 @@ def _view(order: View, size: int, side: Side, index: str, name: str, /) -> Token
         lines, once = [*lines, *once], []
     shift = " + ".join(terms) or "0"
     lines.append(f"{name}_shift = {shift}")
-    inside = [f"({side}s < {_TOTAL[side]})"]
+    places: dict[str, Code] = {}
+    if steady and len(within) == 1:
+        places = _split(f"{name}_digit{within[0]}", order.axes[within[0]].stride)
+    elif steady:
+        places = {"coarse": Code(f"{name}_lanes")}
+    inside = [f"({_within(side, name, f'{name}_shift') if steady else f'{side}s < {_TOTAL[side]}'})"]
     for place in within:
         axis = order.axes[place]
         if axis.length is not None and axis.length % axis.tile:
@@ -178,10 +205,10 @@ def _view(order: View, size: int, side: Side, index: str, name: str, /) -> Token
             inside.append(f"({' + '.join([*terms, f'{name}_digit{place}'])} < {axis.length})")
     return TokenLoop(
         Code(side), Code(name), order.tile, size,
-        natural=False, steady=steady, guarded=order.uneven, never_full=False, listed=False,
+        natural=False, bounded=len(inside) == 1, steady=steady, guarded=order.uneven, never_full=False, listed=False,
         main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
         shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
-        blocks=_blocks(name, parts),
+        blocks=_blocks(name, parts), **places,
     )  # fmt: skip
 
 
@@ -203,7 +230,7 @@ def _box(order: Box, size: int, side: Side, index: str, name: str, /) -> TokenLo
     lines.append(f"{name}_inside = {' & '.join(inside)}")
     return TokenLoop(
         Code(side), Code(name), order.tile, size,
-        natural=False, steady=False, guarded=True, never_full=True, listed=False,
+        natural=False, bounded=False, steady=False, guarded=True, never_full=True, listed=False,
         main_tiles=main_tiles,
         lanes=(), lines=tuple(map(Code, lines)), shift=Code(""), present=Code(f"{name}_inside"),
         tokens=Code(f"tl.where({name}_inside, {name}_token, 0)"), blocks=_blocks(name, parts),

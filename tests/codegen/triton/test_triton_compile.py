@@ -99,6 +99,8 @@ def check(name: str, made: Made, target: str, kinds: tuple[str, ...] | None = No
             pytest.skip("cuobjdump of Triton's wheel does not run here: registers and spills are unknown")
         assert kernel.resources.spilled == 0, label
         assert kernel.resources.shared <= SHARED_MEMORY.get(target, 64 * 1024), label
+        if kind_of(kernel.name) in WALKS:
+            assert kernel.resources.shared > 0, f"{label}: tiles go through shared memory, so none was read"
 
 
 def test_every_shipped_file_is_compiled() -> None:

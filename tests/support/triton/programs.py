@@ -177,6 +177,16 @@ def cut(case: Case) -> None:
         scheduled(case)
 
 
+def by_passes(case: Case) -> None:
+    """The gradients of keys and values come from a program of other orders and tiles than the rest."""
+    mask = case.program.mask
+    rows, keys = natural(4), View((Axis(1, 3), Axis(3, None, 8)))
+    other = replace(case.program, kernels=(Kernel(rows, (Segment(keys, mask),), "store"),))
+    launch = launch_of(case, batch=_batch(case))
+    own = other, brute_schedule(other, case.extent, case.contents)
+    check(TRITON, case, replace(launch, by_key=own), 1e-9)
+
+
 def parted(case: Case) -> None:
     """The program has split visits: some kernel's keys are in several parts."""
     from attnc.runtime.triton import executor
@@ -210,6 +220,13 @@ def exact_sums(name: str) -> None:
     getattr(triton_exact, name)()
 
 
+def scales(name: str) -> None:
+    from attnc.runtime.triton import executor  # noqa: F401 - chooses the interpreter before triton is imported
+    from tests.support.triton import scales as triton_scales
+
+    getattr(triton_scales, name)()
+
+
 # Cases of which others here have all that Triton renders; the C++ kernels run them, and `make fuzz` many like them.
 ELSEWHERE = {"dilated boxes of fewer rows", "longformer later", "strided"}
 
@@ -234,12 +251,16 @@ def checks() -> dict[str, Callable[[], None]]:
         "boxes along a line",
     ):
         found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
+    for name in ("keys in parts", "buckets of each entry"):
+        found[f"{name}, each pass its own"] = lambda case=made[name]: by_passes(case)  # type: ignore[misc]
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), CallShape(21, 21), (HostTable(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
     for name in ("any_float", "not_finite"):
         found[f"sums of pairs, {name}"] = lambda name=name: exact_sums(name)  # type: ignore[misc]
+    for name in ("any_scale", "equal_logits", "narrow_tanh"):
+        found[name] = lambda name=name: scales(name)  # type: ignore[misc]
     found["boxes, dropout"] = lambda: same_in_any_order(made["boxes along a line"])
     return found
 

@@ -1,0 +1,99 @@
+"""The table of choices, and how a mask decides among the tile shapes of a pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import attnc
+from attnc.compiler.arrange.tile_shapes import choose
+from attnc.compiler.codegen.triton.signature import Steps
+from attnc.compiler.codegen.triton.tuning import configs, family, make_variant, options, tiles
+from attnc.compiler.plan.dtypes import BF16, FLOATS, FP32, DType
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.tile_choices import PASSES, TileChoice
+from attnc.runtime.triton.backend import TRITON
+
+TARGETS = (*TRITON.targets.examples, "sm_86", "sm_100", "sm_120", "gfx90a")
+DIMS = (16, 64, 80, 96, 128, 192, 256, 300)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.name)
+def test_every_head_dimension_has_choices_in_every_pass(target: str, dtype: DType) -> None:
+    for dim in DIMS:
+        for direction in PASSES:
+            rows = configs(target, dtype, dim, direction)
+            assert [TileChoice(Tiles(row.queries, row.keys), row.cost) for row in rows] == list(
+                tiles(dtype, dim, target).of(direction)
+            )
+            assert min(row.cost for row in rows) == 1.0
+            for row in rows:
+                assert not row.queries % row.most.queries
+                assert not row.keys % row.most.keys
+                assert row.num_warps in (4, 8)
+            variant = make_variant(direction, dtype, dim, dim, (), target=target)
+            assert variant.step.queries == max(row.most.queries for row in rows)
+
+
+def test_an_architecture_has_the_choices_of_one_that_it_resembles() -> None:
+    assert [family(target) for target in ("sm_80", "sm_86", "sm_89", "sm_120")] == 4 * ["sm_80"]
+    assert [family(target) for target in ("sm_90", "sm_100", "sm_103")] == 3 * ["sm_90"]
+    assert [family(target) for target in ("gfx942", "gfx90a")] == 2 * ["gfx9"]
+
+
+WIDE, SMALL = TileChoice(Tiles(128, 128)), TileChoice(Tiles(64, 64), 1.2)
+
+
+def rows_of(attend: attnc.Attention, *choices: TileChoice) -> int:
+    return choose(attend._bound, choices).kernels[0].rows.tile
+
+
+def test_a_wide_window_takes_the_fast_shape_and_a_narrow_one_the_small() -> None:
+    window = attnc.load("window").causal_window
+    assert rows_of(window(size=4096), SMALL, WIDE) == 128
+    assert rows_of(window(size=64), WIDE, SMALL) == 64
+    assert rows_of(attnc.load("causal").causal(), SMALL, WIDE) == 128
+    assert rows_of(attnc.load("causal").causal(), SMALL) == 64
+
+
+def test_of_equal_costs_the_first_wins() -> None:
+    full = attnc.load("full").full()
+    other = replace(WIDE, tiles=Tiles(64, 128))
+    assert (rows_of(full, WIDE, other), rows_of(full, other, WIDE)) == (128, 64)
+
+
+def test_a_tile_with_few_rows_has_the_options_of_the_nearest_row_and_few_warps() -> None:
+    for direction in PASSES:
+        variant = make_variant(direction, BF16, 64, 64, ())
+        for row in configs("sm_90", BF16, 64, direction):
+            assert options(direction, variant, Steps(0, (0,), row.queries, (row.keys,)), "sm_90") == row.options
+        assert options(direction, variant, Steps(0, (0,), 16, (16,)), "sm_90").num_warps == 4
+    assert options("merge", make_variant("forward", FP32, 64, 64, ()), Steps(0, (), 64, ()), "sm_90").num_stages == 1
+
+
+def test_a_plan_counts_the_tiles_of_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the kernels that are for it: with rows of 128, a window of 64 keys computes more of them."""
+    window = attnc.load("window").causal_window(size=64)
+    shapes = replace(tiles(BF16, 64, "sm_90"), forward=(WIDE,))
+    monkeypatch.setattr("attnc.compiler.codegen.triton.tiles", lambda *_: shapes)
+    on_gpu, on_cpu = window.plan(4096, target="sm_90"), window.plan(4096)
+    assert on_gpu.kernels[0].rows.tile == 128
+    assert on_cpu.kernels[0].rows.tile == 64
+    assert on_gpu.area > 1.2 * on_cpu.area
+    assert on_gpu.pairs == on_cpu.pairs
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"target": "h100"}, "target: is 'h100', expected cpu, or a GPU's architecture such as sm_90 or gfx942"),
+        ({"dtype": "bfloat16"}, "dtype: is 'bfloat16', expected one of fp32, fp64, bf16, fp16"),
+        ({"head_dim": 0}, "head_dim: is 0, expected 1 or more"),
+        ({"head_dim": -3}, "head_dim: is -3, expected 0 or more"),
+    ],
+)
+def test_a_plan_for_what_is_not_there_says_what_is(named: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        attnc.load("causal").causal().plan(64, **named)  # type: ignore[arg-type]
