@@ -56,6 +56,7 @@ from .arguments import (
     strides,
 )
 from .backend import INTERPRETER, TRITON
+from .few_rows import live_parts, packs, parts_of
 from .modules import interpreting, load_module, require, require_triton, target_of
 from .table_sums import SiteSums, add, from_digits, joined
 
@@ -66,13 +67,10 @@ R = TypeVar("R")
 _LARGEST_OFFSET = 2**31
 # Tables of at most this many entries always sum their gradient exactly, which takes up to 400 MB.
 _EXACT_ENTRIES = 2**22
-# Where a kernel would have fewer programs than _PROGRAMS, because its rows are few, the keys are cut into at most
-# _MOST_PARTS parts of at least _LEAST_TILES tiles. The same on every device, so that results are the same, too.
-_PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
-def variant_of(launch: Launch, direction: Pass, split: bool = False) -> TritonVariant:
-    """The variant of the source of one pass for a launch; ``split``: its tiles of keys are cut into parts.
+def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: bool = False) -> TritonVariant:
+    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant.
 
     TypeError for bfloat16 in Triton's interpreter, which computes it wrongly.
     """
@@ -100,6 +98,7 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False) -> TritonVa
         and torch.get_float32_matmul_precision() != "highest",
         anywhere=launch.schedule.anywhere,
         split=split,
+        packed=packed,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
@@ -204,13 +203,14 @@ def _device(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
+    packed = launch.schedule.anywhere and packs(launch)
     ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
     key = direction, split, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     found = ready.get(key)
     if found is None:
         require(launch.q.device)
         lifted = _lifted(launch.program)
-        kernels = _kernels(lifted.program, variant_of(launch, direction, split), target_of(launch.q.device))
+        kernels = _kernels(lifted.program, variant_of(launch, direction, split, packed), target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
         found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
@@ -255,30 +255,17 @@ def _rows(call: _Call, number: int) -> _Rows:
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
     step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
+    if call.kernels.variant.packed:
+        heads, m = call.launch.k.shape[1], heads // call.launch.k.shape[1] * m
     blocks = _steps(kernel.rows, plan.rows, m, step)
     parts = 1
     if call.kernels.variant.split:
-        parts = _live_parts(call.launch, number)
+        parts = live_parts(call.launch, number)
     elif kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
         tiles = [part.keys.tiles(n, its.keys).total for part, its in zip(kernel.segments, plan.segments, strict=True)]
-        wanted = -(-_PROGRAMS // (batch * heads * blocks))
-        parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
+        parts = parts_of(batch * heads * blocks, max(tiles, default=0))
     return _Rows(heads, batch * heads, parts, blocks, step)
-
-
-def _live_parts(launch: Launch, number: int) -> int:
-    """Into how many parts the tiles of keys that rows at any position visit are cut."""
-    kernel, plan = launch.program.kernels[number], launch.schedule.kernels[number]
-    batch, heads = launch.q.shape[:2]
-    programs = batch * (heads if kernel.heads is None else len(kernel.heads))
-    live = 0
-    for part, its in zip(kernel.segments, plan.segments, strict=True):
-        total = part.keys.tiles(launch.schedule.n, its.keys).total
-        most = its.by_query.most_runs
-        live = max(live, min(total, sum(min(length, total) for length in most)))
-    wanted = -(-_PROGRAMS // programs) if programs else 1
-    return max(1, min(wanted, live // _LEAST_TILES, _MOST_PARTS))
 
 
 def _by_query(call: _Call, number: int) -> dict[str, Any]:
@@ -327,7 +314,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     ValueError for CPU tensors outside the interpreter.
     """
     kernels = launch.program.kernels
-    split = launch.schedule.anywhere and any(_live_parts(launch, number) > 1 for number in range(len(kernels)))
+    split = launch.schedule.anywhere and any(live_parts(launch, number) > 1 for number in range(len(kernels)))
     call = _prepared(launch, "forward", split)
     batch, heads, m, _ = launch.q.shape
     shape = (batch, heads, m, launch.v.shape[-1])

@@ -85,8 +85,8 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
         ),
         "runtime": (
-            "compiler compiler.arrange compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule "
-            "compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
+            "compiler compiler.arrange compiler.codegen.cpp compiler.ir compiler.oracle compiler.plan "
+            "compiler.schedule compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
             "compiler compiler.analysis compiler.codegen compiler.diagnostics compiler.ir compiler.modules "

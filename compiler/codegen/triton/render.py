@@ -84,7 +84,8 @@ class _Module:
     @property
     def by_row(self) -> TritonDialect:
         """The dialect of expressions over queries alone, in one dimension."""
-        return replace(self.dialect, names={"q": "q_rows"})
+        head = {"head": "row_heads"} if self.variant.packed else {}
+        return replace(self.dialect, names={"q": "q_rows", **head})
 
     @property
     def by_column(self) -> TritonDialect:
@@ -125,7 +126,8 @@ def _holes(module: _Module) -> dict[str, Any]:
         "narrow": variant.dtype in (FP16, BF16),
         "wide": variant.wide,
         "dropout": variant.dropout,
-        "plain": program.score == LOGIT,
+        "plain": program.score == LOGIT and not variant.packed,  # each row has a scale of its own
+        "packed": variant.packed,
         "is_part": program.is_part,
         "anywhere": variant.anywhere,
         "listed": bool(dialect.listed),
@@ -184,10 +186,13 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
             suffix=Code(str(place)),
             keys=keys,
             again=careful_loop(keys, segment.keys, "column", CAREFUL_STEP),
-            body=make_body(
+            body=replace(
+                make_body(
                 module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
                 limits=LimitText(str(place), "n_tokens" if keys.bounded and not module.program.is_part else None),
                 prefix=f"t{place}_" if place else "t",
+            ),
+                plain=module.program.score == LOGIT and not module.variant.packed,
             ),
         )
         for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, step.keys), strict=True))

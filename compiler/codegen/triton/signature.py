@@ -149,7 +149,8 @@ def _parts(variant: TritonVariant) -> Parameters:
 
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant.step.queries)
-    return (*_parts(variant), *_results(program, variant), *_SIZES, *_HEADS, *_order(rows))
+    group = (Parameter("group", "i32"),) if variant.packed else ()
+    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *_order(rows))
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:

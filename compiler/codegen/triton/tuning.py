@@ -189,6 +189,7 @@ def make_variant(
     tf32: bool = False,
     anywhere: bool = False,
     split: bool = False,
+    packed: bool = False,
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
     rows = configs(target, dtype, max(head_dim, value_dim), direction)
@@ -197,5 +198,5 @@ def make_variant(
         step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
     return TritonVariant(
-        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split
-    )
+        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed
+    )  # fmt: skip

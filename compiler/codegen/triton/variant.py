@@ -34,7 +34,8 @@ class TritonVariant:
     - ``tf32``: products of fp32 may round their factors to 11 bits, as tensor cores take them; else they are exact.
     - ``anywhere``: rows are few, and may begin anywhere: which tiles they visit follows from their position on the
       device (:attr:`compiler.plan.Schedule.anywhere`);
-    - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges.
+    - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges;
+    - ``packed``: such rows of all query heads that share a key head are one block of rows, so that keys are read once.
     """
 
     head_dim: int
@@ -49,14 +50,15 @@ class TritonVariant:
     tf32: bool = False
     anywhere: bool = False
     split: bool = False
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
         if self.tf32 and self.dtype != FP32:
             raise ValueError(f"tf32 is True, expected False for {self.dtype.name}")
-        if self.split and not self.anywhere:
-            raise ValueError("split is True, expected False for rows at a known position")
+        if (self.split or self.packed) and not self.anywhere:
+            raise ValueError("split or packed is True, expected False for rows at a known position")
         for size in (self.step.queries, self.step.keys):
             if size < 1 or size & (size - 1):
                 raise ValueError(f"step is {size}, expected a power of two")

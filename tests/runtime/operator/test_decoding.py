@@ -54,18 +54,23 @@ for name in ("window_", "by_head", "sunk"):
     agrees(name, 3, 130, torch.tensor([5, 127]), kv_heads=2, batch=2)
 """
 SPLIT = """
-from attnc.runtime.triton import executor
+from attnc.runtime.triton import executor, few_rows
 
-executor._LEAST_TILES = 1
+few_rows.LEAST_TILES = 1
 launch_cache._entries = planning.Kept(64)
 split = []
 usual_run = executor._Call.run
 executor._Call.run = lambda self, *x: split.append(x[:2]) or usual_run(self, *x)
-for name in ("sinks", "by_head", "sunk"):
+for name, programs in (("sinks", 4), ("by_head", 8), ("sunk", 4)):  # heads with tiles of their own are not packed
     split.clear()
     agrees(name, 3, 290, torch.tensor([100, 287]), kv_heads=2, batch=2)
     assert [one[0] for one in split] == ["forward_0", "merge_0"], split
-    assert split[0][1] > split[1][1] == 8, split
+    assert split[0][1] > split[1][1] == programs, split
+few_rows.LEAST_TILES = 4
+for rows, blocks in ((1, 1), (4, 1), (5, 2)):
+    split.clear()
+    agrees("alibi", rows, 90, 80, kv_heads=1)
+    assert split == [("forward_0", blocks)], split
 """
 LATER = """
 from attnc.runtime.base.configuration import settings
