@@ -91,7 +91,7 @@ def test_a_launch_does_not_hold_on_to_the_memory_of_a_table(made: list[str]) -> 
     agrees(MODULE.documents_of(), {"doc": first})
     first.fill_(0)
     agrees(MODULE.documents_of(), {"doc": second})
-    starts, scales = torch.tensor([4]), torch.tensor([0.3, 0.2], dtype=torch.float64)
+    starts, scales = torch.tensor([4]), torch.tensor([0.3, 0.2])
     given = {"q_start": starts.clone(), "scale": scales.clone()}
     agrees(MODULE.causal_(), {"q_start": starts, "scale": scales})
     starts.zero_(), scales.zero_()
