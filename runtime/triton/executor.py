@@ -56,7 +56,7 @@ from .arguments import (
     strides,
 )
 from .backend import INTERPRETER, TRITON
-from .few_rows import live_parts, packs, parts_of
+from .few_rows import for_length, is_split, live_parts, packs, parts_of
 from .modules import interpreting, load_module, require, require_triton, target_of
 from .table_sums import SiteSums, add, from_digits, joined
 
@@ -304,7 +304,7 @@ def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any], Mapp
 
     if not call.launch.schedule.anywhere:
         return (*call.once(f"rows {number}", make), {})
-    grid, counts = _counted(call, number)
+    grid, counts = for_length(call.launch, call.ready, f"counts {number}", lambda: _counted(call, number))
     return grid, call.once(f"rows {number}", lambda: _by_query(call, number)), counts
 
 
@@ -314,7 +314,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     ValueError for CPU tensors outside the interpreter.
     """
     kernels = launch.program.kernels
-    split = launch.schedule.anywhere and any(live_parts(launch, number) > 1 for number in range(len(kernels)))
+    split = launch.schedule.anywhere and is_split(launch)
     call = _prepared(launch, "forward", split)
     batch, heads, m, _ = launch.q.shape
     shape = (batch, heads, m, launch.v.shape[-1])
