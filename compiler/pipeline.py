@@ -86,11 +86,11 @@ def program(
     return choose(attention, choices, heads, known, natural_rows)
 
 
-def schedule(program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Schedule:
-    """The tiles that each kernel visits in one call."""
+def schedule(program: Program, extent: CallShape, contents: tuple[HostTable, ...], on_device: bool = False) -> Schedule:
+    """The tiles that each kernel visits in one call. ``on_device``: what the host does not know, the device finds."""
     from .schedule import schedule as bounds
 
-    return bounds(program, extent, contents)
+    return bounds(program, extent, contents, on_device=on_device)
 
 
 def schedule_anywhere(program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Schedule | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
-from .base import Backend, Launch, TableArgument, stride_bits
+from .base import Backend, Launch, TableArgument, settings, stride_bits
 from .call import Call, positions_of, scale_of
 from .planning import Kept, last_contiguous, launch_anywhere, launch_of, tiles_of
 
@@ -100,8 +100,9 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     ``name``: that of the attention, by :func:`runtime.base.register`. ``backward``: the launch is for gradients.
     """
     capturing = call.q.is_cuda and torch.cuda.is_current_stream_capturing()
-    anywhere = not backward and 0 < call.q.shape[2] <= backend.most_rows_anywhere
-    form = _form(name, call, backend, backward, anywhere)
+    unread = backend.plans_on_device and settings.plan_on_device
+    anywhere = not backward and not unread and 0 < call.q.shape[2] <= backend.most_rows_anywhere
+    form = None if unread else _form(name, call, backend, backward, anywhere)
     if form is not None and anywhere and _fixed.find(form):
         anywhere, form = False, _form(name, call, backend, backward, False)
     entry = None if form is None else _entries.find(form)
@@ -118,10 +119,10 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
             return launch_for(attention, name, call, backend, backward)
         launch, lengths = found.launch, (found.least, found.most)
         if call.k.shape[2] < found.least:
-            return launch_of(attention, call, tiles.forward)
+            return launch_of(attention, call, tiles.forward, None, backend.plans_on_device)
     else:
-        choices = (tiles.backward_queries, tiles.backward_keys) if backward else (tiles.forward,)
-        launch = launch_of(attention, call, *choices)
+        own, by_key = (tiles.backward_queries, tiles.backward_keys) if backward else (tiles.forward, None)
+        launch = launch_of(attention, call, own, by_key, backend.plans_on_device)
     if capturing:  # memory that is allocated now belongs to the graph
         _pinned.append((launch.schedule, launch.by_key))
         return launch

@@ -94,20 +94,24 @@ _programs: Kept[Hashable, _Arranged] = Kept(512)
 _plans: Kept[Hashable, Plan] = Kept(128)
 
 
-def launch_of(attention: Attention, call: Call, choices: Choices, by_key: Choices | None = None) -> Launch:
+def launch_of(
+    attention: Attention, call: Call, choices: Choices, by_key: Choices | None = None, on_device: bool = False
+) -> Launch:
     """Checks and plans one call, for kernels with the cheapest of some tile shapes.
 
     ``by_key``: the shapes of the kernels that make the gradients of keys and values, where they have others.
+    ``on_device``: the executor finds the tiles that depend on what the host does not know.
 
     Raises the errors of :func:`runtime.call.check_call`, and ValueError for an index that sizes, constants and table
     contents on the host put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
-    extent = extent_of(call)
+    unread = on_device and settings.plan_on_device
+    extent = extent_of(call, unread)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
-    bound = bind(attention, tables, extent, call.q.device, call.compute_dtype)
-    plan = plan_of(attention, extent, bound.contents, choices)
-    over_keys = plan if by_key is None else plan_of(attention, extent, bound.contents, by_key)
+    bound = bind(attention, tables, extent, call.q.device, call.compute_dtype, unread, sources=call.tables)
+    plan = plan_of(attention, extent, bound.contents, choices, on_device)
+    over_keys = plan if by_key is None else plan_of(attention, extent, bound.contents, by_key, on_device)
     wide = bound.wide or plan.wide or over_keys.wide
     arguments = bound.arguments
     k_start = None
@@ -166,7 +170,7 @@ def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywh
     own, dtype = attention, call.compute_dtype
     try:
         attention, tables = settle(own, call.tables, extent, dtype)
-        bound = bind(attention, tables, extent, call.q.device, dtype)
+        bound = bind(attention, tables, extent, call.q.device, dtype, sources=call.tables)
         found = _plan_anywhere(attention, extent, m, bound.contents, choices)
     except (ValueError, TooLargeError):  # it does not fit the longest, but may fit this one
         return None
@@ -225,24 +229,33 @@ def last_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def plan_of(attention: Attention, extent: CallShape, contents: tuple[HostTable, ...], choices: Choices) -> Plan:
+def plan_of(
+    attention: Attention,
+    extent: CallShape,
+    contents: tuple[HostTable, ...],
+    choices: Choices,
+    on_device: bool = False,
+) -> Plan:
     """The plan of one pass for these sizes and contents, from a cache of recent plans. ``choices``: its tile shapes.
+
+    ``on_device``: the executor lists tokens and finds tiles by tables that the host does not know, so the program has
+    the orders that it has for tables that are known.
 
     The program is the same for every length: a call of another length makes only a new schedule. Where the keys are a
     part of the whole it has two tables more, :data:`compiler.plan.parts.BOUNDS`. ValueError for an index outside its
     table, and for an integer beyond 63 bits.
     """
-    known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
+    known = frozenset(number for number, held in enumerate(contents) if on_device or held.values is not None)
     heads = extent.heads if _heads_differ(attention) else None
     name = identity(attention)
 
     arranged = _arranged(attention, choices, heads, known, natural_rows=False)
-    natural_rows = not applies_to(arranged.program, extent)
+    natural_rows = not applies_to(arranged.program, extent, on_device)
     if natural_rows:
         arranged = _arranged(attention, choices, heads, known, natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
-    key = (name, choices, heads, known, natural_rows, extent, tuple(map(_contents_key, held)))
-    return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held))
+    key = (name, choices, heads, known, natural_rows, on_device, extent, tuple(map(_contents_key, held)))
+    return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held, on_device))
 
 
 @lru_cache(maxsize=512)
@@ -269,7 +282,9 @@ def _arrange(
     return _Arranged(program, tuple(matters))
 
 
-def _plan(attention: Attention, program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Plan:
+def _plan(
+    attention: Attention, program: Program, extent: CallShape, contents: tuple[HostTable, ...], on_device: bool
+) -> Plan:
     own = contents
     if extent.is_part:
         program, contents, extent = part_of(program), (*contents, *bounds_of_keys(extent)), extent.whole
@@ -279,8 +294,8 @@ def _plan(attention: Attention, program: Program, extent: CallShape, contents: t
     outside = check_indices(program, extent, contents)
     if outside is not None:
         raise ValueError(errors.outside(attention, outside))
-    schedule = pipeline.schedule(program, extent, contents)
-    if settings.verify:
+    schedule = pipeline.schedule(program, extent, contents, on_device)
+    if settings.verify and not schedule.lists_on_device:  # without a list there are no tokens to compare
         validate(program, schedule, extent, contents)
     return Plan(program, schedule, wide)
 
@@ -292,4 +307,4 @@ def _sizes_only(held: HostTable) -> HostTable:
 
 def _contents_key(held: HostTable) -> Hashable:
     entries = None if held.values is None else hashlib.sha256(np.ascontiguousarray(held.values).data).digest()
-    return held.batched, held.shape, held.wide, entries
+    return held.batched, held.shape, held.wide, held.most, entries

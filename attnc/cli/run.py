@@ -74,6 +74,8 @@ def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder of the files."
 )
+@click.option("--standalone", is_flag=True, help="One file that needs only torch and triton: forward and backward.")
+@click.option("--dropout", is_flag=True, help="With --standalone: it takes a dropout and a seed.")
 def compile_command(
     name: str,
     target: str,
@@ -84,15 +86,27 @@ def compile_command(
     value_dim: int | None,
     dtype: str,
     output: Path,
+    standalone: bool,
+    dropout: bool,
 ) -> None:
     """Compile NAME for TARGET, which need not be here, and write each function of its kernels into a folder.
 
     FUNCTION.py is the source, FUNCTION.ptx and FUNCTION.cubin what a GPU's driver takes (of AMD's .amdgcn and .hsaco,
     of a CPU .cpp and .so), FUNCTION.json what it needs. A model has a folder for each attention that differs.
-    """
-    from ..inspection import KernelWish, find, kernel_list, write_kernels
 
-    wish = KernelWish(target, dtype, head_dim, value_dim, heads, layer)
+    With --standalone it writes one file instead, NAME.py, with a differentiable PyTorch function of that name, which
+    serves every length and imports nothing but torch and triton.
+    """
+    from ..inspection import KernelWish, WrongUseError, find, kernel_list, write_kernels, write_standalone
+
+    wish = KernelWish(target, dtype, head_dim, value_dim, heads, layer, dropout)
+    if dropout and not standalone:
+        raise WrongUseError("--dropout is for --standalone")
+    if standalone:
+        with progress(True) as at:
+            paths = write_standalone(find(name), values_of(settings), wish, output, at)
+        out("\n".join(str(path) for path in paths))
+        return
     with progress(True) as at:
         written = write_kernels(find(name), values_of(settings), wish, output, at)
     out(kernel_list(written))

@@ -46,6 +46,7 @@ __all__ = [
     "tensors",
     "undecided",
     "write_kernels",
+    "write_standalone",
 ]
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from .claims import NamedCheck, failure_report, judge, named_checks, run_file, undecided
     from .errors import InputError, WrongUseError
     from .example_inputs import inputs
-    from .kernel_files import KernelWish, kernel_list, write_kernels
+    from .kernel_files import KernelWish, kernel_list, write_kernels, write_standalone
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare, shown_dtype
     from .literals import read_literal
     from .measurement import TOLERANCE, measure, report, request, tensors
@@ -69,7 +70,7 @@ else:
             "claims": ("NamedCheck", "failure_report", "judge", "named_checks", "run_file", "undecided"),
             "errors": ("InputError", "WrongUseError"),
             "example_inputs": ("inputs",),
-            "kernel_files": ("KernelWish", "kernel_list", "write_kernels"),
+            "kernel_files": ("KernelWish", "kernel_list", "write_kernels", "write_standalone"),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare", "shown_dtype"),
             "literals": ("read_literal",),
             "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),

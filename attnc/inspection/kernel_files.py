@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..compiler.ir import Attention, Literal_
@@ -25,7 +25,7 @@ class KernelWish:
     """What to compile for: a target such as ``sm_90`` or ``cpu``, and the dtype and the sizes of q, k and v.
 
     ``value_dim``: as ``head_dim`` where None; ``heads``: the number of query heads where it is known; ``layer``: of a
-    model, the one layer that is wanted.
+    model, the one layer that is wanted; ``dropout``: whether a file that stands alone takes a dropout.
     """
 
     target: str
@@ -34,6 +34,7 @@ class KernelWish:
     value_dim: int | None = None
     heads: int | None = None
     layer: int | None = None
+    dropout: bool = False
 
 
 def write_kernels(
@@ -46,14 +47,9 @@ def write_kernels(
     ``at`` is told what is being done. AttnError, InputError and WrongUseError for what cannot be compiled here; OSError
     where files cannot be written. What was written before stays.
     """
-    try:
-        backend = backend_of_target(wish.target)
-    except ValueError as error:
-        raise WrongUseError(f"--{error}") from None
-    with stage("check"):
-        asked = [apply(subject, values, wish.layer)] if wish.layer is not None else apply_all(subject, values)
+    backend = _backend(wish)
     written = []
-    for layers in _alike(asked):
+    for layers in _asked(subject, values, wish):
         first = layers[0]
         name = "" if first.layer is None else f"layer_{first.layer}"
         at(f"compiling {name or subject.name} for {wish.target}")
@@ -65,6 +61,65 @@ def write_kernels(
             at(f"{name}/{function.name}".lstrip("/"))
             written.append((name, function))
     return written
+
+
+def write_standalone(
+    subject: Target, values: Mapping[str, Literal_], wish: KernelWish, folder: Path, at: Callable[[str], object]
+) -> list[Path]:
+    """Writes a declaration into ``folder`` as one file that needs only torch and triton, ``NAME.py``; returns its path.
+
+    A model has a file for each of its attentions, ``NAME_layer_0.py``. Nothing is compiled. Errors as of
+    :func:`write_kernels`; InputError for an attention that one file cannot hold, too.
+    """
+    if _backend(wish).name != "triton":
+        raise WrongUseError(f"--standalone writes kernels for a GPU, and --target is {wish.target}")
+    written = []
+    for layers in _asked(subject, values, wish):
+        first = layers[0]
+        name = subject.name if first.layer is None else f"{subject.name}_layer_{first.layer}"
+        at(f"writing {name} for {wish.target}")
+        text = _standalone(subject, layers, wish)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.py"
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _standalone(subject: Target, layers: Sequence[Applied], wish: KernelWish) -> str:
+    from .. import __version__
+    from ..runtime.standalone import NotStandaloneError, Origin, specialisation, standalone
+
+    attention = _with_contents(layers[0])
+    numbers = tuple(layer.layer for layer in layers if layer.layer is not None)
+    given = {**layers[0].constants, **layers[0].tables}
+    origin = Origin(Path(subject.origin).name, subject.module.source.text, given, numbers, __version__)
+    with stage("source"):
+        kind = specialisation(attention, float_named(wish.dtype), wish.head_dim, wish.value_dim, wish.dropout)
+        try:
+            return standalone(attention, kind, wish.target, _heads(layers[0], wish), origin)
+        except NotStandaloneError as error:
+            raise InputError(f"--standalone: {error}") from None
+
+
+def _with_contents(applied: Applied) -> Attention:
+    """The attention, with the contents of tables that were given as if its text gave them."""
+    given = applied.tables
+    tables = (replace(table, value=given.get(table.name, table.value)) for table in applied.attention.tables)
+    return replace(applied.attention, tables=tuple(tables))
+
+
+def _backend(wish: KernelWish) -> Backend:
+    try:
+        return backend_of_target(wish.target)
+    except ValueError as error:
+        raise WrongUseError(f"--{error}") from None
+
+
+def _asked(subject: Target, values: Mapping[str, Literal_], wish: KernelWish) -> list[list[Applied]]:
+    """The attentions that are wanted, each with all layers that it is of."""
+    with stage("check"):
+        return _alike([apply(subject, values, wish.layer)] if wish.layer is not None else apply_all(subject, values))
 
 
 def kernel_list(written: Sequence[tuple[str, CompiledFunction]]) -> str:

@@ -55,10 +55,13 @@ def arrange(
     )
 
 
-def applies_to(program: Program, extent: CallShape) -> bool:
-    """Whether the program is right for the first rows of a launch; if not, one with ``natural_rows`` is."""
+def applies_to(program: Program, extent: CallShape, on_device: bool = False) -> bool:
+    """Whether the program is right for the first rows of a launch; if not, one with ``natural_rows`` is.
+
+    ``on_device``: where only the device knows the position of the first row, it can still list rows by a condition.
+    """
     if extent.q_start is None:
-        return all(is_natural(kernel.rows) for kernel in program.kernels)
+        return all(is_natural(kernel.rows) or (on_device and kernel.rows.sparse) for kernel in program.kernels)
     return not any(start % row_alignment(program) for start in extent.q_start)
 
 

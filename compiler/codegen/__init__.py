@@ -1,6 +1,6 @@
 """Generates the source text of a Program's kernels; one folder for each target."""
 
-from .lifting import Lifted, lift_constants, numbers_of
+from .lifting import Lifted, lift_constants, lift_expressions, numbers_of
 from .source import Code, KernelSource, render
 from .straight_line import Dialect, Statement, dependencies, is_leaf, lower
 
@@ -13,6 +13,7 @@ __all__ = [
     "dependencies",
     "is_leaf",
     "lift_constants",
+    "lift_expressions",
     "lower",
     "numbers_of",
     "render",

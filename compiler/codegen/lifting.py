@@ -6,6 +6,7 @@ division by a constant costs much less than one by a variable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -38,6 +39,16 @@ def lift_constants(program: Program) -> Lifted:
     tables = tuple(_nameless(table, number) for number, table in enumerate(program.tables))
     lifted = replace(program, kernels=kernels, mask=TRUE, score=score, sink=sink, tables=tables)
     return Lifted(lifted, tuple(lifting.numbers))
+
+
+def lift_expressions(exprs: Sequence[Expr]) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
+    """Take every integer constant but the divisors out of expressions, as :func:`lift_constants` does for a Program.
+
+    Returns the lifted expressions, and the value of each :class:`Number` in them.
+    """
+    lifting = _Lifting()
+    lifted = tuple(map(lifting.lift, exprs))
+    return lifted, tuple(lifting.numbers)
 
 
 def restore_constants(expr: Expr, numbers: tuple[int, ...]) -> Expr:

@@ -55,11 +55,12 @@ class HostTable:
     in one of two forms: a bool bitmap over its universe, or, where that would be large, its members as int32 or int64
     in rising order, with unused slots first and at -1.
 
-    ``values`` is None where only the device knows them. Then ``shape`` holds their shape as far as it is known, and
-    ``wide`` says that integers may need 64 bits.
+    ``values`` is None where only the device knows them. Then ``shape`` holds their shape as far as it is known,
+    ``wide`` says that integers may need 64 bits, and ``most`` how many members a set has at most, if that is known.
     """
 
     values: NDArray[Any] | None
     batched: bool = False
     shape: tuple[int, ...] | None = None
     wide: bool = False
+    most: int | None = None

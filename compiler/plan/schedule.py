@@ -79,19 +79,29 @@ class SegmentSchedule:
 
     Both visit exactly the same pairs of tiles or, if keys are in boxes, the same pairs of tokens. ``keys`` lists the
     keys if their order is gathered or sorted.
+
+    ``on_device``: the host does not know what the condition reads, so the device finds the tiles at each launch. Then
+    both bounds are those of every tile, which is right for whoever cannot ask the device. ``keys_room``: it lists the
+    keys, too, at most so many; None where it does not.
     """
 
     by_query: Bounds
     by_key: Bounds
     keys: Listing | None = None
+    on_device: bool = False
+    keys_room: int | None = None
 
 
 @dataclass(frozen=True)
 class KernelSchedule:
-    """The bounds of a kernel's segments. ``rows`` lists the rows if their order is gathered or sorted."""
+    """The bounds of a kernel's segments. ``rows`` lists the rows if their order is gathered or sorted.
+
+    ``rows_room``: the device lists the rows, because the host cannot, at most so many; None where it does not.
+    """
 
     segments: tuple[SegmentSchedule, ...]
     rows: Listing | None = None
+    rows_room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,3 +116,16 @@ class Schedule:
     m: int
     kernels: tuple[KernelSchedule, ...]
     anywhere: bool = False
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the device must list tokens or find tiles before kernels run."""
+        return self.lists_on_device or any(its.on_device for kernel in self.kernels for its in kernel.segments)
+
+    @property
+    def lists_on_device(self) -> bool:
+        """Whether the device lists tokens, which the host then does not know."""
+        rooms = [
+            room for kernel in self.kernels for room in (kernel.rows_room, *(x.keys_room for x in kernel.segments))
+        ]
+        return any(room is not None for room in rooms)

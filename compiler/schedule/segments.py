@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from ..ir import (
     Expr,
     HostTable,
     K,
+    Member,
     N,
     Position,
     Q,
@@ -39,6 +41,7 @@ from ..plan import (
     Kernel,
     KernelSchedule,
     ListedOrder,
+    Listing,
     Order,
     OrderTable,
     Program,
@@ -62,6 +65,15 @@ class Launch:
     extent: CallShape
     tables: Mapping[str, BoundTable]
     limits: strategies.SearchLimits
+    on_device: bool
+
+    def unknown(self, expr: Expr) -> bool:
+        """Whether the device is to evaluate an expression, because the host does not know what it reads."""
+        if not self.on_device:
+            return False
+        if self.extent.q_start is None and Q in walk(expr):
+            return True
+        return any(self.tables[name].contents.values is None for name in tables_read(expr))
 
 
 def schedule(
@@ -69,8 +81,12 @@ def schedule(
     extent: CallShape,
     contents: Sequence[HostTable],
     limits: strategies.SearchLimits = _USUAL_LIMITS,
+    on_device: bool = False,
 ) -> Schedule:
     """The bounds of every segment for one launch. ``contents`` are in the order of ``program.tables``.
+
+    ``on_device``: what depends on contents that the host does not know is left to the device; otherwise it visits every
+    tile that may keep a pair, whatever they are.
 
     Raises TooLargeError if an order has so many tiles that runs of them could not be distinguished from endless ones.
     """
@@ -78,7 +94,7 @@ def schedule(
         _require_few("m", kernel.rows, extent.m)
         for segment in kernel.segments:
             _require_few("n", segment.keys, extent.n)
-    launch = Launch(extent, numbered(program, contents), limits)
+    launch = Launch(extent, numbered(program, contents), limits, on_device)
     return Schedule(extent.n, extent.m, tuple(_kernel_schedule(kernel, launch) for kernel in program.kernels))
 
 
@@ -104,11 +120,50 @@ def _decisive(program: Program) -> Iterator[Expr]:
 
 
 def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:
-    rows = listed_tokens(kernel.rows, True, launch.extent, launch.tables, kernel.heads)
+    rows = _listed(kernel.rows, True, kernel, launch)
     segments = tuple(
         _segment_schedule(segment.keys, segment.condition, kernel, rows, launch) for segment in kernel.segments
     )
-    return KernelSchedule(segments, None if rows is None else rows.listing)
+    return KernelSchedule(segments, _listing(rows), _room(rows))
+
+
+@dataclass(frozen=True)
+class Room:
+    """Room for a list that the device makes: of at most ``tokens`` tokens."""
+
+    tokens: int
+
+
+AnyList: TypeAlias = Listed | Room | None
+
+
+def _listed(order: Order, by_query: bool, kernel: Kernel, launch: Launch) -> AnyList:
+    """The tokens of an order, or room for those that the device lists; None if its tokens are not listed."""
+    if order.listed_by is not None and launch.unknown(order.listed_by):
+        total = launch.extent.m if by_query else launch.extent.n
+        return Room(min(total, _most_listed(order, launch.tables)))
+    return listed_tokens(order, by_query, launch.extent, launch.tables, kernel.heads)
+
+
+def _most_listed(order: Order, tables: Mapping[str, BoundTable]) -> int:
+    """How many tokens an order has at most: a set that each of them is in bounds them, if its size is known."""
+    condition = order.gathered_by
+    parts = condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,)
+    sizes = [
+        most
+        for part in parts
+        if isinstance(part, Member) and part.element in (Q, K)
+        if (most := tables[part.table].contents.most) is not None
+    ]
+    return min(sizes, default=UNBOUNDED)
+
+
+def _listing(listed: AnyList) -> Listing | None:
+    return listed.listing if isinstance(listed, Listed) else None
+
+
+def _room(listed: AnyList) -> int | None:
+    return listed.tokens if isinstance(listed, Room) else None
 
 
 def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule | None:
@@ -117,7 +172,7 @@ def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[Ho
     None where they are not a closed form. The orders of rows must be natural. Lists of keys must be short, and the same
     for all these lengths that have all their keys: :attr:`compiler.plan.Listing.tokens` says which.
     """
-    launch = Launch(replace(extent, q_start=(0,)), numbered(program, contents), _USUAL_LIMITS)
+    launch = Launch(replace(extent, q_start=(0,)), numbered(program, contents), _USUAL_LIMITS, on_device=False)
     kernels = []
     for kernel in program.kernels:
         if not is_natural(kernel.rows) or extent.m > kernel.rows.tile:
@@ -133,11 +188,25 @@ def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[Ho
 _SHORT_LIST = 4  # tiles that are visited by rows at every position
 
 
-def _anywhere(keys: Order, condition: Expr, kernel: Kernel, launch: Launch) -> SegmentSchedule | None:
+@OrderTable
+def _anywhere(keys: Order, condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
     """The schedule of one segment for rows at any position, None where it has no closed form."""
-    if isinstance(keys, View):
-        bounds = _moving(condition, keys, kernel, launch)
-        return None if bounds is None else SegmentSchedule(bounds, _EVERYWHERE)
+    raise NotImplementedError
+
+
+@_anywhere.register(View)
+def _view_anywhere(keys: View, condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
+    bounds = _moving(condition, keys, kernel, launch)
+    return None if bounds is None else SegmentSchedule(bounds, _EVERYWHERE)
+
+
+@_anywhere.register(Box)
+def _box_anywhere(_keys: Box, _condition: Expr, _kernel: Kernel, _launch: Launch, /) -> None:
+    return None  # boxes are around rows that are not in natural order
+
+
+@_anywhere.register(ListedOrder)
+def _list_anywhere(keys: ListedOrder, _condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
     listed = keys.gathered_by
     if listed is None or N in walk(listed) or tables_read(listed):
         return None
@@ -173,16 +242,18 @@ _EVERYWHERE = Bounds(1, 0, False, 1, 1, _ALL_TILES, UNBOUNDED)
 
 @OrderTable
 def _segment_schedule(
-    keys: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /
+    keys: Order, condition: Expr, kernel: Kernel, rows: AnyList, launch: Launch, /
 ) -> SegmentSchedule:
     """The schedule of one segment; dispatches on the order of its keys. ``rows``: the list of rows, if any."""
     raise NotImplementedError
 
 
 @_segment_schedule.register(ComputedOrder, ListedOrder)
-def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
+def _searched(order: Order, condition: Expr, kernel: Kernel, rows: AnyList, launch: Launch, /) -> SegmentSchedule:
     """The schedule in which each tile visits the tiles where the condition may keep a pair."""
-    keys = listed_tokens(order, False, launch.extent, launch.tables, kernel.heads)
+    keys = _listed(order, False, kernel, launch)
+    if isinstance(rows, Room) or isinstance(keys, Room) or launch.unknown(condition):
+        return SegmentSchedule(EVERYTHING, EVERYTHING, _listing(keys), on_device=True, keys_room=_room(keys))
     condition, extent = in_ranks(condition, kernel.rows, order, launch.extent)
     problem = strategies.TileQuery(
         condition,
@@ -193,11 +264,11 @@ def _searched(order: Order, condition: Expr, kernel: Kernel, rows: Listed | None
         kernel.heads,
         launch.limits,
     )
-    return SegmentSchedule(*strategies.bounds(problem), None if keys is None else keys.listing)
+    return SegmentSchedule(*strategies.bounds(problem), _listing(keys))
 
 
 @_segment_schedule.register(Box)
-def _around(keys: Box, _condition: Expr, kernel: Kernel, _rows: Listed | None, launch: Launch, /) -> SegmentSchedule:
+def _around(keys: Box, _condition: Expr, kernel: Kernel, _rows: AnyList, launch: Launch, /) -> SegmentSchedule:
     """The schedule in which each tile visits the box around it, whatever the condition."""
     assert kernel.rows == keys.view, "the boxes are those of the rows"
     extent = launch.extent
@@ -251,6 +322,10 @@ def _unknown(position: Position) -> Expr:
     """An unknown integer for a position; it is equal wherever that position is read."""
     return Entry(position.name, (), "int")
 
+
+_WHOLE = Runs(np.arange(2), np.zeros(1, np.int32), np.full(1, UNBOUNDED, np.int32), np.full(1, PARTIAL, np.uint8))
+EVERYTHING = Bounds(1, 0, False, 1, 1, _WHOLE, UNBOUNDED)
+"""The bounds by which each tile visits every tile."""
 
 # Programs number their tables, so these names are free.
 _NOTHING_KNOWN: dict[str, BoundTable] = {

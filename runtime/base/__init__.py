@@ -20,18 +20,21 @@ __all__ = [
     "cache",
     "compute_dtype",
     "count",
+    "device_copy",
+    "device_numbers",
     "dtype_name",
     "dtype_of",
     "get",
     "identity",
     "kept",
+    "kept_by_graphs",
     "launches",
     "listen_to_triton",
     "note_built",
-    "one_shape",
     "register",
     "registered",
     "renew",
+    "require_uncaptured",
     "settings",
     "stride_bits",
     "torch_dtype",
@@ -39,12 +42,14 @@ __all__ = [
 
 if TYPE_CHECKING:
     from . import cache
-    from .backend import Backend, Targets, Unavailable, one_shape
+    from .backend import Backend, Targets, Unavailable
     from .build_count import built, listen_to_triton, note_built
     from .cache import get, renew
+    from .captures import kept_by_graphs, require_uncaptured
     from .compiled import CompiledFunction
     from .configuration import SettingError, Settings, settings
     from .counters import count, launches
+    from .device_copies import device_copy, device_numbers
     from .dropout import kept
     from .identities import identity, register, registered
     from .launch import Gradients, Launch, TableArgument, stride_bits
@@ -53,12 +58,14 @@ else:
     __getattr__ = attributes(
         __name__,
         {
-            "backend": ("Backend", "Targets", "Unavailable", "one_shape"),
+            "backend": ("Backend", "Targets", "Unavailable"),
             "build_count": ("built", "listen_to_triton", "note_built"),
             "cache": ("get", "renew"),
+            "captures": ("kept_by_graphs", "require_uncaptured"),
             "compiled": ("CompiledFunction",),
             "configuration": ("SettingError", "Settings", "settings"),
             "counters": ("count", "launches"),
+            "device_copies": ("device_copy", "device_numbers"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
             "launch": ("Gradients", "Launch", "TableArgument", "stride_bits"),

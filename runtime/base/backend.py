@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation, Tiles, always
+from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +48,6 @@ class Targets:
         return re.fullmatch(self.pattern, target) is not None
 
 
-def one_shape(tiles: Tiles) -> Callable[[DType, int, str], PassTiles]:
-    """The field ``tiles`` of a backend whose kernels have one tile shape, whatever they are for."""
-    return lambda _dtype, _dim, _target: always(tiles)
-
-
 def _no_target(_: torch.device) -> str:
     return ""
 
@@ -81,6 +76,8 @@ class Backend:
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
       ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
 
+    - ``plans_on_device``: its executor finds the tiles that depend on tables which the host does not know.
+
     A backend that has kernels of its own also has:
 
     - ``most_rows_anywhere``: up to so many rows, the forward pass takes schedules for rows at any position;
@@ -103,6 +100,7 @@ class Backend:
     forward: Callable[[Launch], tuple[Tensor, Tensor]]
     backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
     target: Callable[[torch.device], str] = _no_target
+    plans_on_device: bool = False
     targets: Targets = Targets()
     most_rows_anywhere: int = 0
     variants: Callable[[Specialisation, str], tuple[tuple[Pass, Any], ...]] = _no_variants

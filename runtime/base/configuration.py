@@ -149,6 +149,10 @@ class Settings:
         False, _switch, ("ATTNC_VERIFY",), False,
         "Whether the tiles of each plan are proved right for every length, or compared with the mask.",
     )  # fmt: skip
+    plan_on_device: Setting[bool] = Setting(
+        False, _switch, ("ATTNC_PLAN_ON_DEVICE",), False,
+        "Whether Triton kernels plan by all tables themselves, and the host reads not even those that lie on it.",
+    )  # fmt: skip
     backend: Setting[BackendChoice] = Setting(
         "auto", _backend, ("ATTNC_BACKEND",), False,
         "The executor: auto chooses by device; cpp, triton or blocked insist on one.",

@@ -15,7 +15,7 @@ from ...compiler.ir import Attention, CallShape, Expr, part_of_keys
 from ...compiler.oracle import NumpyArrays, environment, interpret
 from ...compiler.plan import FLOATS
 from ...compiler.verify import check_scale
-from ..base import compute_dtype, dtype_name, torch_dtype
+from ..base import compute_dtype, device_numbers, dtype_name, torch_dtype
 from . import errors
 from .host_values import LARGEST, copied, integer, real, unfit
 from .tables import INTEGERS, TableSizes, check
@@ -190,14 +190,19 @@ def checked_positions(n: object, k_starts: Tensor | None) -> int | None:
     return number
 
 
-def extent_of(call: Call) -> CallShape:
-    """The sizes and positions of a checked call. ValueError for a position out of range, if the host knows it."""
+def extent_of(call: Call, unread: bool = False) -> CallShape:
+    """The sizes and positions of a checked call. ValueError for a position out of range, if the host knows it.
+
+    ``unread``: the host reads no tensor, not even one that lies on it.
+    """
     batch, heads, m, _ = call.q.shape
-    starts = positions(call.q_start, call.q_starts, batch)
+    starts = None if unread and call.q_starts is not None else positions(call.q_start, call.q_starts, batch)
     check_positions(starts, m)
     if call.of_all_keys:
         return CallShape(n=call.k.shape[2], m=m, heads=heads, q_start=starts)
-    k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
+    k_starts = None
+    if call.k_starts is None or not unread:
+        k_starts = positions(call.k_start, call.k_starts, batch, "k_start")
     check_key_positions(k_starts, call.n)
     return part_of_keys(CallShape(n=call.n, m=m, heads=heads, q_start=starts), k_starts, call.k.shape[2])
 
@@ -252,8 +257,10 @@ def key_positions_of(call: Call) -> Tensor:
 
 
 def _on_device(start: int, starts: Tensor | None, device: torch.device) -> Tensor:
-    if starts is None:
+    if starts is None:  # filled on the device: a copy from the host would synchronise
         return torch.full((1,), start, dtype=torch.int64, device=device)
+    if starts.device.type == "cpu" != device.type:
+        return device_numbers(tuple(starts.reshape(-1).tolist()), torch.int64, device)
     return starts.to(device, torch.int64).reshape(-1).contiguous()
 
 
@@ -263,14 +270,20 @@ def scale_of(attention: Attention, call: Call) -> Tensor:
     """
     heads, head_dim = call.q.shape[1], call.q.shape[3]
     if call.scale is not None:
-        scale = call.scale.detach().to(call.q.device, call.compute_dtype)
-        return scale.expand(heads).contiguous()
+        scale = call.scale.detach().to(call.compute_dtype).expand(heads)
+        if scale.device.type == "cpu" != call.q.device.type:
+            return _numbers(tuple(scale.tolist()), call.compute_dtype, call.q.device)
+        return scale.to(call.q.device).contiguous()
     values, endless = _scales(attention.scale, heads, head_dim, call.compute_dtype)
     if endless is not None:
         raise ValueError(errors.endless_scale(attention, endless, values[endless]))
+    return _numbers(values, call.compute_dtype, call.q.device)
+
+
+def _numbers(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     if len(set(values)) == 1:  # filled on the device: a copy from the host would synchronise
-        return torch.full((heads,), values[0], dtype=call.compute_dtype, device=call.q.device)
-    return torch.tensor(values, dtype=call.compute_dtype, device=call.q.device)
+        return torch.full((len(values),), values[0], dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype) if device.type == "cpu" else device_numbers(values, dtype, device)
 
 
 @lru_cache(maxsize=512)

@@ -21,6 +21,7 @@ from .host_values import LARGEST, copied, unfit
 Nested: TypeAlias = Any  # an int, or a list of Nested
 
 _INT32 = 2**31 - 1
+_HOST = torch.device("cpu")
 # What an entry of a list may be, by the table's element; bools are numbers to Python, and entries of bool tables only.
 _ENTRIES: dict[str, tuple[type, ...]] = {
     "float": (int, float, np.integer, np.floating), "bool": (bool, np.bool_), "int": (int, np.integer),
@@ -34,7 +35,7 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
     A tensor stays as it is. A Python or numpy value becomes a new tensor on the host, whatever ``device`` is: its
     contents stay known for planning, and stay unchanged until the backward pass. TypeError for an unknown or missing
     table and for a value of the wrong type. ValueError for a ragged list, for a tensor on another device (a host tensor
-    without dimensions is allowed beside any), and for a number that is not finite where the sink reads it.
+    is allowed beside any), and for a number that is not finite where the sink reads it.
     """
     parameters = attention.parameters
     if not parameters and not given:
@@ -54,8 +55,9 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
             odd = unfit(value)
             if odd is not None:
                 raise TypeError(located(f"{table.name}: {odd}, expected a dense one: {described(table)}", table))
-            if value.device != device and (value.ndim or value.device.type != "cpu"):
-                raise ValueError(located(f"{table.name}: is on {value.device}, expected {device}, where q is", table))
+            if value.device not in (device, _HOST):
+                places = f"{device}, where q is" + ("" if device == _HOST else ", or cpu")
+                raise ValueError(located(f"{table.name}: is on {value.device}, expected {places}", table))
             tensors[table.name] = value
         else:
             tensors[table.name] = _tensor(table, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
-from ..base import TableArgument, dtype_name
+from ..base import TableArgument, device_copy, dtype_name
 from .errors import located, missing
 from .python_values import described
 
@@ -116,14 +116,18 @@ def bind(
     extent: CallShape,
     device: torch.device,
     compute_dtype: torch.dtype,
+    unread: bool = False,
+    sources: Mapping[str, Tensor] | None = None,
 ) -> Bound:
     """Converts checked tables to the form of the kernels, and collects their contents.
 
     In ``contents``, int64 tables stay int64; ``arguments`` are int32 where every value fits. Sets become bitmaps, or
-    sorted members where these take much less memory. A table that has its form already is not copied. Only one case
-    waits for the device: a set on it whose largest possible member the sizes do not bound. ValueError for a literal
-    that does not fit the call's sizes.
+    sorted members where these take much less memory. A table that has its form already is not copied. Nothing waits for
+    a device. ``unread``: the host reads no tensor, not even one that lies on it. ``sources``: the caller's own tensors,
+    whose copies on the device are kept; ``tensors`` unless given. ValueError for a literal that does not fit the call's
+    sizes.
     """
+    sources = tensors if sources is None else sources
     free: dict[str, int] = {}
     forms: list[Tensor] = []
     contents: list[HostTable] = []
@@ -134,19 +138,22 @@ def bind(
             assert literal is not None, "checked"
             held = from_literal(table, literal, extent, free)
             assert held.values is not None
-            form, batched = torch.from_numpy(held.values), held.batched
+            form, batched, hidden = torch.from_numpy(held.values), held.batched, False
         else:
             form, batched = tensor.detach(), is_batched(table, tensor)
+            hidden = unread or form.device.type != "cpu"
             if batched and form.shape[0] == 1:
                 form, batched = form[0], False
             _learn_free_sizes(table, form, batched, free)
-        form = _brought_to_form(attention, table, form, extent, compute_dtype)
+        most = form.shape[-1] if hidden and table.element == "set" and form.dtype != torch.bool else None
+        form = _brought_to_form(attention, table, form, extent, compute_dtype, hidden)
         forms.append(form)
         wide = form.dtype == torch.int64
-        contents.append(HostTable(_on_host(form), batched, tuple(form.shape), wide))
+        contents.append(HostTable(None if hidden else _on_host(form), batched, tuple(form.shape), wide, most))
     wide = any(not _fits_32_bits(held, form) for held, form in zip(contents, forms, strict=True))
     arguments = tuple(
-        TableArgument(_argument(form, wide, device), held.batched) for form, held in zip(forms, contents, strict=True)
+        TableArgument(_argument(form, wide, device, sources.get(table.name), _made_by(table, extent)), held.batched)
+        for table, form, held in zip(attention.tables, forms, contents, strict=True)
     )
     return Bound(arguments, tuple(contents), wide)
 
@@ -166,7 +173,7 @@ def _learn_free_sizes(table: Table, form: Tensor, batched: bool, free: dict[str,
 
 
 def _brought_to_form(
-    attention: Attention, table: Table, tensor: Tensor, extent: CallShape, compute_dtype: torch.dtype
+    attention: Attention, table: Table, tensor: Tensor, extent: CallShape, compute_dtype: torch.dtype, hidden: bool
 ) -> Tensor:
     match table.element:
         case "float":
@@ -174,20 +181,24 @@ def _brought_to_form(
         case "bool":
             return tensor.contiguous().view(torch.uint8)
         case "set":
-            return _sets(attention, table, tensor, extent)
+            return _sets(attention, table, tensor, extent, hidden)
         case _:
             return tensor.to(torch.int64 if tensor.dtype == torch.int64 else torch.int32).contiguous()
 
 
-def _sets(attention: Attention, table: Table, tensor: Tensor, extent: CallShape) -> Tensor:
+def _sets(attention: Attention, table: Table, tensor: Tensor, extent: CallShape, hidden: bool) -> Tensor:
     """Sets as bitmaps, uint8 ``[…, universe]``, or as sorted members, int32 or int64 ``[…, slots]``, padded with -1.
 
-    Members that no lookup of the pattern can equal are left out.
+    Members that no lookup of the pattern can equal are left out. ``hidden``: the host does not read the tensor, and
+    where the sizes do not bound the members it has them sorted.
     """
     if tensor.dtype == torch.bool:
         return tensor.contiguous().view(torch.uint8)
     universe = universe_bound(attention, table, extent)
-    if universe is None or tensor.device.type == "cpu":
+    if hidden and universe is None and tensor.shape[-1]:
+        narrow = torch.int64 if tensor.dtype == torch.int64 else torch.int32
+        return tensor.to(narrow).clamp(min=-1).sort(-1).values.contiguous()
+    if universe is None or not hidden:
         largest = int(tensor.max()) + 1 if tensor.numel() else 1
         universe = max(1, largest if universe is None else min(largest, universe))
     universe = min(universe, 2**63)
@@ -279,9 +290,17 @@ def _fits_32_bits(held: HostTable, form: Tensor) -> bool:
     return not held.values.size or bool(_INT32.min < held.values.min() and held.values.max() <= _INT32.max)
 
 
-def _argument(form: Tensor, wide: bool, device: torch.device) -> Tensor:
+def _made_by(table: Table, extent: CallShape) -> Hashable:
+    """What the form of a table depends on beside its tensor: that of a set also on which members can be asked for."""
+    return (table.element, extent if table.element == "set" else None)
+
+
+def _argument(form: Tensor, wide: bool, device: torch.device, source: Tensor | None, made_by: Hashable) -> Tensor:
+    """A table on the device. ``source``: the caller's tensor that it was made of, for which ``made_by`` says how."""
     if form.dtype in (torch.int32, torch.int64):
         form = form.to(torch.int64 if wide else torch.int32)
     if form.device != device and form.numel() == 1:  # filled on the device: a copy would synchronise
         return torch.full(form.shape, form.item(), dtype=form.dtype, device=device)
+    if form.device.type == "cpu" != device.type:
+        return device_copy(form, device, source, made_by)
     return form.to(device)

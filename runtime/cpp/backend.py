@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...compiler.plan import FLOATS, Pass, Program, Specialisation, Tiles
+from ...compiler.plan import FLOATS, DType, Pass, PassTiles, Program, Specialisation, Tiles, always
 from ...lazy import late
-from ..base import Backend, Targets, one_shape
+from ..base import Backend, Targets
 
 if TYPE_CHECKING:
+    import torch
+
     from ...compiler.codegen import KernelSource
     from ...compiler.codegen.cpp import CppVariant
 
 _executor = late(__name__, "executor")
 _availability = late(__name__, "availability")
 _ahead_of_time = late(__name__, "ahead_of_time")
+
+
+def _tiles(_dtype: DType, _dim: int, _target: str) -> PassTiles:
+    return always(Tiles(64, 64))
+
+
+def _target(_: torch.device) -> str:
+    return "cpu"
 
 
 def _variants(kind: Specialisation, _target: str) -> tuple[tuple[Pass, CppVariant], ...]:
@@ -33,11 +43,11 @@ CPP: Backend = Backend(
     name="cpp",
     devices=("cpu",),
     dtypes=FLOATS,
-    tiles=one_shape(Tiles(64, 64)),
+    tiles=_tiles,
     require=_availability("require"),
     forward=_executor("forward"),
     backward=_executor("backward"),
-    target=lambda _: "cpu",
+    target=_target,
     targets=Targets(("cpu",), "cpu", "cpu"),
     variants=_variants,
     render=_render,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...compiler.plan import FLOATS, Tiles
+from ...compiler.plan import FLOATS, DType, PassTiles, Tiles, always
 from ...lazy import late
-from ..base import Backend, one_shape
+from ..base import Backend
 
 if TYPE_CHECKING:
     import torch
 
 _executor = late(__name__, "blocked")
+
+
+def _tiles(_dtype: DType, _dim: int, _target: str) -> PassTiles:
+    return always(Tiles(64, 64))
 
 
 def _anywhere(_device: torch.device) -> None:
@@ -22,7 +26,7 @@ BLOCKED: Backend = Backend(
     name="blocked",
     devices=(),  # it runs as a fallback, or because a setting says so
     dtypes=FLOATS,
-    tiles=one_shape(Tiles(64, 64)),
+    tiles=_tiles,
     require=_anywhere,
     forward=_executor("forward"),
     backward=_executor("backward"),

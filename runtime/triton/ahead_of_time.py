@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from ...compiler import pipeline
-from ...compiler.codegen import lift_constants
+from ...compiler.codegen import KernelSource, lift_constants
+from ...compiler.codegen.planner import PlanModule
 from ...compiler.codegen.triton import (
     Options,
     Parameter,
@@ -33,6 +34,7 @@ from ...compiler.ir import Attention
 from ...compiler.plan import FP64, DType, Program, Specialisation, usual
 from ..base import CompiledFunction, Unavailable
 from .backend import TRITON
+from .device_plans import PLANNING
 from .modules import interpreting, load_module, require_triton
 
 
@@ -88,6 +90,14 @@ def compile_for(
     """
     made = _begin(program, variant, target)
     return tuple(_compiled(made, name) for name in made.signatures if kinds is None or kind_of(name) in kinds)
+
+
+def compile_planning(module: PlanModule, target: str) -> tuple[CompiledKernel, ...]:
+    """Compiles the functions that plan on a device; the same errors as :func:`compile_for`."""
+    gpu = _startable(target)
+    loaded = load_module(KernelSource("triton", module.text))
+    made = _Module(loaded, module.parameters, dict.fromkeys(module.parameters, PLANNING), target, gpu)
+    return tuple(_compiled(made, name) for name in made.signatures)
 
 
 def compile_ahead(
@@ -162,14 +172,20 @@ class _Module:
 
 
 def _begin(program: Program, variant: TritonVariant, target: str) -> _Module:
-    require_triton()
-    gpu = _target(target)
-    if interpreting():
-        raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
+    gpu = _startable(target)
     module = load_module(pipeline.source(program, TRITON.render, variant))
     lifted = lift_constants(program).program
     chosen = {name: options(kind_of(name), variant, taken, target) for name, taken in steps(lifted, variant).items()}
     return _Module(module, parameters(lifted, variant), chosen, target, gpu)
+
+
+def _startable(target: str) -> Any:
+    """Triton's object for a target, in a process that can compile. Errors as of :func:`compile_for`."""
+    require_triton()
+    gpu = _target(target)
+    if interpreting():
+        raise RuntimeError("this process runs Triton's interpreter, which compiles nothing: unset ATTNC_INTERPRET")
+    return gpu
 
 
 def _require_target(target: str, dtype: DType) -> None:

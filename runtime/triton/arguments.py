@@ -6,20 +6,70 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...compiler.plan import Bounds, ComputedOrder, Listing, Order, Runs, TileCount
-from ..base import Launch
+from ...compiler.plan import (
+    Bounds,
+    ComputedOrder,
+    ListedOrder,
+    Listing,
+    Order,
+    OrderTable,
+    Runs,
+    TileCount,
+)
+from ..base import Launch, device_numbers, kept_by_graphs, require_uncaptured
+
+
+@dataclass(frozen=True)
+class PlannedListing:
+    """Tokens that the device listed: int32 ``[batch_slots * head_slots, length]``, -1 past the end of a list.
+
+    What :class:`compiler.plan.Listing` is for a list that the host made.
+    """
+
+    tokens: Tensor
+    batch_slots: int
+    head_slots: int
+
+    def tiles(self, tile: int) -> TileCount:
+        """The number of tiles of ``tile`` lanes for which there is room."""
+        return TileCount(1, -(-self.tokens.shape[1] // tile))
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """Runs that the device found: those of row ``r`` are ``pointer[r] .. end[r] - 1`` of start, length and kind.
+
+    Each of the ``tiles`` tiles of a side has a row, slot after slot, as in :class:`compiler.plan.Bounds`.
+    """
+
+    pointer: Tensor
+    end: Tensor
+    start: Tensor
+    length: Tensor
+    kind: Tensor
+    batch_slots: int
+    head_slots: int
+    tiles: int
+
+
+AnyListing: TypeAlias = Listing | PlannedListing | None
+
+
+def call_arguments(launch: Launch) -> dict[str, Any]:
+    """The arguments that all kernels of a launch share."""
+    return call_sizes(launch) | call_tensors(launch)
 
 
 def call_sizes(launch: Launch) -> dict[str, Any]:
-    """The arguments that all kernels of a launch share, and all launches of its form: sizes and strides."""
+    """Those of them that launches of one form share: sizes and strides."""
     heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
     found: dict[str, Any] = {
         "m": launch.schedule.m,
@@ -37,8 +87,8 @@ def call_sizes(launch: Launch) -> dict[str, Any]:
     return found
 
 
-def call_arguments(launch: Launch) -> dict[str, Any]:
-    """The arguments that all kernels of a launch share, and that each launch has of its own."""
+def call_tensors(launch: Launch) -> dict[str, Any]:
+    """Those of them that each launch has of its own: tensors, and what dropout depends on."""
     found: dict[str, Any] = {
         "query": launch.q,
         "key": launch.k,
@@ -73,7 +123,12 @@ def number_arguments(numbers: tuple[int, ...], listed: bool, device: torch.devic
     tensor.
     """
     found: dict[str, Any] = {f"number{index}": number for index, number in enumerate(numbers)}
-    return found | ({"numbers": _on_device(numbers, torch.int64, device)} if listed else {})
+    return found | ({"numbers": numbers_tensor(numbers, device)} if listed else {})
+
+
+def numbers_tensor(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers of a program as int64 on a device."""
+    return device_numbers(numbers, torch.int64, device)
 
 
 def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
@@ -86,67 +141,95 @@ def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
         places[head] = place
     return {
         "kernel_heads": len(heads),
-        "head_list": _on_device(heads, torch.int32, q.device),
-        "head_places": _on_device(tuple(places), torch.int32, q.device),
+        "head_list": device_numbers(heads, torch.int32, q.device),
+        "head_places": device_numbers(tuple(places), torch.int32, q.device),
     }
 
 
-@lru_cache(maxsize=256)
-def _on_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, device=device)
+def order_arguments(name: str, order: Order, listing: AnyListing, tokens: int, device: torch.device) -> dict[str, Any]:
+    """The arguments from which a kernel computes an order's tokens; their names begin with ``name``."""
+    return {f"{name}_tiles": tiles_of(order, tokens, listing).total} | _own_arguments(
+        order, name, listing, tokens, device
+    )
 
 
-def list_arguments(name: str, listing: Listing | None, device: torch.device) -> dict[str, Any]:
-    """The list of an order's tokens, if the launch lists them, as arguments; their names begin with ``name``."""
-    if listing is None:
-        return {}
+def tiles_of(order: Order, tokens: int, listing: AnyListing) -> TileCount:
+    """The number of tiles of an order, for its list if it has one."""
+    if isinstance(listing, PlannedListing):
+        return listing.tiles(order.tile)
+    return order.tiles(tokens, listing)
+
+
+@OrderTable
+def _own_arguments(
+    order: Order, name: str, listing: AnyListing, tokens: int, device: torch.device, /
+) -> dict[str, Any]:
+    """The arguments of :func:`order_arguments` that depend on the kind of order."""
+    raise NotImplementedError
+
+
+@_own_arguments.register(ComputedOrder)
+def _of_computed(
+    order: ComputedOrder, name: str, _listing: AnyListing, tokens: int, _device: torch.device, /
+) -> dict[str, Any]:
+    return {f"{name}_main_tiles": order.main_tiles(tokens)}
+
+
+@_own_arguments.register(ListedOrder)
+def _of_listed(
+    _order: ListedOrder, name: str, listing: AnyListing, _tokens: int, device: torch.device, /
+) -> dict[str, Any]:
+    assert isinstance(listing, (Listing, PlannedListing)), "counted"
     length = listing.tokens.shape[1]
+    if isinstance(listing, PlannedListing):
+        tokens = listing.tokens
+    else:
+        (tokens,) = _kept(listing, (listing.tokens,), (np.int32,), device)
     return {
-        f"{name}_list": _kept(listing, (listing.tokens,), (np.int32,), device)[0],
+        f"{name}_list": tokens,
         f"{name}_list_length": length,
         f"{name}_list_batch": listing.head_slots * length if listing.batch_slots > 1 else 0,
         f"{name}_list_head": length if listing.head_slots > 1 else 0,
     }
 
 
-def count_arguments(name: str, order: Order, listing: Listing | None, tokens: int) -> dict[str, int]:
-    """How many tiles an order has for so many tokens, as arguments; their names begin with ``name``."""
-    found = {f"{name}_tiles": order.tiles(tokens, listing).total}
-    return found | {f"{name}_main_tiles": order.main_tiles(tokens)} if isinstance(order, ComputedOrder) else found
-
-
-def bounds_arguments(suffix: str, bounds: Bounds, device: torch.device) -> dict[str, Any]:
-    """The arguments for ``bounds``: which runs of column tiles each row tile visits, however many there are."""
-    runs: Runs = bounds.runs
-    arrays = (runs.pointer, runs.start, runs.length, runs.kind)
-    pointer, start, length, kind = _kept(runs, arrays, (np.int64, np.int32, np.int32, np.uint8), device)
-    found = {
-        "run_pointer": pointer,
-        "run_start": start,
-        "run_length": length,
-        "run_kind": kind,
-        "schedule_batch": bounds.head_slots * bounds.period if bounds.batch_slots > 1 else 0,
-        "schedule_head": bounds.period if bounds.head_slots > 1 else 0,
-        "period": bounds.period,
-        "shift": bounds.shift,
-        "start_step": bounds.start_step,
-        "start_shift": bounds.start_shift,
-    }
-    return {f"{name}{suffix}": value for name, value in found.items()}
-
-
-def limit_arguments(
-    suffix: str, bounds: Bounds, rows: TileCount, columns: TileCount, order: Order, tokens: int
-) -> dict[str, int]:
-    """The arguments for ``bounds`` that follow from how many tiles there are.
+def bounds_arguments(
+    suffix: str,
+    bounds: Bounds | PlannedRuns,
+    rows: TileCount,
+    columns: TileCount,
+    order: Order,
+    tokens: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The arguments for ``bounds``: which runs of column tiles each row tile visits.
 
     ``rows`` and ``columns`` count the tiles; ``order`` is that of the columns, with ``tokens`` tokens.
     """
-    return {
-        f"class_tiles{suffix}": max(1, rows.per_class if bounds.aligned else rows.total),
-        f"limit{suffix}": columns.per_class if bounds.aligned else columns.total,
-        f"whole{suffix}": _whole_tiles(order, tokens, columns, bounds.aligned),
+    if isinstance(bounds, Bounds):
+        runs: Runs = bounds.runs
+        arrays = (runs.pointer[:-1], runs.pointer[1:], runs.start, runs.length, runs.kind)
+        kept = _kept(runs, arrays, (np.int64, np.int64, np.int32, np.int32, np.uint8), device)
+        period, shift, aligned = bounds.period, bounds.shift, bounds.aligned
+        step, move = bounds.start_step, bounds.start_shift
+    else:
+        kept = (bounds.pointer, bounds.end, bounds.start, bounds.length, bounds.kind)
+        period, shift, aligned = max(bounds.tiles, 1), 0, False
+        step, move = 1, 0
+    names = ("run_pointer", "run_end", "run_start", "run_length", "run_kind")
+    found: dict[str, Any] = dict(zip(names, kept, strict=True))
+    found |= {
+        "schedule_batch": bounds.head_slots * period if bounds.batch_slots > 1 else 0,
+        "schedule_head": period if bounds.head_slots > 1 else 0,
+        "period": period,
+        "shift": shift,
+        "start_step": step,
+        "start_shift": move,
+        "class_tiles": max(1, rows.per_class if aligned else rows.total),
+        "limit": columns.per_class if aligned else columns.total,
+        "whole": _whole_tiles(order, tokens, columns, aligned),
     }
+    return {f"{name}{suffix}": value for name, value in found.items()}
 
 
 def _whole_tiles(order: Order, tokens: int, columns: TileCount, aligned: bool) -> int:
@@ -170,7 +253,8 @@ def _kept(
     key = (id(owner), device)
     found = _tensors.get(key)
     if found is None:
+        require_uncaptured("a plan", device)
         ready = (np.ascontiguousarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True))
         found = _tensors[key] = tuple(torch.from_numpy(array).to(device) for array in ready)
         weakref.finalize(owner, _tensors.pop, key, None)
-    return found
+    return kept_by_graphs(found, device)

@@ -49,6 +49,7 @@ TRITON: Backend = Backend(
     forward=_executor("forward"),
     backward=_executor("backward"),
     target=_modules("target_of"),
+    plans_on_device=True,
     targets=Targets(
         ("sm_80", "sm_90", "gfx942"),
         r"sm_[1-9]\d{1,2}|gfx[0-9a-f]{3,4}",

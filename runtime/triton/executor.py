@@ -42,20 +42,21 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.ir import Table
-from ...compiler.plan import FP32, Kernel, KernelSchedule, Listing, Order, Pass, Program, is_natural, key_major
+from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count, stride_bits
 from .arguments import (
+    AnyListing,
     bounds_arguments,
-    call_arguments,
     call_sizes,
-    count_arguments,
+    call_tensors,
     head_arguments,
-    limit_arguments,
-    list_arguments,
     number_arguments,
+    order_arguments,
     strides,
+    tiles_of,
 )
 from .backend import INTERPRETER, TRITON
+from .device_plans import DevicePlan, plan
 from .few_rows import for_length, is_split, live_parts, packs, parts_of
 from .modules import interpreting, load_module, require, require_triton, target_of
 from .table_sums import SiteSums, add, from_digits, joined
@@ -154,6 +155,15 @@ class _Call:
     shared: Mapping[str, Any]
     given: Mapping[str, Any]
     ready: dict[str, Any]
+    planned: DevicePlan
+
+    def rows_listing(self, number: int) -> AnyListing:
+        """The list of a kernel's rows, from the host or from the device."""
+        return self.planned.lists.get((number, None), self.launch.schedule.kernels[number].rows)
+
+    def keys_listing(self, number: int, place: int) -> AnyListing:
+        """The list of a segment's keys, from the host or from the device."""
+        return self.planned.lists.get((number, place), self.launch.schedule.kernels[number].segments[place].keys)
 
     def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
         return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
@@ -215,10 +225,16 @@ def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
         found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
     kernels, shared, kept = found
-    given = call_arguments(launch)
+    given = call_tensors(launch)
     if launch.schedule.anywhere:  # for any number of keys
         given |= call_sizes(launch)
-    return _Call(launch, kernels, shared, given, kept)
+    planned = _NOT_PLANNED
+    if launch.schedule.on_device:  # anew for each launch, and so is what depends on it
+        planned, kept = plan(launch, _lifted(launch.program).program.tables, direction != "backward_keys"), {}
+    return _Call(launch, kernels, shared, given, kept, planned)
+
+
+_NOT_PLANNED = DevicePlan()
 
 
 @dataclass(frozen=True)
@@ -243,69 +259,56 @@ class _Rows:
         return self.slots, self.parts, self.blocks * self.step
 
 
-def _steps(order: Order, listing: Listing | None, tokens: int, step: int) -> int:
+def _steps(order: Order, listing: AnyListing, tokens: int, step: int) -> int:
     """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     if is_natural(order):
         return -(-tokens // step)
-    return order.tiles(tokens, listing).total * (order.tile // step)
+    return tiles_of(order, tokens, listing).total * (order.tile // step)
 
 
 def _rows(call: _Call, number: int) -> _Rows:
-    kernel, plan = call.kernel(number)
+    kernel, _ = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
     step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
     if call.kernels.variant.packed:
         heads, m = call.launch.k.shape[1], heads // call.launch.k.shape[1] * m
-    blocks = _steps(kernel.rows, plan.rows, m, step)
+    blocks = _steps(kernel.rows, call.rows_listing(number), m, step)
     parts = 1
     if call.kernels.variant.split:
         parts = live_parts(call.launch, number)
     elif kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
-        tiles = [part.keys.tiles(n, its.keys).total for part, its in zip(kernel.segments, plan.segments, strict=True)]
+        lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
+        tiles = [tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True)]
         parts = parts_of(batch * heads * blocks, max(tiles, default=0))
     return _Rows(heads, batch * heads, parts, blocks, step)
 
 
-def _by_query(call: _Call, number: int) -> dict[str, Any]:
-    """The arguments of those functions of one kernel whose programs each take query rows, for any number of keys."""
-    kernel, plan = call.kernel(number)
-    device = call.launch.q.device
-    found = list_arguments("row", plan.rows, device)
-    found |= count_arguments("row", kernel.rows, plan.rows, call.launch.schedule.m)
-    found |= head_arguments(kernel.heads, call.launch.q)
-    for place, its in enumerate(plan.segments):
-        found |= list_arguments(f"column{place}", its.keys, device)
-        found |= bounds_arguments(str(place), its.by_query, device)
-    return found
-
-
-def _counted(call: _Call, number: int) -> tuple[_Rows, dict[str, int]]:
-    """The grid of those functions, and the arguments that depend on the number of keys."""
-    kernel, plan = call.kernel(number)
-    n, m = call.launch.schedule.n, call.launch.schedule.m
-    rows = kernel.rows.tiles(m, plan.rows)
+def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
+    """The grid and the arguments of those functions of one kernel whose programs each take query rows."""
+    kernel, its = call.kernel(number)
+    n, m, device = call.launch.schedule.n, call.launch.schedule.m, call.launch.q.device
+    listed = call.rows_listing(number)
+    rows = tiles_of(kernel.rows, m, listed)
     grid = _rows(call, number)
-    found = {"parts": grid.parts}
-    for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
-        columns = part.keys.tiles(n, its.keys)
-        found |= count_arguments(f"column{place}", part.keys, its.keys, n)
-        found |= limit_arguments(str(place), its.by_query, rows, columns, part.keys, n)
+    found = order_arguments("row", kernel.rows, listed, m, device) | {"parts": grid.parts}
+    found |= head_arguments(kernel.heads, call.launch.q)
+    for place, (part, segment) in enumerate(zip(kernel.segments, its.segments, strict=True)):
+        keys = call.keys_listing(number, place)
+        found |= order_arguments(f"column{place}", part.keys, keys, n, device)
+        columns = tiles_of(part.keys, n, keys)
+        bounds = call.planned.runs.get((number, place), segment.by_query)
+        found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, device)
     return grid, found
 
 
 def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any], Mapping[str, Any]]:
     """The grid of those functions, the arguments that launches of the form share, and those of this launch alone."""
-
-    def make() -> tuple[_Rows, dict[str, Any]]:
-        grid, counts = _counted(call, number)
-        return grid, _by_query(call, number) | counts
-
-    if not call.launch.schedule.anywhere:
-        return (*call.once(f"rows {number}", make), {})
-    grid, counts = for_length(call.launch, call.ready, f"counts {number}", lambda: _counted(call, number))
-    return grid, call.once(f"rows {number}", lambda: _by_query(call, number)), counts
+    if call.launch.schedule.anywhere:
+        grid, found = for_length(call.launch, call.ready, f"rows {number}", lambda: _by_query(call, number))
+        return grid, {}, found
+    return (*call.once(f"rows {number}", lambda: _by_query(call, number)), {})
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -433,15 +436,15 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
 
     Where each query head has its own list of keys, the query heads that share a key head run one after the other.
     """
-    _, plan = call.kernel(number)
-    launch, its = call.launch, plan.segments[place]
+    launch = call.launch
     batch, kv_heads = launch.k.shape[:2]
     group = launch.q.shape[1] // kv_heads if kv_heads else 1
     blocks, arguments = call.once(f"columns {number} {place}", lambda: _by_key(call, number, place))
     sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
     shape = (batch, launch.q.shape[1], launch.k.shape[2])
     sums = [_sums(call, site, shape, shape) for site in sites]
-    apart = its.keys is not None and its.keys.head_slots > 1
+    of_keys = call.keys_listing(number, place)
+    apart = of_keys is not None and of_keys.head_slots > 1
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}
         call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, joined(sums) | chosen)
@@ -454,12 +457,13 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
     launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
     rows, keys = key_major(kernel.rows, part.keys)
-    tiles = keys.tiles(n, its.keys), rows.tiles(m, plan.rows)
-    arguments = list_arguments("row", plan.rows, device) | count_arguments("row", rows, plan.rows, m)
-    arguments |= list_arguments("column", its.keys, device) | count_arguments("column", keys, its.keys, n)
-    arguments |= bounds_arguments("", its.by_key, device) | limit_arguments("", its.by_key, *tiles, rows, m)
+    of_rows, of_keys = call.rows_listing(number), call.keys_listing(number, place)
+    tiles = tiles_of(keys, n, of_keys), tiles_of(rows, m, of_rows)
+    arguments = order_arguments("row", rows, of_rows, m, device)
+    arguments |= order_arguments("column", keys, of_keys, n, device)
+    arguments |= bounds_arguments("", call.planned.runs.get((number, place), its.by_key), *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
-    return _steps(keys, its.keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
+    return _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:

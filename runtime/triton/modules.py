@@ -14,13 +14,15 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import sha256
 from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...compiler.codegen import KernelSource
 from ...compiler.codegen.triton import USUAL_TARGET
@@ -153,3 +155,34 @@ def _folder() -> Path:
 def _remove(process: int, folder: Path) -> None:
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _current(device: torch.device) -> Iterator[None]:
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            yield
+    else:
+        import numpy as np
+
+        with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
+            yield
+
+
+def start(
+    module: ModuleType,
+    name: str,
+    programs: int,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Launches one function of a module, with a one-dimensional grid: the other axes of a grid hold fewer programs.
+
+    ``options``: Triton's own, for the compiler. Without a program nothing is launched.
+    """
+    if programs:
+        with _current(device):
+            getattr(module, name)[(programs,)](**arguments, **options)

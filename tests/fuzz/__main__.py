@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.fuzz import caches as fuzz_caches
 from tests.fuzz import compilers as fuzz_compilers
+from tests.fuzz import device_tiles as fuzz_device_tiles
 from tests.fuzz import integers as fuzz_integers
 from tests.fuzz import masks as fuzz_masks
 from tests.fuzz import names as fuzz_names
@@ -104,6 +105,14 @@ CAMPAIGNS = {
         fuzz_caches.kept,
         "txt",
         fuzz_caches.TALLY.summary,
+    ),
+    "device-tiles": Campaign(
+        20_000,
+        fuzz_device_tiles.generate,
+        fuzz_device_tiles.fault,
+        fuzz_device_tiles.told,
+        fuzz_device_tiles.kept,
+        "txt",
     ),
     "names": Campaign(10_000, generate, fuzz_names.fault),
     "swaps": Campaign(1_000, fuzz_swaps.generate, fuzz_swaps.fault, fuzz_swaps.told, fuzz_swaps.kept, "txt"),

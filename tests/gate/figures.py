@@ -59,7 +59,7 @@ class Figures:
     - ``work`` and ``peer_work``: instructions in loops, forward, for one head at :data:`N` tokens, in those of a warp
       for 64 rows by 128 keys; ``clocks`` and ``peer_clocks``: predicted, of the same; backward, of 64 by 64 pairs on
       full tiles;
-    - ``fault``: why loops could not be told apart, or not predicted.
+    - ``fault``: why something could not be compiled, told apart or predicted.
     """
 
     pattern: str
@@ -84,8 +84,8 @@ def measure(
     attention = PATTERNS[pattern].attention()
     try:
         accounts = [account(each) for each in compiled(attention, dim, target, kind, choice)]
-    except UntoldError as error:
-        return Figures(pattern, dim, target, kind, (), fault=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a compiler raises is a miss, and the rest goes on
+        return Figures(pattern, dim, target, kind, (), fault=_said(error))
     own = Figures(pattern, dim, target, kind, tuple(map(kernel, accounts)))
     if alone or choice is not None or dim not in COMPARED_DIMS or target not in flex.TARGETS:
         return own
@@ -93,8 +93,15 @@ def measure(
         return own
     try:
         return _beside(own, accounts)
-    except (UntoldError, UnknownError) as error:
-        return Figures(pattern, dim, target, kind, own.kernels, fault=str(error))
+    except Exception as error:  # noqa: BLE001 - of FlexAttention's kernels, too
+        return Figures(pattern, dim, target, kind, own.kernels, fault=_said(error))
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, in one line."""
+    told = isinstance(error, (UntoldError, UnknownError))
+    line = next(iter(str(error).splitlines()), "")
+    return line if told else f"{type(error).__name__}: {line}"[:300]
 
 
 def _beside(own: Figures, accounts: Sequence[Account]) -> Figures:

@@ -32,7 +32,7 @@ def lines(its: Figures) -> list[str]:
     for number, kernel in enumerate((*its.kernels, *its.peers)):
         found += _of_kernel(its, kernel, ratios if number == 0 else "")
     if its.fault:
-        found.append(f"{its.pattern:10} {its.dim:3} {its.target:6} {its.kind:20} not told: {its.fault}")
+        found.append(f"{its.pattern:10} {its.dim:3} {its.target:6} {its.kind:20} failed: {its.fault}")
     return found
 
 

@@ -39,6 +39,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         "compiler.codegen": "compiler.diagnostics compiler.ir compiler.plan",
         "compiler.codegen.cpp": "compiler.codegen compiler.ir compiler.plan",
         "compiler.codegen.triton": "compiler.codegen compiler.ir compiler.plan",
+        "compiler.codegen.planner": "compiler.codegen compiler.codegen.triton compiler.ir compiler.plan",
         "compiler.proofs": "compiler.ir compiler.plan",
         "compiler.verify": (
             "compiler.analysis compiler.diagnostics compiler.ir compiler.modules compiler.oracle "
@@ -54,7 +55,10 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.verify runtime.base runtime.call"
         ),
         "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan runtime.base",
-        "runtime.triton": "compiler compiler.codegen compiler.codegen.triton compiler.ir compiler.plan runtime.base",
+        "runtime.triton": (
+            "compiler compiler.codegen compiler.codegen.planner compiler.codegen.triton compiler.ir compiler.plan "
+            "runtime.base"
+        ),
         "attnc.inspection": (
             "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "
             "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.cpp"
@@ -85,8 +89,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.plan compiler.schedule compiler.syntax compiler.verify"
         ),
         "runtime": (
-            "compiler compiler.arrange compiler.codegen.cpp compiler.ir compiler.oracle compiler.plan "
-            "compiler.schedule compiler.verify runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
+            "compiler compiler.analysis compiler.arrange compiler.codegen.cpp compiler.codegen.triton "
+            "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule compiler.verify "
+            "runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
             "compiler compiler.analysis compiler.codegen compiler.diagnostics compiler.ir compiler.modules "

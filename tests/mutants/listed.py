@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     of_audit,
     of_caches,
+    of_device_plans,
     of_integrations,
     of_kernels,
     of_parts,
@@ -19,8 +20,8 @@ from .mutant import Mutant
 
 WINGS = (
     "diagnostics", "ir", "syntax", "formatter", "checker", "modules", "oracle", "plan", "analysis", "arrange",
-    "schedule", "proofs", "verify", "codegen", "templates/cpp", "templates/triton", "runtime/base", "runtime/call",
-    "runtime/eager",
+    "schedule", "proofs", "verify", "codegen", "codegen/planner", "templates/cpp", "templates/triton",
+    "runtime/base", "runtime/call", "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
     "attnc/cli", "attnc/integrations/transformers",
     "attnc/integrations/transformers/audit", "attnc/integrations/transformers/caches",
@@ -29,6 +30,7 @@ WINGS = (
 MUTANTS: tuple[Mutant, ...] = (
     *of_texts.MUTANTS,
     *of_plans.MUTANTS,
+    *of_device_plans.MUTANTS,
     *of_proofs.MUTANTS,
     *of_kernels.MUTANTS,
     *of_parts.MUTANTS,

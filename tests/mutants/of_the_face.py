@@ -99,8 +99,8 @@ MUTANTS = (
     Mutant(
         "a launch walks the tiles of one class of tokens",
         "runtime/triton",
-        "order.tiles(tokens, listing).total}",
-        "order.tiles(tokens, listing).per_class}",
+        "tiles_of(order, tokens, listing).total}",
+        "tiles_of(order, tokens, listing).per_class}",
         "test_triton_interpret.py::test_executes_any_program[0]",
     ),
 )

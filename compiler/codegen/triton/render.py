@@ -72,6 +72,7 @@ class _Module:
     dialect: TritonDialect
     sites: tuple[GradientSite, ...]
     parameters: Mapping[str, Parameters]
+    ending: str
 
     @property
     def score_sites(self) -> tuple[GradientSite, ...]:
@@ -93,16 +94,17 @@ class _Module:
         return replace(self.dialect, names={"k": "k_rows"})
 
 
-def render_triton(program: Program, variant: TritonVariant, only: str | None = None) -> KernelSource:
+def render_triton(program: Program, variant: TritonVariant, only: str | None = None, ending: str = "") -> KernelSource:
     """Return the module of a Program without constants (:func:`compiler.codegen.lift_constants`).
 
-    ``only``: the name of the one function that it holds; all of them unless given. Raises ValueError if gathered rows,
+    ``only``: the name of the one function that it holds; all of them unless given. ``ending``: of the functions' names
+    in the text, where a file holds two Programs. Raises ValueError if gathered rows,
     which are not all rows, are to be stored.
     """
     if any(kernel.rows.sparse and kernel.output == "store" for kernel in program.kernels):
         raise ValueError("output: is 'store' where rows are gathered, expected 'merge': only all rows can be stored")
     dialect = TritonDialect(program.tables, variant.wide, variant.dtype == FP64, listed=listed_sets(program, variant))
-    module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant))
+    module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant), ending)
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
     for function in functions(program, variant.direction, variant.split):
@@ -237,7 +239,7 @@ def _reading(module: _Module, function: FunctionId, exprs: tuple[Expr, ...], **r
     names = module.parameters[function.name]
     numbers = listed_numbers(exprs)
     return FunctionText(
-        name=Code(function.name),
+        name=Code(function.name + module.ending),
         parameters=tuple(Code(p.name) for p in names),
         unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
         numbers=numbers,

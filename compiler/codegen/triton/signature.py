@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from ...ir import Expr
+from ...ir import Expr, Table
 from ...plan import I64, DType, Kernel, Program, Segment, integers, key_major
 from .. import numbers_of
 from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
@@ -223,7 +223,13 @@ def _order(loop: TokenLoop) -> Parameters:
 
 
 def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
-    pointers = (("run_pointer", "*i64"), ("run_start", "*i32"), ("run_length", "*i32"), ("run_kind", "*u8"))
+    pointers = (
+        ("run_pointer", "*i64"),
+        ("run_end", "*i64"),
+        ("run_start", "*i32"),
+        ("run_length", "*i32"),
+        ("run_kind", "*u8"),
+    )
     numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
     numbers += ("start_step", "start_shift") if variant.anywhere else ()
     return (
@@ -242,14 +248,18 @@ def _common(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...]) -
     found += [Parameter("q_start", "*i64", True), Parameter("q_start_step", "i32")]
     found.append(_pointer("scale", variant.compute))
     for number in used_tables(program):
-        table = program.tables[number]
-        found += [_pointer(f"table{number}", variant.tables[number]), Parameter(f"table{number}_batch", "i64")]
-        axes = len(table.dimensions) + (table.element == "set")
-        found += [Parameter(f"table{number}_size{axis}", "i32") for axis in range(axes)]
+        found += table_parameters(number, program.tables[number], variant.tables[number])
     numbers = listed_numbers(exprs)
     if len(numbers) > MOST_NUMBERS:
         return (*found, Parameter("numbers", "*i64", True))
     return (*found, *(Parameter(f"number{index}", integers(variant.wide).name) for index in numbers))
+
+
+def table_parameters(number: int, table: Table, kind: DType) -> Parameters:
+    """Return the parameters by which functions read a table: where it lies, and the sizes of its axes."""
+    axes = len(table.dimensions) + (table.element == "set")
+    sizes = (Parameter(f"table{number}_size{axis}", "i32") for axis in range(axes))
+    return (_pointer(f"table{number}", kind), Parameter(f"table{number}_batch", "i64"), *sizes)
 
 
 def _inputs(program: Program, variant: TritonVariant) -> Parameters:
@@ -269,3 +279,8 @@ def _pointer(name: str, element: DType) -> Parameter:
 def _sums(sites: list[GradientSite], variant: TritonVariant) -> Parameters:
     pairs = ((_pointer(f"site{s.number}", variant.compute), _pointer(f"site{s.number}_place", I64)) for s in sites)
     return tuple(chain.from_iterable(pairs))
+
+
+def order_parameters(loop: TokenLoop) -> Parameters:
+    """Return the parameters from which a loop computes the tokens of its order."""
+    return _order(loop)

@@ -87,14 +87,14 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "sm_90": {
         64: {
-            "forward": (_C(64, 64, 4, 2),),
-            "backward_keys": (_C(32, 64, 4, 1),),
-            "backward_queries": (_C(64, 32, 4, 2),),
+            "forward": (_C(128, 128, 8, 3), _C(64, 64, 4, 3, 1.1)),
+            "backward_keys": (_C(32, 128, 8, 2), _C(32, 64, 4, 2)),
+            "backward_queries": (_C(64, 64, 4, 2),),
         },
         128: {
-            "forward": (_C(64, 32, 4, 2),),
+            "forward": (_C(128, 64, 8, 3), _C(64, 64, 4, 3, 1.25)),
             "backward_keys": (_C(32, 64, 8, 1),),
-            "backward_queries": (_C(64, 32, 8, 2),),
+            "backward_queries": (_C(128, 64, 8, 2), _C(64, 32, 8, 2, 1.4)),
         },
         256: {
             "forward": (_C(64, 32, 8, 2),),

@@ -88,7 +88,7 @@ try:
 except TypeError as error:
     said["bfloat16"] = str(error)
 try:
-    compile_for(*shipped("causal"), "sm_90")
+    compile_for(*shipped("causal")[0], "sm_90")
 except RuntimeError as error:
     said["compiled"] = str(error)
 print(json.dumps(said))

@@ -174,10 +174,9 @@ def product_loops(listing: Listing) -> tuple[Loop, ...]:
     with_products = {header: body for header, body in loops.items() if has_products(body)}
     in_a_loop = frozenset().union(*loops.values())
     testing = {
-        index
+        index: sum(map(is_nan_test, code[found[index].first : found[index].end]))
         for index in range(len(found))
         if index not in in_a_loop
-        and sum(map(is_nan_test, code[found[index].first : found[index].end])) >= _MANY_NAN_TESTS
     }
     rank = {index: place for place, index in enumerate(_postorder(found)[::-1])}
     made = []
@@ -188,7 +187,8 @@ def product_loops(listing: Listing) -> tuple[Loop, ...]:
         waiting = frozenset().union(*(its for other, its in loops.items() if other in body and other != header))
         ways = _ways(found, header, body - waiting, code)
         outer = max(around, key=lambda other: len(above[other]), default=-1)
-        made.append(Loop(header, *ways, outer, bool(above[header] & testing)))
+        careful = sum(testing.get(index, 0) for index in above[header]) >= _MANY_NAN_TESTS
+        made.append(Loop(header, *ways, outer, careful))
     return tuple(made)
 
 

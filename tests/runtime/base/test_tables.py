@@ -215,11 +215,12 @@ def test_free_sizes_must_agree() -> None:
         bound({"a": torch.ones(5), "b": torch.ones(2, 4)}, *tables)
 
 
-def test_a_table_elsewhere_is_refused_but_a_number() -> None:
+def test_a_table_elsewhere_is_refused_but_on_the_host() -> None:
     made = attention(Table("w", "float", (HEADS,)), Table("x", "float", ()))
     elsewhere = torch.device("meta")
-    with pytest.raises(ValueError, match="w: is on cpu, expected meta, where q is"):
-        collect(made, {"w": torch.ones(2), "x": 1.0}, elsewhere)
+    assert collect(made, {"w": torch.ones(2), "x": 1.0}, elsewhere)["w"].device == CPU
+    with pytest.raises(ValueError, match="w: is on meta, expected cuda, where q is, or cpu"):
+        collect(made, {"w": torch.ones(2, device="meta"), "x": 1.0}, torch.device("cuda"))
     with pytest.raises(ValueError, match="w: is on meta, expected cpu"):
         collect(made, {"w": torch.ones(2, device="meta"), "x": 1.0}, CPU)
     collect(made, {"w": torch.ones(2, device="meta"), "x": torch.tensor(1.0)}, elsewhere)
