@@ -41,9 +41,9 @@ def programs_run() -> Iterator[dict[Pass, Program]]:
     found: dict[Pass, Program] = {}
     prepared = executor._prepared
 
-    def noted(launch: Launch, direction: Pass) -> Any:
+    def noted(launch: Launch, direction: Pass, *more: Any) -> Any:
         found.setdefault(direction, launch.program)
-        return prepared(launch, direction)
+        return prepared(launch, direction, *more)
 
     with patch.object(executor, "_prepared", noted):
         yield found

@@ -33,27 +33,27 @@ def register_derivatives(forward: Any, backward: Any, library: torch.library.Lib
     operators = forward._opoverload, backward._opoverload
 
     def attend(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        if _is_plain(inputs):
+        if is_plain(inputs):
             found: tuple[Tensor, Tensor] = _below(operators[0], keys, inputs)
         else:
             found = _attend(operators, keys, *inputs)
         return found
 
     def derive(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        if _is_plain(inputs):
+        if is_plain(inputs):
             found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = _below(operators[1], keys, inputs)
         else:
             found = _derive(operators[1], keys, *inputs)
         return found
 
-    for function in (attend, derive, _is_plain, _below):  # like _disable_dynamo, without its cost per call
+    for function in (attend, derive, is_plain, _below):  # like _disable_dynamo, without its cost per call
         skip_code(function.__code__)
     for device in _DEVICES:
         library.impl("forward", attend, device, with_keyset=True)  # type: ignore[no-untyped-call]
         library.impl("backward", derive, device, with_keyset=True)  # type: ignore[no-untyped-call]
 
 
-def _is_plain(inputs: tuple[Any, ...]) -> bool:
+def is_plain(inputs: tuple[Any, ...]) -> bool:
     """Whether no derivative is recorded: no transform, no forward mode, and no input that requires a gradient."""
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active():
         return False

@@ -7,6 +7,7 @@ sees one opaque call. Operators take strings, not attentions, so each call passe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
-from ..compiler.plan import PassTiles
 from .backends import backend_for, devices
-from .base import Backend, compute_dtype, dtype_of, registered, settings
+from .base import compute_dtype, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -32,8 +33,8 @@ from .call import (
     collect,
     integer,
 )
-from .derivatives import no_forward_mode, register_derivatives
-from .planning import launch_of
+from .derivatives import is_plain, no_forward_mode, register_derivatives
+from .launch_cache import launch_for
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -77,10 +78,14 @@ def attend(
     first, firsts = checked_start(k_start, "k_start")
     total = checked_positions(n, firsts)
     probability = check_dropout(dropout)
-    return forward(  # type: ignore[no-any-return]
+    inputs = (
         q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start, firsts, first, total,
         _seed_tensor(probability, seed), probability, name,
     )  # fmt: skip
+    if not torch.compiler.is_compiling() and is_plain(inputs):
+        with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
+            return _operator(*inputs)  # type: ignore[no-any-return]
+    return forward(*inputs)  # type: ignore[no-any-return]
 
 
 def call_of(
@@ -166,13 +171,20 @@ def forward(
     """
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
-    with torch.autocast(q.device.type, enabled=False):
+    with _without_autocast(q.device.type):
         backend = backend_for(q.device, k.shape[2])
-        launch = launch_of(known, call, _tiles(backend, q, v).forward, on_device=backend.plans_on_device)
+        launch = launch_for(known, attention, call, backend, backward=False)
         if not q.shape[:3].numel():
             return _empty(q, v)
         out, lse = backend.forward(launch)
     return out.contiguous(), lse.contiguous()
+
+
+_nothing = contextlib.nullcontext()
+
+
+def _without_autocast(device: str) -> contextlib.AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _nothing
 
 
 @forward.register_fake
@@ -223,10 +235,9 @@ def backward(
     """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs."""
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
-    with torch.autocast(q.device.type, enabled=False):
+    with _without_autocast(q.device.type):
         backend = backend_for(q.device, k.shape[2])
-        tiles = _tiles(backend, q, v)
-        launch = launch_of(known, call, tiles.backward_queries, tiles.backward_keys, backend.plans_on_device)
+        launch = launch_for(known, attention, call, backend, backward=True)
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():
@@ -254,11 +265,6 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     floats = [table.element == "float" for table in _given(registered(attention), given)]
     gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), gradients
-
-
-def _tiles(backend: Backend, q: Tensor, v: Tensor) -> PassTiles:
-    """The tile shapes of a backend's kernels for a call."""
-    return backend.tiles(dtype_of(q.dtype), max(q.shape[-1], v.shape[-1]), backend.target(q.device))
 
 
 def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
@@ -296,6 +302,10 @@ def _call(
     return Call(q, k, v, named, scale, q_start, q_starts, dropout, number, k_start, k_starts, n)
 
 
+_operator = forward._opoverload
 _library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]
+for _device in ("CPU", "CUDA"):  # the same functions, without what custom_op does around each call of one
+    for _name, _function in (("forward", forward), ("backward", backward)):
+        _library.impl(_name, _disable_dynamo(_function._init_fn), _device)  # type: ignore[no-untyped-call]
 register_derivatives(forward, backward, _library)
 register_batching(forward, backward)

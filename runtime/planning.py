@@ -17,10 +17,11 @@ from torch import Tensor
 from ..compiler import pipeline
 from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
-from ..compiler.plan import Choices, Program, Schedule, bounds_of_keys, part_of
+from ..compiler.oracle import TooLargeError
+from ..compiler.plan import Choices, PassTiles, Program, Schedule, bounds_of_keys, part_of
 from ..compiler.schedule import schedule_depends
-from ..compiler.verify import check_attention, check_indices, index_width, validate
-from .base import Launch, TableArgument, identity, settings
+from ..compiler.verify import check_attention, check_indices, index_width, indices_are_proved, validate
+from .base import Backend, Launch, TableArgument, dtype_of, identity, settings
 from .call import (
     Call,
     bind,
@@ -49,16 +50,27 @@ class Kept(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
+        """The result kept by ``key``; made, and kept, where there is none."""
+        value = self.find(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value
+
+    def find(self, key: K) -> V | None:
+        """The result kept by ``key``, None where there is none."""
         with self._lock:
-            if key in self._values:
+            value = self._values.get(key)
+            if value is not None:
                 self._values.move_to_end(key)
-                return self._values[key]
-        value = make()
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keeps a result, which is not None, in the place of the one used longest ago where there are too many."""
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
-        return value
 
 
 @dataclass(frozen=True)
@@ -109,9 +121,9 @@ def launch_of(
     return Launch(
         program=plan.program,
         schedule=plan.schedule,
-        q=_last_contiguous(call.q.detach()),
-        k=_last_contiguous(call.k.detach()),
-        v=_last_contiguous(call.v.detach()),
+        q=last_contiguous(call.q.detach()),
+        k=last_contiguous(call.k.detach()),
+        v=last_contiguous(call.v.detach()),
         tables=widened(arguments) if wide else arguments,
         scale=scale_of(attention, call),
         q_start=positions_of(call),
@@ -121,6 +133,80 @@ def launch_of(
         k_start=k_start,
         by_key=None if over_keys is plan else (over_keys.program, over_keys.schedule),
     )
+
+
+@dataclass(frozen=True)
+class Anywhere:
+    """A launch whose plan also serves rows at other positions, up to ``most``, and other numbers of keys, from
+    ``least`` to ``most``. Its schedule, its scale and its tables are right for all of them.
+    """
+
+    launch: Launch
+    least: int
+    most: int
+
+
+_LEAST_REACH = 2**17  # up to here, plans for any position are made but once
+
+
+def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywhere | None:
+    """Checks one call of few rows, and plans it for other positions and lengths as well; None where only the plan of
+    :func:`launch_of` is right, or is to be verified.
+
+    Raises the errors of :func:`runtime.call.check_call`.
+    """
+    check_call(attention, call)
+    extent_of(call)  # refuses positions that are out of range
+    kinds = {dimension.kind for table in attention.tables for dimension in table.dimensions}
+    if settings.verify or not kinds <= {"head", "fixed", "free"}:  # others grow with the lengths
+        return None
+    m, n = call.q.shape[2], call.k.shape[2]
+    last = call.q_start
+    if call.q_starts is not None:
+        last = int(call.q_starts.max()) if call.q_starts.is_cpu else 0
+    most = max(_LEAST_REACH, 1 << (max(n, last + m) - 1).bit_length())
+    known = call.q_starts is None or call.q_starts.is_cpu
+    extent = CallShape(most, most, call.q.shape[1], (0,) if known else None)
+    own, dtype = attention, call.compute_dtype
+    try:
+        attention, tables = settle(own, call.tables, extent, dtype)
+        bound = bind(attention, tables, extent, call.q.device, dtype, sources=call.tables)
+        found = _plan_anywhere(attention, extent, m, bound.contents, choices)
+    except (ValueError, TooLargeError):  # it does not fit the longest, but may fit this one
+        return None
+    if found is None:
+        return None
+    wide = bound.wide or found.wide
+    launch = Launch(
+        program=found.program,
+        schedule=found.schedule,
+        q=last_contiguous(call.q.detach()),
+        k=last_contiguous(call.k.detach()),
+        v=last_contiguous(call.v.detach()),
+        tables=widened(bound.arguments) if wide else bound.arguments,
+        scale=scale_of(attention, call),
+        q_start=positions_of(call),
+        wide=wide,
+        dropout=call.dropout,
+        seed=call.seed,
+    )
+    listed = [part.keys for kernel in found.schedule.kernels for part in kernel.segments if part.keys is not None]
+    return Anywhere(launch, 1 + max((int(one.tokens.max(initial=-1)) for one in listed), default=0), most)
+
+
+def _plan_anywhere(
+    attention: Attention, extent: CallShape, m: int, contents: tuple[HostTable, ...], choices: Choices
+) -> Plan | None:
+    """The plan of ``m`` rows at any position, None without a closed form. ``extent``: that of all positions at once."""
+    known = frozenset(number for number, held in enumerate(contents) if held.values is not None)
+    program = _arranged(attention, choices, extent.heads if _heads_differ(attention) else None, known, True).program
+    wide = index_width(program, extent, contents) == 64
+    if wide:
+        check_attention(attention, extent, contents)
+    if not indices_are_proved(program, extent, contents):
+        return None
+    schedule = pipeline.schedule_anywhere(program, replace(extent, m=m), contents)
+    return None if schedule is None else Plan(program, schedule, wide)
 
 
 def _bounds_of_keys(call: Call, k_start: Tensor) -> tuple[TableArgument, TableArgument]:
@@ -133,7 +219,13 @@ def _bounds_of_keys(call: Call, k_start: Tensor) -> tuple[TableArgument, TableAr
     return table(k_start), table(k_start + call.k.shape[2])
 
 
-def _last_contiguous(x: Tensor) -> Tensor:
+def tiles_of(backend: Backend, q: Tensor, v: Tensor) -> PassTiles:
+    """The tile shapes of a backend's kernels for a call."""
+    return backend.tiles(dtype_of(q.dtype), max(q.shape[-1], v.shape[-1]), backend.target(q.device))
+
+
+def last_contiguous(x: Tensor) -> Tensor:
+    """The tensor itself if neighbours along its last dimension are neighbours in memory, else a copy."""
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
@@ -157,14 +249,10 @@ def plan_of(
     heads = extent.heads if _heads_differ(attention) else None
     name = identity(attention)
 
-    def arranged_as(natural_rows: bool) -> _Arranged:
-        key = name, choices, heads, known, natural_rows
-        return _programs.get(key, lambda: _arranged(attention, choices, heads, known, natural_rows))
-
-    arranged = arranged_as(natural_rows=False)
+    arranged = _arranged(attention, choices, heads, known, natural_rows=False)
     natural_rows = not applies_to(arranged.program, extent, on_device)
     if natural_rows:
-        arranged = arranged_as(natural_rows=True)
+        arranged = _arranged(attention, choices, heads, known, natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
     key = (name, choices, heads, known, natural_rows, on_device, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held, on_device))
@@ -179,6 +267,13 @@ def _heads_differ(attention: Attention) -> bool:
 
 
 def _arranged(
+    attention: Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
+) -> _Arranged:
+    key = identity(attention), choices, heads, known, natural_rows
+    return _programs.get(key, lambda: _arrange(attention, choices, heads, known, natural_rows))
+
+
+def _arrange(
     attention: Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
 ) -> _Arranged:
     program = pipeline.program(attention, choices, heads, known, natural_rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice, product
 from math import prod
 
@@ -63,20 +64,20 @@ class View(ComputedOrder):
     axes: tuple[Axis, ...]
     offset: int = 0
 
-    @property
+    @cached_property
     def main(self) -> int:
         """The index of the unbounded axis."""
         return next(place for place, axis in enumerate(self.axes) if axis.length is None)
 
-    @property
+    @cached_property
     def tile(self) -> int:
         return prod(axis.tile for axis in self.axes)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         return prod(axis.tiles for axis in self.axes[: self.main])
 
-    @property
+    @cached_property
     def minor_tiles(self) -> int:
         """The number of tiles along the axes after the main one, for each tile of the main axis."""
         return prod(axis.tiles for axis in self.axes[self.main + 1 :])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .order_protocol import Listing
@@ -49,6 +50,10 @@ class Bounds:
     ``reach`` says which launches the bounds serve, given the contents of the tables, the n and the heads that the
     condition reads: those of which each class has at most so many tiles of keys, and as many that the shifts of its
     last row reach. It is UNBOUNDED for every length, and 0 for the one launch that the bounds were made for.
+
+    In a schedule for rows that begin anywhere (:attr:`Schedule.anywhere`) the runs are those of rows that begin at any
+    of the positions ``0 .. start_step - 1``. They are moved on by ``start_shift`` tiles for each ``start_step`` tokens
+    by which rows begin further on, which kernels compute from the position on the device.
     """
 
     period: int
@@ -58,6 +63,14 @@ class Bounds:
     head_slots: int
     runs: Runs
     reach: int = 0
+    start_step: int = 1
+    start_shift: int = 0
+
+    @cached_property
+    def most_runs(self) -> tuple[int, ...]:
+        """The lengths of the runs of the row that has the most tiles."""
+        ends = zip(self.runs.pointer[:-1], self.runs.pointer[1:], strict=True)
+        return max((tuple(self.runs.length[first:last].tolist()) for first, last in ends), key=sum, default=())
 
 
 @dataclass(frozen=True)
@@ -93,11 +106,16 @@ class KernelSchedule:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The bounds of a whole program for one launch, kernel by kernel: ``m`` query rows against ``n`` keys."""
+    """The bounds of a whole program for one launch, kernel by kernel: ``m`` query rows against ``n`` keys.
+
+    ``anywhere``: they serve all positions of the rows, which fill one tile at most, and all numbers of keys up to that
+    for which they were made. Then bounds by key visit the tile of rows from every tile of keys.
+    """
 
     n: int
     m: int
     kernels: tuple[KernelSchedule, ...]
+    anywhere: bool = False
 
     @property
     def on_device(self) -> bool:

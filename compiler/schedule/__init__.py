@@ -1,6 +1,6 @@
 """Computes the Schedule of a launch, the tiles that each tile visits, and statistics of it."""
 
-from .segments import in_ranks, schedule, schedule_depends
+from .segments import in_ranks, schedule, schedule_anywhere, schedule_depends
 from .statistics import Totals, pairs, totals, visited
 from .tile_boxes import Slots, Space, slots, split
 from .tile_ranges import ViewRanges
@@ -16,6 +16,7 @@ __all__ = [
     "in_ranks",
     "pairs",
     "schedule",
+    "schedule_anywhere",
     "schedule_depends",
     "slot_counts",
     "slots",

@@ -181,6 +181,30 @@ def _bounds(
     )
 
 
+def anywhere(
+    condition: Expr, keys: View, extent: CallShape, tables: Mapping[str, BoundTable], heads: tuple[int, ...] | None
+) -> Bounds | None:
+    """The bounds by query for ``extent.m`` rows that fill one tile and begin at any position; None if a shift of rows
+    and keys together may change the condition, or it reads ``n``.
+
+    The rows that begin at one of ``start_step`` positions are all of them classified together, so that a tile visited
+    has a pair for one of these positions, and a full tile lacks none for any.
+    """
+    divisor = shift_divisor(condition)
+    if divisor is None or N in walk(condition) or _classes(keys):
+        return None
+    unit = _step(keys)
+    period = lcm(divisor, unit)
+    rows = View((Axis(1, None, period + extent.m - 1),))
+    layout = slots(condition, CallShape(0, 0, extent.heads), tables, heads)
+    query = PeriodicQuery(condition, rows, keys, period, (0,), 0, extent.heads, layout, None)
+    found = _classified(query, 1, None, tables, _MOST_BOXES * layout.count)
+    if found is None:
+        return None
+    batch, shift = layout.batch, period // unit * keys.minor_tiles
+    return Bounds(1, 0, False, batch, layout.head_slots, to_csr(found.rows), UNBOUNDED, period, shift)
+
+
 def forget() -> None:
     """Clear all caches of templates, so that the next schedule takes the time that a first one takes."""
     for function in (_cached_bounds, _cached_template, _cached_classes_apart, shift_divisor):
@@ -236,14 +260,28 @@ def _make_template(query: PeriodicQuery, reach: int | None, tables: Mapping[str,
 
     ``reach``: how many key tiles are classified on either side; None for all.
     """
-    count, unit = query.steps.period, query.keys.minor_tiles
-    far = _far(query.keys) if reach is None else -(-reach // unit)
-    if reach is not None and count * 2 * far * unit > _MOST_TILES:
+    count = query.steps.period
+    far = _reached(query, reach)
+    if reach is not None and count * 2 * far * query.keys.minor_tiles > _MOST_TILES:
         return None
+    most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * query.slots.count if reach is None else _MOST_TILES
+    return _classified(query, count, reach, tables, most)
+
+
+def _reached(query: PeriodicQuery, reach: int | None) -> int:
+    """How many tiles along the keys' main axis are classified on either side."""
+    return _far(query.keys) if reach is None else -(-reach // query.keys.minor_tiles)
+
+
+def _classified(
+    query: PeriodicQuery, count: int, reach: int | None, tables: Mapping[str, BoundTable], most: int
+) -> Template | None:
+    """The template of the first ``count`` tiles of rows; None if it is to be endless and takes more than ``most`` boxes
+    to be exact."""
+    far, unit = _reached(query, reach), query.keys.minor_tiles
     space = Space(_endless(query.rows), _endless(query.keys), query.slots)
     keys = [(low * unit, high * unit - 1) for low, high in _growing(far)]
     start = TileBoxes.product(query.slots.count, [(0, count - 1)], keys)
-    most = (_MOST_BOXES + _MOST_BOXES_OF_ROW * count) * query.slots.count if reach is None else _MOST_TILES
     boxes, exact = subdivide(_classifier(query, tables), space, start, most)
     if reach is None and not exact:
         return None

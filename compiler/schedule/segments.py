@@ -21,10 +21,12 @@ from ..ir import (
     HostTable,
     K,
     Member,
+    N,
     Position,
     Q,
     Table,
     children,
+    conjunction,
     rebuild,
     tables_read,
     walk,
@@ -46,8 +48,10 @@ from ..plan import (
     Runs,
     Schedule,
     SegmentSchedule,
+    View,
+    is_natural,
 )
-from . import strategies
+from . import periodic, strategies
 from .listed_orders import Listed, listed_tokens
 from .tile_positions import tiled
 
@@ -160,6 +164,80 @@ def _listing(listed: AnyList) -> Listing | None:
 
 def _room(listed: AnyList) -> int | None:
     return listed.tokens if isinstance(listed, Room) else None
+
+
+def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule | None:
+    """The bounds of every segment for few rows at any position, and for every ``n`` up to that of the call shape.
+
+    None where they are not a closed form. The orders of rows must be natural. Lists of keys must be short, and the same
+    for all these lengths that have all their keys: :attr:`compiler.plan.Listing.tokens` says which.
+    """
+    launch = Launch(replace(extent, q_start=(0,)), numbered(program, contents), _USUAL_LIMITS, on_device=False)
+    kernels = []
+    for kernel in program.kernels:
+        if not is_natural(kernel.rows) or extent.m > kernel.rows.tile:
+            return None
+        found = [_anywhere(part.keys, part.condition, kernel, launch) for part in kernel.segments]
+        segments = tuple(one for one in found if one is not None)
+        if len(segments) < len(found):
+            return None
+        kernels.append(KernelSchedule(segments))
+    return Schedule(extent.n, extent.m, tuple(kernels), anywhere=True)
+
+
+_SHORT_LIST = 4  # tiles that are visited by rows at every position
+
+
+@OrderTable
+def _anywhere(keys: Order, condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
+    """The schedule of one segment for rows at any position, None where it has no closed form."""
+    raise NotImplementedError
+
+
+@_anywhere.register(View)
+def _view_anywhere(keys: View, condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
+    bounds = _moving(condition, keys, kernel, launch)
+    return None if bounds is None else SegmentSchedule(bounds, _EVERYWHERE)
+
+
+@_anywhere.register(Box)
+def _box_anywhere(_keys: Box, _condition: Expr, _kernel: Kernel, _launch: Launch, /) -> None:
+    return None  # boxes are around rows that are not in natural order
+
+
+@_anywhere.register(ListedOrder)
+def _list_anywhere(keys: ListedOrder, _condition: Expr, kernel: Kernel, launch: Launch, /) -> SegmentSchedule | None:
+    listed = keys.gathered_by
+    if listed is None or N in walk(listed) or tables_read(listed):
+        return None
+    found = listed_tokens(keys, False, launch.extent, launch.tables, kernel.heads)
+    if found is None or keys.tiles(launch.extent.n, found.listing).total > _SHORT_LIST:
+        return None
+    return SegmentSchedule(_EVERYWHERE, _EVERYWHERE, found.listing)
+
+
+def _moving(condition: Expr, keys: View, kernel: Kernel, launch: Launch) -> Bounds | None:
+    """The bounds of a condition, or of what has a closed form in a conjunction: then all tiles are partial."""
+    if condition.type != "bool":
+        return None
+
+    def of(conjuncts: Sequence[Expr]) -> Bounds | None:
+        return periodic.anywhere(conjunction(*conjuncts), keys, launch.extent, launch.tables, kernel.heads)
+
+    conjuncts = condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,)
+    whole = of(conjuncts)
+    if whole is not None:
+        return whole
+    alone = [one for one in conjuncts if of([one]) is not None]
+    found = of(alone) if alone else None
+    if found is None:
+        return None
+    return replace(found, runs=replace(found.runs, kind=np.full_like(found.runs.kind, PARTIAL)))
+
+
+_ALL_TILES = Runs(np.arange(2), np.zeros(1, np.int32), np.full(1, UNBOUNDED, np.int32), np.full(1, PARTIAL, np.uint8))
+_EVERYWHERE = Bounds(1, 0, False, 1, 1, _ALL_TILES, UNBOUNDED)
+"""Every tile, partial."""
 
 
 @OrderTable

@@ -173,6 +173,13 @@ def check_indices(program: Program, extent: CallShape, contents: Sequence[HostTa
     return None
 
 
+def indices_are_proved(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> bool:
+    """Whether every index that is a function of positions is proved to stay inside its table, whatever is evaluated."""
+    tables = numbered(program, contents)
+    reads = (node for node in _nodes(program) if isinstance(node, Entry | Member))
+    return not any(True for read in reads for _ in _unproved_indices(Reached(read, TRUE), extent, tables))
+
+
 @lru_cache(maxsize=256)
 def _nodes(program: Program) -> frozenset[Expr]:
     """All nodes of the expressions that the kernels of a program evaluate."""

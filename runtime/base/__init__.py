@@ -36,6 +36,7 @@ __all__ = [
     "renew",
     "require_uncaptured",
     "settings",
+    "stride_bits",
     "torch_dtype",
 ]
 
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from .device_copies import device_copy, device_numbers
     from .dropout import kept
     from .identities import identity, register, registered
-    from .launch import Gradients, Launch, TableArgument
+    from .launch import Gradients, Launch, TableArgument, stride_bits
     from .torch_dtypes import compute_dtype, dtype_name, dtype_of, torch_dtype
 else:
     __getattr__ = attributes(
@@ -67,7 +68,7 @@ else:
             "device_copies": ("device_copy", "device_numbers"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
-            "launch": ("Gradients", "Launch", "TableArgument"),
+            "launch": ("Gradients", "Launch", "TableArgument", "stride_bits"),
             "torch_dtypes": ("compute_dtype", "dtype_name", "dtype_of", "torch_dtype"),
         },
         modules=("cache",),

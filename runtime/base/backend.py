@@ -80,6 +80,7 @@ class Backend:
 
     A backend that has kernels of its own also has:
 
+    - ``most_rows_anywhere``: up to so many rows, the forward pass takes schedules for rows at any position;
     - ``targets``: what they can be written for, whether or not such a device is here;
     - ``variants(specialisation, target)``: all that each source text depends on beside the program, and the pass whose
       tiles the program has: C++ has a text for each direction, Triton one for each pass;
@@ -101,6 +102,7 @@ class Backend:
     target: Callable[[torch.device], str] = _no_target
     plans_on_device: bool = False
     targets: Targets = Targets()
+    most_rows_anywhere: int = 0
     variants: Callable[[Specialisation, str], tuple[tuple[Pass, Any], ...]] = _no_variants
     render: Callable[[Program, Any], KernelSource] = _no_kernels
     build: Callable[[KernelSource], Any] = _no_kernels

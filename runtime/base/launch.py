@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...compiler.plan import Program, Schedule, Specialisation
 from .torch_dtypes import compute_dtype, dtype_of
+
+
+def stride_bits(*tensors: Tensor) -> int:
+    """The bits of the largest stride of tensors whose lengths may grow, at least 20: until then nothing depends on it.
+
+    Kernels that serve several lengths have indices wide enough for all strides of so many bits.
+    """
+    return max(20, *(abs(stride).bit_length() for x in tensors for stride in x.stride()))
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,9 @@ class Launch:
     whatever k holds. Everything else counts by positions.
 
     ``by_key``: the program and the schedule of the gradients of keys and values, where their kernels have other tiles.
+
+    ``ready``: where an executor may keep what launches of one form share (:mod:`runtime.launch_cache`): program,
+    schedule, device, dtypes, and the shapes and strides of all tensors. None where nothing is shared.
     """
 
     program: Program
@@ -59,6 +72,7 @@ class Launch:
     seed: int
     k_start: Tensor | None = None
     by_key: tuple[Program, Schedule] | None = None
+    ready: dict[Hashable, Any] | None = None
 
     @property
     def over_keys(self) -> Launch:

@@ -142,6 +142,8 @@ def checked_start(given: object, name: str = "q_start") -> tuple[int, Tensor | N
 
     TypeError for another type, ValueError for a number below 0 or beyond 64 bits.
     """
+    if type(given) is int and 0 <= given <= LARGEST:
+        return given, None
     if isinstance(given, Tensor):
         odd = unfit(given)
         if odd is not None:
@@ -347,7 +349,23 @@ def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
     if number is None:
         raise TypeError(f"scale: is {type(scale).__name__}, expected {_SCALES}")
     _check_finite(number, dtype, "is")
-    return torch.tensor(number, dtype=torch.float64)
+    return _number(number)
+
+
+def _number(number: float) -> Tensor:
+    """A number as float64 ``[]`` on the host; the same tensor for the same number where it can be shared."""
+    special = (
+        torch.compiler.is_compiling()
+        or torch.is_inference_mode_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+    return torch.tensor(number, dtype=torch.float64, device="cpu") if special else _kept_number(number)
+
+
+@lru_cache(maxsize=256)
+def _kept_number(number: float) -> Tensor:
+    return torch.tensor(number, dtype=torch.float64, device="cpu")
 
 
 def _check_finite(number: float, dtype: torch.dtype, verb: str) -> None:

@@ -38,6 +38,8 @@ def collect(attention: Attention, given: Mapping[str, object], device: torch.dev
     is allowed beside any), and for a number that is not finite where the sink reads it.
     """
     parameters = attention.parameters
+    if not parameters and not given:
+        return {}
     known = {table.name: table for table in parameters}
     for name in given:
         if name not in known:

@@ -65,24 +65,40 @@ AnyListing: TypeAlias = Listing | PlannedListing | None
 
 def call_arguments(launch: Launch) -> dict[str, Any]:
     """The arguments that all kernels of a launch share."""
+    return call_sizes(launch) | call_tensors(launch)
+
+
+def call_sizes(launch: Launch) -> dict[str, Any]:
+    """Those of them that launches of one form share: sizes and strides."""
     heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
     found: dict[str, Any] = {
         "m": launch.schedule.m,
         "n": launch.schedule.n,
         "heads": heads,
         "group": heads // kv_heads if kv_heads else 1,
-        "q_start": launch.q_start,
         "q_start_step": int(launch.q_start.numel() > 1),
-        "scale": launch.scale.contiguous(),
     }
     if launch.k_start is not None:
-        found |= {"k_start": launch.k_start, "k_start_step": int(launch.k_start.numel() > 1)}
-        found["key_rows"] = launch.k.shape[2]
-    found |= strided("query", launch.q) | strided("key", launch.k) | strided("value", launch.v)
+        found |= {"k_start_step": int(launch.k_start.numel() > 1), "key_rows": launch.k.shape[2]}
+    found |= strides("query", launch.q) | strides("key", launch.k) | strides("value", launch.v)
     for number, table in enumerate(launch.tables):
-        found[f"table{number}"] = table.tensor
         found[f"table{number}_batch"] = table.tensor.stride(0) if table.batched and table.tensor.shape[0] > 1 else 0
         found |= {f"table{number}_size{axis}": size for axis, size in enumerate(table.sizes)}
+    return found
+
+
+def call_tensors(launch: Launch) -> dict[str, Any]:
+    """Those of them that each launch has of its own: tensors, and what dropout depends on."""
+    found: dict[str, Any] = {
+        "query": launch.q,
+        "key": launch.k,
+        "value": launch.v,
+        "q_start": launch.q_start,
+        "scale": launch.scale,
+        "k_start": launch.k_start,
+    }
+    for number, table in enumerate(launch.tables):
+        found[f"table{number}"] = table.tensor
     if launch.dropout > 0:
         last = round(launch.dropout * 2**31) - 1
         found |= {"seed_low": _signed(launch.seed), "seed_high": _signed(launch.seed >> 32), "drop_last": last}
@@ -90,10 +106,10 @@ def call_arguments(launch: Launch) -> dict[str, Any]:
     return found
 
 
-def strided(name: str, tensor: Tensor) -> dict[str, Any]:
-    """A tensor ``[batch, heads, rows, lanes]`` and its strides, as arguments."""
+def strides(name: str, tensor: Tensor) -> dict[str, int]:
+    """The strides of a tensor ``[batch, heads, rows, lanes]`` as arguments."""
     batch, head, row = tensor.stride()[:3]
-    return {name: tensor, f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
+    return {f"{name}_batch": batch, f"{name}_head": head, f"{name}_row": row}
 
 
 def _signed(number: int) -> int:
@@ -195,9 +211,11 @@ def bounds_arguments(
         arrays = (runs.pointer[:-1], runs.pointer[1:], runs.start, runs.length, runs.kind)
         kept = _kept(runs, arrays, (np.int64, np.int64, np.int32, np.int32, np.uint8), device)
         period, shift, aligned = bounds.period, bounds.shift, bounds.aligned
+        step, move = bounds.start_step, bounds.start_shift
     else:
         kept = (bounds.pointer, bounds.end, bounds.start, bounds.length, bounds.kind)
         period, shift, aligned = max(bounds.tiles, 1), 0, False
+        step, move = 1, 0
     names = ("run_pointer", "run_end", "run_start", "run_length", "run_kind")
     found: dict[str, Any] = dict(zip(names, kept, strict=True))
     found |= {
@@ -205,6 +223,8 @@ def bounds_arguments(
         "schedule_head": period if bounds.head_slots > 1 else 0,
         "period": period,
         "shift": shift,
+        "start_step": step,
+        "start_shift": move,
         "class_tiles": max(1, rows.per_class if aligned else rows.total),
         "limit": columns.per_class if aligned else columns.total,
         "whole": _whole_tiles(order, tokens, columns, aligned),

@@ -57,6 +57,7 @@ TRITON: Backend = Backend(
     ),
     variants=_variants,
     render=_render,
+    most_rows_anywhere=16,
     build=_modules("load_module"),
     compile_ahead=_ahead_of_time("compile_ahead"),
 )

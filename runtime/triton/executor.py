@@ -12,11 +12,12 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,6 @@ from torch import Tensor
 from ...compiler import pipeline
 from ...compiler.codegen import lift_constants
 from ...compiler.codegen.triton import (
-    DIGIT_BITS,
     DIGITS,
     GradientSite,
     TritonVariant,
@@ -43,42 +43,47 @@ from ...compiler.codegen.triton import (
 )
 from ...compiler.ir import Table
 from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
-from ..base import Gradients, Launch, count
+from ..base import Gradients, Launch, count, stride_bits
 from .arguments import (
     AnyListing,
     bounds_arguments,
-    call_arguments,
+    call_sizes,
+    call_tensors,
     head_arguments,
     number_arguments,
     order_arguments,
-    strided,
+    strides,
     tiles_of,
 )
 from .backend import INTERPRETER, TRITON
 from .device_plans import DevicePlan, plan
-from .modules import interpreting, load_module, require, require_triton, start, target_of
+from .few_rows import for_length, is_split, live_parts, packs, parts_of
+from .modules import interpreting, load_module, require, require_triton, target_of
+from .table_sums import SiteSums, add, from_digits, joined
 
 require_triton()
+
+R = TypeVar("R")
 
 _LARGEST_OFFSET = 2**31
 # Tables of at most this many entries always sum their gradient exactly, which takes up to 400 MB.
 _EXACT_ENTRIES = 2**22
-# Where a kernel would have fewer programs than _PROGRAMS, because its rows are few, the keys are cut into at most
-# _MOST_PARTS parts of at least _LEAST_TILES tiles. The same on every device, so that results are the same, too.
-_PROGRAMS, _LEAST_TILES, _MOST_PARTS = 256, 4, 64
 
 
-def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
-    """The variant of the source of one pass for a launch. TypeError for bfloat16 in Triton's interpreter, which
-    computes it wrongly.
+def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: bool = False) -> TritonVariant:
+    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant.
+
+    TypeError for bfloat16 in Triton's interpreter, which computes it wrongly.
     """
     kind = launch.specialisation
     if interpreting() and kind.dtype not in INTERPRETER.dtypes:
         raise TypeError("q: has dtype bfloat16, expected float32 or float16: Triton's interpreter has wrong bfloat16")
     orders = [kernel.rows for kernel in launch.program.kernels]
     orders += [segment.keys for kernel in launch.program.kernels for segment in kernel.segments]
-    strides = (abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride())
-    farthest = (1 + max(map(span, orders))) * max(strides, default=0)
+    strides = [abs(stride) for t in (launch.q, launch.k, launch.v) for stride in t.stride()]
+    if launch.schedule.anywhere:  # the kernels serve all strides of as many bits
+        strides.append(1 << stride_bits(launch.k, launch.v))
+    farthest = (1 + max(map(span, orders))) * max(strides)
     entries = max((table.tensor.numel() for table in launch.tables), default=0)
     return make_variant(
         direction,
@@ -92,6 +97,9 @@ def variant_of(launch: Launch, direction: Pass) -> TritonVariant:
         tf32=kind.dtype == FP32
         and launch.q.device.type == "cuda"
         and torch.get_float32_matmul_precision() != "highest",
+        anywhere=launch.schedule.anywhere,
+        split=split,
+        packed=packed,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
     )
 
@@ -127,12 +135,26 @@ _lifted = lru_cache(maxsize=256)(lift_constants)
 
 
 @dataclass(frozen=True)
+class _Function:
+    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name."""
+
+    kernel: Any
+    values: tuple[Any, ...]
+    open: tuple[tuple[int, str], ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class _Call:
-    """A launch, the functions that run it, and the arguments that all of them share."""
+    """A launch, and the functions that run it. ``shared``: arguments that all launches of its form have; ``given``:
+    those of this launch alone. ``ready`` keeps what launches of one form share, by :meth:`once`.
+    """
 
     launch: Launch
     kernels: _Kernels
-    arguments: Mapping[str, Any]
+    shared: Mapping[str, Any]
+    given: Mapping[str, Any]
+    ready: dict[str, Any]
     planned: DevicePlan
 
     def rows_listing(self, number: int) -> AnyListing:
@@ -146,11 +168,30 @@ class _Call:
     def kernel(self, number: int) -> tuple[Kernel, KernelSchedule]:
         return self.launch.program.kernels[number], self.launch.schedule.kernels[number]
 
-    def run(self, name: str, programs: int, arguments: Mapping[str, Any]) -> None:
-        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs."""
-        given = {**self.arguments, **arguments}
-        values = {parameter: given[parameter] for parameter in self.kernels.parameters[name]}
-        start(self.kernels.module, name, programs, values, self.kernels.options[name], self.launch.q.device)
+    def once(self, name: str, make: Callable[[], R]) -> R:
+        """What ``make`` returns, which is the same for all launches of the form; ``name``: of what."""
+        found: R | None = self.ready.get(name)
+        if found is None:
+            found = self.ready[name] = make()
+        return found
+
+    def run(self, name: str, programs: int, shared: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs.
+
+        ``shared`` and ``given``: its own arguments, beside those of the call.
+        """
+        if programs:
+            function = self.once(name, lambda: self._function(name, shared))
+            values = list(function.values)
+            for place, parameter in function.open:
+                values[place] = given[parameter] if parameter in given else self.given[parameter]
+            function.kernel.run(*values, grid=(programs,), warmup=False, **function.options)
+
+    def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
+        parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
+        rest = tuple((place, its) for place, its in enumerate(parameters) if its not in known)
+        values = tuple(known.get(its) for its in parameters)
+        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name])
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -159,14 +200,41 @@ class _Call:
         return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
 
 
-def _prepared(launch: Launch, direction: Pass) -> _Call:
-    require(launch.q.device)
-    lifted = _lifted(launch.program)
-    kernels = _kernels(lifted.program, variant_of(launch, direction), target_of(launch.q.device))
-    listed = any("numbers" in names for names in kernels.parameters.values())
-    arguments = call_arguments(launch) | number_arguments(lifted.numbers, listed, launch.q.device)
-    planned = plan(launch, lifted.program.tables, direction != "backward_keys")
-    return _Call(launch, kernels, arguments, planned)
+_nothing = nullcontext()
+
+
+def _device(device: torch.device) -> AbstractContextManager[object]:
+    """Where kernels of a device are launched; on the host, where lanes that are masked out may compute inf - inf."""
+    if device.type != "cuda":
+        import numpy as np
+
+        return np.errstate(all="ignore")
+    return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
+
+
+def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
+    packed = launch.schedule.anywhere and packs(launch)
+    ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
+    key = direction, split, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    found = ready.get(key)
+    if found is None:
+        require(launch.q.device)
+        lifted = _lifted(launch.program)
+        kernels = _kernels(lifted.program, variant_of(launch, direction, split, packed), target_of(launch.q.device))
+        listed = any("numbers" in names for names in kernels.parameters.values())
+        numbers = number_arguments(lifted.numbers, listed, launch.q.device)
+        found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
+    kernels, shared, kept = found
+    given = call_tensors(launch)
+    if launch.schedule.anywhere:  # for any number of keys
+        given |= call_sizes(launch)
+    planned = _NOT_PLANNED
+    if launch.schedule.on_device:  # anew for each launch, and so is what depends on it
+        planned, kept = plan(launch, _lifted(launch.program).program.tables, direction != "backward_keys"), {}
+    return _Call(launch, kernels, shared, given, kept, planned)
+
+
+_NOT_PLANNED = DevicePlan()
 
 
 @dataclass(frozen=True)
@@ -203,32 +271,44 @@ def _rows(call: _Call, number: int) -> _Rows:
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
     step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
+    if call.kernels.variant.packed:
+        heads, m = call.launch.k.shape[1], heads // call.launch.k.shape[1] * m
     blocks = _steps(kernel.rows, call.rows_listing(number), m, step)
     parts = 1
-    if kernel.splits and batch * heads * blocks:
+    if call.kernels.variant.split:
+        parts = live_parts(call.launch, number)
+    elif kernel.splits and batch * heads * blocks:
         n = call.launch.schedule.n
         lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
         tiles = [tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True)]
-        wanted = -(-_PROGRAMS // (batch * heads * blocks))
-        parts = max(1, min(wanted, max(tiles, default=0) // _LEAST_TILES, _MOST_PARTS))
+        parts = parts_of(batch * heads * blocks, max(tiles, default=0))
     return _Rows(heads, batch * heads, parts, blocks, step)
 
 
-def _by_query(call: _Call, number: int) -> dict[str, Any]:
-    """The arguments of those functions of one kernel whose programs each take query rows."""
-    kernel, plan = call.kernel(number)
-    n, m = call.launch.schedule.n, call.launch.schedule.m
+def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
+    """The grid and the arguments of those functions of one kernel whose programs each take query rows."""
+    kernel, its = call.kernel(number)
+    n, m, device = call.launch.schedule.n, call.launch.schedule.m, call.launch.q.device
     listed = call.rows_listing(number)
     rows = tiles_of(kernel.rows, m, listed)
-    found = order_arguments("row", kernel.rows, listed, m, call.launch.q.device)
+    grid = _rows(call, number)
+    found = order_arguments("row", kernel.rows, listed, m, device) | {"parts": grid.parts}
     found |= head_arguments(kernel.heads, call.launch.q)
-    for place, (part, its) in enumerate(zip(kernel.segments, plan.segments, strict=True)):
+    for place, (part, segment) in enumerate(zip(kernel.segments, its.segments, strict=True)):
         keys = call.keys_listing(number, place)
-        found |= order_arguments(f"column{place}", part.keys, keys, n, call.launch.q.device)
+        found |= order_arguments(f"column{place}", part.keys, keys, n, device)
         columns = tiles_of(part.keys, n, keys)
-        bounds = call.planned.runs.get((number, place), its.by_query)
-        found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, call.launch.q.device)
-    return found
+        bounds = call.planned.runs.get((number, place), segment.by_query)
+        found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, device)
+    return grid, found
+
+
+def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any], Mapping[str, Any]]:
+    """The grid of those functions, the arguments that launches of the form share, and those of this launch alone."""
+    if call.launch.schedule.anywhere:
+        grid, found = for_length(call.launch, call.ready, f"rows {number}", lambda: _by_query(call, number))
+        return grid, {}, found
+    return (*call.once(f"rows {number}", lambda: _by_query(call, number)), {})
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -236,25 +316,33 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
     ValueError for CPU tensors outside the interpreter.
     """
-    call = _prepared(launch, "forward")
+    kernels = launch.program.kernels
+    split = launch.schedule.anywhere and is_split(launch)
+    call = _prepared(launch, "forward", split)
     batch, heads, m, _ = launch.q.shape
-    value_dim = launch.v.shape[-1]
-    direct = direct_output(launch.program)
-    shape = (batch, heads, m, value_dim)
-    output = launch.q.new_empty(shape) if direct else call.empty(*shape)
+    shape = (batch, heads, m, launch.v.shape[-1])
+    dtype = launch.q.dtype if direct_output(launch.program) else launch.compute_dtype
+    output = torch.empty(shape, dtype=dtype, device=launch.q.device)
     lse = call.empty(batch, heads, m)
-    for number, kernel in enumerate(launch.program.kernels):
-        rows = _rows(call, number)
-        arguments = _by_query(call, number) | {"output": output, "lse": lse, "parts": rows.parts}
-        if not kernel.splits:
-            call.run(f"forward_{number}", rows.programs, arguments)
-            continue
-        arguments["part_output"] = call.empty(*rows.listed, value_dim)
-        arguments["part_lse"] = call.empty(*rows.listed)
-        call.run(f"forward_{number}", rows.programs, arguments)
-        call.run(f"merge_{number}", rows.slots * rows.blocks, arguments)
+    given: dict[str, Any] = {"output": output, "lse": lse}
+    with _device(launch.q.device):
+        for number in range(len(kernels)):
+            _run_forward(call, number, given)
     count("triton.forward")
     return output.to(launch.q.dtype), lse
+
+
+def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
+    rows, arguments, counts = _over_rows(call, number)
+    given = {**given, **counts}
+    name = f"forward_{number}"
+    if not (call.kernels.variant.split or call.launch.program.kernels[number].splits):
+        call.run(name, rows.programs, arguments, given)
+        return
+    parts = (call.empty(*rows.listed, call.launch.v.shape[-1]), call.empty(*rows.listed))
+    given |= {"part_output": parts[0], "part_lse": parts[1]}
+    call.run(name, rows.programs, arguments, given)
+    call.run(f"merge_{number}", rows.slots * rows.blocks, arguments, given)
 
 
 def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
@@ -265,7 +353,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         grad_out = grad_out.contiguous()
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
-    if launch.q.device.type != "cpu" and not by_query.kernels.variant.exact:
+    exact = by_query.kernels.variant.exact
+    if launch.q.device.type != "cpu" and not exact:
         _say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
     q = _gradient(by_query, launch.q, direct_queries(program))
     direct = direct_keys(by_key.launch.program)
@@ -274,20 +363,21 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
         by_query.zeros(*argument.tensor.shape) if table.element == "float" else None
         for table, argument in zip(program.tables, launch.tables, strict=True)
     )
-    given = strided("grad_output", grad_out)
+    given = {"grad_output": grad_out, **strides("grad_output", grad_out)}
     given |= {"output": out.contiguous(), "lse": lse.contiguous(), "grad_lse": grad_lse}
     given |= {"row_delta": by_query.empty(*launch.q.shape[:3]), "grad_query": q, "grad_key": k, "grad_value": v}
     pairs = _pair_sums(by_query, tables)
     given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
-    by_query, by_key = (replace(call, arguments={**call.arguments, **given}) for call in (by_query, by_key))
-    _run_delta(by_query, tables)
-    for number, kernel in enumerate(by_key.launch.program.kernels):
-        for place in range(len(kernel.segments)):
-            _run_keys(by_key, number, place, tables)
-    for number, kernel in enumerate(program.kernels):
-        if kernel.segments:
-            _run_queries(by_query, number, tables)
-    for number, sums in pairs.items() if by_query.kernels.variant.exact else ():
+    by_query, by_key = (replace(call, given={**call.given, **given}) for call in (by_query, by_key))
+    with _device(launch.q.device):
+        _run_delta(by_query, tables)
+        for number, kernel in enumerate(by_key.launch.program.kernels):
+            for place in range(len(kernel.segments)):
+                _run_keys(by_key, number, place, tables)
+        for number, kernel in enumerate(program.kernels):
+            if kernel.segments:
+                _run_queries(by_query, number, tables)
+    for number, sums in pairs.items() if exact else ():
         table = tables[number]
         assert table is not None
         table += from_digits(sums)
@@ -332,23 +422,13 @@ def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tens
     return found
 
 
-def from_digits(sums: Tensor) -> Tensor:
-    """Float32 sums ``[...]`` from their integer digits ``[..., DIGITS]``; infinite or NaN where a summand was."""
-    weights = 2.0 ** (DIGIT_BITS * torch.arange(DIGITS - 1, dtype=torch.float64, device=sums.device) - 149)
-    found = (sums[..., :-1].double() * weights).sum(-1)
-    odd = sums[..., -1]
-    above, below = (odd & 0xFFFFF) > 0, (odd >> 20 & 0xFFFFF) > 0
-    found = torch.where(above, torch.inf, torch.where(below, -torch.inf, found))
-    return torch.where((odd >> 40 > 0) | (above & below), torch.nan, found).float()
-
-
 def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
     batch, heads, m, _ = call.launch.q.shape
     step = call.kernels.variant.step.queries
     rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
-    sums = [_Sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
-    call.run("delta", rows.programs, _joined(sums))
-    _add(sums, tables)
+    sums = [_sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
+    call.run("delta", rows.programs, {}, joined(sums))
+    add(sums, tables)
 
 
 def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None, ...]) -> None:
@@ -356,11 +436,26 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
 
     Where each query head has its own list of keys, the query heads that share a key head run one after the other.
     """
+    launch = call.launch
+    batch, kv_heads = launch.k.shape[:2]
+    group = launch.q.shape[1] // kv_heads if kv_heads else 1
+    blocks, arguments = call.once(f"columns {number} {place}", lambda: _by_key(call, number, place))
+    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
+    shape = (batch, launch.q.shape[1], launch.k.shape[2])
+    sums = [_sums(call, site, shape, shape) for site in sites]
+    of_keys = call.keys_listing(number, place)
+    apart = of_keys is not None and of_keys.head_slots > 1
+    for member in range(group) if apart else range(1):
+        chosen = {"first_member": member, "members": 1 if apart else group}
+        call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, joined(sums) | chosen)
+    add(sums, tables)
+
+
+def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
+    """How many blocks of keys the functions of one segment have whose programs each take one, and their arguments."""
     kernel, plan = call.kernel(number)
     launch, part, its = call.launch, kernel.segments[place], plan.segments[place]
     n, m, device = launch.schedule.n, launch.schedule.m, launch.q.device
-    batch, kv_heads = launch.k.shape[:2]
-    group = launch.q.shape[1] // kv_heads if kv_heads else 1
     rows, keys = key_major(kernel.rows, part.keys)
     of_rows, of_keys = call.rows_listing(number), call.keys_listing(number, place)
     tiles = tiles_of(keys, n, of_keys), tiles_of(rows, m, of_rows)
@@ -368,31 +463,21 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     arguments |= order_arguments("column", keys, of_keys, n, device)
     arguments |= bounds_arguments("", call.planned.runs.get((number, place), its.by_key), *tiles, rows, m, device)
     arguments |= head_arguments(kernel.heads, launch.q)
-    step = fitted(call.kernels.variant.step.keys, keys.tile)
-    sites = [site for site in call.kernels.sites if site.level == "column" and not site.sink]
-    shape = (batch, launch.q.shape[1], launch.k.shape[2])
-    sums = [_Sums(call, site, shape, shape) for site in sites]
-    programs = batch * kv_heads * _steps(keys, of_keys, n, step)
-    apart = of_keys is not None and of_keys.head_slots > 1
-    for member in range(group) if apart else range(1):
-        chosen = {"first_member": member, "members": 1 if apart else group}
-        call.run(f"backward_keys_{number}_{place}", programs, arguments | _joined(sums) | chosen)
-    _add(sums, tables)
+    return _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
-    kernel = call.launch.program.kernels[number]
-    rows = _rows(call, number)
-    arguments = _by_query(call, number) | {"parts": rows.parts}
-    split = kernel.splits
+    rows, arguments, given = _over_rows(call, number)
+    given = dict(given)
+    split = call.launch.program.kernels[number].splits
     if split:
-        arguments["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
+        given["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])
     sites = [site for site in call.kernels.sites if site.level in ("block", "row") and not site.sink]
-    sums = [_Sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
-    call.run(f"backward_queries_{number}", rows.programs, arguments | _joined(sums))
+    sums = [_sums(call, site, _shape(call, site, rows, split), rows.slots) for site in sites]
+    call.run(f"backward_queries_{number}", rows.programs, arguments, given | joined(sums))
     if split:
-        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments)
-    _add(sums, tables)
+        call.run(f"collect_{number}", rows.slots * rows.blocks, arguments, given)
+    add(sums, tables)
 
 
 def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[int, ...]:
@@ -402,36 +487,5 @@ def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[i
     return rows.listed if split else tuple(call.launch.q.shape[:3])
 
 
-class _Sums:
-    """The sums that kernels store for one site (a read of a float table by the score or the sink), and the table entry
-    that each belongs to.
-    """
-
-    def __init__(self, call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> None:
-        self.site = site
-        self.values = call.zeros(*shape)
-        places = slots if site.level == "block" else shape
-        self.places = torch.zeros(places, dtype=torch.int64, device=self.values.device)
-
-    @property
-    def arguments(self) -> dict[str, Tensor]:
-        return {f"site{self.site.number}": self.values, f"site{self.site.number}_place": self.places}
-
-    def add_to(self, table: Tensor | None) -> None:
-        """Adds the sums to their table entries; several to one entry in a fixed order."""
-        assert table is not None
-        values = self.values.sum(-1) if self.site.level == "block" else self.values
-        if table.numel() and values.numel():
-            table.view(-1).index_put_((self.places.view(-1),), values.reshape(-1), accumulate=True)
-
-
-def _joined(sums: list[_Sums]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in sums:
-        found |= part.arguments
-    return found
-
-
-def _add(sums: list[_Sums], tables: tuple[Tensor | None, ...]) -> None:
-    for part in sums:
-        part.add_to(tables[part.site.table])
+def _sums(call: _Call, site: GradientSite, shape: tuple[int, ...], slots: int | tuple[int, ...]) -> SiteSums:
+    return SiteSums(site, shape, slots, call.launch.q, call.launch.compute_dtype)

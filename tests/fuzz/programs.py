@@ -31,7 +31,7 @@ from attnc.compiler.plan.programs import Kernel, Program
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import Inputs, execute, visits
 from attnc.compiler.verify.schedule_interpreter import mask as kept_pairs
-from attnc.runtime import planning
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.call.checks import Call
 from attnc.runtime.eager.dense_reference import reference
 from tests.fuzz import structures as fuzz_structures
@@ -205,12 +205,13 @@ def drawn_orders(seed: int) -> Iterator[None]:
     ) -> Program:
         return forced(attention, tiles, heads, known, natural_rows, Random(seed))
 
-    before: Sequence[object] = pipeline.program, planning._programs, planning._plans
-    pipeline.program, planning._programs, planning._plans = drawn, planning.Kept(8), planning.Kept(8)  # type: ignore[assignment]
+    before: Sequence[object] = pipeline.program, planning._programs, planning._plans, launch_cache._entries
+    pipeline.program = drawn  # type: ignore[assignment]
+    planning._programs, planning._plans, launch_cache._entries = (planning.Kept(8) for _ in range(3))
     try:
         yield
     finally:
-        pipeline.program, planning._programs, planning._plans = before  # type: ignore[assignment]
+        pipeline.program, planning._programs, planning._plans, launch_cache._entries = before  # type: ignore[assignment]
 
 
 def _kernels(judge: Callable[[Text, int], str | None], program: Text, shapes: int = SHAPES) -> str | None:

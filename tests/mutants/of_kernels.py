@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
+_DECODING = "test_decoding.py::test_rows_at_any_position"
+
 MUTANTS = (
+    Mutant(
+        "each part of the keys has the sink",
+        "templates/triton",
+        'sink = tl.where(part == 0, sink, float("-inf"))',
+        "sink = sink + 0.0",
+        _DECODING,
+    ),
+    Mutant(
+        "packed rows are all of the first head",
+        "templates/triton",
+        "row_heads = place * group + members",
+        "row_heads = place * group + members * 0",
+        _DECODING,
+    ),
+    Mutant(
+        "tiles stay where the rows would begin first",
+        "templates/triton",
+        "(q_first // start_step{{ j }}).to(tl.int64) * start_shift{{ j }}",
+        "(q_first // start_step{{ j }}).to(tl.int64) * 0",
+        _DECODING,
+    ),
     Mutant(
         "a query's entry is read by its position",
         "codegen",

@@ -6,7 +6,23 @@ from .mutant import Mutant
 
 _KNOWN = "test_closed_forms.py::test_what_is_known_of_each_segment"
 
+_ANYWHERE = "test_anywhere.py::test_tiles_are_sound_at_every_position"
+
 MUTANTS = (
+    Mutant(
+        "only the first of several rows may begin anywhere",
+        "schedule",
+        "period + extent.m - 1",
+        "period",
+        f"{_ANYWHERE}[around-16]",
+    ),
+    Mutant(
+        "what a part of a conjunction keeps whole, all of it does",
+        "schedule",
+        "kind=np.full_like(found.runs.kind, PARTIAL)",
+        "kind=found.runs.kind",
+        f"{_ANYWHERE}[columns-1]",
+    ),
     Mutant(
         "a box ends one halo too early",
         "plan",

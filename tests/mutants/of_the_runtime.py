@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from .mutant import Mutant
 
+_CACHED = "test_launch_cache.py::test_"
+
 MUTANTS = (
+    Mutant(
+        "a launch serves whatever its tables hold",
+        "runtime",
+        "return all(torch.equal(_bits(tensors[place]), kept) for place, kept in self.contents)",
+        "return True",
+        f"{_CACHED}changed_contents_are_seen",
+    ),
+    Mutant(
+        "a launch keeps the caller's scales",
+        "runtime",
+        "else launch.scale.clone(),",
+        "else launch.scale,",
+        f"{_CACHED}a_launch_does_not_hold_on_to_the_memory_of_a_table",
+    ),
+    Mutant(
+        "NaN is another table",
+        "runtime",
+        "return x.view(_BITS[x.element_size()]) if x.is_floating_point() else x",
+        "return x",
+        f"{_CACHED}floats_are_compared_to_the_bit",
+    ),
     Mutant(
         "an entry of the cache is believed unseen",
         "runtime/base",

@@ -7,13 +7,14 @@ from .render import render_triton
 from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
 from .standalone import NotStandaloneError, PassPlan, StandaloneTable, StandaloneText, render_standalone
-from .tuning import USUAL_TARGET, Options, make_variant, options, tiles
+from .tuning import MOST_ROWS_ANYWHERE, USUAL_TARGET, Options, make_variant, options, tiles
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, fitted
 from .walks import TokenLoop, make_loop, span
 
 __all__ = [
     "DIGITS",
     "DIGIT_BITS",
+    "MOST_ROWS_ANYWHERE",
     "USUAL_TARGET",
     "GradientSite",
     "NotStandaloneError",

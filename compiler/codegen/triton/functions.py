@@ -78,19 +78,19 @@ class FunctionId:
         return "_".join(str(part) for part in (self.kind, self.kernel, self.segment) if part is not None)
 
 
-def functions(program: Program, direction: Pass) -> tuple[FunctionId, ...]:
-    """Return the functions of one pass in the order in which it launches them."""
+def functions(program: Program, direction: Pass, split: bool = False) -> tuple[FunctionId, ...]:
+    """Return the functions of one pass in the order in which it launches them. ``split``: every kernel is split."""
     numbers = range(len(program.kernels))
-    split = [number for number in numbers if program.kernels[number].splits]
+    cut = [number for number in numbers if split or program.kernels[number].splits]
     match direction:
         case "forward":
-            return (*(FunctionId("forward", i) for i in numbers), *(FunctionId("merge", i) for i in split))
+            return (*(FunctionId("forward", i) for i in numbers), *(FunctionId("merge", i) for i in cut))
         case "backward_keys":
             return tuple(
                 FunctionId("backward_keys", i, j) for i in numbers for j in range(len(program.kernels[i].segments))
             )
     walks = (FunctionId("backward_queries", i) for i in numbers)
-    return (FunctionId("delta"), *walks, *(FunctionId("collect", i) for i in split))
+    return (FunctionId("delta"), *walks, *(FunctionId("collect", i) for i in cut))
 
 
 def function_names(program: Program, direction: Pass) -> tuple[str, ...]:

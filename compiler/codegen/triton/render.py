@@ -85,7 +85,8 @@ class _Module:
     @property
     def by_row(self) -> TritonDialect:
         """The dialect of expressions over queries alone, in one dimension."""
-        return replace(self.dialect, names={"q": "q_rows"})
+        head = {"head": "row_heads"} if self.variant.packed else {}
+        return replace(self.dialect, names={"q": "q_rows", **head})
 
     @property
     def by_column(self) -> TritonDialect:
@@ -106,7 +107,7 @@ def render_triton(program: Program, variant: TritonVariant, only: str | None = N
     module = _Module(program, variant, dialect, gradient_sites(program), parameters(program, variant), ending)
     holes = _holes(module)
     parts = [render("triton/module.py.jinja", **holes)]
-    for function in functions(program, variant.direction):
+    for function in functions(program, variant.direction, variant.split):
         if only in (None, function.name):
             parts.append(render(f"triton/{function.kind}.py.jinja", **holes, function=_function(module, function)))
     return KernelSource("triton", "\n\n".join(parts))
@@ -127,8 +128,10 @@ def _holes(module: _Module) -> dict[str, Any]:
         "narrow": variant.dtype in (FP16, BF16),
         "wide": variant.wide,
         "dropout": variant.dropout,
-        "plain": program.score == LOGIT,
+        "plain": program.score == LOGIT and not variant.packed,  # each row has a scale of its own
+        "packed": variant.packed,
         "is_part": program.is_part,
+        "anywhere": variant.anywhere,
         "listed": bool(dialect.listed),
         "tables": used_tables(program),
         "pair_tables": pair_tables(module.sites),
@@ -185,17 +188,20 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
             suffix=Code(str(place)),
             keys=keys,
             again=careful_loop(keys, segment.keys, "column", CAREFUL_STEP),
-            body=make_body(
+            body=replace(
+                make_body(
                 module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
                 limits=LimitText(str(place), "n_tokens" if keys.bounded and not module.program.is_part else None),
                 prefix=f"t{place}_" if place else "t",
+            ),
+                plain=module.program.score == LOGIT and not module.variant.packed,
             ),
         )
         for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, step.keys), strict=True))
     )  # fmt: skip
     return _reading(
         module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
-        store=kernel.output == "store", split=kernel.splits, **_owned(module, kernel),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
     )  # fmt: skip
 
 
@@ -217,7 +223,8 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
-    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries))
+    store = kernel.output == "store"
+    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries), store=store)
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:

@@ -35,7 +35,10 @@ Parameters = tuple[Parameter, ...]
 
 def parameters(program: Program, variant: TritonVariant) -> Mapping[str, Parameters]:
     """Return the parameters of each function of a lifted Program's module, by name."""
-    return {function.name: _of(function, program, variant) for function in functions(program, variant.direction)}
+    return {
+        function.name: _of(function, program, variant)
+        for function in functions(program, variant.direction, variant.split)
+    }
 
 
 def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Parameters:
@@ -71,7 +74,10 @@ class Steps:
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
-    return {function.name: _steps(function, program, variant) for function in functions(program, variant.direction)}
+    return {
+        function.name: _steps(function, program, variant)
+        for function in functions(program, variant.direction, variant.split)
+    }
 
 
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
@@ -127,7 +133,7 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
     exprs = expressions(program, kernel)
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
-    results = _parts(variant) if kernel.splits else _results(program, variant)
+    results = _parts(variant) if variant.split or kernel.splits else _results(program, variant)
     rows = row_loop(kernel, variant.step.queries)
     return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.step.keys))
 
@@ -143,7 +149,8 @@ def _parts(variant: TritonVariant) -> Parameters:
 
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant.step.queries)
-    return (*_parts(variant), *_results(program, variant), *_SIZES, *_HEADS, *_order(rows))
+    group = (Parameter("group", "i32"),) if variant.packed else ()
+    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *_order(rows))
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
@@ -173,7 +180,7 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds(""), *_dropout(variant),
+        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 
@@ -195,7 +202,7 @@ def _loops(
 ) -> Parameters:
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
     columns = column_loops(kernel, keys)
-    of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j))) for j, loop in enumerate(columns))
+    of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
     return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
 
 
@@ -215,7 +222,7 @@ def _order(loop: TokenLoop) -> Parameters:
     return tuple(found)
 
 
-def _bounds(suffix: str) -> Parameters:
+def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
     pointers = (
         ("run_pointer", "*i64"),
         ("run_end", "*i64"),
@@ -223,7 +230,8 @@ def _bounds(suffix: str) -> Parameters:
         ("run_length", "*i32"),
         ("run_kind", "*u8"),
     )
-    numbers = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
+    numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
+    numbers += ("start_step", "start_shift") if variant.anywhere else ()
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
         *(Parameter(f"{name}{suffix}", "i32") for name in numbers),

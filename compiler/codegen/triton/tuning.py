@@ -18,6 +18,10 @@ from .variant import TileStep, TritonVariant, lanes
 USUAL_TARGET = "sm_90"
 """The architecture whose choices Triton's interpreter takes."""
 
+MOST_ROWS_ANYWHERE = 16
+"""The most rows of a call whose kernels find their tiles by the rows' position on the device: as few as a product
+takes."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -155,6 +159,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     """
     if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
+    if variant.anywhere:
+        return Options(num_warps=4, num_stages=3)
     dim = max(variant.head_dim, variant.value_dim)
     rows = configs(target, variant.dtype, dim, variant.direction)
     keys = max(taken.keys, default=variant.step.keys)
@@ -181,9 +187,16 @@ def make_variant(
     dropout: bool = False,
     exact: bool = True,
     tf32: bool = False,
+    anywhere: bool = False,
+    split: bool = False,
+    packed: bool = False,
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
     rows = configs(target, dtype, max(head_dim, value_dim), direction)
     step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
+    if anywhere:
+        step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
-    return TritonVariant(head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32)
+    return TritonVariant(
+        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed
+    )  # fmt: skip

@@ -32,6 +32,10 @@ class TritonVariant:
     - ``exact``: gradients of table entries chosen by query and key together are summed in integer digits
       (:data:`DIGITS`), so that the order does not matter; else in floats, in any order. Sums in fp64 are always floats;
     - ``tf32``: products of fp32 may round their factors to 11 bits, as tensor cores take them; else they are exact.
+    - ``anywhere``: rows are few, and may begin anywhere: which tiles they visit follows from their position on the
+      device (:attr:`compiler.plan.Schedule.anywhere`);
+    - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges;
+    - ``packed``: such rows of all query heads that share a key head are one block of rows, so that keys are read once.
     """
 
     head_dim: int
@@ -44,12 +48,17 @@ class TritonVariant:
     tables: tuple[DType, ...]
     exact: bool = True
     tf32: bool = False
+    anywhere: bool = False
+    split: bool = False
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
             raise ValueError("exact is True, expected False for sums in fp64")
         if self.tf32 and self.dtype != FP32:
             raise ValueError(f"tf32 is True, expected False for {self.dtype.name}")
+        if (self.split or self.packed) and not self.anywhere:
+            raise ValueError("split or packed is True, expected False for rows at a known position")
         for size in (self.step.queries, self.step.keys):
             if size < 1 or size & (size - 1):
                 raise ValueError(f"step is {size}, expected a power of two")

@@ -14,7 +14,7 @@ from torch.library import opcheck
 
 import attnc
 from attnc.compiler import pipeline
-from attnc.runtime import planning
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp.build import NoCompilerError, compiler
 
@@ -344,6 +344,7 @@ def test_contents_that_only_score_or_sink_read_are_looked_at_in_each_call(
 def test_plans_are_kept_but_for_contents_that_matter(blocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr(planning, "_plans", planning.Kept(8))
+    monkeypatch.setattr(launch_cache, "_entries", planning.Kept(8))
     monkeypatch.setattr(pipeline, "schedule", lambda *x, plan=pipeline.schedule: made.append(x) or plan(*x))
     qkv = inputs(m=20, n=20)
     for step in range(3):

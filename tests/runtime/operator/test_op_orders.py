@@ -11,7 +11,7 @@ import torch
 import attnc
 from attnc.compiler.analysis.classify import Classifier
 from attnc.compiler.plan.orders import natural
-from attnc.runtime import planning
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.base.configuration import settings
 from tests.runtime.operator.test_op import BACKENDS, agrees, inputs
 
@@ -96,6 +96,7 @@ def test_another_length_of_an_affine_pattern_is_not_looked_at(monkeypatch: pytes
     attend = MODULE.dilated()
     attend.plan(N)
     monkeypatch.setattr(planning, "_plans", planning.Kept(8))
+    monkeypatch.setattr(launch_cache, "_entries", planning.Kept(8))
     monkeypatch.setattr(Classifier, "classify", lambda *_: pytest.fail("tiles were looked at again"))
     for n in (N + 1, 4096, 1_000_003):
         assert attend.plan(n).schedule.n == n
