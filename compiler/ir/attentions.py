@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from ..diagnostics import Span
@@ -62,7 +61,7 @@ class Attention:
     heads: int | None = None
     heads_span: Span | None = field(default=None, compare=False, repr=False)
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[Table, ...]:
         """The tables that a call gives by name."""
         return tuple(table for table in self.tables if table.value is None)
