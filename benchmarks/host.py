@@ -104,15 +104,12 @@ def stub() -> StubbedDriver:
     return driver
 
 
-def microseconds(call: Callable[[], object], rounds: int, calls: int = 40) -> float:
-    """The smallest mean processor time of a call in several rounds."""
-    means = []
-    for _ in range(rounds):
-        start = time.process_time()
-        for _ in range(calls):
-            call()
-        means.append((time.process_time() - start) / calls)
-    return min(means) * 1e6
+def microseconds(call: Callable[[], object], calls: int = 10) -> float:
+    """The mean processor time of a call."""
+    start = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - start) / calls * 1e6
 
 
 @contextlib.contextmanager
@@ -132,10 +129,12 @@ def measure(name: str, driver: StubbedDriver, call: Callable[[], object], rounds
     driver.launches = 0
     call()
     launches = driver.launches
-    total = microseconds(call, rounds)
-    with without_launches():
-        own = microseconds(call, rounds)
-    return Row(name, total, max(0.0, total - own), launches)
+    total, own = [], []
+    for _ in range(rounds):  # in turn, so that what else the computer does falls on both
+        total.append(microseconds(call))
+        with without_launches():
+            own.append(microseconds(call))
+    return Row(name, min(total), max(0.0, min(total) - min(own)), launches)
 
 
 def _tensor(heads: int, rows: int, gradient: bool = False) -> torch.Tensor:
@@ -194,7 +193,7 @@ def table(found: list[Row]) -> Table:
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="of which the fastest counts (5)")
+    parser.add_argument("--rounds", type=int, default=60, help="of which the fastest counts (60)")
     parser.add_argument("--only", default="", help="rows whose names hold this; nothing is written")
     given = parser.parse_args()
     torch.set_num_threads(1)
