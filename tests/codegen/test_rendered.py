@@ -97,4 +97,4 @@ def test_lines_are_inserted_with_their_columns_or_not_at_all() -> None:
     assert indented("a\n\nb\n", 2) == "  a\n\n  b\n"
     assert "{% insert rows.lanes at 4 %}\n{% insert rows.lines at 4 %}\n" in read_template("triton/macros.py.jinja")
     text = sources("causal_causal")["triton forward"].text  # natural order has no lines for each step
-    assert "\n    row_lanes = tl.arange(0, 64)\n    rows = block * 64 + row_lanes\n" in text
+    assert "\n    row_lanes = tl.arange(0, 128)\n    rows = block * 128 + row_lanes\n" in text
