@@ -70,7 +70,7 @@ _Row = Mapping[Pass, tuple[TileConfig, ...]]
 _TABLE: Mapping[str, Mapping[int, _Row]] = {
     "sm_80": {
         64: {
-            "forward": (_C(64, 64, 4, 2),),
+            "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.18)),
             "backward_keys": (_C(32, 64, 4, 1),),
             "backward_queries": (_C(64, 32, 4, 2),),
         },
