@@ -93,13 +93,6 @@ def schedule(program: Program, extent: CallShape, contents: tuple[HostTable, ...
     return bounds(program, extent, contents, on_device=on_device)
 
 
-def schedule_anywhere(program: Program, extent: CallShape, contents: tuple[HostTable, ...]) -> Schedule | None:
-    """The same for few rows at any position and for all lengths up to this one; None where it is not a closed form."""
-    from .schedule import schedule_anywhere as bounds
-
-    return bounds(program, extent, contents)
-
-
 def source(program: Program, render: Callable[[Program, V], KernelSource], variant: V) -> KernelSource:
     """The text of the kernels for one target. Constants are lifted first, so that programs can share kernels."""
     from .codegen import lift_constants

@@ -19,7 +19,7 @@ from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.oracle import TooLargeError
 from ..compiler.plan import Choices, PassTiles, Program, Schedule, bounds_of_keys, part_of
-from ..compiler.schedule import schedule_depends
+from ..compiler.schedule import schedule_anywhere, schedule_depends
 from ..compiler.verify import check_attention, check_indices, index_width, indices_are_proved, validate
 from .base import Backend, Launch, TableArgument, dtype_of, identity, settings
 from .call import (
@@ -205,7 +205,7 @@ def _plan_anywhere(
         check_attention(attention, extent, contents)
     if not indices_are_proved(program, extent, contents):
         return None
-    schedule = pipeline.schedule_anywhere(program, replace(extent, m=m), contents)
+    schedule = schedule_anywhere(program, replace(extent, m=m), contents)
     return None if schedule is None else Plan(program, schedule, wide)
 
 

@@ -12,7 +12,7 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -185,7 +185,7 @@ class _Call:
             values = list(function.values)
             for place, parameter in function.open:
                 values[place] = given[parameter] if parameter in given else self.given[parameter]
-            function.kernel.run(*values, grid=(programs,), warmup=False, **function.options)
+            start_kernel(function.kernel, name, programs, values, function.options)
 
     def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
         parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
@@ -198,6 +198,11 @@ class _Call:
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
+
+
+def start_kernel(kernel: Any, name: str, programs: int, values: Sequence[Any], options: Mapping[str, Any]) -> None:  # noqa: ARG001
+    """Launches a kernel with arguments in the order of its parameters; ``name`` is for those who look on."""
+    kernel.run(*values, grid=(programs,), warmup=False, **options)
 
 
 _nothing = nullcontext()

@@ -28,6 +28,7 @@ from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.printer import program as described
 from attnc.compiler.plan.programs import Kernel, Program
+from attnc.compiler.plan.tile_choices import Choices
 from attnc.compiler.schedule.segments import schedule
 from attnc.compiler.verify.schedule_interpreter import Inputs, execute, visits
 from attnc.compiler.verify.schedule_interpreter import mask as kept_pairs
@@ -201,9 +202,10 @@ def drawn_orders(seed: int) -> Iterator[None]:
     """Calls within it are arranged with walks drawn at random in place of the compiler's choice."""
 
     def drawn(
-        attention: ir.Attention, tiles: Tiles, heads: int | None, known: frozenset[int], natural_rows: bool
+        attention: ir.Attention, choices: Choices, heads: int | None, known: frozenset[int], natural_rows: bool
     ) -> Program:
-        return forced(attention, tiles, heads, known, natural_rows, Random(seed))
+        draw = Random(seed)
+        return forced(attention, draw.choice(choices).tiles, heads, known, natural_rows, draw)
 
     before: Sequence[object] = pipeline.program, planning._programs, planning._plans, launch_cache._entries
     pipeline.program = drawn  # type: ignore[assignment]

@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(
         "all query heads read the first key head",
         "templates/triton",
-        "kv_head_64 = _quotient(head, group).to(tl.int64)",
-        "kv_head_64 = _quotient(head, group).to(tl.int64) * 0",
+        "{% else %}_quotient(head, group){% endif %}.to(tl.int64)",
+        "{% else %}_quotient(head, group) * 0{% endif %}.to(tl.int64)",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
     Mutant(

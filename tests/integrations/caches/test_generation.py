@@ -131,7 +131,7 @@ def test_layers_that_read_the_keys_of_others() -> None:
         layer_types=["sliding_attention", "full_attention"] * 2, vocab_size_per_layer_input=99, laurel_rank=4,
         hidden_size_per_layer_input=8, altup_num_inputs=2, activation_sparsity_pattern=[0.0] * 4,
     )  # fmt: skip
-    model = model_of(config)
+    model = model_of(config).double()  # whose layers double what rounding differs by
     model.set_attn_implementation("attnc")
     cache = agree(model)
     assert all(layer.waits for layer in cache.layers if isinstance(layer, PatternCacheLayer))
