@@ -88,7 +88,7 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     "sm_90": {
         64: {
             "forward": (_C(128, 128, 8, 3), _C(64, 64, 4, 3, 1.1)),
-            "backward_keys": (_C(32, 64, 4, 3),),
+            "backward_keys": (_C(32, 128, 8, 3),),
             "backward_queries": (_C(64, 64, 4, 3),),
         },
         128: {
@@ -172,7 +172,10 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     by_key = variant.direction == "backward_keys"
     lead, own = (keys, nearest.most.keys) if by_key else (taken.rows, nearest.most.queries)
     few = lead <= 64 < own
-    return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, nearest.num_stages)
+    if not few:
+        return nearest.options
+    # half of the warps for half of the lanes; of more than two stages, a thread with so many sums keeps too much
+    return Options(min(nearest.num_warps, 4), min(nearest.num_stages, 2) if by_key else nearest.num_stages)
 
 
 def make_variant(
