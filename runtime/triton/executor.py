@@ -33,6 +33,7 @@ from ...compiler.codegen.triton import (
     fitted,
     gradient_sites,
     kind_of,
+    largest_step,
     make_variant,
     options,
     pair_tables,
@@ -56,6 +57,7 @@ from .arguments import (
     tiles_of,
 )
 from .backend import INTERPRETER, TRITON
+from .descriptors import aligned, describable, described
 from .device_plans import DevicePlan, plan
 from .few_rows import for_length, is_split, live_parts, packs, parts_of
 from .modules import interpreting, load_module, require, require_triton, target_of
@@ -70,8 +72,11 @@ _LARGEST_OFFSET = 2**31
 _EXACT_ENTRIES = 2**22
 
 
-def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: bool = False) -> TritonVariant:
-    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant.
+def variant_of(
+    launch: Launch, direction: Pass, split: bool = False, packed: bool = False, descriptors: bool = False
+) -> TritonVariant:
+    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant; ``descriptors``:
+    its tensors begin where descriptors may.
 
     TypeError for bfloat16 in Triton's interpreter, which computes it wrongly.
     """
@@ -101,6 +106,7 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: boo
         split=split,
         packed=packed,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
+        descriptors=descriptors and describable(launch.q, launch.k, launch.v),
     )
 
 
@@ -108,7 +114,8 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: boo
 class _Kernels:
     """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments.
 
-    ``options``: the compile options of each function, as keyword arguments of its launch.
+    ``options``: the compile options of each function, as keyword arguments of its launch. ``described``: which of its
+    arguments, by place, describe which tensor in blocks of which size.
     """
 
     program: Program
@@ -117,18 +124,24 @@ class _Kernels:
     parameters: Mapping[str, tuple[str, ...]]
     options: Mapping[str, Mapping[str, Any]]
     sites: tuple[GradientSite, ...]
+    described: Mapping[str, tuple[tuple[int, str, tuple[int, ...]], ...]]
 
 
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: TritonVariant, target: str) -> _Kernels:
-    names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
+    taken_by = parameters(program, variant)
+    names = {name: tuple(p.name for p in ps) for name, ps in taken_by.items()}
+    described = {
+        name: tuple((place, p.name.partition("_descriptor")[0], p.block) for place, p in enumerate(ps) if p.block)
+        for name, ps in taken_by.items()
+    }
     nvidia = target.startswith("sm_")
     chosen = {
         name: options(kind_of(name), variant, taken, target).arguments(nvidia)
         for name, taken in steps(program, variant).items()
     }
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    return _Kernels(program, module, variant, names, chosen, gradient_sites(program))
+    return _Kernels(program, module, variant, names, chosen, gradient_sites(program), described)
 
 
 _lifted = lru_cache(maxsize=256)(lift_constants)
@@ -136,11 +149,14 @@ _lifted = lru_cache(maxsize=256)(lift_constants)
 
 @dataclass(frozen=True)
 class _Function:
-    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name."""
+    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name,
+    and those in ``described`` by a descriptor of the tensor that has the name.
+    """
 
     kernel: Any
     values: tuple[Any, ...]
     open: tuple[tuple[int, str], ...]
+    described: tuple[tuple[int, str, tuple[int, ...]], ...]
     options: Mapping[str, Any]
 
 
@@ -182,13 +198,17 @@ class _Call:
             values = list(function.values)
             for place, parameter in function.open:
                 values[place] = given[parameter] if parameter in given else self.given[parameter]
+            for place, tensor, block in function.described:
+                values[place] = described(self.given[tensor], block)
             modules.start(function.kernel, programs, values, function.options)
 
     def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
         parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
-        rest = tuple((place, its) for place, its in enumerate(parameters) if its not in known)
+        blocks = self.kernels.described[name]
+        filled = {place for place, *_ in blocks}
+        rest = tuple((i, its) for i, its in enumerate(parameters) if its not in known and i not in filled)
         values = tuple(known.get(its) for its in parameters)
-        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name])
+        return _Function(getattr(self.kernels.module, name), values, rest, blocks, self.kernels.options[name])
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -200,12 +220,14 @@ class _Call:
 def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
     packed = launch.schedule.anywhere and packs(launch)
     ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
-    key = direction, split, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    begins = aligned(launch.q, launch.k, launch.v)
+    key = direction, split, begins, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     found = ready.get(key)
     if found is None:
         require(launch.q.device)
         lifted = _lifted(launch.program)
-        kernels = _kernels(lifted.program, variant_of(launch, direction, split, packed), target_of(launch.q.device))
+        variant = variant_of(launch, direction, split, packed, begins)
+        kernels = _kernels(lifted.program, variant, target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
         found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
@@ -255,7 +277,7 @@ def _rows(call: _Call, number: int) -> _Rows:
     kernel, _ = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
-    step = fitted(call.kernels.variant.step.queries, kernel.rows.tile)
+    step = fitted(largest_step(kernel, call.kernels.variant).queries, kernel.rows.tile)
     if call.kernels.variant.packed:
         heads, m = call.launch.k.shape[1], heads // call.launch.k.shape[1] * m
     blocks = _steps(kernel.rows, call.rows_listing(number), m, step)
@@ -336,6 +358,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
+    if by_query.kernels.variant.described and not (aligned(grad_out) and describable(grad_out)):
+        grad_out = grad_out.clone(memory_format=torch.contiguous_format)
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
     exact = by_query.kernels.variant.exact

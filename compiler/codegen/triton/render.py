@@ -178,7 +178,6 @@ def _function(module: _Module, function: FunctionId) -> FunctionText:
 def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """A function in which each program keeps a block of rows and walks keys."""
     backward = function.kind == "backward_queries"
-    step = module.variant.step
     sites = [site for site in module.score_sites if site.level != "column"] if backward else []
     exprs = expressions(module.program, kernel)
     if not backward and kernel.output == "store":
@@ -197,10 +196,10 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
                 plain=module.program.score == LOGIT and not module.variant.packed,
             ),
         )
-        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, step.keys), strict=True))
+        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, module.variant), strict=True))
     )  # fmt: skip
     return _reading(
-        module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
+        module, function, exprs, rows=row_loop(kernel, module.variant), segments=segments,
         store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
     )  # fmt: skip
 
@@ -224,7 +223,7 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
     store = kernel.output == "store"
-    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries), store=store)
+    return _reading(module, function, (), rows=row_loop(kernel, module.variant), store=store)
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:
@@ -241,7 +240,7 @@ def _reading(module: _Module, function: FunctionId, exprs: tuple[Expr, ...], **r
     return FunctionText(
         name=Code(function.name + module.ending),
         parameters=tuple(Code(p.name) for p in names),
-        unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
+        unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.specialised),
         numbers=numbers,
         numbers_listed=len(numbers) > MOST_NUMBERS,
         **rest,

@@ -6,7 +6,7 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,8 @@ class Options:
 class TileConfig:
     """One row of the table: a tile shape of ``queries`` by ``keys``, its options, and its :attr:`TileChoice.cost`.
 
-    ``step``: how much of a tile one step of a kernel takes at most, the whole tile unless given.
+    ``step``: how much of a tile one step of a kernel takes at most, the whole tile unless given. ``pointers``: the
+    steps and options of kernels for the same tile that load by pointers, where the row's own load by descriptors.
     """
 
     queries: int
@@ -53,6 +54,11 @@ class TileConfig:
     num_stages: int
     cost: float = 1.0
     step: TileStep | None = None
+    pointers: TileConfig | None = None
+
+    @property
+    def by_pointers(self) -> TileConfig:
+        return self.pointers or self
 
     @property
     def most(self) -> TileStep:
@@ -87,12 +93,12 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "sm_90": {
         64: {
-            "forward": (_C(128, 128, 8, 3), _C(64, 64, 4, 3, 1.1)),
-            "backward_keys": (_C(32, 128, 8, 3),),
-            "backward_queries": (_C(64, 64, 4, 3),),
+            "forward": (_C(128, 128, 4, 3, pointers=_C(128, 128, 8, 3)), _C(64, 64, 4, 3, 1.3)),
+            "backward_keys": (_C(32, 64, 4, 3),),
+            "backward_queries": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.13)),
         },
         128: {
-            "forward": (_C(128, 64, 8, 3), _C(64, 64, 4, 3, 1.25)),
+            "forward": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.4)),
             "backward_keys": (_C(32, 128, 8, 3),),
             "backward_queries": (_C(128, 64, 8, 3),),
         },
@@ -163,6 +169,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
         return Options(num_warps=4, num_stages=3)
     dim = max(variant.head_dim, variant.value_dim)
     rows = configs(target, variant.dtype, dim, variant.direction)
+    if not taken.described:
+        rows = tuple(row.by_pointers for row in rows)
     keys = max(taken.keys, default=variant.step.keys)
 
     def distance(row: TileConfig) -> int:
@@ -172,6 +180,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     by_key = variant.direction == "backward_keys"
     lead, own = (keys, nearest.most.keys) if by_key else (taken.rows, nearest.most.queries)
     few = lead <= 64 < own
+    if not few and taken.described and taken.reading and taken.rows > 64:
+        return Options(8, nearest.num_stages)  # what a table says of a pair takes registers that fewer warps lack
     if not few:
         return nearest.options
     # half of the warps for half of the lanes; of more than two stages, a thread with so many sums keeps too much
@@ -193,13 +203,26 @@ def make_variant(
     anywhere: bool = False,
     split: bool = False,
     packed: bool = False,
+    descriptors: bool = False,
 ) -> TritonVariant:
-    """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
+    """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory.
+
+    ``descriptors``: the tensors of the call are as descriptors need them : aligned to 16 bytes.
+    """
     rows = configs(target, dtype, max(head_dim, value_dim), direction)
-    step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
+    step = _largest(row.by_pointers for row in rows)
+    described = None
+    if descriptors and not (wide or anywhere or head_dim % 8 or value_dim % 8) and any(row.pointers for row in rows):
+        described = _largest(rows)
     if anywhere:
         step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
     return TritonVariant(
-        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed
+        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed,
+        described,
     )  # fmt: skip
+
+
+def _largest(rows: Iterable[TileConfig]) -> TileStep:
+    steps = [row.most for row in rows]
+    return TileStep(max(step.queries for step in steps), max(step.keys for step in steps))
