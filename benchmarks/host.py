@@ -100,7 +100,7 @@ def stub() -> StubbedDriver:
     triton.runtime.driver.set_active(driver)
     for module in (modules, executor):
         module.interpreting = lambda: True
-    executor._device = lambda _: contextlib.nullcontext()
+    modules.on_device = lambda _: contextlib.nullcontext()
     return driver
 
 

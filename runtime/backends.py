@@ -38,8 +38,10 @@ def targets() -> tuple[str, ...]:
 
 def backend_of_target(target: str) -> Backend:
     """The backend that writes kernels for a target, ``"cpu"`` or ``"sm_90"``. ValueError, describing valid targets,
-    otherwise.
+    for any other string, TypeError for what is no string.
     """
+    if not isinstance(target, str):
+        raise TypeError(f"target: is {type(target).__name__}, expected a string such as 'cpu' or 'sm_90'")
     for each in BACKENDS.values():
         if target in each.targets:
             return each

@@ -185,13 +185,14 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
         return None
     names = [table.name for table in attention.tables]
     names += [""] * (len(launch.tables) - len(names))
-    arguments = [_argument(its, argument, call) for its, argument in zip(names, launch.tables, strict=True)]
-    if None in arguments:
+    found = [_argument(its, argument, call) for its, argument in zip(names, launch.tables, strict=True)]
+    arguments = tuple(one for one in found if one is not None)
+    if len(arguments) < len(found):
         return None
     return _Entry(
         launch.program,
         launch.schedule,
-        tuple(arguments),  # type: ignore[arg-type]
+        arguments,
         None if call.scale is not None and not call.scale.is_cpu else launch.scale.clone(),
         launch.q_start.clone() if lengths is None and (call.q_starts is None or call.q_starts.is_cpu) else None,
         launch.wide,

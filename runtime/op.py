@@ -148,8 +148,7 @@ def plain_seed(seed: int) -> int:
     return seed & _SEEDS
 
 
-@torch.library.custom_op("attnc::forward", mutates_args=())
-def forward(
+def _forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -180,6 +179,8 @@ def forward(
     return out.contiguous(), lse.contiguous()
 
 
+forward = torch.library.custom_op("attnc::forward", _forward, mutates_args=())
+_operator = torch.ops.attnc.forward.default
 _nothing = contextlib.nullcontext()
 
 
@@ -211,8 +212,7 @@ def _(
     return _empty(q, v)
 
 
-@torch.library.custom_op("attnc::backward", mutates_args=())
-def backward(
+def _backward(
     grad_out: Tensor | None,
     grad_lse: Tensor | None,
     q: Tensor,
@@ -259,6 +259,9 @@ def backward(
     return found.q.contiguous(), found.k.contiguous(), found.v.contiguous(), gradients
 
 
+backward = torch.library.custom_op("attnc::backward", _backward, mutates_args=())
+
+
 @backward.register_fake
 def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     _, _, q, k, v, _, _, tables, given, *_, attention = inputs
@@ -302,10 +305,11 @@ def _call(
     return Call(q, k, v, named, scale, q_start, q_starts, dropout, number, k_start, k_starts, n)
 
 
-_operator = forward._opoverload
+# The same functions without what custom_op does around each call of one. Like custom_op's they turn Dynamo off: called
+# by the dispatcher after a graph break, Dynamo would else trace them, with planning, launches and all.
 _library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]
-for _device in ("CPU", "CUDA"):  # the same functions, without what custom_op does around each call of one
-    for _name, _function in (("forward", forward), ("backward", backward)):
-        _library.impl(_name, _disable_dynamo(_function._init_fn), _device)  # type: ignore[no-untyped-call]
+for _device in ("CPU", "CUDA"):
+    for _name, _function in (("forward", _forward), ("backward", _backward)):
+        _library.impl(_name, _disable_dynamo(_function), _device)  # type: ignore[no-untyped-call]
 register_derivatives(forward, backward, _library)
 register_batching(forward, backward)

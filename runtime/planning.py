@@ -254,7 +254,8 @@ def plan_of(
     if natural_rows:
         arranged = _arranged(attention, choices, heads, known, natural_rows=True)
     held = tuple(own if read else _sizes_only(own) for own, read in zip(contents, arranged.matters, strict=True))
-    key = (name, choices, heads, known, natural_rows, on_device, extent, tuple(map(_contents_key, held)))
+    # by the program, not by the shapes that it was chosen from: passes that choose the same one share its schedule
+    key = (name, arranged.program, on_device, extent, tuple(map(_contents_key, held)))
     return _plans.get(key, lambda: _plan(attention, arranged.program, extent, held, on_device))
 
 

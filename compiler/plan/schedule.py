@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .order_protocol import Listing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -24,6 +26,27 @@ class Runs:
     start: NDArray[np.int32]  # [runs], tiles
     length: NDArray[np.int32]  # [runs], tiles
     kind: NDArray[np.uint8]  # [runs]
+
+    @classmethod
+    def deferred(cls, make: Callable[[], Runs]) -> Runs:
+        """Runs that ``make`` returns, called when they are first read: a pass reads those of one side only."""
+        found = cls.__new__(cls)
+        found.__dict__["_make"] = make
+        return found
+
+    def __getattr__(self, name: str) -> Any:  # of what an instance lacks: an array that is not made yet
+        own = self.__dict__
+        if name not in _ARRAYS:
+            raise AttributeError(name)
+        make = own.get("_make")
+        if make is not None:
+            made = make()
+            own.update((each, getattr(made, each)) for each in _ARRAYS)
+            own.pop("_make", None)
+        return own[name]
+
+
+_ARRAYS = tuple(field.name for field in fields(Runs))
 
 
 UNBOUNDED = 2**30

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..analysis import BoundTable, Classifier, negation_normal, shift_divisor
 from ..ir import Apply, CallShape, Expr, K, Q, constructors, walk
-from ..plan import FULL, PARTIAL, UNBOUNDED, Bounds, natural
+from ..plan import FULL, PARTIAL, UNBOUNDED, Bounds, Runs, natural
 from . import periodic
 from .by_value import Search, candidates, compared
 from .run_rows import Repeat, TileRuns, intersect, of_boxes, ordered, repeated, tile_slots, to_csr, transpose, union
@@ -117,20 +117,25 @@ def _everywhere(line: TileRuns, tiles: int) -> TileRuns:
 def _one_for_all(line: TileRuns, axis: TiledOrder, layout: Slots) -> tuple[Bounds, Bounds]:
     """The bounds of the side whose tiles all visit the line, and those of the side of the line (``axis``)."""
     tiles = max(axis.count.total, 1)
+    others = Runs.deferred(lambda: to_csr(_everywhere(line, tiles)))
     return (
         Bounds(1, 0, False, layout.batch, layout.head_slots, to_csr(line)),
-        Bounds(tiles, 0, False, layout.batch, layout.head_slots, to_csr(_everywhere(line, tiles))),
+        Bounds(tiles, 0, False, layout.batch, layout.head_slots, others),
     )
 
 
 def _row_by_row(rows: TileRuns, count: int, columns: int, layout: Slots) -> tuple[Bounds, Bounds]:
     """The bounds by row and by column. ``rows`` has a row for each of ``count`` tiles, at least one, in every slot."""
     count, columns = max(count, 1), max(columns, 1)
-    by_key = transpose(rows, Repeat(count, 0), columns)
-    assert by_key is not None
+
+    def by_key() -> Runs:
+        found = transpose(rows, Repeat(count, 0), columns)
+        assert found is not None
+        return to_csr(found)
+
     return (
         Bounds(count, 0, False, layout.batch, layout.head_slots, to_csr(rows)),
-        Bounds(columns, 0, False, layout.batch, layout.head_slots, to_csr(by_key)),
+        Bounds(columns, 0, False, layout.batch, layout.head_slots, Runs.deferred(by_key)),
     )
 
 

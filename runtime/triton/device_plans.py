@@ -30,6 +30,7 @@ from ...compiler.codegen.triton import Options
 from ...compiler.ir import HEAD, Expr, Q, Table, tables_read, walk
 from ...compiler.plan import Kernel, Listing, Order, TileCount, is_natural
 from ..base import Launch
+from . import modules
 from .arguments import (
     AnyListing,
     PlannedListing,
@@ -40,7 +41,7 @@ from .arguments import (
     order_arguments,
     tiles_of,
 )
-from .modules import load_module, start
+from .modules import load_module
 
 _MOST_RUNS = 2**22  # rows of runs have room for so many together, 36 MB; a row for at least _LEAST_RUNS
 _LEAST_RUNS = 16
@@ -104,8 +105,9 @@ def _runner(device: torch.device) -> Run:
     options = PLANNING.arguments(nvidia=torch.version.hip is None)
 
     def run(module: PlanModule, name: str, programs: int, given: Mapping[str, Any]) -> None:
-        values = {parameter.name: given[parameter.name] for parameter in module.parameters[name]}
-        start(_loaded(module.text), name, programs, values, options, device)
+        values = [given[parameter.name] for parameter in module.parameters[name]]
+        with modules.on_device(device):
+            modules.start(getattr(_loaded(module.text), name), programs, values, options)
 
     return run
 

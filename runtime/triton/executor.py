@@ -12,8 +12,7 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import ModuleType
@@ -44,6 +43,7 @@ from ...compiler.codegen.triton import (
 from ...compiler.ir import Table
 from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count, stride_bits
+from . import modules
 from .arguments import (
     AnyListing,
     bounds_arguments,
@@ -176,16 +176,13 @@ class _Call:
         return found
 
     def run(self, name: str, programs: int, shared: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        """Launches one function, with a one-dimensional grid: the other axes of a grid hold fewer programs.
-
-        ``shared`` and ``given``: its own arguments, beside those of the call.
-        """
+        """Launches one function. ``shared`` and ``given``: its own arguments, beside those of the call."""
         if programs:
             function = self.once(name, lambda: self._function(name, shared))
             values = list(function.values)
             for place, parameter in function.open:
                 values[place] = given[parameter] if parameter in given else self.given[parameter]
-            start_kernel(function.kernel, name, programs, values, function.options)
+            modules.start(function.kernel, programs, values, function.options)
 
     def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
         parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
@@ -198,23 +195,6 @@ class _Call:
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
-
-
-def start_kernel(kernel: Any, name: str, programs: int, values: Sequence[Any], options: Mapping[str, Any]) -> None:  # noqa: ARG001
-    """Launches a kernel with arguments in the order of its parameters; ``name`` is for those who look on."""
-    kernel.run(*values, grid=(programs,), warmup=False, **options)
-
-
-_nothing = nullcontext()
-
-
-def _device(device: torch.device) -> AbstractContextManager[object]:
-    """Where kernels of a device are launched; on the host, where lanes that are masked out may compute inf - inf."""
-    if device.type != "cuda":
-        import numpy as np
-
-        return np.errstate(all="ignore")
-    return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
 
 
 def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
@@ -330,7 +310,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     output = torch.empty(shape, dtype=dtype, device=launch.q.device)
     lse = call.empty(batch, heads, m)
     given: dict[str, Any] = {"output": output, "lse": lse}
-    with _device(launch.q.device):
+    with modules.on_device(launch.q.device):
         for number in range(len(kernels)):
             _run_forward(call, number, given)
     count("triton.forward")
@@ -374,7 +354,7 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     pairs = _pair_sums(by_query, tables)
     given |= {f"pair_sums{number}": sums for number, sums in pairs.items()}
     by_query, by_key = (replace(call, given={**call.given, **given}) for call in (by_query, by_key))
-    with _device(launch.q.device):
+    with modules.on_device(launch.q.device):
         _run_delta(by_query, tables)
         for number, kernel in enumerate(by_key.launch.program.kernels):
             for place in range(len(kernel.segments)):

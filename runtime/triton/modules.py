@@ -14,8 +14,8 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from hashlib import sha256
 from importlib.abc import SourceLoader
@@ -157,32 +157,25 @@ def _remove(process: int, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _current(device: torch.device) -> Iterator[None]:
-    import torch
+_nothing = nullcontext()
 
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            yield
-    else:
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Where kernels of a device are launched; on the host, where lanes that are masked out may compute inf - inf."""
+    if device.type != "cuda":
         import numpy as np
 
-        with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
-            yield
+        return np.errstate(all="ignore")
+    import torch
+
+    return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
 
 
-def start(
-    module: ModuleType,
-    name: str,
-    programs: int,
-    arguments: Mapping[str, Any],
-    options: Mapping[str, Any],
-    device: torch.device,
-) -> None:
-    """Launches one function of a module, with a one-dimensional grid: the other axes of a grid hold fewer programs.
+def start(kernel: Any, programs: int, values: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Launches a function of a module, with a one-dimensional grid: the other axes of a grid hold fewer programs.
 
-    ``options``: Triton's own, for the compiler. Without a program nothing is launched.
+    ``values``: its arguments, in the order of its parameters. ``options``: Triton's own, for the compiler. Without a
+    program nothing is launched.
     """
     if programs:
-        with _current(device):
-            getattr(module, name)[(programs,)](**arguments, **options)
+        kernel.run(*values, grid=(programs,), warmup=False, **options)

@@ -27,7 +27,8 @@ def work_of(lines: list[str], walk: Walk = WALK) -> Work:
 
 
 def lengths(work: Work) -> tuple[int | None, int | None]:
-    return tuple(None if turn is None else len(turn.instructions) for turn in (work.full, work.partial))  # type: ignore[return-value]
+    full, partial = (None if turn is None else len(turn.instructions) for turn in (work.full, work.partial))
+    return full, partial
 
 
 def test_full_partial_and_careful_loops() -> None:

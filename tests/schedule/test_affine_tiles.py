@@ -90,8 +90,9 @@ def proved(condition: Expr, walks: Walks) -> None:
 
 def equal(first: Bounds, second: Bounds) -> bool:
     same = (first.period, first.shift, first.aligned) == (second.period, second.shift, second.aligned)
-    values = zip(vars(first.runs).values(), vars(second.runs).values(), strict=True)
-    return same and all(np.array_equal(a, b) for a, b in values)
+    both = first.runs, second.runs
+    pointers, starts, lengths, kinds = zip(*((x.pointer, x.start, x.length, x.kind) for x in both), strict=True)
+    return same and all(np.array_equal(a, b) for a, b in (pointers, starts, lengths, kinds))
 
 
 # Their rows need longer and longer runs, so that they are planned for lengths up to a power of two at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +20,8 @@ from attnc.compiler.modules.loader import bind, load_shipped
 from attnc.compiler.plan.orders import FULL, Gathered, Order, Sorted, Tiles, natural
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import UNBOUNDED, Bounds
-from attnc.compiler.schedule import segments
+from attnc.compiler.schedule import segments, strategies
+from attnc.compiler.schedule.run_rows import transpose
 from attnc.compiler.schedule.segments import schedule_depends
 from attnc.compiler.schedule.statistics import totals
 from attnc.compiler.schedule.strategies import SearchLimits
@@ -199,6 +201,30 @@ def test_a_union_of_unlike_members() -> None:
         assert visited(bounds) < 15 * 15
     rows = planned(program(mask, CHOSEN, TOKENS), CallShape(60, 60), *held)
     assert (rows.runs.kind == FULL).any()
+
+
+def test_tiles_by_key_are_found_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forward pass never reads them."""
+    calls: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return transpose(*given)
+
+    monkeypatch.setattr(strategies, "transpose", counted)
+    listed = constructors.conjunction(Member(K, "0", ()), Member(Q, "0", ()))
+    held = schedule(program(listed, TOKENS), CallShape(60, 60), (bits(60, 1, 33),)).kernels[0].segments[0]
+    assert held.by_query.runs.start.tolist()
+    assert calls == []
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: held.by_key.runs.start.tolist(), range(8)))
+    assert found[0]
+    assert found == found[:1] * 8
+    assert (again := len(calls)) >= 1
+    assert replace(held.by_key.runs, kind=held.by_key.runs.kind).pointer.tolist() == held.by_key.runs.pointer.tolist()
+    assert len(calls) == again
+    with pytest.raises(AttributeError, match="ends"):
+        _ = held.by_key.runs.ends  # type: ignore[attr-defined]
 
 
 def test_rows_alone_and_keys_alone_are_looked_at_once(looks: list[int]) -> None:

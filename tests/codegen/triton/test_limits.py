@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from attnc.compiler.codegen.lifting import lift_constants
-from attnc.compiler.codegen.triton.limits import Limits, Sum, find_limits
+from attnc.compiler.codegen.triton.limits import Limits, Sum, Walked, find_limits
 from attnc.compiler.codegen.triton.render import render_triton
 from attnc.compiler.codegen.triton.tuning import make_variant
 from attnc.compiler.codegen.triton.variant import TileStep
@@ -26,6 +26,7 @@ from attnc.compiler.plan.programs import Kernel, Program, Segment
 from tests.support.generators.random_expressions import Generator, dense
 
 EXTENT = CallShape(13, 11, 2, (2,))
+SIDES: tuple[tuple[Walked, Expr], ...] = (("q", Q), ("k", K))
 
 
 def values(expr: Expr, case: Any = None) -> NDArray[Any]:
@@ -84,8 +85,8 @@ def test_limits_keep_what_the_condition_keeps() -> None:
     draw, limited = Random(5), 0
     for _ in range(250):
         condition = drawn_condition(draw)
-        for name, position in (("q", Q), ("k", K)):
-            limits = find_limits(condition, name)  # type: ignore[arg-type]
+        for name, position in SIDES:
+            limits = find_limits(condition, name)
             found, expected = np.broadcast_arrays(kept(limits, position), values(condition).astype(bool))
             assert (found == expected).all(), condition
             limited += limits.any
@@ -96,8 +97,8 @@ def test_limits_keep_what_any_condition_keeps() -> None:
     """Masks with tables, counts and everything else that the types allow."""
     for seed in range(150):
         case = Generator(seed).case()
-        for name, position in (("q", Q), ("k", K)):
-            limits = find_limits(case.mask, name)  # type: ignore[arg-type]
+        for name, position in SIDES:
+            limits = find_limits(case.mask, name)
             if case.mask.type == "count":
                 assert limits.rest == case.mask
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -31,8 +32,8 @@ def _nothing_kept() -> None:
     device_copies._numbers.cache_clear()
 
 
-def copied(values: Tensor, form: object = "") -> Tensor:
-    return device_copy(values, META, values, form)  # type: ignore[arg-type]
+def copied(values: Tensor, form: str = "") -> Tensor:
+    return device_copy(values, META, values, form)
 
 
 def large(fill: int = 0) -> Tensor:
@@ -40,8 +41,8 @@ def large(fill: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("make", [large, lambda: torch.arange(5)])
-def test_a_tensor_is_copied_once_for_what_it_holds(make: object) -> None:
-    values = make()  # type: ignore[operator]
+def test_a_tensor_is_copied_once_for_what_it_holds(make: Callable[[], Tensor]) -> None:
+    values = make()
     first = copied(values)
     assert first.device == META
     assert copied(values) is first
@@ -63,9 +64,9 @@ def test_copies_go_with_their_tensor() -> None:
 
 
 @pytest.mark.parametrize("make", [large, lambda: torch.arange(5), lambda: torch.zeros(2**18, dtype=torch.float64)])
-def test_what_numpy_writes_is_seen(make: object) -> None:
+def test_what_numpy_writes_is_seen(make: Callable[[], Tensor]) -> None:
     """The tensor's version does not tell of it."""
-    values = make()  # type: ignore[operator]
+    values = make()
     first, version = copied(values), values._version
     values.numpy()[3] = -0.0 if values.is_floating_point() else 77
     assert values._version == version

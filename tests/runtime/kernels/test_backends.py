@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -115,6 +116,17 @@ def test_every_target_on_offer_has_its_backend(target: str) -> None:
 def test_what_is_no_target_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="expected cpu, or a GPU's architecture such as sm_90 or gfx942"):
         backend_of_target(target)
+
+
+@pytest.mark.parametrize("target", [90, None, b"sm_90", ("sm_90",), ["sm_90"], torch.device("cpu")])
+def test_a_target_that_is_no_string_is_refused(target: Any) -> None:
+    said = f"target: is {type(target).__name__}, expected a string such as 'cpu' or 'sm_90'"
+    with pytest.raises(TypeError, match=re.escape(said)):
+        backend_of_target(target)
+    with pytest.raises(TypeError, match=re.escape(said)):
+        attnc.load("causal").causal().plan(64, target=target)
+    with pytest.raises(TypeError, match=re.escape(said)):
+        attnc.load("causal").causal().source(target)
 
 
 # Which one runs a call

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 import attnc
+from attnc.compiler.ir.extent import CallShape
+from attnc.compiler.plan.orders import Tiles
+from attnc.compiler.plan.programs import Program
+from attnc.compiler.plan.tile_choices import TileChoice
 from attnc.runtime import launch_cache, planning
 from attnc.runtime.base.configuration import settings
 
@@ -122,6 +126,24 @@ def test_errors_come_as_before_once_a_call_was_kept(made: list[str]) -> None:
     with pytest.raises(ValueError, match="expected 8 \\(the features of q\\)"):
         MODULE.causal_()(qkv[0], qkv[1][..., :7], qkv[2])
     assert "launch" in made
+
+
+def test_passes_that_chose_the_same_tiles_share_their_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 64 by 64 tiles alone, one that takes them because the mask is narrow."""
+    made: list[CallShape] = []
+    usual = planning.pipeline.schedule
+
+    def schedule(program: Program, extent: CallShape, *given: Any) -> Any:
+        made.append(extent)
+        return usual(program, extent, *given)
+
+    monkeypatch.setattr(planning.pipeline, "schedule", schedule)
+    bound, extent = attnc.loads("pattern narrow = 0 <= q - k and q - k < 48").narrow()._bound, CallShape(4096, 4096)
+    small, large = (TileChoice(Tiles(size, size, 16)) for size in (64, 128))
+    first = planning.plan_of(bound, extent, (), (small,))
+    assert planning.plan_of(bound, extent, (), (large, small)) is first
+    assert planning.plan_of(bound, extent, (), (large,)) is not first
+    assert made == [extent, extent]
 
 
 def test_what_is_kept_is_bounded(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

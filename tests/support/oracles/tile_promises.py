@@ -27,7 +27,8 @@ def kinds(bounds: Bounds, own: TileCount, other: TileCount) -> Kinds:
     _check_runs(bounds.runs, bounds.batch_slots * bounds.head_slots * bounds.period)
     slots = bounds.batch_slots * bounds.head_slots
     found = np.full((slots, own.total, other.total), EMPTY, np.uint8)
-    pointer, start, length, kind = (values.tolist() for values in vars(bounds.runs).values())
+    runs = bounds.runs
+    pointer, start, length, kind = (x.tolist() for x in (runs.pointer, runs.start, runs.length, runs.kind))
     for tile in range(own.total):
         of_class, along = divmod(tile, own.per_class) if bounds.aligned else (0, tile)
         limit = other.per_class if bounds.aligned else other.total
@@ -41,7 +42,12 @@ def kinds(bounds: Bounds, own: TileCount, other: TileCount) -> Kinds:
 
 
 def _check_runs(runs: Runs, rows: int) -> None:
-    assert [values.dtype for values in vars(runs).values()] == [np.int64, np.int32, np.int32, np.uint8]
+    assert [x.dtype for x in (runs.pointer, runs.start, runs.length, runs.kind)] == [
+        np.int64,
+        np.int32,
+        np.int32,
+        np.uint8,
+    ]
     assert len(runs.pointer) == rows + 1
     assert runs.pointer[0] == 0
     assert runs.pointer[-1] == len(runs.start) == len(runs.length) == len(runs.kind)

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 if __name__ == "__main__":
@@ -28,6 +28,7 @@ from attnc.runtime.base import captures
 from attnc.runtime.call.checks import Call
 from attnc.runtime.planning import launch_of
 from attnc.runtime.triton.backend import INTERPRETER
+from tests.support.triton.told import tell
 
 TILES = always(Tiles(16, 16, 16))
 RANKS = "pattern buckets(rank: order[token]) = abs(rank[q] // 8 - rank[k] // 8) <= 1"
@@ -171,26 +172,9 @@ def pinned() -> None:
 
 def checks() -> dict[str, Callable[[], None]]:
     """Every check by its name."""
-    found: dict[str, Callable[[], None]] = {
-        name: lambda subject=subject: check(subject)  # type: ignore[misc]
-        for name, subject in subjects().items()
-    }
+    found: dict[str, Callable[[], None]] = {name: partial(check, subject) for name, subject in subjects().items()}
     return {**found, "pinned": pinned}
 
 
-def main(names: Sequence[str]) -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    report = {}
-    for name, its in checks().items():
-        if not names or name in names:
-            try:
-                its()
-                report[name] = ""
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong is told
-                report[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps(report))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    tell(checks(), sys.argv[1:])

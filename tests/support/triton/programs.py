@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -43,6 +43,7 @@ from tests.support.handmade import (
     within,
 )
 from tests.support.oracles.brute import brute_schedule
+from tests.support.triton.told import tell
 
 
 def owned() -> Program:
@@ -251,12 +252,10 @@ def checks() -> dict[str, Callable[[], None]]:
     made = {case.name: case for case in (*cases(), *more_cases())}
     assert made.keys() >= ELSEWHERE
     found: dict[str, Callable[[], None]] = {
-        name: lambda case=case: scheduled(case)  # type: ignore[misc]
-        for name, case in made.items()
-        if name not in ELSEWHERE
+        name: partial(scheduled, case) for name, case in made.items() if name not in ELSEWHERE
     }
     for name in ("grid", "counted"):
-        found[f"{name}, runs for each tile"] = lambda case=made[name]: looked_at(case)  # type: ignore[misc]
+        found[f"{name}, runs for each tile"] = partial(looked_at, made[name])
     for name in (
         "grid of fewer rows",
         "buckets of each entry",
@@ -265,37 +264,23 @@ def checks() -> dict[str, Callable[[], None]]:
         "by head",
         "boxes along a line",
     ):
-        found[f"{name}, tiles cut"] = lambda case=made[name]: cut(case)  # type: ignore[misc]
+        found[f"{name}, tiles cut"] = partial(cut, made[name])
     for name in ("keys in parts", "buckets of each entry"):
-        found[f"{name}, each pass its own"] = lambda case=made[name]: by_passes(case)  # type: ignore[misc]
+        found[f"{name}, each pass its own"] = partial(by_passes, made[name])
     found["keys in parts"] = lambda: parted(made["keys in parts"])
     half = Case("half", strided(), CallShape(21, 21), (HostTable(np.linspace(-1, 1, 21)),))
     found["half precision"] = lambda: scheduled(half, 4e-3, torch.float16)
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
     for name in ("any_float", "not_finite"):
-        found[f"sums of pairs, {name}"] = lambda name=name: exact_sums(name)  # type: ignore[misc]
+        found[f"sums of pairs, {name}"] = partial(exact_sums, name)
     for number, name in enumerate(SUMMED):
-        found[f"sums in blocks, {name}"] = lambda number=number: pair_sums(number)  # type: ignore[misc]
-    found["sums in blocks, by differences of values"] = lambda: pair_sums(None)
+        found[f"sums in blocks, {name}"] = partial(pair_sums, number)
+    found["sums in blocks, by differences of values"] = partial(pair_sums, None)
     for name in ("any_scale", "equal_logits", "narrow_tanh"):
-        found[name] = lambda name=name: scales(name)  # type: ignore[misc]
+        found[name] = partial(scales, name)
     found["boxes, dropout"] = lambda: same_in_any_order(made["boxes along a line"])
     return found
 
 
-def main(names: Sequence[str]) -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    report = {}
-    for name, comparison in checks().items():
-        if not names or name in names:
-            try:
-                comparison()
-                report[name] = ""
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong is told
-                report[name] = f"{type(error).__name__}: {error}"
-    print(json.dumps(report))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    tell(checks(), sys.argv[1:])

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnc.runtime.base import captures
-from attnc.runtime.triton import device_plans, executor, modules
-from attnc.runtime.triton.executor import start_kernel
+from attnc.runtime.triton import modules
 
 READS = ("_local_scalar_dense", "_to_copy", "nonzero", "equal", "is_nonzero")  # of which some wait for a device
 MAKES_MEMORY = ("empty", "empty_strided", "new_empty", "empty_like")
+
+
+_start = modules.start
 
 
 class Recording(TorchDispatchMode):
@@ -40,16 +42,11 @@ class Recording(TorchDispatchMode):
             self.steps.append(lambda: _again(function, args, kwargs, result))
         return result
 
-    def launched(self, *given: Any) -> None:
-        _, name, programs, *_ = given
-        self.launches.append((name, programs))
-        modules.start(*given)
-        self.steps.append(lambda: modules.start(*given))
-
-    def started(self, kernel: Any, name: str, programs: int, values: Any, options: Any) -> None:
-        self.launches.append((name, programs))
-        start_kernel(kernel, name, programs, values, options)
-        self.steps.append(lambda: start_kernel(kernel, name, programs, values, options))
+    def started(self, kernel: Any, programs: int, *given: Any) -> None:
+        if programs:
+            self.launches.append((kernel.__name__, programs))
+        _start(kernel, programs, *given)
+        self.steps.append(lambda: _start(kernel, programs, *given))
 
     def replay(self) -> None:
         with np.errstate(all="ignore"):  # inf - inf in lanes that are masked out
@@ -71,8 +68,7 @@ def captured() -> Iterator[Recording]:
     recording = Recording()
     with (
         patch.object(captures, "capturing", lambda _device: True),
-        patch.object(executor, "start_kernel", recording.started),
-        patch.object(device_plans, "start", recording.launched),
+        patch.object(modules, "start", recording.started),
         recording,
     ):
         yield recording
