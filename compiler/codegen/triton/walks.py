@@ -80,6 +80,23 @@ def _no_span(_order: Order, /) -> int:
     return 0
 
 
+@OrderTable
+def pace(order: Order, /) -> int | None:
+    """How many tokens lie from each lane of a tile to the next; None if they are not equally far apart."""
+    raise NotImplementedError
+
+
+@pace.register(View)
+def _pace(order: View, /) -> int | None:
+    within = [axis.stride for axis in order.axes if axis.tile > 1]
+    return within[0] if len(within) == 1 else None
+
+
+@pace.register(Box, ListedOrder)
+def _no_pace(_order: Order, /) -> None:
+    return None
+
+
 def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> TokenLoop:
     """Return the loop over an order in steps of at most ``most`` lanes.
 
