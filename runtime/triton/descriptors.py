@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
+
+from ...compiler.codegen.triton import Parameter
 
 _BYTES = 16  # to which a descriptor's rows and base are aligned
 
@@ -27,6 +31,22 @@ def describable(*tensors: Tensor) -> bool:
         )
         for tensor in tensors
     )
+
+
+Described: TypeAlias = tuple[tuple[int, str, tuple[int, ...]], ...]
+"""The arguments of a function that are descriptors: the place of each, the name of its tensor, and its block."""
+
+
+def describing(parameters: Sequence[Parameter]) -> Described:
+    """The parameters of a function that are descriptors."""
+    return tuple((place, p.name.partition("_descriptor")[0], p.block) for place, p in enumerate(parameters) if p.block)
+
+
+def laid_out(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of it that is aligned and describable."""
+    if aligned(tensor) and describable(tensor):
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def described(tensor: Tensor, block: tuple[int, ...]) -> Any:

@@ -4,7 +4,7 @@ from .body import written
 from .dialect import TritonDialect
 from .functions import direct_keys, direct_output, direct_queries, kind_of
 from .render import render_triton
-from .signature import Parameter, Steps, largest_step, order_parameters, parameters, steps, table_parameters
+from .signature import Parameter, Steps, order_parameters, parameters, steps, table_parameters
 from .sites import GradientSite, gradient_sites, pair_tables
 from .standalone import NotStandaloneError, PassPlan, StandaloneTable, StandaloneText, render_standalone
 from .tuning import MOST_ROWS_ANYWHERE, USUAL_TARGET, Options, make_variant, options, tiles
@@ -33,7 +33,6 @@ __all__ = [
     "fitted",
     "gradient_sites",
     "kind_of",
-    "largest_step",
     "make_loop",
     "make_variant",
     "options",

@@ -14,6 +14,8 @@ from .sites import GradientSite, gradient_sites, pair_tables, used_tables
 from .variant import TileStep, TritonVariant, lanes
 from .walks import TokenLoop, make_loop
 
+_KEYS_SUMMED = 32  # the most keys in a step whose pairs are summed for tables, which takes registers
+
 MOST_NUMBERS = 256  # the most constants that are parameters of a function; if it reads more, it reads them from memory
 
 
@@ -69,14 +71,16 @@ def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Param
 class Steps:
     """What one step of a function takes: ``rows`` of queries and, for each of its ``segments``, so many ``keys``.
 
-    ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments.
-    ``described``: descriptors load all keys; ``reading``: a condition reads tables.
+    ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments. ``summed``:
+    its pairs are summed for tables from which query and key choose together; ``described``: descriptors load all its
+    keys; ``reading``: a condition reads tables.
     """
 
     kernel: int | None
     segments: tuple[int, ...]
     rows: int
     keys: tuple[int, ...]
+    summed: bool = False
     described: bool = False
     reading: bool = False
 
@@ -99,15 +103,20 @@ def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> St
     if function.segment is not None:
         by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.step)
         return Steps(function.kernel, (function.segment,), by_row.step, (by_key.step,))
-    keys = tuple(loop.step for loop in column_loops(kernel, variant))
-    reading = any(tables_read(part.condition) for part in kernel.segments)
-    return Steps(function.kernel, tuple(range(len(keys))), rows, keys, _all_described(kernel, variant), reading)
+    keys = tuple(loop.step for loop in column_loops(program, kernel, variant))
+    return Steps(
+        function.kernel,
+        tuple(range(len(keys))),
+        rows,
+        keys,
+        _summed(program, variant),
+        _all_described(kernel, variant),
+        any(tables_read(part.condition) for part in kernel.segments),
+    )
 
 
-def largest_step(kernel: Kernel, variant: TritonVariant) -> TileStep:
-    """Return how much one step of a program that keeps a block of a kernel's rows takes at most."""
-    described = variant.described
-    return described if described is not None and _all_described(kernel, variant) else variant.step
+def _summed(program: Program, variant: TritonVariant) -> bool:
+    return variant.direction == "backward_queries" and bool(pair_tables(gradient_sites(program)))
 
 
 def _all_described(kernel: Kernel, variant: TritonVariant) -> bool:
@@ -116,12 +125,16 @@ def _all_described(kernel: Kernel, variant: TritonVariant) -> bool:
 
 def row_loop(kernel: Kernel, variant: TritonVariant) -> TokenLoop:
     """Return the loop over rows, of one step, for a program that works on one block of rows."""
-    return _described(make_loop(kernel.rows, "row", largest_step(kernel, variant).queries, True), variant)
+    return _described(make_loop(kernel.rows, "row", variant.step.queries, True), variant)
 
 
-def column_loops(kernel: Kernel, variant: TritonVariant) -> tuple[TokenLoop, ...]:
+def column_loops(program: Program, kernel: Kernel, variant: TritonVariant) -> tuple[TokenLoop, ...]:
     """Return the loop over each segment's keys, for a program that works on one block of rows."""
-    most = largest_step(kernel, variant).keys
+    most = variant.step.keys
+    if variant.described is not None and _all_described(kernel, variant):
+        most = variant.described.keys
+    if _summed(program, variant):
+        most = min(most, _KEYS_SUMMED)
     return tuple(
         _described(make_loop(part.keys, "column", most, False, str(j)), variant)
         for j, part in enumerate(kernel.segments)
@@ -222,7 +235,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
 
 def _loops(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], kernel: Kernel) -> Parameters:
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
-    rows, columns = row_loop(kernel, variant), column_loops(kernel, variant)
+    rows, columns = row_loop(kernel, variant), column_loops(program, kernel, variant)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
     found = (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
     given = ("query", "grad_output") if variant.direction == "backward_queries" else ("query",)

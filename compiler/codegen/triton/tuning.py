@@ -103,9 +103,9 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
             "backward_queries": (_C(128, 64, 8, 3),),
         },
         256: {
-            "forward": (_C(64, 32, 8, 2),),
+            "forward": (_C(128, 32, 8, 4, pointers=_C(128, 32, 8, 3)),),
             "backward_keys": (_C(32, 32, 8, 1),),
-            "backward_queries": (_C(32, 32, 8, 1),),
+            "backward_queries": (_C(128, 32, 8, 2),),
         },
     },
     "gfx9": {
@@ -180,6 +180,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     by_key = variant.direction == "backward_keys"
     lead, own = (keys, nearest.most.keys) if by_key else (taken.rows, nearest.most.queries)
     few = lead <= 64 < own
+    if taken.summed:  # shared memory is for the pairs of a step as well
+        return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, min(nearest.num_stages, 2))
     if not few and taken.described and taken.reading and taken.rows > 64:
         return Options(8, nearest.num_stages)  # what a table says of a pair takes registers that fewer warps lack
     if not few:
