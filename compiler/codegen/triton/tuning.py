@@ -182,6 +182,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     few = lead <= 64 < own
     if taken.summed:  # shared memory is for the pairs of a step as well
         return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, min(nearest.num_stages, 2))
+    if not few and taken.described and int(target.removeprefix("sm_")) >= 100:
+        return Options(8, min(nearest.num_stages, 2))  # products there keep more in shared memory
     if not few and taken.described and taken.reading and taken.rows > 64:
         return Options(8, nearest.num_stages)  # what a table says of a pair takes registers that fewer warps lack
     if not few:
