@@ -83,10 +83,9 @@ class _Entry:
         if self.lengths is not None:
             schedule = filled(Schedule, **{**vars(schedule), "n": call.k.shape[2]})
         return filled(
-            Launch, program=self.program, schedule=schedule, q=last_contiguous(call.q.detach()),
-            k=last_contiguous(call.k.detach()), v=last_contiguous(call.v.detach()), tables=tables, scale=scale,
-            q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed, k_start=None, by_key=self.by_key,
-            ready=self.ready,
+            Launch, program=self.program, schedule=schedule, q=_values(call.q), k=_values(call.k), v=_values(call.v),
+            tables=tables, scale=scale, q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed,
+            k_start=None, by_key=self.by_key, ready=self.ready,
         )  # fmt: skip
 
 
@@ -104,9 +103,10 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     unread = backend.plans_on_device and settings.plan_on_device
     anywhere = not backward and not unread and 0 < call.q.shape[2] <= backend.most_rows_anywhere
     form = None if unread else _form(name, call, backend, backward, anywhere)
-    if form is not None and anywhere and _fixed.find(form):
-        anywhere, form = False, _form(name, call, backend, backward, False)
     entry = None if form is None else _entries.find(form)
+    if entry is None and form is not None and anywhere and _fixed.find(form):
+        anywhere, form = False, _form(name, call, backend, backward, False)
+        entry = None if form is None else _entries.find(form)
     if entry is not None and entry.fits(call):
         if capturing:
             _pinned.append(entry)
@@ -142,7 +142,7 @@ def _form(name: str, call: Call, backend: Backend, backward: bool, anywhere: boo
     device = q.device
     factor: Hashable = None
     if scale is not None:
-        factor = scale.item() if scale.is_cpu and not scale.ndim else _shown(scale)
+        factor = float(scale).hex() if _is_number(scale) else _shown(scale)  # which tells zeros by their signs
     try:
         sizes: Hashable = (k.shape, k.stride(), v.shape, v.stride(), call.q_start)
         if anywhere:
@@ -157,9 +157,18 @@ def _form(name: str, call: Call, backend: Backend, backward: bool, anywhere: boo
         return None
 
 
+def _values(x: Tensor) -> Tensor:
+    """The tensor as kernels read it: no part of a graph of derivatives, and its last dimension contiguous."""
+    return last_contiguous(x.detach() if x.requires_grad else x)
+
+
 def _stream(device: torch.device) -> int:
     """The stream on which kernels read what is allocated now: other streams do not wait for it."""
     return torch._C._cuda_getCurrentRawStream(device.index) if device.type == "cuda" else 0
+
+
+def _is_number(scale: Tensor) -> bool:
+    return scale.is_cpu and not scale.ndim
 
 
 def _shown(x: Tensor) -> tuple[Hashable, ...]:
@@ -181,7 +190,8 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
     tensors = _tensors(call)
     if lengths is not None:  # positions are not what its plan depends on
         tensors.pop()
-    known = [(place, x.detach()) for place, x in enumerate(tensors) if x is not None and x.is_cpu]
+    told = call.scale if call.scale is not None and _is_number(call.scale) else None  # the form says all of it
+    known = [(place, x.detach()) for place, x in enumerate(tensors) if x is not None and x is not told and x.is_cpu]
     if sum(x.nbytes for _, x in known) > _MOST_BYTES:
         return None
     names = [table.name for table in attention.tables]

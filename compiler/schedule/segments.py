@@ -166,6 +166,11 @@ def _room(listed: AnyList) -> int | None:
     return listed.tokens if isinstance(listed, Room) else None
 
 
+def serves_anywhere(tables: Sequence[Table]) -> bool:
+    """Whether a schedule for rows at any position may be right: no table grows with the lengths."""
+    return {dimension.kind for table in tables for dimension in table.dimensions} <= {"head", "fixed", "free"}
+
+
 def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule | None:
     """The bounds of every segment for few rows at any position, and for every ``n`` up to that of the call shape.
 

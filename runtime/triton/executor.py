@@ -321,7 +321,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
         for number in range(len(kernels)):
             _run_forward(call, number, given)
     count("triton.forward")
-    return output.to(launch.q.dtype), lse
+    return output if call.kernels.direct else output.to(launch.q.dtype), lse
 
 
 def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tests.gate import __main__ as command
 from tests.gate import figures, store, table
 from tests.gate.figures import Figures, Kernel, Loops, measure
 from tests.gate.kernels import Choice, visits
-from tests.gate.patterns import DIMS, PASSES, PATTERNS, contents
+from tests.gate.patterns import DECODING, DIMS, PASSES, PATTERNS, contents, kinds
 from tests.gate.prediction import flex
 from tests.gate.prediction.model import flex_blocks
 from tests.gate.targets import HELD, Result, held_results, results
@@ -156,7 +156,17 @@ def test_verdict_and_table_tell_what_is_missed() -> None:
 def test_the_command_ends_with_1_where_a_target_is_missed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = ["--only", "causal", "--dim", "128", "--target", "sm_90", "--workers", "1"]
+    part = [
+        "--only",
+        "causal",
+        "--dim",
+        "128",
+        "--target",
+        "sm_90",
+        *(word for kind in PASSES for word in ("--pass", kind)),
+        "--workers",
+        "1",
+    ]
     good = {each.kind: each for each in sound()}
     monkeypatch.setattr(command, "measure", lambda *task: good[task[3]])
     assert command.main([*part, "--json", str(tmp_path / "gate.json")]) == 0
@@ -172,7 +182,10 @@ def test_the_command_ends_with_1_where_a_target_is_missed(
 
 def test_tasks_and_choices_of_the_command() -> None:
     everything = command.tasks(command.parser().parse_args([]))
-    assert len(everything) == len(PATTERNS) * len(PASSES) * sum(map(len, DIMS.values()))
+    assert len(everything) == sum(len(kinds(name, target)) * len(DIMS[target]) for name in PATTERNS for target in DIMS)
+    decoded = {task[:3] for task in everything if task[3] == DECODING}
+    assert {target for _, _, target in decoded} == {"sm_90", "sm_80"}
+    assert {name for name, _, _ in decoded} == PATTERNS.keys() - {"documents"}, "a table that grows with the length"
     few = command.parser().parse_args(["--only", "causal", "--dim", "64", "--pass", "forward", "--choice", "64x32w4s3"])
     assert {task[4] for task in command.tasks(few)} == {Choice(64, 32, 4, 3)}
     with pytest.raises(SystemExit):

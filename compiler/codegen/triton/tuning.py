@@ -122,6 +122,35 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
 }
 
 
+# Of rows at any position, of which a block has MOST_ROWS_ANYWHERE: such kernels wait for memory, so that what counts is
+# how many bytes are under way. Four warps, since there are rows for one; nothing spills.
+_ANYWHERE: Mapping[str, Mapping[int, TileConfig]] = {
+    "sm_80": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        128: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+    "sm_90": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 4),
+        128: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+    "gfx9": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        128: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+}
+
+
+def config_anywhere(target: str, dtype: DType, dim: int) -> TileConfig:
+    """Return the row of the table for kernels of rows at any position. ``dim``: the larger head dimension."""
+    if dtype in (FP32, FP64):
+        return TileConfig(MOST_ROWS_ANYWHERE, 32 if dim <= 64 else 16, 4, 3)
+    row = _ANYWHERE[family(target)]
+    return row[min(max(lanes(dim), min(row)), max(row))]
+
+
 def configs(target: str, dtype: DType, dim: int, direction: Pass) -> tuple[TileConfig, ...]:
     """Return the rows of the table for kernels of one pass. ``dim``: the larger head dimension.
 
@@ -159,9 +188,9 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     """
     if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
-    if variant.anywhere:
-        return Options(num_warps=4, num_stages=3)
     dim = max(variant.head_dim, variant.value_dim)
+    if variant.anywhere:
+        return config_anywhere(target, variant.dtype, dim).options
     rows = configs(target, variant.dtype, dim, variant.direction)
     keys = max(taken.keys, default=variant.step.keys)
 
@@ -197,10 +226,9 @@ def make_variant(
     packed: bool = False,
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
-    rows = configs(target, dtype, max(head_dim, value_dim), direction)
+    dim = max(head_dim, value_dim)
+    rows = (config_anywhere(target, dtype, dim),) if anywhere else configs(target, dtype, dim, direction)
     step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
-    if anywhere:
-        step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
     return TritonVariant(
         head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed
