@@ -27,6 +27,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 
 import attnc
 from attnc.runtime.base import settings
@@ -114,13 +115,14 @@ def microseconds(call: Callable[[], object], calls: int = 10) -> float:
 
 @contextlib.contextmanager
 def without_launches() -> Iterator[None]:
-    """Leaves out the calls of Triton's launcher."""
-    run = triton.JITFunction.run
+    """Leaves out the calls of Triton's launcher: of a function, and of a kernel that it compiled before."""
+    run, launch = triton.JITFunction.run, CompiledKernel.__getitem__
     triton.JITFunction.run = lambda *_, **__: None
+    CompiledKernel.__getitem__ = lambda *_: lambda *_: None
     try:
         yield
     finally:
-        triton.JITFunction.run = run
+        triton.JITFunction.run, CompiledKernel.__getitem__ = run, launch
 
 
 def measure(name: str, driver: StubbedDriver, call: Callable[[], object], rounds: int) -> Row:

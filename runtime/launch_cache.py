@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
-from .base import Backend, Launch, TableArgument, settings, stride_bits
+from .base import Backend, Launch, TableArgument, filled, settings, stride_bits
 from .call import Call, positions_of, scale_of
 from .planning import Kept, last_contiguous, launch_anywhere, launch_of, tiles_of
 
@@ -81,11 +81,12 @@ class _Entry:
         q_start = positions_of(call) if self.q_start is None else self.q_start
         schedule = self.schedule
         if self.lengths is not None:
-            schedule = Schedule(call.k.shape[2], schedule.m, schedule.kernels, anywhere=True)
-        return Launch(
-            self.program, schedule, last_contiguous(call.q.detach()), last_contiguous(call.k.detach()),
-            last_contiguous(call.v.detach()), tables, scale, q_start, self.wide, call.dropout, call.seed, None,
-            self.by_key, self.ready,
+            schedule = filled(Schedule, **{**vars(schedule), "n": call.k.shape[2]})
+        return filled(
+            Launch, program=self.program, schedule=schedule, q=last_contiguous(call.q.detach()),
+            k=last_contiguous(call.k.detach()), v=last_contiguous(call.v.detach()), tables=tables, scale=scale,
+            q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed, k_start=None, by_key=self.by_key,
+            ready=self.ready,
         )  # fmt: skip
 
 

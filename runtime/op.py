@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
 from .backends import backend_for, devices
-from .base import compute_dtype, registered, settings
+from .base import compute_dtype, filled, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -34,6 +34,7 @@ from .call import (
     integer,
 )
 from .derivatives import is_plain, no_forward_mode, register_derivatives
+from .dispatch import goes_straight
 from .launch_cache import launch_for
 
 _SEEDS = 2**63 - 1
@@ -73,16 +74,25 @@ def attend(
         raise TypeError(f"q: has dtype float64 on {q.device}, expected float32, bfloat16 or float16 there")
     q, k, v = (x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in (q, k, v))
     tensors = collect(attention, tables, q.device)
-    given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
     start, starts = checked_start(q_start)
     first, firsts = checked_start(k_start, "k_start")
     total = checked_positions(n, firsts)
     probability = check_dropout(dropout)
+    factor, seeds = checked_scale(scale, q.dtype), _seed_tensor(probability, seed)
+    others = (*tensors.values(), factor, starts, firsts)
+    plain = not torch.compiler.is_compiling() and is_plain((q, k, v, *others))
+    if plain and goes_straight(q, k, v, others):
+        number = 0 if seeds is None else int(seeds)
+        call = filled(
+            Call, q=q, k=k, v=v, tables=tensors, scale=factor, q_start=start, q_starts=starts, dropout=probability,
+            seed=number, k_start=first, k_starts=firsts, positions=total,
+        )  # fmt: skip
+        return _straight(attention, name, call)
+    given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
     inputs = (
-        q, k, v, list(tensors.values()), given, checked_scale(scale, q.dtype), starts, start, firsts, first, total,
-        _seed_tensor(probability, seed), probability, name,
+        q, k, v, list(tensors.values()), given, factor, starts, start, firsts, first, total, seeds, probability, name
     )  # fmt: skip
-    if not torch.compiler.is_compiling() and is_plain(inputs):
+    if plain:
         with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
             return _operator(*inputs)  # type: ignore[no-any-return]
     return forward(*inputs)  # type: ignore[no-any-return]
@@ -170,15 +180,21 @@ def _forward(
     """
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
+    return _attended(known, attention, call)
+
+
+def _attended(known: Attention, name: str, call: Call) -> tuple[Tensor, Tensor]:
+    q = call.q
     with _without_autocast(q.device.type):
-        backend = backend_for(q.device, k.shape[2])
-        launch = launch_for(known, attention, call, backend, backward=False)
+        backend = backend_for(q.device, call.k.shape[2])
+        launch = launch_for(known, name, call, backend, backward=False)
         if not q.shape[:3].numel():
-            return _empty(q, v)
+            return _empty(q, call.v)
         out, lse = backend.forward(launch)
     return out.contiguous(), lse.contiguous()
 
 
+_straight = _disable_dynamo(_attended)
 forward = torch.library.custom_op("attnc::forward", _forward, mutates_args=())
 _operator = torch.ops.attnc.forward.default
 _nothing = contextlib.nullcontext()

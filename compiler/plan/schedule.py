@@ -140,12 +140,12 @@ class Schedule:
     kernels: tuple[KernelSchedule, ...]
     anywhere: bool = False
 
-    @property
+    @cached_property
     def on_device(self) -> bool:
         """Whether the device must list tokens or find tiles before kernels run."""
         return self.lists_on_device or any(its.on_device for kernel in self.kernels for its in kernel.segments)
 
-    @property
+    @cached_property
     def lists_on_device(self) -> bool:
         """Whether the device lists tokens, which the host then does not know."""
         rooms = [

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, overload
 
@@ -59,6 +60,19 @@ class SettingError(ValueError):
     """A setting has a value that cannot be parsed, from a variable or from Python."""
 
 
+@lru_cache
+def _encoded(name: str) -> object:
+    return os.environ.encodekey(name)
+
+
+def _variable(name: str) -> str:
+    """A variable of the environment, "" if it is unset: of most settings, which os.environ tells by an exception that
+    takes longer than the other checks of a call.
+    """
+    held = getattr(os.environ, "_data", None)
+    return "" if held is not None and _encoded(name) not in held else os.environ.get(name, "").strip()
+
+
 class Setting(Generic[T]):
     """One setting, as a descriptor. ``variables`` are tried in order, and an empty variable counts as unset."""
 
@@ -91,7 +105,7 @@ class Setting(Generic[T]):
     def read(self) -> T:
         """The value from the environment, or the default. SettingError for a variable that cannot be parsed."""
         for variable in self.variables:
-            text = os.environ.get(variable, "").strip()
+            text = _variable(variable)
             if text:
                 return self._parsed(variable, text)
         return self.default

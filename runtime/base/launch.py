@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,21 @@ def stride_bits(*tensors: Tensor) -> int:
 
     Kernels that serve several lengths have indices wide enough for all strides of so many bits.
     """
-    return max(20, *(abs(stride).bit_length() for x in tensors for stride in x.stride()))
+    return max(20, max([stride for x in tensors for stride in x.stride()], default=0).bit_length())
+
+
+T = TypeVar("T")
+
+
+def filled(kind: type[T], /, **values: Any) -> T:
+    """An instance of a frozen dataclass with all its fields given by name.
+
+    Its own ``__init__`` sets them one by one past the refusing ``__setattr__``, which takes three times as long; for
+    what every call makes anew.
+    """
+    made = object.__new__(kind)
+    vars(made).update(values)
+    return made
 
 
 @dataclass(frozen=True)

@@ -71,22 +71,32 @@ def call_arguments(launch: Launch) -> dict[str, Any]:
 
 
 def call_sizes(launch: Launch) -> dict[str, Any]:
-    """Those of them that launches of one form share: sizes and strides."""
+    """Those of them that launches of one form share: sizes and strides. Of launches of any length, those of
+    :func:`key_sizes` differ.
+    """
     heads, kv_heads = launch.q.shape[1], launch.k.shape[1]
     found: dict[str, Any] = {
         "m": launch.schedule.m,
-        "n": launch.schedule.n,
         "heads": heads,
         "group": heads // kv_heads if kv_heads else 1,
         "q_start_step": int(launch.q_start.numel() > 1),
     }
     if launch.k_start is not None:
         found |= {"k_start_step": int(launch.k_start.numel() > 1), "key_rows": launch.k.shape[2]}
-    found |= strides("query", launch.q) | strides("key", launch.k) | strides("value", launch.v)
+    found |= strides("query", launch.q) | key_sizes(launch)
     for number, table in enumerate(launch.tables):
         found[f"table{number}_batch"] = table.tensor.stride(0) if table.batched and table.tensor.shape[0] > 1 else 0
         found |= {f"table{number}_size{axis}": size for axis, size in enumerate(table.sizes)}
     return found
+
+
+def key_sizes(launch: Launch) -> dict[str, Any]:
+    """The number of keys, and the strides of keys and values."""
+    key, value = launch.k.stride(), launch.v.stride()
+    return {
+        "n": launch.schedule.n, "key_batch": key[0], "key_head": key[1], "key_row": key[2],
+        "value_batch": value[0], "value_head": value[1], "value_row": value[2],
+    }  # fmt: skip
 
 
 def call_tensors(launch: Launch) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from ...compiler.codegen.triton import (
 )
 from ...compiler.ir import Table
 from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
-from ..base import Gradients, Launch, count, stride_bits
+from ..base import Gradients, Launch, count, filled, stride_bits
 from . import modules
 from .arguments import (
     AnyListing,
@@ -51,6 +51,7 @@ from .arguments import (
     call_sizes,
     call_tensors,
     head_arguments,
+    key_sizes,
     number_arguments,
     order_arguments,
     strides,
@@ -109,7 +110,8 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: boo
 class _Kernels:
     """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments.
 
-    ``options``: the compile options of each function, as keyword arguments of its launch.
+    ``options``: the compile options of each function, as keyword arguments of its launch. ``direct``: whether kernels
+    store the output in its final dtype.
     """
 
     program: Program
@@ -118,6 +120,7 @@ class _Kernels:
     parameters: Mapping[str, tuple[str, ...]]
     options: Mapping[str, Mapping[str, Any]]
     sites: tuple[GradientSite, ...]
+    direct: bool
 
 
 @lru_cache(maxsize=256)
@@ -129,7 +132,7 @@ def _kernels(program: Program, variant: TritonVariant, target: str) -> _Kernels:
         for name, taken in steps(program, variant).items()
     }
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    return _Kernels(program, module, variant, names, chosen, gradient_sites(program))
+    return _Kernels(program, module, variant, names, chosen, gradient_sites(program), direct_output(program))
 
 
 _lifted = lru_cache(maxsize=256)(lift_constants)
@@ -143,6 +146,7 @@ class _Function:
     values: tuple[Any, ...]
     open: tuple[tuple[int, str], ...]
     options: Mapping[str, Any]
+    compiled: modules.CompiledKernels | None
 
 
 @dataclass(frozen=True)
@@ -179,17 +183,21 @@ class _Call:
     def run(self, name: str, programs: int, shared: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         """Launches one function. ``shared`` and ``given``: its own arguments, beside those of the call."""
         if programs:
-            function = self.once(name, lambda: self._function(name, shared))
+            given = {**self.given, **given}
+            function = self.once(name, lambda: self._function(name, shared, given))
             values = list(function.values)
             for place, parameter in function.open:
-                values[place] = given[parameter] if parameter in given else self.given[parameter]
-            modules.start(function.kernel, programs, values, function.options)
+                values[place] = given[parameter]
+            modules.start(function.kernel, programs, values, function.options, function.compiled)
 
-    def _function(self, name: str, shared: Mapping[str, Any]) -> _Function:
+    def _function(self, name: str, shared: Mapping[str, Any], given: Mapping[str, Any]) -> _Function:
         parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
-        rest = tuple((place, its) for place, its in enumerate(parameters) if its not in known)
+        rest = tuple((place, its) for place, its in enumerate(parameters) if its in given or its not in known)
         values = tuple(known.get(its) for its in parameters)
-        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name])
+        compiled = None
+        if torch.version.hip is None:
+            compiled = modules.compiled_kernels({place: given[its] for place, its in rest})
+        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name], compiled)
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -209,15 +217,17 @@ def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
         kernels = _kernels(lifted.program, variant_of(launch, direction, split, packed), target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
-        found = ready[key] = kernels, numbers if launch.schedule.anywhere else call_sizes(launch) | numbers, {}
+        found = ready[key] = kernels, call_sizes(launch) | numbers, {}
     kernels, shared, kept = found
-    given = call_tensors(launch)
-    if launch.schedule.anywhere:  # for any number of keys
-        given |= call_sizes(launch)
-    planned = _NOT_PLANNED
-    if launch.schedule.on_device:  # anew for each launch, and so is what depends on it
+    given, planned = call_tensors(launch), _NOT_PLANNED
+    if launch.schedule.anywhere:  # for any number of keys; what else is kept depends on that of their tiles alone
+        given |= key_sizes(launch)
+        kept = for_length(launch, ready, key, dict)
+    elif launch.schedule.on_device:  # anew for each launch, and so is what depends on it
         planned, kept = plan(launch, _lifted(launch.program).program.tables, direction != "backward_keys"), {}
-    return _Call(launch, kernels, shared, given, kept, planned)
+    return filled(
+        _Call, launch=launch, kernels=kernels, shared=shared, given=given, ready=kept, planned=planned
+    )  # fmt: skip
 
 
 _NOT_PLANNED = DevicePlan()
@@ -309,12 +319,9 @@ def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
     return grid, found
 
 
-def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any], Mapping[str, Any]]:
-    """The grid of those functions, the arguments that launches of the form share, and those of this launch alone."""
-    if call.launch.schedule.anywhere:
-        grid, found = for_length(call.launch, call.ready, f"rows {number}", lambda: _by_query(call, number))
-        return grid, {}, found
-    return (*call.once(f"rows {number}", lambda: _by_query(call, number)), {})
+def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any]]:
+    """The grid of those functions, and their arguments, as launches of the form share them."""
+    return call.once(f"rows {number}", lambda: _by_query(call, number))
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -327,7 +334,7 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     call = _prepared(launch, "forward", split)
     batch, heads, m, _ = launch.q.shape
     shape = (batch, heads, m, launch.v.shape[-1])
-    dtype = launch.q.dtype if direct_output(launch.program) else launch.compute_dtype
+    dtype = launch.q.dtype if call.kernels.direct else launch.compute_dtype
     output = torch.empty(shape, dtype=dtype, device=launch.q.device)
     lse = call.empty(batch, heads, m)
     given: dict[str, Any] = {"output": output, "lse": lse}
@@ -339,14 +346,13 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
 
 
 def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
-    rows, arguments, counts = _over_rows(call, number)
-    given = {**given, **counts}
+    rows, arguments = _over_rows(call, number)
     name = f"forward_{number}"
     if not (call.kernels.variant.split or call.launch.program.kernels[number].splits):
         call.run(name, rows.programs, arguments, given)
         return
     parts = (call.empty(*rows.listed, call.launch.v.shape[-1]), call.empty(*rows.listed))
-    given |= {"part_output": parts[0], "part_lse": parts[1]}
+    given = {**given, "part_output": parts[0], "part_lse": parts[1]}
     call.run(name, rows.programs, arguments, given)
     call.run(f"merge_{number}", rows.slots * rows.blocks, arguments, given)
 
@@ -473,8 +479,8 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
-    rows, arguments, given = _over_rows(call, number)
-    given = dict(given)
+    rows, arguments = _over_rows(call, number)
+    given: dict[str, Any] = {}
     split = call.launch.program.kernels[number].splits
     if split:
         given["part_query"] = call.empty(*rows.listed, call.launch.q.shape[-1])

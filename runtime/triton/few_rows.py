@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping
 from math import gcd
 from typing import Any, TypeVar
 
@@ -66,7 +66,7 @@ def is_split(launch: Launch) -> bool:
     return for_length(launch, ready, "split", lambda: any(live_parts(launch, number) > 1 for number in numbers))
 
 
-def for_length(launch: Launch, ready: MutableMapping[Any, Any], name: str, make: Callable[[], R]) -> R:
+def for_length(launch: Launch, ready: MutableMapping[Any, Any], name: Hashable, make: Callable[[], R]) -> R:
     """What ``make`` returns, which depends on the form of the launch and on the number of (whole) tiles of its keys.
 
     The last result is kept in ``ready`` by ``name``: most steps of decoding begin no new tile.
@@ -75,9 +75,9 @@ def for_length(launch: Launch, ready: MutableMapping[Any, Any], name: str, make:
     if unit is None:
         unit = ready["unit"] = _unit(launch)
     number = launch.schedule.n // unit, launch.schedule.n % unit > 0
-    kept = ready.get(name)
+    kept = ready.get(("length", name))
     if kept is None or kept[0] != number:
-        kept = ready[name] = number, make()
+        kept = ready["length", name] = number, make()
     found: R = kept[1]
     return found
 

@@ -14,8 +14,9 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from importlib.abc import SourceLoader
@@ -171,11 +172,68 @@ def on_device(device: torch.device) -> AbstractContextManager[object]:
     return _nothing if device.index == torch.cuda.current_device() else torch.cuda.device(device)
 
 
-def start(kernel: Any, programs: int, values: Sequence[Any], options: Mapping[str, Any]) -> None:
+_INT32 = 2**31
+
+
+@dataclass(frozen=True)
+class CompiledKernels:
+    """The compiled kernels of launches of one function that differ only in some arguments: at ``tensors`` and
+    ``integers`` those of these types, at ``others`` None or floats.
+
+    Triton compiles a function anew for other dtypes, other alignments, and integers that are 1, divisible by 16, or
+    beyond 32 bits. To be told so by all arguments takes it longer than all that a launch needs besides. A tensor has
+    the same dtype in all of these launches. Only for NVIDIA's GPUs: elsewhere Triton also asks for the memory's size.
+    """
+
+    tensors: tuple[int, ...]
+    integers: tuple[int, ...]
+    others: tuple[int, ...]
+    found: dict[Hashable, Any] = field(default_factory=dict)
+
+    def key(self, values: Sequence[Any]) -> Hashable | None:
+        """What decides which kernel the arguments take; None where Triton is to find it."""
+        key: list[Hashable] = []
+        for place in self.tensors:
+            if values[place] is None:
+                return None
+            key.append(not values[place].data_ptr() & 15)
+        for place in self.integers:
+            number = values[place]
+            if type(number) is not int:
+                return None
+            key.append(-1 if number == 1 else (not number & 15) + 2 * (not -_INT32 <= number < _INT32))
+        for place in self.others:
+            if not (values[place] is None or type(values[place]) is float):
+                return None
+            key.append(values[place] is None)
+        return tuple(key)
+
+
+def compiled_kernels(values: Mapping[int, Any]) -> CompiledKernels:
+    """Where the kernels of a function are kept. ``values``: those by place in which launches may differ."""
+    tensors = tuple(place for place, value in values.items() if hasattr(value, "data_ptr"))
+    integers = tuple(place for place, value in values.items() if type(value) is int)
+    return CompiledKernels(tensors, integers, tuple(place for place in values if place not in {*tensors, *integers}))
+
+
+def start(
+    kernel: Any, programs: int, values: Sequence[Any], options: Mapping[str, Any], kept: CompiledKernels | None = None
+) -> None:
     """Launches a function of a module, with a one-dimensional grid: the other axes of a grid hold fewer programs.
 
-    ``values``: its arguments, in the order of its parameters. ``options``: Triton's own, for the compiler. Without a
-    program nothing is launched.
+    ``values``: its arguments, in the order of its parameters. ``options``: Triton's own, for the compiler. ``kept``:
+    where its compiled kernels are kept. Without a program nothing is launched.
     """
-    if programs:
+    if not programs:
+        return
+    key = None if kept is None else kept.key(values)
+    if kept is None or key is None:
         kernel.run(*values, grid=(programs,), warmup=False, **options)
+        return
+    compiled = kept.found.get(key)
+    if compiled is not None:
+        compiled[programs, 1, 1](*values)
+        return
+    compiled = kernel.run(*values, grid=(programs,), warmup=False, **options)
+    if compiled is not None:  # which Triton's interpreter has none of
+        kept.found[key] = compiled
