@@ -31,12 +31,14 @@ from ..base import Launch, device_numbers, kept_by_graphs, require_uncaptured
 class PlannedListing:
     """Tokens that the device listed: int32 ``[batch_slots * head_slots, length]``, -1 past the end of a list.
 
-    What :class:`compiler.plan.Listing` is for a list that the host made.
+    What :class:`compiler.plan.Listing` is for a list that the host made. ``counts``: the length of each list, int32,
+    None where all have that of the tensor.
     """
 
     tokens: Tensor
     batch_slots: int
     head_slots: int
+    counts: Tensor | None = None
 
     def tiles(self, tile: int) -> TileCount:
         """The number of tiles of ``tile`` lanes for which there is room."""

@@ -46,6 +46,7 @@ from ..base import Gradients, Launch, count, filled, stride_bits
 from . import modules
 from .arguments import (
     AnyListing,
+    PlannedListing,
     bounds_arguments,
     call_sizes,
     call_tensors,
@@ -58,7 +59,7 @@ from .arguments import (
 )
 from .backend import INTERPRETER, TRITON
 from .device_plans import DevicePlan, plan
-from .few_rows import for_length, is_split, live_parts, packs, parts_of
+from .few_rows import for_length, is_split, live_parts, packs, parts_of, wanted_programs
 from .modules import interpreting, load_module, require, require_triton, target_of
 from .table_sums import SiteSums, add, from_digits, joined
 
@@ -272,12 +273,30 @@ def _rows(call: _Call, number: int) -> _Rows:
     parts = 1
     if call.kernels.variant.split:
         parts = live_parts(call.launch, number)
-    elif kernel.splits and batch * heads * blocks:
-        n = call.launch.schedule.n
-        lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
-        tiles = [tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True)]
-        parts = parts_of(batch * heads * blocks, max(tiles, default=0))
+    elif kernel.splits and _counts(call, number) is None:
+        parts = parts_of(batch * heads * blocks, _most_tiles(call, number))
     return _Rows(heads, batch * heads, parts, blocks, step)
+
+
+def _counts(call: _Call, number: int) -> Tensor | None:
+    """How many rows of a kernel the device found, of the many for which its list has room."""
+    listed = call.rows_listing(number)
+    return listed.counts if isinstance(listed, PlannedListing) else None
+
+
+def _most_tiles(call: _Call, number: int) -> int:
+    """How many tiles of keys the longest segment of a kernel has."""
+    kernel, n = call.kernel(number)[0], call.launch.schedule.n
+    lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
+    tiles = (tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True))
+    return max(tiles, default=0)
+
+
+def _counted_rows(call: _Call, number: int, grid: _Rows) -> dict[str, Any]:
+    """The arguments by which programs whose blocks have no row help those that have: the host knows neither."""
+    wanted = parts_of(grid.slots, _most_tiles(call, number))  # of each slot, if it has but one block with rows
+    counts = {"row_counts": _counts(call, number)}
+    return counts | {"slot_programs": min(grid.blocks, wanted_programs(grid.slots)), "most_parts": wanted}
 
 
 def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
@@ -288,6 +307,8 @@ def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
     rows = tiles_of(kernel.rows, m, listed)
     grid = _rows(call, number)
     found = order_arguments("row", kernel.rows, listed, m, device) | {"parts": grid.parts}
+    if kernel.splits:
+        found |= _counted_rows(call, number, grid)
     found |= head_arguments(kernel.heads, call.launch.q)
     for place, (part, segment) in enumerate(zip(kernel.segments, its.segments, strict=True)):
         keys = call.keys_listing(number, place)

@@ -19,8 +19,13 @@ PROGRAMS, LEAST_TILES, MOST_PARTS = 256, 4, 64
 
 def parts_of(programs: int, tiles: int) -> int:
     """Into how many parts the keys of a kernel are cut that would have so many programs, with so many tiles in each."""
-    wanted = -(-PROGRAMS // programs) if programs else 1
+    wanted = wanted_programs(programs)
     return max(1, min(wanted, tiles // LEAST_TILES, MOST_PARTS))
+
+
+def wanted_programs(programs: int) -> int:
+    """How many programs should do the work of each of so many, to fill a GPU."""
+    return -(-PROGRAMS // programs) if programs else 1
 
 
 def packs(launch: Launch) -> bool:

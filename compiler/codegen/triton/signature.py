@@ -167,13 +167,15 @@ def _parts(variant: TritonVariant) -> Parameters:
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant.step.queries)
     group = (Parameter("group", "i32"),) if variant.packed else ()
-    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *order)
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant.step.queries)
     gradient = _pointer("grad_query", variant.compute)
-    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *order)
 
 
 def _delta(program: Program, variant: TritonVariant) -> Parameters:
@@ -220,13 +222,25 @@ def _loops(
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
     columns = column_loops(kernel, keys)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
-    return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (*_common(program, variant, exprs), *_HEADS, *order, *of_segments, *_dropout(variant))
 
 
 _PARTS = Parameter("parts", "i32")
 _KEYS = (Parameter("k_start", "*i64", True), Parameter("k_start_step", "i32"), Parameter("key_rows", "i32"))
 _SIZES = (Parameter("m", "i32"), Parameter("heads", "i32"))
 _HEADS = (Parameter("kernel_heads", "i32"), Parameter("head_list", "*i32", True))
+
+
+def _counted_rows(kernel: Kernel, rows: TokenLoop) -> Parameters:
+    """What tells how many of the rows for which a list has room there are, where their keys are split."""
+    counts = (Parameter("row_counts", "*i32", True), Parameter("slot_programs", "i32"), Parameter("most_parts", "i32"))
+    return counts if is_counted(kernel, rows) else ()
+
+
+def is_counted(kernel: Kernel, rows: TokenLoop) -> bool:
+    """Whether rows are listed, maybe on a device that alone knows how many there are, and their keys are split."""
+    return kernel.splits and rows.listed
 
 
 def _order(loop: TokenLoop) -> Parameters:
