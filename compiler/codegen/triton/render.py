@@ -37,6 +37,7 @@ from .signature import (
     Parameters,
     column_loops,
     expressions,
+    is_ordered,
     listed_numbers,
     loops_by_key,
     parameters,
@@ -201,7 +202,8 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
     )  # fmt: skip
     return _reading(
         module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
-        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split,
+        ordered=is_ordered(module.program, kernel, module.variant), **_owned(module, kernel),
     )  # fmt: skip
 
 
