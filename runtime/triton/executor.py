@@ -62,6 +62,7 @@ from .device_plans import DevicePlan, plan
 from .few_rows import for_length, is_split, live_parts, packs, parts_of, wanted_programs
 from .modules import interpreting, load_module, require, require_triton, target_of
 from .table_sums import SiteSums, add, from_digits, joined
+from .turns import turn_arguments
 
 require_triton()
 
@@ -310,13 +311,15 @@ def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
     if kernel.splits:
         found |= _counted_rows(call, number, grid)
     found |= head_arguments(kernel.heads, call.launch.q)
+    walked = []
     for place, (part, segment) in enumerate(zip(kernel.segments, its.segments, strict=True)):
         keys = call.keys_listing(number, place)
         found |= order_arguments(f"column{place}", part.keys, keys, n, device)
         columns = tiles_of(part.keys, n, keys)
         bounds = call.planned.runs.get((number, place), segment.by_query)
         found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, device)
-    return grid, found
+        walked.append((bounds, columns))
+    return grid, found | turn_arguments(walked, rows, grid.slots, grid.blocks, (call.launch.k, call.launch.v))
 
 
 def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any]]:
@@ -471,11 +474,12 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
     rows, keys = key_major(kernel.rows, part.keys)
     of_rows, of_keys = call.rows_listing(number), call.keys_listing(number, place)
     tiles = tiles_of(keys, n, of_keys), tiles_of(rows, m, of_rows)
-    arguments = order_arguments("row", rows, of_rows, m, device)
-    arguments |= order_arguments("column", keys, of_keys, n, device)
-    arguments |= bounds_arguments("", call.planned.runs.get((number, place), its.by_key), *tiles, rows, m, device)
-    arguments |= head_arguments(kernel.heads, launch.q)
-    return _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
+    arguments = order_arguments("row", rows, of_rows, m, device) | order_arguments("column", keys, of_keys, n, device)
+    bounds = call.planned.runs.get((number, place), its.by_key)
+    arguments |= bounds_arguments("", bounds, *tiles, rows, m, device) | head_arguments(kernel.heads, launch.q)
+    blocks = _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile))
+    slots = launch.k.shape[0] * launch.k.shape[1]
+    return blocks, arguments | turn_arguments([(bounds, tiles[1])], tiles[0], slots, blocks, (launch.q, launch.q))
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:

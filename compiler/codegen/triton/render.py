@@ -38,6 +38,7 @@ from .signature import (
     column_loops,
     expressions,
     is_counted,
+    is_ordered,
     listed_numbers,
     loops_by_key,
     most_keys,
@@ -205,7 +206,8 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
     rows = row_loop(kernel, module.variant.step.queries)
     return _reading(
         module, function, exprs, rows=rows, segments=segments, counted=is_counted(kernel, rows),
-        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split,
+        ordered=is_ordered(module.program, kernel, module.variant), **_owned(module, kernel),
         entries=tuple(make_entries(site, module.dialect, few[site.number]) for site in sites if site.number in few),
     )  # fmt: skip
 

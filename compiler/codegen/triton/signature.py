@@ -199,7 +199,8 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds("", variant), *_dropout(variant),
+        Parameter("members", "i32"), Parameter("kv_heads", "i32"), *_turns("kv_heads"), *_order(rows), *_order(columns),
+        *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 
@@ -222,8 +223,24 @@ def _loops(
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
     columns = column_loops(kernel, keys)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
+    turns = _turns("kernel_heads", "group") if is_ordered(program, kernel, variant) else ()
     order = (*_order(rows), *_counted_rows(kernel, rows))
-    return (*_common(program, variant, exprs), *_HEADS, *order, *of_segments, *_dropout(variant))
+    return (*_common(program, variant, exprs), *_HEADS, *turns, *order, *of_segments, *_dropout(variant))
+
+
+def is_ordered(program: Program, kernel: Kernel, variant: TritonVariant) -> bool:
+    """Whether arguments tell in which order the programs take their blocks of rows: not where there are few."""
+    return not (variant.anywhere or kernel.splits or program.is_part)
+
+
+def _turns(*heads: str) -> Parameters:
+    """The order of programs, and what divides by numbers of ``heads`` (docs/decisions/0056)."""
+    sizes = ("section_programs", "together", "first_block", "block_step")
+    inverses = ("section_programs", "together", *heads)
+    return (
+        *(Parameter(name, "i32") for name in sizes),
+        *(Parameter(f"{name}_inverse", "i64") for name in inverses),
+    )
 
 
 _PARTS = Parameter("parts", "i32")
@@ -263,9 +280,11 @@ def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
     )
     numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
     numbers += ("start_step", "start_shift") if variant.anywhere else ()
+    inverses = () if variant.anywhere else ("period_inverse", "class_inverse")
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
         *(Parameter(f"{name}{suffix}", "i32") for name in numbers),
+        *(Parameter(f"{name}{suffix}", "i64") for name in inverses),
     )
 
 
