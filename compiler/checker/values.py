@@ -5,11 +5,13 @@ None in place of a value means that it has a fault, which is reported already: w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from ..diagnostics import limits
 from ..ir import Const, Dimension, Expr, Type
 
 
@@ -153,3 +155,23 @@ def described(value: Value) -> str:
             return f"a run-time {element}"
         case TableValue():
             return "a table"
+
+
+def power_of(base: int | float, exponent: int | float) -> int | float | str:
+    """The power, or in words what is wrong with it."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        if exponent < 0:
+            return "is an int to a negative power"
+        if abs(base) > 1 and exponent * math.log10(abs(base)) > limits.DIGITS + 1:
+            return f"is a number of more than {limits.DIGITS} digits"
+        result = base**exponent
+        return result if abs(result) <= limits.LARGEST else f"is a number of more than {limits.DIGITS} digits"
+    try:
+        power = float(base) ** float(exponent)
+    except ZeroDivisionError:
+        return "divides by 0"
+    except OverflowError:
+        return "is beyond the largest float"
+    if isinstance(power, complex):
+        return "is a root of a negative number"
+    return power if abs(power) < math.inf else "is beyond the largest float"

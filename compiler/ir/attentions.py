@@ -30,7 +30,8 @@ class Table:
     """A run-time parameter: a tensor that the call passes as ``name``.
 
     ``value`` is set where the text itself gives the contents (a list in a test, say); the call then has no such
-    parameter. ``default`` holds the contents for calls that do not pass the table.
+    parameter. ``default`` holds the contents for calls that do not pass the table. ``divides``: something is divided by
+    the table's number, which therefore is at least 1 in every call.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     dimensions: tuple[Dimension, ...]
     default: Literal_ | None = None
     value: Literal_ | None = None
+    divides: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

@@ -119,7 +119,7 @@ _TABLE = (
     Operation("abs", (1, 1), _NUMBERS, None, abs, help="abs(x)", derivative=lambda x, _: x.sign()),
     Operation("min", (2, None), _NUMBERS, None, min, "minimum", joins=True, help="min(a, b, …)"),
     Operation("max", (2, None), _NUMBERS, None, max, "maximum", joins=True, help="max(a, b, …)"),
-    # Integers. Division rounds down; the divisor of both is a positive constant.
+    # Integers. Division rounds down; the divisor of both is positive: a constant or a run-time number.
     Operation("floordiv", (2, 2), ("int",), "int", operator.floordiv, sign="//", binds=8),
     Operation("mod", (2, 2), ("int",), "int", operator.mod, sign="%", binds=8),
     Operation(

@@ -49,6 +49,10 @@ def from_literal(table: Table, literal: Literal_, extent: CallShape, free: dict[
     values = [_number(table, leaf) for leaf in leaves]
     if table.element == "order":
         _require_permutations(table, values, sizes)
+    if table.divides and values and min(values) < 1:
+        raise ContentsError(
+            table, f"something is divided by it, so it is expected to be 1 or more, but is {min(values)}"
+        )
     return HostTable(np.array(values, dtype=_dtype(table, values)).reshape(sizes))
 
 

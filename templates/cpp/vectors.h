@@ -130,6 +130,21 @@ template <int64_t DIVISOR, class X> INLINE auto floor_remainder(X x) {
     else return x - floor_divide<DIVISOR>(x) * Int(DIVISOR);
 }
 
+// The same by a run-time number, which a call was refused for if it is not positive: by 1 then, not a trap.
+template <class X> INLINE auto floor_divide(X x, Int divisor) {
+    const Int by = divisor > 0 ? divisor : 1;
+    if constexpr (is_single<X>) return Int(Int(x) / by - (Int(x) % by < 0));
+    else {
+        X quotient = x / by;
+        return X(quotient + (x - quotient * by < 0));
+    }
+}
+template <class X> INLINE auto floor_remainder(X x, Int divisor) {
+    const Int by = divisor > 0 ? divisor : 1;
+    if constexpr (is_single<X>) return Int(Int(x) - floor_divide(x, by) * by);
+    else return X(x - floor_divide(x, by) * by);
+}
+
 // The language's hash: MurmurHash3's finalizer over each argument in turn.
 INLINE uint32_t word(uint32_t x) { return x; }
 INLINE uint32_t word(int32_t x) { return uint32_t(x); }

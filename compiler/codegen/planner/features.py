@@ -115,9 +115,7 @@ def granule(order: Order, exprs: tuple[Expr, ...], least: int = 16) -> int:
             continue
         seen.add(node)
         stack.extend(children(node))
-        if isinstance(node, Apply) and node.op == "floordiv":
-            divisor = node.args[1]
-            assert isinstance(divisor, Const)
+        if isinstance(node, Apply) and node.op == "floordiv" and isinstance(divisor := node.args[1], Const):
             size = max(min(size, int(divisor.value) & -int(divisor.value)), min(least, size))
     return size
 

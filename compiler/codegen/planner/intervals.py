@@ -274,7 +274,7 @@ class _Judge:
         if is_opaque(node):
             return self._opaque(node, known if complete else [])
         if node.op == "mod":
-            return self._mod(known[0] if complete else None, _divisor(node))
+            return self._mod(known[0] if complete else None, self._divisor(node, parts[1]))
         if not complete:
             return None
         lows, highs = [x.low for x in known], [x.high for x in known]
@@ -294,7 +294,7 @@ class _Judge:
             case "min" | "max":
                 return self._ints(_extreme(node.op, lows), _extreme(node.op, highs), of=known)
             case "floordiv":
-                return self._floordiv(known[0], _divisor(node))
+                return self._floordiv(known[0], self._divisor(node, parts[1]))
         return None
 
     def _sum(self, known: Sequence[Ints]) -> Ints:
@@ -319,30 +319,39 @@ class _Judge:
             found = self._ints(low, high, of=(found, other))
         return found
 
-    def _floordiv(self, x: Ints, divisor: int) -> Ints:
+    def _divisor(self, node: Apply, value: Value) -> int | str:
+        """What an integer is divided by: a constant, or the name of a run-time number, which is at least 1."""
+        if isinstance(node.args[1], Const):
+            return int(node.args[1].value)
+        assert isinstance(value, Ints)  # a number of the call
+        return self._name(f"tl.maximum({value.low}, 1)")[0]
+
+    def _floordiv(self, x: Ints, divisor: int | str) -> Ints:
         low, high = self._quotient(x.low, divisor), self._quotient(x.high, divisor)
         return self._ints(low, high, 0 if x.step == 0 else 1, (x,))
 
-    def _quotient(self, text: str, divisor: int) -> str:
+    def _quotient(self, text: str, divisor: int | str) -> str:
         return f"({self._dialect.operation('floordiv', (text, str(divisor)), ('int', 'int'), 'int')})"
 
-    def _remainder(self, text: str, divisor: int) -> str:
+    def _remainder(self, text: str, divisor: int | str) -> str:
         return self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int")
 
-    def _mod(self, x: Ints | None, divisor: int) -> Value:
+    def _mod(self, x: Ints | None, divisor: int | str) -> Value:
         """The remainder: of both bounds where the quotient is the same, else any that the step allows."""
         if x is None:
-            return Ints("0", f"({divisor - 1})", 1)
-        step = 1 if self._wide else gcd(x.step, divisor)
-        if step in (0, divisor):
+            return Ints("0", f"({divisor} - 1)", 1)
+        step = 1
+        if isinstance(divisor, int) and not self._wide:
+            step = gcd(x.step, divisor)
+        if (x.step == 0 and not self._wide) or step == divisor:
             return self._ints(self._remainder(x.low, divisor), "", 0)
         low, high = self._name(self._remainder(x.low, divisor), self._remainder(x.high, divisor))
         same = f"({self._quotient(x.low, divisor)} == {self._quotient(x.high, divisor)})"
         if self._wide:
             same += f" & (({_beyond(x)}) == 0)"
-        least, greatest = "0", str(divisor - 1)
+        least, greatest = "0", f"{divisor} - 1"
         if step > 1:
-            least, greatest = f"{low} % {step}", f"{divisor - step} + {low} % {step}"
+            least, greatest = f"{low} % {step}", f"{divisor} - {step} + {low} % {step}"
         return self._ints(f"tl.where({same}, {low}, {least})", f"tl.where({same}, {high}, {greatest})", step)
 
     def _opaque(self, node: Apply, known: list[Ints]) -> Ints:
@@ -417,12 +426,6 @@ class _Judge:
 
 
 _PLAIN = frozenset({Position("n"), Position("head"), Position("heads")})
-
-
-def _divisor(node: Apply) -> int:
-    divisor = node.args[1]
-    assert isinstance(divisor, Const)
-    return int(divisor.value)
 
 
 def _beyond(x: Ints) -> str:

@@ -140,9 +140,9 @@ class TritonDialect:
             case "float", (x,):
                 return f"tl.cast({x}, {self.compute})"
             case "floordiv", (x, divisor):
-                return _floordiv(x, int(divisor))
+                return _floordiv(x, divisor)
             case "mod", (x, divisor):
-                return _mod(x, int(divisor))
+                return _mod(x, divisor)
             case "not", (x,):
                 return f"{x} == 0"
             case "hash", _:
@@ -186,15 +186,15 @@ def _counted(text: str, kind: Type) -> str:
     return f"tl.cast({text}, tl.int32)" if kind == "bool" else text
 
 
-def _floordiv(x: str, divisor: int) -> str:
-    """The quotient, rounded down; Triton's ``//`` rounds towards zero."""
-    if divisor & (divisor - 1) == 0:
-        return f"{x} >> {divisor.bit_length() - 1}"
+def _floordiv(x: str, divisor: str) -> str:
+    """The quotient, rounded down; Triton's ``//`` rounds towards zero. The divisor is positive, a literal or a name."""
+    if divisor.isdecimal() and int(divisor) & (int(divisor) - 1) == 0:
+        return f"{x} >> {int(divisor).bit_length() - 1}"
     return f"{x} // {divisor} - tl.where({x} % {divisor} < 0, 1, 0)"
 
 
-def _mod(x: str, divisor: int) -> str:
+def _mod(x: str, divisor: str) -> str:
     """The remainder in ``0 .. divisor - 1``; Triton's ``%`` has the sign of its left operand."""
-    if divisor & (divisor - 1) == 0:
-        return f"{x} & {divisor - 1}"
+    if divisor.isdecimal() and int(divisor) & (int(divisor) - 1) == 0:
+        return f"{x} & {int(divisor) - 1}"
     return f"{x} % {divisor} + tl.where({x} % {divisor} < 0, {divisor}, 0)"
