@@ -36,7 +36,7 @@ from ..ir import (
 from ..oracle import NumpyArrays, is_listed
 from ..plan import EMPTY, FULL, PARTIAL, Program
 from .affine_forms import AffineContext, AffineForm, IntBounds, add, scale, subtract
-from .float_ranges import Range, TileKinds, compare_floats, negated, trits_of
+from .float_ranges import Range, TileKinds, compare_floats, computed, negated, trits_of
 from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude, unfollowed
 from .range_sets import MemberTable
 from .range_tables import RangeTable
@@ -287,7 +287,7 @@ class _Reading:
         least, greatest = lookup.extrema(self._boxes.batch, low, high)
         if node.type == "bool":
             return trits_of(greatest.astype(bool), least.astype(bool))
-        if node.type == "float":
+        if node.type in ("float", "double"):
             return Range(least.astype(np.float64), greatest.astype(np.float64))
         return self._digits.covering(least.astype(np.int64, copy=False), greatest.astype(np.int64, copy=False))
 
@@ -427,13 +427,16 @@ class _Reading:
         return Range(np.where(empty, otherwise.low, low), np.where(empty, otherwise.high, high))
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
-        """The range of a converted integer or of a choice; other arithmetic is unknown: masks only compare floats."""
+        """The range of a converted integer, of a choice, and of what a mask computes; others are unknown."""
         if node.op == "float" and isinstance(parts[0], AffineForm):
             low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
             return Range(low, high)
-        if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
-            then, otherwise = parts[1], parts[2]
+        ranges = [part for part in parts if isinstance(part, Range)]
+        if node.op == "if" and len(ranges) == 2:
+            then, otherwise = ranges
             return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
+        if len(ranges) == len(parts):
+            return computed(node.op, ranges)
         return None
 
     def _as_float(self, values: Any) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from ..ir import FALSE, FUNCTIONS, TRUE, Const, Entry, Expr, Operation, Type, co
 from ..syntax import tree as t
 from . import suggestions
 from .context import ExprContext
-from .values import Scalar, described, power_of
+from .values import Scalar, described, holds_integer, is_computed, power_of
 
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
@@ -96,16 +96,27 @@ def is_condition(env: ExprContext, node: t.Expression, value: Scalar | None, wan
 def floats_allowed(
     env: ExprContext, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
 ) -> bool:
-    """Whether floats may be calculated with here; if not, reports it. In a mask, all of them have to be constant."""
+    """Whether floats may be calculated with here; if not, reports it. In a mask, they are entries and constants."""
     if env.place.floats or all(value.constant for value in values):
         return True
-    culprit = next((p for p, v in zip(parts, values, strict=True) if v.kind == "float" and not v.constant), None)
-    culprit = culprit or next(p for p, v in zip(parts, values, strict=True) if v.kind == "float")
-    message = f"{env.place.phrase} computes with integers, but {words(culprit.span)} is a float"
-    notes = ("a float may be compared here, and calculated with in a score, a scale or a sink",)
-    env.fault(
-        "float-in-mask", message, node.span, related=(at(culprit.span),) if culprit is not node else (), notes=notes
-    )
+    run_time = [(part, value) for part, value in zip(parts, values, strict=True) if not value.constant]
+    whole = next((part for part, value in run_time if holds_integer(value)), None)
+    if whole is None and env.place.tables:
+        return True
+    of_entries = any(value.kind == "float" for _, value in run_time)
+    if of_entries and whole is not None:
+        culprit = whole
+        message = f"{env.place.phrase} computes with floats apart from integers, but {words(culprit.span)} "
+        message += (
+            "is an int" if "int" in [value.kind for part, value in run_time if part is whole] else "may be an int"
+        )
+        notes = ("an int may be compared with an entry of a table, and calculated with in a score, a scale or a sink",)
+    else:
+        culprit = next(part for part, value in zip(parts, values, strict=True) if value.kind == "float")
+        message = f"{env.place.phrase} computes with integers, but {words(culprit.span)} is a float"
+        notes = ("a mask computes with floats of tables; integers become floats in a score, a scale or a sink",)
+    related = (at(culprit.span),) if culprit is not node else ()
+    env.fault("float-in-mask", message, node.span, related=related, notes=notes)
     return False
 
 
@@ -339,6 +350,12 @@ def _ordered(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> S
         exact = _against_float(env, node, sign, values)
         if exact is not None:
             return exact
+    if not env.place.floats and any(map(is_computed, values)) and any(map(holds_integer, values)):
+        spans = [part.span for part in node.operands]
+        message = f"{env.place.phrase} compares what it computes with floats, but not with an int of each pair"
+        notes = ("an int may be compared with an entry of a table",)
+        env.fault("float-in-mask", message, node.span, related=tuple(map(at, spans)), notes=notes)
+        return None
     constructor = {
         "<": constructors.less,
         "<=": constructors.less_equal,

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from ..diagnostics import limits
-from ..ir import Const, Dimension, Expr, Type
+from ..ir import Apply, Const, Dimension, Expr, Type
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,26 @@ def described(value: Value) -> str:
             return f"a run-time {element}"
         case TableValue():
             return "a table"
+
+
+def holds_integer(value: Scalar) -> bool:
+    """Whether a number is an integer that only the call knows, or a float that may be one by a choice."""
+    if value.kind == "int":
+        return not value.constant
+    return any(isinstance(part, Apply) and part.op == "float" for part in _branches(value.expr))
+
+
+def is_computed(value: Scalar) -> bool:
+    """Whether a float that only the call knows is computed, not a choice between entries, constants and integers."""
+    parts = _branches(value.expr) if value.kind == "float" and not value.constant else ()
+    return any(isinstance(part, Apply) and part.op != "float" for part in parts)
+
+
+def _branches(expr: Expr) -> tuple[Expr, ...]:
+    """The numbers that a choice, of choices perhaps, is between; others alone."""
+    if isinstance(expr, Apply) and expr.op == "if":
+        return (*_branches(expr.args[1]), *_branches(expr.args[2]))
+    return (expr,)
 
 
 def power_of(base: int | float, exponent: int | float) -> int | float | str:

@@ -39,7 +39,7 @@ from .expressions import (
     walk,
 )
 from .extent import CallShape, HostTable, part_of_keys
-from .operations import FUNCTIONS, HASH_START, OPERATIONS, Op, Operation, Type, hash_more
+from .operations import FUNCTIONS, HASH_START, OPERATIONS, ROUNDINGS, Op, Operation, Type, hash_more
 from .printer import attention, expression, table_type
 from .queries import divisors, is_opaque, positions, tables_read
 
@@ -54,6 +54,7 @@ __all__ = [
     "LOGIT",
     "ONE",
     "OPERATIONS",
+    "ROUNDINGS",
     "TRUE",
     "ZERO",
     "Apply",

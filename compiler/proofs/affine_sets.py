@@ -219,7 +219,7 @@ def free(expression: Expr) -> list[Expr]:
 
 
 def _is_free(node: Expr) -> bool:
-    if isinstance(node, Const | Position) or node.type == "float":
+    if isinstance(node, Const | Position) or node.type in ("float", "double"):
         return False
     if not isinstance(node, Apply):
         return True
@@ -228,7 +228,7 @@ def _is_free(node: Expr) -> bool:
             return sum(not isinstance(arg, Const) for arg in node.args) > 1
         case "floordiv" | "mod":
             return not isinstance(node.args[1], Const)
-    return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type == "float")
+    return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type in ("float", "double"))
 
 
 def _bounds(node: Expr, name: str, orders: frozenset[str], dividing: frozenset[str]) -> str:

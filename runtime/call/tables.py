@@ -196,6 +196,8 @@ def _brought_to_form(
     match table.element:
         case "float":
             return tensor.to(compute_dtype).contiguous()
+        case "double":
+            return tensor.to(torch.float64).contiguous()
         case "bool":
             return tensor.contiguous().view(torch.uint8)
         case "set":

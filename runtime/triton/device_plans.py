@@ -47,7 +47,7 @@ _MOST_RUNS = 2**22  # rows of runs have room for so many together, 36 MB; a row 
 _LEAST_RUNS = 16
 _RANKED_AT_ONCE = 1024
 
-PLANNING = Options(num_warps=4, num_stages=1)
+PLANNING = Options(num_warps=4, num_stages=1, fuses=False)
 """The compile options of planning kernels."""
 
 Run = Callable[[PlanModule, str, int, Mapping[str, Any]], None]

@@ -28,6 +28,7 @@ constexpr int REGISTERS = 16;
 constexpr int LANES = VECTOR_BYTES / sizeof(Real);
 typedef Real Reals __attribute__((vector_size(VECTOR_BYTES)));
 typedef Real RealsAnywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(Real)), may_alias));
+typedef double Doubles __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * sizeof(double))));
 typedef Int Ints __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * sizeof(Int))));
 typedef uint32_t Words __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * 4)));
 using Bools = decltype(Ints() < Ints());
@@ -45,7 +46,8 @@ INLINE void store(Real *to, Reals x) { *reinterpret_cast<RealsAnywhere *>(to) = 
 template <class X> constexpr bool is_single = std::is_arithmetic_v<X>;
 
 template <class X> INLINE auto each_lane(X x) {
-    if constexpr (std::is_floating_point_v<X>) return Real(x) - Reals{};  // x - 0 is x, -0 included
+    if constexpr (std::is_same_v<X, Real>) return x - Reals{};  // x - 0 is x, -0 included
+    else if constexpr (std::is_floating_point_v<X>) return double(x) - Doubles{};
     else if constexpr (is_single<X>) return Int(x) - Ints{};
     else return x;
 }

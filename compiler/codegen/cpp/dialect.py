@@ -19,6 +19,7 @@ _FUNCTIONS: Mapping[Op, str] = {
     "abs": "magnitude", "min": "minimum", "max": "maximum", "hash": "hashed", "and": "all", "or": "any",
     "not": "negation", "iff": "same", "float": "real", "exp": "exponential", "log": "logarithm", "tanh": "tangent",
     "sqrt": "square_root", "sigmoid": "sigmoid",
+    "fp16": "rounded<Half>", "bf16": "rounded<BrainFloat>", "fp32": "rounded<float>", "fp64": "rounded<double>",
 }  # fmt: skip
 
 

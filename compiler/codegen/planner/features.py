@@ -125,7 +125,7 @@ def grouped(node: Apply, depends: Mapping[Expr, frozenset[str]]) -> Apply:
 
     Joined, they are evaluated token by token, which says more than the range of each.
     """
-    if node.op not in _GROUPED or node.type == "float":
+    if node.op not in _GROUPED or node.type in ("float", "double"):
         return node
     alone: dict[Side, list[Expr]] = {"row": [], "column": []}
     mixed: list[Expr] = []

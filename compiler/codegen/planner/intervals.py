@@ -14,10 +14,24 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TypeAlias
 
-from ...ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Number, Position, children, is_opaque, walk
+from ...ir import (
+    OPERATIONS,
+    ROUNDINGS,
+    Apply,
+    Const,
+    Entry,
+    Expr,
+    Member,
+    Number,
+    Position,
+    children,
+    is_opaque,
+    walk,
+)
 from .. import Code, dependencies
 from ..triton import TritonDialect
 from .features import Features, Side, grouped, side_of
+from .float_bounds import LARGEST, Floats, bounds_of_floats, extreme
 
 LIMIT = 2**61
 """Where integers may need 64 bits, bounds are held within it, and those that reach it count as unknown."""
@@ -35,12 +49,6 @@ class Ints:
     low: str
     high: str
     step: int = 1
-
-
-@dataclass(frozen=True)
-class Floats:
-    low: str
-    high: str
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,8 @@ class _Judge:
                 return Ints(f"number{index}", f"number{index}", 0)
             case Position(name="n" | "head" | "heads" as name):
                 return Ints(name, name, 0)
+        if node.type == "double":  # the planes of ranges are narrower
+            return None
         number = self._features.number(side, node)
         low, high = f"{side}{number}_low", f"{side}{number}_high"
         if node.type == "bool":
@@ -234,8 +244,9 @@ class _Judge:
 
     def _compare_floats(self, op: str, a: Floats, b: Floats) -> Trit:
         if op in ("lt", "le"):
-            sign = "<" if op == "lt" else "<="
-            must = f"({a.high} {sign} {b.low})"
+            sign, must = "<", f"({a.high} < {b.low})"
+            if op == "le":  # what may be NaN has infinite bounds, and NaN is not even equal to infinity
+                sign, must = "<=", f"(tl.maximum({a.high}, -{LARGEST}) <= tl.minimum({b.low}, {LARGEST}))"
             may = f"({a.low} {sign} {b.high})"
             return self._trit(f"{may}.to(tl.int32)", f"{must}.to(tl.int32)")
         must = f"({a.low} == {a.high}) & ({b.low} == {b.high}) & ({a.low} == {b.low})"
@@ -292,7 +303,7 @@ class _Judge:
                 low, high = lows[0], highs[0]
                 return self._ints(f"tl.maximum(tl.maximum({low}, -{high}), 0)", f"tl.maximum(-{low}, {high})", of=known)
             case "min" | "max":
-                return self._ints(_extreme(node.op, lows), _extreme(node.op, highs), of=known)
+                return self._ints(extreme(node.op, lows), extreme(node.op, highs), of=known)
             case "floordiv":
                 return self._floordiv(known[0], self._divisor(node, parts[1]))
         return None
@@ -313,7 +324,7 @@ class _Judge:
             if self._wide:
                 corners = [f"_product({x}, {y})" for x in (found.low, found.high) for y in (other.low, other.high)]
             names = self._name(*corners)
-            low, high = _extreme("min", names), _extreme("max", names)
+            low, high = extreme("min", names), extreme("max", names)
             if place == 1 and node.args[0] == node.args[1]:  # a square
                 low = f"tl.maximum({low}, 0)"
             found = self._ints(low, high, of=(found, other))
@@ -386,7 +397,7 @@ class _Judge:
         return found
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
-        """A converted integer, or a choice; masks do no other arithmetic of floats."""
+        """A converted integer, a choice, or what a mask computes with floats."""
         match node.op, parts:
             case "float", [Ints() as x] if not self._wide:
                 low, high = self._name(
@@ -395,13 +406,30 @@ class _Judge:
                 return Floats(low, high)
             case "if", [_, Floats() as a, Floats() as b]:
                 return Floats(*self._name(f"tl.minimum({a.low}, {b.low})", f"tl.maximum({a.high}, {b.high})"))
-        return None
+        xs = [part for part in parts if isinstance(part, Floats)]
+        if len(xs) < len(parts) or node.type == "double":
+            return None
+        if node.op in ROUNDINGS:
+            rounded = (
+                self._dialect.operation(node.op, (text,), ("float",), "float") for text in (xs[0].low, xs[0].high)
+            )
+            return Floats(*self._name(*rounded))
+        bounds = bounds_of_floats(node.op, xs)
+        if bounds is None:
+            return None
+        # infinite bounds, which may stand for NaN, and what may make NaN, are unknown
+        most = extreme("max", [f"tl.abs({bound})" for x in xs for bound in (x.low, x.high)])
+        (unknown,) = self._name(f"{most} > {LARGEST}")
+        low, high = (
+            f"tl.where({unknown}, float('{end}'), {text})" for end, text in zip(("-inf", "inf"), bounds, strict=True)
+        )
+        return Floats(*self._name(low, high))
 
     def _entry(self, node: Entry | Member, parts: list[Value]) -> Value:
         """An entry that both sides choose: of those at the corners, where the indices take at most two values each."""
         unknown = UNKNOWN if node.type == "bool" else None
         indices = [part for part in parts if isinstance(part, Ints)]
-        if len(indices) < len(parts) or node.type == "float":
+        if len(indices) < len(parts) or node.type in ("float", "double"):
             return unknown
         choices = [(x.low,) if x.low == x.high else (x.low, x.high) for x in indices]
         corners = list(itertools.product(*choices))
@@ -416,7 +444,7 @@ class _Judge:
         if near == "True":
             return self._ints(names[0], names[0], 0)
         least, greatest = (-LIMIT, LIMIT) if self._wide else (-(2**31), 2**31 - 1)
-        low, high = _extreme("min", names), _extreme("max", names)
+        low, high = extreme("min", names), extreme("max", names)
         return self._ints(f"tl.where({near}, {low}, {least})", f"tl.where({near}, {high}, {greatest})")
 
     def _read(self, node: Entry | Member, indices: Sequence[str]) -> str:
@@ -444,10 +472,3 @@ def _count_of(value: Value) -> Ints:
         return value
     assert isinstance(value, Trit)
     return Ints(value.must, value.may)
-
-
-def _extreme(pick: str, texts: Sequence[str]) -> str:
-    found = texts[0]
-    for text in texts[1:]:
-        found = f"tl.{pick}imum({found}, {text})"
-    return found
