@@ -48,7 +48,7 @@ _LEAST_RUNS = 16
 _MOST_KINDS = 2**26  # pairs of tiles that are judged before their runs are found, a byte for each
 _RANKED_AT_ONCE = 1024
 
-PLANNING = Options(num_warps=4, num_stages=1)
+PLANNING = Options(num_warps=4, num_stages=1, fuses=False)
 """The compile options of planning kernels."""
 
 Run = Callable[[PlanModule, str, int, Mapping[str, Any]], None]

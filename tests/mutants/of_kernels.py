@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "a divisor is taken out of its kernel",
         "codegen",
-        "return replace(node, args=(self._part(dividend), divisor))",
+        "return replace(node, args=(self._part(dividend), by))",
         "return replace(node, args=(self._part(dividend), self._part(divisor)))",
         "test_lifting.py::test_divisors_strides_and_floats_stay",
     ),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from ...ir import Expr, Table
+from ...ir import ROUNDINGS, Apply, Expr, Table, walk
 from ...plan import I64, DType, Kernel, Program, Segment, integers, key_major
 from .. import numbers_of
 from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
@@ -66,7 +66,8 @@ class Steps:
     """What one step of a function takes: ``rows`` of queries and, for each of its ``segments``, so many ``keys``.
 
     ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments. ``summed``:
-    its pairs are summed for tables from which query and key choose together.
+    its pairs are summed for tables from which query and key choose together. ``fuses``: whether products may be fused
+    with sums, which a mask that multiplies floats forbids.
     """
 
     kernel: int | None
@@ -74,14 +75,32 @@ class Steps:
     rows: int
     keys: tuple[int, ...]
     summed: bool = False
+    fuses: bool = True
 
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
+    fuses = not any(map(_rounds_a_product, _conditions(program)))
     return {
-        function.name: _steps(function, program, variant)
+        function.name: replace(_steps(function, program, variant), fuses=fuses)
         for function in functions(program, variant.direction, variant.split)
     }
+
+
+def _conditions(program: Program) -> Iterator[Expr]:
+    for kernel in program.kernels:
+        yield kernel.owned_rows
+        yield from (segment.condition for segment in kernel.segments)
+
+
+def _rounds_a_product(condition: Expr) -> bool:
+    return any(
+        isinstance(node, Apply)
+        and node.op in ROUNDINGS
+        and isinstance(made := node.args[0], Apply)
+        and made.op == "mul"
+        for node in walk(condition)
+    )
 
 
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:

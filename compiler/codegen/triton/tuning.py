@@ -7,7 +7,7 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...plan import FP32, FP64, PASSES, DType, Pass, PassTiles, TileChoice, Tiles
@@ -25,10 +25,13 @@ takes."""
 
 @dataclass(frozen=True)
 class Options:
-    """Triton's compile options for one kernel: the warps of a program, and the stages of its pipelined loads."""
+    """Triton's compile options for one kernel: the warps of a program, the stages of its pipelined loads, and whether a
+    product is fused with the sum that it is part of.
+    """
 
     num_warps: int
     num_stages: int
+    fuses: bool = True
 
     def arguments(self, nvidia: bool) -> dict[str, Any]:
         """Return the options as keyword arguments of a launch.
@@ -36,7 +39,8 @@ class Options:
         Two more are set because their defaults do harm: whether multiply and add are fused depends on the version of
         Triton, and without a limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
         """
-        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
+        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        found["enable_fp_fusion"] = self.fuses
         return found | {"maxnreg": 255} if nvidia else found
 
 
@@ -184,8 +188,13 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     """Return the compile options of a function. ``taken``: its steps, as :func:`signature.steps` has them.
 
     A function whose tiles are not those of the table (gathered rows, blocks of rows that a mask tells apart) has the
-    options of the row that is nearest, and no more warps than its products have rows for.
+    options of the row that is nearest, and no more warps than its products have rows for. Where a mask multiplies
+    floats, whose products are rounded, no product is fused.
     """
+    return replace(_options(kind, variant, taken, target), fuses=taken.fuses)
+
+
+def _options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Options:
     if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
     dim = max(variant.head_dim, variant.value_dim)
