@@ -18,7 +18,7 @@ from torch import Tensor
 from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
 from .base import Backend, Launch, TableArgument, filled, settings, stride_bits
-from .call import Call, positions_of, scale_of
+from .call import Call, check_divisors, positions_of, scale_of
 from .planning import Kept, last_contiguous, launch_anywhere, launch_of, tiles_of
 
 _MOST_BYTES = 2**20  # of host tables whose contents are copied and compared, in one call
@@ -44,7 +44,8 @@ class _Entry:
 
     ``scale`` and ``q_start`` are None where each call has its own on the device. ``contents``: copies of the tensors
     that the host knows, each with its place in :func:`_tensors`. ``passed``: whether any of ``tables`` is. ``lengths``:
-    the least number of keys and the greatest position that the schedule serves, where it serves several.
+    the least number of keys and the greatest position that the schedule serves, where it serves several. ``divides``:
+    whether a call divides by a number that only the device knows, and so is to be checked there.
     """
 
     program: Program
@@ -57,6 +58,7 @@ class _Entry:
     contents: tuple[tuple[int, Tensor], ...]
     passed: bool
     lengths: tuple[int, int] | None = None
+    divides: bool = False
     ready: dict[Hashable, Any] = field(default_factory=dict)
 
     def fits(self, call: Call) -> bool:
@@ -83,10 +85,9 @@ class _Entry:
         if self.lengths is not None:
             schedule = filled(Schedule, **{**vars(schedule), "n": call.k.shape[2]})
         return filled(
-            Launch, program=self.program, schedule=schedule, q=last_contiguous(call.q.detach()),
-            k=last_contiguous(call.k.detach()), v=last_contiguous(call.v.detach()), tables=tables, scale=scale,
-            q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed, k_start=None, by_key=self.by_key,
-            ready=self.ready,
+            Launch, program=self.program, schedule=schedule, q=_values(call.q), k=_values(call.k), v=_values(call.v),
+            tables=tables, scale=scale, q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed,
+            k_start=None, by_key=self.by_key, ready=self.ready,
         )  # fmt: skip
 
 
@@ -104,12 +105,15 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     unread = backend.plans_on_device and settings.plan_on_device
     anywhere = not backward and not unread and 0 < call.q.shape[2] <= backend.most_rows_anywhere
     form = None if unread else _form(name, call, backend, backward, anywhere)
-    if form is not None and anywhere and _fixed.find(form):
-        anywhere, form = False, _form(name, call, backend, backward, False)
     entry = None if form is None else _entries.find(form)
+    if entry is None and form is not None and anywhere and _fixed.find(form):
+        anywhere, form = False, _form(name, call, backend, backward, False)
+        entry = None if form is None else _entries.find(form)
     if entry is not None and entry.fits(call):
         if capturing:
             _pinned.append(entry)
+        if entry.divides:
+            check_divisors(attention, call.tables)
         return entry.launch(attention, call)
     lengths = None
     tiles = tiles_of(backend, call.q, call.v)
@@ -142,7 +146,7 @@ def _form(name: str, call: Call, backend: Backend, backward: bool, anywhere: boo
     device = q.device
     factor: Hashable = None
     if scale is not None:
-        factor = scale.item() if scale.is_cpu and not scale.ndim else _shown(scale)
+        factor = float(scale).hex() if _is_number(scale) else _shown(scale)  # which tells zeros by their signs
     try:
         sizes: Hashable = (k.shape, k.stride(), v.shape, v.stride(), call.q_start)
         if anywhere:
@@ -157,9 +161,18 @@ def _form(name: str, call: Call, backend: Backend, backward: bool, anywhere: boo
         return None
 
 
+def _values(x: Tensor) -> Tensor:
+    """The tensor as kernels read it: no part of a graph of derivatives, and its last dimension contiguous."""
+    return last_contiguous(x.detach() if x.requires_grad else x)
+
+
 def _stream(device: torch.device) -> int:
     """The stream on which kernels read what is allocated now: other streams do not wait for it."""
     return torch._C._cuda_getCurrentRawStream(device.index) if device.type == "cuda" else 0
+
+
+def _is_number(scale: Tensor) -> bool:
+    return scale.is_cpu and not scale.ndim
 
 
 def _shown(x: Tensor) -> tuple[Hashable, ...]:
@@ -181,10 +194,12 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
     tensors = _tensors(call)
     if lengths is not None:  # positions are not what its plan depends on
         tensors.pop()
-    known = [(place, x.detach()) for place, x in enumerate(tensors) if x is not None and x.is_cpu]
+    told = call.scale if call.scale is not None and _is_number(call.scale) else None  # the form says all of it
+    known = [(place, x.detach()) for place, x in enumerate(tensors) if x is not None and x is not told and x.is_cpu]
     if sum(x.nbytes for _, x in known) > _MOST_BYTES:
         return None
-    names = [table.name for table in attention.tables]
+    own = attention.tables
+    names = [table.name for table in own]
     names += [""] * (len(launch.tables) - len(names))
     found = [_argument(its, argument, call) for its, argument in zip(names, launch.tables, strict=True)]
     arguments = tuple(one for one in found if one is not None)
@@ -201,6 +216,7 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
         tuple((place, _bits(x).clone()) for place, x in known),
         any(isinstance(one, _Passed) for one in arguments),
         lengths,
+        any(table.divides and table.name in call.tables and not call.tables[table.name].is_cpu for table in own),
     )
 
 

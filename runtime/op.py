@@ -36,6 +36,7 @@ from .call import (
 from .derivatives import is_plain, no_forward_mode, register_derivatives
 from .dispatch import goes_straight
 from .launch_cache import launch_for
+from .planning import last_contiguous
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -72,7 +73,7 @@ def attend(
     check_tensors(q, k, v, DEVICES)
     if q.dtype == torch.float64 and q.device.type != "cpu":
         raise TypeError(f"q: has dtype float64 on {q.device}, expected float32, bfloat16 or float16 there")
-    q, k, v = (x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous() for x in (q, k, v))
+    q, k, v = last_contiguous(q), last_contiguous(k), last_contiguous(v)
     tensors = collect(attention, tables, q.device)
     start, starts = checked_start(q_start)
     first, firsts = checked_start(k_start, "k_start")

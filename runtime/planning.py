@@ -19,13 +19,14 @@ from ..compiler.arrange import applies_to
 from ..compiler.ir import HEAD, HEADS, Attention, CallShape, HostTable, walk
 from ..compiler.oracle import TooLargeError
 from ..compiler.plan import Choices, PassTiles, Program, Schedule, bounds_of_keys, part_of
-from ..compiler.schedule import schedule_anywhere, schedule_depends
+from ..compiler.schedule import schedule_anywhere, schedule_depends, serves_anywhere
 from ..compiler.verify import check_attention, check_indices, index_width, indices_are_proved, validate
 from .base import Backend, Launch, TableArgument, dtype_of, identity, settings
 from .call import (
     Call,
     bind,
     check_call,
+    check_divisors,
     errors,
     extent_of,
     key_positions_of,
@@ -106,6 +107,7 @@ def launch_of(
     contents on the host put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
+    check_divisors(attention, call.tables)
     unread = on_device and settings.plan_on_device
     extent = extent_of(call, unread)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
@@ -156,9 +158,9 @@ def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywh
     Raises the errors of :func:`runtime.call.check_call`.
     """
     check_call(attention, call)
+    check_divisors(attention, call.tables)
     extent_of(call)  # refuses positions that are out of range
-    kinds = {dimension.kind for table in attention.tables for dimension in table.dimensions}
-    if settings.verify or not kinds <= {"head", "fixed", "free"}:  # others grow with the lengths
+    if settings.verify or not serves_anywhere(attention.tables):
         return None
     m, n = call.q.shape[2], call.k.shape[2]
     last = call.q_start

@@ -212,6 +212,7 @@ def _table(table: Table) -> StandaloneTable:
         tuple(map(_size, table.dimensions)),
         None if table.default is None else _literal(table.default, elements, len(table.dimensions)),
         None if table.value is None else _literal(table.value, elements, len(table.dimensions)),
+        table.divides,
     )
 
 

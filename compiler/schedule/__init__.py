@@ -1,6 +1,6 @@
 """Computes the Schedule of a launch, the tiles that each tile visits, and statistics of it."""
 
-from .segments import in_ranks, schedule, schedule_anywhere, schedule_depends
+from .segments import in_ranks, schedule, schedule_anywhere, schedule_depends, serves_anywhere
 from .statistics import Totals, pairs, totals, visited
 from .tile_boxes import Slots, Space, slots, split
 from .tile_ranges import ViewRanges
@@ -18,6 +18,7 @@ __all__ = [
     "schedule",
     "schedule_anywhere",
     "schedule_depends",
+    "serves_anywhere",
     "slot_counts",
     "slots",
     "split",

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..analysis import BoundTable, numbered
+from ..analysis import BoundTable, numbered, with_known_divisors
 from ..ir import (
     Apply,
     CallShape,
@@ -90,6 +90,7 @@ def schedule(
 
     Raises TooLargeError if an order has so many tiles that runs of them could not be distinguished from endless ones.
     """
+    program = with_known_divisors(program, contents)
     for kernel in program.kernels:
         _require_few("m", kernel.rows, extent.m)
         for segment in kernel.segments:
@@ -166,12 +167,18 @@ def _room(listed: AnyList) -> int | None:
     return listed.tokens if isinstance(listed, Room) else None
 
 
+def serves_anywhere(tables: Sequence[Table]) -> bool:
+    """Whether a schedule for rows at any position may be right: no table grows with the lengths."""
+    return {dimension.kind for table in tables for dimension in table.dimensions} <= {"head", "fixed", "free"}
+
+
 def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[HostTable]) -> Schedule | None:
     """The bounds of every segment for few rows at any position, and for every ``n`` up to that of the call shape.
 
     None where they are not a closed form. The orders of rows must be natural. Lists of keys must be short, and the same
     for all these lengths that have all their keys: :attr:`compiler.plan.Listing.tokens` says which.
     """
+    program = with_known_divisors(program, contents)
     launch = Launch(replace(extent, q_start=(0,)), numbered(program, contents), _USUAL_LIMITS, on_device=False)
     kernels = []
     for kernel in program.kernels:

@@ -31,7 +31,7 @@ def filled(kind: type[T], /, **values: Any) -> T:
     what every call makes anew.
     """
     made = object.__new__(kind)
-    vars(made).update(values)
+    made.__dict__.update(values)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,6 +76,8 @@ def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | No
 
     ``devices``: the device types that are allowed; None skips this check.
     """
+    if _are_alike(q, k, v, devices):
+        return
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: is {type(x).__name__}, expected a tensor")
@@ -97,6 +100,22 @@ def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | No
             raise TypeError(f"{name}: has dtype {dtype_name(x.dtype)}, expected {dtype_name(q.dtype)}, as q has")
         if x.device != q.device:
             raise ValueError(f"{name}: is on {x.device}, expected {q.device}, where q is")
+
+
+def _are_alike(q: object, k: object, v: object, devices: tuple[str, ...] | None) -> bool:
+    """Whether three plain tensors pass all of the checks at a glance, as those of most calls do."""
+    if not (type(q) is type(k) is type(v) is Tensor):
+        return False
+    dtype, device, dense = q.dtype, q.device, torch.strided
+    return (
+        dtype == k.dtype == v.dtype
+        and dtype in DTYPES
+        and device == k.device == v.device
+        and (devices is None or device.type in devices)
+        and q.ndim == k.ndim == v.ndim == 4
+        and q.layout == k.layout == v.layout == dense
+        and not (q.is_nested or k.is_nested or v.is_nested)
+    )
 
 
 def check_call(attention: Attention, call: Call) -> None:
@@ -360,11 +379,13 @@ def _number(number: float) -> Tensor:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
     )
-    return torch.tensor(number, dtype=torch.float64, device="cpu") if special else _kept_number(number)
+    if special:
+        return torch.tensor(number, dtype=torch.float64, device="cpu")
+    return _kept_number(number, math.copysign(1, number))
 
 
 @lru_cache(maxsize=256)
-def _kept_number(number: float) -> Tensor:
+def _kept_number(number: float, _sign: float) -> Tensor:  # since 0.0 equals -0.0
     return torch.tensor(number, dtype=torch.float64, device="cpu")
 
 
@@ -373,9 +394,12 @@ def _check_finite(number: float, dtype: torch.dtype, verb: str) -> None:
         raise ValueError(f"scale: {verb} {number}, expected a finite number")
 
 
+_MOST = {dtype: torch.finfo(dtype).max for dtype in (torch.float32, torch.float64)}
+
+
 def is_finite(number: float, dtype: torch.dtype) -> bool:
     """Whether a number is finite in the compute dtype: not NaN, not infinite, and not beyond float32 unless that is
     float64.
     """
-    most = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).max
+    most = _MOST[compute_dtype(dtype)]
     return -most <= number <= most

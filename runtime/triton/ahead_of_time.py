@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,17 +26,21 @@ from ...compiler.codegen.triton import (
     Steps,
     TritonVariant,
     kind_of,
+    make_variant,
     options,
     parameters,
     render_triton,
     steps,
 )
-from ...compiler.ir import Attention
+from ...compiler.ir import Attention, CallShape
 from ...compiler.plan import FP64, DType, Program, Specialisation, usual
+from ...compiler.schedule import schedule_anywhere, serves_anywhere
 from ..base import CompiledFunction, Unavailable
 from .backend import TRITON
 from .device_plans import PLANNING
 from .modules import interpreting, load_module, require_triton
+
+_LENGTH = 2**17  # for which it is asked whether rows at any position have a plan; the answer does not depend on it
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,30 @@ def of_passes(
     )
 
 
+def of_decoding(
+    attention: Attention, kind: Specialisation, target: str, heads: int | None = None
+) -> tuple[tuple[Program, TritonVariant], ...]:
+    """The program and the variants of the forward pass of few rows at any position, whole and split, packed and not;
+    none where no call has such kernels.
+
+    Where that depends on what tables hold, they are compiled, though perhaps no call uses them.
+    """
+    if not serves_anywhere(attention.tables):
+        return ()
+    sizes = kind.dtype, kind.head_dim, kind.value_dim, kind.tables
+    shapes = TRITON.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
+    program = pipeline.program(attention, shapes.forward, heads, natural_rows=True)
+    extent = CallShape(_LENGTH, 1, heads or 1, (0,))
+    if not attention.tables and schedule_anywhere(program, extent, ()) is None:
+        return ()
+    whole = all(kernel.heads is None for kernel in program.kernels)
+    make = partial(
+        make_variant, "forward", *sizes, target=target, wide=kind.wide, dropout=kind.dropout, anywhere=True
+    )  # fmt: skip
+    packings = (False, True) if whole else (False,)
+    return tuple((program, make(split=split, packed=packed)) for split, packed in product((False, True), packings))
+
+
 def compile_for(
     program: Program, variant: TritonVariant, target: str, kinds: Sequence[str] | None = None
 ) -> tuple[CompiledKernel, ...]:
@@ -117,6 +146,8 @@ def compile_ahead(
     for program, variant in of_passes(attention, kind, target, heads):
         # whoever launches a binary by hand has pointers; descriptors take the driver's help
         yield from _of_pass(program, replace(variant, described=None), target)
+    for program, variant in of_decoding(attention, kind, target, heads):
+        yield from _of_pass(program, variant, target)
 
 
 def _of_pass(program: Program, variant: TritonVariant, target: str) -> Iterator[CompiledFunction]:
@@ -127,18 +158,28 @@ def _of_pass(program: Program, variant: TritonVariant, target: str) -> Iterator[
     for name, signature in made.signatures.items():
         kernel = _compiled(made, name)
         source = pipeline.source(program, partial(render_triton, only=name), variant)
+        file, told = _named(name, variant)
         files = {
-            f"{name}.py": source.text.encode(),
-            f"{name}{assembly}": kernel.assembly.encode(),
-            f"{name}{binary}": kernel.binary,
+            f"{file}.py": source.text.encode(),
+            f"{file}{assembly}": kernel.assembly.encode(),
+            f"{file}{binary}": kernel.binary,
         }
         facts = {
-            "pass": kind_of(name),
+            **told,
             **_facts(program, taken[name], made.options[name], kernel.resources),
             "parameters": [{"name": parameter.name, "type": parameter.type} for parameter in signature],
             "numbers": numbers,
         }
-        yield CompiledFunction(name, f"{name}{binary}", files, facts)
+        yield CompiledFunction(file, f"{file}{binary}", files, facts)
+
+
+def _named(name: str, variant: TritonVariant) -> tuple[str, dict[str, object]]:
+    """What the files of a function are called, and what it is; those of decoding have functions of the same names."""
+    if not variant.anywhere:
+        return name, {"pass": kind_of(name)}
+    file = "_".join((name.replace("forward", "decoding"), *["split"] * variant.split, *["packed"] * variant.packed))
+    kind = "decoding" if kind_of(name) == "forward" else kind_of(name)
+    return file, {"pass": kind, "function": name, "split": variant.split, "packed": variant.packed}
 
 
 def _facts(program: Program, taken: Steps, chosen: Options, needs: Resources | None) -> dict[str, object]:

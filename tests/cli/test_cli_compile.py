@@ -45,9 +45,12 @@ def test_for_a_gpu_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixtur
     code, out, err = ended(capsys, "full", *options, "-o", str(tmp_path))
     assert code == 0, err
     names = ["forward_0", "backward_keys_0_0", "delta", "backward_queries_0"]
-    assert [line.split()[0] for line in out.splitlines()] == ["function", *names]
+    whole, split = ["decoding_0", "decoding_0_packed"], ["decoding_0_split", "decoding_0_split_packed"]
+    merges = ["merge_0_split", "merge_0_split_packed"]
+    decoding = [*whole, *(name for both in zip(split, merges, strict=True) for name in both)]
+    assert [line.split()[0] for line in out.splitlines()] == ["function", *names, *decoding]
     assert {path.name for path in tmp_path.iterdir()} == {
-        f"{name}.{ending}" for name in names for ending in ("py", "ptx", "cubin", "json")
+        f"{name}.{ending}" for name in (*names, *decoding) for ending in ("py", "ptx", "cubin", "json")
     }
     texts = sources(attnc.load("full").full()._bound, usual((), BF16, 16, value_dim=32), "sm_90")
     whole = {name: text for source in texts for name, text in definitions(source.text).items()}
@@ -73,6 +76,31 @@ def test_for_a_gpu_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert 0 < facts["registers"] <= 255
         assert facts["spills"] == 0
         assert facts["shared"] > 0
+
+
+def test_decoding_is_compiled_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("triton")
+    code, _, err = ended(
+        capsys, "causal", "--target", "sm_80", "--dtype", "fp16", "--head-dim", "64", "-o", str(tmp_path)
+    )
+    assert code == 0, err
+    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    for name, split, packed in (
+        ("decoding_0", False, False), ("decoding_0_split", True, False), ("decoding_0_split_packed", True, True)
+    ):  # fmt: skip
+        facts = found[name]
+        assert (facts["function"], facts["pass"], facts["split"], facts["packed"]) == (
+            "forward_0",
+            "decoding",
+            split,
+            packed,
+        )
+        assert (facts["rows"], facts["keys"], facts["num_warps"], facts["num_stages"]) == (16, 64, 4, 3)
+        assert facts["spills"] in (0, None)
+        assert ".visible .entry forward_0(" in (tmp_path / f"{name}.ptx").read_text()
+        assert "start_step" in {parameter["name"].rstrip("0") for parameter in facts["parameters"]}
+    assert found["merge_0_split"]["pass"] == "merge"
+    assert "split" not in found["forward_0"]
 
 
 def test_for_this_processor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from . import table
 from .figures import Figures, measure
 from .kernels import Choice
-from .patterns import DIMS, PASSES, PATTERNS, TARGETS
+from .patterns import DIMS, KINDS, PATTERNS, TARGETS, kinds
 from .targets import results
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gate.json"
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", action="append", choices=PATTERNS, metavar="PATTERN", help=f"of {', '.join(PATTERNS)}")
     made.add_argument("--dim", action="append", type=int, metavar="D", help="head dimension")
     made.add_argument("--target", action="append", choices=TARGETS, help=f"of {', '.join(TARGETS)}")
-    made.add_argument("--pass", action="append", choices=PASSES, dest="passes", help=f"of {', '.join(PASSES)}")
+    made.add_argument("--pass", action="append", choices=KINDS, dest="passes", help=f"of {', '.join(KINDS)}")
     made.add_argument(
         "--choice", action="append", type=choice, metavar="64x128w8s2",
         help="queries, keys, warps and stages to try in place of attnc's own; no target is judged",
@@ -58,7 +58,8 @@ def tasks(options: argparse.Namespace) -> list[Task]:
         for target in options.target or TARGETS
         for name in options.only or PATTERNS
         for dim in options.dim or DIMS[target]
-        for kind in options.passes or PASSES
+        for kind in kinds(name, target)
+        if not options.passes or kind in options.passes
         for tried in options.choice or (None,)
     ]
 

@@ -10,7 +10,7 @@ from attnc.compiler.ir import CallShape
 
 from .account import Account, Turn, UntoldError, account
 from .kernels import Choice, Visits, compiled, visits
-from .patterns import PATTERNS, contents
+from .patterns import DECODING, PATTERNS, contents
 from .prediction import flex, model
 from .prediction.simulator import UnknownError
 
@@ -87,7 +87,7 @@ def measure(
     except Exception as error:  # noqa: BLE001 - whatever a compiler raises is a miss, and the rest goes on
         return Figures(pattern, dim, target, kind, (), fault=_said(error))
     own = Figures(pattern, dim, target, kind, tuple(map(kernel, accounts)))
-    if alone or choice is not None or dim not in COMPARED_DIMS or target not in flex.TARGETS:
+    if alone or choice is not None or kind == DECODING or dim not in COMPARED_DIMS or target not in flex.TARGETS:
         return own
     if kind != "forward" and (pattern, target) != ("causal", "sm_90"):
         return own

@@ -19,6 +19,7 @@ from attnc.compiler.ir import Attention, CallShape, HostTable
 from attnc.compiler.plan import BF16, FULL, PARTIAL, Bounds, Program, TileCount, key_major, usual
 from attnc.runtime.triton import TRITON, ahead_of_time
 
+from .patterns import DECODING
 from .store import digest, kept
 
 
@@ -91,15 +92,15 @@ def compiled(attention: Attention, dim: int, target: str, kind: str, choice: Cho
         text = pipeline.source(program, TRITON.render, variant).text
         lifted = lift_constants(program).program
         signatures, taken = parameters(lifted, variant), steps(lifted, variant)
-        names = [name for name in signatures if kind_of(name) == kind]
+        names = [name for name in signatures if kind_of(name) == variant.direction]
         chosen = {name: options(kind_of(name), variant, taken[name], target) for name in names}
         arguments = {name: chosen[name].arguments(nvidia=target.startswith("sm_")) for name in names}
         described = [[name, arguments[name], *(asdict(each) for each in signatures[name])] for name in names]
         key = digest(text, described, target, triton.__version__)
-        held = kept("kernels", key, lambda: _compile(program, variant, target, kind))
+        held = kept("kernels", key, lambda: _compile(program, variant, target))
     return [
         Compiled(
-            kind=kind,
+            kind=variant.direction,
             target=target,
             dim=dim,
             warps=chosen[each["name"]].num_warps,
@@ -119,17 +120,23 @@ def _chosen(choice: Choice | None) -> Iterator[None]:
         yield
         return
     row = tuning.TileConfig(choice.rows, choice.keys, choice.warps, choice.stages)
-    with patch.object(tuning, "configs", lambda *_: (row,)):
+    with (
+        patch.object(tuning, "configs", lambda *_: (row,)),
+        patch.object(tuning, "config_anywhere", lambda *_: row),
+    ):
         yield
 
 
 def _pass(attention: Attention, dim: int, target: str, kind: str) -> tuple[Program, TritonVariant]:
     """The program and the variant of one pass, for any number of heads."""
-    made = ahead_of_time.of_passes(attention, usual(attention.tables, BF16, dim), target)
+    known = usual(attention.tables, BF16, dim)
+    if kind == DECODING:
+        return ahead_of_time.of_decoding(attention, known, target)[-1]
+    made = ahead_of_time.of_passes(attention, known, target)
     return next((program, variant) for program, variant in made if variant.direction == kind)
 
 
-def _compile(program: Program, variant: TritonVariant, target: str, kind: str) -> list[dict[str, object]]:
+def _compile(program: Program, variant: TritonVariant, target: str) -> list[dict[str, object]]:
     return [
         {
             "name": kernel.name,
@@ -139,7 +146,7 @@ def _compile(program: Program, variant: TritonVariant, target: str, kind: str) -
             "code": base64.b64encode(kernel.binary).decode(),
             "assembly": kernel.assembly,
         }
-        for kernel in ahead_of_time.compile_for(program, variant, target, (kind,))
+        for kernel in ahead_of_time.compile_for(program, variant, target, (variant.direction,))
     ]
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from attnc.compiler.ir import Attention
 from attnc.compiler.ir.extent import HostTable
 from attnc.compiler.modules import bind, load_shipped
+from attnc.compiler.plan import BF16, usual
+from attnc.runtime.triton.ahead_of_time import of_decoding
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ DIMS: Mapping[str, tuple[int, ...]] = {
 """The head dimensions that are looked at, by target."""
 TARGETS = tuple(DIMS)
 PASSES = ("forward", "backward_keys", "backward_queries")
+DECODING = "decoding"
+"""The forward pass of few rows at any position, split and packed: what takes the most of its variants."""
+KINDS = (*PASSES, DECODING)
+
+
+def kinds(name: str, target: str) -> tuple[str, ...]:
+    """What is looked at of a pattern for a target."""
+    if target not in ("sm_90", "sm_80"):
+        return PASSES
+    attention = PATTERNS[name].attention()
+    return KINDS if of_decoding(attention, usual(attention.tables, BF16, 64), target) else PASSES
 
 
 def contents(name: str, attention: Attention, n: int, heads: int) -> tuple[HostTable, ...]:

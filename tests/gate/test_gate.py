@@ -14,12 +14,14 @@ import pytest
 from attnc.compiler.ir.extent import CallShape
 from tests.gate import __main__ as command
 from tests.gate import figures, store, table
+from tests.gate.account import listing_of
 from tests.gate.figures import Figures, Kernel, Loops, measure
-from tests.gate.kernels import Choice, visits
-from tests.gate.patterns import DIMS, PASSES, PATTERNS, contents
+from tests.gate.kernels import Choice, compiled, visits
+from tests.gate.machine_code.loops import prologue
+from tests.gate.patterns import DECODING, DIMS, PASSES, PATTERNS, contents, kinds
 from tests.gate.prediction import flex
 from tests.gate.prediction.model import flex_blocks
-from tests.gate.targets import HELD, Result, held_results, results
+from tests.gate.targets import HELD, PROLOGUES, Result, held_results, results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +36,14 @@ def test_every_shipped_file_is_looked_at() -> None:
 def test_kernels_do_not_fall_behind(pattern: str, kind: str) -> None:
     missed = [result for result in held_results(measure(pattern, 128, "sm_90", kind, alone=True)) if not result.met]
     assert missed == []
+
+
+@pytest.mark.parametrize(("pattern", "kind"), HELD)
+def test_prologues_divide_nothing_and_do_not_grow(pattern: str, kind: str) -> None:
+    for kernel in compiled(PATTERNS[pattern].attention(), 128, "sm_90", kind):
+        names = [each.name for each in prologue(listing_of(kernel))]
+        assert "I2F" not in names, "a division by a number that only the call knows"
+        assert len(names) <= PROLOGUES[pattern, kind]
 
 
 def test_a_kernel_with_too_few_registers_is_noticed() -> None:
@@ -156,7 +166,17 @@ def test_verdict_and_table_tell_what_is_missed() -> None:
 def test_the_command_ends_with_1_where_a_target_is_missed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = ["--only", "causal", "--dim", "128", "--target", "sm_90", "--workers", "1"]
+    part = [
+        "--only",
+        "causal",
+        "--dim",
+        "128",
+        "--target",
+        "sm_90",
+        *(word for kind in PASSES for word in ("--pass", kind)),
+        "--workers",
+        "1",
+    ]
     good = {each.kind: each for each in sound()}
     monkeypatch.setattr(command, "measure", lambda *task: good[task[3]])
     assert command.main([*part, "--json", str(tmp_path / "gate.json")]) == 0
@@ -172,7 +192,10 @@ def test_the_command_ends_with_1_where_a_target_is_missed(
 
 def test_tasks_and_choices_of_the_command() -> None:
     everything = command.tasks(command.parser().parse_args([]))
-    assert len(everything) == len(PATTERNS) * len(PASSES) * sum(map(len, DIMS.values()))
+    assert len(everything) == sum(len(kinds(name, target)) * len(DIMS[target]) for name in PATTERNS for target in DIMS)
+    decoded = {task[:3] for task in everything if task[3] == DECODING}
+    assert {target for _, _, target in decoded} == {"sm_90", "sm_80"}
+    assert {name for name, _, _ in decoded} == PATTERNS.keys() - {"documents"}, "a table that grows with the length"
     few = command.parser().parse_args(["--only", "causal", "--dim", "64", "--pass", "forward", "--choice", "64x32w4s3"])
     assert {task[4] for task in command.tasks(few)} == {Choice(64, 32, 4, 3)}
     with pytest.raises(SystemExit):

@@ -10,7 +10,7 @@ from tests.gate.account import Turn, UntoldError, Work, loads_in_flight, tensor_
 from tests.gate.kernels import Walk
 from tests.gate.machine_code.hardware import needed_clocks, operations, resident_blocks, spent_clocks
 from tests.gate.machine_code.listing import read_amd, read_sass
-from tests.gate.machine_code.loops import Loop, product_loops
+from tests.gate.machine_code.loops import Loop, product_loops, prologue
 from tests.gate.prediction.simulator import COSTS, UnknownError, clocks
 from tests.gate.sample_code import MASK, NAN_TEST, PRODUCT, kernel, loop, printed
 
@@ -38,6 +38,12 @@ def test_full_partial_and_careful_loops() -> None:
     assert [each.careful for each in found] == [False, False, True]
     assert found[0].outer == found[1].outer != found[2].outer
     assert lengths(work_of(kernel())) == (14, 56)
+
+
+def test_a_prologue_ends_where_the_first_loop_begins() -> None:
+    assert [each.name for each in prologue(read_sass(printed(kernel())))] == ["S2R"]
+    lines = ["S2R R7, SR_CTAID.X", "I2F R6, R7", *loop("0", "NOP"), "EXIT"]
+    assert [each.name for each in prologue(read_sass(printed(lines)))] == ["S2R", "I2F"]
 
 
 def test_the_order_of_loops_does_not_matter() -> None:

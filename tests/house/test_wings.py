@@ -57,7 +57,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan runtime.base",
         "runtime.triton": (
             "compiler compiler.codegen compiler.codegen.planner compiler.codegen.triton compiler.ir compiler.plan "
-            "runtime.base"
+            "compiler.schedule runtime.base"
         ),
         "attnc.inspection": (
             "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "

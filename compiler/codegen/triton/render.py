@@ -37,6 +37,8 @@ from .signature import (
     Parameters,
     column_loops,
     expressions,
+    is_counted,
+    is_ordered,
     listed_numbers,
     loops_by_key,
     parameters,
@@ -201,9 +203,11 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
         )
     )  # fmt: skip
     few = {text.number: text.lanes for segment in segments for text in segment.body.sites if text.lanes}
+    rows = row_loop(kernel, module.variant)
     return _reading(
-        module, function, exprs, rows=row_loop(kernel, module.variant), segments=segments,
-        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
+        module, function, exprs, rows=rows, segments=segments, counted=is_counted(kernel, rows),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split,
+        ordered=is_ordered(module.program, kernel, module.variant), **_owned(module, kernel),
         entries=tuple(make_entries(site, module.dialect, few[site.number]) for site in sites if site.number in few),
     )  # fmt: skip
 
@@ -234,7 +238,8 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
     store = kernel.output == "store"
-    return _reading(module, function, (), rows=row_loop(kernel, module.variant), store=store)
+    rows = row_loop(kernel, module.variant)
+    return _reading(module, function, (), rows=rows, store=store, counted=is_counted(kernel, rows))
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:

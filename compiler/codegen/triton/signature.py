@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from ...ir import Expr, Table, tables_read
+from ...ir import ROUNDINGS, Apply, Expr, Table, tables_read, walk
 from ...plan import I64, DType, Kernel, Program, Segment, integers, is_natural, key_major
 from .. import numbers_of
 from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
@@ -73,7 +73,8 @@ class Steps:
 
     ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments. ``summed``:
     its pairs are summed for tables from which query and key choose together; ``described``: descriptors load all its
-    keys; ``reading``: a condition reads tables.
+    keys; ``reading``: a condition reads tables. ``fuses``: whether products may be fused with sums, which a mask that
+    multiplies floats forbids.
     """
 
     kernel: int | None
@@ -83,14 +84,32 @@ class Steps:
     summed: bool = False
     described: bool = False
     reading: bool = False
+    fuses: bool = True
 
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
+    fuses = not any(map(_rounds_a_product, _conditions(program)))
     return {
-        function.name: _steps(function, program, variant)
+        function.name: replace(_steps(function, program, variant), fuses=fuses)
         for function in functions(program, variant.direction, variant.split)
     }
+
+
+def _conditions(program: Program) -> Iterator[Expr]:
+    for kernel in program.kernels:
+        yield kernel.owned_rows
+        yield from (segment.condition for segment in kernel.segments)
+
+
+def _rounds_a_product(condition: Expr) -> bool:
+    return any(
+        isinstance(node, Apply)
+        and node.op in ROUNDINGS
+        and isinstance(made := node.args[0], Apply)
+        and made.op == "mul"
+        for node in walk(condition)
+    )
 
 
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
@@ -187,13 +206,15 @@ def _parts(variant: TritonVariant) -> Parameters:
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant)
     group = (Parameter("group", "i32"),) if variant.packed else ()
-    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *order)
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
     rows = row_loop(kernel, variant)
     gradient = _pointer("grad_query", variant.compute)
-    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *order)
 
 
 def _delta(program: Program, variant: TritonVariant) -> Parameters:
@@ -217,7 +238,8 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds("", variant), *_dropout(variant),
+        Parameter("members", "i32"), Parameter("kv_heads", "i32"), *_turns("kv_heads"), *_order(rows), *_order(columns),
+        *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 
@@ -237,7 +259,9 @@ def _loops(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], ke
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
     rows, columns = row_loop(kernel, variant), column_loops(program, kernel, variant)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
-    found = (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
+    turns = _turns("kernel_heads", "group") if is_ordered(program, kernel, variant) else ()
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    found = (*_common(program, variant, exprs), *_HEADS, *turns, *order, *of_segments, *_dropout(variant))
     given = ("query", "grad_output") if variant.direction == "backward_queries" else ("query",)
     loaded = [(name, "", rows) for name in given]
     loaded += [(name, str(j), loop) for j, loop in enumerate(columns) for name in ("key", "value")]
@@ -251,10 +275,36 @@ def _descriptor(tensor: str, suffix: str, tokens: int, variant: TritonVariant) -
     return Parameter(f"{tensor}_descriptor{suffix}", kind, block=block)
 
 
+def is_ordered(program: Program, kernel: Kernel, variant: TritonVariant) -> bool:
+    """Whether arguments tell in which order the programs take their blocks of rows: not where there are few."""
+    return not (variant.anywhere or kernel.splits or program.is_part)
+
+
+def _turns(*heads: str) -> Parameters:
+    """The order of programs, and what divides by numbers of ``heads`` (docs/decisions/0056)."""
+    sizes = ("section_programs", "together", "first_block", "block_step")
+    inverses = ("section_programs", "together", *heads)
+    return (
+        *(Parameter(name, "i32") for name in sizes),
+        *(Parameter(f"{name}_inverse", "i64") for name in inverses),
+    )
+
+
 _PARTS = Parameter("parts", "i32")
 _KEYS = (Parameter("k_start", "*i64", True), Parameter("k_start_step", "i32"), Parameter("key_rows", "i32"))
 _SIZES = (Parameter("m", "i32"), Parameter("heads", "i32"))
 _HEADS = (Parameter("kernel_heads", "i32"), Parameter("head_list", "*i32", True))
+
+
+def _counted_rows(kernel: Kernel, rows: TokenLoop) -> Parameters:
+    """What tells how many of the rows for which a list has room there are, where their keys are split."""
+    counts = (Parameter("row_counts", "*i32", True), Parameter("slot_programs", "i32"), Parameter("most_parts", "i32"))
+    return counts if is_counted(kernel, rows) else ()
+
+
+def is_counted(kernel: Kernel, rows: TokenLoop) -> bool:
+    """Whether rows are listed, maybe on a device that alone knows how many there are, and their keys are split."""
+    return kernel.splits and rows.listed
 
 
 def _order(loop: TokenLoop) -> Parameters:
@@ -277,9 +327,11 @@ def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
     )
     numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
     numbers += ("start_step", "start_shift") if variant.anywhere else ()
+    inverses = () if variant.anywhere else ("period_inverse", "class_inverse")
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
         *(Parameter(f"{name}{suffix}", "i32") for name in numbers),
+        *(Parameter(f"{name}{suffix}", "i64") for name in inverses),
     )
 
 

@@ -7,7 +7,7 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...plan import FP32, FP64, PASSES, DType, Pass, PassTiles, TileChoice, Tiles
@@ -25,10 +25,13 @@ takes."""
 
 @dataclass(frozen=True)
 class Options:
-    """Triton's compile options for one kernel: the warps of a program, and the stages of its pipelined loads."""
+    """Triton's compile options for one kernel: the warps of a program, the stages of its pipelined loads, and whether a
+    product is fused with the sum that it is part of.
+    """
 
     num_warps: int
     num_stages: int
+    fuses: bool = True
 
     def arguments(self, nvidia: bool) -> dict[str, Any]:
         """Return the options as keyword arguments of a launch.
@@ -36,7 +39,8 @@ class Options:
         Two more are set because their defaults do harm: whether multiply and add are fused depends on the version of
         Triton, and without a limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
         """
-        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
+        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        found["enable_fp_fusion"] = self.fuses
         return found | {"maxnreg": 255} if nvidia else found
 
 
@@ -128,6 +132,35 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
 }
 
 
+# Of rows at any position, of which a block has MOST_ROWS_ANYWHERE: such kernels wait for memory, so that what counts is
+# how many bytes are under way. Four warps, since there are rows for one; nothing spills.
+_ANYWHERE: Mapping[str, Mapping[int, TileConfig]] = {
+    "sm_80": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        128: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+    "sm_90": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 4),
+        128: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+    "gfx9": {
+        64: _C(MOST_ROWS_ANYWHERE, 64, 4, 3),
+        128: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+        256: _C(MOST_ROWS_ANYWHERE, 32, 4, 3),
+    },
+}
+
+
+def config_anywhere(target: str, dtype: DType, dim: int) -> TileConfig:
+    """Return the row of the table for kernels of rows at any position. ``dim``: the larger head dimension."""
+    if dtype in (FP32, FP64):
+        return TileConfig(MOST_ROWS_ANYWHERE, 32 if dim <= 64 else 16, 4, 3)
+    row = _ANYWHERE[family(target)]
+    return row[min(max(lanes(dim), min(row)), max(row))]
+
+
 def configs(target: str, dtype: DType, dim: int, direction: Pass) -> tuple[TileConfig, ...]:
     """Return the rows of the table for kernels of one pass. ``dim``: the larger head dimension.
 
@@ -161,13 +194,18 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     """Return the compile options of a function. ``taken``: its steps, as :func:`signature.steps` has them.
 
     A function whose tiles are not those of the table (gathered rows, blocks of rows that a mask tells apart) has the
-    options of the row that is nearest, and no more warps than its products have rows for.
+    options of the row that is nearest, and no more warps than its products have rows for. Where a mask multiplies
+    floats, whose products are rounded, no product is fused.
     """
+    return replace(_options(kind, variant, taken, target), fuses=taken.fuses)
+
+
+def _options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Options:
     if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
-    if variant.anywhere:
-        return Options(num_warps=4, num_stages=3)
     dim = max(variant.head_dim, variant.value_dim)
+    if variant.anywhere:
+        return config_anywhere(target, variant.dtype, dim).options
     rows = configs(target, variant.dtype, dim, variant.direction)
     if not taken.described:
         rows = tuple(row.by_pointers for row in rows)
@@ -211,15 +249,14 @@ def make_variant(
 ) -> TritonVariant:
     """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory.
 
-    ``descriptors``: the tensors of the call are as descriptors need them : aligned to 16 bytes.
+    ``descriptors``: the tensors of the call are as descriptors need them, aligned to 16 bytes.
     """
-    rows = configs(target, dtype, max(head_dim, value_dim), direction)
+    dim = max(head_dim, value_dim)
+    rows = (config_anywhere(target, dtype, dim),) if anywhere else configs(target, dtype, dim, direction)
     step = _largest(row.by_pointers for row in rows)
     described = None
     if descriptors and not (wide or anywhere or head_dim % 8 or value_dim % 8) and any(row.pointers for row in rows):
         described = _largest(rows)
-    if anywhere:
-        step = TileStep(MOST_ROWS_ANYWHERE, step.keys)
     exact = exact and dtype != FP64
     return TritonVariant(
         head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed,

@@ -10,7 +10,15 @@ import pytest
 import attnc
 from attnc.compiler.arrange.tile_shapes import choose
 from attnc.compiler.codegen.triton.signature import Steps
-from attnc.compiler.codegen.triton.tuning import configs, family, make_variant, options, tiles
+from attnc.compiler.codegen.triton.tuning import (
+    MOST_ROWS_ANYWHERE,
+    config_anywhere,
+    configs,
+    family,
+    make_variant,
+    options,
+    tiles,
+)
 from attnc.compiler.plan.dtypes import BF16, FLOATS, FP16, FP32, DType
 from attnc.compiler.plan.orders import Tiles
 from attnc.compiler.plan.tile_choices import PASSES, Pass, TileChoice
@@ -121,3 +129,13 @@ def test_a_plan_counts_the_tiles_of_its_target(monkeypatch: pytest.MonkeyPatch) 
 def test_a_plan_for_what_is_not_there_says_what_is(named: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         attnc.load("causal").causal().plan(64, **named)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
+@pytest.mark.parametrize("dim", [16, 64, 80, 128, 256, 512])
+def test_rows_at_any_position_have_a_row_of_their_own(target: str, dim: int) -> None:
+    row = config_anywhere(target, BF16, dim)
+    variant = make_variant("forward", BF16, dim, dim, (), target=target, anywhere=True)
+    assert (variant.step.queries, variant.step.keys) == (row.queries, row.keys) == (MOST_ROWS_ANYWHERE, row.keys)
+    assert options("forward", variant, Steps(0, (0,), row.queries, (row.keys,)), target) == row.options
+    assert options("merge", variant, Steps(0, (0,), row.queries, (row.keys,)), target).num_stages == 1

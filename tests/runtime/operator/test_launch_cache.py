@@ -75,6 +75,12 @@ def test_another_scale_is_another(made: list[str]) -> None:
     assert made == ["launch"] * 4
 
 
+def test_scales_of_zero_differ_by_their_sign(made: list[str]) -> None:
+    for scale in (0.0, -0.0, 0.0):
+        agrees(MODULE.causal_(), {"scale": scale})
+    assert made == ["launch", "launch"]
+
+
 @pytest.mark.parametrize("through_numpy", [False, True])
 def test_changed_contents_are_seen(made: list[str], through_numpy: bool) -> None:
     """A change through numpy's view leaves the tensor's version as it was."""
