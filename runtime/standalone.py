@@ -176,7 +176,8 @@ def _passes(
     found = {}
     for direction, variant in TRITON.variants(kind, target):
         served = every_length(programs[direction], heads or 1, contents)
-        found[direction] = PassPlan(programs[direction], variant, served.schedule), served
+        by_pointers = replace(variant, described=None)
+        found[direction] = PassPlan(programs[direction], by_pointers, served.schedule), served
     return found
 
 

@@ -3,7 +3,7 @@
 Many boxes are classified at once, without visiting their pairs. Integers are affine forms over the digits of positions
 (:mod:`.affine_forms`); a table entry is the range of the entries in a box of indices (:mod:`.range_tables`). PARTIAL is
 also the answer where the analysis is not sure; EMPTY and FULL are always right. For boxes of a single pair the answer
-is exact, except for what only the device knows.
+is exact, except for what only the device knows, and for floats that nearly tie, or are computed from infinities.
 """
 
 from __future__ import annotations
@@ -433,8 +433,12 @@ class _Reading:
             return Range(low, high)
         ranges = [part for part in parts if isinstance(part, Range)]
         if node.op == "if" and len(ranges) == 2:
-            then, otherwise = ranges
-            return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
+            condition, (then, otherwise) = _as_trits(parts[0], "bool", len(self._boxes)), ranges
+            low, high = np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high)
+            low = np.where(condition == FULL, then.low, np.where(condition == EMPTY, otherwise.low, low))
+            return Range(
+                low, np.where(condition == FULL, then.high, np.where(condition == EMPTY, otherwise.high, high))
+            )
         if len(ranges) == len(parts):
             return computed(node.op, ranges)
         return None

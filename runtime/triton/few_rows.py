@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, MutableMapping
+from dataclasses import dataclass
 from math import gcd
 from typing import Any, TypeVar
 
@@ -15,6 +16,28 @@ R = TypeVar("R")
 # Where a kernel would have fewer programs than PROGRAMS, because its rows are few, the keys are cut into at most
 # MOST_PARTS parts of at least LEAST_TILES tiles. The same on every device, so that results are the same, too.
 PROGRAMS, LEAST_TILES, MOST_PARTS = 256, 4, 64
+
+
+@dataclass(frozen=True)
+class RowGrid:
+    """The grid of a function whose programs each take ``step`` query rows: ``slots`` pairs of a batch entry and a head,
+    ``parts`` of the keys, ``blocks`` of rows.
+    """
+
+    heads: int
+    slots: int
+    parts: int
+    blocks: int
+    step: int
+
+    @property
+    def programs(self) -> int:
+        return self.slots * self.parts * self.blocks
+
+    @property
+    def listed(self) -> tuple[int, int, int]:
+        """The shape of results that each part of the keys stores separately, row by row."""
+        return self.slots, self.parts, self.blocks * self.step
 
 
 def parts_of(programs: int, tiles: int) -> int:
