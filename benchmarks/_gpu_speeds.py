@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from _gpu_checks import forward_must_run, kernels_must_run
+from _gpu_checks import forward_must_run, kernels_must_run, programs_run
 from _gpu_patterns import Pattern
 from _rows import Found
 from torch import Tensor
@@ -23,8 +23,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attnc.compiler.codegen.triton import tuning
 from attnc.compiler.codegen.triton.tuning import TileConfig
-from attnc.compiler.plan.tile_choices import Pass
-from attnc.runtime import planning
+from attnc.compiler.plan import Pass, Program
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.base import dtype_of
 from attnc.runtime.op import call_of
 from attnc.runtime.triton import TRITON, executor
@@ -239,7 +239,7 @@ def decide(doubt: Doubt, device: torch.device) -> Found:
     timed = "forward" if doubt.direction == "forward" else "backward"
     for row in doubt.rows:
         name = f"{row.queries}x{row.keys} w{row.num_warps} s{row.num_stages}"
-        with _with_choice(doubt.direction, row):
+        with _with_choice(doubt.direction, row), programs_run() as programs:
             own = replace(_own(doubt.speed, leaves), name=name)
             try:
                 host = _host(own, gradient, clock, doubt.speed.rounds)
@@ -247,10 +247,20 @@ def decide(doubt: Doubt, device: torch.device) -> Found:
             except Exception as error:  # noqa: BLE001 - whatever the compiler or the device says to this shape
                 faults.append(f"{name}: {type(error).__name__}: {error}")
                 continue
+        ran = shape_of(programs[doubt.direction])
+        if ran != (row.queries, row.keys):
+            faults.append(f"{name}: a shape of {ran[0]}x{ran[1]} ran in its place")
+        else:
             figures[name] = {timed: _figures(doubt.speed, timed, times[name][timed], host[timed])}
     if figures:
         figures["winner"] = min(figures, key=lambda name: figures[name][timed]["median s"])
     return Found(figures, tuple(faults))
+
+
+def shape_of(program: Program) -> tuple[int, int]:
+    """The tile of a program's first kernel: queries and keys."""
+    kernel = program.kernels[0]
+    return kernel.rows.tile, kernel.segments[0].keys.tile
 
 
 @contextmanager
@@ -269,7 +279,12 @@ def _with_choice(direction: Pass, row: TileConfig) -> Iterator[None]:
 
 @contextmanager
 def _nothing_planned() -> Iterator[None]:
-    with patch.multiple(planning, _programs=planning.Kept(8), _plans=planning.Kept(8)):
+    """No program, plan or launch is kept from before, and none made within is kept after."""
+    kept = planning.Kept
+    with (
+        patch.multiple(planning, _programs=kept(8), _plans=kept(8)),
+        patch.multiple(launch_cache, _entries=kept(8), _fixed=kept(8)),
+    ):
         yield
 
 

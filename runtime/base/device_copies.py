@@ -1,8 +1,9 @@
 """Copies of host values on a device, each made once: by the tensor that holds the values, or by the values.
 
-The copy of a tensor is kept as long as the tensor lives and its version stays, which every change by torch raises. An
-inference tensor has no version, and Python lists make a new tensor at each call: they are copied at each call, unless
-there is a copy of equal values, which are compared each time.
+The copy of a tensor is kept as long as the tensor lives, and taken as long as it holds what was copied: all of it is
+compared at each call. Its version would tell of changes by torch, but not of those by numpy, where both see the same
+memory, and no tensor tells whether numpy sees its memory. Python lists make a new tensor at each call: they are copied
+at each call, unless there is a copy of equal values.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _MOST_FORMS = 16  # of one tensor: sets have another form for other sizes
 _MOST_BY_VALUE = 64  # copies that are found by their values, which have at most _LARGEST_BY_VALUE bytes
 _LARGEST_BY_VALUE = 2**20
 
-_by_tensor: dict[int, tuple[weakref.ref[Tensor], int, dict[Hashable, Tensor]]] = {}
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_by_tensor: dict[int, tuple[weakref.ref[Tensor], dict[Hashable, tuple[Tensor, Tensor]]]] = {}
 _by_value: OrderedDict[Hashable, Tensor] = OrderedDict()
 _lock = threading.Lock()
 
@@ -38,25 +41,25 @@ def device_copy(values: Tensor, device: torch.device, source: Tensor | None, for
     if values.device == device:
         return values
     key = (form, values.dtype, tuple(values.shape), device)
-    if source is None or source.is_inference():
+    if source is None:
         return kept_by_graphs(_of_values(values, device), device)
     return kept_by_graphs(_of_tensor(source, values, key, device), device)
 
 
 def _of_tensor(source: Tensor, values: Tensor, key: Hashable, device: torch.device) -> Tensor:
-    number, version = id(source), source._version
+    number, bits = id(source), values.detach().view(_BITS[values.element_size()])
     with _lock:
         held = _by_tensor.get(number)
-        if held is None or held[0]() is not source or held[1] != version:
-            held = _by_tensor[number] = (weakref.ref(source, partial(_forget, number)), version, {})
-        found = held[2].get(key)
-    if found is None:
-        found = _of_values(values, device)
+        if held is None or held[0]() is not source:
+            held = _by_tensor[number] = (weakref.ref(source, partial(_forget, number)), {})
+        found = held[1].get(key)
+    if found is None or not torch.equal(found[0], bits):
+        found = bits.clone(), _of_values(values, device)
         with _lock:
-            if len(held[2]) >= _MOST_FORMS:
-                held[2].clear()
-            held[2][key] = found
-    return found
+            if len(held[1]) >= _MOST_FORMS and key not in held[1]:
+                held[1].clear()
+            held[1][key] = found
+    return found[1]
 
 
 def _forget(number: int, reference: weakref.ref[Tensor]) -> None:

@@ -7,7 +7,7 @@ kernels plan anew, by what the same tables hold then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
@@ -45,6 +45,7 @@ from .modules import load_module
 
 _MOST_RUNS = 2**22  # rows of runs have room for so many together, 36 MB; a row for at least _LEAST_RUNS
 _LEAST_RUNS = 16
+_MOST_KINDS = 2**26  # pairs of tiles that are judged before their runs are found, a byte for each
 _RANKED_AT_ONCE = 1024
 
 PLANNING = Options(num_warps=4, num_stages=1)
@@ -196,16 +197,24 @@ class _Planner:
             outputs = {"ranges": ranges, "float_ranges": floats}
             self._run(module, f"{side}_ranges", slots.count * granules, given | outputs)
             given |= {f"{side}_ranges": ranges, f"{side}_floats": floats, f"{side}_granules": granules}
-            given[f"{side}_tiles"] = count.total
-        kinds = self._new(slots.count, counts[0].total, counts[1].total, dtype=torch.uint8)
-        self._run(module, "tile_kinds", slots.count * counts[0].total, given | {"kinds": kinds})
-        return self._runs(kinds, slots, counts, by_query)
+        lines, length = (count.total for count in (counts if by_query else counts[::-1]))
+        kinds = self._new(min(slots.count * lines * length, max(_MOST_KINDS, length)), dtype=torch.uint8)
+        runs = self._room(slots, lines, length)
+        for band in bands(slots.count, lines, length):
+            of_lines, across = (band.first_line, band.lines), (0, length)
+            rows_here, columns_here = (of_lines, across) if by_query else (across, of_lines)
+            here = {"first_slot": band.first_slot, "kinds": kinds}
+            here |= {"row_first": rows_here[0], "row_tiles": rows_here[1]}
+            here |= {"column_first": columns_here[0], "column_tiles": columns_here[1]}
+            self._run(module, "tile_kinds", band.slots * rows_here[1], given | here)
+            steps = (columns_here[1], 1) if by_query else (1, columns_here[1])
+            self._found(runs, kinds, band, (lines, length), steps)
+        return runs
 
-    def _runs(self, kinds: Tensor, slots: _Slots, counts: tuple[TileCount, TileCount], by_query: bool) -> PlannedRuns:
-        rows, columns = counts[0].total, counts[1].total
-        lines, length = (rows, columns) if by_query else (columns, rows)
+    def _room(self, slots: _Slots, lines: int, length: int) -> PlannedRuns:
+        """Room for the runs of ``lines`` tiles in each slot, each with ``length`` tiles of the other side."""
         capacity = min(max(length, 1), max(_LEAST_RUNS, _MOST_RUNS // max(slots.count * lines, 1)))
-        found = PlannedRuns(
+        return PlannedRuns(
             pointer=self._new(slots.count, lines, dtype=torch.int64),
             end=self._new(slots.count, lines, dtype=torch.int64),
             start=self._new(slots.count, lines, capacity, dtype=torch.int32),
@@ -215,13 +224,42 @@ class _Planner:
             head_slots=slots.heads,
             tiles=lines,
         )
+
+    def _found(self, runs: PlannedRuns, kinds: Tensor, band: Band, of: tuple[int, int], steps: tuple[int, int]) -> None:
+        """Turns the kinds of a band to runs. ``of``: all lines of a slot, and their length; ``steps``: in memory, from
+        a line to the next and from a tile to the next.
+        """
         given = {
-            "kinds": kinds, "run_pointer": found.pointer, "run_end": found.end, "run_start": found.start,
-            "run_length": found.length, "run_kind": found.kind, "lines": lines, "length": length,
-            "line_step": columns if by_query else 1, "step": 1 if by_query else columns, "capacity": capacity,
+            "kinds": kinds, "run_pointer": runs.pointer, "run_end": runs.end, "run_start": runs.start,
+            "run_length": runs.length, "run_kind": runs.kind, "first_slot": band.first_slot,
+            "first_line": band.first_line, "lines": band.lines, "all_lines": of[0], "length": of[1],
+            "line_step": steps[0], "step": steps[1], "capacity": runs.start.shape[-1],
         }  # fmt: skip
-        self._run(runs_module(), "runs", slots.count * lines, given)
-        return found
+        self._run(runs_module(), "runs", band.slots * band.lines, given)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Lines of tiles that are judged together: in each of ``slots`` slots so many ``lines``, from the first ones on."""
+
+    first_slot: int
+    slots: int
+    first_line: int
+    lines: int
+
+
+def bands(slots: int, lines: int, length: int) -> Iterator[Band]:
+    """Yields bands of at most ``_MOST_KINDS`` tiles, or of one line: of whole slots where one has no more."""
+    size = max(lines * length, 1)
+    if size <= _MOST_KINDS:
+        together = _MOST_KINDS // size
+        for slot in range(0, slots, together):
+            yield Band(slot, min(together, slots - slot), 0, lines)
+        return
+    together = max(_MOST_KINDS // length, 1)
+    for slot in range(slots):
+        for line in range(0, lines, together):
+            yield Band(slot, 1, line, min(together, lines - line))
 
 
 def _granules(order: Order, count: TileCount, lanes: int, tokens: int) -> int:

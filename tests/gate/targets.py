@@ -46,9 +46,9 @@ HELD: Mapping[tuple[str, str], Held] = {
     ("causal", "forward"): Held(0, 740, 925, 1.0),
     ("causal", "backward_keys"): Held(72, 1135, 1400, 1.0),
     ("causal", "backward_queries"): Held(0, 620, 820, 1.0),
-    ("window1024", "forward"): Held(0, 740, 1280, 1.0),
-    ("window1024", "backward_keys"): Held(72, 1135, 1750, 1.0),
-    ("window1024", "backward_queries"): Held(0, 620, 1000, 1.0),
+    ("window1024", "forward"): Held(0, 740, 930, 1.0),
+    ("window1024", "backward_keys"): Held(72, 1135, 1420, 1.0),
+    ("window1024", "backward_queries"): Held(0, 620, 830, 1.0),
     ("causal", "decoding"): Held(0, 2230, 2750, 1.65),
     ("window1024", "decoding"): Held(0, 2230, 2840, 1.65),
 }

@@ -79,11 +79,11 @@ MUTANTS = (
         "test_device_plans.py::test_a_list_has_room_for_the_members_of_its_set",
     ),
     Mutant(
-        "a change of a host tensor is not noticed",
-        "runtime/base",
-        "or held[0]() is not source or held[1] != version:",
-        "or held[0]() is not source:",
-        "test_device_copies.py::test_a_tensor_is_copied_once_for_each_version",
+        "a table on the host is copied to the device once and for all",
+        "runtime",
+        "if found is None or not torch.equal(found[0], bits):",
+        "if found is None:",
+        "test_device_copies.py::test_a_tensor_is_copied_once_for_what_it_holds",
     ),
     Mutant(
         "a graph's tensors may go",

@@ -92,6 +92,20 @@ MUTANTS = (
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
     ),
     Mutant(
+        "a sum of query and key is taken for a difference",
+        "codegen",
+        "return sum(factors) == 0 and all(",
+        "return all(",
+        "test_sites.py::test_indices_that_may_differ_along_a_diagonal[q + k]",
+    ),
+    Mutant(
+        "a site of many entries has a sum for each",
+        "codegen",
+        'return 0 if site.level != "pair" or count > MOST_ENTRIES else',
+        'return 0 if site.level != "pair" else',
+        "test_sites.py::test_how_many_lanes_hold_what_query_and_key_choose_among[bias: float[129]-s + bias[q - k]-0]",
+    ),
+    Mutant(
         "a sink counts once for each share of a split kernel",
         "templates/cpp",
         "if (part.share == 0) move_sinks",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.schedule import Schedule
 from attnc.compiler.plan.tile_choices import only
 from attnc.compiler.schedule.segments import schedule
+from attnc.runtime.base.launch import Launch
 from attnc.runtime.call.checks import Call
 from attnc.runtime.planning import _heads_differ, launch_of
 from attnc.runtime.triton import device_plans
@@ -272,6 +273,57 @@ def test_who_does_not_plan_on_the_device_visits_every_tile() -> None:
     assert not schedule(program, extent, contents, on_device=True).on_device
 
 
+def _planned_launches(launch: Launch) -> Iterator[Launched]:
+    """What planning launches for tiles of rows, and for tiles of keys; nothing runs."""
+    for its, by_query in ((launch, True), (launch.over_keys, False)):
+        noted = Launched()
+
+        def note(
+            module: PlanModule, function: str, programs: int, given: Mapping[str, Any], to: Launched = noted
+        ) -> None:
+            to.note(
+                function, programs, {parameter.name: given[parameter.name] for parameter in module.parameters[function]}
+            )
+
+        device_plans.plan(its, lift_constants(its.program).program.tables, by_query, note)
+        yield noted
+
+
+def test_planning_a_million_tokens_takes_little_memory() -> None:
+    """The kinds of all tiles of all heads would be 3 GB."""
+    n, heads = 2**20, 12
+    q = torch.empty(1, heads, n, 64, dtype=torch.bfloat16, device="meta")
+    tables = {"chosen": torch.empty(heads, n // 64 - 2, 3, dtype=torch.int32, device="meta")}
+    choices = TRITON.tiles(BF16, 64, "sm_90")
+    call = Call(q, q, q, tables, None, 0, None, 0.0, 0)
+    bigbird = _shipped("bigbird", "bigbird")
+    launch = launch_of(bigbird, call, choices.backward_queries, choices.backward_keys, on_device=True)
+    for noted in _planned_launches(launch):
+        assert noted.bytes < 450e6, "kinds, and for each segment ranges and runs"
+        assert len(noted.names) < 300
+        assert max(programs for _, programs in noted.names) < 2**31
+
+
+@pytest.mark.parametrize("name", ["bigbird", "documents of each entry", "first rows of longformer"])
+@pytest.mark.parametrize("most", [1, 100, 1100, 2100])
+def test_tiles_that_are_judged_a_few_at_a_time_are_the_same(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line at a time, several lines of one slot, or several slots."""
+    subject = SUBJECTS[name]
+    program = _program(subject, replace(subject.extent, q_start=None), True)
+    at_once, in_bands = Launched(), Launched()
+    plan = device_schedule(program, subject.extent, subject.contents, launched=at_once)
+    monkeypatch.setattr(device_plans, "_MOST_KINDS", most)
+    again = device_schedule(program, subject.extent, subject.contents, launched=in_bands)
+    for kernel, same in zip(plan.kernels, again.kernels, strict=True):
+        for segment, its in zip(kernel.segments, same.segments, strict=True):
+            for of, found in ((segment.by_query, its.by_query), (segment.by_key, its.by_key)):
+                arrays = ("pointer", "start", "length", "kind")
+                assert all(np.array_equal(getattr(of.runs, array), getattr(found.runs, array)) for array in arrays)
+    assert most > 1 or len(in_bands.names) > 4 * len(at_once.names)
+
+
 @pytest.mark.parametrize("name", ["bigbird", "longformer", "documents", "starts"])
 def test_nothing_of_a_device_is_read(name: str) -> None:
     """Tensors without contents: to read one is an error. And BigBird at 64k takes a dozen launches."""
@@ -302,17 +354,7 @@ def test_nothing_of_a_device_is_read(name: str) -> None:
         choices.backward_keys,
         on_device=True,
     )
-    for its, by_query in ((launch, True), (launch.over_keys, False)):
-        noted = Launched()
-
-        def note(
-            module: PlanModule, function: str, programs: int, given: Mapping[str, Any], to: Launched = noted
-        ) -> None:
-            to.note(
-                function, programs, {parameter.name: given[parameter.name] for parameter in module.parameters[function]}
-            )
-
-        device_plans.plan(its, lift_constants(its.program).program.tables, by_query, note)
+    for noted in _planned_launches(launch):
         assert 0 < len(noted.names) <= 12
         assert noted.bytes < 200e6
         assert max(programs for _, programs in noted.names) <= heads * n // 16, "a program for each granule at most"

@@ -97,7 +97,8 @@ def render_runs() -> PlanModule:
     names = (
         Parameter("kinds", "*u8", True), Parameter("run_pointer", "*i64", True), Parameter("run_end", "*i64", True),
         Parameter("run_start", "*i32", True), Parameter("run_length", "*i32", True),
-        Parameter("run_kind", "*u8", True), Parameter("lines", "i32"), Parameter("length", "i32"),
+        Parameter("run_kind", "*u8", True), Parameter("first_slot", "i32"), Parameter("first_line", "i32"),
+        Parameter("lines", "i32"), Parameter("all_lines", "i32"), Parameter("length", "i32"),
         Parameter("line_step", "i32"), Parameter("step", "i32"), Parameter("capacity", "i32"),
     )  # fmt: skip
     function = _function("runs", names, ())
@@ -173,9 +174,10 @@ def _kinds_parameters(variant: PlannerVariant, condition: Expr) -> tuple[Paramet
             Parameter(f"{side}_ranges", "*i64", True),
             Parameter(f"{side}_floats", f"*{variant.compute.name}", True),
             Parameter(f"{side}_granules", "i32"),
+            Parameter(f"{side}_first", "i32"),
             Parameter(f"{side}_tiles", "i32"),
         ]
-    return (Parameter("kinds", "*u8", True), *names, *_common(variant, (condition,)))
+    return (Parameter("kinds", "*u8", True), Parameter("first_slot", "i32"), *names, *_common(variant, (condition,)))
 
 
 def _common(variant: PlannerVariant, exprs: tuple[Expr, ...]) -> tuple[Parameter, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...ir import LOGIT, ONE, TRUE, Apply, Const, Expr, Logit, derivative, walk
@@ -12,6 +12,7 @@ from .dialect import Place, TritonDialect
 from .limits import Limits, Sum, find_limits, without_limits
 from .sites import GradientSite
 
+_MOST_BY_PAIR = 64  # the most entries that are summed one after the other, as pairs without diagonals are
 _MOST = 2**31 - 2  # the last place of a token in 32 bits: there are fewer than 2**31 tokens
 
 
@@ -21,7 +22,11 @@ class GradientSiteText:
 
     - ``slope`` is None if it is 1; ``steady``: it is a constant, and so finite everywhere;
     - ``block``, ``column``, ``pair``: whether it has that level; if none of them is set, its level is ``row``;
-    - ``offset`` and ``inside`` locate the entry in its table, and are computed by ``statements``.
+    - ``offset`` and ``inside`` locate the entry in its table, and are computed by ``statements``;
+    - ``pace``: if not 0, all pairs of a diagonal of a tile read one entry, and its lanes are so many tokens apart. Then
+      the place is that of the diagonal whose difference is ``apart``;
+    - ``lanes``: if not 0, the entries that query and key choose among are so few that a program has a sum for each of
+      them, ``count`` in all; ``offset`` and ``inside`` then tell which of them a pair, or a diagonal, reads.
     """
 
     number: int
@@ -34,6 +39,37 @@ class GradientSiteText:
     offset: Code | None = None
     inside: Code | None = None
     statements: tuple[Code, ...] = ()
+    pace: int = 0
+    lanes: int = 0
+    count: Code | None = None
+
+
+@dataclass(frozen=True)
+class EntriesText:
+    """The sums that a program has for each of a few entries of a table, of one site, in so many ``lanes``.
+
+    ``offset`` and ``inside`` locate the entry of each lane in its table, after ``statements``.
+    """
+
+    number: int
+    table: int
+    lanes: int
+    statements: tuple[Code, ...]
+    offset: Code
+    inside: Code
+
+
+@dataclass(frozen=True)
+class SumsText:
+    """How the pairs of a tile are summed for tables from which query and key choose together.
+
+    ``pace``: how many tokens apart the lanes are, where queries and keys are equally far apart, so that a tile has
+    diagonals; else None. ``lanes``: by the site's number, the lanes that hold all entries to choose among, where these
+    are few, else 0.
+    """
+
+    pace: int | None = None
+    lanes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,12 +138,15 @@ def make_body(
     slopes: bool,
     limits: LimitText,
     prefix: str = "t",
+    summed: SumsText | None = None,
 ) -> Body:
     """Return the body of a loop in which the position ``outer`` is fixed.
 
-    With ``slopes`` it has the derivatives that a backward pass needs. The names of its variables begin with ``prefix``.
+    With ``slopes`` it has the derivatives that a backward pass needs, added up for tables as ``summed`` says. The names
+    of its variables begin with ``prefix``.
     """
-    pairs = [site for site in sites if site.level == "pair"]
+    summed = summed or SumsText()
+    pairs = [site for site in sites if site.level == "pair" and not _pace(site, summed)]
     slope = derivative(score, LOGIT)
     roots = [score]
     if slopes:
@@ -137,7 +176,7 @@ def make_body(
         count=count,
         slope=None if not slopes or slope == ONE else Code(always.results[1]),
         steady=isinstance(slope, Const),
-        sites=_sites(sites, always.results[2:], dialect) if slopes else (),
+        sites=_sites(sites, always.results[2:], dialect, summed) if slopes else (),
     )
 
 
@@ -189,18 +228,51 @@ def _spelled(form: Sum, spelled: Mapping[Expr, str], origin: str | None) -> str:
     return text
 
 
+def _pace(site: GradientSite, summed: SumsText) -> int:
+    """How far apart the lanes of tiles are whose diagonals share an entry; 0 if there are none."""
+    return (summed.pace or 0) if site.of_difference else 0
+
+
 def _sites(
-    sites: Sequence[GradientSite], results: Sequence[str], dialect: TritonDialect
+    sites: Sequence[GradientSite], results: Sequence[str], dialect: TritonDialect, summed: SumsText
 ) -> tuple[GradientSiteText, ...]:
-    """The texts of sites. ``results``: the slope of each, then the indices of each whose level is ``pair``."""
+    """The texts of sites. ``results``: the slope of each, then the indices of each that are looked up pair by pair."""
     slopes, indices = results[: len(sites)], iter(results[len(sites) :])
     found = []
     for site, slope in zip(sites, slopes, strict=True):
-        place = None
-        if site.level == "pair":
-            place = dialect.place(site.table, tuple(next(indices) for _ in site.indices))
-        found.append(_site(site, slope, place))
+        if site.level != "pair":
+            found.append(_site(site, slope, None))
+            continue
+        few = summed.lanes.get(site.number, 0)
+        pace = _pace(site, summed)
+        few = few if pace or few <= _MOST_BY_PAIR else 0
+        statements: Iterable[Statement] = ()
+        if pace:
+            by_difference = replace(dialect, names={"q": "apart"})
+            lowered = lower(site.at_difference, by_difference, prefix=f"d{site.number}_")
+            texts, statements = lowered.results, lowered.statements
+        else:
+            texts = tuple(next(indices) for _ in site.indices)
+        place = dialect.choice(site.table, texts, site.axes) if few else dialect.place(site.table, texts)
+        count = Code(" * ".join(f"table{site.table}_size{axis}" for axis in site.axes))
+        found.append(replace(_site(site, slope, place, statements), pace=pace, lanes=few, count=count))
     return tuple(found)
+
+
+def make_entries(site: GradientSite, dialect: TritonDialect, few: int) -> EntriesText:
+    """Return the sums that a program has for each of the ``few`` entries among which query and key choose."""
+    fixed = [Const(0) if axis in site.axes else index for axis, index in enumerate(site.indices)]
+    lowered = lower(fixed, dialect, prefix=f"e{site.number}_")
+    place = dialect.chosen(site.table, lowered.results, site.axes, f"tl.arange(0, {few})")
+    assert place.inside is not None
+    return EntriesText(
+        number=site.number,
+        table=site.table,
+        lanes=few,
+        statements=written(lowered.statements),
+        offset=Code(place.offset),
+        inside=Code(place.inside),
+    )
 
 
 def make_condition(owned: Expr, dialect: TritonDialect) -> tuple[tuple[Code, ...], Code | None]:

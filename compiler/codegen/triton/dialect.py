@@ -96,13 +96,33 @@ class TritonDialect:
 
     def place(self, table: int, indices: tuple[str, ...]) -> Place:
         """Where an entry lies. The bitmap of a set has one more dimension, its universe."""
+        return self._placed(table, tuple(enumerate(self._rows(table, indices))))
+
+    def choice(self, table: int, indices: tuple[str, ...], axes: tuple[int, ...]) -> Place:
+        """Which of the entries that some of a table's axes hold has these indices; those of other axes are not read."""
+        rows = self._rows(table, indices)
+        return self._placed(table, tuple((axis, rows[axis]) for axis in axes))
+
+    def chosen(self, table: int, indices: tuple[str, ...], axes: tuple[int, ...], number: str) -> Place:
+        """Where the entry lies of which ``choice`` tells the ``number``; ``indices`` count on the other axes alone."""
+        rows = list(self._rows(table, indices))
+        for axis in reversed(axes[1:]):
+            size = f"table{table}_size{axis}"
+            rows[axis], number = f"({number} % {size})", f"({number} // {size})"
+        rows[axes[0]] = number
+        return self._placed(table, tuple(enumerate(rows)))
+
+    def _rows(self, table: int, indices: tuple[str, ...]) -> tuple[str, ...]:
         dimensions = self.tables[table].dimensions
-        rows = tuple(
+        return tuple(
             f"({index} - q_first)" if axis < len(dimensions) and dimensions[axis].kind == "query" else index
             for axis, index in enumerate(indices)
         )
+
+    def _placed(self, table: int, rows: tuple[tuple[int, str], ...]) -> Place:
+        """Where a row of each of some axes leads, with these axes alone."""
         offset, conditions = "", []
-        for axis, row in enumerate(rows):
+        for axis, row in rows:
             size = f"table{table}_size{axis}"
             offset = f"({offset}) * {size} + {row}" if offset else row
             conditions.append(f"({row} < {size})" if row.isdecimal() else f"({row} >= 0) & ({row} < {size})")

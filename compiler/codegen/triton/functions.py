@@ -7,7 +7,7 @@ from typing import Literal
 
 from ...plan import Pass, Program, key_major
 from .. import Code
-from .body import Body
+from .body import Body, EntriesText
 from .walks import TokenLoop
 
 Kind = Literal["forward", "merge", "delta", "backward_keys", "backward_queries", "collect"]
@@ -39,7 +39,8 @@ class FunctionText:
       pair;
     - ``store``: it stores all rows, else it merges into stored ones; ``split``: its keys are cut into parts;
       ``all_heads``: it runs for every head, not only for those of one kernel;
-    - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None if it owns all.
+    - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None if it owns all;
+    - ``entries``: the tables of few entries for each of which a program has a sum.
     """
 
     name: Code
@@ -57,6 +58,7 @@ class FunctionText:
     all_heads: bool = False
     owned_statements: tuple[Code, ...] = ()
     owned: Code | None = None
+    entries: tuple[EntriesText, ...] = ()
 
     @property
     def spoilable(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 from ...ir import LOGIT, Expr
 from ...plan import BF16, FP16, FP32, FP64, Kernel, Program, Segment, key_major, natural
 from .. import Code, KernelSource, render
-from .body import LimitText, make_body, make_condition, make_sink, stored_site
+from .body import LimitText, SumsText, make_body, make_condition, make_entries, make_sink, stored_site
 from .dialect import TritonDialect
 from .functions import (
     FunctionId,
@@ -39,13 +39,14 @@ from .signature import (
     expressions,
     listed_numbers,
     loops_by_key,
+    most_keys,
     parameters,
     row_loop,
     with_sink,
 )
-from .sites import GradientSite, gradient_sites, listed_sets, pair_tables, used_tables
+from .sites import GradientSite, few_entries, gradient_sites, listed_sets, pair_tables, used_tables
 from .variant import DIGIT_BITS, DIGITS, TritonVariant, lanes
-from .walks import careful_loop, make_loop
+from .walks import careful_loop, make_loop, pace
 
 CAREFUL_STEP = 16  # lanes in a step of the careful second loop: the least that a product takes
 
@@ -178,7 +179,7 @@ def _function(module: _Module, function: FunctionId) -> FunctionText:
 def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """A function in which each program keeps a block of rows and walks keys."""
     backward = function.kind == "backward_queries"
-    step = module.variant.step
+    most = most_keys(module.program, module.variant)
     sites = [site for site in module.score_sites if site.level != "column"] if backward else []
     exprs = expressions(module.program, kernel)
     if not backward and kernel.output == "store":
@@ -192,17 +193,26 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
                 make_body(
                 module.program.score, segment.condition, module.dialect, "q", sites, slopes=backward,
                 limits=LimitText(str(place), "n_tokens" if keys.bounded and not module.program.is_part else None),
-                prefix=f"t{place}_" if place else "t",
+                prefix=f"t{place}_" if place else "t", summed=_summed(module, kernel, segment),
             ),
                 plain=module.program.score == LOGIT and not module.variant.packed,
             ),
         )
-        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, step.keys), strict=True))
+        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, most), strict=True))
     )  # fmt: skip
+    few = {text.number: text.lanes for segment in segments for text in segment.body.sites if text.lanes}
     return _reading(
-        module, function, exprs, rows=row_loop(kernel, step.queries), segments=segments,
+        module, function, exprs, rows=row_loop(kernel, module.variant.step.queries), segments=segments,
         store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
+        entries=tuple(make_entries(site, module.dialect, few[site.number]) for site in sites if site.number in few),
     )  # fmt: skip
+
+
+def _summed(module: _Module, kernel: Kernel, segment: Segment) -> SumsText:
+    """How pairs of a segment's tiles are summed for tables from which query and key choose together."""
+    apart = pace(kernel.rows)
+    few = {site.number: few_entries(site, module.program.tables) for site in module.score_sites}
+    return SumsText(apart if apart == pace(segment.keys) else None, few)
 
 
 def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: Segment) -> FunctionText:

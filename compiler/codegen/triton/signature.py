@@ -14,6 +14,8 @@ from .sites import GradientSite, gradient_sites, pair_tables, used_tables
 from .variant import TileStep, TritonVariant
 from .walks import TokenLoop, make_loop
 
+_KEYS_SUMMED = 32  # the most keys in a step whose pairs are summed for tables, which takes registers
+
 MOST_NUMBERS = 256  # the most constants that are parameters of a function; if it reads more, it reads them from memory
 
 
@@ -63,13 +65,15 @@ def _of(function: FunctionId, program: Program, variant: TritonVariant) -> Param
 class Steps:
     """What one step of a function takes: ``rows`` of queries and, for each of its ``segments``, so many ``keys``.
 
-    ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments.
+    ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments. ``summed``:
+    its pairs are summed for tables from which query and key choose together.
     """
 
     kernel: int | None
     segments: tuple[int, ...]
     rows: int
     keys: tuple[int, ...]
+    summed: bool = False
 
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
@@ -91,8 +95,17 @@ def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> St
     if function.segment is not None:
         by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.step)
         return Steps(function.kernel, (function.segment,), by_row.step, (by_key.step,))
-    keys = tuple(loop.step for loop in column_loops(kernel, step.keys))
-    return Steps(function.kernel, tuple(range(len(keys))), rows, keys)
+    keys = tuple(loop.step for loop in column_loops(kernel, most_keys(program, variant)))
+    return Steps(function.kernel, tuple(range(len(keys))), rows, keys, _summed(program, variant))
+
+
+def most_keys(program: Program, variant: TritonVariant) -> int:
+    """Return the most keys in a step of a function whose programs keep their rows."""
+    return min(variant.step.keys, _KEYS_SUMMED) if _summed(program, variant) else variant.step.keys
+
+
+def _summed(program: Program, variant: TritonVariant) -> bool:
+    return variant.direction == "backward_queries" and bool(pair_tables(gradient_sites(program)))
 
 
 def row_loop(kernel: Kernel, most: int) -> TokenLoop:
@@ -135,7 +148,11 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
         exprs = with_sink(program, exprs)
     results = _parts(variant) if variant.split or kernel.splits else _results(program, variant)
     rows = row_loop(kernel, variant.step.queries)
-    return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel, rows, variant.step.keys))
+    return (
+        *_inputs(program, variant),
+        *results,
+        *_loops(program, variant, exprs, kernel, rows, most_keys(program, variant)),
+    )
 
 
 def _results(program: Program, variant: TritonVariant) -> Parameters:
@@ -190,7 +207,7 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     stored = variant.dtype if direct_queries(program) else variant.compute
     whole, parts = (_pointer("grad_query", stored),), (_pointer("part_query", variant.compute), _PARTS)
     rows = row_loop(kernel, variant.step.queries)
-    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, variant.step.keys)
+    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, most_keys(program, variant))
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = I64 if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
 from typing import Literal
 
-from ...ir import ZERO, Entry, Expr, Member, depends_on, derivative, reads, walk
+from ...ir import (
+    ZERO,
+    Apply,
+    Const,
+    Entry,
+    Expr,
+    K,
+    Member,
+    Position,
+    Q,
+    Table,
+    children,
+    depends_on,
+    derivative,
+    reads,
+    substitute,
+    walk,
+)
 from ...plan import U8, Program
 from .variant import TritonVariant
+
+MOST_ENTRIES = 128
+"""The most entries of a table, chosen by query and key together, for each of which a program has a sum of its own."""
 
 Level = Literal["block", "row", "column", "pair"]
 
@@ -19,7 +41,7 @@ class GradientSite:
 
     ``level`` says what the place of the entry in its table depends on, and so how the gradient is summed: on batch and
     head alone (``block``: one sum for each block of queries), on the query (``row``), on the key (``column``), or on
-    query and key (``pair``: by atomic additions).
+    query and key (``pair``: by atomic additions, of sums as far as pairs of one tile share entries).
     """
 
     number: int
@@ -28,6 +50,22 @@ class GradientSite:
     slope: Expr
     level: Level
     sink: bool
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of the table on which query or key choose."""
+        pairs = enumerate(self.indices)
+        return tuple(axis for axis, index in pairs if depends_on(index, "q") or depends_on(index, "k"))
+
+    @property
+    def of_difference(self) -> bool:
+        """Whether all pairs of a diagonal, of one ``q - k``, read the same entry."""
+        return all(map(of_difference, self.indices))
+
+    @property
+    def at_difference(self) -> tuple[Expr, ...]:
+        """The indices with the key at 0, so that the position of the query is the difference."""
+        return tuple(substitute(index, {K: Const(0)}) for index in self.indices)
 
 
 def used_tables(program: Program) -> tuple[int, ...]:
@@ -58,9 +96,40 @@ def gradient_sites(program: Program) -> tuple[GradientSite, ...]:
     return tuple(found)
 
 
+def few_entries(site: GradientSite, tables: tuple[Table, ...]) -> int:
+    """Return the lanes, a power of two, for the entries among which query and key choose; 0 if these are many, or if
+    the text does not say how many.
+    """
+    sizes = [tables[site.table].dimensions[axis].size for axis in site.axes]
+    count = prod(size or MOST_ENTRIES + 1 for size in sizes)
+    return 0 if site.level != "pair" or count > MOST_ENTRIES else max(16, 1 << (count - 1).bit_length())
+
+
 def pair_tables(sites: Iterable[GradientSite]) -> tuple[int, ...]:
     """Return the numbers of the tables whose gradients are added atomically."""
     return tuple(sorted({site.table for site in sites if site.level == "pair"}))
+
+
+@lru_cache(maxsize=4096)
+def of_difference(expr: Expr) -> bool:
+    """Whether an expression reads the positions of query and key by their difference alone, as its form shows."""
+    terms = _terms(expr)
+    if len(terms) == 1:
+        return not (isinstance(expr, Position) and expr in (Q, K)) and all(map(of_difference, children(expr)))
+    factors = [sum(sign for sign, term in terms if term == position) for position in (Q, K)]
+    return sum(factors) == 0 and all(of_difference(term) for _, term in terms if term not in (Q, K))
+
+
+def _terms(expr: Expr) -> tuple[tuple[int, Expr], ...]:
+    """The terms of a sum of integers with their signs; those of the difference of what a condition compares."""
+    match expr:
+        case Apply(op="add", args=args, type="int"):
+            return tuple(term for part in args for term in _terms(part))
+        case Apply(op="sub" | "lt" | "le" | "eq" | "ne", args=(left, right)) if left.type == "int":
+            return (*_terms(left), *((-sign, term) for sign, term in _terms(right)))
+        case Apply(op="neg", args=(inner,), type="int"):
+            return tuple((-sign, term) for sign, term in _terms(inner))
+    return ((1, expr),)
 
 
 def _level(indices: Sequence[Expr]) -> Level:

@@ -201,6 +201,8 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     by_key = variant.direction == "backward_keys"
     lead, own = (keys, nearest.most.keys) if by_key else (taken.rows, nearest.most.queries)
     few = lead <= 64 < own
+    if taken.summed:  # shared memory is for the pairs of a step as well
+        return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, min(nearest.num_stages, 2))
     if not few:
         return nearest.options
     # half of the warps for half of the lanes; of more than two stages, a thread with so many sums keeps too much

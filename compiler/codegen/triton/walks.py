@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from ...plan import Axis, Box, ListedOrder, Order, OrderTable, View, is_natural
 from .. import Code
@@ -12,6 +12,7 @@ from .variant import fitted
 
 Side = Literal["row", "column"]
 _TOTAL = {"row": "m", "column": "n_tokens"}
+_WORD = 32  # bits
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TokenLoop:
       ``row_lanes`` (``column_lanes``, …), which no step changes, plus the scalar ``shift``;
     - ``coarse`` and ``fine`` are two expressions whose sum is ``row_lanes``, where tokens are steady and of one axis;
       a warp spreads the second over its threads, so that the first is a constant of each register;
+    - ``digit`` numbers the lanes where these two are given, ``stride`` tokens apart, and a word of 32 bits has room for
+      those of a thread: two neighbours of each eight lanes; None elsewhere;
     - ``natural``: the loop counts tokens, not steps; ``bounded``: a lane has a token if that is below the number of
       all tokens; ``guarded``: any tile may have empty lanes, not only the last ones; ``never_full``: schedules call
       all tiles partial, so the condition is always evaluated;
@@ -49,6 +52,8 @@ class TokenLoop:
     blocks: Code
     coarse: Code | None = None
     fine: Code | None = None
+    digit: Code | None = None
+    stride: int = 1
 
     @property
     def parts(self) -> int:
@@ -78,6 +83,23 @@ def _span(order: View, /) -> int:
 @span.register(Box, ListedOrder)
 def _no_span(_order: Order, /) -> int:
     return 0
+
+
+@OrderTable
+def pace(order: Order, /) -> int | None:
+    """How many tokens lie from each lane of a tile to the next; None if they are not equally far apart."""
+    raise NotImplementedError
+
+
+@pace.register(View)
+def _pace(order: View, /) -> int | None:
+    within = [axis.stride for axis in order.axes if axis.tile > 1]
+    return within[0] if len(within) == 1 else None
+
+
+@pace.register(Box, ListedOrder)
+def _no_pace(_order: Order, /) -> None:
+    return None
 
 
 def make_loop(order: Order, side: Side, most: int, fixed: bool, suffix: str = "") -> TokenLoop:
@@ -112,7 +134,7 @@ def careful_loop(first: TokenLoop, order: Order, side: Side, most: int) -> Token
     loop = make_loop(order, side, min(most, first.step), False, suffix)
     given = (["main_tiles"] if loop.main_tiles else []) + (["list", "list_length", "slot"] if loop.listed else [])
     lines = tuple(Code(f"{loop.name}_{name} = {first.name}_{name}") for name in given)
-    return replace(loop, steady=False, coarse=None, fine=None, lanes=(*lines, *loop.lanes))
+    return replace(loop, steady=False, coarse=None, fine=None, digit=None, lanes=(*lines, *loop.lanes))
 
 
 def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenLoop:
@@ -123,7 +145,7 @@ def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenL
         natural=True, bounded=True, steady=True, guarded=False, never_full=False, listed=False,
         main_tiles=False, lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift),
         tokens=Code(tokens), present=Code(_within(side, name, shift)), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"),
-        **_split(f"{name}_lanes", 1),
+        **_split(f"{name}_lanes", 1, size),
     )  # fmt: skip
 
 
@@ -132,14 +154,16 @@ def _within(side: Side, name: str, shift: str) -> str:
     return f"{name}_lanes < {_TOTAL[side]} - {shift}"
 
 
-def _split(lane: str, stride: int) -> dict[str, Code]:
-    """The lanes that are ``stride`` tokens apart, as ``coarse`` and ``fine``: eight of a row lie in four threads.
+def _split(lane: str, stride: int, size: int) -> dict[str, Any]:
+    """The ``size`` lanes that are ``stride`` tokens apart, as ``coarse`` and ``fine``: eight of a row lie in four
+    threads.
 
     The second is a difference, and not ``lane & 7``, because LLVM takes that apart for each register where lanes have
     other uses.
     """
     coarse = f"({lane} & -8)"
-    return {"coarse": Code(_times(coarse, stride)), "fine": Code(_times(f"({lane} - {coarse})", stride))}
+    found = {"coarse": Code(_times(coarse, stride)), "fine": Code(_times(f"({lane} - {coarse})", stride))}
+    return found | ({"digit": Code(lane), "stride": stride} if size % 8 == 0 and size <= 4 * _WORD else {})
 
 
 @_loop.register(ListedOrder)
@@ -191,9 +215,9 @@ def _view(order: View, size: int, side: Side, index: str, name: str, /) -> Token
         lines, once = [*lines, *once], []
     shift = " + ".join(terms) or "0"
     lines.append(f"{name}_shift = {shift}")
-    places: dict[str, Code] = {}
+    places: dict[str, Any] = {}
     if steady and len(within) == 1:
-        places = _split(f"{name}_digit{within[0]}", order.axes[within[0]].stride)
+        places = _split(f"{name}_digit{within[0]}", order.axes[within[0]].stride, size)
     elif steady:
         places = {"coarse": Code(f"{name}_lanes")}
     inside = [f"({_within(side, name, f'{name}_shift') if steady else f'{side}s < {_TOTAL[side]}'})"]

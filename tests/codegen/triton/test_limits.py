@@ -140,46 +140,52 @@ def _block(x: Any, dtype: Any = np.int32) -> _Block:
 TL = SimpleNamespace(
     int32=np.int32,
     int64=np.int64,
+    uint32=np.uint32,
+    uint64=np.uint64,
     full=lambda _shape, value, dtype: _block(value, dtype),
     minimum=lambda a, b: np.minimum(a, b).view(_Block),
     maximum=lambda a, b: np.maximum(a, b).view(_Block),
     where=lambda condition, a, b: np.where(condition, a, b).view(_Block),
+    umulhi=lambda a, b: (a.astype(np.uint64) * np.uint64(b) >> np.uint64(32)).astype(np.uint32).view(_Block),
 )
 
 
 def lines(text: str) -> str:
-    """The lines that compute limits, up to the first that compares places with them."""
-    found = re.findall(r"^ +((?:least0|most0|places|keep) = .*)$", text, re.MULTILINE)
-    return "\n".join(found[: 1 + next(i for i, line in enumerate(found) if line.startswith("keep"))])
+    """The helpers and the lines that compute limits, up to the first that tells what is kept."""
+    helpers = re.findall(r"^def _(?:digits|lanes|bits)_\w+\(.*\n(?: .*\n)+", text, re.MULTILINE)
+    found = re.findall(r"^ +((?:least0|most0|pair|bit|word|zero|places|keep) = .*)$", text, re.MULTILINE)
+    return "\n".join([*helpers, *found[: 1 + next(i for i, line in enumerate(found) if line.startswith("keep"))]])
 
 
-@pytest.mark.parametrize("stride", [1, 5])
-def test_limits_are_right_where_32_bits_end(stride: int) -> None:
+@pytest.mark.parametrize(("stride", "size"), [(1, 32), (5, 32), (1, 128), (8, 128), (1, 256)])
+def test_limits_are_right_where_32_bits_end(stride: int, size: int) -> None:
     """The rendered lines, run in numpy with integers that wrap, against integers of Python's."""
     low, high = Const(3), Const(9)
     distance = constructors.sub(Q, K)
     band = constructors.conjunction(constructors.less_equal(low, distance), constructors.less(distance, high))
-    order = natural(32) if stride == 1 else View((Axis(1, stride), Axis(stride, None, 32)))
+    order = natural(size) if stride == 1 else View((Axis(1, stride), Axis(stride, None, size)))
     kernel = Kernel(natural(32), (Segment(order, band),), "store")
     lifted = lift_constants(Program((kernel,), band, LOGIT, None, ())).program
-    variant = replace(make_variant("forward", FP16, 16, 16, ()), step=TileStep(32, 32))
+    variant = replace(make_variant("forward", FP16, 16, 16, ()), step=TileStep(32, size))
     text = render_triton(lifted, variant, only="forward_0").text
     code = compile(lines(text), "limits", "exec")
     largest = 2**31 - 2
-    lanes = np.arange(32)
+    assert ("word" in code.co_names) == (size <= 128), "a word has 32 bits"
+    lanes, places = np.arange(32), np.arange(size)
     extremes = (-(2**31), -(2**31) + 1, -40, -1, 0, 1, 33, largest - 40, largest, 2**31 - 1)
     for first in (0, 17, 4096, largest - 31):
-        for start in (0, 32, 4096, largest - 31 * stride - stride):
+        for aligned in (0, size, 4096, (largest - size * stride) // size * size):
+            start = aligned if stride == 1 else aligned + 3  # an order in steps of several tokens begins anywhere
             for w in extremes:
                 for v in extremes:
                     names: dict[str, Any] = {
                         "tl": TL, "q": _block(first + lanes[:, None]), "n_tokens": np.int32(largest - 3),
                         "number0": np.int32(w), "number1": np.int32(v), "start": np.int32(start),
-                        "column0_lanes": _block(lanes * stride), "column0_digit1": _block(lanes),
+                        "column0_lanes": _block(places * stride), "column0_digit1": _block(places),
                         "column0_shift": np.int32(start),
                     }  # fmt: skip
                     exec(code, names)  # noqa: S102 - lines that the renderer made
                     q = first + lanes.astype(object)[:, None]
-                    k = start + lanes.astype(object)[None, :] * stride
+                    k = start + places.astype(object)[None, :] * stride
                     expected = (w <= q - k) & (q - k < v) & (k < largest - 3)
                     assert (names["keep"] == expected).all(), (first, start, w, v)

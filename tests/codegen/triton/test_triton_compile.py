@@ -25,7 +25,7 @@ from attnc.compiler.codegen.triton.variant import TritonVariant
 from attnc.compiler.ir.attentions import DEFAULT_SCALE, Attention, Dimension, Table
 from attnc.compiler.ir.constructors import disjunction, equal, negation
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Const, Entry, K, Member, Q
-from attnc.compiler.modules.loader import bind, load_shipped
+from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.plan.dtypes import BF16, FP16, I32, I64, DType, usual
 from attnc.compiler.plan.order_protocol import key_major
 from attnc.compiler.plan.orders import Axis, Box, Gathered, Sorted, Tiles, View, natural
@@ -112,6 +112,25 @@ def test_every_shipped_file_is_compiled() -> None:
 @pytest.mark.parametrize("file", SHIPPED)
 def test_compiles_for_sm_90(file: str) -> None:
     check(file, shipped(file), "sm_90", COMPILED.get(file, WALKS))
+
+
+# Tables from which query and key choose together: by their difference, among few or many, and by what they are.
+SUMMED = """
+attention few(bias: float[head, 47]) { mask = abs(q - k) <= 23   score = s + bias[head, q - k + 23] }
+attention many(bias: float[head, 4096]) { mask = causal and q - k < 4096   score = s + bias[head, q - k] }
+attention kinds(kind: int[token], bias: float[head, 8, 8]) { mask = causal   score = s + bias[head, kind[q], kind[k]] }
+"""
+
+
+@pytest.mark.parametrize(("name", "dim"), [("few", 64), ("many", 128), ("kinds", 128)])
+def test_sums_for_tables_take_no_more_than_there_is(name: str, dim: int) -> None:
+    """Added pair by pair, their products would be kept in memory, and no block of D 128 would start."""
+    from attnc.runtime.triton.ahead_of_time import of_passes
+
+    attention = bind(load_text(SUMMED), name, {})
+    assert isinstance(attention, Attention)
+    made = of_passes(attention, usual(attention.tables, BF16, dim), "sm_90")
+    check(name, made, "sm_90", ("backward_queries",))
 
 
 @pytest.mark.parametrize(("file", "target"), [("longformer", "sm_80"), ("alibi", "gfx942")])

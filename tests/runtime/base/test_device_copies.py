@@ -1,4 +1,4 @@
-"""Host tensors beside queries on a device: copied once for each version, dropped with the tensor, found by value."""
+"""Host tensors beside queries on a device: copied once for what they hold, dropped with the tensor, found by value."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def large(fill: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("make", [large, lambda: torch.arange(5)])
-def test_a_tensor_is_copied_once_for_each_version(make: Callable[[], Tensor]) -> None:
+def test_a_tensor_is_copied_once_for_what_it_holds(make: Callable[[], Tensor]) -> None:
     values = make()
     first = copied(values)
     assert first.device == META
@@ -63,16 +63,25 @@ def test_copies_go_with_their_tensor() -> None:
     assert not device_copies._by_tensor
 
 
-def test_an_inference_tensor_is_looked_at_each_time() -> None:
-    """It has no version that would tell of a change."""
+@pytest.mark.parametrize("make", [large, lambda: torch.arange(5), lambda: torch.zeros(2**18, dtype=torch.float64)])
+def test_what_numpy_writes_is_seen(make: Callable[[], Tensor]) -> None:
+    """The tensor's version does not tell of it."""
+    values = make()
+    first, version = copied(values), values._version
+    values.numpy()[3] = -0.0 if values.is_floating_point() else 77
+    assert values._version == version
+    second = copied(values)
+    assert second is not first
+    assert copied(values) is second
+
+
+def test_an_inference_tensor_is_copied_once() -> None:
     with torch.inference_mode():
-        values = torch.zeros(4)
-        first = copied(values)
-        assert copied(values) is first, "equal values"
-        values.add_(1)
-        assert copied(values) is not first
-        many = large().clone()
-        assert copied(many) is not copied(many)
+        for values in (torch.zeros(4), large().clone()):
+            first = copied(values)
+            assert copied(values) is first
+            values.add_(1)
+            assert copied(values) is not first
 
 
 def test_values_of_python_are_copied_once() -> None:
@@ -108,7 +117,7 @@ def test_a_host_tensor_beside_queries_on_a_device_is_planned_by_and_copied_once(
     assert not first.schedule.on_device, "the host knows it"
     assert first.tables[0].tensor.device == META
     assert first.tables[0].tensor is again.tables[0].tensor
-    doc[3] = 1
+    doc.numpy()[3] = 1
     changed = launched(doc)
     assert changed.tables[0].tensor is not first.tables[0].tensor
     assert changed.schedule is not first.schedule

@@ -221,12 +221,27 @@ def exact_sums(name: str) -> None:
     getattr(triton_exact, name)()
 
 
+def pair_sums(number: int | None) -> None:
+    from attnc.runtime.triton import executor  # noqa: F401 - chooses the interpreter before triton is imported
+    from tests.support.triton import pair_sums as triton_sums
+
+    if number is None:
+        triton_sums.difference_of_values()
+    else:
+        triton_sums.asked(triton_sums.QUESTIONS[number])
+
+
 def scales(name: str) -> None:
     from attnc.runtime.triton import executor  # noqa: F401 - chooses the interpreter before triton is imported
     from tests.support.triton import scales as triton_scales
 
     getattr(triton_scales, name)()
 
+
+# The questions of tests.support.triton.pair_sums, which cannot be imported before the interpreter is chosen.
+SUMMED = (
+    "relative", "relative later", "clamped", "buckets with dropout", "several", "kinds", "dilated", "sinks", "counts"
+)  # fmt: skip
 
 # Cases of which others here have all that Triton renders; the C++ kernels run them, and `make fuzz` many like them.
 ELSEWHERE = {"dilated boxes of fewer rows", "longformer later", "strided"}
@@ -258,6 +273,9 @@ def checks() -> dict[str, Callable[[], None]]:
     found["dropout"] = lambda: same_in_any_order(made["longformer of many"])
     for name in ("any_float", "not_finite"):
         found[f"sums of pairs, {name}"] = partial(exact_sums, name)
+    for number, name in enumerate(SUMMED):
+        found[f"sums in blocks, {name}"] = partial(pair_sums, number)
+    found["sums in blocks, by differences of values"] = partial(pair_sums, None)
     for name in ("any_scale", "equal_logits", "narrow_tanh"):
         found[name] = partial(scales, name)
     found["boxes, dropout"] = lambda: same_in_any_order(made["boxes along a line"])
