@@ -7,6 +7,8 @@ from .compiler.codegen import KernelSource
 from .compiler.ir import Attention
 from .compiler.plan import Specialisation, float_named, usual
 from .runtime.backends import backend_of_target
+from .runtime.base import torch_dtype
+from .runtime.call import settle_alike
 
 
 def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> str:
@@ -14,7 +16,9 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
 
     ValueError for an unknown target or dtype.
     """
-    kind = usual(attention.tables, float_named(dtype), head_dim)
+    asked = float_named(dtype)
+    attention = settle_alike(attention, torch_dtype(asked.compute))
+    kind = usual(attention.tables, asked, head_dim)
     return "\n".join(source.text for source in sources(attention, kind, target))
 
 

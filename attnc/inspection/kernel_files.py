@@ -10,7 +10,8 @@ from pathlib import Path
 from ..compiler.ir import Attention, Literal_
 from ..compiler.plan import Specialisation, float_named, usual
 from ..runtime.backends import backend_of_target
-from ..runtime.base import Backend, CompiledFunction, Unavailable, identity
+from ..runtime.base import Backend, CompiledFunction, Unavailable, identity, torch_dtype
+from ..runtime.call import settle_alike
 from ..runtime.cpp import BuildError
 from .errors import InputError, WrongUseError
 from .launch_view import LaunchSizes, heads_of
@@ -54,9 +55,11 @@ def write_kernels(
         name = "" if first.layer is None else f"layer_{first.layer}"
         at(f"compiling {name or subject.name} for {wish.target}")
         heads = _heads(first, wish)
-        kind = usual(first.attention.tables, float_named(wish.dtype), wish.head_dim, wish.value_dim)
+        dtype = float_named(wish.dtype)
+        attention = settle_alike(first.attention, torch_dtype(dtype.compute))
+        kind = usual(attention.tables, dtype, wish.head_dim, wish.value_dim)
         numbers = None if first.layer is None else [layer.layer for layer in layers]
-        for function in _compiled(backend, first.attention, heads, kind, wish.target):
+        for function in _compiled(backend, attention, heads, kind, wish.target):
             _write(folder / name, function, kind, wish.target, numbers)
             at(f"{name}/{function.name}".lstrip("/"))
             written.append((name, function))

@@ -32,6 +32,7 @@ __all__ = [
     "positions_of",
     "scale_of",
     "settle",
+    "settle_alike",
     "widened",
 ]
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
         positions_of,
         scale_of,
     )
-    from .comparisons import settle
+    from .comparisons import settle, settle_alike
     from .errors import by_position, located
     from .host_values import integer
     from .python_values import collect
@@ -78,7 +79,7 @@ else:
                 "positions_of",
                 "scale_of",
             ),
-            "comparisons": ("settle",),
+            "comparisons": ("settle", "settle_alike"),
             "errors": ("by_position", "located"),
             "host_values": ("integer",),
             "python_values": ("collect",),

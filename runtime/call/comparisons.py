@@ -89,6 +89,17 @@ def settle(
     return found.attention, {**tensors, **made}
 
 
+def settle_alike(attention: Attention, compute: torch.dtype) -> Attention:
+    """Rewrites what the mask computes with floats for kernels that compute in ``compute``, for calls whose float tables
+    have that dtype; the attention itself where the mask computes nothing. For kernels that no call asks for.
+    """
+    comparisons = (node for node in walk(attention.mask) if isinstance(node, Apply) and node.op in _COMPARISONS)
+    computed = any(side.type == "float" and computes(side) for node in comparisons for side in node.args)
+    if not computed:
+        return attention
+    return _settled(attention, tuple((name, compute) for name in _compared(attention)), compute).attention
+
+
 @lru_cache(maxsize=512)
 def _compared(attention: Attention) -> tuple[str, ...]:
     """The names of the float tables that the mask reads, each of them in a comparison."""

@@ -14,7 +14,7 @@ from attnc.compiler.codegen.triton.signature import steps
 from attnc.compiler.ir import CallShape
 from attnc.compiler.plan import Tiles
 from attnc.compiler.plan.tile_choices import only
-from attnc.runtime.call import settle
+from attnc.runtime.call import settle, settle_alike
 from tests.support.generators.float_masks import DTYPES, generate
 
 TABLES = "t: float[token], u: float[token], span: float[]"
@@ -112,6 +112,17 @@ def test_the_assembly_of_a_mask_has_no_fused_product(target: str) -> None:
         count[text] = sum(kernel.assembly.count(word) for word in fused)
     with_products, without = count.values()
     assert with_products == 0 if target == "sm_90" else with_products < without
+
+
+def test_kernels_that_no_call_asks_for_round_as_well() -> None:
+    """Those that are shown or compiled ahead, for tables of the kernels' dtype."""
+    attention = attnc.loads(FUSED).p()
+    plain = attnc.loads("pattern p(t: float[token], u: float[token]) = t[q] < u[k]").p()
+    assert attention.source("cpu").count("rounded<float>(") > plain.source("cpu").count("rounded<float>(")
+    assert settle_alike(plain._bound, torch.float32) == plain._bound
+    _, wanted = settle(attention._bound, {x: torch.zeros(64) for x in "tu"}, CallShape(64, 64), torch.float32)
+    alike = settle_alike(attention._bound, torch.float32)
+    assert [table.name for table in alike.tables] == list(wanted), "what a call would derive"
 
 
 def test_event_times_visit_a_band_of_tiles() -> None:
