@@ -20,6 +20,7 @@ from .runtime.call import (
     TableSizes,
     bind,
     check,
+    check_divisors,
     check_key_positions,
     check_positions,
     checked_start,
@@ -206,6 +207,7 @@ def sized_call(attention: Attention, sizes: Sizes, tables: Mapping[str, object])
     check_key_positions(k_start, n)
     check(attention, tensors, TableSizes(1 if batch is None else batch, heads, m, n))
     extent = part_of_keys(CallShape(n=n, m=m, heads=heads, q_start=q_start), k_start, k_rows)
+    check_divisors(attention, tensors)
     exact, all_tables = settle(attention, tensors, extent, torch.float64)
     bound = bind(exact, all_tables, extent, _CPU, torch.float64)
     return SizedCall(exact, extent, bound.contents, batch)

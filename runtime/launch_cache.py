@@ -18,7 +18,7 @@ from torch import Tensor
 from ..compiler.ir import Attention
 from ..compiler.plan import Program, Schedule
 from .base import Backend, Launch, TableArgument, filled, settings, stride_bits
-from .call import Call, positions_of, scale_of
+from .call import Call, check_divisors, positions_of, scale_of
 from .planning import Kept, last_contiguous, launch_anywhere, launch_of, tiles_of
 
 _MOST_BYTES = 2**20  # of host tables whose contents are copied and compared, in one call
@@ -44,7 +44,8 @@ class _Entry:
 
     ``scale`` and ``q_start`` are None where each call has its own on the device. ``contents``: copies of the tensors
     that the host knows, each with its place in :func:`_tensors`. ``passed``: whether any of ``tables`` is. ``lengths``:
-    the least number of keys and the greatest position that the schedule serves, where it serves several.
+    the least number of keys and the greatest position that the schedule serves, where it serves several. ``divides``:
+    whether a call divides by a number that only the device knows, and so is to be checked there.
     """
 
     program: Program
@@ -57,6 +58,7 @@ class _Entry:
     contents: tuple[tuple[int, Tensor], ...]
     passed: bool
     lengths: tuple[int, int] | None = None
+    divides: bool = False
     ready: dict[Hashable, Any] = field(default_factory=dict)
 
     def fits(self, call: Call) -> bool:
@@ -110,6 +112,8 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     if entry is not None and entry.fits(call):
         if capturing:
             _pinned.append(entry)
+        if entry.divides:
+            check_divisors(attention, call.tables)
         return entry.launch(attention, call)
     lengths = None
     tiles = tiles_of(backend, call.q, call.v)
@@ -194,7 +198,8 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
     known = [(place, x.detach()) for place, x in enumerate(tensors) if x is not None and x is not told and x.is_cpu]
     if sum(x.nbytes for _, x in known) > _MOST_BYTES:
         return None
-    names = [table.name for table in attention.tables]
+    own = attention.tables
+    names = [table.name for table in own]
     names += [""] * (len(launch.tables) - len(names))
     found = [_argument(its, argument, call) for its, argument in zip(names, launch.tables, strict=True)]
     arguments = tuple(one for one in found if one is not None)
@@ -211,6 +216,7 @@ def _entry(attention: Attention, call: Call, launch: Launch, lengths: tuple[int,
         tuple((place, _bits(x).clone()) for place, x in known),
         any(isinstance(one, _Passed) for one in arguments),
         lengths,
+        any(table.divides and table.name in call.tables and not call.tables[table.name].is_cpu for table in own),
     )
 
 

@@ -26,6 +26,7 @@ from .call import (
     Call,
     bind,
     check_call,
+    check_divisors,
     errors,
     extent_of,
     key_positions_of,
@@ -106,6 +107,7 @@ def launch_of(
     contents on the host put outside its table, and for an integer that may leave 63 bits.
     """
     check_call(attention, call)
+    check_divisors(attention, call.tables)
     unread = on_device and settings.plan_on_device
     extent = extent_of(call, unread)
     attention, tables = settle(attention, call.tables, extent, call.compute_dtype)
@@ -156,6 +158,7 @@ def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywh
     Raises the errors of :func:`runtime.call.check_call`.
     """
     check_call(attention, call)
+    check_divisors(attention, call.tables)
     extent_of(call)  # refuses positions that are out of range
     if settings.verify or not serves_anywhere(attention.tables):
         return None

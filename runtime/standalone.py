@@ -176,7 +176,8 @@ def _passes(
     found = {}
     for direction, variant in TRITON.variants(kind, target):
         served = every_length(programs[direction], heads or 1, contents)
-        found[direction] = PassPlan(programs[direction], variant, served.schedule), served
+        by_pointers = replace(variant, described=None)
+        found[direction] = PassPlan(programs[direction], by_pointers, served.schedule), served
     return found
 
 
@@ -211,6 +212,7 @@ def _table(table: Table) -> StandaloneTable:
         tuple(map(_size, table.dimensions)),
         None if table.default is None else _literal(table.default, elements, len(table.dimensions)),
         None if table.value is None else _literal(table.value, elements, len(table.dimensions)),
+        table.divides,
     )
 
 

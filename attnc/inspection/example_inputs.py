@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,9 @@ def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use
             cuts = np.sort(random.integers(0, extent.n + 1, size=DOCUMENTS - 1))
             labels = np.broadcast_to(np.searchsorted(cuts, np.arange(extent.n), side="right"), shape)
             return _nested(labels), f"{DOCUMENTS} documents of random lengths, one after the other"
+        case "int", () if table.divides:
+            side = max(1, isqrt(extent.n))
+            return side, f"{side}, the side of a square of {extent.n} tokens"
         case "int", ():
             return extent.n // 2, f"{extent.n // 2}"
         case "int", _:

@@ -161,5 +161,5 @@ def _contents(
             return np.argsort(keys, axis=-1, kind="stable").astype(np.int32)
         case _:
             high = 1 if spread == "none" else max(shape.n, 1)
-            places = np.asarray(random.integers(0, high, size, dtype=np.int32))
+            places = np.asarray(random.integers(0, high, size, dtype=np.int32)) + np.int32(table.divides)
             return np.sort(places, axis=-1) if spread == "rising" and size else places

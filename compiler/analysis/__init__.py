@@ -1,7 +1,9 @@
 """Static analysis of conditions: over whole boxes of query-key pairs, or for every length."""
 
 from .affine_forms import IntBounds
-from .classify import BoundTable, Boxes, Classifier, DigitRange, TileKinds, numbered
+from .classify import BoundTable, Boxes, Classifier, DigitRange, numbered
+from .divisors import with_known_divisors
+from .float_ranges import TileKinds
 from .linear_sums import Linear, difference, implied, linear
 from .normal_form import Term, guards, negation_normal, normalise, parts
 from .reached_reads import Reached, Read, any_count, overapproximate, parts_reached, reads, underapproximate
@@ -35,4 +37,5 @@ __all__ = [
     "restricted",
     "shift_divisor",
     "underapproximate",
+    "with_known_divisors",
 ]

@@ -144,6 +144,28 @@ class AffineContext:
         wrapped = AffineForm(base, {self.digit(0, divisor // step - 1): step})
         return self.choose(same, exact, wrapped)
 
+    def floordiv_by(self, form: AffineForm, least: Integers, greatest: Integers) -> AffineForm:
+        """The quotient by any divisor from ``least`` to ``greatest``, which are positive."""
+        low, high = self.bounds(form)
+        return self.covering(
+            self.least([low // least, low // greatest]), self.greatest([high // least, high // greatest])
+        )
+
+    def mod_by(self, form: AffineForm, least: Integers, greatest: Integers) -> AffineForm:
+        """The remainder by any divisor from ``least`` to ``greatest``, which are positive.
+
+        It is exact in boxes in which there is one divisor and one quotient.
+        """
+        low, high = self.bounds(form)
+        quotient = self.exact(low) // least
+        same = (self.exact(least) == greatest) & (quotient == self.exact(high) // least)
+        exact = AffineForm(form.constant - least * quotient, form.terms)
+        if np.all(same):
+            return exact
+        small = (self.exact(low) >= 0) & (self.exact(high) < least)  # the number is its own remainder
+        most = self.where(self.exact(low) >= 0, self.least([high, greatest - 1]), greatest - 1)
+        return self.choose(same, exact, self.choose(small, form, self.covering(0, most)))
+
     def absolute(self, form: AffineForm) -> AffineForm:
         low, high = self.bounds(form)
         positive, negative = low >= 0, high <= 0

@@ -3,7 +3,7 @@
 Many boxes are classified at once, without visiting their pairs. Integers are affine forms over the digits of positions
 (:mod:`.affine_forms`); a table entry is the range of the entries in a box of indices (:mod:`.range_tables`). PARTIAL is
 also the answer where the analysis is not sure; EMPTY and FULL are always right. For boxes of a single pair the answer
-is exact, except for what only the device knows.
+is exact, except for what only the device knows, and for floats that nearly tie, or are computed from infinities.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from ..ir import (
 from ..oracle import NumpyArrays, is_listed
 from ..plan import EMPTY, FULL, PARTIAL, Program
 from .affine_forms import AffineContext, AffineForm, IntBounds, add, scale, subtract
+from .float_ranges import Range, TileKinds, compare_floats, computed, negated, trits_of
 from .magnitudes import LARGEST_UNKNOWN_POSITION, largest_magnitude, unfollowed
 from .range_sets import MemberTable
 from .range_tables import RangeTable
@@ -93,14 +94,6 @@ def numbered(program: Program, contents: Sequence[HostTable]) -> dict[str, Bound
     return {str(number): BoundTable(table, held) for number, (table, held) in enumerate(pairs)}
 
 
-class Range(NamedTuple):
-    """The bounds, both included, of floats or counts in every box."""
-
-    low: Any
-    high: Any
-
-
-TileKinds: TypeAlias = NDArray[np.int8]  # EMPTY, PARTIAL or FULL for each box
 Value: TypeAlias = AffineForm | Range | TileKinds | None  # an int; a float or a count; a condition; None: any number
 
 # Up to this magnitude sums of a few terms fit in int64; above it Python's integers are used, slow and exact.
@@ -254,7 +247,7 @@ class _Reading:
     def _value(self, node: Expr, parts: list[Value]) -> Value:
         match node:
             case Const(value=bool(value)):
-                return _trits(np.full(len(self._boxes), value), True)
+                return trits_of(np.full(len(self._boxes), value), True)
             case Const(value=int(value)):
                 return AffineForm(value)
             case Const(value=value):
@@ -293,8 +286,8 @@ class _Reading:
             high.append(bounds[1])
         least, greatest = lookup.extrema(self._boxes.batch, low, high)
         if node.type == "bool":
-            return _trits(greatest.astype(bool), least.astype(bool))
-        if node.type == "float":
+            return trits_of(greatest.astype(bool), least.astype(bool))
+        if node.type in ("float", "double"):
             return Range(least.astype(np.float64), greatest.astype(np.float64))
         return self._digits.covering(least.astype(np.int64, copy=False), greatest.astype(np.int64, copy=False))
 
@@ -309,7 +302,7 @@ class _Reading:
         if left is None or right is None:
             return np.full(len(self._boxes), PARTIAL, np.int8)
         if isinstance(left, Range) and isinstance(right, Range):
-            trits = _compare_floats(node.op, left, right)
+            trits = compare_floats(node.op, left, right)
         else:
             assert isinstance(left, AffineForm)
             assert isinstance(right, AffineForm)
@@ -319,15 +312,15 @@ class _Reading:
     def _compare_integers(self, op: str, difference: AffineForm) -> TileKinds:
         low, high = self._digits.bounds(difference)
         if op == "le":
-            return _trits(low <= 0, high <= 0)
+            return trits_of(low <= 0, high <= 0)
         if op == "lt":
-            return _trits(low < 0, high < 0)
+            return trits_of(low < 0, high < 0)
         step, base = self._digits.lattice(difference)
         possible = (low <= 0) & (high >= 0)
         if not isinstance(step, int) or step != 1:
             possible = possible & (self._digits.exact(base) % self._digits.greatest([step, 1]) == 0)
-        trits = _trits(possible, (low == 0) & (high == 0))
-        return trits if op == "eq" else _negated(trits)
+        trits = trits_of(possible, (low == 0) & (high == 0))
+        return trits if op == "eq" else negated(trits)
 
     def _condition(self, node: Apply, parts: list[Value]) -> Value:
         xs = [_as_trits(part, "bool", len(self._boxes)) for part in parts]
@@ -337,7 +330,7 @@ class _Reading:
             case "or":
                 return reduce(np.maximum, xs)
             case "not":
-                return _negated(xs[0])
+                return negated(xs[0])
             case "iff":
                 decided = (xs[0] != PARTIAL) & (xs[1] != PARTIAL)
                 return np.where(decided, np.where(xs[0] == xs[1], FULL, EMPTY), PARTIAL).astype(np.int8)
@@ -356,6 +349,8 @@ class _Reading:
         if is_opaque(node):
             return self._opaque(node, forms)
         match node.op:
+            case "floordiv" | "mod" if not isinstance(node.args[1], Const):
+                return self._divided(node.op, *parts)
             case "mod" if not known:
                 return digits.covering(0, _divisor(node) - 1)
             case _ if not known:
@@ -377,6 +372,21 @@ class _Reading:
             case "mod":
                 return digits.mod(forms[0], _divisor(node))
         raise unfollowed(node)
+
+    def _divided(self, op: str, x: Value, divisor: Value) -> Value:
+        """The quotient or the remainder by a run-time number, which is at least 1 in every call."""
+        digits, by = self._digits, self.bounds(divisor)
+        if by is None:  # any divisor at all
+            if not isinstance(x, AffineForm):
+                return None
+            least, greatest = digits.bounds(x)
+            if op == "floordiv":
+                return digits.covering(digits.least([least, 0]), digits.greatest([greatest, -1]))
+            return digits.covering(0, greatest) if np.all(least >= 0) else None
+        low, high = (digits.greatest([bound, 1]) for bound in by)
+        if not isinstance(x, AffineForm):
+            return None if op == "floordiv" else digits.covering(0, high - 1)
+        return (digits.floordiv_by if op == "floordiv" else digits.mod_by)(x, low, high)
 
     def _chosen_integer(self, parts: list[Value]) -> Value:
         condition = _as_trits(parts[0], "bool", len(self._boxes))
@@ -417,13 +427,20 @@ class _Reading:
         return Range(np.where(empty, otherwise.low, low), np.where(empty, otherwise.high, high))
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
-        """The range of a converted integer or of a choice; other arithmetic is unknown: masks only compare floats."""
+        """The range of a converted integer, of a choice, and of what a mask computes; others are unknown."""
         if node.op == "float" and isinstance(parts[0], AffineForm):
             low, high = (self._as_float(bound) for bound in self._digits.bounds(parts[0]))
             return Range(low, high)
-        if node.op == "if" and isinstance(parts[1], Range) and isinstance(parts[2], Range):
-            then, otherwise = parts[1], parts[2]
-            return Range(np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high))
+        ranges = [part for part in parts if isinstance(part, Range)]
+        if node.op == "if" and len(ranges) == 2:
+            condition, (then, otherwise) = _as_trits(parts[0], "bool", len(self._boxes)), ranges
+            low, high = np.minimum(then.low, otherwise.low), np.maximum(then.high, otherwise.high)
+            low = np.where(condition == FULL, then.low, np.where(condition == EMPTY, otherwise.low, low))
+            return Range(
+                low, np.where(condition == FULL, then.high, np.where(condition == EMPTY, otherwise.high, high))
+            )
+        if len(ranges) == len(parts):
+            return computed(node.op, ranges)
         return None
 
     def _as_float(self, values: Any) -> NDArray[np.float64]:
@@ -438,15 +455,6 @@ def _divisor(node: Apply) -> int:
     divisor = node.args[1]
     assert isinstance(divisor, Const)
     return int(divisor.value)
-
-
-def _trits(somewhere: Any, everywhere: Any) -> TileKinds:
-    """EMPTY where ``somewhere`` is false; else FULL where ``everywhere`` is true; else PARTIAL."""
-    return np.asarray(somewhere).astype(np.int8) + np.asarray(everywhere & somewhere).astype(np.int8)
-
-
-def _negated(trits: TileKinds) -> TileKinds:
-    return np.asarray(FULL - trits, np.int8)
 
 
 def _as_trits(value: Value, kind: str, boxes: int) -> TileKinds:
@@ -464,22 +472,3 @@ def _as_count(value: Value) -> Range:
         return value
     assert isinstance(value, np.ndarray)
     return Range((value == FULL).astype(np.int64), (value != EMPTY).astype(np.int64))
-
-
-def _compare_floats(op: str, left: Range, right: Range) -> TileKinds:
-    """EMPTY or FULL only if float32 and float64 agree, because kernels compare in either; PARTIAL if a bound is NaN."""
-    if op in ("lt", "le"):
-        strict = op == "lt"
-        everywhere = _below(left.high, right.low, not strict)
-        nowhere = _below(right.high, left.low, strict)
-        return _trits(~nowhere, everywhere)
-    nowhere = _below(left.high, right.low, False) | _below(right.high, left.low, False)
-    everywhere = (left.low == left.high) & (right.low == right.high) & (left.low == right.low)
-    trits = _trits(~nowhere, everywhere)
-    return trits if op == "eq" else _negated(trits)
-
-
-def _below(a: Any, b: Any, or_equal: bool) -> Any:
-    with np.errstate(over="ignore"):
-        below = np.asarray(a).astype(np.float32) < np.asarray(b).astype(np.float32)
-    return below | (np.asarray(a) == np.asarray(b)) if or_equal else below

@@ -48,7 +48,8 @@ def _drift(node: Expr, parts: list[Fraction | None]) -> tuple[Fraction | None, i
                 return (moving[0] * prod(int(factor) for factor in factors), 1) if alone else (None, 1)
             case "floordiv" | "mod":
                 divisor = node.args[1]
-                assert isinstance(divisor, Const)
+                if not isinstance(divisor, Const):  # of what stays, the quotient stays, whatever the divisor
+                    return (None if any(known) else still), 1
                 quotient = known[0] / int(divisor.value)
                 return (quotient if node.op == "floordiv" else still), quotient.denominator
             case "min" | "max" if node.type == "int":

@@ -206,7 +206,8 @@ def _arithmetic(conjunct: Expr) -> Iterator[Expr]:
 def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
     """Yields ``(block, classes)`` for each position that a remainder reads."""
     x, divisor = remainder.args
-    assert isinstance(divisor, Const)
+    if not isinstance(divisor, Const):  # an order of its classes would be another for each divisor
+        return
     stack = [x]
     while stack:
         node = stack.pop()
@@ -215,14 +216,10 @@ def _classes(remainder: Apply) -> Iterator[tuple[int, int]]:
             yield shape[0], int(divisor.value)
         elif isinstance(node, Apply) and node.op in ("add", "sub", "neg"):
             stack.extend(node.args)
-        elif isinstance(node, Apply) and node.op == "mod" and not _divisor(node) % int(divisor.value):
-            stack.append(node.args[0])  # whose remainder is the same
-
-
-def _divisor(remainder: Apply) -> int:
-    divisor = remainder.args[1]
-    assert isinstance(divisor, Const)
-    return int(divisor.value)
+        elif isinstance(node, Apply) and node.op == "mod":
+            match node.args:
+                case (inner, Const(value=int(outer))) if not outer % int(divisor.value):
+                    stack.append(inner)  # whose remainder is the same
 
 
 def _classed(block: int, count: int, tile: int) -> View:

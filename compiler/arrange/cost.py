@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import log2
+from math import isqrt, log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -282,7 +282,7 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
     """Yields replacements for table entries.
 
     An entry that is compared with a block's number becomes a random one. The labels of tokens, such as documents,
-    become the same for stretches of neighbours.
+    become the same for stretches of neighbours. A divisor is the width of a square of all tokens.
     """
     for node in walk(condition):
         match node:
@@ -296,6 +296,8 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
                             yield each, constructors.floordiv(each.indices[0], n // _LABELS)
                 elif entry.type == "int" and (span := _span(other, n)):
                     yield entry, constructors.mod(constructors.hashed(Const(0), *entry.indices), span)
+            case Apply(op="floordiv" | "mod", args=(_, Entry() as width)):
+                yield width, Const(max(isqrt(n), 1))
 
 
 def _span(x: Expr, n: int) -> int:

@@ -201,7 +201,7 @@ def literal_table(
             elaboration.numbers[name] = number
             elaboration.taken.add(free)
             table = elaboration.tables[key] = Table(free, element, dimensions, value=value, span=span)
-        elaboration.memory[short] = value, TableValue(table.name, table.element, table.dimensions)
+        elaboration.memory[short] = value, TableValue(table.name, element, table.dimensions)
     found: TableValue = elaboration.memory[short][1]
     return found
 

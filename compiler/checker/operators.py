@@ -11,11 +11,11 @@ from functools import partial
 from typing import TypeGuard
 
 from ..diagnostics import Span, Suggestion, at, counted, limits, up_to, words
-from ..ir import FALSE, FUNCTIONS, TRUE, Const, Expr, Operation, Type, constructors
+from ..ir import FALSE, FUNCTIONS, TRUE, Const, Entry, Expr, Operation, Type, constructors
 from ..syntax import tree as t
 from . import suggestions
 from .context import ExprContext
-from .values import Scalar, described
+from .values import Scalar, described, holds_integer, is_computed, power_of
 
 NUMBERS = ("int", "float")
 PATTERNS = ("bool", "count")
@@ -96,16 +96,27 @@ def is_condition(env: ExprContext, node: t.Expression, value: Scalar | None, wan
 def floats_allowed(
     env: ExprContext, node: t.Expression, values: Sequence[Scalar], parts: Sequence[t.Expression]
 ) -> bool:
-    """Whether floats may be calculated with here; if not, reports it. In a mask, all of them have to be constant."""
+    """Whether floats may be calculated with here; if not, reports it. In a mask, they are entries and constants."""
     if env.place.floats or all(value.constant for value in values):
         return True
-    culprit = next((p for p, v in zip(parts, values, strict=True) if v.kind == "float" and not v.constant), None)
-    culprit = culprit or next(p for p, v in zip(parts, values, strict=True) if v.kind == "float")
-    message = f"{env.place.phrase} computes with integers, but {words(culprit.span)} is a float"
-    notes = ("a float may be compared here, and calculated with in a score, a scale or a sink",)
-    env.fault(
-        "float-in-mask", message, node.span, related=(at(culprit.span),) if culprit is not node else (), notes=notes
-    )
+    run_time = [(part, value) for part, value in zip(parts, values, strict=True) if not value.constant]
+    whole = next((part for part, value in run_time if holds_integer(value)), None)
+    if whole is None and env.place.tables:
+        return True
+    of_entries = any(value.kind == "float" for _, value in run_time)
+    if of_entries and whole is not None:
+        culprit = whole
+        message = f"{env.place.phrase} computes with floats apart from integers, but {words(culprit.span)} "
+        message += (
+            "is an int" if "int" in [value.kind for part, value in run_time if part is whole] else "may be an int"
+        )
+        notes = ("an int may be compared with an entry of a table, and calculated with in a score, a scale or a sink",)
+    else:
+        culprit = next(part for part, value in zip(parts, values, strict=True) if value.kind == "float")
+        message = f"{env.place.phrase} computes with integers, but {words(culprit.span)} is a float"
+        notes = ("a mask computes with floats of tables; integers become floats in a score, a scale or a sink",)
+    related = (at(culprit.span),) if culprit is not node else ()
+    env.fault("float-in-mask", message, node.span, related=related, notes=notes)
     return False
 
 
@@ -215,9 +226,13 @@ def _floored(sign: str) -> Callable[[ExprContext, t.Expression, Nodes, Pair], Sc
             return None
         if not is_integer(env, nodes[1], second, f"an int after `{sign}`"):
             return None
+        operation = constructors.floordiv if sign == "//" else constructors.mod
+        if isinstance(second.expr, Entry) and not second.expr.indices:  # a run-time number, checked at each call
+            return make_scalar(env, "int", operation, values, up_to(node.span, nodes[1].span))
         if not second.constant:
-            message = f"the divisor of `{sign}` is a constant, but {words(nodes[1].span)} is known only at run time"
-            helps = ("a parameter of type `int` is a constant, one of type `int[]` is not",)
+            message = f"the divisor of `{sign}` is a constant or a parameter of type `int[]`, but "
+            message += f"{words(nodes[1].span)} is computed at run time"
+            helps = ("let the call give the divisor itself: `width: int[]`",)
             env.fault("bad-divisor", message, nodes[1].span, helps=helps)
             return None
         if not isinstance(second.expr, Const):  # it depends on a parameter of which only the type is known
@@ -227,7 +242,6 @@ def _floored(sign: str) -> Callable[[ExprContext, t.Expression, Nodes, Pair], Sc
             value = "" if words(nodes[1].span) == f"`{divisor}`" else f", but {words(nodes[1].span)} is {divisor}"
             env.fault("bad-divisor", f"the divisor of `{sign}` is positive{value}", nodes[1].span)
             return None
-        operation = constructors.floordiv if sign == "//" else constructors.mod
         expr = env.build(partial(operation, divisor=divisor), first.expr, span=up_to(node.span, nodes[1].span))
         return None if expr is None else Scalar("int", expr, first.constant)
 
@@ -267,31 +281,11 @@ def power(env: ExprContext, node: t.Power, base: Scalar | None, exponent: Scalar
     left, right = base.expr.value, exponent.expr.value
     if kind == "int" and right < 0 and env.place.floats:
         kind, left = "float", float(left)
-    known = _power(left, right)
+    known = power_of(left, right)
     if isinstance(known, str):
         env.fault("bad-power", f"{words(node.span)} {known}", node.span)
         return None
     return Scalar(kind, Const(known), True)
-
-
-def _power(base: int | float, exponent: int | float) -> int | float | str:
-    """The power, or in words what is wrong with it."""
-    if isinstance(base, int) and isinstance(exponent, int):
-        if exponent < 0:
-            return "is an int to a negative power"
-        if abs(base) > 1 and exponent * math.log10(abs(base)) > limits.DIGITS + 1:
-            return f"is a number of more than {limits.DIGITS} digits"
-        result = base**exponent
-        return result if abs(result) <= limits.LARGEST else f"is a number of more than {limits.DIGITS} digits"
-    try:
-        power = float(base) ** float(exponent)
-    except ZeroDivisionError:
-        return "divides by 0"
-    except OverflowError:
-        return "is beyond the largest float"
-    if isinstance(power, complex):
-        return "is a root of a negative number"
-    return power if abs(power) < math.inf else "is beyond the largest float"
 
 
 # Comparisons
@@ -356,6 +350,12 @@ def _ordered(env: ExprContext, node: t.Comparison, sign: str, values: Pair) -> S
         exact = _against_float(env, node, sign, values)
         if exact is not None:
             return exact
+    if not env.place.floats and any(map(is_computed, values)) and any(map(holds_integer, values)):
+        spans = [part.span for part in node.operands]
+        message = f"{env.place.phrase} compares what it computes with floats, but not with an int of each pair"
+        notes = ("an int may be compared with an entry of a table",)
+        env.fault("float-in-mask", message, node.span, related=tuple(map(at, spans)), notes=notes)
+        return None
     constructor = {
         "<": constructors.less,
         "<=": constructors.less_equal,

@@ -5,12 +5,14 @@ None in place of a value means that it has a fault, which is reported already: w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from ..ir import Const, Dimension, Expr, Type
+from ..diagnostics import limits
+from ..ir import Apply, Const, Dimension, Expr, Type
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,43 @@ def described(value: Value) -> str:
             return f"a run-time {element}"
         case TableValue():
             return "a table"
+
+
+def holds_integer(value: Scalar) -> bool:
+    """Whether a number is an integer that only the call knows, or a float that may be one by a choice."""
+    if value.kind == "int":
+        return not value.constant
+    return any(isinstance(part, Apply) and part.op == "float" for part in _branches(value.expr))
+
+
+def is_computed(value: Scalar) -> bool:
+    """Whether a float that only the call knows is computed, not a choice between entries, constants and integers."""
+    parts = _branches(value.expr) if value.kind == "float" and not value.constant else ()
+    return any(isinstance(part, Apply) and part.op != "float" for part in parts)
+
+
+def _branches(expr: Expr) -> tuple[Expr, ...]:
+    """The numbers that a choice, of choices perhaps, is between; others alone."""
+    if isinstance(expr, Apply) and expr.op == "if":
+        return (*_branches(expr.args[1]), *_branches(expr.args[2]))
+    return (expr,)
+
+
+def power_of(base: int | float, exponent: int | float) -> int | float | str:
+    """The power, or in words what is wrong with it."""
+    if isinstance(base, int) and isinstance(exponent, int):
+        if exponent < 0:
+            return "is an int to a negative power"
+        if abs(base) > 1 and exponent * math.log10(abs(base)) > limits.DIGITS + 1:
+            return f"is a number of more than {limits.DIGITS} digits"
+        result = base**exponent
+        return result if abs(result) <= limits.LARGEST else f"is a number of more than {limits.DIGITS} digits"
+    try:
+        power = float(base) ** float(exponent)
+    except ZeroDivisionError:
+        return "divides by 0"
+    except OverflowError:
+        return "is beyond the largest float"
+    if isinstance(power, complex):
+        return "is a root of a negative number"
+    return power if abs(power) < math.inf else "is beyond the largest float"

@@ -84,7 +84,8 @@ class _Lifting:
         """The node with its parts lifted. It keeps its structure: constants are not folded again."""
         match node:
             case Apply(op="floordiv" | "mod", args=(dividend, divisor)):
-                return replace(node, args=(self._part(dividend), divisor))
+                by = divisor if isinstance(divisor, Const) else self._done[divisor]
+                return replace(node, args=(self._part(dividend), by))
             case Apply(args=args):
                 return replace(node, args=tuple(map(self._part, args)))
             case Entry(indices=indices):

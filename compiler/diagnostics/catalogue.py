@@ -15,7 +15,7 @@ PAGES = Path(__file__).parent / "errors"
 CATALOGUE: Mapping[str, str] = MappingProxyType(
     {
         "bad-argument": "a function has no value at this number",
-        "bad-divisor": "a divisor that is zero, negative, or known only at run time",
+        "bad-divisor": "a divisor that is zero, negative, or computed at run time",
         "bad-picture": "a character that means nothing in a picture",
         "bad-power": "a power that is no number here",
         "bad-setting": "a test's number that does not fit",

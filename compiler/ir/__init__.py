@@ -39,9 +39,9 @@ from .expressions import (
     walk,
 )
 from .extent import CallShape, HostTable, part_of_keys
-from .operations import FUNCTIONS, HASH_START, OPERATIONS, Op, Operation, Type, hash_more
+from .operations import FUNCTIONS, HASH_START, OPERATIONS, ROUNDINGS, Op, Operation, Type, hash_more
 from .printer import attention, expression, table_type
-from .queries import is_opaque, positions, tables_read
+from .queries import divisors, is_opaque, positions, tables_read
 
 __all__ = [
     "DEFAULT_SCALE",
@@ -54,6 +54,7 @@ __all__ = [
     "LOGIT",
     "ONE",
     "OPERATIONS",
+    "ROUNDINGS",
     "TRUE",
     "ZERO",
     "Apply",
@@ -85,6 +86,7 @@ __all__ = [
     "depends_on",
     "derivative",
     "disjunction",
+    "divisors",
     "equal",
     "expression",
     "hash_more",

@@ -30,14 +30,19 @@ class Table:
     """A run-time parameter: a tensor that the call passes as ``name``.
 
     ``value`` is set where the text itself gives the contents (a list in a test, say); the call then has no such
-    parameter. ``default`` holds the contents for calls that do not pass the table.
+    parameter. ``default`` holds the contents for calls that do not pass the table. ``divides``: something is divided by
+    the table's number, which therefore is at least 1 in every call.
+
+    The element ``double``, of float64 whatever the dtype of the kernels' sums, is no type of the language: such tables
+    are added where a mask computes with floats.
     """
 
     name: str
-    element: Literal["int", "float", "bool", "set", "order"]
+    element: Literal["int", "float", "double", "bool", "set", "order"]
     dimensions: tuple[Dimension, ...]
     default: Literal_ | None = None
     value: Literal_ | None = None
+    divides: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

@@ -103,14 +103,16 @@ def maximum(*xs: Expr, span: Span | None = None) -> Expr:
     return _extreme("max", xs, span)
 
 
-def floordiv(x: Expr, divisor: int, span: Span | None = None) -> Expr:
-    """``x // divisor``, rounded down; the divisor is positive."""
-    return x if divisor == 1 else function("floordiv", x, Const(divisor), span=span)
+def floordiv(x: Expr, divisor: int | Expr, span: Span | None = None) -> Expr:
+    """``x // divisor``, rounded down; the divisor is positive: a number, or a run-time number."""
+    by = Const(divisor) if isinstance(divisor, int) else divisor
+    return x if by == Const(1) else function("floordiv", x, by, span=span)
 
 
-def mod(x: Expr, divisor: int, span: Span | None = None) -> Expr:
-    """``x % divisor``, in ``0 .. divisor - 1``; the divisor is positive."""
-    return Const(0) if divisor == 1 else function("mod", x, Const(divisor), span=span)
+def mod(x: Expr, divisor: int | Expr, span: Span | None = None) -> Expr:
+    """``x % divisor``, in ``0 .. divisor - 1``; the divisor is positive: a number, or a run-time number."""
+    by = Const(divisor) if isinstance(divisor, int) else divisor
+    return Const(0) if by == Const(1) else function("mod", x, by, span=span)
 
 
 def hashed(*xs: Expr, span: Span | None = None) -> Expr:
@@ -227,10 +229,6 @@ def function(op: Op, *xs: Expr, span: Span | None = None) -> Expr:
 
 def apply(op: Op, args: tuple[Expr, ...], span: Span | None = None) -> Expr:
     """A node of any operation, simplified by its own constructor."""
-    if op in ("floordiv", "mod"):
-        divisor = args[1]
-        assert isinstance(divisor, Const)
-        return (floordiv if op == "floordiv" else mod)(args[0], int(divisor.value), span=span)
     return constructor_of(op)(*args, span=span)
 
 
@@ -242,7 +240,7 @@ def constructor_of(op: Op) -> Callable[..., Expr]:
 _CONSTRUCTORS: Mapping[Op, Callable[..., Expr]] = {
     "add": add, "sub": sub, "mul": mul, "neg": neg, "min": minimum, "max": maximum, "lt": less, "le": less_equal,
     "eq": equal, "ne": not_equal, "and": conjunction, "or": disjunction, "not": negation, "iff": iff, "if": choose,
-    "plus": plus, "filter": filtered, "float": to_float, "div": div,
+    "plus": plus, "filter": filtered, "float": to_float, "div": div, "floordiv": floordiv, "mod": mod,
 }  # fmt: skip
 
 

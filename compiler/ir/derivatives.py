@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .constructors import add, choose, div, equal, function, less, less_equal, mul, neg, sub
 from .expressions import Apply, Const, Entry, Expr, Position, walk
-from .operations import OPERATIONS, Op
+from .operations import OPERATIONS, ROUNDINGS, Op
 
 ZERO, ONE = Const(0.0), Const(1.0)
 
@@ -141,6 +141,7 @@ _RULES: Mapping[Op, Callable[[Apply, list[Expr]], Expr]] = {
     "add": lambda _, slopes: _sum(slopes),
     "sub": lambda _, slopes: _difference(*slopes),
     "neg": lambda _, slopes: neg(slopes[0]),
+    **{op: lambda _, slopes: slopes[0] for op in ROUNDINGS},
     "mul": lambda node, slopes: _sum([_product(slopes[0], node.args[1]), _product(slopes[1], node.args[0])]),
     "div": _quotient,
     "min": _extreme,

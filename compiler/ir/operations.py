@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 import operator
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
-Type = Literal["int", "float", "bool", "count"]
+Type = Literal["int", "float", "double", "bool", "count"]
+"""``double``: a float64 in a mask of kernels whose floats are float32. Operations treat it as they do floats; no
+text has it: it is made where a call is planned.
+"""
 
 Op = Literal[
     "add", "sub", "mul", "neg", "abs", "min", "max",
@@ -23,6 +27,7 @@ Op = Literal[
     "and", "or", "not", "iff",
     "if", "plus", "filter",
     "float", "div", "exp", "log", "tanh", "sqrt", "sigmoid",
+    "fp16", "bf16", "fp32", "fp64",
 ]  # fmt: skip
 
 
@@ -108,6 +113,29 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > -709 else math.exp(x)  # below that, exp(-x) overflows
 
 
+def _rounded(code: str) -> Callable[[float], float]:
+    """Rounds one number to a format of :mod:`struct`, to float32 first; OverflowError beyond its largest."""
+
+    def rounded(x: float) -> float:
+        single = struct.unpack("f", struct.pack("f", x))[0]
+        return float(struct.unpack(code, struct.pack(code, single))[0])
+
+    return rounded
+
+
+def _bfloat16(x: float) -> float:
+    bits = struct.unpack("I", struct.pack("f", x))[0]
+    if x != x or bits & 0x7F800000 == 0x7F800000:
+        return x
+    return float(struct.unpack("f", struct.pack("I", (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000))[0])
+
+
+ROUNDINGS: tuple[Op, ...] = ("fp16", "bf16", "fp32", "fp64")
+"""The operations that round a float to the dtype of their name: to float32 first, unless it is float64. What is made of
+the result is never contracted with what it was made from.
+"""
+
+
 _NUMBERS: tuple[Type, ...] = ("int", "float")
 
 _TABLE = (
@@ -119,7 +147,7 @@ _TABLE = (
     Operation("abs", (1, 1), _NUMBERS, None, abs, help="abs(x)", derivative=lambda x, _: x.sign()),
     Operation("min", (2, None), _NUMBERS, None, min, "minimum", joins=True, help="min(a, b, …)"),
     Operation("max", (2, None), _NUMBERS, None, max, "maximum", joins=True, help="max(a, b, …)"),
-    # Integers. Division rounds down; the divisor of both is a positive constant.
+    # Integers. Division rounds down; the divisor of both is positive: a constant or a run-time number.
     Operation("floordiv", (2, 2), ("int",), "int", operator.floordiv, sign="//", binds=8),
     Operation("mod", (2, 2), ("int",), "int", operator.mod, sign="%", binds=8),
     Operation(
@@ -165,6 +193,11 @@ _TABLE = (
         "sigmoid", (1, 1), ("float",), "float", _sigmoid, "sigmoid", help="sigmoid(x)",
         derivative=lambda _, y: y * (1 - y),
     ),
+    # Roundings, which masks are given when a call is planned. Arrays have their own (Arrays.rounded).
+    Operation("fp16", (1, 1), ("float",), None, _rounded("e")),
+    Operation("bf16", (1, 1), ("float",), None, _bfloat16),
+    Operation("fp32", (1, 1), ("float",), None, _rounded("f")),
+    Operation("fp64", (1, 1), ("float",), None, float),
 )  # fmt: skip
 
 OPERATIONS: Mapping[Op, Operation] = {operation.op: operation for operation in _TABLE}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .attentions import Attention, Table
 from .expressions import Apply, Const, Entry, Expr, Logit, Member, Number, Position
-from .operations import OPERATIONS, Op
+from .operations import OPERATIONS, ROUNDINGS, Op
 
 _ATOM, _CHOICE, _NOT, _UNARY, _COMPARISON = 11, 1, 4, 9, 5
 
@@ -52,7 +52,7 @@ def _operation(op: Op, args: tuple[Expr, ...], names: Mapping[str, str]) -> tupl
             return f"not {_bound(x, _NOT, names)}", _NOT
         case "neg", (x,):
             return f"-{_bound(x, _UNARY, names)}", _UNARY
-        case "float", (x,):
+        case _, (x,) if op == "float" or op in ROUNDINGS:
             return _written(x, names)
         case "if", (condition, then, otherwise):
             then_text, condition_text = _bound(then, _CHOICE + 1, names), _bound(condition, _CHOICE + 1, names)

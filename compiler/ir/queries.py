@@ -13,6 +13,16 @@ def tables_read(expr: Expr) -> set[str]:
     return {node.table for node in walk(expr) if isinstance(node, Entry | Member)}
 
 
+def divisors(*exprs: Expr) -> set[str]:
+    """The names of the tables by whose number something is divided, with ``//`` or ``%``, in some expressions."""
+    return {
+        node.args[1].table
+        for expr in exprs
+        for node in walk(expr)
+        if isinstance(node, Apply) and node.op in ("floordiv", "mod") and isinstance(node.args[1], Entry)
+    }
+
+
 @lru_cache(maxsize=4096)
 def positions(expr: Expr) -> frozenset[str]:
     """The names of the positions that an expression reads."""

@@ -32,7 +32,7 @@ from ..checker import (
     stand_in,
 )
 from ..diagnostics import ArgumentError, Diagnostic, ErrorCollector, Label, at, limits, listed, nearest
-from ..ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, walk
+from ..ir import DEFAULT_SCALE, LOGIT, Attention, Const, Expr, Literal_, Model, Table, divisors, walk
 from ..syntax import tree as t
 from .attentions import attention_of, layer_positions
 from .models import Layers, bind_model
@@ -86,7 +86,11 @@ def assembled(
     exprs = [value.mask, value.score, *([] if value.sink is None else [value.sink]), *others]
     read = {getattr(node, "table", None) for expr in exprs for node in walk(expr)}
     literals = tuple(table for table in elaboration.tables.values() if table.name in read)
-    return Attention(name, value.mask, value.score, value.scale, value.sink, (*parameters, *literals))
+    dividing = divisors(*exprs)
+    tables = tuple(
+        replace(table, divides=True) if table.name in dividing else table for table in (*parameters, *literals)
+    )
+    return Attention(name, value.mask, value.score, value.scale, value.sink, tables)
 
 
 def _model(name: str, layers: Layers, parameters: tuple[Table, ...], elaboration: Elaboration) -> Model:

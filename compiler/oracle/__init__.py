@@ -14,6 +14,7 @@ from .interpreter import (
 from .literal_tables import ContentsError, from_literal, literal_contents
 from .membership import fits_bitmaps, is_listed
 from .out_of_table import OutOfTableError, read_at
+from .rounding import round_to
 from .row_reads import RowReads, TooManyPairsError
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "numbered_values",
     "read_at",
     "require_room",
+    "round_to",
 ]

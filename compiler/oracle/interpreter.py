@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..diagnostics import within_64_bits
 from ..ir import (
     OPERATIONS,
+    ROUNDINGS,
     Apply,
     CallShape,
     Const,
@@ -33,6 +34,7 @@ from ..ir import (
     Member,
     N,
     Number,
+    Op,
     Operation,
     Position,
     Table,
@@ -44,6 +46,7 @@ from ..ir import (
 from .dense import dense_mask, require_room
 from .membership import holds, is_listed
 from .out_of_table import OutOfTableError
+from .rounding import round_to
 
 Array: TypeAlias = Any  # numpy.ndarray, torch.Tensor: whatever the Arrays at hand work with
 
@@ -71,6 +74,9 @@ class Arrays(Protocol):
 
     def operate(self, operation: Operation, *xs: Array) -> Array:
         """Apply an operation to as many arguments as its ``python`` takes; their axes broadcast."""
+
+    def rounded(self, op: Op, x: Array) -> Array:
+        """Floats rounded to the dtype that :data:`compiler.ir.operations.ROUNDINGS` has; their own dtype stays."""
 
     def numpy(self, x: Array) -> NDArray[Any]:
         """The values as a numpy array, to be read only; gradients do not flow through it."""
@@ -132,6 +138,9 @@ class NumpyArrays:
         if name is None:
             return operation.python(*xs)
         return getattr(np, name)(*xs) if hasattr(np, name) else _one_by_one(operation, xs)
+
+    def rounded(self, op: Op, x: Array) -> Array:
+        return round_to(op, x)
 
     def numpy(self, x: Array) -> NDArray[Any]:
         return np.asarray(x)
@@ -338,7 +347,7 @@ def _read(
         fits = (element >= 0) & (element < sizes[-1])
         inside = inside & fits
         places.append(arrays.where(fits, element, 0))
-    nothing = arrays.constant({"int": 0, "float": 0.0}.get(node.type, False))
+    nothing = arrays.constant({"int": 0, "float": 0.0, "double": 0.0}.get(node.type, False))
     if 0 in sizes:
         return nothing
     if batched:
@@ -347,7 +356,8 @@ def _read(
         assert isinstance(node, Member)
         return inside & holds(contents, places, values[node.element], arrays)
     entry = contents[tuple(places)] if places else contents.reshape(1, 1, 1, 1)
-    entry = arrays.floats(entry) if node.type == "float" else entry if node.type == "bool" else arrays.integers(entry)
+    if node.type != "bool" and node.type != "double":
+        entry = arrays.floats(entry) if node.type == "float" else arrays.integers(entry)
     return arrays.where(inside, entry, nothing)
 
 
@@ -358,6 +368,8 @@ def _operation(node: Apply, xs: Sequence[Array], arrays: Arrays) -> Array:
         xs = [*xs[:guards], *map(arrays.integers, xs[guards:])]
     if node.op == "float":
         return arrays.floats(xs[0])
+    if node.op in ROUNDINGS:
+        return arrays.rounded(node.op, xs[0])
     if node.op == "filter":
         return arrays.where(xs[0], xs[1], arrays.constant(0))
     operate = partial(arrays.operate, operation)

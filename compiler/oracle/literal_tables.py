@@ -49,6 +49,10 @@ def from_literal(table: Table, literal: Literal_, extent: CallShape, free: dict[
     values = [_number(table, leaf) for leaf in leaves]
     if table.element == "order":
         _require_permutations(table, values, sizes)
+    if table.divides and values and min(values) < 1:
+        raise ContentsError(
+            table, f"something is divided by it, so it is expected to be 1 or more, but is {min(values)}"
+        )
     return HostTable(np.array(values, dtype=_dtype(table, values)).reshape(sizes))
 
 
@@ -109,11 +113,13 @@ def _lists(table: Table) -> str:
 
 
 def _number(table: Table, leaf: object) -> bool | int | float:
-    kinds: tuple[type, ...] = {"bool": (bool,), "float": (int, float)}.get(table.element, (int,))
+    kinds: tuple[type, ...] = {"bool": (bool,), "float": (int, float), "double": (int, float)}.get(
+        table.element, (int,)
+    )
     if not isinstance(leaf, kinds) or (isinstance(leaf, bool) and table.element != "bool"):
         raise ContentsError(table, f"expected {table.element} entries, but one is {_shown(leaf)}")
     assert isinstance(leaf, (bool, int, float))
-    if table.element != "float" and not -(2**63) <= leaf < 2**63:
+    if table.element not in ("float", "double") and not -(2**63) <= leaf < 2**63:
         raise ContentsError(table, f"{leaf} does not fit 64 bits")
     return leaf
 
@@ -125,7 +131,7 @@ def _shown(leaf: object) -> str:
 
 
 def _dtype(table: Table, values: Sequence[bool | int | float]) -> type[np.generic]:
-    if table.element in ("bool", "float"):
+    if table.element in ("bool", "float", "double"):
         return np.bool_ if table.element == "bool" else np.float64
     narrow = all(_INT32.min < value <= _INT32.max for value in values)
     return np.int32 if narrow else np.int64

@@ -82,5 +82,5 @@ def usual(tables: Iterable[Table], dtype: DType, head_dim: int, value_dim: int |
     """The specialisation of a call whose integers fit in 32 bits and whose sets are bitmaps. ``value_dim``: as
     ``head_dim`` unless given.
     """
-    held = {"float": dtype.compute, "int": I32, "order": I32, "bool": U8, "set": U8}
+    held = {"float": dtype.compute, "double": FP64, "int": I32, "order": I32, "bool": U8, "set": U8}
     return Specialisation(dtype, head_dim, value_dim or head_dim, tuple(held[table.element] for table in tables))

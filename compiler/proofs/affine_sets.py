@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import islpy as isl
 
-from ..ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Position, is_opaque, walk
+from ..ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Position, divisors, is_opaque, walk
 from .questions import Unknown
 
 A = TypeVar("A")
@@ -67,10 +67,12 @@ class Pairs:
     """
 
     def __init__(self, expressions: Iterable[Expr], limits: Iterable[str] = (), orders: Iterable[str] = ()) -> None:
+        expressions = tuple(expressions)
         unknown = dict.fromkeys(node for expression in expressions for node in free(expression))
+        dividing = frozenset(divisors(*expressions))
         self.free: dict[Expr, str] = {node: f"free{place}" for place, node in enumerate(unknown)}
         names = ", ".join(["n", "head", "heads", *self.free.values()])
-        bounds = [_bounds(node, name, frozenset(orders)) for node, name in self.free.items()]
+        bounds = [_bounds(node, name, frozenset(orders), dividing) for node, name in self.free.items()]
         stated = " and ".join(["q >= 0", "0 <= k < n", "0 <= head < heads", *limits, *filter(None, bounds)])
         self.all = isl.Set(f"[{names}] -> {{ [q, k] : {stated} }}")
         self._local = isl.LocalSpace.from_space(self.all.get_space())
@@ -217,7 +219,7 @@ def free(expression: Expr) -> list[Expr]:
 
 
 def _is_free(node: Expr) -> bool:
-    if isinstance(node, Const | Position) or node.type == "float":
+    if isinstance(node, Const | Position) or node.type in ("float", "double"):
         return False
     if not isinstance(node, Apply):
         return True
@@ -226,15 +228,19 @@ def _is_free(node: Expr) -> bool:
             return sum(not isinstance(arg, Const) for arg in node.args) > 1
         case "floordiv" | "mod":
             return not isinstance(node.args[1], Const)
-    return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type == "float")
+    return is_opaque(node) or (node.op in _COMPARISONS and node.args[0].type in ("float", "double"))
 
 
-def _bounds(node: Expr, name: str, orders: frozenset[str]) -> str:
+def _bounds(node: Expr, name: str, orders: frozenset[str], dividing: frozenset[str]) -> str:
     """What is known of the value of a free part, in isl's notation; empty where nothing is."""
     if node.type == "bool":
         return f"0 <= {name} <= 1"
     if isinstance(node, Entry) and node.table in orders:
         return f"0 <= {name} < n"
+    if isinstance(node, Entry) and node.table in dividing:
+        return f"1 <= {name}"
+    if isinstance(node, Apply) and node.op == "mod":
+        return f"0 <= {name}"
     if isinstance(node, Apply) and (opaque := OPERATIONS[node.op].opaque) is not None:
         return f"{opaque[0]} <= {name} <= {opaque[1]}"
     return ""

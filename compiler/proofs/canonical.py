@@ -37,11 +37,12 @@ def canonical(expr: Expr) -> Expr:
 def _arranged(node: Expr, keys: dict[Expr, Any]) -> Expr:
     if not isinstance(node, Apply):
         return node
-    of_floats = node.args[-1].type == "float"
+    of_floats = node.args[-1].type in ("float", "double")
     if node.op == "ne":
         return constructors.negation(_arranged(constructors.equal(node.args[0], node.args[1]), keys))
-    if node.op == "abs" and isinstance(inner := node.args[0], Apply) and inner.op == "sub" and not of_floats:
-        first, second = sorted(inner.args, key=lambda part: _key(part, keys))
+    if node.op == "abs" and (terms := _difference(node.args[0])) is not None:
+        # of floats, too: a - b is exactly -(b - a), however it is rounded
+        first, second = sorted(terms, key=lambda part: _key(part, keys))
         return constructors.absolute(constructors.sub(first, second))
     if node.op in _EITHER_WAY and (node.op == "eq" or not of_floats):
         args = tuple(sorted(node.args, key=lambda part: _key(part, keys)))
@@ -49,6 +50,16 @@ def _arranged(node: Expr, keys: dict[Expr, Any]) -> Expr:
             args = tuple(sorted(args, key=lambda part: isinstance(part, Const)))
         return Apply(node.op, args, node.type, node.span)
     return node
+
+
+def _difference(expr: Expr) -> tuple[Expr, ...] | None:
+    """The two terms of a difference, which the text of floats has as a sum; None of anything else."""
+    match expr:
+        case Apply(op="sub", args=terms):
+            return terms
+        case Apply(op="add", args=(a, Apply(op="neg", args=(b,)))):
+            return a, b
+    return None
 
 
 def _key(expr: Expr, keys: dict[Expr, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..analysis import BoundTable, numbered
+from ..analysis import BoundTable, numbered, with_known_divisors
 from ..ir import (
     Apply,
     CallShape,
@@ -90,6 +90,7 @@ def schedule(
 
     Raises TooLargeError if an order has so many tiles that runs of them could not be distinguished from endless ones.
     """
+    program = with_known_divisors(program, contents)
     for kernel in program.kernels:
         _require_few("m", kernel.rows, extent.m)
         for segment in kernel.segments:
@@ -177,6 +178,7 @@ def schedule_anywhere(program: Program, extent: CallShape, contents: Sequence[Ho
     None where they are not a closed form. The orders of rows must be natural. Lists of keys must be short, and the same
     for all these lengths that have all their keys: :attr:`compiler.plan.Listing.tokens` says which.
     """
+    program = with_known_divisors(program, contents)
     launch = Launch(replace(extent, q_start=(0,)), numbered(program, contents), _USUAL_LIMITS, on_device=False)
     kernels = []
     for kernel in program.kernels:

@@ -220,7 +220,7 @@ def _of_slot(launch: _Launch, batch: int, head: int | None) -> Expr:
     known |= {} if head is None else {HEAD: Const(head)}
 
     def value(node: Expr) -> Expr:
-        if not isinstance(node, Entry) or node.type == "float" or not node.table.isdigit():
+        if not isinstance(node, Entry) or node.type in ("float", "double") or not node.table.isdigit():
             return known.get(node, node)
         held, at = launch.contents[int(node.table)], [x.value for x in node.indices if isinstance(x, Const)]
         if held.values is None or len(at) < len(node.indices):

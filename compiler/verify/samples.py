@@ -50,7 +50,8 @@ def contents_of(tables: Sequence[Table], extent: CallShape, kind: Kind) -> dict[
     for table in tables:
         if table.value is None:
             shape = tuple(_size(dimension, extent, free) for dimension in table.dimensions)
-            found[table.name] = HostTable(_filled(random, table.element, shape, extent.n, kind))
+            filled = _filled(random, table.element, shape, extent.n, kind)
+            found[table.name] = HostTable(np.maximum(filled, 1) if table.divides else filled)
     return found
 
 

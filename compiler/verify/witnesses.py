@@ -93,7 +93,7 @@ class _Place:
 def _placed(arrays: dict[str, NDArray[Any]], table: Table, node: Entry | Member, value: int, at: _Place) -> bool:
     """Write one value into a table. False where it has no place there."""
     index = at.index(node)
-    if index is None:
+    if index is None or (table.divides and value < 1):
         return False
     values = arrays[table.name]
     if isinstance(node, Member):

@@ -13,6 +13,7 @@ __all__ = [
     "by_position",
     "check",
     "check_call",
+    "check_divisors",
     "check_dropout",
     "check_key_positions",
     "check_positions",
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from .errors import by_position, located
     from .host_values import integer
     from .python_values import collect
-    from .tables import TableSizes, bind, check, is_batched, widened
+    from .tables import TableSizes, bind, check, check_divisors, is_batched, widened
 else:
     __getattr__ = attributes(
         __name__,
@@ -81,7 +82,7 @@ else:
             "errors": ("by_position", "located"),
             "host_values": ("integer",),
             "python_values": ("collect",),
-            "tables": ("TableSizes", "bind", "check", "is_batched", "widened"),
+            "tables": ("TableSizes", "bind", "check", "check_divisors", "is_batched", "widened"),
         },
         modules=("errors",),
     )

@@ -4,26 +4,29 @@ Kernels hold float tables in the compute dtype. Where that represents every entr
 literal is rounded to the table's dtype first. Elsewhere (a float64 table beside float32 queries, or an integer compared
 with an entry) integer tables are derived from the float table at the call, on its device, and those are compared. A
 scalar (``float[]``) compared with an entry of a table with dimensions is rounded to that table's dtype, as torch does
-with a number.
+with a number. What is computed with floats before it is compared, :mod:`.float_arithmetic` rewrites.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ...compiler.ir import (
+    FALSE,
     Apply,
     Attention,
     CallShape,
     Const,
     Entry,
     Expr,
+    Table,
     choose,
     conjunction,
     disjunction,
@@ -35,8 +38,9 @@ from ...compiler.ir import (
     walk,
 )
 from ...compiler.oracle import from_literal
-from ...compiler.plan import DType
+from ...compiler.plan import FP64, DType
 from ..base import dtype_of, torch_dtype
+from .float_arithmetic import Arithmetic, computes
 
 Dtypes = tuple[tuple[str, torch.dtype], ...]  # dtypes by name, of the float tables that a mask compares
 Part = Literal["high", "middle", "low", "floor", "ceiling", "floor or most", "ceiling or most", "whole"]
@@ -106,19 +110,20 @@ def _literal(attention: Attention, name: str, extent: CallShape) -> Tensor:
 def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Settled:
     sources = {table.name: table for table in attention.tables}
     scalars = frozenset(name for name, table in sources.items() if not table.dimensions)
-    comparison = _Comparison(dict(dtypes), scalars, compute, {})
+    comparison = _Comparison(dict(dtypes), scalars, compute, {}, sources)
     mask = transform(attention.mask, comparison.settled)
     tables = tuple(
         replace(
             sources[one.source],
             name=one.name,
-            element="float" if isinstance(one.kind, DType) else "int",
+            element=comparison.element(one.kind),
             default=None,
             value=None,
         )
         for one in comparison.derived.values()
     )
-    settled = replace(attention, mask=mask, tables=(*attention.tables, *tables))
+    literals = tuple(comparison.arithmetic.literals.values())
+    settled = replace(attention, mask=mask, tables=(*attention.tables, *tables, *literals))
     return Settled(settled, tuple(comparison.derived.values()))
 
 
@@ -130,6 +135,21 @@ class _Comparison:
     scalars: frozenset[str]
     compute: torch.dtype
     derived: dict[tuple[str, Part | DType], Derived]
+    tables: dict[str, Table]
+
+    @cached_property
+    def arithmetic(self) -> Arithmetic:
+        """Rewrites what is computed with floats before it is compared."""
+        return Arithmetic(self.dtypes, self.tables, self.compute, self._of_dtype)
+
+    def element(self, kind: Part | DType) -> Literal["int", "float", "double"]:
+        """The elements of a derived table."""
+        if not isinstance(kind, DType):
+            return "int"
+        return "double" if kind == FP64 and self.compute != torch.float64 else "float"
+
+    def _of_dtype(self, entry: Entry, kind: DType) -> Entry:
+        return self._entry(entry, kind, self.element(kind))
 
     def settled(self, node: Expr) -> Expr:
         if isinstance(node, Apply) and node.op in (*_COMPARISONS, "ne") and node.args[0].type == "float":
@@ -151,10 +171,13 @@ class _Comparison:
             return negation(self._compare(replace(node, op="eq"), left, right), span=node.span)
         if isinstance(left, Const) and isinstance(right, Const):
             return _COMPARISONS[node.op](left, right, span=node.span)
+        if computes(left) or computes(right):
+            return _COMPARISONS[node.op](*self.arithmetic.operands(left, right), span=node.span)
         if _is_integer(left) and _is_integer(right):
             return _COMPARISONS[node.op](_integer(left), _integer(right), span=node.span)
         if _is_integer(left) or _is_integer(right):
-            return self._with_integer(node, left, right)
+            alone = isinstance(left, Const) or isinstance(right, Const)
+            return (_with_constant if alone else self._with_integer)(node, left, right)
         left, right = self._rounded(left, right), self._rounded(right, left)
         if self._fits(left) and self._fits(right):
             return _COMPARISONS[node.op](left, right, span=node.span)
@@ -214,11 +237,28 @@ class _Comparison:
         high, middle, low = (Const(int(_derive(value, kind))) for kind in ("high", "middle", "low"))
         return high, middle, low
 
-    def _entry(self, entry: Entry, kind: Part | DType, of: Literal["int", "float"] = "int") -> Entry:
+    def _entry(self, entry: Entry, kind: Part | DType, of: Literal["int", "float", "double"] = "int") -> Entry:
         """The same entry of a derived table, whose name is not an identifier and so cannot clash with any other."""
         part = kind.torch if isinstance(kind, DType) else kind
         one = Derived(f"{entry.table}'s {part}", entry.table, kind)
         return Entry(self.derived.setdefault((entry.table, kind), one).name, entry.indices, of, entry.span)
+
+
+def _with_constant(node: Apply, left: Expr, right: Expr) -> Expr:
+    """Compares an integer, which a choice had made a float, with a literal: exactly, by the integers next to that."""
+    compare, first = _COMPARISONS[node.op], _is_integer(left)
+    number, constant = (_integer(left), right) if first else (_integer(right), left)
+    assert isinstance(constant, Const)
+    bound = float(constant.value)
+    if not abs(bound) < _MOST:  # of NaN every comparison is false
+        return Const(node.op != "eq" and (bound > 0) == first and bound == bound)
+    if node.op == "eq":
+        return compare(number, Const(int(bound)), span=node.span) if bound == int(bound) else FALSE
+    if first:
+        edge = math.ceil(bound) if node.op == "lt" else math.floor(bound)
+        return compare(number, Const(edge), span=node.span)
+    edge = math.floor(bound) if node.op == "lt" else math.ceil(bound)
+    return compare(Const(edge), number, span=node.span)
 
 
 def _is_integer(side: Expr) -> bool:

@@ -110,6 +110,24 @@ def _check_shape(table: Table, tensor: Tensor, sizes: TableSizes, free: dict[str
             raise ValueError(located(message, table, *others))
 
 
+def check_divisors(attention: Attention, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that what the attention divides by is positive. ValueError for a table that the host knows.
+
+    The device asserts it for a table that only it knows, before the kernels run and without the host's waiting: as for
+    an index of torch's own, the next call that waits for the device raises then.
+    """
+    for table in attention.tables:
+        tensor = tensors.get(table.name) if table.divides and table.value is None else None
+        if tensor is None or not tensor.numel():  # what the text gives is checked as it is bound
+            continue
+        verb = "is" if tensor.numel() == 1 else "holds"
+        told = f"{table.name}: {verb} {{}}, expected 1 or more: something is divided by it"
+        if not tensor.is_cpu:
+            torch._assert_async((tensor > 0).all(), told.format("0 or a negative number"))
+        elif (least := int(tensor.min())) < 1:
+            raise ValueError(located(told.format(least), table))
+
+
 def bind(
     attention: Attention,
     tensors: Mapping[str, Tensor],
@@ -178,6 +196,8 @@ def _brought_to_form(
     match table.element:
         case "float":
             return tensor.to(compute_dtype).contiguous()
+        case "double":
+            return tensor.to(torch.float64).contiguous()
         case "bool":
             return tensor.contiguous().view(torch.uint8)
         case "set":

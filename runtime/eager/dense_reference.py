@@ -16,7 +16,7 @@ from ...compiler.ir import LOGIT, Apply, Attention, CallShape, Expr, HostTable, 
 from ...compiler.oracle import Environment, OutOfTableError, TableValues, evaluate, interpret
 from ...compiler.verify import check_attention
 from ..base import TableArgument, kept
-from ..call import Call, bind, check_call, extent_of, is_batched, scale_of, settle
+from ..call import Call, bind, check_call, check_divisors, extent_of, is_batched, scale_of, settle
 from .products import dots, sums
 from .torch_arrays import TorchArrays, table_values
 from .transform_levels import contents_of, outside_transforms
@@ -57,6 +57,7 @@ def reference(attention: Attention, call: Call) -> tuple[Tensor, Tensor]:
     tables = contents_of(attention, call.tables)
     with outside_transforms():
         given = {name: table.detach().cpu() for name, table in tables.items()}
+        check_divisors(attention, given)
         host = bind(attention, given, extent, _CPU, dtype)
         check_attention(attention, extent, _as_called(attention, call, host.contents))
         check_attention(attention, extent, host.contents)

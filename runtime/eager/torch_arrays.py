@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...compiler.diagnostics import within_64_bits
-from ...compiler.ir import Operation, Table
+from ...compiler.ir import Op, Operation, Table
 from ...compiler.oracle import Arrays, TableValues
 from ..base import TableArgument
+
+_ROUNDED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TorchArrays(Arrays):
@@ -42,6 +44,12 @@ class TorchArrays(Arrays):
         own = operation.python if operation.library is None else getattr(torch, operation.library)
         found: Tensor = own(*xs)
         return found
+
+    def rounded(self, op: Op, x: Tensor) -> Tensor:
+        if op == "fp64":
+            return x
+        single = x.to(torch.float32)
+        return (single if op == "fp32" else single.to(_ROUNDED[op])).to(x.dtype)
 
     def numpy(self, x: Tensor) -> NDArray[Any]:
         return x.detach().cpu().numpy()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -79,8 +79,10 @@ def of_passes(
 ) -> tuple[tuple[Program, TritonVariant], ...]:
     """The program and the variant of each pass: what :func:`compile_for` takes."""
     shapes = TRITON.tiles(kind.dtype, max(kind.head_dim, kind.value_dim), target)
-    variants = TRITON.variants(kind, target)
-    return tuple((pipeline.program(attention, shapes.of(direction), heads), variant) for direction, variant in variants)
+    return tuple(
+        (pipeline.program(attention, shapes.of(direction), heads), variant)
+        for direction, variant in TRITON.variants(kind, target)
+    )
 
 
 def of_decoding(
@@ -142,7 +144,8 @@ def compile_ahead(
         raise Unavailable("Triton's interpreter, which ATTNC_INTERPRET or TRITON_INTERPRET asks for, compiles nothing")
     _require_target(target, kind.dtype)
     for program, variant in of_passes(attention, kind, target, heads):
-        yield from _of_pass(program, variant, target)
+        # whoever launches a binary by hand has pointers; descriptors take the driver's help
+        yield from _of_pass(program, replace(variant, described=None), target)
     for program, variant in of_decoding(attention, kind, target, heads):
         yield from _of_pass(program, variant, target)
 

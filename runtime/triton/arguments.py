@@ -31,12 +31,14 @@ from ..base import Launch, device_numbers, kept_by_graphs, require_uncaptured
 class PlannedListing:
     """Tokens that the device listed: int32 ``[batch_slots * head_slots, length]``, -1 past the end of a list.
 
-    What :class:`compiler.plan.Listing` is for a list that the host made.
+    What :class:`compiler.plan.Listing` is for a list that the host made. ``counts``: the length of each list, int32,
+    None where all have that of the tensor.
     """
 
     tokens: Tensor
     batch_slots: int
     head_slots: int
+    counts: Tensor | None = None
 
     def tiles(self, tile: int) -> TileCount:
         """The number of tiles of ``tile`` lanes for which there is room."""
@@ -76,7 +78,10 @@ def call_sizes(launch: Launch) -> dict[str, Any]:
     found: dict[str, Any] = {
         "m": launch.schedule.m,
         "heads": heads,
+        "kv_heads": kv_heads,
+        "kv_heads_inverse": inverse(kv_heads),
         "group": heads // kv_heads if kv_heads else 1,
+        "group_inverse": inverse(heads // kv_heads if kv_heads else 1),
         "q_start_step": int(launch.q_start.numel() > 1),
     }
     if launch.k_start is not None:
@@ -116,6 +121,15 @@ def call_tensors(launch: Launch) -> dict[str, Any]:
     return found
 
 
+def inverse(divisor: int) -> int:
+    """By what kernels divide (``_ratio`` in templates/triton/module.py.jinja): a factor, ``2 ** shift / divisor``
+    rounded up to 32 bits, and above it the shift. Quotients of numbers below 2**31 are exact; 1 stands for 0.
+    """
+    divisor = max(divisor, 1)
+    shift = 31 + (divisor - 1).bit_length()
+    return shift << 32 | -(-(1 << shift) // divisor)
+
+
 def strides(name: str, tensor: Tensor) -> dict[str, int]:
     """The strides of a tensor ``[batch, heads, rows, lanes]`` as arguments."""
     batch, head, row = tensor.stride()[:3]
@@ -145,12 +159,14 @@ def head_arguments(heads: tuple[int, ...] | None, q: Tensor) -> dict[str, Any]:
     """The heads of a kernel as a list, and for each head its index in that list (-1 if absent); None for all heads."""
     total = q.shape[1]
     if heads is None:
-        return {"kernel_heads": total, "head_list": None, "head_places": None}
+        sizes = {"kernel_heads": total, "kernel_heads_inverse": inverse(total)}
+        return {**sizes, "head_list": None, "head_places": None}
     places = [-1] * total
     for place, head in enumerate(heads):
         places[head] = place
     return {
         "kernel_heads": len(heads),
+        "kernel_heads_inverse": inverse(len(heads)),
         "head_list": device_numbers(heads, torch.int32, q.device),
         "head_places": device_numbers(tuple(places), torch.int32, q.device),
     }
@@ -226,6 +242,7 @@ def bounds_arguments(
         kept = (bounds.pointer, bounds.end, bounds.start, bounds.length, bounds.kind)
         period, shift, aligned = max(bounds.tiles, 1), 0, False
         step, move = 1, 0
+    class_tiles = max(1, rows.per_class if aligned else rows.total)
     names = ("run_pointer", "run_end", "run_start", "run_length", "run_kind")
     found: dict[str, Any] = dict(zip(names, kept, strict=True))
     found |= {
@@ -235,7 +252,9 @@ def bounds_arguments(
         "shift": shift,
         "start_step": step,
         "start_shift": move,
-        "class_tiles": max(1, rows.per_class if aligned else rows.total),
+        "class_tiles": class_tiles,
+        "period_inverse": inverse(period),
+        "class_inverse": inverse(class_tiles),
         "limit": columns.per_class if aligned else columns.total,
         "whole": _whole_tiles(order, tokens, columns, aligned),
     }

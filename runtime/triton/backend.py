@@ -29,7 +29,10 @@ def _variants(kind: Specialisation, target: str) -> tuple[tuple[Pass, TritonVari
 
     sizes = kind.dtype, kind.head_dim, kind.value_dim, kind.tables
     return tuple(
-        (direction, make_variant(direction, *sizes, target=target, wide=kind.wide, dropout=kind.dropout))
+        (
+            direction,
+            make_variant(direction, *sizes, target=target, wide=kind.wide, dropout=kind.dropout, descriptors=True),
+        )
         for direction in PASSES
     )
 

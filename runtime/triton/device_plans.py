@@ -48,7 +48,7 @@ _LEAST_RUNS = 16
 _MOST_KINDS = 2**26  # pairs of tiles that are judged before their runs are found, a byte for each
 _RANKED_AT_ONCE = 1024
 
-PLANNING = Options(num_warps=4, num_stages=1)
+PLANNING = Options(num_warps=4, num_stages=1, fuses=False)
 """The compile options of planning kernels."""
 
 Run = Callable[[PlanModule, str, int, Mapping[str, Any]], None]
@@ -165,12 +165,14 @@ class _Planner:
         total = self._launch.schedule.m if by_query else self._launch.schedule.n
         if order.gathered_by is not None:
             tokens = self._new(slots.count, room, dtype=torch.int32)
-            self._run(module, "listing", slots.count, given | {"tokens": tokens, "capacity": room})
-        else:
-            values = self._new(slots.count, total, dtype=torch.int64)
-            programs = slots.count * -(-total // _RANKED_AT_ONCE)
-            self._run(module, "ranks", programs, given | {"values": values})
-            tokens = values.sort(stable=True, dim=-1).indices.to(torch.int32)
+            counts = self._new(slots.count, dtype=torch.int32)
+            given |= {"tokens": tokens, "counts": counts, "capacity": room}
+            self._run(module, "listing", slots.count, given)
+            return PlannedListing(tokens, slots.batch, slots.heads, counts)
+        values = self._new(slots.count, total, dtype=torch.int64)
+        programs = slots.count * -(-total // _RANKED_AT_ONCE)
+        self._run(module, "ranks", programs, given | {"values": values})
+        tokens = values.sort(stable=True, dim=-1).indices.to(torch.int32)
         return PlannedListing(tokens, slots.batch, slots.heads)
 
     # Tiles.

@@ -11,7 +11,6 @@ Importing this module imports triton: TritonUnavailable, an ImportError, where i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -40,12 +39,12 @@ from ...compiler.codegen.triton import (
     span,
     steps,
 )
-from ...compiler.ir import Table
 from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
 from ..base import Gradients, Launch, count, filled, stride_bits
 from . import modules
 from .arguments import (
     AnyListing,
+    PlannedListing,
     bounds_arguments,
     call_sizes,
     call_tensors,
@@ -57,10 +56,12 @@ from .arguments import (
     tiles_of,
 )
 from .backend import INTERPRETER, TRITON
+from .descriptors import Described, aligned, describable, described, describing, laid_out
 from .device_plans import DevicePlan, plan
-from .few_rows import for_length, is_split, live_parts, packs, parts_of
+from .few_rows import RowGrid, for_length, is_split, live_parts, packs, parts_of, wanted_programs
 from .modules import interpreting, load_module, require, require_triton, target_of
-from .table_sums import SiteSums, add, from_digits, joined
+from .table_sums import SiteSums, add, from_digits, joined, say_unordered
+from .turns import turn_arguments
 
 require_triton()
 
@@ -71,8 +72,11 @@ _LARGEST_OFFSET = 2**31
 _EXACT_ENTRIES = 2**22
 
 
-def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: bool = False) -> TritonVariant:
-    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant.
+def variant_of(
+    launch: Launch, direction: Pass, split: bool = False, packed: bool = False, descriptors: bool = False
+) -> TritonVariant:
+    """The variant of the source of one pass for a launch; ``split``, ``packed``: as in the variant; ``descriptors``:
+    its tensors begin where descriptors may.
 
     TypeError for bfloat16 in Triton's interpreter, which computes it wrongly.
     """
@@ -102,6 +106,7 @@ def variant_of(launch: Launch, direction: Pass, split: bool = False, packed: boo
         split=split,
         packed=packed,
         exact=entries <= _EXACT_ENTRIES or torch.are_deterministic_algorithms_enabled(),
+        descriptors=descriptors and describable(launch.q, launch.k, launch.v),
     )
 
 
@@ -110,7 +115,7 @@ class _Kernels:
     """The functions of one imported module, and what they take. ``program`` is lifted: its numbers are arguments.
 
     ``options``: the compile options of each function, as keyword arguments of its launch. ``direct``: whether kernels
-    store the output in its final dtype.
+    store the output in its final dtype. ``described``: what arguments of each function describe.
     """
 
     program: Program
@@ -120,18 +125,21 @@ class _Kernels:
     options: Mapping[str, Mapping[str, Any]]
     sites: tuple[GradientSite, ...]
     direct: bool
+    described: Mapping[str, Described]
 
 
 @lru_cache(maxsize=256)
 def _kernels(program: Program, variant: TritonVariant, target: str) -> _Kernels:
-    names = {name: tuple(p.name for p in ps) for name, ps in parameters(program, variant).items()}
+    taken_by = parameters(program, variant)
+    names = {name: tuple(p.name for p in ps) for name, ps in taken_by.items()}
+    described = {name: describing(ps) for name, ps in taken_by.items()}
     nvidia = target.startswith("sm_")
     chosen = {
         name: options(kind_of(name), variant, taken, target).arguments(nvidia)
         for name, taken in steps(program, variant).items()
     }
     module = load_module(pipeline.source(program, TRITON.render, variant))
-    return _Kernels(program, module, variant, names, chosen, gradient_sites(program), direct_output(program))
+    return _Kernels(program, module, variant, names, chosen, gradient_sites(program), direct_output(program), described)
 
 
 _lifted = lru_cache(maxsize=256)(lift_constants)
@@ -139,11 +147,14 @@ _lifted = lru_cache(maxsize=256)(lift_constants)
 
 @dataclass(frozen=True)
 class _Function:
-    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name."""
+    """A function and its arguments, in the order of its parameters; those in ``open`` each launch fills in by name,
+    and those in ``described`` by a descriptor of the tensor that has the name.
+    """
 
     kernel: Any
     values: tuple[Any, ...]
     open: tuple[tuple[int, str], ...]
+    described: Described
     options: Mapping[str, Any]
     compiled: modules.CompiledKernels | None
 
@@ -187,16 +198,19 @@ class _Call:
             values = list(function.values)
             for place, parameter in function.open:
                 values[place] = given[parameter]
+            for place, tensor, block in function.described:
+                values[place] = described(given[tensor], block)
             modules.start(function.kernel, programs, values, function.options, function.compiled)
 
     def _function(self, name: str, shared: Mapping[str, Any], given: Mapping[str, Any]) -> _Function:
         parameters, known = self.kernels.parameters[name], {**self.shared, **shared}
+        blocks = self.kernels.described[name]
+        known |= {parameters[place]: None for place, *_ in blocks}
         rest = tuple((place, its) for place, its in enumerate(parameters) if its in given or its not in known)
         values = tuple(known.get(its) for its in parameters)
-        compiled = None
-        if torch.version.hip is None:
-            compiled = modules.compiled_kernels({place: given[its] for place, its in rest})
-        return _Function(getattr(self.kernels.module, name), values, rest, self.kernels.options[name], compiled)
+        differing = {place: given[its] for place, its in rest}
+        compiled = None if torch.version.hip else modules.compiled_kernels(differing)
+        return _Function(getattr(self.kernels.module, name), values, rest, blocks, self.kernels.options[name], compiled)
 
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.launch.compute_dtype, device=self.launch.q.device)
@@ -208,12 +222,14 @@ class _Call:
 def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
     packed = launch.schedule.anywhere and packs(launch)
     ready: dict[Hashable, Any] = {} if launch.ready is None else launch.ready
-    key = direction, split, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    begins = aligned(launch.q, launch.k, launch.v)
+    key = direction, split, begins, torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
     found = ready.get(key)
     if found is None:
         require(launch.q.device)
         lifted = _lifted(launch.program)
-        kernels = _kernels(lifted.program, variant_of(launch, direction, split, packed), target_of(launch.q.device))
+        variant = variant_of(launch, direction, split, packed, begins)
+        kernels = _kernels(lifted.program, variant, target_of(launch.q.device))
         listed = any("numbers" in names for names in kernels.parameters.values())
         numbers = number_arguments(lifted.numbers, listed, launch.q.device)
         found = ready[key] = kernels, call_sizes(launch) | numbers, {}
@@ -232,28 +248,6 @@ def _prepared(launch: Launch, direction: Pass, split: bool = False) -> _Call:
 _NOT_PLANNED = DevicePlan()
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The grid of a function whose programs each take ``step`` query rows: ``slots`` pairs of a batch entry and a head,
-    ``parts`` of the keys, ``blocks`` of rows.
-    """
-
-    heads: int
-    slots: int
-    parts: int
-    blocks: int
-    step: int
-
-    @property
-    def programs(self) -> int:
-        return self.slots * self.parts * self.blocks
-
-    @property
-    def listed(self) -> tuple[int, int, int]:
-        """The shape of results that each part of the keys stores separately, row by row."""
-        return self.slots, self.parts, self.blocks * self.step
-
-
 def _steps(order: Order, listing: AnyListing, tokens: int, step: int) -> int:
     """How many steps walk an order, as :attr:`compiler.codegen.triton.walks.TokenLoop.blocks` counts them."""
     if is_natural(order):
@@ -261,7 +255,7 @@ def _steps(order: Order, listing: AnyListing, tokens: int, step: int) -> int:
     return tiles_of(order, tokens, listing).total * (order.tile // step)
 
 
-def _rows(call: _Call, number: int) -> _Rows:
+def _rows(call: _Call, number: int) -> RowGrid:
     kernel, _ = call.kernel(number)
     batch, heads, m, _ = call.launch.q.shape
     heads = heads if kernel.heads is None else len(kernel.heads)
@@ -272,15 +266,33 @@ def _rows(call: _Call, number: int) -> _Rows:
     parts = 1
     if call.kernels.variant.split:
         parts = live_parts(call.launch, number)
-    elif kernel.splits and batch * heads * blocks:
-        n = call.launch.schedule.n
-        lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
-        tiles = [tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True)]
-        parts = parts_of(batch * heads * blocks, max(tiles, default=0))
-    return _Rows(heads, batch * heads, parts, blocks, step)
+    elif kernel.splits and _counts(call, number) is None:
+        parts = parts_of(batch * heads * blocks, _most_tiles(call, number))
+    return RowGrid(heads, batch * heads, parts, blocks, step)
 
 
-def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
+def _counts(call: _Call, number: int) -> Tensor | None:
+    """How many rows of a kernel the device found, of the many for which its list has room."""
+    listed = call.rows_listing(number)
+    return listed.counts if isinstance(listed, PlannedListing) else None
+
+
+def _most_tiles(call: _Call, number: int) -> int:
+    """How many tiles of keys the longest segment of a kernel has."""
+    kernel, n = call.kernel(number)[0], call.launch.schedule.n
+    lists = (call.keys_listing(number, place) for place in range(len(kernel.segments)))
+    tiles = (tiles_of(part.keys, n, its).total for part, its in zip(kernel.segments, lists, strict=True))
+    return max(tiles, default=0)
+
+
+def _counted_rows(call: _Call, number: int, grid: RowGrid) -> dict[str, Any]:
+    """The arguments by which programs whose blocks have no row help those that have: the host knows neither."""
+    wanted = parts_of(grid.slots, _most_tiles(call, number))  # of each slot, if it has but one block with rows
+    counts = {"row_counts": _counts(call, number)}
+    return counts | {"slot_programs": min(grid.blocks, wanted_programs(grid.slots)), "most_parts": wanted}
+
+
+def _by_query(call: _Call, number: int) -> tuple[RowGrid, dict[str, Any]]:
     """The grid and the arguments of those functions of one kernel whose programs each take query rows."""
     kernel, its = call.kernel(number)
     n, m, device = call.launch.schedule.n, call.launch.schedule.m, call.launch.q.device
@@ -288,17 +300,21 @@ def _by_query(call: _Call, number: int) -> tuple[_Rows, dict[str, Any]]:
     rows = tiles_of(kernel.rows, m, listed)
     grid = _rows(call, number)
     found = order_arguments("row", kernel.rows, listed, m, device) | {"parts": grid.parts}
+    if kernel.splits:
+        found |= _counted_rows(call, number, grid)
     found |= head_arguments(kernel.heads, call.launch.q)
+    walked = []
     for place, (part, segment) in enumerate(zip(kernel.segments, its.segments, strict=True)):
         keys = call.keys_listing(number, place)
         found |= order_arguments(f"column{place}", part.keys, keys, n, device)
         columns = tiles_of(part.keys, n, keys)
         bounds = call.planned.runs.get((number, place), segment.by_query)
         found |= bounds_arguments(str(place), bounds, rows, columns, part.keys, n, device)
-    return grid, found
+        walked.append((bounds, columns))
+    return grid, found | turn_arguments(walked, rows, grid.slots, grid.blocks, (call.launch.k, call.launch.v))
 
 
-def _over_rows(call: _Call, number: int) -> tuple[_Rows, Mapping[str, Any]]:
+def _over_rows(call: _Call, number: int) -> tuple[RowGrid, Mapping[str, Any]]:
     """The grid of those functions, and their arguments, as launches of the form share them."""
     return call.once(f"rows {number}", lambda: _by_query(call, number))
 
@@ -342,11 +358,13 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
+    if by_query.kernels.variant.described:
+        grad_out = laid_out(grad_out)
     grad_lse = None if grad_lse is None else grad_lse.to(launch.compute_dtype).contiguous()
     program = launch.program
     exact = by_query.kernels.variant.exact
     if launch.q.device.type != "cpu" and not exact:
-        _say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
+        say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
     q = _gradient(by_query, launch.q, direct_queries(program))
     direct = direct_keys(by_key.launch.program)
     k, v = (_gradient(by_key, t, direct, unwritten=program.is_part) for t in (launch.k, launch.v))
@@ -388,19 +406,6 @@ def _gradient(call: _Call, like: Tensor, direct: bool, unwritten: bool = False) 
     return call.zeros(*like.shape)
 
 
-def _say_unordered(tables: list[Table]) -> None:
-    """Raises or warns under torch's deterministic mode, as torch does for operations without a deterministic form."""
-    if not tables or not torch.are_deterministic_algorithms_enabled():
-        return
-    text = (
-        f"{tables[0].name}: its gradient in fp64 has no deterministic form on a GPU, as its entries are chosen by "
-        "query and key together; cast q, k and v to fp32, or turn off torch.use_deterministic_algorithms"
-    )
-    if not torch.is_deterministic_algorithms_warn_only_enabled():
-        raise RuntimeError(text)
-    warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-
 def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tensor]:
     """Accumulators for the gradients of table entries that query and key choose together, by the table's number."""
     found: dict[int, Tensor] = {}
@@ -416,7 +421,7 @@ def _pair_sums(call: _Call, tables: tuple[Tensor | None, ...]) -> dict[int, Tens
 def _run_delta(call: _Call, tables: tuple[Tensor | None, ...]) -> None:
     batch, heads, m, _ = call.launch.q.shape
     step = call.kernels.variant.step.queries
-    rows = _Rows(heads, batch * heads, 1, -(-m // step), step)
+    rows = RowGrid(heads, batch * heads, 1, -(-m // step), step)
     sums = [_sums(call, site, _shape(call, site, rows, False), rows.slots) for site in call.kernels.sites if site.sink]
     call.run("delta", rows.programs, {}, joined(sums))
     add(sums, tables)
@@ -450,11 +455,12 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
     rows, keys = key_major(kernel.rows, part.keys)
     of_rows, of_keys = call.rows_listing(number), call.keys_listing(number, place)
     tiles = tiles_of(keys, n, of_keys), tiles_of(rows, m, of_rows)
-    arguments = order_arguments("row", rows, of_rows, m, device)
-    arguments |= order_arguments("column", keys, of_keys, n, device)
-    arguments |= bounds_arguments("", call.planned.runs.get((number, place), its.by_key), *tiles, rows, m, device)
-    arguments |= head_arguments(kernel.heads, launch.q)
-    return _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile)), arguments
+    arguments = order_arguments("row", rows, of_rows, m, device) | order_arguments("column", keys, of_keys, n, device)
+    bounds = call.planned.runs.get((number, place), its.by_key)
+    arguments |= bounds_arguments("", bounds, *tiles, rows, m, device) | head_arguments(kernel.heads, launch.q)
+    blocks = _steps(keys, of_keys, n, fitted(call.kernels.variant.step.keys, keys.tile))
+    slots = launch.k.shape[0] * launch.k.shape[1]
+    return blocks, arguments | turn_arguments([(bounds, tiles[1])], tiles[0], slots, blocks, (launch.q, launch.q))
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
@@ -471,7 +477,7 @@ def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) ->
     add(sums, tables)
 
 
-def _shape(call: _Call, site: GradientSite, rows: _Rows, split: bool) -> tuple[int, ...]:
+def _shape(call: _Call, site: GradientSite, rows: RowGrid, split: bool) -> tuple[int, ...]:
     """The shape of a site's sums: one per block of rows, or one per row."""
     if site.level == "block":
         return rows.slots, rows.parts * rows.blocks

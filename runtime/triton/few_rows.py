@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, MutableMapping
+from dataclasses import dataclass
 from math import gcd
 from typing import Any, TypeVar
 
@@ -17,10 +18,37 @@ R = TypeVar("R")
 PROGRAMS, LEAST_TILES, MOST_PARTS = 256, 4, 64
 
 
+@dataclass(frozen=True)
+class RowGrid:
+    """The grid of a function whose programs each take ``step`` query rows: ``slots`` pairs of a batch entry and a head,
+    ``parts`` of the keys, ``blocks`` of rows.
+    """
+
+    heads: int
+    slots: int
+    parts: int
+    blocks: int
+    step: int
+
+    @property
+    def programs(self) -> int:
+        return self.slots * self.parts * self.blocks
+
+    @property
+    def listed(self) -> tuple[int, int, int]:
+        """The shape of results that each part of the keys stores separately, row by row."""
+        return self.slots, self.parts, self.blocks * self.step
+
+
 def parts_of(programs: int, tiles: int) -> int:
     """Into how many parts the keys of a kernel are cut that would have so many programs, with so many tiles in each."""
-    wanted = -(-PROGRAMS // programs) if programs else 1
+    wanted = wanted_programs(programs)
     return max(1, min(wanted, tiles // LEAST_TILES, MOST_PARTS))
+
+
+def wanted_programs(programs: int) -> int:
+    """How many programs should do the work of each of so many, to fill a GPU."""
+    return -(-PROGRAMS // programs) if programs else 1
 
 
 def packs(launch: Launch) -> bool:

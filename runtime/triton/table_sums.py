@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...compiler.codegen.triton import DIGIT_BITS, DIGITS, GradientSite
+from ...compiler.ir import Table
 
 
 def from_digits(sums: Tensor) -> Tensor:
@@ -57,3 +59,16 @@ def add(sums: list[SiteSums], tables: tuple[Tensor | None, ...]) -> None:
     """Adds all sums to the gradients of their tables."""
     for part in sums:
         part.add_to(tables[part.site.table])
+
+
+def say_unordered(tables: list[Table]) -> None:
+    """Raises or warns under torch's deterministic mode, as torch does for operations without a deterministic form."""
+    if not tables or not torch.are_deterministic_algorithms_enabled():
+        return
+    text = (
+        f"{tables[0].name}: its gradient in fp64 has no deterministic form on a GPU, as its entries are chosen by "
+        "query and key together; cast q, k and v to fp32, or turn off torch.use_deterministic_algorithms"
+    )
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -46,3 +46,38 @@ INLINE void put(Half *to, float x) {  // round to nearest, ties to even
     else half = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13;
     to->bits = uint16_t(sign | half);
 }
+
+// The same value, of which a compiler knows nothing: it cannot make one operation of what comes before and after.
+template <class X> INLINE X kept_apart(X x) {
+#if defined(__x86_64__)
+    if constexpr (sizeof(X) <= VECTOR_BYTES) __asm__("" : "+x"(x));
+    else __asm__("" : "+m"(x));
+#elif defined(__aarch64__)
+    if constexpr (sizeof(X) <= VECTOR_BYTES) __asm__("" : "+w"(x));
+    else __asm__("" : "+m"(x));
+#else
+    __asm__("" : "+m"(x));
+#endif
+    return x;
+}
+// A sum or a product rounded to a narrower format, or to its own; never contracted into what is made of it.
+template <class Format, class X> INLINE X rounded(X x) {
+    x = kept_apart(x);
+    if constexpr (std::is_arithmetic_v<X>) {
+        if constexpr (std::is_same_v<Format, double>) return x;
+        else if constexpr (std::is_same_v<Format, float>) return X(float(x));
+        else {
+            Format held;
+            put(&held, float(x));
+            return X(to_real(held));
+        }
+    } else if constexpr (std::is_same_v<Format, double> || (std::is_same_v<Format, float> && sizeof(x[0]) == 4)) {
+        return x;
+    } else {
+        for (unsigned i = 0; i < sizeof(X) / sizeof(x[0]); i++) {
+            auto one = x[i];
+            x[i] = rounded<Format>(one);
+        }
+        return x;
+    }
+}

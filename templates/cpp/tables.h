@@ -19,7 +19,7 @@ template <class... Index> INLINE int64_t place(const int64_t *sizes, Index... in
 }
 
 template <class Element> INLINE auto element(Element x) {
-    if constexpr (std::is_floating_point_v<Element>) return Real(x);
+    if constexpr (std::is_floating_point_v<Element>) return x;  // in the dtype of sums, or in a wider one
     else if constexpr (sizeof(Element) == 1) return x != 0;
     else return Int(x);
 }
@@ -29,7 +29,8 @@ template <class Element, class... Index> INLINE auto entry(Table<Element> table,
         int64_t at = place(table.sizes, index...);
         return at < 0 ? element(Element(0)) : element(table.data[at]);
     } else {
-        std::conditional_t<std::is_floating_point_v<Element>, Reals, Ints> found{};
+        using Floats = std::conditional_t<std::is_same_v<Element, Real>, Reals, Doubles>;
+        std::conditional_t<std::is_floating_point_v<Element>, Floats, Ints> found{};
         for (int i = 0; i < LANES; i++) {
             int64_t at = place(table.sizes, lane(index, i)...);
             if (at >= 0) found[i] = element(table.data[at]);

@@ -28,6 +28,7 @@ constexpr int REGISTERS = 16;
 constexpr int LANES = VECTOR_BYTES / sizeof(Real);
 typedef Real Reals __attribute__((vector_size(VECTOR_BYTES)));
 typedef Real RealsAnywhere __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(Real)), may_alias));
+typedef double Doubles __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * sizeof(double))));
 typedef Int Ints __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * sizeof(Int))));
 typedef uint32_t Words __attribute__((vector_size(VECTOR_BYTES / sizeof(Real) * 4)));
 using Bools = decltype(Ints() < Ints());
@@ -45,7 +46,8 @@ INLINE void store(Real *to, Reals x) { *reinterpret_cast<RealsAnywhere *>(to) = 
 template <class X> constexpr bool is_single = std::is_arithmetic_v<X>;
 
 template <class X> INLINE auto each_lane(X x) {
-    if constexpr (std::is_floating_point_v<X>) return Real(x) - Reals{};  // x - 0 is x, -0 included
+    if constexpr (std::is_same_v<X, Real>) return x - Reals{};  // x - 0 is x, -0 included
+    else if constexpr (std::is_floating_point_v<X>) return double(x) - Doubles{};
     else if constexpr (is_single<X>) return Int(x) - Ints{};
     else return x;
 }
@@ -128,6 +130,21 @@ template <int64_t DIVISOR, class X> INLINE auto floor_divide(X x) {
 template <int64_t DIVISOR, class X> INLINE auto floor_remainder(X x) {
     if constexpr ((DIVISOR & (DIVISOR - 1)) == 0) return x & Int(DIVISOR - 1);
     else return x - floor_divide<DIVISOR>(x) * Int(DIVISOR);
+}
+
+// The same by a run-time number, which a call was refused for if it is not positive: by 1 then, not a trap.
+template <class X> INLINE auto floor_divide(X x, Int divisor) {
+    const Int by = divisor > 0 ? divisor : 1;
+    if constexpr (is_single<X>) return Int(Int(x) / by - (Int(x) % by < 0));
+    else {
+        X quotient = x / by;
+        return X(quotient + (x - quotient * by < 0));
+    }
+}
+template <class X> INLINE auto floor_remainder(X x, Int divisor) {
+    const Int by = divisor > 0 ? divisor : 1;
+    if constexpr (is_single<X>) return Int(Int(x) - floor_divide(x, by) * by);
+    else return X(x - floor_divide(x, by) * by);
 }
 
 // The language's hash: MurmurHash3's finalizer over each argument in turn.

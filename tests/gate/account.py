@@ -26,12 +26,16 @@ class UntoldError(Exception):
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a loop: the instructions of a warp, for tiles of ``rows`` by ``keys``."""
+    """One turn of a loop: the instructions of a warp, for tiles of ``rows`` by ``keys``.
+
+    ``ahead``: so many turns before its use is loaded what a turn needs.
+    """
 
     instructions: tuple[Instruction, ...]
     rows: int
     keys: int
     warps: int
+    ahead: int = 1
 
     @property
     def count(self) -> float:
@@ -42,7 +46,8 @@ class Turn:
     @property
     def in_flight(self) -> int | None:
         """The groups of asynchronous loads that may be under way while the loop waits for one; None if it has none."""
-        return loads_in_flight(self.instructions)
+        maps = sum(each.name == "UTMALDG" for each in self.instructions)
+        return maps * (self.ahead - 1) if maps else loads_in_flight(self.instructions)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def account(kernel: Compiled, half: bool = False) -> Account:
         blocks=hardware.resident_blocks(kernel.target, kernel.registers, kernel.warps, kernel.shared),
         free_blocks=free_blocks(kernel) if kernel.target == "sm_90" else None,
         tensor=tensor_instruction(listing.instructions),
-        works=works(found, kernel.walks, kernel.warps, amd=kernel.target.startswith("gfx")),
+        works=works(found, kernel.walks, kernel.warps, amd=kernel.target.startswith("gfx"), ahead=kernel.stages - 1),
     )
 
 
@@ -145,10 +150,12 @@ def tensor_instruction(instructions: Iterable[Instruction]) -> str:
     return "+".join(sorted(found))
 
 
-def works(loops: Sequence[Loop], walks: Sequence[Walk], warps: int, amd: bool = False) -> tuple[Work, ...]:
+def works(
+    loops: Sequence[Loop], walks: Sequence[Walk], warps: int, amd: bool = False, ahead: int = 1
+) -> tuple[Work, ...]:
     """The loops of each segment, told apart by what they do; those that are reached behind a test for NaN are left out.
 
-    UntoldError where the loops do not fit the segments.
+    ``ahead``: as of :class:`Turn`. UntoldError where the loops do not fit the segments.
     """
     wanted = [loop for loop in loops if not loop.careful]
     apart = list(groups(wanted))
@@ -156,15 +163,15 @@ def works(loops: Sequence[Loop], walks: Sequence[Walk], warps: int, amd: bool = 
         apart = [tuple(wanted)]
     if len(apart) != len(walks) or not all(apart):
         raise UntoldError(f"{len(walks)} segments, but loops with products in {len(apart)} places")
-    return tuple(_work(each, walk, warps, amd) for each, walk in zip(apart, walks, strict=True))
+    return tuple(_work(each, walk, warps, amd, max(ahead, 1)) for each, walk in zip(apart, walks, strict=True))
 
 
-def _work(loops: Sequence[Loop], walk: Walk, warps: int, amd: bool) -> Work:
+def _work(loops: Sequence[Loop], walk: Walk, warps: int, amd: bool, ahead: int) -> Work:
     scores = walk.rows * walk.keys / (warps * (64 if amd else 32))
     usual = min(loop.masks for loop in loops) if amd else 0  # exp2 has selects of its own there
 
     def turn(instructions: tuple[Instruction, ...]) -> Turn:
-        return Turn(instructions, walk.rows, walk.keys, warps)
+        return Turn(instructions, walk.rows, walk.keys, warps, ahead)
 
     def masked(instructions: Sequence[Instruction]) -> bool:
         return 2 * (sum(map(is_mask, instructions)) - usual) >= scores
@@ -195,7 +202,7 @@ def loads_in_flight(instructions: Iterable[Instruction]) -> int | None:
     if any(each.opcode.startswith("buffer_load") or each.opcode.startswith("global_load") for each in instructions):
         waits = [re.search(r"vmcnt\((\d+)\)", each.operands) for each in instructions if each.name == "s_waitcnt"]
         return max((int(match[1]) for match in waits if match), default=0)
-    if not any(each.name in ("LDGSTS", "UTMALDG") for each in instructions):
+    if not any(each.name == "LDGSTS" for each in instructions):
         return None
     depths = [re.search(r"SB\d, (0x[0-9a-f]+)", each.operands) for each in instructions if each.name == "DEPBAR"]
     return max((int(match[1], 16) for match in depths if match), default=0)

@@ -157,7 +157,7 @@ def _walks(program: Program, variant: TritonVariant, taken: Steps) -> tuple[Walk
         segments = [kernel.segments[number] for number in taken.segments]
         loops = [loops_by_key(kernel, segment, variant.step)[0] for segment in segments]
     else:
-        loops = list(column_loops(kernel, variant.step.keys))
+        loops = list(column_loops(program, kernel, variant))
     return tuple(Walk(taken.rows, keys, not loop.never_full) for keys, loop in zip(taken.keys, loops, strict=True))
 
 

@@ -10,8 +10,8 @@ from tests.gate.account import Turn, UntoldError, Work, loads_in_flight, tensor_
 from tests.gate.kernels import Walk
 from tests.gate.machine_code.hardware import needed_clocks, operations, resident_blocks, spent_clocks
 from tests.gate.machine_code.listing import read_amd, read_sass
-from tests.gate.machine_code.loops import Loop, product_loops
-from tests.gate.prediction.simulator import UnknownError, clocks
+from tests.gate.machine_code.loops import Loop, product_loops, prologue
+from tests.gate.prediction.simulator import COSTS, UnknownError, clocks
 from tests.gate.sample_code import MASK, NAN_TEST, PRODUCT, kernel, loop, printed
 
 WALK = Walk(64, 64, True)  # 32 scores for each thread of four warps
@@ -38,6 +38,12 @@ def test_full_partial_and_careful_loops() -> None:
     assert [each.careful for each in found] == [False, False, True]
     assert found[0].outer == found[1].outer != found[2].outer
     assert lengths(work_of(kernel())) == (14, 56)
+
+
+def test_a_prologue_ends_where_the_first_loop_begins() -> None:
+    assert [each.name for each in prologue(read_sass(printed(kernel())))] == ["S2R"]
+    lines = ["S2R R7, SR_CTAID.X", "I2F R6, R7", *loop("0", "NOP"), "EXIT"]
+    assert [each.name for each in prologue(read_sass(printed(lines)))] == ["S2R", "I2F"]
 
 
 def test_the_order_of_loops_does_not_matter() -> None:
@@ -186,8 +192,28 @@ def test_a_barrier_is_passed_by_all_warps_together() -> None:
 
 
 def test_the_model_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(UnknownError, match="does not know UTMALDG"):
-        simulated(["UTMALDG.4D [UR8], [UR4]"])
+    with pytest.raises(UnknownError, match="does not know UTMASTG"):
+        simulated(["UTMASTG.4D [UR8], [UR4]"])
+    with pytest.raises(UnknownError, match="stands outside the loop"):
+        simulated(["@P1 SYNCS.ARRIVE.TRANS64 RZ, [UR9+0x100], R4", "@UP0 UTMALDG.4D [UR8], [UR4]"])
+
+
+def test_a_loop_waits_for_what_it_asked_of_the_tensor_memory_accelerator() -> None:
+    """As late as it comes, by the way to the second-level cache or by its latency, if it was asked early enough."""
+
+    def loop(work: int, ahead: int, size: str) -> float:
+        lines = [
+            "SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR7+0x100], R88", *["FFMA R5, R5, R6, R7"] * work,
+            f"@P1 IMAD.MOV.U32 R91, RZ, RZ, {size}", "@P1 SYNCS.ARRIVE.TRANS64 RZ, [UR25+0x100], R91",
+            "BAR.SYNC.DEFER_BLOCKING 0x0", "@UP0 UTMALDG.4D [UR16], [UR6]", "@UP1 UTMALDG.4D [UR24], [UR14]",
+        ]  # fmt: skip
+        return clocks(read_sass(printed(lines, 1)).instructions, 4, 1, ahead=ahead)
+
+    assert loop(100, 1, "0x400") == pytest.approx(100 + COSTS.tma_latency + 1024 / COSTS.l2_bytes, rel=0.1)
+    assert loop(100, 3, "0x400") == pytest.approx((100 + COSTS.tma_latency) / 3, rel=0.15)
+    assert loop(4000, 1, "0x400") == pytest.approx(4000 + COSTS.tma_latency, rel=0.05)
+    assert loop(4000, 2, "0x400") == pytest.approx(4000, rel=0.02)
+    assert loop(100, 3, "0x8000") == pytest.approx(0x8000 / COSTS.l2_bytes, rel=0.05)
 
 
 def test_the_model_is_deterministic() -> None:

@@ -33,7 +33,7 @@ from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.compiler.ir.derivatives import derivative
 from attnc.compiler.ir.expressions import LOGIT, TRUE, Apply, Const, Entry, Expr, K, N, Q, walk
 from attnc.compiler.ir.extent import CallShape
-from attnc.compiler.ir.operations import FUNCTIONS, OPERATIONS, Op, Operation, Type
+from attnc.compiler.ir.operations import FUNCTIONS, OPERATIONS, ROUNDINGS, Op, Operation, Type
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.plan.orders import EMPTY, FULL
 from attnc.compiler.syntax.grammar import vocabulary
@@ -205,6 +205,9 @@ def test_the_text_of_an_operation_is_read_as_that_operation(operation: Operation
     for taken in kinds(operation):
         arguments = node(operation, taken, leaves(taken)).args
         expr = constructors.apply(operation.op, arguments)
+        if operation.op in ROUNDINGS:  # no text has them: calls add them, and they are printed as what they round
+            assert printer.expression(expr) == "a[k]"
+            continue
         mask, score = (TRUE, expr) if expr.type == "float" else (expr, LOGIT)
         if expr.type == "int":
             mask = constructors.equal(expr, Const(3))
@@ -259,7 +262,7 @@ def test_no_two_operations_are_spelled_alike() -> None:
             text = dialect.operation(operation.op, arguments, taken, operation.type_of(taken[-1]))
             texts.setdefault(text, []).append(operation.op)
         alike = [ops for ops in texts.values() if len(ops) > 1]
-        assert all(set(ops) in ({"eq", "iff"}, {"add", "plus"}) for ops in alike), alike
+        assert all(set(ops) in ({"eq", "iff"}, {"add", "plus"}, {"fp32", "fp64"}) for ops in alike), alike
 
 
 def test_the_words_are_those_of_the_grammar_the_page_and_the_editor() -> None:

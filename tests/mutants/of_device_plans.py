@@ -79,6 +79,13 @@ MUTANTS = (
         "test_device_plans.py::test_a_list_has_room_for_the_members_of_its_set",
     ),
     Mutant(
+        "every band begins with the first line",
+        "runtime",
+        "yield Band(slot, 1, line, min(together, lines - line))",
+        "yield Band(slot, 1, 0, min(together, lines - line))",
+        "test_device_plans.py::test_tiles_that_are_judged_a_few_at_a_time_are_the_same[1-bigbird]",
+    ),
+    Mutant(
         "a table on the host is copied to the device once and for all",
         "runtime",
         "if found is None or not torch.equal(found[0], bits):",

@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "a divisor is taken out of its kernel",
         "codegen",
-        "return replace(node, args=(self._part(dividend), divisor))",
+        "return replace(node, args=(self._part(dividend), by))",
         "return replace(node, args=(self._part(dividend), self._part(divisor)))",
         "test_lifting.py::test_divisors_strides_and_floats_stay",
     ),
@@ -243,9 +243,16 @@ MUTANTS = (
     Mutant(
         "all query heads read the first key head",
         "templates/triton",
-        "{% else %}_quotient(head, group){% endif %}.to(tl.int64)",
-        "{% else %}_quotient(head, group) * 0{% endif %}.to(tl.int64)",
+        "_ratio(head, group_inverse)",
+        "_ratio(head, group_inverse) * 0",
         "test_triton_interpret.py::test_equals_the_dense_formula[1]",
+    ),
+    Mutant(
+        "two limits leave out the last key",
+        "templates/triton",
+        """{{ word_from("(most" ~ j ~ " + 1)", over) }}""",
+        """{{ word_from("most" ~ j, over) }}""",
+        "test_limits.py::test_limits_are_right_where_32_bits_end[1-32]",
     ),
     Mutant(
         "what dropout keeps is not scaled up in the gradient",

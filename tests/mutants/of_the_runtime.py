@@ -161,4 +161,11 @@ MUTANTS = (
         "if few is None:",
         "test_every_length.py::test_few_keys_are_cut_off_where_that_counts_each_pair_once",
     ),
+    Mutant(
+        "programs begin with the blocks that visit the fewest tiles",
+        "runtime/triton",
+        "return 1 if sums[1] > sums[0] else -1",
+        "return -1 if sums[1] > sums[0] else 1",
+        "test_turns.py::test_the_longest_blocks_of_a_causal_mask_come_first_over_all_heads[False-1]",
+    ),
 )

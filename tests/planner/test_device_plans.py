@@ -192,6 +192,14 @@ def _subjects() -> dict[str, Subject]:
             _written("pattern spread(doc: int[token]) = doc[q] == doc[k] and abs(q - k) <= 256 and (q - k) % 8 == 0"),
             (HostTable(doc),),
         ),
+        "an image of any width": Subject(
+            _written("pattern image(width: int[]) = abs(q // width - k // width) <= 1"),
+            (HostTable(np.array([256, 512], np.int32), batched=True),),
+        ),
+        "rows behind by any width": Subject(
+            _written("pattern behind(width: int[]) = (q - k) // width == 1 and (q - k) % width < 200"),
+            (HostTable(np.array(600, np.int32)),),
+        ),
         "first rows": Subject(_shipped("std", "causal_window", size=256), starts=(300, 1100)),
         "first rows of documents": Subject(_shipped("documents", "causal_documents"), (both,), starts=(300, 1100)),
         "first rows of longformer": Subject(longformer, (HostTable(few),), starts=(300, 1100)),

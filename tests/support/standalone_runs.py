@@ -184,7 +184,7 @@ def binary(function: Any, options: dict[str, Any]) -> bytes:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    signature = {name: _TYPES.get(name, "i32") for name in function.arg_names}
+    signature = {name: "i64" if "_inverse" in name else _TYPES.get(name, "i32") for name in function.arg_names}
     aligned = {
         (place,): [["tt.divisibility", 16]]
         for place, (name, type_) in enumerate(signature.items())

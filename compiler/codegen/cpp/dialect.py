@@ -19,6 +19,7 @@ _FUNCTIONS: Mapping[Op, str] = {
     "abs": "magnitude", "min": "minimum", "max": "maximum", "hash": "hashed", "and": "all", "or": "any",
     "not": "negation", "iff": "same", "float": "real", "exp": "exponential", "log": "logarithm", "tanh": "tangent",
     "sqrt": "square_root", "sigmoid": "sigmoid",
+    "fp16": "rounded<Half>", "bf16": "rounded<BrainFloat>", "fp32": "rounded<float>", "fp64": "rounded<double>",
 }  # fmt: skip
 
 
@@ -72,10 +73,9 @@ class CppDialect:
         match op, args:
             case "neg", (x,):
                 return f"-{x}"
-            case "floordiv", (x, divisor):
-                return f"floor_divide<{divisor}>({x})"
-            case "mod", (x, divisor):
-                return f"floor_remainder<{divisor}>({x})"
+            case (("floordiv" | "mod"), (x, divisor)):
+                name = "floor_divide" if op == "floordiv" else "floor_remainder"
+                return f"{name}<{divisor}>({x})" if divisor.isdecimal() else f"{name}({x}, {divisor})"
             case "if", (condition, then, otherwise):
                 return f"{'choose_condition' if kind == 'bool' else 'choose'}({condition}, {then}, {otherwise})"
             case "filter", (condition, count):

@@ -16,8 +16,8 @@ from .. import Code, Dialect, Statement, dependencies, is_leaf, lower
 
 Stage = Literal["head", "row", "key", "pair"]
 
-_SINGLE = {"int": "Int", "float": "Real", "bool": "bool", "count": "Int"}
-_VECTOR = {"int": "Ints", "float": "Reals", "bool": "Bools", "count": "Ints"}
+_SINGLE = {"int": "Int", "float": "Real", "double": "double", "bool": "bool", "count": "Int"}
+_VECTOR = {"int": "Ints", "float": "Reals", "double": "Doubles", "bool": "Bools", "count": "Ints"}
 
 
 @dataclass(frozen=True)

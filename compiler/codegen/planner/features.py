@@ -115,9 +115,7 @@ def granule(order: Order, exprs: tuple[Expr, ...], least: int = 16) -> int:
             continue
         seen.add(node)
         stack.extend(children(node))
-        if isinstance(node, Apply) and node.op == "floordiv":
-            divisor = node.args[1]
-            assert isinstance(divisor, Const)
+        if isinstance(node, Apply) and node.op == "floordiv" and isinstance(divisor := node.args[1], Const):
             size = max(min(size, int(divisor.value) & -int(divisor.value)), min(least, size))
     return size
 
@@ -127,7 +125,7 @@ def grouped(node: Apply, depends: Mapping[Expr, frozenset[str]]) -> Apply:
 
     Joined, they are evaluated token by token, which says more than the range of each.
     """
-    if node.op not in _GROUPED or node.type == "float":
+    if node.op not in _GROUPED or node.type in ("float", "double"):
         return node
     alone: dict[Side, list[Expr]] = {"row": [], "column": []}
     mixed: list[Expr] = []

@@ -14,10 +14,24 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import TypeAlias
 
-from ...ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Number, Position, children, is_opaque, walk
+from ...ir import (
+    OPERATIONS,
+    ROUNDINGS,
+    Apply,
+    Const,
+    Entry,
+    Expr,
+    Member,
+    Number,
+    Position,
+    children,
+    is_opaque,
+    walk,
+)
 from .. import Code, dependencies
 from ..triton import TritonDialect
 from .features import Features, Side, grouped, side_of
+from .float_bounds import LARGEST, Floats, bounds_of_floats, extreme
 
 LIMIT = 2**61
 """Where integers may need 64 bits, bounds are held within it, and those that reach it count as unknown."""
@@ -35,12 +49,6 @@ class Ints:
     low: str
     high: str
     step: int = 1
-
-
-@dataclass(frozen=True)
-class Floats:
-    low: str
-    high: str
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,8 @@ class _Judge:
                 return Ints(f"number{index}", f"number{index}", 0)
             case Position(name="n" | "head" | "heads" as name):
                 return Ints(name, name, 0)
+        if node.type == "double":  # the planes of ranges are narrower
+            return None
         number = self._features.number(side, node)
         low, high = f"{side}{number}_low", f"{side}{number}_high"
         if node.type == "bool":
@@ -234,8 +244,9 @@ class _Judge:
 
     def _compare_floats(self, op: str, a: Floats, b: Floats) -> Trit:
         if op in ("lt", "le"):
-            sign = "<" if op == "lt" else "<="
-            must = f"({a.high} {sign} {b.low})"
+            sign, must = "<", f"({a.high} < {b.low})"
+            if op == "le":  # what may be NaN has infinite bounds, and NaN is not even equal to infinity
+                sign, must = "<=", f"(tl.maximum({a.high}, -{LARGEST}) <= tl.minimum({b.low}, {LARGEST}))"
             may = f"({a.low} {sign} {b.high})"
             return self._trit(f"{may}.to(tl.int32)", f"{must}.to(tl.int32)")
         must = f"({a.low} == {a.high}) & ({b.low} == {b.high}) & ({a.low} == {b.low})"
@@ -274,7 +285,7 @@ class _Judge:
         if is_opaque(node):
             return self._opaque(node, known if complete else [])
         if node.op == "mod":
-            return self._mod(known[0] if complete else None, _divisor(node))
+            return self._mod(known[0] if complete else None, self._divisor(node, parts[1]))
         if not complete:
             return None
         lows, highs = [x.low for x in known], [x.high for x in known]
@@ -292,9 +303,9 @@ class _Judge:
                 low, high = lows[0], highs[0]
                 return self._ints(f"tl.maximum(tl.maximum({low}, -{high}), 0)", f"tl.maximum(-{low}, {high})", of=known)
             case "min" | "max":
-                return self._ints(_extreme(node.op, lows), _extreme(node.op, highs), of=known)
+                return self._ints(extreme(node.op, lows), extreme(node.op, highs), of=known)
             case "floordiv":
-                return self._floordiv(known[0], _divisor(node))
+                return self._floordiv(known[0], self._divisor(node, parts[1]))
         return None
 
     def _sum(self, known: Sequence[Ints]) -> Ints:
@@ -313,36 +324,45 @@ class _Judge:
             if self._wide:
                 corners = [f"_product({x}, {y})" for x in (found.low, found.high) for y in (other.low, other.high)]
             names = self._name(*corners)
-            low, high = _extreme("min", names), _extreme("max", names)
+            low, high = extreme("min", names), extreme("max", names)
             if place == 1 and node.args[0] == node.args[1]:  # a square
                 low = f"tl.maximum({low}, 0)"
             found = self._ints(low, high, of=(found, other))
         return found
 
-    def _floordiv(self, x: Ints, divisor: int) -> Ints:
+    def _divisor(self, node: Apply, value: Value) -> int | str:
+        """What an integer is divided by: a constant, or the name of a run-time number, which is at least 1."""
+        if isinstance(node.args[1], Const):
+            return int(node.args[1].value)
+        assert isinstance(value, Ints)  # a number of the call
+        return self._name(f"tl.maximum({value.low}, 1)")[0]
+
+    def _floordiv(self, x: Ints, divisor: int | str) -> Ints:
         low, high = self._quotient(x.low, divisor), self._quotient(x.high, divisor)
         return self._ints(low, high, 0 if x.step == 0 else 1, (x,))
 
-    def _quotient(self, text: str, divisor: int) -> str:
+    def _quotient(self, text: str, divisor: int | str) -> str:
         return f"({self._dialect.operation('floordiv', (text, str(divisor)), ('int', 'int'), 'int')})"
 
-    def _remainder(self, text: str, divisor: int) -> str:
+    def _remainder(self, text: str, divisor: int | str) -> str:
         return self._dialect.operation("mod", (text, str(divisor)), ("int", "int"), "int")
 
-    def _mod(self, x: Ints | None, divisor: int) -> Value:
+    def _mod(self, x: Ints | None, divisor: int | str) -> Value:
         """The remainder: of both bounds where the quotient is the same, else any that the step allows."""
         if x is None:
-            return Ints("0", f"({divisor - 1})", 1)
-        step = 1 if self._wide else gcd(x.step, divisor)
-        if step in (0, divisor):
+            return Ints("0", f"({divisor} - 1)", 1)
+        step = 1
+        if isinstance(divisor, int) and not self._wide:
+            step = gcd(x.step, divisor)
+        if (x.step == 0 and not self._wide) or step == divisor:
             return self._ints(self._remainder(x.low, divisor), "", 0)
         low, high = self._name(self._remainder(x.low, divisor), self._remainder(x.high, divisor))
         same = f"({self._quotient(x.low, divisor)} == {self._quotient(x.high, divisor)})"
         if self._wide:
             same += f" & (({_beyond(x)}) == 0)"
-        least, greatest = "0", str(divisor - 1)
+        least, greatest = "0", f"{divisor} - 1"
         if step > 1:
-            least, greatest = f"{low} % {step}", f"{divisor - step} + {low} % {step}"
+            least, greatest = f"{low} % {step}", f"{divisor} - {step} + {low} % {step}"
         return self._ints(f"tl.where({same}, {low}, {least})", f"tl.where({same}, {high}, {greatest})", step)
 
     def _opaque(self, node: Apply, known: list[Ints]) -> Ints:
@@ -377,7 +397,7 @@ class _Judge:
         return found
 
     def _float(self, node: Apply, parts: list[Value]) -> Value:
-        """A converted integer, or a choice; masks do no other arithmetic of floats."""
+        """A converted integer, a choice, or what a mask computes with floats."""
         match node.op, parts:
             case "float", [Ints() as x] if not self._wide:
                 low, high = self._name(
@@ -386,13 +406,30 @@ class _Judge:
                 return Floats(low, high)
             case "if", [_, Floats() as a, Floats() as b]:
                 return Floats(*self._name(f"tl.minimum({a.low}, {b.low})", f"tl.maximum({a.high}, {b.high})"))
-        return None
+        xs = [part for part in parts if isinstance(part, Floats)]
+        if len(xs) < len(parts) or node.type == "double":
+            return None
+        if node.op in ROUNDINGS:
+            rounded = (
+                self._dialect.operation(node.op, (text,), ("float",), "float") for text in (xs[0].low, xs[0].high)
+            )
+            return Floats(*self._name(*rounded))
+        bounds = bounds_of_floats(node.op, xs)
+        if bounds is None:
+            return None
+        # infinite bounds, which may stand for NaN, and what may make NaN, are unknown
+        most = extreme("max", [f"tl.abs({bound})" for x in xs for bound in (x.low, x.high)])
+        (unknown,) = self._name(f"{most} > {LARGEST}")
+        low, high = (
+            f"tl.where({unknown}, float('{end}'), {text})" for end, text in zip(("-inf", "inf"), bounds, strict=True)
+        )
+        return Floats(*self._name(low, high))
 
     def _entry(self, node: Entry | Member, parts: list[Value]) -> Value:
         """An entry that both sides choose: of those at the corners, where the indices take at most two values each."""
         unknown = UNKNOWN if node.type == "bool" else None
         indices = [part for part in parts if isinstance(part, Ints)]
-        if len(indices) < len(parts) or node.type == "float":
+        if len(indices) < len(parts) or node.type in ("float", "double"):
             return unknown
         choices = [(x.low,) if x.low == x.high else (x.low, x.high) for x in indices]
         corners = list(itertools.product(*choices))
@@ -407,7 +444,7 @@ class _Judge:
         if near == "True":
             return self._ints(names[0], names[0], 0)
         least, greatest = (-LIMIT, LIMIT) if self._wide else (-(2**31), 2**31 - 1)
-        low, high = _extreme("min", names), _extreme("max", names)
+        low, high = extreme("min", names), extreme("max", names)
         return self._ints(f"tl.where({near}, {low}, {least})", f"tl.where({near}, {high}, {greatest})")
 
     def _read(self, node: Entry | Member, indices: Sequence[str]) -> str:
@@ -417,12 +454,6 @@ class _Judge:
 
 
 _PLAIN = frozenset({Position("n"), Position("head"), Position("heads")})
-
-
-def _divisor(node: Apply) -> int:
-    divisor = node.args[1]
-    assert isinstance(divisor, Const)
-    return int(divisor.value)
 
 
 def _beyond(x: Ints) -> str:
@@ -441,10 +472,3 @@ def _count_of(value: Value) -> Ints:
         return value
     assert isinstance(value, Trit)
     return Ints(value.must, value.may)
-
-
-def _extreme(pick: str, texts: Sequence[str]) -> str:
-    found = texts[0]
-    for text in texts[1:]:
-        found = f"tl.{pick}imum({found}, {text})"
-    return found

@@ -81,8 +81,9 @@ def render_list(problem: ListProblem, variant: PlannerVariant) -> PlanModule:
     dialect = _dialect(variant)
     lowered = lower([problem.listed_by], dialect)
     name = "listing" if problem.order.gathered_by is not None else "ranks"
-    outputs = (Parameter("tokens", "*i32", True), Parameter("capacity", "i32")) if name == "listing" else (
-        Parameter("values", "*i64", True),)  # fmt: skip
+    outputs: tuple[Parameter, ...] = (Parameter("values", "*i64", True),)
+    if name == "listing":
+        outputs = Parameter("tokens", "*i32", True), Parameter("counts", "*i32", True), Parameter("capacity", "i32")
     given = (*outputs, *_common(variant, (problem.listed_by,)))
     function = _function(
         name, given, (problem.listed_by,), statements=written(lowered.statements), value=Code(lowered.results[0])

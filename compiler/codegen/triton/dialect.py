@@ -83,7 +83,7 @@ class TritonDialect:
         match kind:
             case "bool":
                 return f"{read} != 0"
-            case "float":
+            case "float" | "double":
                 return read
             case _:
                 return f"{read}.to({self.integer})"
@@ -160,9 +160,11 @@ class TritonDialect:
             case "float", (x,):
                 return f"tl.cast({x}, {self.compute})"
             case "floordiv", (x, divisor):
-                return _floordiv(x, int(divisor))
+                return _floordiv(x, divisor)
             case "mod", (x, divisor):
-                return _mod(x, int(divisor))
+                return _mod(x, divisor)
+            case (("fp16" | "bf16" | "fp32" | "fp64"), (x,)):
+                return self._rounded(op, x)
             case "not", (x,):
                 return f"{x} == 0"
             case "hash", _:
@@ -180,6 +182,19 @@ class TritonDialect:
             return f"tl.where({args[0]}, {_counted(args[1], types[1])}, {_counted(args[2], types[2])})"
         text = f"tl.where({args[0]}, {args[1]}, {args[2]})"
         return f"{text}.to({self.integer})" if kind == "int" else text  # two literals would give 32 bits
+
+    def _rounded(self, op: Op, x: str) -> str:
+        """A sum or a product rounded to a dtype, to float32 first. Kernels that do so fuse no products with sums."""
+        single = f"{x}.to(tl.float32)" if self.double else x
+        if op == "fp64" or (op == "fp32" and not self.double):
+            return x
+        if op == "bf16":  # by its bits: not every GPU has the format, nor Triton's interpreter its rounding
+            bits = f"({single}).to(tl.uint32, bitcast=True)"
+            kept = f"((({bits} + 0x7FFF + (({bits} >> 16) & 1)) >> 16) << 16).to(tl.float32, bitcast=True)"
+            single = f"tl.where({x} == {x}, {kept}, {single})"
+        elif op == "fp16":
+            single = f"{single}.to(tl.float16).to(tl.float32)"
+        return f"({single}).to(tl.float64)" if self.double else single
 
     def _hash(self, args: tuple[str, ...]) -> str:
         """The chain of MurmurHash3's ``fmix32``; leading constant arguments are hashed here."""
@@ -206,15 +221,15 @@ def _counted(text: str, kind: Type) -> str:
     return f"tl.cast({text}, tl.int32)" if kind == "bool" else text
 
 
-def _floordiv(x: str, divisor: int) -> str:
-    """The quotient, rounded down; Triton's ``//`` rounds towards zero."""
-    if divisor & (divisor - 1) == 0:
-        return f"{x} >> {divisor.bit_length() - 1}"
+def _floordiv(x: str, divisor: str) -> str:
+    """The quotient, rounded down; Triton's ``//`` rounds towards zero. The divisor is positive, a literal or a name."""
+    if divisor.isdecimal() and int(divisor) & (int(divisor) - 1) == 0:
+        return f"{x} >> {int(divisor).bit_length() - 1}"
     return f"{x} // {divisor} - tl.where({x} % {divisor} < 0, 1, 0)"
 
 
-def _mod(x: str, divisor: int) -> str:
+def _mod(x: str, divisor: str) -> str:
     """The remainder in ``0 .. divisor - 1``; Triton's ``%`` has the sign of its left operand."""
-    if divisor & (divisor - 1) == 0:
-        return f"{x} & {divisor - 1}"
+    if divisor.isdecimal() and int(divisor) & (int(divisor) - 1) == 0:
+        return f"{x} & {int(divisor) - 1}"
     return f"{x} % {divisor} + tl.where({x} % {divisor} < 0, {divisor}, 0)"

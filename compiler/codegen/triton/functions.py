@@ -38,7 +38,9 @@ class FunctionText:
       of ``columns`` and walks ``rows`` (the careful second time, ``rows_again``), and ``body`` is the code for each
       pair;
     - ``store``: it stores all rows, else it merges into stored ones; ``split``: its keys are cut into parts;
-      ``all_heads``: it runs for every head, not only for those of one kernel;
+      ``all_heads``: it runs for every head, not only for those of one kernel; ``counted``: rows are listed, maybe on
+      the device, which alone knows how many there are, and their keys are split; ``ordered``: arguments tell in which
+      order its programs take their blocks;
     - ``owned``: the condition of the rows that the kernel owns, after ``owned_statements``; None if it owns all;
     - ``entries``: the tables of few entries for each of which a program has a sum.
     """
@@ -56,6 +58,8 @@ class FunctionText:
     store: bool = True
     split: bool = False
     all_heads: bool = False
+    counted: bool = False
+    ordered: bool = False
     owned_statements: tuple[Code, ...] = ()
     owned: Code | None = None
     entries: tuple[EntriesText, ...] = ()

@@ -37,9 +37,10 @@ from .signature import (
     Parameters,
     column_loops,
     expressions,
+    is_counted,
+    is_ordered,
     listed_numbers,
     loops_by_key,
-    most_keys,
     parameters,
     row_loop,
     with_sink,
@@ -179,7 +180,6 @@ def _function(module: _Module, function: FunctionId) -> FunctionText:
 def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """A function in which each program keeps a block of rows and walks keys."""
     backward = function.kind == "backward_queries"
-    most = most_keys(module.program, module.variant)
     sites = [site for site in module.score_sites if site.level != "column"] if backward else []
     exprs = expressions(module.program, kernel)
     if not backward and kernel.output == "store":
@@ -198,12 +198,16 @@ def _by_rows(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionT
                 plain=module.program.score == LOGIT and not module.variant.packed,
             ),
         )
-        for place, (segment, keys) in enumerate(zip(kernel.segments, column_loops(kernel, most), strict=True))
+        for place, (segment, keys) in enumerate(
+            zip(kernel.segments, column_loops(module.program, kernel, module.variant), strict=True)
+        )
     )  # fmt: skip
     few = {text.number: text.lanes for segment in segments for text in segment.body.sites if text.lanes}
+    rows = row_loop(kernel, module.variant)
     return _reading(
-        module, function, exprs, rows=row_loop(kernel, module.variant.step.queries), segments=segments,
-        store=kernel.output == "store", split=kernel.splits or module.variant.split, **_owned(module, kernel),
+        module, function, exprs, rows=rows, segments=segments, counted=is_counted(kernel, rows),
+        store=kernel.output == "store", split=kernel.splits or module.variant.split,
+        ordered=is_ordered(module.program, kernel, module.variant), **_owned(module, kernel),
         entries=tuple(make_entries(site, module.dialect, few[site.number]) for site in sites if site.number in few),
     )  # fmt: skip
 
@@ -234,7 +238,8 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
 def _parts(module: _Module, function: FunctionId, kernel: Kernel) -> FunctionText:
     """The function that merges the parts of a kernel whose keys are split, or adds up their gradients."""
     store = kernel.output == "store"
-    return _reading(module, function, (), rows=row_loop(kernel, module.variant.step.queries), store=store)
+    rows = row_loop(kernel, module.variant)
+    return _reading(module, function, (), rows=rows, store=store, counted=is_counted(kernel, rows))
 
 
 def _delta(module: _Module, function: FunctionId) -> FunctionText:
@@ -251,7 +256,7 @@ def _reading(module: _Module, function: FunctionId, exprs: tuple[Expr, ...], **r
     return FunctionText(
         name=Code(function.name + module.ending),
         parameters=tuple(Code(p.name) for p in names),
-        unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.type.startswith("*") and not p.aligned),
+        unspecialised=tuple(Code(f'"{p.name}"') for p in names if not p.specialised),
         numbers=numbers,
         numbers_listed=len(numbers) > MOST_NUMBERS,
         **rest,

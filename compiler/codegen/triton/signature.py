@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from ...ir import Expr, Table
-from ...plan import I64, DType, Kernel, Program, Segment, integers, key_major
+from ...ir import ROUNDINGS, Apply, Expr, Table, tables_read, walk
+from ...plan import I64, DType, Kernel, Program, Segment, integers, is_natural, key_major
 from .. import numbers_of
 from .functions import FunctionId, direct_keys, direct_output, direct_queries, functions
 from .sites import GradientSite, gradient_sites, pair_tables, used_tables
-from .variant import TileStep, TritonVariant
+from .variant import TileStep, TritonVariant, lanes
 from .walks import TokenLoop, make_loop
 
 _KEYS_SUMMED = 32  # the most keys in a step whose pairs are summed for tables, which takes registers
@@ -24,12 +24,18 @@ class Parameter:
     """A parameter of a function. ``type`` is in Triton's notation, such as ``*bf16`` or ``i32``.
 
     ``aligned``: Triton compiles a separate kernel for arguments that are multiples of 16, which pays for pointers and
-    strides; for other integers, kernels do not depend on the value.
+    strides; for other integers, kernels do not depend on the value. ``block``: what a descriptor loads at once.
     """
 
     name: str
     type: str
     aligned: bool = False
+    block: tuple[int, ...] = ()
+
+    @property
+    def specialised(self) -> bool:
+        """Whether Triton may compile separate kernels for some of its values."""
+        return self.aligned or self.type.startswith("*") or bool(self.block)
 
 
 Parameters = tuple[Parameter, ...]
@@ -66,7 +72,9 @@ class Steps:
     """What one step of a function takes: ``rows`` of queries and, for each of its ``segments``, so many ``keys``.
 
     ``kernel`` and ``segments`` are numbers in the Program; a function that walks no keys has no segments. ``summed``:
-    its pairs are summed for tables from which query and key choose together.
+    its pairs are summed for tables from which query and key choose together; ``described``: descriptors load all its
+    keys; ``reading``: a condition reads tables. ``fuses``: whether products may be fused with sums, which a mask that
+    multiplies floats forbids.
     """
 
     kernel: int | None
@@ -74,50 +82,86 @@ class Steps:
     rows: int
     keys: tuple[int, ...]
     summed: bool = False
+    described: bool = False
+    reading: bool = False
+    fuses: bool = True
 
 
 def steps(program: Program, variant: TritonVariant) -> Mapping[str, Steps]:
     """Return the steps of each function of a Program's module, by name."""
+    fuses = not any(map(_rounds_a_product, _conditions(program)))
     return {
-        function.name: _steps(function, program, variant)
+        function.name: replace(_steps(function, program, variant), fuses=fuses)
         for function in functions(program, variant.direction, variant.split)
     }
 
 
+def _conditions(program: Program) -> Iterator[Expr]:
+    for kernel in program.kernels:
+        yield kernel.owned_rows
+        yield from (segment.condition for segment in kernel.segments)
+
+
+def _rounds_a_product(condition: Expr) -> bool:
+    return any(
+        isinstance(node, Apply)
+        and node.op in ROUNDINGS
+        and isinstance(made := node.args[0], Apply)
+        and made.op == "mul"
+        for node in walk(condition)
+    )
+
+
 def _steps(function: FunctionId, program: Program, variant: TritonVariant) -> Steps:
-    step = variant.step
     if function.kernel is None:
-        return Steps(None, (), step.queries, ())
+        return Steps(None, (), variant.step.queries, ())
     kernel = program.kernels[function.kernel]
-    rows = row_loop(kernel, step.queries).step
+    rows = row_loop(kernel, variant).step
     if function.kind in ("merge", "collect"):
         return Steps(function.kernel, (), rows, ())
     if function.segment is not None:
         by_row, by_key = loops_by_key(kernel, kernel.segments[function.segment], variant.step)
         return Steps(function.kernel, (function.segment,), by_row.step, (by_key.step,))
-    keys = tuple(loop.step for loop in column_loops(kernel, most_keys(program, variant)))
-    return Steps(function.kernel, tuple(range(len(keys))), rows, keys, _summed(program, variant))
-
-
-def most_keys(program: Program, variant: TritonVariant) -> int:
-    """Return the most keys in a step of a function whose programs keep their rows."""
-    return min(variant.step.keys, _KEYS_SUMMED) if _summed(program, variant) else variant.step.keys
+    keys = tuple(loop.step for loop in column_loops(program, kernel, variant))
+    return Steps(
+        function.kernel,
+        tuple(range(len(keys))),
+        rows,
+        keys,
+        _summed(program, variant),
+        _all_described(kernel, variant),
+        any(tables_read(part.condition) for part in kernel.segments),
+    )
 
 
 def _summed(program: Program, variant: TritonVariant) -> bool:
     return variant.direction == "backward_queries" and bool(pair_tables(gradient_sites(program)))
 
 
-def row_loop(kernel: Kernel, most: int) -> TokenLoop:
-    """Return the loop over rows, one step of at most ``most`` rows, for a program that works on one block of rows."""
-    return make_loop(kernel.rows, "row", most, True)
+def _all_described(kernel: Kernel, variant: TritonVariant) -> bool:
+    return variant.described is not None and all(is_natural(part.keys) for part in kernel.segments)
 
 
-def column_loops(kernel: Kernel, most: int) -> tuple[TokenLoop, ...]:
-    """Return the loop over each segment's keys, at most ``most`` in a step, for a program that works on one block of
-    rows.
-    """
-    return tuple(make_loop(part.keys, "column", most, False, str(j)) for j, part in enumerate(kernel.segments))
+def row_loop(kernel: Kernel, variant: TritonVariant) -> TokenLoop:
+    """Return the loop over rows, of one step, for a program that works on one block of rows."""
+    return _described(make_loop(kernel.rows, "row", variant.step.queries, True), variant)
+
+
+def column_loops(program: Program, kernel: Kernel, variant: TritonVariant) -> tuple[TokenLoop, ...]:
+    """Return the loop over each segment's keys, for a program that works on one block of rows."""
+    most = variant.step.keys
+    if variant.described is not None and _all_described(kernel, variant):
+        most = variant.described.keys
+    if _summed(program, variant):
+        most = min(most, _KEYS_SUMMED)
+    return tuple(
+        _described(make_loop(part.keys, "column", most, False, str(j)), variant)
+        for j, part in enumerate(kernel.segments)
+    )
+
+
+def _described(loop: TokenLoop, variant: TritonVariant) -> TokenLoop:
+    return replace(loop, described=loop.natural and variant.described is not None)
 
 
 def loops_by_key(kernel: Kernel, segment: Segment, step: TileStep) -> tuple[TokenLoop, TokenLoop]:
@@ -147,12 +191,7 @@ def _forward(program: Program, variant: TritonVariant, kernel: Kernel) -> Parame
     if kernel.output == "store":
         exprs = with_sink(program, exprs)
     results = _parts(variant) if variant.split or kernel.splits else _results(program, variant)
-    rows = row_loop(kernel, variant.step.queries)
-    return (
-        *_inputs(program, variant),
-        *results,
-        *_loops(program, variant, exprs, kernel, rows, most_keys(program, variant)),
-    )
+    return (*_inputs(program, variant), *results, *_loops(program, variant, exprs, kernel))
 
 
 def _results(program: Program, variant: TritonVariant) -> Parameters:
@@ -165,15 +204,17 @@ def _parts(variant: TritonVariant) -> Parameters:
 
 
 def _merge(program: Program, variant: TritonVariant, kernel: Kernel) -> Parameters:
-    rows = row_loop(kernel, variant.step.queries)
+    rows = row_loop(kernel, variant)
     group = (Parameter("group", "i32"),) if variant.packed else ()
-    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (*_parts(variant), *_results(program, variant), *_SIZES, *group, *_HEADS, *order)
 
 
 def _collect(variant: TritonVariant, kernel: Kernel) -> Parameters:
-    rows = row_loop(kernel, variant.step.queries)
+    rows = row_loop(kernel, variant)
     gradient = _pointer("grad_query", variant.compute)
-    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *_order(rows))
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    return (_pointer("part_query", variant.compute), _PARTS, gradient, *_SIZES, *_HEADS, *order)
 
 
 def _delta(program: Program, variant: TritonVariant) -> Parameters:
@@ -197,7 +238,8 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), *_order(rows), *_order(columns), *_bounds("", variant), *_dropout(variant),
+        Parameter("members", "i32"), Parameter("kv_heads", "i32"), *_turns("kv_heads"), *_order(rows), *_order(columns),
+        *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
 
@@ -206,27 +248,63 @@ def _backward_queries(program: Program, variant: TritonVariant, kernel: Kernel) 
     sites = gradient_sites(program)
     stored = variant.dtype if direct_queries(program) else variant.compute
     whole, parts = (_pointer("grad_query", stored),), (_pointer("part_query", variant.compute), _PARTS)
-    rows = row_loop(kernel, variant.step.queries)
-    loops = _loops(program, variant, expressions(program, kernel), kernel, rows, most_keys(program, variant))
+    loops = _loops(program, variant, expressions(program, kernel), kernel)
     sums = _sums([site for site in sites if not site.sink and site.level in ("block", "row")], variant)
     summed = I64 if variant.exact else variant.compute
     pairs = tuple(_pointer(f"pair_sums{table}", summed) for table in pair_tables(sites))
     return (*_given(program, variant), *(parts if kernel.splits else whole), *loops, *sums, *pairs)
 
 
-def _loops(
-    program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], kernel: Kernel, rows: TokenLoop, keys: int
-) -> Parameters:
+def _loops(program: Program, variant: TritonVariant, exprs: tuple[Expr, ...], kernel: Kernel) -> Parameters:
     """The parameters of a program that keeps its rows and walks the keys of each segment."""
-    columns = column_loops(kernel, keys)
+    rows, columns = row_loop(kernel, variant), column_loops(program, kernel, variant)
     of_segments = chain.from_iterable((*_order(loop), *_bounds(str(j), variant)) for j, loop in enumerate(columns))
-    return (*_common(program, variant, exprs), *_HEADS, *_order(rows), *of_segments, *_dropout(variant))
+    turns = _turns("kernel_heads", "group") if is_ordered(program, kernel, variant) else ()
+    order = (*_order(rows), *_counted_rows(kernel, rows))
+    found = (*_common(program, variant, exprs), *_HEADS, *turns, *order, *of_segments, *_dropout(variant))
+    given = ("query", "grad_output") if variant.direction == "backward_queries" else ("query",)
+    loaded = [(name, "", rows) for name in given]
+    loaded += [(name, str(j), loop) for j, loop in enumerate(columns) for name in ("key", "value")]
+    return (*found, *(_descriptor(name, j, loop.step, variant) for name, j, loop in loaded if loop.described))
+
+
+def _descriptor(tensor: str, suffix: str, tokens: int, variant: TritonVariant) -> Parameter:
+    """The descriptor of a tensor ``[batch, heads, tokens, features]``: some tokens of one head, with all features."""
+    block = (1, 1, tokens, lanes(variant.head_dim if tensor in ("query", "key") else variant.value_dim))
+    kind = f"tensordesc<{variant.dtype.name}[{', '.join(map(str, block))}]>"
+    return Parameter(f"{tensor}_descriptor{suffix}", kind, block=block)
+
+
+def is_ordered(program: Program, kernel: Kernel, variant: TritonVariant) -> bool:
+    """Whether arguments tell in which order the programs take their blocks of rows: not where there are few."""
+    return not (variant.anywhere or kernel.splits or program.is_part)
+
+
+def _turns(*heads: str) -> Parameters:
+    """The order of programs, and what divides by numbers of ``heads`` (docs/decisions/0056)."""
+    sizes = ("section_programs", "together", "first_block", "block_step")
+    inverses = ("section_programs", "together", *heads)
+    return (
+        *(Parameter(name, "i32") for name in sizes),
+        *(Parameter(f"{name}_inverse", "i64") for name in inverses),
+    )
 
 
 _PARTS = Parameter("parts", "i32")
 _KEYS = (Parameter("k_start", "*i64", True), Parameter("k_start_step", "i32"), Parameter("key_rows", "i32"))
 _SIZES = (Parameter("m", "i32"), Parameter("heads", "i32"))
 _HEADS = (Parameter("kernel_heads", "i32"), Parameter("head_list", "*i32", True))
+
+
+def _counted_rows(kernel: Kernel, rows: TokenLoop) -> Parameters:
+    """What tells how many of the rows for which a list has room there are, where their keys are split."""
+    counts = (Parameter("row_counts", "*i32", True), Parameter("slot_programs", "i32"), Parameter("most_parts", "i32"))
+    return counts if is_counted(kernel, rows) else ()
+
+
+def is_counted(kernel: Kernel, rows: TokenLoop) -> bool:
+    """Whether rows are listed, maybe on a device that alone knows how many there are, and their keys are split."""
+    return kernel.splits and rows.listed
 
 
 def _order(loop: TokenLoop) -> Parameters:
@@ -249,9 +327,11 @@ def _bounds(suffix: str, variant: TritonVariant) -> Parameters:
     )
     numbers: tuple[str, ...] = ("schedule_batch", "schedule_head", "period", "shift", "class_tiles", "limit", "whole")
     numbers += ("start_step", "start_shift") if variant.anywhere else ()
+    inverses = () if variant.anywhere else ("period_inverse", "class_inverse")
     return (
         *(Parameter(f"{name}{suffix}", kind, True) for name, kind in pointers),
         *(Parameter(f"{name}{suffix}", "i32") for name in numbers),
+        *(Parameter(f"{name}{suffix}", "i64") for name in inverses),
     )
 
 

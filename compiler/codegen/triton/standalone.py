@@ -82,7 +82,10 @@ Passes = Mapping[Pass, PassPlan]
 
 @dataclass(frozen=True)
 class StandaloneTable:
-    """A table as the file has it. ``default`` and ``value``: contents as Python text, where the text gives them."""
+    """A table as the file has it. ``default`` and ``value``: contents as Python text, where the text gives them.
+
+    ``divides``: something is divided by its number, which has to be positive.
+    """
 
     name: str
     parameter: str
@@ -90,6 +93,7 @@ class StandaloneTable:
     dimensions: tuple[str | int, ...]
     default: str | None
     value: str | None
+    divides: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def render_standalone(text: StandaloneText) -> str:
     names = [p.name for each in passes for ps in parameters(_lifted(each.program), each.variant).values() for p in ps]
     sites = gradient_sites(text.plan["forward"].program)
     wide = text.kind.wide
+    divisors = tuple(table.parameter for table in text.tables if table.divides)
     holes: dict[str, Any] = {
         "docstring": _codes(text.module), "text": _codes(text.origin), "documentation": _codes(text.documentation),
         "kernels": Code("\n\n\n".join(kernels.used)), "first": Code("forward_0"),
@@ -147,6 +152,7 @@ def render_standalone(text: StandaloneText) -> str:
         "scale_by_head": text.scale_by_head, "most": None if wide else text.most,
         "span": None if wide else 1 + max(map(span, orders)), "tables": _codes(map(_table, text.tables)),
         "sets": any(table.elements == "set" for table in text.tables),
+        "divisors": Code(repr(divisors)) if divisors else None,
         "sites": tuple(Code(f'_Site({s.number}, {s.table}, "{s.level}", {s.sink}),') for s in sites),
         "pairs": bool(pair_tables(sites)), "digits": DIGITS, "digit_bits": DIGIT_BITS, "dropout": text.kind.dropout,
         "boxes": any(order.around_rows for order in orders),

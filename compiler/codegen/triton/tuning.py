@@ -6,8 +6,8 @@ shared memory suffices, and of what remains the fewest instructions for each pai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...plan import FP32, FP64, PASSES, DType, Pass, PassTiles, TileChoice, Tiles
@@ -25,10 +25,13 @@ takes."""
 
 @dataclass(frozen=True)
 class Options:
-    """Triton's compile options for one kernel: the warps of a program, and the stages of its pipelined loads."""
+    """Triton's compile options for one kernel: the warps of a program, the stages of its pipelined loads, and whether a
+    product is fused with the sum that it is part of.
+    """
 
     num_warps: int
     num_stages: int
+    fuses: bool = True
 
     def arguments(self, nvidia: bool) -> dict[str, Any]:
         """Return the options as keyword arguments of a launch.
@@ -36,7 +39,8 @@ class Options:
         Two more are set because their defaults do harm: whether multiply and add are fused depends on the version of
         Triton, and without a limit on registers ptxas may spill a few to fit one more block on a multiprocessor.
         """
-        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages, "enable_fp_fusion": True}
+        found: dict[str, Any] = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        found["enable_fp_fusion"] = self.fuses
         return found | {"maxnreg": 255} if nvidia else found
 
 
@@ -44,7 +48,8 @@ class Options:
 class TileConfig:
     """One row of the table: a tile shape of ``queries`` by ``keys``, its options, and its :attr:`TileChoice.cost`.
 
-    ``step``: how much of a tile one step of a kernel takes at most, the whole tile unless given.
+    ``step``: how much of a tile one step of a kernel takes at most, the whole tile unless given. ``pointers``: the
+    steps and options of kernels for the same tile that load by pointers, where the row's own load by descriptors.
     """
 
     queries: int
@@ -53,6 +58,11 @@ class TileConfig:
     num_stages: int
     cost: float = 1.0
     step: TileStep | None = None
+    pointers: TileConfig | None = None
+
+    @property
+    def by_pointers(self) -> TileConfig:
+        return self.pointers or self
 
     @property
     def most(self) -> TileStep:
@@ -87,19 +97,19 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
     },
     "sm_90": {
         64: {
-            "forward": (_C(128, 128, 8, 3), _C(64, 64, 4, 3, 1.1)),
-            "backward_keys": (_C(32, 128, 8, 3),),
-            "backward_queries": (_C(64, 64, 4, 3),),
+            "forward": (_C(128, 128, 4, 3, pointers=_C(128, 128, 8, 3)), _C(64, 64, 4, 3, 1.3)),
+            "backward_keys": (_C(32, 64, 4, 3),),
+            "backward_queries": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.13)),
         },
         128: {
-            "forward": (_C(128, 64, 8, 3), _C(64, 64, 4, 3, 1.25)),
+            "forward": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.4)),
             "backward_keys": (_C(32, 128, 8, 3),),
             "backward_queries": (_C(128, 64, 8, 3),),
         },
         256: {
-            "forward": (_C(64, 32, 8, 2),),
+            "forward": (_C(128, 32, 8, 4, pointers=_C(128, 32, 8, 3)),),
             "backward_keys": (_C(32, 32, 8, 1),),
-            "backward_queries": (_C(32, 32, 8, 1),),
+            "backward_queries": (_C(128, 32, 8, 2),),
         },
     },
     "gfx9": {
@@ -184,14 +194,21 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     """Return the compile options of a function. ``taken``: its steps, as :func:`signature.steps` has them.
 
     A function whose tiles are not those of the table (gathered rows, blocks of rows that a mask tells apart) has the
-    options of the row that is nearest, and no more warps than its products have rows for.
+    options of the row that is nearest, and no more warps than its products have rows for. Where a mask multiplies
+    floats, whose products are rounded, no product is fused.
     """
+    return replace(_options(kind, variant, taken, target), fuses=taken.fuses)
+
+
+def _options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Options:
     if kind in ("delta", "merge", "collect"):
         return Options(num_warps=4, num_stages=1)
     dim = max(variant.head_dim, variant.value_dim)
     if variant.anywhere:
         return config_anywhere(target, variant.dtype, dim).options
     rows = configs(target, variant.dtype, dim, variant.direction)
+    if not taken.described:
+        rows = tuple(row.by_pointers for row in rows)
     keys = max(taken.keys, default=variant.step.keys)
 
     def distance(row: TileConfig) -> int:
@@ -203,6 +220,10 @@ def options(kind: Kind, variant: TritonVariant, taken: Steps, target: str) -> Op
     few = lead <= 64 < own
     if taken.summed:  # shared memory is for the pairs of a step as well
         return Options(min(nearest.num_warps, 4) if few else nearest.num_warps, min(nearest.num_stages, 2))
+    if not few and taken.described and int(target.removeprefix("sm_")) >= 100:
+        return Options(8, min(nearest.num_stages, 2))  # products there keep more in shared memory
+    if not few and taken.described and taken.reading and taken.rows > 64:
+        return Options(8, nearest.num_stages)  # what a table says of a pair takes registers that fewer warps lack
     if not few:
         return nearest.options
     # half of the warps for half of the lanes; of more than two stages, a thread with so many sums keeps too much
@@ -224,12 +245,25 @@ def make_variant(
     anywhere: bool = False,
     split: bool = False,
     packed: bool = False,
+    descriptors: bool = False,
 ) -> TritonVariant:
-    """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory."""
+    """Return the variant for one pass with the steps of the table; ``tables``: their dtypes in memory.
+
+    ``descriptors``: the tensors of the call are as descriptors need them, aligned to 16 bytes.
+    """
     dim = max(head_dim, value_dim)
     rows = (config_anywhere(target, dtype, dim),) if anywhere else configs(target, dtype, dim, direction)
-    step = TileStep(max(row.most.queries for row in rows), max(row.most.keys for row in rows))
+    step = _largest(row.by_pointers for row in rows)
+    described = None
+    if descriptors and not (wide or anywhere or head_dim % 8 or value_dim % 8) and any(row.pointers for row in rows):
+        described = _largest(rows)
     exact = exact and dtype != FP64
     return TritonVariant(
-        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed
+        head_dim, value_dim, dtype, wide, dropout, direction, step, tables, exact, tf32, anywhere, split, packed,
+        described,
     )  # fmt: skip
+
+
+def _largest(rows: Iterable[TileConfig]) -> TileStep:
+    steps = [row.most for row in rows]
+    return TileStep(max(step.queries for step in steps), max(step.keys for step in steps))

@@ -36,6 +36,8 @@ class TritonVariant:
       device (:attr:`compiler.plan.Schedule.anywhere`);
     - ``split``: the tiles of keys that such rows visit are cut into parts, which one more launch merges;
     - ``packed``: such rows of all query heads that share a key head are one block of rows, so that keys are read once.
+    - ``described``: tensors come by descriptors where an order is natural, and this is the largest step of kernels that
+      walk natural orders alone; None where all come by pointers.
     """
 
     head_dim: int
@@ -51,6 +53,7 @@ class TritonVariant:
     anywhere: bool = False
     split: bool = False
     packed: bool = False
+    described: TileStep | None = None
 
     def __post_init__(self) -> None:
         if self.exact and self.compute == FP64:
@@ -59,7 +62,10 @@ class TritonVariant:
             raise ValueError(f"tf32 is True, expected False for {self.dtype.name}")
         if (self.split or self.packed) and not self.anywhere:
             raise ValueError("split or packed is True, expected False for rows at a known position")
-        for size in (self.step.queries, self.step.keys):
+        if self.described and (self.wide or self.anywhere or self.direction == "backward_keys"):
+            raise ValueError("described is given, expected None for 64 bits, a few rows, and programs that keep keys")
+        steps = (self.step, self.described or self.step)
+        for size in (size for step in steps for size in (step.queries, step.keys)):
             if size < 1 or size & (size - 1):
                 raise ValueError(f"step is {size}, expected a power of two")
 

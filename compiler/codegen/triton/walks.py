@@ -30,6 +30,7 @@ class TokenLoop:
     - ``natural``: the loop counts tokens, not steps; ``bounded``: a lane has a token if that is below the number of
       all tokens; ``guarded``: any tile may have empty lanes, not only the last ones; ``never_full``: schedules call
       all tiles partial, so the condition is always evaluated;
+    - ``described``: descriptors load the tokens of a step, which lie one after the other;
     - ``blocks`` spells the number of steps; ``main_tiles``, ``counted`` and ``listed`` say which parameters are needed.
     """
 
@@ -52,6 +53,7 @@ class TokenLoop:
     blocks: Code
     coarse: Code | None = None
     fine: Code | None = None
+    described: bool = False
     digit: Code | None = None
     stride: int = 1
 
@@ -145,7 +147,7 @@ def _natural(tile: int, size: int, side: Side, fixed: bool, name: str) -> TokenL
         natural=True, bounded=True, steady=True, guarded=False, never_full=False, listed=False,
         main_tiles=False, lanes=(Code(f"{name}_lanes = tl.arange(0, {size})"),), lines=(), shift=Code(shift),
         tokens=Code(tokens), present=Code(_within(side, name, shift)), blocks=Code(f"tl.cdiv({_TOTAL[side]}, {size})"),
-        **_split(f"{name}_lanes", 1, size),
+        described=False, **_split(f"{name}_lanes", 1, size),
     )  # fmt: skip
 
 
@@ -232,7 +234,7 @@ def _view(order: View, size: int, side: Side, index: str, name: str, /) -> Token
         natural=False, bounded=len(inside) == 1, steady=steady, guarded=order.uneven, never_full=False, listed=False,
         main_tiles=main_tiles, lanes=tuple(map(Code, once)), lines=tuple(map(Code, lines)),
         shift=Code(f"{name}_shift"), tokens=Code(f"{name}_shift + {name}_lanes"), present=Code(" & ".join(inside)),
-        blocks=_blocks(name, parts), **places,
+        blocks=_blocks(name, parts), described=False, **places,
     )  # fmt: skip
 
 

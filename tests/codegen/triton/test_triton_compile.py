@@ -33,7 +33,7 @@ from attnc.compiler.plan.parts import part_of
 from attnc.compiler.plan.programs import Kernel, Program, Segment
 from attnc.compiler.plan.tile_choices import PASSES
 from attnc.runtime.base.torch_dtypes import dtype_of
-from attnc.runtime.triton.arguments import head_arguments
+from attnc.runtime.triton.arguments import head_arguments, inverse
 from tests.support.handmade import GLOBALS, divisible, neighbourhood, residues, within
 from tests.support.triton.patterns import cases
 
@@ -358,5 +358,5 @@ def test_heads_of_a_kernel_are_listed_with_their_places() -> None:
     assert found["head_list"].tolist() == [2, 0]
     assert found["head_places"].tolist() == [1, -1, 0, -1]
     assert head_arguments(None, torch.empty(1, 4, 1, 1)) == {
-        "kernel_heads": 4, "head_list": None, "head_places": None
+        "kernel_heads": 4, "kernel_heads_inverse": inverse(4), "head_list": None, "head_places": None,
     }  # fmt: skip

@@ -120,14 +120,14 @@ def test_nothing_is_compiled_in_the_interpreter(said: Any) -> None:
 
 def test_what_has_no_fixed_order_is_refused_where_torch_is_asked_for_one() -> None:
     tables = [Table("bias", "float", (Dimension("token"),))]
-    executor._say_unordered(tables)
+    executor.say_unordered(tables)
     torch.use_deterministic_algorithms(True)
     try:
-        executor._say_unordered([])
+        executor.say_unordered([])
         with pytest.raises(RuntimeError, match="bias: its gradient in fp64 has no deterministic form on a GPU"):
-            executor._say_unordered(tables)
+            executor.say_unordered(tables)
         torch.use_deterministic_algorithms(True, warn_only=True)
         with pytest.warns(RuntimeWarning, match="bias: its gradient in fp64"):
-            executor._say_unordered(tables)
+            executor.say_unordered(tables)
     finally:
         torch.use_deterministic_algorithms(False)

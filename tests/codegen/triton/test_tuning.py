@@ -19,9 +19,9 @@ from attnc.compiler.codegen.triton.tuning import (
     options,
     tiles,
 )
-from attnc.compiler.plan.dtypes import BF16, FLOATS, FP32, DType
+from attnc.compiler.plan.dtypes import BF16, FLOATS, FP16, FP32, DType
 from attnc.compiler.plan.orders import Tiles
-from attnc.compiler.plan.tile_choices import PASSES, TileChoice
+from attnc.compiler.plan.tile_choices import PASSES, Pass, TileChoice
 from attnc.runtime.triton.backend import TRITON
 
 TARGETS = (*TRITON.targets.examples, "sm_86", "sm_100", "sm_120", "gfx90a")
@@ -39,11 +39,12 @@ def test_every_head_dimension_has_choices_in_every_pass(target: str, dtype: DTyp
             )
             assert min(row.cost for row in rows) == 1.0
             for row in rows:
-                assert not row.queries % row.most.queries
-                assert not row.keys % row.most.keys
-                assert row.num_warps in (4, 8)
+                for most in (row.most, row.by_pointers.most):
+                    assert not row.queries % most.queries
+                    assert not row.keys % most.keys
+                assert {row.num_warps, row.by_pointers.num_warps} <= {4, 8}
             variant = make_variant(direction, dtype, dim, dim, (), target=target)
-            assert variant.step.queries == max(row.most.queries for row in rows)
+            assert variant.step.queries == max(row.by_pointers.most.queries for row in rows)
 
 
 def test_an_architecture_has_the_choices_of_one_that_it_resembles() -> None:
@@ -77,9 +78,31 @@ def test_a_tile_with_few_rows_has_the_options_of_the_nearest_row_and_few_warps()
     for direction in PASSES:
         variant = make_variant(direction, BF16, 64, 64, ())
         for row in configs("sm_90", BF16, 64, direction):
-            assert options(direction, variant, Steps(0, (0,), row.queries, (row.keys,)), "sm_90") == row.options
+            by_pointers, most = row.by_pointers.options, row.by_pointers.most
+            assert options(direction, variant, Steps(0, (0,), most.queries, (most.keys,)), "sm_90") == by_pointers
+            taken = Steps(0, (0,), row.queries, (row.keys,), described=True)
+            assert options(direction, variant, taken, "sm_90") == row.options
+            if row.queries > 64:
+                assert options(direction, variant, replace(taken, reading=True), "sm_90").num_warps == 8
         assert options(direction, variant, Steps(0, (0,), 16, (16,)), "sm_90").num_warps == 4
     assert options("merge", make_variant("forward", FP32, 64, 64, ()), Steps(0, (), 64, ()), "sm_90").num_stages == 1
+
+
+def test_descriptors_serve_where_the_table_has_them_and_all_is_aligned() -> None:
+    def described(direction: Pass, target: str = "sm_90", dtype: DType = BF16, dim: int = 64, **given: bool) -> bool:
+        variant = make_variant(direction, dtype, dim, 64, (), target=target, descriptors=True, **given)
+        return variant.described is not None
+
+    assert described("forward")
+    assert described("backward_queries")
+    assert described("forward", "sm_100", FP16, 72)
+    assert not described("backward_keys")
+    assert not any(described("forward", target) for target in ("sm_80", "sm_89", "sm_120", "gfx942"))
+    assert not described("forward", dtype=FP32)
+    assert not described("forward", dim=68)
+    assert not described("forward", wide=True)
+    assert not described("forward", anywhere=True)
+    assert make_variant("forward", BF16, 64, 64, ()).described is None
 
 
 def test_a_plan_counts_the_tiles_of_its_target(monkeypatch: pytest.MonkeyPatch) -> None:

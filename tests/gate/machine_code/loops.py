@@ -192,6 +192,13 @@ def product_loops(listing: Listing) -> tuple[Loop, ...]:
     return tuple(made)
 
 
+def prologue(listing: Listing) -> tuple[Instruction, ...]:
+    """What stands before the first loop with products, and before the loop around that, if there is one."""
+    first = product_loops(listing)[0]
+    head = first.header if first.outer < 0 else first.outer
+    return listing.instructions[: blocks(listing)[head].first]
+
+
 def _ways(
     found: Sequence[Block], header: int, body: frozenset[int], code: Sequence[Instruction]
 ) -> tuple[tuple[Instruction, ...], tuple[Instruction, ...]]:

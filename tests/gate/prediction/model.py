@@ -55,7 +55,7 @@ def _count(attention: Attention, n: int, heads: int, contents: tuple[HostTable, 
 
 def turn_clocks(turn: Turn, blocks: int) -> float:
     """The simulated clocks of one turn of a loop. UnknownError where the model does not know it."""
-    return kept_clocks(turn.instructions, turn.warps, max(blocks, 1))
+    return kept_clocks(turn.instructions, turn.warps, max(blocks, 1), turn.ahead)
 
 
 def attnc_clocks(functions: Sequence[tuple[Account, Sequence[Visits]]]) -> float:

@@ -1,8 +1,8 @@
 """A model of one Hopper multiprocessor that runs one loop again and again: warps that issue in order.
 
 It reads the stall counts and scoreboards that the compiler wrote into the instructions. Pipes, bandwidths and latencies
-are from public documents or guessed, and were never compared with a device: believe signs, and sizes within 30 %. It
-does not know the tensor memory accelerator and refuses loops that load with it.
+are from public documents or guessed, and were never compared with a device: believe signs, and sizes within 30 %.
+What the tensor memory accelerator loads takes the way of other loads, and comes a little later: that, too, is a guess.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _MEMORY = frozenset({
 })  # fmt: skip
 _PARTS = 4  # of a multiprocessor, each with its own warps, pipes and tensor core
 _NEVER = 10**12
+_PIECE = 512  # bytes of a load that come together
 _QUEUED = 96  # clocks of products that may wait for a tensor core before a warp stalls
 
 
@@ -48,6 +49,7 @@ class Costs:
     lds_latency: int = 30
     shuffle_latency: int = 25
     l2_latency: int = 600
+    tma_latency: int = 800
     global_latency: int = 600
     constant_latency: int = 30
     uniform_latency: int = 14
@@ -69,7 +71,8 @@ class Step:
     ``wait``: the scoreboards that must be clear, as bits; ``writes`` and ``reads``: the scoreboard that a result, or
     the reading of operands, clears, 7 for none. ``tensor``: clocks of the tensor core, 0 if it is no product;
     ``operand_bytes``: what the product reads of shared memory; ``commits``: it ends a group of products; ``leaves``:
-    for a wait, the groups that may go on; ``size``: bytes that a warp moves.
+    for a wait, the groups that may go on; ``size``: bytes that a warp moves; ``loaded``: those that the tensor memory
+    accelerator loads for a block.
     """
 
     name: str
@@ -85,17 +88,20 @@ class Step:
     commits: bool = False
     leaves: int = 0
     size: int = 128
+    loaded: float = 0.0
 
 
-def step(instruction: Instruction, costs: Costs = COSTS) -> Step:
-    """An instruction decoded. UnknownError for what the model does not know."""
+def step(instruction: Instruction, costs: Costs = COSTS, loaded: float = 0.0) -> Step:
+    """An instruction decoded. ``loaded``: bytes, of a load by the tensor memory accelerator. UnknownError for what the
+    model does not know.
+    """
     name, high = instruction.name, instruction.control
-    if name in ("UTMALDG", "UTCHMMA", "UTMASTG"):
+    if name in ("UTCHMMA", "UTMASTG"):
         raise UnknownError(f"the model of a multiprocessor does not know {name}")
     pipe, occupies = _pipe(name, costs)
     product = _product(instruction)
     return Step(
-        name if not instruction.opcode.startswith("WARPGROUP.DEPBAR") else "WGWAIT",
+        _WAITS.get(".".join(instruction.opcode.split(".")[:2]), name),
         pipe,
         occupies,
         stall=(high >> 41) & 15,
@@ -108,7 +114,32 @@ def step(instruction: Instruction, costs: Costs = COSTS) -> Step:
         commits=product[1] > 0 and "gsb0" in instruction.operands,
         leaves=_leaves(instruction),
         size=_size(instruction),
+        loaded=loaded if name == "UTMALDG" else 0.0,
     )
+
+
+_WAITS = {"WARPGROUP.DEPBAR": "WGWAIT", "SYNCS.PHASECHK": "TMAWAIT"}
+
+
+def loaded_bytes(instructions: Sequence[Instruction]) -> float:
+    """The bytes of a block that each load by the tensor memory accelerator in a loop brings on average: what the
+    barriers of the loop are told to expect. 0 without such loads; UnknownError where that is not in the loop.
+    """
+    loads = sum(each.name == "UTMALDG" for each in instructions)
+    if not loads:
+        return 0.0
+    known: dict[str, int] = {}
+    total = 0
+    for each in instructions:
+        match = re.match(r"\s*(R\d+), (?:RZ, RZ, )?(0x[0-9a-f]+)\s*$", each.operands)
+        if match and each.name in ("MOV", "IMAD"):
+            known[match[1]] = int(match[2], 16)
+        if each.opcode.startswith("SYNCS.ARRIVE"):
+            register = each.operands.rsplit(",", 1)[1].strip()
+            if register not in known:
+                raise UnknownError("how many bytes the tensor memory accelerator loads stands outside the loop")
+            total += known[register]
+    return total / loads
 
 
 def _pipe(name: str, costs: Costs) -> tuple[str, int]:
@@ -154,11 +185,14 @@ def _size(instruction: Instruction) -> int:
 
 
 class _Warp:
-    """Where a warp is, and what it waits for. ``board``: for each scoreboard the clocks at which it is cleared."""
+    """Where a warp is, and what it waits for. ``board``: for each scoreboard the clocks at which it is cleared;
+    ``leads``: it is the one of its block that asks the tensor memory accelerator.
+    """
 
-    __slots__ = ("block", "board", "groups", "loads", "place", "products", "ready", "released_by", "stamps")
+    __slots__ = ("block", "board", "groups", "leads", "loads", "place", "products", "ready", "released_by", "stamps")
 
-    def __init__(self, block: int) -> None:
+    def __init__(self, block: int, leads: bool) -> None:
+        self.leads = leads
         self.block, self.place, self.ready = block, 0, block * 137  # blocks do not start together
         self.board: list[list[float]] = [[] for _ in range(6)]
         self.groups: deque[float] = deque()
@@ -178,10 +212,13 @@ class _Barrier:
 class _Multiprocessor:
     """Warps on the four parts of a multiprocessor, all of which run ``turns`` turns of one loop."""
 
-    def __init__(self, body: Sequence[Step], warps: int, blocks: int, turns: int, costs: Costs) -> None:
-        self.body, self.warps, self.turns, self.costs = body, warps, turns, costs
+    def __init__(self, body: Sequence[Step], warps: int, blocks: int, turns: int, costs: Costs, ahead: int) -> None:
+        self.body, self.warps, self.turns, self.costs, self.ahead = body, warps, turns, costs, ahead
+        self.coming: deque[float] = deque()
+        self.asked: list[dict[int, list[float]]] = [{} for _ in range(blocks)]
+        self.loads = sum(its.name == "UTMALDG" for its in body)
         self.barriers = [_Barrier() for _ in range(blocks)]
-        self.all = [_Warp(block) for block in range(blocks) for _ in range(warps)]
+        self.all = [_Warp(block, not number) for block in range(blocks) for number in range(warps)]
         placed = [number % warps % _PARTS for number in range(len(self.all))]
         self.parts = [[w for w, at in zip(self.all, placed, strict=True) if at == part] for part in range(_PARTS)]
         self.pipes: list[dict[str, float]] = [
@@ -258,6 +295,8 @@ class _Multiprocessor:
                 blocked = max(blocked, max(board, default=0))
         if blocked > time:
             return blocked
+        if its.name == "TMAWAIT" and (awaited := self._arrives(warp, time)) > time:
+            return awaited
         if its.name in ("DEPBAR", "WGWAIT"):
             groups = warp.groups if its.name == "DEPBAR" else warp.products
             awaited = max(list(groups)[: max(len(groups) - its.leaves, 0)], default=0)
@@ -271,6 +310,14 @@ class _Multiprocessor:
         if its.tensor and pipes["tensor"] - time > _QUEUED:
             return int(pipes["tensor"] - _QUEUED) + 1
         return time
+
+    def _arrives(self, warp: _Warp, time: int) -> float:
+        """When there is what a warp awaits of the tensor memory accelerator: loads of some turns before."""
+        turn = len(warp.stamps) - self.ahead
+        if turn < 0:
+            return time
+        known = self.asked[warp.block].get(turn, [])
+        return max(known) if len(known) == self.loads else time + 1
 
     def _issue(self, warp: _Warp, its: Step, part: int, time: int) -> None:
         if its.pipe:
@@ -309,6 +356,10 @@ class _Multiprocessor:
                 warp.loads.append(time + self._l2(its.size, time) + costs.l2_latency)
                 self._shared(its.size, time)
                 return 0, 20
+            case "UTMALDG":
+                if warp.leads:
+                    self.asked[warp.block].setdefault(len(warp.stamps), []).append(self._load(its.loaded, time))
+                return 0, 0
             case "LDGDEPBAR":
                 warp.groups.append(max(warp.loads, default=time))
                 warp.loads = []
@@ -317,12 +368,28 @@ class _Multiprocessor:
                 return costs.constant_latency, 0
             case "MEMBAR" | "FENCE":
                 return costs.fence, costs.fence
-            case "R2UR" | "S2UR" | "S2R" | "REDUX" | "VOTE" | "VOTEU":
+            case "R2UR" | "S2UR" | "S2R" | "REDUX" | "VOTE" | "VOTEU" | "TMAWAIT":
                 return costs.uniform_latency, 0
         return 0, 0
 
+    def _load(self, size: float, time: int) -> float:
+        """Has the tensor memory accelerator load some bytes: the clock at which the last of them is there. They go
+        through shared memory as they come.
+        """
+        there = float(time)
+        for _ in range(ceil(size / _PIECE)):
+            there = time + self._l2(_PIECE, time) + self.costs.tma_latency
+            self.coming.append(there)
+        return there
+
+    def _come(self, time: int) -> None:
+        """Takes shared memory for what has come by now."""
+        while self.coming and self.coming[0] <= time:
+            self.shared = max(self.shared, self.coming.popleft()) + _PIECE / self.costs.shared_bytes
+
     def _shared(self, size: int, time: int) -> float:
         """Takes shared memory for some bytes: the clocks until they have gone through."""
+        self._come(time)
         self.shared = max(self.shared, time) + size / self.costs.shared_bytes
         return self.shared - time
 
@@ -334,6 +401,7 @@ class _Multiprocessor:
     def _product(self, warp: _Warp, its: Step, part: int, time: int) -> tuple[float, float]:
         pipes = self.pipes[part]
         start = max(pipes["tensor"], time)
+        self._come(time)
         # each warp of a group is charged a quarter of what the group reads
         self.shared = max(self.shared, start - 64) + its.operand_bytes / 4 / self.costs.shared_bytes
         end = max(start, self.shared - its.tensor) + its.tensor
@@ -350,22 +418,27 @@ def clocks(
     costs: Costs = COSTS,
     turns: int = 24,
     skipped: int = 8,
+    ahead: int = 1,
 ) -> float:
     """The clocks of a multiprocessor that one turn of one block takes, with ``blocks`` blocks resident.
 
-    Measured over the turns after the first ``skipped``. UnknownError for loops that the model does not know.
+    Measured over the turns after the first ``skipped``. ``ahead``: how many turns before its use the tensor memory
+    accelerator is asked for what a turn needs. UnknownError for loops that the model does not know.
     """
-    body = [step(each, costs) for each in instructions]
+    loaded = loaded_bytes(instructions)
+    body = [step(each, costs, loaded) for each in instructions]
     spans = [
         (warp.stamps[-2] - warp.stamps[skipped]) / (turns - 2 - skipped)
-        for warp in _Multiprocessor(body, warps, blocks, turns, costs).run()
+        for warp in _Multiprocessor(body, warps, blocks, turns, costs, ahead).run()
     ]
     return sum(spans) / len(spans) / blocks
 
 
-def kept_clocks(instructions: Sequence[Instruction], warps: int, blocks: int) -> float:
+def kept_clocks(instructions: Sequence[Instruction], warps: int, blocks: int, ahead: int) -> float:
     """As :func:`clocks`, kept from run to run."""
+    ahead = ahead if any(each.name == "UTMALDG" for each in instructions) else 1
     code = [[each.guard, each.opcode, each.operands, each.control] for each in instructions]
     costs = [getattr(COSTS, field.name) for field in fields(COSTS)]
-    found: float = kept("clocks", digest(code, warps, blocks, costs), lambda: clocks(instructions, warps, blocks))
+    key = digest(code, warps, blocks, costs, ahead)
+    found: float = kept("clocks", key, lambda: clocks(instructions, warps, blocks, ahead=ahead))
     return found

@@ -291,7 +291,51 @@ ATOMS: tuple[Callable[[Scope], Text], ...] = (
 ATOM_WEIGHTS = (16, 7, 7, 15, 10, 9, 4, 3, 4, 2.5, 4, 2, 2, 0.7, 4, 1.3, 12, 5)
 
 
+def _divided(s: Scope) -> Text:
+    """Numbers by a width that the call gives."""
+    held = s.table(tables.divisor)
+    if held is None:
+        return comparison(s, 1)
+    w = held[0]
+    forms = (
+        f"q // {w} == k // {w}",
+        f"abs(q // {w} - k // {w}) <= {s.draw.randrange(3)}",
+        f"(q - k) % {w} == {s.draw.randrange(3)}",
+        f"min((q - k) % {w}, (k - q) % {w}) < {s.draw.randint(1, 4)}",
+        f"{wrap(s.number(1), PRODUCT)} % {w} < {s.draw.randint(1, 6)}",
+        f"{wrap(s.number(1), PRODUCT)} // {w} <= {wrap(s.number(1), PRODUCT)}",
+    )
+    return s.draw.choice(forms), COMPARISON
+
+
+def _timed(s: Scope) -> Text:
+    """What is computed with floats, compared."""
+    held = s.table(tables.times)
+    if held is None:
+        return comparison(s, 1)
+    q, k = f"{held[0]}[{s.token('q')}]", f"{held[0]}[{s.token('k')}]"
+    sign, bound = (
+        s.draw.choice(("<", "<=", ">", ">=", "==", "!=")),
+        s.draw.choice(("0.125", "1.5", "2", "-0.5", "10.0")),
+    )
+    forms = (
+        f"abs({q} - {k}) {sign} {bound}",
+        f"{q} - {k} {sign} {bound}",
+        f"{q} * 0.5 + {bound} {sign} {k}",
+        f"{q} * {k} {sign} {bound}",
+        f"min({q}, {bound}) {sign} max({k} - 1, -{q})",
+        f"-{k} + {bound} {sign} -{q}",
+    )
+    return s.draw.choice(forms), COMPARISON
+
+
+NEWER: tuple[Callable[[Scope], Text], ...] = (_divided, _timed)
+"""Atoms that only the files of some seeds have: the programs of all others stay what they were."""
+
+
 def atom(s: Scope) -> Text:
+    if s.file.newer and s.chance(0.4):
+        return s.draw.choice(NEWER)(s)
     return s.draw.choices(ATOMS, ATOM_WEIGHTS)[0](s)
 
 

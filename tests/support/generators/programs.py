@@ -43,7 +43,7 @@ def generate(seed: int, *, largest: int = 64, floats: bool | None = None) -> Pro
     """The program of a seed. ``largest`` bounds n and m; ``floats`` demands (or forbids) an attention with a score."""
     draw = Random(seed)
     sizes = draw_sizes(draw, largest)
-    file = File(draw, sizes)
+    file = File(draw, sizes, newer=seed % 4 == 3)
     for _ in range(draw.choices((0, 1, 2), (6, 3, 1))[0]):
         _helper(file)
     kind = draw.choices(("pattern", "attention", "model"), (7, 1.8, 1.2))[0]

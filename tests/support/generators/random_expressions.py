@@ -58,12 +58,14 @@ def dense(expr: Expr, tables: tuple[Table, ...], contents: tuple[HostTable, ...]
         values,
         reached=np.zeros((1, 1, 1, 1), bool),
     )
-    result = oracle.interpret(expr, environment)
+    with np.errstate(all="ignore"):  # infinities make NaN
+        result = oracle.interpret(expr, environment)
     return np.broadcast_to(result, (len(environment.batch), extent.heads, extent.m, extent.n))
 
 
 class Generator:
     def __init__(self, seed: int) -> None:
+        self.newer = seed % 4 == 3  # whether it draws what came later to the language, beside all else
         self.random = random.Random(seed)
         self.numpy = np.random.default_rng(seed)
         self.tables: list[Table] = []
@@ -101,6 +103,8 @@ class Generator:
 
     def pattern(self) -> Expr:
         """A condition such as patterns are made of."""
+        if self.newer and self.random.random() < 0.5:
+            return self.computed() if self.random.random() < 0.5 else self.divided()
         size = Const(self.random.choice(SIZES))
         distance = constructors.sub(Q, K)
         block = int(size.value)
@@ -144,6 +148,42 @@ class Generator:
                 parts = HEAD, constructors.floordiv(Q, block), constructors.floordiv(K, 4)
                 drawn = constructors.function(function.op, *taken(function, (Const(self.random.randrange(9)), *parts)))
                 return constructors.less(constructors.mod(drawn, 100), Const(self.random.randrange(101)))
+
+    def divided(self) -> Expr:
+        """A condition that divides by a number of the call."""
+        width = Entry(self.divisor(), (), "int")
+        x, y = (self.random.choice((Q, K, constructors.sub(Q, K), self.integer(2))) for _ in range(2))
+        operation = self.random.choice((constructors.floordiv, constructors.mod))
+        compare = self.random.choice((constructors.less, constructors.less_equal, constructors.equal))
+        bound = self.random.choice((Const(self.random.randint(-3, 9)), operation(y, width)))
+        return compare(operation(x, width), bound)
+
+    def divisor(self) -> str:
+        name = self.table("int", ())
+        values = self.contents[-1].values
+        assert values is not None
+        drawn = self.numpy.choice([1, 2, 3, 5, 8, 13, 40, 2**31 - 1], values.shape)
+        self.contents[-1] = HostTable(np.asarray(drawn, values.dtype), self.contents[-1].batched)
+        return name
+
+    def computed(self) -> Expr:
+        """A comparison of what a mask computes with floats, rounded as a call has it."""
+        rounding: Any = self.random.choice(("fp32", "bf16", "fp16", "fp64"))
+        compare = self.random.choice((constructors.less, constructors.less_equal, constructors.equal))
+        return compare(self.float(2, rounding), self.float(1, rounding))
+
+    def float(self, depth: int, rounding: Any) -> Expr:
+        if depth <= 0:
+            return self.read("float", 1) if self.random.random() < 0.8 else Const(self.random.choice((0.1, 0.5, -1.25)))
+        a, b = self.float(depth - 1, rounding), self.float(depth - 1, rounding)
+        match self.random.randrange(6):
+            case 0:
+                return constructors.absolute(a)
+            case 1:
+                return constructors.choose(constructors.less(a, b), a, constructors.neg(b))
+            case number:
+                made = (constructors.sub, constructors.add, constructors.mul, constructors.sub)[number - 2](a, b)
+                return made if isinstance(made, Const) else constructors.function(rounding, made)
 
     def integer(self, depth: int) -> Expr:
         if depth <= 0 or self.random.random() < 0.2:

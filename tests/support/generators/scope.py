@@ -42,6 +42,7 @@ class File:
 
     draw: Random
     sizes: Sizes
+    newer: bool = False  # whether it has what came later to the language
     names: int = 0
     bare: set[str] = field(default_factory=set)
     declarations: list[str] = field(default_factory=list)

@@ -114,6 +114,15 @@ def length(draw: Random, sizes: Sizes) -> RuntimeTable:
     return RuntimeTable("int[]", "length", _contents(draw, sizes, (), make))
 
 
+def divisor(draw: Random, sizes: Sizes) -> RuntimeTable:
+    """A width that a call gives: at least 1."""
+
+    def make(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+        return random.choice(np.array([1, 2, 3, 4, 5, 7, 8, 16, 40, 1000], np.int32), shape)
+
+    return RuntimeTable("int[]", "divisor", _contents(draw, sizes, (), make))
+
+
 def head_sizes(draw: Random, sizes: Sizes) -> RuntimeTable:
     def make(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
         return random.integers(1, max(2, sizes.n // 2), shape, dtype=np.int32)
@@ -132,6 +141,17 @@ def slopes(draw: Random, sizes: Sizes) -> RuntimeTable:
 def weights(draw: Random, sizes: Sizes) -> RuntimeTable:
     """A float for each token."""
     return RuntimeTable("float[token]", "weights", _contents(draw, sizes, (sizes.n,), _floats))
+
+
+def times(draw: Random, sizes: Sizes) -> RuntimeTable:
+    """A time for each token: quarters, of which sums, differences and products are exact in every dtype of sums."""
+    rising = draw.random() < 0.6
+
+    def make(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+        values = random.integers(-20, 60, shape) / 4
+        return np.asarray(np.sort(values, axis=-1) if rising else values, dtype=np.float32)
+
+    return RuntimeTable("float[token]", "times", _contents(draw, sizes, (sizes.n,), make))
 
 
 def biases(draw: Random, sizes: Sizes) -> RuntimeTable:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 if __name__ == "__main__":
     os.environ["ATTNC_INTERPRET"] = "1"
@@ -58,6 +59,14 @@ def _globals(turn: int) -> Mapping[str, Tensor]:
     return {"g": chosen}
 
 
+def _globals_of_entries(turn: int) -> Mapping[str, Tensor]:
+    """As bitmaps: first few, in one block of rows, then so many in one entry that its blocks have fewer parts."""
+    chosen = torch.zeros(2, 136, dtype=torch.bool)
+    chosen[0, [3, 40, 130]] = True
+    chosen[1, [7] if turn == 0 else list(range(5, 136, 2))] = True
+    return {"g": chosen}
+
+
 def _drawn(turn: int) -> Mapping[str, Tensor]:
     return {"chosen": torch.randint(0, 4, (2, 2, 1), generator=torch.Generator().manual_seed(turn)).int()}
 
@@ -82,6 +91,9 @@ def subjects() -> dict[str, Subject]:
     return {
         "documents": Subject(attnc.load("documents").causal_documents(), _documents),
         "longformer": Subject(attnc.load("longformer").longformer(size=8), _globals),
+        "longformer, rows in parts": Subject(
+            attnc.load("longformer").longformer(size=8), _globals_of_entries, n=136, m=136, heads=2, batch=2
+        ),
         "bigbird": Subject(attnc.load("bigbird").bigbird(block=16, draws=1), _drawn, n=64, m=64, heads=2),
         "ranks": Subject(attnc.loads(RANKS, name="ranks").buckets(), _ranks),
         "prefix": Subject(attnc.load("std").prefix(), _lengths, batch=2),
@@ -145,6 +157,29 @@ def check(subject: Subject) -> None:
     assert not torch.equal(first[0], found[0]), "the replay changed nothing"
 
 
+def parts() -> None:
+    """Blocks of a list's room that have no row leave their programs to those with rows: keys are split among them."""
+    from attnc.runtime.triton import executor
+
+    subject = subjects()["longformer, rows in parts"]
+    made: list[Tensor] = []
+    plain = executor._Call.empty
+
+    def empty(self: Any, *shape: int) -> Tensor:
+        made.append(plain(self, *shape).fill_(float("-inf")))
+        return made[-1]
+
+    for turn, used in ((0, [2, 2, 2, 2]), (1, [2, 2, 5, 5])):
+        made.clear()
+        q, k, v = _inputs(subject)
+        call = Call(q, k, v, subject.tables(turn), None, 0, None, 0.0, 0)
+        with patch.object(executor._Call, "empty", empty):
+            INTERPRETER.forward(launch_of(subject.attention._bound, call, TILES.forward, on_device=True))
+        (of_parts,) = (x for x in made if x.ndim == 3 and x.shape[:2] == (4, 1))
+        blocks = (of_parts.view(4, -1, 16) > float("-inf")).any(-1).sum(-1)
+        assert blocks.tolist() == used
+
+
 def pinned() -> None:
     """What a capture takes from caches stays when they drop it."""
     import weakref
@@ -173,7 +208,7 @@ def pinned() -> None:
 def checks() -> dict[str, Callable[[], None]]:
     """Every check by its name."""
     found: dict[str, Callable[[], None]] = {name: partial(check, subject) for name, subject in subjects().items()}
-    return {**found, "pinned": pinned}
+    return {**found, "parts": parts, "pinned": pinned}
 
 
 if __name__ == "__main__":

@@ -147,11 +147,25 @@ def table_cases() -> list[Case]:
         ),
     )
     far = entry("doc", constructors.add(K, constant(7)), kind=INT)
+    width, distance = entry("length", kind=INT), constructors.sub(Q, K)
+    by_width = constructors.conjunction(
+        constructors.less_equal(constant(-2), constructors.floordiv(distance, width)),
+        constructors.less(constructors.mod(distance, width), constant(7)),
+        constructors.less(constructors.floordiv(constant(-20), width), constructors.mod(constant(-9), width)),
+    )
+
+    def dense_by_width(p: Positions) -> Tensor:
+        d, w = p.q - p.k, p.tables["length"][:, None, None, None].long()
+        return (d // w >= -2) & (d % w < 7) & (-20 // w < -9 % w)
 
     def dense_documents(p: Positions) -> Tensor:
         doc = p.tables["doc"]
         return looked_up(doc, p.q) == looked_up(doc, p.k)
 
+    divided = Case(
+        "divided by a width", by_width, dense_by_width, tables=(table("length", "int"),), batch=2,
+        values={"length": (torch.tensor([8, 11], dtype=torch.int32), True)},
+    )  # fmt: skip
     document = Case(
         "documents", documents, dense_documents, tables=(table("doc", "int", "token"),), values={"doc": (labels, True)},
         batch=2,
@@ -177,6 +191,8 @@ def table_cases() -> list[Case]:
             tables=(table("length", "int"),), batch=2,
             values={"length": (torch.tensor([5, 30], dtype=torch.int32), True)},
         ),
+        replace(divided, name="divided by a width, wide", wide=True, q_start=(11,)),
+        divided,
     ]  # fmt: skip
 
 

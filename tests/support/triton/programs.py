@@ -172,7 +172,8 @@ def cut(case: Case) -> None:
 
     def small(direction: Pass, *given: Any, **options: Any) -> TritonVariant:
         step = TileStep(2, 4) if direction == "forward" else TileStep(4, 2)
-        return replace(make_variant(direction, *given, **options), step=step)
+        made = make_variant(direction, *given, **options)
+        return replace(made, step=step, described=made.described and step)
 
     with patch.object(executor, "make_variant", small):
         scheduled(case)
