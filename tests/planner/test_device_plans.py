@@ -306,9 +306,11 @@ def test_planning_a_million_tokens_takes_little_memory() -> None:
     call = Call(q, q, q, tables, None, 0, None, 0.0, 0)
     bigbird = _shipped("bigbird", "bigbird")
     launch = launch_of(bigbird, call, choices.backward_queries, choices.backward_keys, on_device=True)
-    for noted in _planned_launches(launch):
+    for its, noted in zip((launch, launch.over_keys), _planned_launches(launch), strict=True):
         assert noted.bytes < 450e6, "kinds, and for each segment ranges and runs"
-        assert len(noted.names) < 300
+        segments = [(kernel.rows, part.keys) for kernel in its.program.kernels for part in kernel.segments]
+        kinds = sum(heads * (n // rows.tile) * (n // keys.tile) for rows, keys in segments)
+        assert len(noted.names) < 2 * kinds / 2**26 + 20 * len(segments), "two for each band of 64 MB of kinds"
         assert max(programs for _, programs in noted.names) < 2**31
 
 
