@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ...compiler.codegen.triton import Parameter
+from ..base import filled
 
 _BYTES = 16  # to which a descriptor's rows and base are aligned
 
 
 def aligned(*tensors: Tensor) -> bool:
     """Whether tensors begin where descriptors may: that differs from call to call of one form."""
-    return not any(tensor.data_ptr() % _BYTES for tensor in tensors)
+    together = 0
+    for tensor in tensors:
+        together |= tensor.data_ptr()
+    return not together % _BYTES
 
 
 def describable(*tensors: Tensor) -> bool:
@@ -56,8 +61,16 @@ def described(tensor: Tensor, block: tuple[int, ...]) -> Any:
     """
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    usual = _BYTES // tensor.element_size()  # of an axis of one place, whose stride may be anything
-    sizes = [*tensor.shape]
-    strides = [stride if size > 1 else usual for size, stride in zip(sizes, tensor.stride(), strict=True)]
-    strides[-1] = 1
-    return TensorDescriptor(tensor, sizes, strides, [*block])
+    # its own __init__ checks at every launch what `aligned` and `describable` have told
+    form = _form(tensor.shape, tensor.stride(), tensor.element_size(), block)
+    return filled(TensorDescriptor, base=tensor, **form)
+
+
+@lru_cache(maxsize=1024)
+def _form(
+    shape: tuple[int, ...], strides: tuple[int, ...], size: int, block: tuple[int, ...]
+) -> Mapping[str, list[int]]:
+    """The fields of a descriptor beside its tensor, whose elements take ``size`` bytes."""
+    usual = _BYTES // size  # of an axis of one place, whose stride may be anything
+    own = [stride if places > 1 else usual for places, stride in zip(shape, strides, strict=True)]
+    return {"shape": [*shape], "strides": [*own[:-1], 1], "block_shape": [*block]}
