@@ -57,22 +57,20 @@ def backend_for(device: torch.device, keys: int) -> Backend:
     without a compiler, an ImportError without triton) where a setting insists on a backend that cannot be had; C++
     kernels that a setting insists on and that do not build raise BuildError at their launch.
     """
+    from . import fallback  # before it is needed: by then the system may have run out of descriptors
+
     chosen = settings.backend
     if not keys or chosen == BLOCKED.name:  # without a key there is nothing to launch
         return BLOCKED
     found = _chosen(chosen, device)
     insisted = chosen != "auto" or found is INTERPRETER
     if found is CPP and not insisted:
-        from . import fallback
-
         found = fallback.cpp_or_blocked.backend
     try:
         found.require(device)
     except Unavailable as error:
         if insisted:
             raise
-        from . import fallback
-
         return fallback.instead(error.reason, device.type)
     return found
 

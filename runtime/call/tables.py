@@ -121,11 +121,14 @@ def check_divisors(attention: Attention, tensors: Mapping[str, Tensor]) -> None:
         if tensor is None or not tensor.numel():  # what the text gives is checked as it is bound
             continue
         verb = "is" if tensor.numel() == 1 else "holds"
-        told = f"{table.name}: {verb} {{}}, expected 1 or more: something is divided by it"
         if not tensor.is_cpu:
-            torch._assert_async((tensor > 0).all(), told.format("0 or a negative number"))
+            torch._assert_async((tensor > 0).all(), _not_positive(table, verb, "0 or a negative number"))
         elif (least := int(tensor.min())) < 1:
-            raise ValueError(located(told.format(least), table))
+            raise ValueError(located(_not_positive(table, verb, str(least)), table))
+
+
+def _not_positive(table: Table, verb: str, found: str) -> str:
+    return f"{table.name}: {verb} {found}, expected 1 or more: something is divided by it"
 
 
 def bind(

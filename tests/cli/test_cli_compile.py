@@ -14,12 +14,13 @@ import pytest
 
 import attnc
 from attnc.cli import main
+from attnc.compiler import pipeline
 from attnc.compiler.ir import Attention
 from attnc.compiler.plan import BF16, Specialisation, usual
 from attnc.runtime.backends import BACKENDS
 from attnc.runtime.base import CompiledFunction
 from attnc.runtime.cpp import CPP
-from attnc.source import sources
+from attnc.runtime.triton import TRITON
 
 MODEL = """\
 pattern near = causal_window(8)
@@ -52,8 +53,12 @@ def test_for_a_gpu_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.{ending}" for name in (*names, *decoding) for ending in ("py", "ptx", "cubin", "json")
     }
-    texts = sources(attnc.load("full").full()._bound, usual((), BF16, 16, value_dim=32), "sm_90")
-    whole = {name: text for source in texts for name, text in definitions(source.text).items()}
+    from attnc.runtime.triton.ahead_of_time import of_passes
+
+    passes = of_passes(attnc.load("full").full()._bound, usual((), BF16, 16, value_dim=32), "sm_90")
+    by_pointers = [(program, replace(variant, described=None)) for program, variant in passes]
+    texts = [pipeline.source(program, TRITON.render, variant).text for program, variant in by_pointers]
+    whole = {name: text for source in texts for name, text in definitions(source).items()}
     assert list(whole) == names
     steps = dict(zip(names, [(128, 128), (32, 128), (64, None), (64, 64)], strict=True))
     for name in names:

@@ -99,7 +99,7 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
         64: {
             "forward": (_C(128, 128, 4, 3, pointers=_C(128, 128, 8, 3)), _C(64, 64, 4, 3, 1.3)),
             "backward_keys": (_C(32, 64, 4, 3),),
-            "backward_queries": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.13)),
+            "backward_queries": (_C(128, 64, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.05)),
         },
         128: {
             "forward": (_C(128, 128, 8, 3, pointers=_C(128, 64, 8, 3)), _C(64, 64, 4, 3, 1.4)),

@@ -86,6 +86,8 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "ragged-sets": ("chosen_blocks", {"chosen": [[{0}, {1}], [{0}]]}),
     "beyond-floats": ("sloped", {"slope": [10**400, 0, 0, 0]}),
     "endless-sink": ("sunk", {"logit": [0.5, float("inf"), 0.0, 0.0]}),
+    "divisor": ("rows_of", {"width": 0}),
+    "divisors": ("rows_of", {"width": torch.tensor([3, -4])}),
     "index-of-sizes": ("biased", {"bias": torch.zeros(3), "place": ints(7)}),
 }
 # The tables that are given by position.
