@@ -231,7 +231,7 @@ def _by_columns(module: _Module, function: FunctionId, kernel: Kernel, segment: 
             module.program.score, segment.condition, module.dialect, "k", sites, slopes=True,
             limits=LimitText("", origin="q_first"),
         ),
-        **_owned(module, kernel),
+        ordered=not module.program.is_part, **_owned(module, kernel),
     )  # fmt: skip
 
 

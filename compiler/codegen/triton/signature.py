@@ -235,10 +235,11 @@ def _backward_keys(program: Program, variant: TritonVariant, kernel: Kernel, seg
     exprs = (segment.condition, kernel.owned_rows, program.score)
     stored = variant.dtype if direct_keys(program) else variant.compute
     rows, columns = loops_by_key(kernel, segment, variant.step)
+    turns = () if program.is_part else _turns("kv_heads")
     return (
         *_given(program, variant), _pointer("grad_key", stored), _pointer("grad_value", stored),
         *_common(program, variant, exprs), Parameter("head_places", "*i32", True), Parameter("first_member", "i32"),
-        Parameter("members", "i32"), Parameter("kv_heads", "i32"), *_turns("kv_heads"), *_order(rows), *_order(columns),
+        Parameter("members", "i32"), Parameter("kv_heads", "i32"), *turns, *_order(rows), *_order(columns),
         *_bounds("", variant), *_dropout(variant),
         *_sums([site for site in gradient_sites(program) if site.level == "column"], variant),
     )  # fmt: skip
@@ -276,7 +277,9 @@ def _descriptor(tensor: str, suffix: str, tokens: int, variant: TritonVariant) -
 
 
 def is_ordered(program: Program, kernel: Kernel, variant: TritonVariant) -> bool:
-    """Whether arguments tell in which order the programs take their blocks of rows: not where there are few."""
+    """Whether arguments tell in which order programs take their blocks of rows: not where there are few, nor where
+    their registers would not suffice (docs/decisions/0056).
+    """
     return not (variant.anywhere or kernel.splits or program.is_part)
 
 

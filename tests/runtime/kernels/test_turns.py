@@ -15,8 +15,7 @@ import torch
 
 from attnc.compiler import pipeline
 from attnc.compiler.ir import CallShape
-from attnc.compiler.plan import BF16, Bounds, TileCount, key_major
-from attnc.runtime.triton import TRITON
+from attnc.compiler.plan import Bounds, TileChoice, TileCount, Tiles, key_major
 from attnc.runtime.triton.arguments import inverse
 from attnc.runtime.triton.turns import trend, turn_arguments, visited
 from tests.gate.patterns import PATTERNS
@@ -60,8 +59,7 @@ def places(slots: int, blocks: int, found: dict[str, int]) -> list[tuple[int, in
 
 def visits(name: str, n: int, by_key: bool = False) -> Blocks:
     """What the tiles of rows, or of keys, of a pattern visit in a call of n tokens, and how many of each side are."""
-    shapes = TRITON.tiles(BF16, 64, "sm_90").of("backward_keys" if by_key else "forward")
-    program = pipeline.program(PATTERNS[name].attention(), shapes)
+    program = pipeline.program(PATTERNS[name].attention(), (TileChoice(Tiles(128, 128)),))
     (kernel,), (its,) = program.kernels, pipeline.schedule(program, CallShape(n, n, 1), ()).kernels
     (segment,), (held,) = kernel.segments, its.segments
     if by_key:
