@@ -60,7 +60,7 @@ def test_for_a_gpu_that_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixtur
     texts = [pipeline.source(program, TRITON.render, variant).text for program, variant in by_pointers]
     whole = {name: text for source in texts for name, text in definitions(source).items()}
     assert list(whole) == names
-    steps = dict(zip(names, [(128, 128), (32, 128), (64, None), (64, 64)], strict=True))
+    steps = dict(zip(names, [(128, 128), (32, 64), (128, None), (128, 64)], strict=True))
     for name in names:
         facts = json.loads((tmp_path / f"{name}.json").read_text())
         assert facts["function"] == name

@@ -36,6 +36,9 @@ REFUSED = [
     "ValueError q_start: is -1, expected a position, 0 or more",
     "ValueError q: reaches position 2147483656, expected at most 1073741824: integers have 32 bits",
     "ValueError scale: has shape [3], expected a number or [2], and no gradient",
+    "ValueError scale: is nan, expected a finite number",
+    "ValueError doc: holds integers beyond 32 bits, which the kernels of this file compute with",
+    "TypeError doc: too many dimensions 'str'; expected an integer tensor",
 ]
 
 
