@@ -238,7 +238,7 @@ def decide(doubt: Doubt, device: torch.device) -> Found:
     clock, figures, faults = Clock(device), dict[str, Any](), list[str]()
     timed = "forward" if doubt.direction == "forward" else "backward"
     for row in doubt.rows:
-        name = f"{row.queries}x{row.keys} w{row.num_warps} s{row.num_stages}"
+        name = f"{row.queries}x{row.keys} w{row.num_warps} s{row.num_stages}{' by descriptors' * bool(row.pointers)}"
         with _with_choice(doubt.direction, row), programs_run() as programs:
             own = replace(_own(doubt.speed, leaves), name=name)
             try:

@@ -170,11 +170,12 @@ def _speed(speed: Speed, device: torch.device, telling: int) -> Row:
     return Row("speed", name, partial(measure, speed, device), settings, telling)
 
 
-# Shapes (queries, keys, warps, stages) between which reading compiled kernels could not decide; the table's own first.
-DOUBTS: dict[Pass, tuple[tuple[int, int, int, int], ...]] = {
-    "forward": ((128, 64, 8, 3), (128, 128, 8, 2), (128, 128, 8, 1), (64, 64, 4, 3)),
-    "backward_keys": ((32, 128, 8, 3), (64, 128, 8, 2), (32, 64, 4, 3)),
-    "backward_queries": ((128, 64, 8, 3), (64, 64, 4, 3), (64, 32, 4, 3)),
+# Shapes (queries, keys, warps, stages, whether loaded by descriptors) between which reading compiled kernels could not
+# decide; the table's own first.
+DOUBTS: dict[Pass, tuple[tuple[int, int, int, int, bool], ...]] = {
+    "forward": ((128, 128, 8, 3, True), (128, 64, 8, 3, True), (128, 64, 8, 3, False), (64, 64, 4, 3, False)),
+    "backward_keys": ((32, 128, 8, 3, False), (64, 128, 8, 2, False), (32, 64, 4, 3, False)),
+    "backward_queries": ((128, 64, 8, 3, False), (128, 64, 8, 3, True), (64, 64, 4, 3, False)),
 }
 
 
@@ -191,7 +192,10 @@ def doubts(device: torch.device, small: bool) -> Iterator[Row]:
     for pattern in STANDARD[:2]:
         speed = Speed(pattern, n, dim, heads, heads, dtype, rounds)
         for direction, shapes in DOUBTS.items():
-            chosen = tuple(TileConfig(*shape) for shape in (shapes[-2:] if small else shapes))
+            chosen = tuple(
+                TileConfig(*shape, pointers=TileConfig(*shape) if described else None)
+                for *shape, described in (shapes[-2:] if small else shapes)
+            )
             make = partial(decide, Doubt(speed, direction, chosen), device)
             settings = {"n": n, "head_dim": dim, "heads": heads, "rounds": rounds, "shapes": [list(x) for x in shapes]}
             yield Row("doubt", f"doubt {direction}, {pattern.name}, n {n}, {dim}", make, settings, 2)
