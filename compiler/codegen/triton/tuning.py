@@ -76,25 +76,27 @@ class TileConfig:
 _C = TileConfig
 _Row = Mapping[Pass, tuple[TileConfig, ...]]
 
-# For 16-bit inputs, by architecture and by lanes of the larger head dimension.
-_TABLE: Mapping[str, Mapping[int, _Row]] = {
-    "sm_80": {
-        64: {
-            "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.18)),
-            "backward_keys": (_C(32, 64, 4, 1),),
-            "backward_queries": (_C(64, 32, 4, 2),),
-        },
-        128: {
-            "forward": (_C(64, 32, 4, 2),),
-            "backward_keys": (_C(32, 64, 8, 1),),
-            "backward_queries": (_C(64, 32, 8, 2),),
-        },
-        256: {
-            "forward": (_C(64, 32, 8, 2),),
-            "backward_keys": (_C(32, 32, 8, 1),),
-            "backward_queries": (_C(32, 32, 8, 1),),
-        },
+# For 16-bit inputs, by lanes of the larger head dimension: shapes that need few registers everywhere.
+_SMALL: Mapping[int, _Row] = {
+    64: {
+        "forward": (_C(64, 64, 4, 2),),
+        "backward_keys": (_C(32, 64, 4, 1),),
+        "backward_queries": (_C(64, 32, 4, 2),),
     },
+    128: {
+        "forward": (_C(64, 32, 4, 2),),
+        "backward_keys": (_C(32, 64, 8, 1),),
+        "backward_queries": (_C(64, 32, 8, 2),),
+    },
+    256: {
+        "forward": (_C(64, 32, 8, 2),),
+        "backward_keys": (_C(32, 32, 8, 1),),
+        "backward_queries": (_C(32, 32, 8, 1),),
+    },
+}
+# The same by architecture.
+_TABLE: Mapping[str, Mapping[int, _Row]] = {
+    "sm_80": {**_SMALL, 64: {**_SMALL[64], "forward": (_C(128, 64, 4, 3), _C(64, 64, 4, 3, 1.18))}},
     "sm_90": {
         64: {
             "forward": (_C(128, 128, 4, 3, pointers=_C(128, 128, 8, 3)), _C(64, 64, 4, 3, 1.3)),
@@ -112,23 +114,7 @@ _TABLE: Mapping[str, Mapping[int, _Row]] = {
             "backward_queries": (_C(128, 32, 8, 2),),
         },
     },
-    "gfx9": {
-        64: {
-            "forward": (_C(64, 64, 4, 2),),
-            "backward_keys": (_C(32, 64, 4, 1),),
-            "backward_queries": (_C(64, 32, 4, 2),),
-        },
-        128: {
-            "forward": (_C(64, 32, 4, 2),),
-            "backward_keys": (_C(32, 64, 8, 1),),
-            "backward_queries": (_C(64, 32, 8, 2),),
-        },
-        256: {
-            "forward": (_C(64, 32, 8, 2),),
-            "backward_keys": (_C(32, 32, 8, 1),),
-            "backward_queries": (_C(32, 32, 8, 1),),
-        },
-    },
+    "gfx9": _SMALL,
 }
 
 
