@@ -15,15 +15,17 @@ from math import lcm, prod
 import numpy as np
 
 from ..analysis import BoundTable, Classifier, shift_divisor
-from ..ir import HEAD, HEADS, CallShape, Expr, HostTable, N, Table, tables_read, walk
+from ..ir import HEAD, HEADS, CallShape, Const, Expr, HostTable, N, Table, tables_read, walk
 from ..plan import UNBOUNDED, Axis, Bounds, View
 from .run_rows import Repeat, TileRuns, clipped, of_boxes, tile_slots, to_csr, transpose
 from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_ranges import Counted, ViewRanges
 
-# In tokens: farther than any call reaches, so a run that goes on for so long is endless.
+# In tokens: farther than any call reaches, so a run that goes on for so long is endless, unless the condition has
+# numbers of that size, or something still changes where no tensor has tokens.
 _FAR = 2**34
+_NEAR = 2**32
 # The first ranges of keys end at distances that grow by this many bits from one to the next.
 _GROWTH_BITS = 4
 # The most rows of a period; a longer one is not worth a template.
@@ -286,7 +288,20 @@ def _classified(
     if reach is None and not exact:
         return None
     rows = of_boxes(boxes, count, query.slots.count)
+    if reach is None and not _is_endless(query, rows):
+        return None
     return Template(_unlimited(rows, far * unit) if reach is None else rows, reach is None)
+
+
+def _is_endless(query: PeriodicQuery, rows: TileRuns) -> bool:
+    """Whether what lies beyond the tiles that were classified is as at their ends."""
+    numbers = (node.value for node in walk(query.condition) if isinstance(node, Const))
+    if any(abs(number) > _NEAR for number in numbers):
+        return False
+    unit = query.keys.minor_tiles
+    near, far = min(_NEAR // _step(query.keys), _far(query.keys)) * unit, _far(query.keys) * unit
+    ends = np.abs(np.concatenate((rows.start, rows.end)))
+    return not bool(np.any((ends > near) & (ends < far)))
 
 
 def _growing(far: int) -> list[tuple[int, int]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import attnc
 from attnc.compiler.analysis.classify import Classifier
 from attnc.compiler.analysis.shift import shift_divisor
 from attnc.compiler.ir import constructors
@@ -297,3 +299,20 @@ def test_a_table_read_at_the_query_does_not_move() -> None:
     held = (HostTable(np.arange(20) % 7),)
     extent = CallShape(20, 20)
     assert tiles.fault(planned, schedule(planned, extent, held), extent, held) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(q - k) % 2147483647 == 0",
+        "(q - k) % 2147483647 >= 2147483640",
+        "(q - k) % 1099511627776 == 3",
+        "k - q < 1099511627776",
+        "abs(q - k) <= 2147483647",
+    ],
+)
+def test_what_changes_farther_away_than_tensors_reach_is_not_taken_for_endless(text: str) -> None:
+    attend = attnc.loads(f"pattern p = {text}").p()
+    q, k = torch.randn(1, 1, 7, 8), torch.randn(1, 1, 300, 8)
+    with attnc.settings.override(verify=True, backend="blocked"):
+        torch.testing.assert_close(attend(q, k, k, q_start=290), attend.reference(q, k, k, q_start=290))
