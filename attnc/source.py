@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from .compiler import pipeline
 from .compiler.codegen import KernelSource
-from .compiler.ir import Attention
-from .compiler.plan import Specialisation, float_named, usual
+from .compiler.ir import Attention, Entry, walk
+from .compiler.plan import DType, Specialisation, float_named, usual
 from .runtime.backends import backend_of_target
-from .runtime.base import torch_dtype
-from .runtime.call import settle_alike
 
 
 def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> str:
@@ -17,9 +15,19 @@ def source_of(attention: Attention, target: str, head_dim: int, dtype: str) -> s
     ValueError for an unknown target or dtype.
     """
     asked = float_named(dtype)
-    attention = settle_alike(attention, torch_dtype(asked.compute))
+    attention = settled(attention, asked)
     kind = usual(attention.tables, asked, head_dim)
     return "\n".join(source.text for source in sources(attention, kind, target))
+
+
+def settled(attention: Attention, dtype: DType) -> Attention:
+    """The attention as kernels compute it that no call asks for, with float tables of the dtype of their sums."""
+    if not any(isinstance(node, Entry) and node.type == "float" for node in walk(attention.mask)):
+        return attention
+    from .runtime.base import torch_dtype
+    from .runtime.call import settle_alike
+
+    return settle_alike(attention, torch_dtype(dtype.compute))
 
 
 def sources(attention: Attention, kind: Specialisation, target: str) -> tuple[KernelSource, ...]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from ..compiler.ir import Attention, Literal_
 from ..compiler.plan import Specialisation, float_named, usual
 from ..runtime.backends import backend_of_target
-from ..runtime.base import Backend, CompiledFunction, Unavailable, identity, torch_dtype
-from ..runtime.call import settle_alike
+from ..runtime.base import Backend, CompiledFunction, Unavailable, identity
 from ..runtime.cpp import BuildError
+from ..source import settled
 from .errors import InputError, WrongUseError
 from .launch_view import LaunchSizes, heads_of
 from .stage_at_work import stage
@@ -56,7 +56,7 @@ def write_kernels(
         at(f"compiling {name or subject.name} for {wish.target}")
         heads = _heads(first, wish)
         dtype = float_named(wish.dtype)
-        attention = settle_alike(first.attention, torch_dtype(dtype.compute))
+        attention = settled(first.attention, dtype)
         kind = usual(attention.tables, dtype, wish.head_dim, wish.value_dim)
         numbers = None if first.layer is None else [layer.layer for layer in layers]
         for function in _compiled(backend, attention, heads, kind, wish.target):

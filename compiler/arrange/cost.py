@@ -292,8 +292,9 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
             ):
                 if isinstance(other, Entry):
                     for each in (entry, other):
-                        if each.indices in ((Q,), (K,)):
-                            yield each, constructors.floordiv(each.indices[0], n // _LABELS)
+                        if each.indices in ((Q,), (K,)) and each.type != "double":
+                            label = constructors.floordiv(each.indices[0], n // _LABELS)
+                            yield each, constructors.to_float(label) if each.type == "float" else label
                 elif entry.type == "int" and (span := _span(other, n)):
                     yield entry, constructors.mod(constructors.hashed(Const(0), *entry.indices), span)
             case Apply(op="floordiv" | "mod", args=(_, Entry() as width)):

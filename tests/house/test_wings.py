@@ -61,7 +61,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         ),
         "attnc.inspection": (
             "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "
-            "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.call runtime.cpp"
+            "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.cpp"
         ),
         "attnc.pictures": (
             "attnc.inspection compiler compiler.analysis compiler.ir compiler.oracle compiler.plan "

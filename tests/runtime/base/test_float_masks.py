@@ -205,3 +205,13 @@ def test_what_a_difference_of_floats_proves() -> None:
     refuted = attnc.prove(near, "diagonal")  # NaN is near nothing
     assert refuted.refuted
     assert "nan" in str(refuted)
+
+
+def test_orders_are_searched_for_a_mask_that_computes() -> None:
+    """A minimum asks whether an entry equals itself, for NaN: then the search takes its table for one of labels."""
+    attention = attnc.loads("pattern p(t: float[token]) = (q - k) % 4 == 0 and min(t[q], -0.5) < t[k]").p()
+    t, place = torch.randn(N), torch.arange(N)
+    mine = attention.mask(N, t=t)[0] > 0
+    assert torch.equal(mine, ((place[:, None] - place) % 4 == 0) & (t.clamp(max=-0.5)[:, None] < t))
+    assert torch.equal(kept(attention, N, torch.float32, t=t), mine)
+    assert attention.source("cpu")
