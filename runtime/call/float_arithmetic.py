@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -19,6 +19,7 @@ from ...compiler.ir import (
     Const,
     Entry,
     Expr,
+    Op,
     Table,
     choose,
     constructors,
@@ -122,7 +123,7 @@ class Arithmetic:
 
 
 def _rounded(x: Expr, dtype: torch.dtype) -> Expr:
-    return x if isinstance(x, Const | Entry) else Apply(dtype_of(dtype).name, (x,), x.type)  # type: ignore[arg-type]
+    return x if isinstance(x, Const | Entry) else Apply(cast(Op, dtype_of(dtype).name), (x,), x.type)
 
 
 def _least(a: Expr, b: Expr) -> Expr:

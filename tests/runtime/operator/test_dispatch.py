@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ CAUSAL = attnc.load("causal").causal()
 class Watched(Tensor):
     """A subclass that says by which functions it is seen."""
 
-    seen: list[str] = []  # noqa: RUF012 - of the class
+    seen: ClassVar[list[str]] = []
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

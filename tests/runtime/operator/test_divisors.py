@@ -46,7 +46,8 @@ def weights(width: Any, attention: attnc.Attention, batch: int, reference: bool 
     q, k = torch.zeros(batch, 1, M, 4), torch.zeros(batch, 1, N, 4)
     values = torch.eye(N).expand(batch, 1, N, N)
     call = attention.reference if reference else attention
-    return call(q, k, values, q_start=START, width=width)[:, 0]  # type: ignore[no-any-return]
+    out: Tensor = call(q, k, values, q_start=START, width=width)
+    return out[:, 0]
 
 
 @pytest.mark.parametrize("name", MEANINGS)
