@@ -64,7 +64,7 @@ class Row:
 def asked() -> Iterator[Asked]:
     """Every claim that is measured."""
     for group, paths in (
-        ("shipped", sorted((ROOT / "patterns").glob("*.attn"))),
+        ("shipped", sorted((ROOT / "patterns").rglob("*.attn"))),
         ("papers", [ROOT / "tests" / "proofs" / "papers.attn"]),
     ):
         for path in paths:

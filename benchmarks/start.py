@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).with_name("results") / "start.json"
 MAIN = "from attnc.cli.main import main; main()"
-FILE = "patterns/longformer.attn"
+FILE = "patterns/text/longformer.attn"
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "python, nothing": ("-c", ""),
     "attnc --version": ("-c", MAIN, "--version"),

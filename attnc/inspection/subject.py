@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.checker import shipped_names
+from ..compiler.checker import shipped_file, shipped_names
 from ..compiler.diagnostics import nearest, visible_line
 from ..compiler.ir import Attention, Literal_, Model
 from ..compiler.modules import Declaration, Module, bind, load_file, load_shipped
@@ -39,7 +39,7 @@ def find(name: str) -> Target:
         if not Path(origin).is_file():
             raise InputError(f"there is no file {visible_line(origin)}")
         module = load_file(Path(origin))
-    elif origin in shipped_names():
+    elif shipped_file(origin) is not None:
         module = load_shipped(origin)
     elif not declaration and origin in load_shipped("std").declarations:
         return Target("std", load_shipped("std"), origin)
@@ -67,7 +67,7 @@ def _chosen(module: Module, origin: str, name: str) -> str:
                 f"{shown} declares no {visible_line(name)}{_meant(name, candidates)}; it has {', '.join(candidates)}"
             )
         return name
-    stem = Path(origin).stem
+    stem = Path(origin).stem if origin.endswith(".attn") else origin.rpartition(".")[2]
     given = STDIN if origin == INPUT_NAME else shown
     if stem in candidates:
         return stem

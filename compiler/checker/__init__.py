@@ -34,7 +34,7 @@ from .operators import as_float, is_condition, is_number
 from .reserved_names import CALL
 from .scope import Definition, Scope, collect, ordered
 from .sets import members
-from .shipped import SHIPPED, shipped_names
+from .shipped import SHIPPED, shipped_file, shipped_names
 from .types import Formal, ParameterType, check_names, parameter_type
 from .values import AttentionValue, ConstantSet, ListValue, Scalar, TableValue, Value, described, runs_of
 
@@ -90,6 +90,7 @@ __all__ = [
     "read_locals",
     "runs_of",
     "scalar",
+    "shipped_file",
     "shipped_names",
     "stand_in",
     "suggestions",

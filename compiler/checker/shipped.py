@@ -12,9 +12,24 @@ _DECLARED = re.compile(r"^(?:pattern|attention|model|const) ([A-Za-z_][A-Za-z0-9
 
 
 def shipped_names() -> list[str]:
-    """The names of the shipped modules, as an import writes them: ``longformer``, ``folder.name``."""
-    found = sorted(SHIPPED.rglob("*.attn"))
-    return [".".join(path.relative_to(SHIPPED).with_suffix("").parts) for path in found]
+    """The names of the shipped modules, without the folders that they lie in: ``longformer``, ``neighborhood``."""
+    return sorted(_files())
+
+
+def shipped_file(name: str) -> Path | None:
+    """The file of a shipped module, by its name alone or with its folder: ``longformer``, ``text.longformer``."""
+    file = _files().get(name.rpartition(".")[2])
+    return file if file is not None and name in (file.stem, ".".join(_parts(file))) else None
+
+
+@lru_cache(maxsize=1)
+def _files() -> Mapping[str, Path]:
+    """The file of each module: folders sort the files by field, and no two files have the same name."""
+    return {file.stem: file for file in SHIPPED.rglob("*.attn")}
+
+
+def _parts(file: Path) -> tuple[str, ...]:
+    return file.relative_to(SHIPPED).with_suffix("").parts
 
 
 @lru_cache(maxsize=1)
@@ -25,7 +40,7 @@ def shipped_declarations() -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     for module in shipped_names():
-        text = SHIPPED.joinpath(*module.split(".")).with_suffix(".attn").read_text(encoding="utf-8")
+        text = _files()[module].read_text(encoding="utf-8")
         for name in _DECLARED.findall(text):
             if name not in found or module == name:
                 found[name] = module

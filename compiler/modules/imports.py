@@ -6,7 +6,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checker import SHIPPED, shipped_names
+from ..checker import SHIPPED, shipped_file, shipped_names
 from ..diagnostics import AttnError, Diagnostic, ErrorCollector, Source, Suggestion, at, limits, shortened
 from ..syntax import decode
 from ..syntax import tree as t
@@ -58,10 +58,12 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorColle
     relative = Path(*parts).with_suffix(".attn")
     span = node.module[0].span
     span = type(span)(span.source, span.start, node.module[-1].span.end)
-    for root, root_is_shipped in ((folder, shipped), (SHIPPED, True)):
-        if root is None:
+    beside = (folder, folder / relative, shipped) if folder is not None else None
+    known = shipped_file(".".join(parts))
+    for candidate in (beside, (SHIPPED, known, True) if known is not None else None):
+        if candidate is None:
             continue
-        path = root / relative
+        root, path, root_is_shipped = candidate
         try:
             if not path.is_file():
                 continue
@@ -72,10 +74,10 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorColle
             message = f"`{'.'.join(parts)}` is a link that leads out of its folder"
             reports.add(Diagnostic("import-outside", message, at(span)))
             return None
-        return Place(path, relative.as_posix(), root_is_shipped)
+        return Place(path, path.relative_to(root).as_posix(), root_is_shipped)
     message = f"there is no module `{shortened('.'.join(parts))}`"
-    beside = "beside the file, then " if folder is not None else ""
-    notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
+    where = "beside the file, then " if folder is not None else ""
+    notes = (f"looked for {shortened(relative.as_posix())} {where}among the shipped patterns",)
     helps, edits = Suggestion() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
     reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
     return None

@@ -18,6 +18,7 @@ from ..checker import (
     Scope,
     collect,
     ordered,
+    shipped_file,
     shipped_names,
 )
 from ..diagnostics import (
@@ -38,7 +39,7 @@ from ..syntax import tree as t
 from .bind_tests import bind_test
 from .binding import bind_definition, bind_values, bindable, default_literal, parameter_values
 from .declarations import define
-from .imports import Place, find, read
+from .imports import MissingFileError, Place, find, read
 from .test_cases import BoundTest, Check, Claim, Column, Pairs, Picture, Row
 
 __all__ = [
@@ -129,26 +130,22 @@ def load_file(path: str | Path) -> Module:
 
 
 def load_shipped(name: str) -> Module:
-    """Load and check a shipped module by its name, ``longformer`` or ``folder.name``. Raises as :func:`load_file`."""
+    """Load and check a shipped module by name: ``longformer``, ``text.longformer``. Raises as :func:`load_file`."""
     if name == "std":
         return _prelude()
     return _shipped(name)
 
 
 def _shipped(name: str) -> Module:
-    parts = name.split(".")
-    if not all(part.isidentifier() and part.isascii() for part in parts):
-        parts = ["?"]
-    file = SHIPPED.joinpath(*parts).with_suffix(".attn")
-    try:
-        source = read(file, Path(*parts).with_suffix(".attn").as_posix())
-    except FileNotFoundError as error:
+    file = shipped_file(name)
+    if file is None:
         meant = nearest(name, shipped_names())
         helps: tuple[str, ...] = (f"did you mean `{meant}`?",) if meant else ()
         if _is_file(f"{name}.attn"):
             helps = (f"the file of that name is loaded by all of its name: {name}.attn",)
         message = f"there is no shipped pattern `{name}`"
-        raise type(error)([Diagnostic("missing-file", message, helps=helps)]) from None
+        raise MissingFileError([Diagnostic("missing-file", message, helps=helps)])
+    source = read(file, file.relative_to(SHIPPED).as_posix())
     return _Loader().load(source, SHIPPED, shipped=True, path=_resolved(file))
 
 

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from itertools import zip_longest
-from pathlib import Path
 from random import Random
 
 import islpy as isl
 import numpy as np
 import pytest
 
-import attnc
 from attnc.compiler.analysis.normal_form import Term, apart, guarded, normalise, parts
 from attnc.compiler.arrange.search import arrange
 from attnc.compiler.ir import constructors
@@ -27,6 +25,7 @@ from attnc.compiler.plan.programs import Program, Segment
 from attnc.compiler.proofs.affine_sets import Pairs, bounded_steps, free
 from tests.support.generators.random_expressions import Generator, dense
 from tests.support.generators.walked_masks import drawn_case, forced
+from tests.support.shipped_files import EVERY_KIND
 
 PRELUDE: dict[str, dict[str, int]] = {
     "full": {}, "causal": {}, "window": {"size": 512}, "causal_window": {"size": 4096, "dilation": 2},
@@ -35,7 +34,7 @@ PRELUDE: dict[str, dict[str, int]] = {
     "chunked": {"size": 8192}, "strided": {"stride": 128}, "fixed": {"stride": 128, "summary": 8}, "documents": {},
     "padded": {}, "grid_window": {"width": 64, "rows": 3, "cols": 3}, "random_blocks": {"size": 64, "percent": 2},
 }  # fmt: skip
-NAMES = sorted(path.stem for path in (Path(attnc.__file__).parent / "patterns").glob("*.attn"))
+NAMES = sorted(EVERY_KIND | {"std"})
 # Drawn masks of a block of tests that may stay undecided: unions of up to 16 conjunctions of grids, blocks and
 # remainders that share no period, with the complement of which isl has not done after its steps.
 MOST_UNDECIDED = 3

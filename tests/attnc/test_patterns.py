@@ -21,7 +21,7 @@ from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environm
 from attnc.compiler.verify.claims import run_test
 
 FOLDER = Path(attnc.__file__).parent / "patterns"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.attn"))
+NAMES = sorted(path.stem for path in FOLDER.rglob("*.attn"))
 REQUIRED = {
     "full", "causal", "window", "longformer", "bigbird", "strided", "documents", "prefix_lm", "sink_window", "alibi",
     "softcap", "std",
@@ -144,6 +144,20 @@ CASES = [
 
 def test_all_that_was_promised_is_shipped() -> None:
     assert set(NAMES) >= REQUIRED
+
+
+def test_folders_sort_files_and_names_need_none() -> None:
+    """A module is found by its name alone, or with its folder; by no other folder."""
+    assert len(NAMES) == len(set(NAMES)), "two files of one name"
+    assert load_shipped("longformer").source == load_shipped("text.longformer").source
+    text = "from longformer import longformer as a\nfrom text.longformer import longformer as b\npattern p = {}\n"
+    same = [attnc.loads(text.format(f"{name}({{}}, size = 8)")).p().mask(20) for name in "ab"]
+    assert same[0].equal(same[1])
+    for name in ("packing.longformer", "patterns.text.longformer", "text.std", "text", "..text.longformer", ""):
+        with pytest.raises(FileNotFoundError):
+            load_shipped(name)
+    with pytest.raises(attnc.AttnError, match="there is no module"):
+        attnc.loads("from packing.longformer import longformer")
 
 
 @pytest.mark.parametrize("name", NAMES)

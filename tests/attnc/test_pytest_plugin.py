@@ -164,7 +164,9 @@ def test_our_own_patterns_are_collected_once() -> None:
     done = run(ROOT, "--collect-only", "-q", "-o", "addopts=", "patterns", "attnc/patterns", "tests/golden/modules")
     names = [line for line in done.stdout.splitlines() if ".attn::" in line]
     assert {name.split("::")[0] for name in names} == {
-        f"patterns/{path.name}" for path in (ROOT / "patterns").glob("*.attn") if "\ntest " in path.read_text()
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "patterns").rglob("*.attn")
+        if "\ntest " in path.read_text()
     }
     assert len(names) == len(set(names)) > 100
 

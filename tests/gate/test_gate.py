@@ -22,13 +22,13 @@ from tests.gate.patterns import DECODING, DIMS, PASSES, PATTERNS, contents, kind
 from tests.gate.prediction import flex
 from tests.gate.prediction.model import flex_blocks
 from tests.gate.targets import HELD, PROLOGUES, Result, held_results, results
+from tests.support.shipped_files import EVERY_KIND
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_shipped_file_is_looked_at() -> None:
-    files = {path.stem for path in (ROOT / "patterns").glob("*.attn")} - {"std"}
-    assert {pattern.file for pattern in PATTERNS.values()} == files
+    assert {pattern.file for pattern in PATTERNS.values()} == EVERY_KIND
     assert set(flex.PROGRAMS) == set(PATTERNS)
 
 

@@ -35,6 +35,7 @@ from attnc.compiler.plan.tile_choices import PASSES
 from attnc.runtime.base.torch_dtypes import dtype_of
 from attnc.runtime.triton.arguments import head_arguments, inverse
 from tests.support.handmade import GLOBALS, divisible, neighbourhood, residues, within
+from tests.support.shipped_files import EVERY_KIND
 from tests.support.triton.patterns import cases
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,8 +106,7 @@ def check(name: str, made: Made, target: str, kinds: tuple[str, ...] | None = No
 
 
 def test_every_shipped_file_is_compiled() -> None:
-    files = {path.stem for path in (ROOT / "patterns").glob("*.attn")} - {"std"}
-    assert files == set(SHIPPED)
+    assert set(SHIPPED) == EVERY_KIND
 
 
 @pytest.mark.parametrize("file", SHIPPED)

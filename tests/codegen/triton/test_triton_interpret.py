@@ -14,6 +14,7 @@ import torch
 
 from attnc.compiler.ir.attentions import Dimension, Table
 from attnc.runtime.triton import executor
+from tests.support.shipped_files import EVERY_KIND
 from tests.support.shipped_support import SHIPPED
 from tests.support.triton.cases import FORCED
 from tests.support.triton.patterns import cases
@@ -62,8 +63,7 @@ def wrong(report: Report) -> Report:
 
 
 def test_every_shipped_file_is_there() -> None:
-    files = {path.stem for path in (ROOT / "patterns").glob("*.attn")} - {"std"}
-    assert {shipped.file for shipped in SHIPPED} == files
+    assert {shipped.file for shipped in SHIPPED} == EVERY_KIND
 
 
 # Three questions to one process.

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from attnc.runtime.op import call_of
 from tests.fuzz import parts as fuzz_parts
 from tests.fuzz.parts import MODULE, PATTERNS, Pattern, drawn
 from tests.runtime.operator.test_op import needs_compiler
+from tests.support.shipped_files import EVERY_KIND
 
 VERIFIED = ("around", "bigbird", "buckets", "everything")
 IDS = [f"{pattern.file}.{pattern.name}" for pattern in PATTERNS]
@@ -38,7 +38,7 @@ COMPILED = ("around", "everything", "buckets")  # all of them: python -m tests.f
 def test_every_shipped_pattern_is_split() -> None:
     """Of the prelude, some are those of other files."""
     split, names = {(pattern.file, pattern.name) for pattern in PATTERNS}, {pattern.name for pattern in PATTERNS}
-    for file in sorted(path.stem for path in (Path(attnc.__file__).parent / "patterns").glob("*.attn")):
+    for file in sorted(EVERY_KIND | {"std"}):
         kinds = {own.name: own.kind for own in load_shipped(file).declarations.values()}
         declared = {own for own, kind in kinds.items() if kind in ("pattern", "attention")}
         assert {own for own in declared if (file, own) not in split and not (file == "std" and own in names)} == set()
