@@ -74,6 +74,8 @@ CAMPAIGNS = {
     "programs": Campaign(10_000, fuzz_programs.generate_any, fuzz_programs.fault),
     "programs-cpp": Campaign(500, fuzz_programs.generate_any, fuzz_programs.compiled_fault),
     "programs-interpreted": Campaign(200, fuzz_programs.small, fuzz_programs.interpreted_fault),
+    "newer-cpp": Campaign(2_000, fuzz_programs.newer, fuzz_programs.compiled_fault),
+    "newer-interpreted": Campaign(100, fuzz_programs.newer_small, fuzz_programs.interpreted_fault),
     "interpreted": Campaign(600, fuzz_structures.small, fuzz_structures.interpreted_fault),
     "text": Campaign(1_000_000, fuzz_text.generate, fuzz_text.fault, fuzz_text.told, fuzz_text.kept, fuzz_text.SUFFIX),
     "integers": _integers(20_000, fuzz_integers.fault),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from random import Random
 
 import numpy as np
@@ -22,7 +23,7 @@ from attnc.compiler.arrange.candidates import SearchContext, walks
 from attnc.compiler.arrange.head_groups import groups
 from attnc.compiler.arrange.search import applies_to, arrange
 from attnc.compiler.ir.constructors import rename_tables
-from attnc.compiler.ir.expressions import Expr
+from attnc.compiler.ir.expressions import Apply, Expr, walk
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.oracle.out_of_table import OutOfTableError
 from attnc.compiler.plan.orders import Tiles
@@ -55,6 +56,23 @@ def generate_any(seed: int, *, largest: int = 64) -> Text:
 def small(seed: int) -> Text:
     """The program of a seed, for a call that the interpreter can bear."""
     return generate_any(seed, largest=40)
+
+
+def newer(seed: int, *, largest: int = 64) -> Text:
+    """The program of a seed whose mask divides by what a call gives, or computes with floats."""
+    for attempt in count():
+        program = generate(4 * (1000 * seed + attempt) + 3, largest=largest)  # of these, some have such atoms
+        attention = bound(program).attention
+        divides = any(table.divides for table in attention.tables)
+        parts_of_mask = [part for part in walk(attention.mask) if isinstance(part, Apply)]
+        if divides or any(part.type == "float" and part.op != "float" for part in parts_of_mask):
+            return replace(program, seed=seed)
+    raise AssertionError
+
+
+def newer_small(seed: int) -> Text:
+    """The same for a call that the interpreter can bear."""
+    return newer(seed, largest=40)
 
 
 def forced(

@@ -36,6 +36,17 @@ def test_random_orders_through_compiled_kernels(part: int) -> None:
         assert found is None, f"seed {seed}: {found}\n{program.text}\n{program.sizes}"
 
 
+def test_masks_that_divide_by_what_a_call_gives_or_compute_with_floats() -> None:
+    for seed in (FIRST, FIRST + 1):
+        program = fuzz_programs.newer(seed)
+        assert fuzz_programs.fault(program) is None
+        found = fuzz_programs.compiled_fault(program)
+        assert found is None, f"seed {seed}: {found}\n{program.text}\n{program.sizes}"
+    for seed in range(FIRST, FIRST + 40):
+        attention = bound(fuzz_programs.newer(seed)).attention
+        assert any(table.divides or table.element == "float" for table in attention.tables)
+
+
 @pytest.mark.long
 def test_random_orders_in_the_interpreter(tmp_path: Path) -> None:
     """In a process of its own, because the interpreter is chosen once for a process."""
