@@ -81,7 +81,7 @@ distclean: clean  ## and the environment
 # venv refuses a colon; the others end the first line of a script that pip installs, where there is a space too.
 # Torch first and by its exact version, so that the resolver never looks for another. The stamp is written last: an
 # installation that broke off starts again, and a change of the pins or of the dependencies is noticed.
-$(STAMP): constraints.txt pyproject.toml hatch_build.py
+$(STAMP): constraints.txt pyproject.toml hatch_build.py tests/systems/originals.txt
 	@bad=$$(printf '%s' "$$PWD" | grep -o '["$$`\:]' | head -n 1); \
 	test "$$(printf '%s' "$$PWD" | wc -l)" -eq 0 || bad='a line break'; \
 	test -z "$$bad" || { printf 'the tools cannot work in a path with %s: move the clone out of %s\n' "$$bad" "$$PWD" >&2; exit 1; }
@@ -92,4 +92,5 @@ $(STAMP): constraints.txt pyproject.toml hatch_build.py
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt hatchling editables
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,demo]'
+	$(BIN)/python -m tests.systems.fetch_originals
 	touch $(STAMP)

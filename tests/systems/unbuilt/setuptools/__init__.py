@@ -1,0 +1,1 @@
+"""A name by which pip finds ``build_meta`` beside this file instead of setuptools."""
