@@ -74,9 +74,9 @@ def layer_calls(model: nn.Module, file: ModuleType, **inputs: Any) -> list[Layer
 def drawn(make: Callable[[Any], nn.Module], config: PreTrainedConfig) -> nn.Module:
     """An eager model in evaluation mode, with weights wide enough that logits differ by some units."""
     config._attn_implementation = "eager"
-    torch.manual_seed(0)
-    model = make(config).eval()
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = make(config).eval()
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
                 parameter.normal_(std=1.0 if "embed" in name or "bias" in name else 1.5 * parameter.shape[-1] ** -0.5)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import BloomConfig, BloomModel, FalconConfig, FalconModel, MptConfig, MptModel, T5Config, T5Model
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import causal_mask_function
 from transformers.models.t5 import modeling_t5
 
 import attnc
 from tests.systems import originals
-from tests.systems.hf_layers import LayerCall, Learned, beside, compared, drawn, layer_calls, tokens
+from tests.systems.hf_layers import LayerCall, Learned, beside, compared, drawn, last_rows, layer_calls, tokens
 from tests.systems.system import Compared, System
 
 N, WIDTH = 41, 8
@@ -47,19 +48,20 @@ def fused(
     laid: Callable[[Tensor, Tensor, Tensor], Tensor],
     heads: int,
     kept: Tensor,
-    width: int = WIDTH,
-    **tables: Tensor,
+    key_heads: int | None = None,
+    **tables: Any,
 ) -> Compared:
-    """A module without its projections and ours, on the same queries, keys and values, [2, heads, N, width].
+    """A module without its projections and ours, on the same queries, keys and values, [2, heads, N, WIDTH].
 
-    ``laid`` makes of these, each [2, N, heads, width], what the projection would have given; ``attention`` returns
-    [2, N, heads * width]. ``kept``: the mask that its model made, bool, which broadcasts to [2, heads, N, N].
+    ``laid`` makes of these, each [2, N, heads, WIDTH], what the projection would have given; ``attention`` returns
+    [2, N, heads * WIDTH]. ``kept``: the mask that its model made, bool, which broadcasts to [2, heads, N, N].
     """
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(2, heads, N, width, generator=generator, dtype=torch.float64) for _ in "qkv"]
+    counts = (heads, key_heads or heads, key_heads or heads)
+    inputs = [torch.randn(2, count, N, WIDTH, generator=generator, dtype=torch.float64) for count in counts]
     ours, theirs = ([one.clone().requires_grad_() for one in inputs] for _ in range(2))
     found = attend(*ours, **tables)
-    wanted = attention(laid(*(one.transpose(1, 2) for one in theirs))).view(2, N, heads, width).transpose(1, 2)
+    wanted = attention(laid(*(one.transpose(1, 2) for one in theirs))).view(2, N, heads, WIDTH).transpose(1, 2)
     weight = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
     own, slopes = (torch.autograd.grad((out * weight).sum(), of) for out, of in ((found, ours), (wanted, theirs)))
     gradients = dict(zip(("query", "key", "value"), zip(own, slopes, strict=True), strict=True))
@@ -144,6 +146,29 @@ def falcon(heads: int) -> Compared:
         mask > torch.finfo(torch.float32).min,
         bias=(last_power_slopes(heads)[:, None].bfloat16() * positions).float(),
     )
+
+
+def falcon_rotary() -> Compared:
+    """FalconAttention with rotary positions, which are turned by no angle, and one head of keys for all queries."""
+    config = FalconConfig(vocab_size=60, hidden_size=7 * WIDTH, num_attention_heads=7, num_hidden_layers=1)
+    model: Any = drawn(FalconModel, config)
+    module = model.h[0].self_attention
+    mask = given_to(model, module)["attention_mask"]
+    without_projections(module, ("query_key_value", "dense"))
+    unturned = (torch.ones(1, N, WIDTH, dtype=torch.float64), torch.zeros(1, N, WIDTH, dtype=torch.float64))
+    return fused(
+        attnc.load("causal").causal(),
+        lambda hidden: module(hidden, alibi=None, attention_mask=mask, position_embeddings=unturned)[0],
+        lambda *qkv: torch.cat(qkv, 2).flatten(2),
+        7,
+        mask == 0,
+        key_heads=1,
+    )
+
+
+def falcon_layers() -> Compared:
+    """The library's defaults are those of Falcon 7B, whose layers are all causal."""
+    return last_rows(attnc.load("falcon").falcon_7b(), FalconConfig(), {"causal": causal_mask_function}, 200)
 
 
 @cache
@@ -295,6 +320,15 @@ SYSTEMS: tuple[System, ...] = (
             partial(falcon, heads), ("falcon:falcon", "--n", "32"), note=DOUBLE,
         )
         for heads in HEADS
+    ),
+    System(
+        "Falcon, rotary positions", "Penedo et al., 2023", "causal:causal", "transformers, FalconAttention", True,
+        falcon_rotary, ("causal:causal", "--n", "32"), note=DOUBLE,
+    ),
+    System(
+        "Falcon 7B, all layers", "Penedo et al., 2023", "falcon:falcon_7b",
+        "transformers, FalconConfig and mask functions", True, falcon_layers,
+        ("falcon:falcon_7b", "--layer", "0", "--n", "32"),
     ),
     t5_row("encoder", "t5", "encoder", lambda: timed_t5(False)),
     t5_row("decoder", "t5_decoder", "decoder", lambda: timed_t5(True)),
