@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -247,6 +248,117 @@ def bigbird_at_length() -> tuple[Callable[[], Any], Callable[[], Any]]:
     return lambda: our_bigbird(layer, hidden, real), lambda: their_bigbird(layer, hidden, real)
 
 
+# ETC
+
+
+@dataclass(frozen=True)
+class TwoInputs:
+    """What ETC is given besides queries and keys: example ids of both inputs, and the sentence of each long token.
+
+    ``[batch, tokens]`` of the global input and then the long one. ``globals_``: how many tokens the global one has.
+    ``hard``: whether a global token sees its own sentence alone.
+    """
+
+    example: Tensor
+    sentence: Tensor
+    globals_: int
+    hard: bool
+
+
+def two_inputs() -> TwoInputs:
+    """A row of two packed examples and padding, and one of a single example."""
+    example = torch.zeros(2, 6 + 60, dtype=torch.long)
+    sentence = torch.zeros_like(example)
+    example[0, 3:5], example[0, 5] = 1, 9
+    example[0, 6 + 31 : 6 + 52], example[0, 6 + 52 :] = 1, 9
+    sentence[:, 6:] = torch.arange(60) // 11
+    return TwoInputs(example, sentence, 6, True)
+
+
+def relative_id(distance: int, furthest: int) -> int:
+    """The id that ``RelativePositionGenerator`` gives to a key so far ahead of its query."""
+    return min(distance, furthest) if distance >= 0 else furthest + min(-distance, furthest)
+
+
+def etc_slots(given: TwoInputs, radius: int, furthest: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """For each query the keys of its one softmax, as ``FusedGlobalLocalAttention`` lines them up.
+
+    For a long token the slots of its window, which the text may not fill, and the global tokens beside them; for a
+    global token the global input and then the long one. Yields the query, and of its slots the keys ``[slots]``,
+    whether each is allowed, bool ``[batch, slots]``, and the relative ids ``[batch, slots]``; keys and queries of both
+    inputs are numbered in one sequence, the global input first.
+    """
+    first, n = given.globals_, given.example.shape[1]
+    across = 2 * furthest + 1
+    for query in range(n):
+        if query < first:
+            keys = torch.arange(n)
+            own = given.sentence[:, first:] == query
+            same = given.example == given.example[:, [query]]
+            allowed = torch.cat([same[:, :first], same[:, first:] & (own | (not given.hard))], dim=1)
+            near = torch.tensor([relative_id(key - query, furthest) for key in range(first)])
+            ids = torch.cat([near.expand(len(own), -1), across + own.long()], dim=1)
+        else:
+            window = torch.arange(query - radius, query + radius + 1)
+            inside = (window >= first) & (window < n)
+            keys = torch.cat([window.clamp(first, n - 1), torch.arange(first)])
+            same = given.example[:, keys] == given.example[:, [query]]
+            allowed = same & torch.cat([inside, torch.ones(first, dtype=torch.bool)])
+            near = torch.tensor([relative_id(int(key) - query, furthest) for key in window])
+            own = given.sentence[:, [query]] == torch.arange(first)
+            ids = torch.cat([near.expand(len(own), -1), across + own.long()], dim=1)
+        yield query, keys, allowed, ids
+
+
+def etc_formula(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, bias: Tensor, given: TwoInputs, radius: int, furthest: int
+) -> tuple[Tensor, Tensor]:
+    """Its outputs, and how often it keeps each pair. ``table``: ``[ids, heads, dim]``, ``bias``: ``[ids, heads]``."""
+    batch, heads, n, dim = q.shape
+    rows, kept = [], torch.zeros(batch, heads, n, n, dtype=torch.long)
+    for query, keys, allowed, ids in etc_slots(given, radius, furthest):
+        one = q[:, :, query]
+        content = torch.einsum("bhd,bhsd->bhs", one, k[:, :, keys])
+        relative = torch.einsum("bhd,bshd->bhs", one, table[ids]) + bias[ids].transpose(1, 2)
+        scores = (content + relative) / dim**0.5 - 10000.0 * (~allowed)[:, None]
+        rows.append(torch.einsum("bhs,bhsd->bhd", scores.softmax(-1), v[:, :, keys]))
+        kept[:, :, query].scatter_add_(2, keys.expand(batch, heads, -1), allowed[:, None].long().expand(-1, heads, -1))
+    return torch.stack(rows, 2), kept
+
+
+def etc() -> Compared:
+    """Both inputs in one call, with the masks and relative positions of the authors' models."""
+    given, radius, furthest = two_inputs(), 7, 5
+    ids = 2 * furthest + 3
+    q, k, v, table, bias = drawn(*[(2, HEADS, given.example.shape[1], DIM)] * 3, (ids, HEADS, DIM), (ids, HEADS))
+    theirs, kept = etc_formula(q, k, v, table, bias, given, radius, furthest)
+    attend = attnc.load("etc").etc_relative(radius=radius, reach=furthest)
+    relative = (torch.einsum("bhnd,rhd->bhnr", q, table) + bias.T[:, None]) / DIM**0.5
+    tables = {"example": given.example, "sentence": given.sentence, "globals": given.globals_, "relative": relative}
+    ours = attend(q, k, v, **tables)
+    mask = attend.mask(given.example.shape[1], heads=HEADS, **tables)
+    return compared((mask, kept), ours, theirs, {"q": q, "k": k, "v": v, "table": table, "bias": bias})
+
+
+def etc_by_inputs() -> Compared:
+    """The two inputs with keys of their own for each of the four attentions, in two calls: a softmax each."""
+    given, radius = two_inputs(), 7
+    given = replace(given, example=torch.zeros_like(given.example), hard=False)
+    first, n = given.globals_, given.example.shape[1]
+    q, of_long, of_global = drawn((2, HEADS, n, DIM), *[(2, 2, HEADS, n, DIM)] * 2)
+    attend, found, kept = attnc.load("etc").etc(radius=radius), [], []
+    for place, (k, v), rows in ((0, of_global, first), (first, of_long, n - first)):
+        ours = attend(q[:, :, place : place + rows], k, v, q_start=place, globals=first)
+        mask = attend.mask(n, rows, heads=HEADS, q_start=place, globals=first)
+        none = torch.zeros(5, HEADS, DIM), torch.zeros(5, HEADS)  # no relative positions
+        theirs, keeps = (part[:, :, place : place + rows] for part in etc_formula(q, k, v, *none, given, radius, 1))
+        found.append((ours, theirs))
+        kept.append((mask, keeps[0]))
+    outputs, masks = ([torch.cat(side, -2) for side in zip(*pairs, strict=True)] for pairs in (found, kept))
+    leaves = {"q": q, "keys and values of the long": of_long, "keys and values of the global": of_global}
+    return compared((masks[0], masks[1]), *outputs, leaves)
+
+
 SYSTEMS: tuple[System, ...] = (
     System(
         "Longformer",
@@ -321,5 +433,24 @@ SYSTEMS: tuple[System, ...] = (
         True,
         bigbird(True),
         ("--n", "48", "--set", "block=4"),
+    ),
+    System(
+        "ETC",
+        "Ainslie et al., 2020",
+        "etc:etc",
+        "formula: google-research etcmodel/layers/attention.py FusedGlobalLocalAttention",
+        False,
+        etc_by_inputs,
+        ("--n", "64", "--set", "globals=6", "--set", "radius=8"),
+        note="in two calls, one for each input: each of the four attentions has keys and values of its own",
+    ),
+    System(
+        "ETC, sentences and relative positions",
+        "Ainslie et al., 2020",
+        "etc:etc_relative",
+        "formula: google-research etcmodel/layers/attention.py FusedGlobalLocalAttention, models/input_utils.py",
+        False,
+        etc,
+        ("--n", "64", "--set", "radius=8"),
     ),
 )
