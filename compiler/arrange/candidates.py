@@ -109,13 +109,15 @@ def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
 
 
 def _period(conjunct: Expr, position: Position) -> int:
-    """The period of a condition that reads one position only through remainders; 0 for other conditions."""
+    """The period of a condition that reads one position only through remainders, of it or of blocks of tokens; 0 for
+    other conditions.
+    """
     period = 1
     stack = [conjunct]
     while stack:
         match stack.pop():
-            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if _shape(x) == (1, position):
-                period = lcm(period, divisor)
+            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if (shape := _shape(x)) and shape[1] == position:
+                period = lcm(period, shape[0] * divisor)
             case Apply(op=op, args=args) as node if op != "float" and not is_opaque(node):
                 stack.extend(args)
             case Const():

@@ -69,6 +69,8 @@ CHOSEN = [
         [("natural", ("natural",)), ("every 4", ("every 4",)), ("every 16", ("every 16",))],
     ),
     ("fixed(256, 8)", "", [("natural", ("natural", "8 of every 256 from 248"))]),
+    ("blocks(64) or k // 16 % 4 == 3", "", [("natural", ("natural", "16 of every 64 from 48"))]),
+    ("causal and (k // 8 + 1) // 2 % 16 == 1", "", [("natural", ("16 of every 256 from 8",))]),
     ("strided(256)", "", [("natural", ("natural",)), ("residue(256)", ("residue(256)",))]),
     ("causal and (q - k < 1024 or k < 4)", "", [("natural", ("natural", "gathered k < 4"))]),
     ("window(512) or hash(7, k) % 100 < 1", "", [("natural", ("natural", "gathered hash(7, k) % 100 < 1"))]),
