@@ -17,6 +17,7 @@ from transformers.models.longformer.modeling_longformer import LongformerSelfAtt
 import attnc
 from tests.systems.layers import (
     DIM,
+    EXACT,
     HEADS,
     compared,
     counts_of,
@@ -28,6 +29,14 @@ from tests.systems.layers import (
     unit_states,
 )
 from tests.systems.system import Compared, System
+
+LAYERS = 4e-6
+"""What is allowed of layers, which run in float32.
+
+Backward passes of kernels make probabilities anew from logits and their log-sum-exp. Between 4 and 8 these have steps
+of 4.8e-7, so that a probability is wrong by as much of itself, and the differences that a gradient sums by some times
+that: 2e-6 was measured.
+"""
 
 # Longformer, and the encoder of LED
 
@@ -75,7 +84,7 @@ def longformer_layer(made: Callable[[Any, int], nn.Module], config: Any, n: int)
             theirs = counts_of(their_windowed(reader, unit_states(3, n, n), kind), n)
         whole = attnc.load("longformer").longformer_padded(size=2 * reader.one_sided_attn_window_size)
         layer = drawn_layer(made(config(HEADS * DIM, HEADS), 0))
-        (hidden,) = drawn((3, n, HEADS * DIM))
+        (hidden,) = drawn((3, n, HEADS * DIM), dtype=torch.float32)
         # The gradients of the keys' biases are 0 but for rounding: a bias adds one number to all logits of a row.
         weights = {name: one for name, one in layer.named_parameters() if name not in ("key.bias", "key_global.bias")}
         outputs = (forward(layer, hidden, kind) for forward in (windowed, their_windowed))
@@ -233,7 +242,7 @@ def bigbird(training: bool) -> Callable[[], Compared]:
         attend = attnc.load("bigbird").bigbird_padded(block=4)
         mask = attend.mask(n, chosen=random_blocks(reader, n), real=real)
         layer = drawn_layer(bigbird_layer(HEADS * DIM, HEADS)).train(training)
-        (hidden,) = drawn((2, n, HEADS * DIM))
+        (hidden,) = drawn((2, n, HEADS * DIM), dtype=torch.float32)
         weights = {name: one for name, one in layer.named_parameters() if name != "key.bias"}
         outputs = (forward(layer, hidden, real) for forward in (our_bigbird, their_bigbird))
         return compared((mask, theirs), *outputs, {"hidden states": hidden, **weights})
@@ -350,7 +359,7 @@ def etc_by_inputs() -> Compared:
     for place, (k, v), rows in ((0, of_global, first), (first, of_long, n - first)):
         ours = attend(q[:, :, place : place + rows], k, v, q_start=place, globals=first)
         mask = attend.mask(n, rows, heads=HEADS, q_start=place, globals=first)
-        none = torch.zeros(5, HEADS, DIM), torch.zeros(5, HEADS)  # no relative positions
+        none = q.new_zeros(5, HEADS, DIM), q.new_zeros(5, HEADS)  # no relative positions
         theirs, keeps = (part[:, :, place : place + rows] for part in etc_formula(q, k, v, *none, given, radius, 1))
         found.append((ours, theirs))
         kept.append((mask, keeps[0]))
@@ -369,6 +378,7 @@ SYSTEMS: tuple[System, ...] = (
         longformer_layer(LongformerSelfAttention, longformer_config, 48),
         ("--n", "48", "--set", "size=16"),
         timed=longformer_at_length,
+        tolerance=LAYERS,
     ),
     System(
         "Longformer, encoder of LED",
@@ -378,6 +388,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         longformer_layer(LEDEncoderSelfAttention, led_config, 48),
         ("--n", "48", "--set", "size=16"),
+        tolerance=LAYERS,
     ),
     System(
         "Longformer, dilated heads",
@@ -387,6 +398,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         diagonals("longformer_dilated_heads", {"size": 14, "dilation": 3, "dilated": 2}, 7, (3, 3, 1, 1), False),
         ("--n", "64", "--heads", "4", "--set", "size=14"),
+        tolerance=EXACT,
     ),
     System(
         "Longformer, autoregressive",
@@ -396,6 +408,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         diagonals("longformer_autoregressive", {"reach": 9, "dilation": 4}, 9, (4, 4), True),
         ("--n", "64", "--set", "reach=9", "--set", "dilation=3"),
+        tolerance=EXACT,
     ),
     System(
         "Longformer, small character model",
@@ -405,6 +418,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         characters("longformer_char_small", (0, 2, 6, 8, 10), SMALL),
         ("--n", "4096", "--layer", "10"),
+        tolerance=EXACT,
     ),
     System(
         "Longformer, large character model",
@@ -414,6 +428,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         characters("longformer_char_large", (3, 14, 15, 20, 29), LARGE),
         ("--n", "4096", "--layer", "29"),
+        tolerance=EXACT,
     ),
     System(
         "BigBird, evaluation",
@@ -424,6 +439,7 @@ SYSTEMS: tuple[System, ...] = (
         bigbird(False),
         ("--n", "48", "--set", "block=4"),
         timed=bigbird_at_length,
+        tolerance=LAYERS,
     ),
     System(
         "BigBird, training",
@@ -433,6 +449,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         bigbird(True),
         ("--n", "48", "--set", "block=4"),
+        tolerance=LAYERS,
     ),
     System(
         "ETC",
@@ -443,6 +460,7 @@ SYSTEMS: tuple[System, ...] = (
         etc_by_inputs,
         ("--n", "64", "--set", "globals=6", "--set", "radius=8"),
         note="in two calls, one for each input: each of the four attentions has keys and values of its own",
+        tolerance=EXACT,
     ),
     System(
         "ETC, sentences and relative positions",
@@ -452,5 +470,6 @@ SYSTEMS: tuple[System, ...] = (
         False,
         etc,
         ("--n", "64", "--set", "radius=8"),
+        tolerance=EXACT,
     ),
 )

@@ -25,8 +25,8 @@ from tests.systems.layers import (
 )
 from tests.systems.system import Compared, System
 
-EXACT = 1e-10
-"""Of float64, in which a logit of -1e5, that of a token for itself, has steps of 1.5e-11."""
+OWN_LOGIT = 1e-10
+"""What is allowed in float64: a logit of -1e5, that of a token for itself, has steps of 1.5e-11 there."""
 ENWIK8 = {
     "num_hashes": 4, "num_buckets": 512, "lsh_attn_chunk_length": 256, "local_attn_chunk_length": 128,
     "attn_layers": ["local", "local", "lsh", "local"] * 3, "max_position_embeddings": 65536,
@@ -68,7 +68,7 @@ def hashed(causal: bool) -> Callable[[], Compared]:
     def compare() -> Compared:
         n, after = 48, 0 if causal else 1
         layer = drawn_layer(LSHSelfAttention(reformer_config(HEADS * DIM, DIM, HEADS, causal, after)).double())
-        (hidden,) = drawn((2, n, HEADS * DIM), dtype=torch.float64)
+        (hidden,) = drawn((2, n, HEADS * DIM))
         theirs = layer(hidden)
         rank = places(theirs.buckets)
         declared = attnc.load("reformer")["reformer_causal" if causal else "reformer"]
@@ -135,7 +135,7 @@ def local(causal: bool) -> Callable[[], Compared]:
         declared = attnc.load("reformer")["reformer_local_causal" if causal else "reformer_local"]
         mask = declared(chunk=8, after=after).mask(n).long()
         layer = drawn_layer(LocalSelfAttention(reformer_config(HEADS * DIM, DIM, HEADS, causal, after)).double())
-        (hidden,) = drawn((2, n, HEADS * DIM), dtype=torch.float64)
+        (hidden,) = drawn((2, n, HEADS * DIM))
         leaves = {"hidden states": hidden, **dict(layer.named_parameters())}
         return compared((mask, theirs), our_local(layer, hidden), layer(hidden).hidden_states, leaves)
 
@@ -151,7 +151,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         hashed(False),
         ("--n", "48", "--set", "chunk=8"),
-        tolerance=EXACT,
+        tolerance=OWN_LOGIT,
     ),
     System(
         "Reformer, LSH, causal",
@@ -161,7 +161,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         hashed(True),
         ("--n", "48", "--set", "chunk=8"),
-        tolerance=EXACT,
+        tolerance=OWN_LOGIT,
     ),
     System(
         "Reformer, local",
@@ -171,7 +171,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         local(False),
         ("--n", "48", "--set", "chunk=8"),
-        tolerance=EXACT,
+        tolerance=OWN_LOGIT,
     ),
     System(
         "Reformer, local, causal",
@@ -181,7 +181,7 @@ SYSTEMS: tuple[System, ...] = (
         True,
         local(True),
         ("--n", "48", "--set", "chunk=8"),
-        tolerance=EXACT,
+        tolerance=OWN_LOGIT,
     ),
     System(
         "Reformer of enwik8",

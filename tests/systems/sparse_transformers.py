@@ -12,7 +12,7 @@ from torch import Tensor
 
 import attnc
 from tests.systems import originals
-from tests.systems.layers import DIM, compared, dense, drawn
+from tests.systems.layers import DIM, EXACT, compared, dense, drawn
 from tests.systems.system import Compared, System
 
 # Sparse Transformer
@@ -292,7 +292,9 @@ DEEPSPEED = "deepspeed 0.14.5"
 def _sparse(name: str, declaration: str, compare: Callable[[], Compared], *constants: str) -> System:
     what = "get_blocksparse_obj" if "fixed" in declaration else "get_attn_mask"
     picture = ("--n", "64", *(part for constant in constants for part in ("--set", constant)))
-    return System(name, "Child et al., 2019", f"strided:{declaration}", f"{OPENAI} {what}", False, compare, picture)
+    return System(
+        name, "Child et al., 2019", f"strided:{declaration}", f"{OPENAI} {what}", False, compare, picture, EXACT
+    )
 
 
 def _layout(name: str, declaration: str, configuration: str, variants: Callable[[Any], Iterable[Variant]]) -> System:
@@ -304,6 +306,7 @@ def _layout(name: str, declaration: str, configuration: str, variants: Callable[
         True,
         layouts(declaration, variants),
         ("--n", "48", "--set", "block=2"),
+        tolerance=EXACT,
         note="its layouts; its kernels need a GPU and an old Triton: the outputs are those of a dense softmax",
     )
 
@@ -327,6 +330,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         longnet,
         ("--n", "64", "--heads", "12", "--set", "segment=8"),
+        tolerance=EXACT,
         note="that code's backward pass takes the weights of the merge as constants; here they are differentiated",
     ),
     System(
@@ -337,6 +341,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         streamed(4, 20, True),
         ("--n", "64", "--set", "size=16"),
+        tolerance=EXACT,
         note="keys as they lie in the cache: rotating them by their places there is left to the caller",
     ),
     System(
@@ -347,6 +352,7 @@ SYSTEMS: tuple[System, ...] = (
         False,
         streamed(4, 20, False),
         ("--n", "64", "--set", "size=17"),
+        tolerance=EXACT,
         note="keys as they lie in the cache: rotating them by their places there is left to the caller",
     ),
 )
