@@ -239,6 +239,13 @@ def test_models_have_the_published_layers() -> None:
     sizes = {
         ("longformer", "longformer_base_4096"): (12, 12),
         ("longformer", "longformer_char_small"): (12, 8),
+        ("longformer", "longformer_char_large"): (30, 8),
+        ("longformer", "led_base_16384"): (6, 12),
+        ("reformer", "reformer_enwik8"): (12, 8),
+        ("etc", "etc_base"): (12, 12),
+        ("longnet", "longnet_base"): (12, 12),
+        ("strided", "sparse_transformer_enwik8"): (30, 8),
+        ("strided", "sparse_transformer_imagenet64"): (48, 16),
         ("bigbird", "bigbird_base"): (12, 12),
         ("alibi", "mpt_7b"): (32, 32),
         ("softcap", "gemma2_2b"): (26, 8),
