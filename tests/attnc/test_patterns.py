@@ -245,7 +245,6 @@ def test_models_have_the_published_layers() -> None:
         ("etc", "etc_base"): (12, 12),
         ("longnet", "longnet_base"): (12, 12),
         ("strided", "sparse_transformer_enwik8"): (30, 8),
-        ("strided", "sparse_transformer_imagenet64"): (48, 16),
         ("bigbird", "bigbird_base"): (12, 12),
         ("alibi", "mpt_7b"): (32, 32),
         ("softcap", "gemma2_2b"): (26, 8),
