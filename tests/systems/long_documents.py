@@ -368,6 +368,8 @@ def etc_by_inputs() -> Compared:
     return compared((masks[0], masks[1]), *outputs, leaves)
 
 
+SENTENCES = ("--set", f"example={[0] * 44}", "--set", f"sentence={[0] * 4 + [i // 10 for i in range(40)]}")
+
 SYSTEMS: tuple[System, ...] = (
     System(
         "Longformer",
@@ -376,7 +378,7 @@ SYSTEMS: tuple[System, ...] = (
         "transformers LongformerSelfAttention",
         True,
         longformer_layer(LongformerSelfAttention, longformer_config, 48),
-        ("--n", "48", "--set", "size=16"),
+        ("longformer:longformer", "--n", "64", "--set", "size=16", "--set", "g={0}"),
         timed=longformer_at_length,
         tolerance=LAYERS,
     ),
@@ -387,7 +389,7 @@ SYSTEMS: tuple[System, ...] = (
         "transformers LEDEncoderSelfAttention",
         True,
         longformer_layer(LEDEncoderSelfAttention, led_config, 48),
-        ("--n", "48", "--set", "size=16"),
+        ("longformer:longformer", "--n", "64", "--set", "size=24", "--set", "g={0, 40}"),
         tolerance=LAYERS,
     ),
     System(
@@ -469,7 +471,7 @@ SYSTEMS: tuple[System, ...] = (
         "formula: google-research etcmodel/layers/attention.py FusedGlobalLocalAttention, models/input_utils.py",
         False,
         etc,
-        ("--n", "64", "--set", "radius=8"),
+        ("etc:etc_sentences", "--n", "44", "--set", "radius=5", "--set", "globals=4", *SENTENCES),
         tolerance=EXACT,
     ),
 )
