@@ -87,19 +87,23 @@ def nsa_each_head() -> Compared:
 
 
 def nsa_timed() -> Any:
-    """Ours and the module's own FlexAttention for the chosen blocks; both are given a fresh choice at each call."""
+    """Ours and the module's own FlexAttention for the chosen blocks; both are given another choice at each call."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    n, made = 4096, originals.module("native_sparse_attention_pytorch.native_sparse_attention")
+    n, made = 2048, originals.module("native_sparse_attention_pytorch.native_sparse_attention")
     q, k, v = torch.randn(1, 8, n, 64), torch.randn(1, 2, n, 64), torch.randn(1, 2, n, 64)
     blocks = torch.arange(n)[:, None] // 64
-    choice = (torch.rand(1, 2, n, 16) * (blocks + 1)).long()
     attend, mask, compiled = attnc.load("nsa").nsa(group=4), made.create_fine_mask(n, 64), torch.compile(flex_attention)
 
-    def theirs() -> Tensor:
-        return compiled(q, k, v, block_mask=mask(choice, num_grouped_queries=4), enable_gqa=True)
+    def choice() -> Tensor:
+        """For each 64 queries, 16 of the blocks before them."""
+        drawn = torch.rand(1, 2, n // 64, 16).repeat_interleave(64, 2)
+        return (drawn * blocks.clamp(min=1)).long()
 
-    return lambda: attend(q, k, v, chosen=choice), theirs
+    def theirs() -> Tensor:
+        return compiled(q, k, v, block_mask=mask(choice(), num_grouped_queries=4), enable_gqa=True)
+
+    return lambda: attend(q, k, v, chosen=choice()), theirs
 
 
 # Mixture of block attention.
