@@ -213,14 +213,15 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def swin_layers(shift: int, height: int, width: int, window: int, heads: int) -> tuple[Any, Any]:
-    """A Swin layer as the model runs it, and the same with attention over the whole image: of [1, tokens, 32]."""
-    config = SwinConfig(window_size=window, embed_dim=32, drop_path_rate=0.0, attn_implementation="eager")
+def swin_layers(
+    attend: Attends, shift: int, height: int, width: int, window: int, channels: int, heads: int
+) -> tuple[Any, Attends]:
+    """A Swin layer as the model runs it, and the same with attention over the whole image: of [1, tokens, channels]."""
+    config = SwinConfig(window_size=window, drop_path_rate=0.0, attn_implementation="sdpa")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        layer = modeling_swin.SwinLayer(config, 32, (height, width), heads, shift_size=shift).eval()
+        layer = modeling_swin.SwinLayer(config, channels, (height, width), heads, shift_size=shift).eval()
         nn.init.normal_(layer.attention.relative_position_bias.relative_position_bias_table)
-    attend = attnc.load("swin").swin_biased(window=window, shift=shift)
 
     def ours(x: Tensor, **_: Tensor) -> Tensor:
         part = layer.attention
@@ -228,7 +229,7 @@ def swin_layers(shift: int, height: int, width: int, window: int, heads: int) ->
         side = 2 * window - 1
         normed = layer.layernorm_before(x)
         q, k, v = (_heads(project(normed), heads) for project in (part.q_proj, part.k_proj, part.v_proj))
-        out = attend(q, k, v, width=width, bias=table.T.reshape(heads, side, side))
+        out = attend(q, k, v, bias=table.T.reshape(heads, side, side))
         x = x + part.o_proj(out.transpose(1, 2).flatten(2))
         return x + layer.mlp(layer.layernorm_after(x))
 
@@ -237,7 +238,10 @@ def swin_layers(shift: int, height: int, width: int, window: int, heads: int) ->
 
 def swin(shift: int) -> Compared:
     height, width, window = 8, 12, 4
-    layer, ours = swin_layers(shift, height, width, window, heads=2)
+    attend = attnc.load("swin").swin_biased(window=window, shift=shift)
+    layer, ours = swin_layers(
+        functools.partial(attend, width=width), shift, height, width, window, channels=32, heads=2
+    )
     given = {
         "x": inputs((1, height * width, 32))[0],
         "bias": layer.attention.relative_position_bias.relative_position_bias_table,
@@ -277,11 +281,12 @@ def swin_v2() -> Compared:
     return compared(ours, theirs, given, (mask, _whole(layer, height, width)))
 
 
-def timed_swin() -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """A shifted layer over an image of 64 by 64 tokens in windows of 8."""
-    layer, ours = swin_layers(4, 64, 64, 8, heads=2)
-    x = inputs((1, 4096, 32))[0].detach()
-    return lambda: ours(x), lambda: layer(x, (64, 64))
+def timed_swin(shift: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """The first or the second layer of swin-tiny: 56 by 56 tokens in windows of 7, 3 heads of 32."""
+    attend = attnc.load("swin").swin_tiny_stage1().layers[1 if shift else 0]
+    layer, ours = swin_layers(attend, shift, 56, 56, 7, channels=96, heads=3)
+    x = inputs((1, 3136, 96))[0].detach()
+    return lambda: ours(x), lambda: layer(x, (56, 56))
 
 
 # -- axial attention ---------------------------------------------------------------------------------------------------
@@ -400,6 +405,7 @@ SYSTEMS: tuple[System, ...] = (
         runs=True,
         compare=lambda: swin(0),
         picture=("swin:swin_grid", "--set", "width=8", "--set", "window=4", "--n", "64"),
+        timed=lambda: timed_swin(0),
     ),
     System(
         name="Swin, shifted windows",
@@ -409,7 +415,7 @@ SYSTEMS: tuple[System, ...] = (
         runs=True,
         compare=lambda: swin(2),
         picture=("swin:swin_grid", "--set", "width=8", "--set", "window=4", "--set", "shift=2", "--n", "64"),
-        timed=timed_swin,
+        timed=lambda: timed_swin(3),
     ),
     System(
         name="Swin V2, shifted windows",
