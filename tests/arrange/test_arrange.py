@@ -64,6 +64,11 @@ CHOSEN = [
     ),
     ("grid_window(256, 32, 32)", "", [("grid 256 wide in 8×16", ("grid 256 wide in 8×8",))]),
     (
+        "q // 56 // 7 == k // 56 // 7 and q % 56 // 7 == k % 56 // 7",
+        "",
+        [("grid 56 wide in windows of 7×7", ("grid 56 wide in windows of 7×7",))],
+    ),
+    (
         "causal and (blocks(4096) or blocks(16384) and q % 4 == 0 and k % 4 == 0 or q % 16 == 0 and k % 16 == 0)",
         "",
         [("natural", ("natural",)), ("every 4", ("every 4",)), ("every 16", ("every 16",))],
