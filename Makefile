@@ -6,6 +6,7 @@ CLASSIFIER ?=
 FUZZ ?=
 MUTANTS ?=
 FAMILIES ?=
+SYSTEMS ?=
 GATE ?=
 GPU ?=
 
@@ -13,7 +14,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families gate bench bench-gpu wheel clean distclean
+.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families systems gate bench bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -58,6 +59,9 @@ mutants: $(STAMP)  ## small faults planted in a copy, each to be noticed by a te
 
 families: $(STAMP)  ## every model family of transformers on attnc, against eager attention: resumable; FAMILIES="..." passes options
 	$(BIN)/python -m tests.families $(FAMILIES)
+
+systems: $(STAMP)  ## every shipped system against its original, every declaration's kernels against its definition: resumable; SYSTEMS="..." passes options
+	$(BIN)/python -m tests.systems $(SYSTEMS)
 
 gate: $(STAMP)  ## the Triton kernels judged without a device: each target met or missed; GATE="..." passes options
 	$(BIN)/python -m tests.gate $(GATE)

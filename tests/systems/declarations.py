@@ -1,0 +1,108 @@
+"""The declarations of all shipped files, each ready to be called: against the dense definition and the support test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import attnc
+from attnc.compiler.diagnostics import ErrorCollector
+from attnc.compiler.ir import Expr
+from attnc.compiler.modules import load_shipped
+from attnc.compiler.syntax import parse
+from attnc.compiler.syntax import tree as t
+from attnc.inspection import read_literal
+from attnc.testing import Shape, assert_matches_reference, assert_support
+from tests.systems.all_systems import gallery
+
+APPLICABLE = ("pattern", "attention", "model")
+TABLES: Mapping[str, Mapping[str, Callable[[Shape], Any]]] = {}
+"""Contents of tables where those that would be made up say little, by file and declaration: a function of the sizes."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One declaration of one shipped file."""
+
+    file: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A declaration with its constants as a test of its own file has them; ``title`` says which."""
+
+    title: str
+    attention: attnc.Attention
+    heads: int
+
+
+def declared() -> Iterator[Declared]:
+    """Every pattern, attention and model of the gallery."""
+    for file in gallery():
+        for declaration in load_shipped(file).declarations.values():
+            if declaration.kind in APPLICABLE:
+                yield Declared(file, declaration.name)
+
+
+def bound(subject: Declared, every: bool = False) -> tuple[Bound, ...]:
+    """The declaration as the first test of its file binds it, whose constants are small; with ``every`` as each test
+    does, and of a model each layer that keeps other pairs than those before it.
+    """
+    found: dict[tuple[Expr, int], Bound] = {}
+    bind = attnc.load(subject.file)[subject.name]
+    for test in _tests(subject.file):
+        if test.application.name.name != subject.name:
+            continue
+        made = bind(**_constants(subject, test))
+        title = _text(test.application)
+        settings = {one.name.name: int(_text(one.value)) for one in test.settings or ()}
+        for layer, attention in enumerate(made.layers if isinstance(made, attnc.Model) else (made,)):
+            heads = attention._bound.heads or settings.get("heads", 1)
+            one = Bound(f"{title}, layer {layer}", attention, heads if heads > 1 else 2)
+            if every or layer == settings.get("layer", 0):
+                found.setdefault((attention._bound.mask, one.heads), one)
+        if not every:
+            break
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=4)
+def _tests(file: str) -> tuple[t.Test, ...]:
+    """The tests of a shipped file; those of one length first."""
+    reports = ErrorCollector()
+    tree = parse(load_shipped(file).source, reports)
+    found = [node for node in tree.declarations if isinstance(node, t.Test)]
+    return tuple(sorted(found, key=lambda test: test.settings is None))
+
+
+def _constants(subject: Declared, test: t.Test) -> dict[str, Any]:
+    """The arguments of a test that are bound at compile time."""
+    parameters = load_shipped(subject.file).declarations[subject.name].parameters
+    known = {parameter.name: parameter for parameter in parameters}
+    named = [
+        (argument.keyword.name if argument.keyword else parameters[place].name, _text(argument.value))
+        for place, argument in enumerate(test.application.arguments)
+    ]
+    return {name: read_literal(text) for name, text in named if known[name].compile_time}
+
+
+def _text(node: t.Expression | t.Application) -> str:
+    return node.span.source.text[node.span.start : node.span.end]
+
+
+def check(subject: Declared, one: Bound) -> None:
+    """Compares kernels with the definition on the executor that ``attnc.settings`` chooses: pair by pair, forward and
+    backward, and on random input. AssertionError where they differ.
+    """
+    shared = one.heads // 2 if one.heads % 2 == 0 else one.heads
+    grouped = Shape(65, batch=2, heads=one.heads, kv_heads=shared)
+    later = Shape(130, m=70, heads=one.heads, q_start=60, head_dim=24, value_dim=8)
+    given = {name: make for name, make in TABLES.get(str(subject), {}).items() if name in one.attention.tables}
+    assert_support(one.attention, shapes=(grouped, later), **given)
+    assert_matches_reference(one.attention, shapes=(grouped,), **given)
