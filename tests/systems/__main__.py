@@ -9,8 +9,6 @@ on, and a row is made again where its text or its comparison has changed. Ends w
 from __future__ import annotations
 
 import argparse
-import ast
-import hashlib
 import sys
 import tempfile
 import warnings
@@ -24,12 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 import attnc
-from attnc.compiler.modules import load_shipped
-from attnc.compiler.syntax import declaration_tokens
-from tests.systems import all_systems, declarations
-from tests.systems.all_systems import BY_MODULE, HERE, SYSTEMS
+from tests.systems import declarations
+from tests.systems.all_systems import HERE, SYSTEMS
 from tests.systems.comparison import differences, faults
 from tests.systems.declarations import Declared
+from tests.systems.freshness import settings_of
 from tests.systems.system import System
 
 BENCHMARKS = HERE.parents[1] / "benchmarks"
@@ -41,30 +38,12 @@ import _rows  # noqa: E402
 import _timing  # noqa: E402
 
 
-def text_digest(file: str) -> str:
-    """What a shipped file says: its words, without comments, line breaks and tests."""
-    kept = []
-    for declaration in declaration_tokens(load_shipped(file).source, lambda fault: None):
-        words = [token.value for token in declaration.tokens]
-        kept += [] if words[0] == "test" else [*words, ";"]
-    return hashlib.sha256(" ".join(kept).encode()).hexdigest()[:12]
-
-
-def code_digest(module: str) -> str:
-    """What a module of this folder does: its code without comments and layout."""
-    tree = ast.parse((HERE / f"{module}.py").read_text(encoding="utf-8"))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
-
-
 def rows() -> Iterator[_rows.Row]:
     """A row for each system, and for each declaration."""
-    modules = {system.name: module for module, systems in BY_MODULE.items() for system in systems}
     for system in SYSTEMS:
-        of = {"text": text_digest(all_systems.file_of(system)), "comparison": code_digest(modules[system.name])}
-        yield _rows.Row(SYSTEM, system.name, partial(_system, system), of)
+        yield _rows.Row(SYSTEM, system.name, partial(_system, system), settings_of(system))
     for subject in declarations.declared():
-        of = {"text": text_digest(subject.file)}
-        yield _rows.Row(DECLARATION, str(subject), partial(_declaration, subject), of)
+        yield _rows.Row(DECLARATION, str(subject), partial(_declaration, subject), settings_of(subject))
 
 
 def _system(system: System) -> _rows.Found:

@@ -33,6 +33,19 @@ def compared(attend: Any, make: Callable[[Any], Callable[..., Tensor]], tables: 
     return Compared((mask, theirs), (ours, out), dict(zip(leaves, pairs, strict=True)))
 
 
+def beside_flex(
+    attend: Any, allowed: Callable[..., Tensor], n: int = 4096, heads: int = 12
+) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    """Two forward passes, of ours and of FlexAttention, compiled, under a mask of attention-gym."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, n, 64, generator=generator) for _ in range(3))
+    kept = create_block_mask(allowed, None, None, n, n, device="cpu")
+    flex: Any = torch.compile(flex_attention)
+    return (lambda: attend(q, k, v)), (lambda: flex(q, k, v, block_mask=kept))
+
+
 def causal() -> Compared:
     return compared(attnc.load("causal").causal(), lambda masks: masks.causal_mask, {})
 
@@ -66,6 +79,10 @@ SYSTEMS: tuple[System, ...] = (
         True,
         sliding_window,
         ("--n", "64", "--set", "size=16"),
+        timed=lambda: beside_flex(
+            attnc.load("window").causal_window(size=513),
+            originals.module("attn_gym.masks").generate_sliding_window(512),
+        ),
     ),
     System(
         "Prefix language model",
