@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from attnc.cli import main as command_line
-from docs.systems_pages import DOCS, PICTURES, pictured, slug
+from docs.systems_pages import DOCS, PICTURES, drawing_of, pictured, slug
 from tests.systems.all_systems import SYSTEMS
 from tests.systems.system import System
 
@@ -31,9 +31,9 @@ def draw(system: System, path: Path) -> None:
     """Draws one system into a file. RuntimeError with what the command said where it fails."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = command_line.run(["show", system.shipped, *system.picture, "--plain", "-o", str(path)])
+        code = command_line.run(["show", *drawing_of(system), "--plain", "-o", str(path)])
     if code:
-        raise RuntimeError(f"{system.name}: attnc show {system.shipped} ended with {code}: {said.getvalue()}")
+        raise RuntimeError(f"{system.name}: attnc show ended with {code}: {said.getvalue()}")
 
 
 def six(folder: Path) -> Image.Image:
@@ -45,7 +45,7 @@ def six(folder: Path) -> Image.Image:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     for place, name in enumerate(SIX):
         left, top = GAP + place % across * (ONE + GAP), GAP + place // across * (ONE + LINE + GAP)
-        with Image.open(folder / f"{slug(name)}.png") as found:
+        with Image.open(folder / f"{slug(pictured()[name].name)}.png") as found:
             canvas.paste(found.convert("RGB").resize((ONE, ONE), Image.Resampling.BOX), (left, top))
         pen.text((left, top + ONE + 4), name, fill=INK, font=font)
     return canvas.quantize(256)

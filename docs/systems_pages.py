@@ -90,10 +90,16 @@ def anchor(name: str) -> str:
     return re.sub(r"[^\w\- ]", "", name.lower()).strip().replace(" ", "-")
 
 
+def drawing_of(system: System) -> tuple[str, ...]:
+    """The arguments of `attnc show` that draw a system."""
+    named = system.picture[:1] and not system.picture[0].startswith("-")
+    return system.picture if named else (system.shipped, *system.picture)
+
+
 def pictured(systems: Sequence[System] = SYSTEMS) -> Mapping[str, System]:
-    """The system whose picture each system has, by name: the first with the same declaration and arguments."""
-    first: dict[tuple[str, tuple[str, ...]], System] = {}
-    return {system.name: first.setdefault((system.shipped, system.picture), system) for system in systems}
+    """The system whose picture each system has, by name: the first that is drawn alike."""
+    first: dict[tuple[str, ...], System] = {}
+    return {system.name: first.setdefault(drawing_of(system), system) for system in systems}
 
 
 def picture_of(system: System) -> str:
@@ -111,7 +117,7 @@ def command_of(system: System) -> str:
 def by_field() -> Mapping[str, Mapping[str, tuple[System, ...]]]:
     """The systems of each folder and file."""
     found: dict[str, dict[str, tuple[System, ...]]] = {field: {} for field in FIELDS}
-    for file, field in gallery().items():
+    for file, field in {"std": FIELDS[0], **gallery()}.items():
         own = tuple(system for system in SYSTEMS if file_of(system) == file)
         if own:
             found[field][file] = own
@@ -178,7 +184,8 @@ def _file(field: str, file: str, systems: Sequence[System], measured: Figures) -
     for system in systems:
         name = declaration_of(system)
         yield f"### {system.name}\n"
-        where = f"[`{name}` of {file}.attn](../patterns/{field}/{file}.attn)"
+        path = f"{file}.attn" if file == "std" else f"{field}/{file}.attn"
+        where = f"[`{name}` of {file}.attn](../patterns/{path})"
         yield f"{system.paper}; {where}.{' ' + _sentence(system.note) if system.note else ''}\n"
         if picture_of(system) not in drawn:
             drawn.add(picture_of(system))
