@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,34 +21,41 @@ from tests.systems.all_systems import SYSTEMS
 from tests.systems.system import System
 
 FOLDER = DOCS / PICTURES
-SIX = ("Causal attention", "Sliding window", "Prefix language model")
-"""The systems on top of the README."""
+SIX: Mapping[str, tuple[str, ...]] = {
+    "Longformer": ("longformer", "--n", "64", "--set", "size=12", "--set", "g={0, 40}"),
+    "BigBird": ("bigbird", "--n", "64", "--set", "block=4"),
+    "Sparse Transformer": ("strided", "--n", "64", "--set", "stride=8"),
+    "Dilated window": ("window", "--n", "64", "--set", "size=8", "--set", "dilation=3"),
+    "Attention sinks": ("sink_window", "--n", "64", "--set", "size=14"),
+    "Packed documents": ("documents:causal_documents", "--n", "64"),
+}
+"""What the picture on top of the README shows: arguments of ``attnc show``."""
+ACROSS = 3
 ONE, GAP, LINE = 192, 16, 22  # pixels: a picture's side, between them, of a line of words
 INK = (31, 58, 96)
 
 
-def draw(system: System, path: Path) -> None:
-    """Draws one system into a file. RuntimeError with what the command said where it fails."""
+def draw(arguments: Sequence[str], path: Path) -> None:
+    """Draws what ``attnc show`` does with these arguments. RuntimeError with what the command said where it fails."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = command_line.run(["show", *drawing_of(system), "--plain", "-o", str(path)])
+        code = command_line.run(["show", *arguments, "--plain", "-o", str(path)])
     if code:
-        raise RuntimeError(f"{system.name}: attnc show ended with {code}: {said.getvalue()}")
+        raise RuntimeError(f"attnc show {' '.join(arguments)} ended with {code}: {said.getvalue()}")
 
 
-def six(folder: Path) -> Image.Image:
-    """Six pictures of the folder in a row of three above another, each above its system's name."""
-    across = 3
-    rows = -(-len(SIX) // across)
-    size = across * (ONE + GAP) + GAP, rows * (ONE + LINE + GAP) + GAP
+def draw_six(path: Path) -> None:
+    """Draws six pictures into one file, three beside each other, each above its name."""
+    size = ACROSS * (ONE + GAP) + GAP, len(SIX) // ACROSS * (ONE + LINE + GAP) + GAP
     canvas = Image.new("RGB", size, (255, 255, 255))
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
-    for place, name in enumerate(SIX):
-        left, top = GAP + place % across * (ONE + GAP), GAP + place // across * (ONE + LINE + GAP)
-        with Image.open(folder / f"{slug(pictured()[name].name)}.png") as found:
+    for place, (name, arguments) in enumerate(SIX.items()):
+        left, top = GAP + place % ACROSS * (ONE + GAP), GAP + place // ACROSS * (ONE + LINE + GAP)
+        draw(arguments, path)
+        with Image.open(path) as found:
             canvas.paste(found.convert("RGB").resize((ONE, ONE), Image.Resampling.BOX), (left, top))
         pen.text((left, top + ONE + 4), name, fill=INK, font=font)
-    return canvas.quantize(256)
+    canvas.quantize(256).save(path, optimize=True)
 
 
 def same(one: Path, other: Path) -> bool:
@@ -72,9 +79,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as base:
         for name, system in drawn():
             names.add(name)
-            draw(system, Path(base, name))
+            draw(drawing_of(system), Path(base, name))
             _keep(Path(base, name))
-        six(FOLDER).save(Path(base, "six.png"), optimize=True)
+        draw_six(Path(base, "six.png"))
         _keep(Path(base, "six.png"))
     for path in FOLDER.iterdir():
         if path.name not in names:

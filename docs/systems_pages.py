@@ -55,7 +55,7 @@ GALLERY_HEAD = """\
 
 The shipped patterns in small. A dark cell is a pair of a query (row) and a key (column) that is kept; an orange one
 counts more than once. Each name leads to the system's text, proofs and figures. `attnc show` draws them, `make docs`
-has made these.
+has made these; tables that a call gives (documents, choices, orders) are made up.
 """
 
 

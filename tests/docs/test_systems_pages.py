@@ -111,12 +111,12 @@ def test_there_is_a_picture_of_every_system_and_no_other() -> None:
 
 
 def test_pictures_are_what_attnc_show_draws_now(tmp_path: Path) -> None:
-    """Some of them, and that of six made of them."""
+    """Some of them, and that of six."""
     every = list(pictures.drawn())
     for name, system in every[:: max(1, len(every) // 5)]:
-        pictures.draw(system, tmp_path / name)
+        pictures.draw(systems_pages.drawing_of(system), tmp_path / name)
         assert pictures.same(tmp_path / name, pictures.FOLDER / name), f"{name}: run `make docs`"
-    pictures.six(pictures.FOLDER).save(tmp_path / "six.png")
+    pictures.draw_six(tmp_path / "six.png")
     assert pictures.same(tmp_path / "six.png", pictures.FOLDER / "six.png"), "run `make docs`"
 
 
