@@ -2,13 +2,16 @@
 
     python -m tests.systems [--only PART …] [--backend cpp] [--again]
 
-On C++ kernels what was found is kept in ``benchmarks/results/systems.json``, row by row: a run that was broken off goes
-on, and a row is made again where its text or its comparison has changed. Ends with 1 where something differs.
+Kernels are built quickly, as those of the tests are, unless ATTNC_OPTIMISATION says otherwise: which pairs they keep
+is in their source. On C++ kernels what was found is kept in ``benchmarks/results/systems.json``, row by row: a run that
+was broken off goes on, and a row is made again where its text or its comparison has changed. Ends with 1 where
+something differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import warnings
@@ -79,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     every = list(rows())
     asked = [row for row in every if not given.only or any(part.lower() in row.name.lower() for part in given.only)]
-    with tempfile.TemporaryDirectory() as folder, attnc.settings.override(backend=given.backend):
+    level = attnc.settings.optimisation if os.environ.get("ATTNC_OPTIMISATION") else 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        attnc.settings.override(backend=given.backend, optimisation=level),
+    ):
         path = RESULTS if given.backend == "cpp" else Path(folder, "systems.json")
         ledger = _rows.Ledger(path, {"backend": given.backend}, {"settings": _timing.settings()})
         known = {row.name for row in every} - ({row.name for row in asked} if given.again else set())
