@@ -25,8 +25,8 @@ SIX: Mapping[str, tuple[str, ...]] = {
     "Longformer": ("longformer", "--n", "64", "--set", "size=12", "--set", "g={0, 40}"),
     "BigBird": ("bigbird", "--n", "64", "--set", "block=4"),
     "Sparse Transformer": ("strided", "--n", "64", "--set", "stride=8"),
-    "Dilated window": ("window", "--n", "64", "--set", "size=8", "--set", "dilation=3"),
-    "Attention sinks": ("sink_window", "--n", "64", "--set", "size=14"),
+    "LongNet": ("longnet", "--n", "64"),
+    "NATTEN, a grid of 8 × 8": ("natten:natten_grid", "--n", "64", "--set", "width=8", "--set", "size=3"),
     "Packed documents": ("documents:causal_documents", "--n", "64"),
 }
 """What the picture on top of the README shows: arguments of ``attnc show``."""

@@ -15,17 +15,7 @@ PATTERNS = Path(attnc.__file__).parent / "patterns"
 FIELDS = ("text", "vision", "video", "packing", "serving", "dynamic")
 """The folders of the gallery, in the order of the pages."""
 LISTS = re.compile(r"^SYSTEMS\b", re.MULTILINE)
-_TO_COME = "its comparison is not written yet"
-UNHELD: Mapping[str, str] = {
-    "alibi": _TO_COME,
-    "bigbird": _TO_COME,
-    "documents": _TO_COME,
-    "full": _TO_COME,
-    "longformer": _TO_COME,
-    "sink_window": _TO_COME,
-    "softcap": _TO_COME,
-    "strided": _TO_COME,
-}
+UNHELD: Mapping[str, str] = {}
 """Shipped files without a system, each with the reason."""
 
 
