@@ -25,7 +25,7 @@ SIX: Mapping[str, tuple[str, ...]] = {
     "Longformer": ("longformer", "--n", "64", "--set", "size=12", "--set", "g={0, 40}"),
     "BigBird": ("bigbird", "--n", "64", "--set", "block=4"),
     "Sparse Transformer": ("strided", "--n", "64", "--set", "stride=8"),
-    "LongNet": ("longnet", "--n", "64"),
+    "LongNet": ("longnet", "--n", "64", "--set", "segment=8"),
     "NATTEN, a grid of 8 × 8": ("natten:natten_grid", "--n", "64", "--set", "width=8", "--set", "size=3"),
     "Packed documents": ("documents:causal_documents", "--n", "64"),
 }

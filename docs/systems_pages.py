@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,9 +110,7 @@ def picture_of(system: System) -> str:
 
 def command_of(system: System) -> str:
     """What draws a system in a terminal."""
-    return " ".join(
-        ["attnc", "show", system.shipped, *(f"'{x}'" if re.search(r"[{ ]", x) else x for x in system.picture)]
-    )
+    return shlex.join(["attnc", "show", *drawing_of(system)])
 
 
 def by_field() -> Mapping[str, Mapping[str, tuple[System, ...]]]:
@@ -177,10 +176,9 @@ def speed(system: System, measured: Figures) -> str:
 
 
 def _file(field: str, file: str, systems: Sequence[System], measured: Figures) -> Iterator[str]:
-    """The sections of the systems of one shipped file; a declaration is shown with the first of them."""
+    """The sections of the systems of one shipped file; each declaration is shown with the first that uses it."""
     module = load_shipped(file)
-    shown: set[str] = set()
-    drawn: set[str] = set()
+    shown, proved, drawn = set[str](), set[str](), set[str]()
     for system in systems:
         name = declaration_of(system)
         yield f"### {system.name}\n"
@@ -190,9 +188,14 @@ def _file(field: str, file: str, systems: Sequence[System], measured: Figures) -
         if picture_of(system) not in drawn:
             drawn.add(picture_of(system))
             yield f'<img src="{picture_of(system)}" width="200" alt="{system.name}">\n\n`{command_of(system)}`\n'
-        if name not in shown:
-            shown.add(name)
-            yield f"```attn\n{text_of(module, name)}\n```\n"
+        if name not in proved:
+            proved.add(name)
+            used = parts_of(module, name)
+            new = [one for one in used if one not in shown]
+            shown.update(new)
+            above = [f"`{one}`" for one in used if one not in new]
+            yield f"```attn\n{text_of(module, new)}\n```\n" if new else ""
+            yield f"With {', '.join(above)} as above.\n" if above else ""
             yield from _proved(module, name)
         yield from _held(system, measured)
 
@@ -201,17 +204,20 @@ def _sentence(words: str) -> str:
     return words[0].upper() + words[1:].rstrip(".") + "."
 
 
-def text_of(module: Module, name: str) -> str:
-    """The text of a declaration, and of those of its file that it uses, each with its comment, in the file's order."""
-    source = module.source.text
+def parts_of(module: Module, name: str) -> tuple[str, ...]:
+    """A declaration and those of its file that it uses, by name, in the file's order."""
     wanted, waiting = set[str](), [name]
     while waiting:
         one = waiting.pop()
         if one not in wanted:
             wanted.add(one)
             waiting += [word for word in re.findall(r"\w+", _declared(module, one)) if word in module.declarations]
-    order = sorted(wanted, key=lambda one: module.definitions[one].node.span.start)
-    return "\n\n".join(_comment(source, module, one) + _declared(module, one) for one in order)
+    return tuple(sorted(wanted, key=lambda one: module.definitions[one].node.span.start))
+
+
+def text_of(module: Module, names: Sequence[str]) -> str:
+    """The text of some declarations, each with its comment."""
+    return "\n\n".join(_comment(module.source.text, module, one) + _declared(module, one) for one in names)
 
 
 def _declared(module: Module, name: str) -> str:
@@ -229,7 +235,7 @@ def _comment(source: str, module: Module, name: str) -> str:
 
 
 def _proved(module: Module, name: str) -> Iterator[str]:
-    """What is proved of a declaration for every n: a line for each test of it."""
+    """What is proved and refuted of a declaration for every n: a line for each test of it."""
     stated: dict[str, dict[str, None]] = {}
     for test in bound_tests(module):
         title = re.sub(r" for all n.*", "", test.title)
@@ -240,7 +246,11 @@ def _proved(module: Module, name: str) -> Iterator[str]:
                     claims[" ".join(check.span.source.text[check.span.start : check.span.end].split())] = None
     for title, claims in stated.items():
         of = "" if len(stated) == 1 else f", of `{title}`"
-        yield f"- Proved for every n{of}: {', '.join(f'`{claim}`' for claim in claims)}."
+        holds = ", ".join(f"`{claim}`" for claim in claims if not claim.startswith("not "))
+        fails = ", ".join(f"`{claim.removeprefix('not ')}`" for claim in claims if claim.startswith("not "))
+        parts = [f"proved for every n: {holds}"] if holds else []
+        parts += [f"refuted: {fails}"] if fails else []
+        yield f"- {_sentence('; '.join(parts))[:-1]}{of}."
 
 
 def _held(system: System, measured: Figures) -> Iterator[str]:

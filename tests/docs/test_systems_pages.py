@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attnc.compiler.modules import load_shipped, load_text
 from docs import pictures, systems_pages
 from tests.support import pages
 from tests.systems import declarations
@@ -69,15 +70,30 @@ def test_a_system_s_section_says_what_was_measured() -> None:
 
 
 def test_texts_are_cut_out_of_the_shipped_files() -> None:
-    from attnc.compiler.modules import load_shipped, load_text
-
-    for system in SYSTEMS:
-        module = load_shipped(systems_pages.file_of(system))
-        name = systems_pages.declaration_of(system)
-        text = systems_pages.text_of(module, name)
-        assert all(part in module.source.text for part in text.split("\n\n"))
+    """What a declaration uses of its file is shown with it; each only once."""
+    page = systems_pages.systems_page()
+    for name in {systems_pages.file_of(system) for system in SYSTEMS}:
+        module = load_shipped(name)
+        own = [systems_pages.declaration_of(system) for system in SYSTEMS if systems_pages.file_of(system) == name]
+        shown = {
+            part: systems_pages.text_of(module, [part]) for one in own for part in systems_pages.parts_of(module, one)
+        }
+        assert set(own) <= set(shown)
+        assert all(text in module.source.text for text in shown.values())
+        assert [part for part, text in shown.items() if page.count(f"{text}\n") != 1] == []
+        order = [part for part in module.declarations if part in shown]
         imports = "".join(re.findall(r"^from .*\n", module.source.text, re.MULTILINE))
-        assert name in load_text(imports + text, "cut").declarations, "the cut text is whole"
+        cut = load_text(imports + systems_pages.text_of(module, order), "cut")
+        assert set(cut.declarations) >= set(shown), "what is shown is whole"
+
+
+def test_claims_are_told_as_proved_or_refuted() -> None:
+    module = load_shipped("sink_window")
+    (told,) = systems_pages._proved(module, "sink_window")
+    assert told == (
+        "- Proved for every n: `causal`, `diagonal`, `rows nonempty`, `contains causal_window(1020)`, `within causal`; "
+        "refuted: `symmetric`."
+    )
 
 
 def test_every_row_of_the_results_is_of_a_system_or_declaration_as_it_is_now() -> None:

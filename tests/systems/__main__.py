@@ -63,14 +63,14 @@ def _system(system: System) -> _rows.Found:
 
 
 def _declaration(subject: Declared) -> _rows.Found:
-    several = declarations.bound(subject, every=True)
+    bindings = declarations.bound(subject, several=True)
     wrong = []
-    for one in several:
+    for one in bindings:
         try:
             declarations.check(subject, one)
         except AssertionError as error:
             wrong.append(f"{one.title}: {error}")
-    return _rows.Found({"bindings": len(several)}, tuple(wrong))
+    return _rows.Found({"bindings": len(bindings)}, tuple(wrong))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

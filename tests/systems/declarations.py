@@ -20,7 +20,8 @@ from tests.systems.all_systems import gallery
 APPLICABLE = ("pattern", "attention", "model")
 TABLES: Mapping[str, Mapping[str, Callable[[Shape], Any]]] = {}
 """Contents of tables where those that would be made up say little, by file and declaration: a function of the sizes."""
-
+MOST = 3
+"""How many bindings of a declaration are compared with kernels: the first, the last, and those between."""
 DOUBLE = frozenset({"reformer:reformer", "reformer:reformer_causal", "reformer:reformer_enwik8"})
 """Declarations whose random input is in float64: beside a logit of -100,000, float32 loses the logarithm of a count."""
 
@@ -54,9 +55,9 @@ def declared() -> Iterator[Declared]:
                 yield Declared(file, declaration.name)
 
 
-def bound(subject: Declared, every: bool = False) -> tuple[Bound, ...]:
-    """The declaration as the first test of its file binds it, whose constants are small; with ``every`` as each test
-    does, and of a model each layer that keeps other pairs than those before it.
+def bound(subject: Declared, several: bool = False) -> tuple[Bound, ...]:
+    """The declaration as the first test of its file binds it, whose constants are small; with ``several`` also
+    as other tests do, and of a model in other layers, MOST in all that keep different pairs.
     """
     found: dict[tuple[Expr, int], Bound] = {}
     bind = attnc.load(subject.file)[subject.name]
@@ -71,11 +72,14 @@ def bound(subject: Declared, every: bool = False) -> tuple[Bound, ...]:
         for layer, attention in enumerate(layers):
             heads = attention._bound.heads or settings.get("heads", 1)
             one = Bound(f"{title}, layer {layer}", attention, heads if heads > 1 else 2)
-            if every or layer == asked:
+            if several or layer == asked:
                 found.setdefault((attention._bound.mask, one.heads), one)
-        if not every:
+        if not several:
             break
-    return tuple(found.values())
+    every = tuple(found.values())
+    return (
+        every if len(every) <= MOST else tuple(every[place * (len(every) - 1) // (MOST - 1)] for place in range(MOST))
+    )
 
 
 @lru_cache(maxsize=4)
