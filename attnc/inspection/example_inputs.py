@@ -85,11 +85,14 @@ def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use
             f"{size:,} bytes, expected at most {LARGEST:,}"
         )
     random = np.random.default_rng(zlib.crc32(table.name.encode()))
+    kinds = tuple(dimension.kind for dimension in table.dimensions)
     values = None if use is None or table.element != "int" or not table.dimensions else use.values
-    if values is not None:
+    # Of one number only, compared with each other, entries would all be equal.
+    first = values[0] if values is not None and values[0] == values[1] and kinds[-1] == "token" else None
+    if values is not None and first is None:
         numbers = random.integers(values[0], values[1] + 1, size=shape)
         return _nested(numbers), f"random numbers of {values[0]}..{values[1]}, which it is compared with"
-    match table.element, tuple(dimension.kind for dimension in table.dimensions):
+    match table.element, kinds:
         case "set", ():
             return frozenset({0}), "{0}"
         case "set", _:
@@ -99,8 +102,9 @@ def _made_up(table: Table, extent: CallShape, sizes: Mapping[str, int], use: Use
             return _nested(sets), "0 and the place itself in each set"
         case "int", (*_, "token"):
             cuts = np.sort(random.integers(0, extent.n + 1, size=DOCUMENTS - 1))
-            labels = np.broadcast_to(np.searchsorted(cuts, np.arange(extent.n), side="right"), shape)
-            return _nested(labels), f"{DOCUMENTS} documents of random lengths, one after the other"
+            labels = np.broadcast_to(np.searchsorted(cuts, np.arange(extent.n), side="right"), shape) + (first or 0)
+            numbered = f", numbered from {first}" if first else ""
+            return _nested(labels), f"{DOCUMENTS} documents of random lengths, one after the other{numbered}"
         case "int", () if table.divides:
             side = max(1, isqrt(extent.n))
             return side, f"{side}, the side of a square of {extent.n} tokens"

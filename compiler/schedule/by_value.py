@@ -234,11 +234,13 @@ def _joined(bitmaps: NDArray[Any], row: Numbers, chosen: Numbers) -> tuple[Numbe
     ``row`` rises; ``chosen`` has one set of its row at each place.
     """
     step = max(_MOST_ENTRIES // max(bitmaps.shape[1], 1), 1)
+    words = np.ascontiguousarray(bitmaps).view(np.uint64 if bitmaps.shape[1] % 8 == 0 else np.uint8)
     rows, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for first in range(0, len(row), step):
         its = row[first : first + step]
         begins = np.flatnonzero(np.diff(its, prepend=-1))
-        owner, member = np.nonzero(np.logical_or.reduceat(bitmaps[chosen[first : first + step]], begins, axis=0))
+        joined = np.bitwise_or.reduceat(words[chosen[first : first + step]], begins, axis=0)
+        owner, member = np.nonzero(joined.view(np.bool_))
         rows.append(its[begins][owner])
         members.append(member)
     return np.concatenate(rows), np.concatenate(members)

@@ -51,6 +51,19 @@ def test_documents_are_sorted_lengths() -> None:
     assert (np.diff(labels) >= 0).all()
 
 
+def test_labels_that_are_compared_with_one_number_too_are_several() -> None:
+    """A mark such as -1, and others beside it: were all tokens marked, a picture would tell nothing."""
+    attention = bind(load_text("pattern p(t: int[token]) = t[q] == -1 or t[q] == t[k]\n"), "p", {})
+    assert isinstance(attention, Attention)
+    found = inputs(attention.tables, {}, EXTENT, {}, uses(attention, EXTENT))
+    labels = found.contents["t"].values
+    assert labels is not None
+    assert labels[0] == -1
+    assert (np.diff(labels) >= 0).all()
+    assert len(np.unique(labels)) > 1
+    assert found.made_up[0].endswith("one after the other, numbered from -1")
+
+
 def test_what_is_given_wins_over_a_default_and_nothing_is_said() -> None:
     made = table("set", default=frozenset({7}))
     given = inputs([made], {"t": frozenset({2})}, EXTENT, {}, {})

@@ -178,12 +178,19 @@ def test_tiles_that_many_runs_cover(most: int, monkeypatch: pytest.MonkeyPatch) 
         assert len(found) == len(ordered(4, found.row, found.start, found.end, found.kind)), "neighbours are joined"
 
 
+@pytest.mark.parametrize("universe", [13, 16])
 @pytest.mark.parametrize("most", [by_value._MOST_ENTRIES, 40, 1])
-def test_sets_of_a_row_are_joined_before_they_are_read(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sets_of_a_row_are_joined_before_they_are_read(
+    most: int, universe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However few are read together, also where that parts the sets of a row."""
     monkeypatch.setattr(by_value, "_MOST_ENTRIES", most)
     draw = np.random.default_rng(0)
-    bitmaps, row, chosen = draw.random((9, 13)) < 0.2, np.repeat([0, 2, 3, 7], [1, 5, 2, 9]), draw.integers(0, 9, 17)
+    bitmaps, row, chosen = (
+        draw.random((9, universe)) < 0.2,
+        np.repeat([0, 2, 3, 7], [1, 5, 2, 9]),
+        draw.integers(0, 9, 17),
+    )
     rows, members = by_value._joined(bitmaps, row, chosen)
     wanted = {
         (int(one), int(member)) for one, at in zip(row, chosen, strict=True) for member in np.flatnonzero(bitmaps[at])

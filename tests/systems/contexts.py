@@ -395,7 +395,7 @@ SYSTEMS: tuple[System, ...] = (
         "attn_gym.masks.jetspec.generate_jetspec_tree_causal_mask_mod",
         True,
         tree_table,
-        shown(32, sees=ANCESTORS, start=20),
+        (*shown(32, sees=[set(row.nonzero().flatten().tolist()) for row in ANCESTORS], start=20), "--q-start", "20"),
     ),
     System(
         "Medusa",
