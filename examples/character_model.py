@@ -273,7 +273,7 @@ def table(results: Mapping[str, Any]) -> str:
             [f"{number}", f"{each['n']:,}", *(f"{each['bits'][name]:.3f}" for name in (WINDOWS, FULL)),
              *(f"{seconds[name]:.2f} s" for name in (WINDOWS, FULL)), f"{seconds[FULL] / seconds[WINDOWS]:.1f}"]
         )  # fmt: skip
-    header = ["phase", "characters", "bits, windows", "bits, full", "step, windows", "step, full", "of windows'"]
+    header = ["phase", "characters", "bits, windows", "bits, full", "step, windows", "step, full", "times windows'"]
     setup = results["setup"]
     last = (
         f"Bits per character on held-out passages, after {setup['steps']} steps of {setup['step_characters']:,} "
@@ -302,7 +302,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 def show(console: Console, results: Mapping[str, Any]) -> None:
     """The phases in the terminal."""
     console.rule(f"bits per character, held out, and the time of a step; {torch.get_num_threads()} threads")
-    shown = narrow_table("characters", "bits, windows", "full", "step, windows", "full", "of windows'")
+    shown = narrow_table("characters", "bits, windows", "full", "step, windows", "full", "times windows'")
     for each in phases(results):
         bits, seconds = each["bits"], each["seconds"]
         times = (f"{seconds[name]:.3f} s" for name in (WINDOWS, FULL))

@@ -8,9 +8,9 @@ ninth which digit it shows, from the mean of its tokens. As in the neighbourhood
 the tokens; positions are rotary on two axes, so that what is further apart is put together by attention alone.
 
 Two models with the same weights see the same images in the same order: one attends to the 7 by 7 pixels around each
-pixel (NATTEN's neighbourhood: at the edges the window is moved inward, not cut), the other to all. Shown are the
-accuracy on digits that were held out, at equal steps, and the time of a step. Checked first is that the neighbourhood's
-kernels give what its dense definition gives. Exit code 1 says that they do not.
+pixel (the shipped pattern `natten_grid`: at the edges the window is moved inward, not cut), the other to all. Shown are
+the accuracy on digits that were held out, at equal steps, and the time of a step. Checked first is that the
+neighbourhood's kernels give what its dense definition gives. Exit code 1 says that they do not.
 
 ``--data``: scikit-learn's digits.csv.gz, or a wheel that holds it; unless given, that of an installed scikit-learn, or
 of a wheel in build/digits, where `make digits` puts one.
@@ -46,7 +46,6 @@ from attnc.pictures.picture import Picture
 
 NAME = "digits_neighbourhood"
 NEAR, DENSE = "neighbourhood", "dense"
-PATTERN = Path(__file__).with_suffix(".attn")
 MEMBER = "sklearn/datasets/data/digits.csv.gz"
 WHEELS = Path(__file__).parent.parent / "build" / "digits"
 SIDE, BRIGHTEST, CLASSES, HELD_OUT = 8, 16.0, 10, 5  # pixels, the greatest value, kinds, one of so many
@@ -79,7 +78,7 @@ class Setup:
 
     @property
     def pattern(self) -> attnc.Attention:
-        return attnc.load(PATTERN).pixels(width=self.width, size=self.window)
+        return attnc.load("natten").natten_grid(width=self.width, size=self.window)
 
 
 SMALL = Setup(hidden=16, heads=2, layers=2, window=3, tiles=2, enlarged=1, images=4, steps=4, warm_up=1, evaluations=2)

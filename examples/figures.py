@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ PICTURES = HERE.parent / "docs" / "pictures"
 WIDTH, HEIGHT, SCALE = 720, 420, 2  # pixels of a plot, and how many times larger it is drawn, for smooth lines
 LEFT, RIGHT, TOP, BOTTOM = 76, 24, 44, 56  # pixels around the axes
 PAPER, INK, GRID = (255, 255, 255), (51, 51, 51), (224, 224, 224)
+LINE = 118  # characters of the page's lines
 COLOURS = ((31, 99, 181), (204, 96, 31), (60, 140, 70), (130, 80, 160))
 
 
@@ -171,7 +173,7 @@ def section(pictures: Sequence[tuple[str, str]], table: str, words: str) -> str:
     ``pictures``: what each shows, and its file in docs/pictures.
     """
     first, *others = (f"![{shows}](pictures/{file})" for shows, file in pictures)
-    return "\n\n".join([first, table, words, *others])
+    return "\n\n".join([first, table, fill(words, LINE, break_long_words=False, break_on_hyphens=False), *others])
 
 
 def median(seconds: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -197,9 +198,16 @@ def bound_memory(more: int) -> None:
 
 
 def measure_apart(setup: Setup, side: str, n: int, limit: int | None = None) -> Measured:
-    """The same in a process of its own, whose memory begins anew."""
+    """The same in a process of its own, whose memory begins anew.
+
+    What is freed there goes back to the system at once, at every length: else glibc keeps tensors of up to 32 MiB, so
+    that a short text can look larger than a long one.
+    """
     given = json.dumps({"setup": asdict(setup), "side": side, "n": n, "limit": limit})
-    done = subprocess.run([sys.executable, __file__, "--child", given], stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, __file__, "--child", given]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576"}
+    )
     if done.returncode == -9 and limit is None:  # the system has no memory left
         return Measured(side, n, finished=False)
     done.check_returncode()

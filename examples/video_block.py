@@ -19,7 +19,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +231,7 @@ def table(results: Mapping[str, Any]) -> str:
     for name, each in medians.items():
         ratios = (f"{each[direction] / medians[TILES][direction]:.1f}" for direction in each)
         lines.append([name, *(f"{each[direction]:.2f} s" for direction in each), *ratios])
-    header = ["attention", "block, forward", "backward", "forward, of attnc's", "backward, of attnc's"]
+    header = ["attention", "block, forward", "backward", "times attnc's", "times attnc's"]
     video, differences = results["setup"]["video"], results["differences"]
     small = max(value for name, value in differences.items() if name != MASKED)
     last = (
@@ -253,7 +253,7 @@ def show(console: Console, results: Mapping[str, Any]) -> None:
         console.print(f"Held against {against}: outputs and gradients differ by at most {value:.1e} of the largest.")
     video = Video(**results["setup"]["video"])
     console.rule(f"the block over {video.n:,} tokens, {torch.get_num_threads()} threads")
-    shown = narrow_table("", "forward", "backward", "both, of attnc's")
+    shown = narrow_table("", "forward", "backward", "both, times attnc's")
     totals = {}
     for name, each in results["seconds"].items():
         forward, backward = (figures.median(each[direction]) for direction in ("forward", "backward"))
@@ -287,11 +287,8 @@ def main(
         f"{plan.partial:,} partial ones, {plan.area:,.0f} keys for each query."
     )
     console.print(grid_blocks(picture_of(setup.compared), console.width), highlight=False, markup=False)
-    fault = setup.compared.pattern if not wrong_span else attnc.load(PATTERN).video_tiles(
-        height=setup.compared.height, width=setup.compared.width, tile=setup.compared.tile,
-        span=setup.compared.span + 2 * wrong_span,
-    )  # fmt: skip
-    differences = compare(setup, fault)
+    compared = replace(setup.compared, span=setup.compared.span + 2 * wrong_span)
+    differences = compare(setup, compared.pattern)
     mask = video.pattern.mask(video.n)[0].bool()
     attends: dict[str, Attend] = {TILES: video.pattern, DENSE: dense, MASKED: under(mask)}
     with progress_display() as progress, step(progress, "blocks in turn", 3 * (setup.rounds + 1)) as advance:
