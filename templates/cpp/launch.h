@@ -20,6 +20,7 @@ struct TableArgument {
 // Which tiles of keys each tile of queries visits: a row of runs for each tile of one period.
 struct Bounds {
     int64_t period, shift, aligned, batch_slots, head_slots;
+    int64_t start_step, start_shift;  // how tiles move on with the position of the first row; no move where the rows say all
     const int64_t *pointer;  // [batch_slots * head_slots * period + 1]
     const int32_t *start, *length;
     const uint8_t *kind;
