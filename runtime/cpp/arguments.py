@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 from collections.abc import Mapping, Sequence
 from ctypes import c_double, c_int64, c_void_p
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...compiler.plan import Bounds, Kernel, KernelSchedule, Listing
-from ..base import Launch, TableArgument
+from ..base import Launch, TableArgument, count
 
 
 class _Table(ctypes.Structure):
@@ -65,8 +67,26 @@ class _Launch(ctypes.Structure):
         ("lse", c_void_p), ("kernels", c_void_p), ("numbers", c_void_p), ("tables", c_void_p), ("seed", c_int64),
         ("drop_below", c_int64), ("keep_scale", c_double), ("grad_out", c_void_p), ("grad_out_step", _Steps),
         ("grad_lse", c_void_p), ("grad_q", c_void_p), ("grad_k", c_void_p), ("grad_v", c_void_p), ("room", c_int64),
-        ("columns", c_void_p), ("k_start", c_void_p), ("k_start_step", c_int64), ("key_rows", c_int64),
+        ("columns", c_void_p), ("k_start", c_void_p), ("k_start_step", c_int64), ("key_rows", c_int64), ("start", c_int64),
     )  # fmt: skip
+
+
+_START = _Launch.start.offset
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = True
+
+
+# A forked child does not have its parent's OpenMP threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def threads() -> int:
+    """How many threads a kernel may use: torch's, but one in a forked child."""
+    return 1 if _forked else torch.get_num_threads()
 
 
 @dataclass
@@ -160,13 +180,13 @@ class Arguments:
         )  # fmt: skip
 
     def of(
-        self, launch: Launch, tensors: Mapping[str, Tensor | None], gradients: Sequence[Tensor | None], threads: int
+        self, launch: Launch, tensors: Mapping[str, Tensor | None], gradients: Sequence[Tensor | None]
     ) -> Call:
         """The structure of one launch. ``tensors``: results and gradients by their field names in the structure;
         ``gradients``: one per table, empty in the forward pass.
         """
         call, kept = _Launch.from_buffer_copy(self._call), _Kept([self])
-        call.threads = threads
+        call.threads = threads()
         call.q, call.k, call.v = launch.q.data_ptr(), launch.k.data_ptr(), launch.v.data_ptr()
         if launch.schedule.anywhere:  # a form of any number of keys
             call.k_step, call.v_step = _steps(launch.k), _steps(launch.v)
@@ -190,14 +210,50 @@ class Arguments:
         return Call(call, kept)
 
 
+    def prepared(self, launch: Launch, function: Any, out: Tensor, lse: Tensor) -> PreparedCall:
+        """Forward passes of the form of a launch, whose results have the form of ``out`` and ``lse``."""
+        call = self.of(launch, {}, ())
+        return PreparedCall(call, function, out, lse, launch.lengths, launch.schedule.anywhere)
+
+
 class Call:
     """A kernel's argument for one launch, by its address; it keeps alive what it points to, but for the tensors of the
     launch.
     """
 
     def __init__(self, structure: ctypes.Structure, kept: object) -> None:
-        self._held = structure, kept
+        self.structure, self._kept = structure, kept
         self.address = ctypes.addressof(structure)
+
+
+class PreparedCall:
+    """A :class:`runtime.base.Prepared`: for each call a copy of one structure, with the call's tensors in it."""
+
+    def __init__(
+        self, call: Call, function: Any, out: Tensor, lse: Tensor, lengths: tuple[int, int] | None, anywhere: bool
+    ) -> None:
+        self._call, self._function, self._out, self._lse = call, function, out, lse
+        self._lengths, self._anywhere, self._m = lengths, anywhere, out.shape[2]
+
+    def serves(self, n: int, q_start: int) -> bool:
+        if self._lengths is None:
+            return True
+        least, most = self._lengths
+        return q_start >= 0 and q_start + self._m <= most and least <= n <= most
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor, q_start: int) -> tuple[Tensor, Tensor]:
+        """MemoryError where memory runs out."""
+        out, lse = torch.empty_like(self._out), torch.empty_like(self._lse)
+        call: Any = _Launch.from_buffer_copy(self._call.structure)
+        call.threads = threads()
+        call.q, call.k, call.v, call.out, call.lse = (x.data_ptr() for x in (q, k, v, out, lse))
+        if self._anywhere:
+            call.n = call.key_rows = k.shape[2]
+            call.start, call.q_start = q_start, ctypes.addressof(call) + _START
+        if self._function(ctypes.addressof(call)):
+            raise MemoryError("no memory for the forward pass of attention")
+        count("cpp.forward")
+        return out, lse
 
 
 def _steps(tensor: Tensor) -> Any:

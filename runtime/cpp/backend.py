@@ -48,6 +48,7 @@ CPP: Backend = Backend(
     forward=_executor("forward"),
     backward=_executor("backward"),
     target=_target,
+    prepare=_executor("prepare"),
     targets=Targets(("cpu",), "cpu", "cpu"),
     variants=_variants,
     render=_render,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from ctypes import c_int, c_void_p
 from dataclasses import dataclass, replace
@@ -16,25 +15,13 @@ from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
 from ...compiler.codegen.cpp import CppVariant, Pass, variant_for
 from ...compiler.plan import Program
-from ..base import Gradients, Launch, count, get, renew, settings
+from ..base import Gradients, Launch, Prepared, count, get, renew, settings
 from .arguments import Arguments
 from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
 # Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
 ROOM = 64 * 2**20
-
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-# A forked child does not have its parent's OpenMP threads, and would wait for them for ever.
-os.register_at_fork(after_in_child=_note_fork)
-
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     """Output ``[batch, heads, m, value_dim]`` in q's dtype and log-sum-exp ``[batch, heads, m]`` (natural log),
@@ -45,6 +32,15 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     out, lse = _results(launch)
     _call("forward", launch, {"out": out, "lse": lse})
     return out.to(launch.q.dtype), lse
+
+
+def prepare(launch: Launch) -> Prepared | None:
+    """The launch with all but its tensors settled; None where it adds several kernels up in another dtype."""
+    out, lse = _results(launch)
+    if out.dtype != launch.q.dtype:
+        return None
+    ready = _ready("forward", launch, counting=False)
+    return ready.arguments.prepared(launch, ready.function, out, lse)
 
 
 class Columns(NamedTuple):
@@ -175,7 +171,7 @@ def _call(
     counting: bool = False,
 ) -> None:
     ready = _ready(direction, launch, counting)
-    call = ready.arguments.of(launch, tensors, gradients, 1 if _forked else torch.get_num_threads())
+    call = ready.arguments.of(launch, tensors, gradients)
     if ready.function(call.address):
         raise MemoryError(f"no memory for the {direction} pass of attention")
     count(ready.kind)

@@ -71,6 +71,7 @@ struct Launch {
     // Of a part: the position of the first key, and how many rows of k, v and their gradients there are from it on.
     const int64_t *k_start;
     int64_t k_start_step, key_rows;
+    int64_t start;  // where q_start may point
 };
 
 enum { PARTIAL = 1, FULL = 2 };
