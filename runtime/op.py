@@ -33,11 +33,11 @@ from .call import (
     collect,
     integer,
 )
-from .derivatives import is_plain, no_forward_mode, register_derivatives
+from .derivatives import is_plain, is_reverse_only, no_forward_mode, recorded, register_derivatives
 from .dispatch import goes_straight
 from .launch_cache import launch_for
 from .planning import last_contiguous
-from .prepared import keep_prepared, run_prepared
+from .prepared import keep_prepared, keep_prepared_backward, run_prepared
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -70,11 +70,11 @@ def attend(
     """
     if torch.compiler.is_dynamo_compiling() and forward_ad._current_level >= 0:
         raise no_forward_mode()
-    if not tables and scale is None and n is None and type(q_start) is int and type(k_start) is int and not k_start:
-        if not dropout and type(dropout) is float and seed is None and not torch.compiler.is_compiling():
-            found = run_prepared(name, q, k, v, q_start)
-            if found is not None:
-                return found
+    usual = scale is None and n is None and seed is None and not tables and type(k_start) is int and not k_start
+    if usual and type(q_start) is int and type(dropout) is float and not dropout and not torch.compiler.is_compiling():
+        found = run_prepared(name, q, k, v, q_start, _backward_of)
+        if found is not None:
+            return found
     q, k, v = _under_autocast(q, k, v)
     check_tensors(q, k, v, DEVICES)
     if q.dtype == torch.float64 and q.device.type != "cpu":
@@ -87,8 +87,10 @@ def attend(
     probability = check_dropout(dropout)
     factor, seeds = checked_scale(scale, q.dtype), _seed_tensor(probability, seed)
     others = (*tensors.values(), factor, starts, firsts)
-    plain = not torch.compiler.is_compiling() and is_plain((q, k, v, *others))
-    if plain and goes_straight(q, k, v, others):
+    compiling = torch.compiler.is_compiling()
+    plain = not compiling and is_plain((q, k, v, *others))
+    straight = not compiling and goes_straight(q, k, v, others)
+    if plain and straight:
         number = 0 if seeds is None else int(seeds)
         call = filled(
             Call, q=q, k=k, v=v, tables=tensors, scale=factor, q_start=start, q_starts=starts, dropout=probability,
@@ -102,6 +104,8 @@ def attend(
     if plain:
         with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
             return _operator(*inputs)  # type: ignore[no-any-return]
+    if straight and is_reverse_only() and not (factor is not None and factor.requires_grad):
+        return _recorded(_forward, _backward_of, *inputs)
     return forward(*inputs)  # type: ignore[no-any-return]
 
 
@@ -273,6 +277,7 @@ def _backward(
             grad_out = grad_out.contiguous()
         grad_lse = None if grad_lse is None else grad_lse.contiguous()
         found = backend.backward(launch, out, lse, grad_out, grad_lse)
+        keep_prepared_backward(attention, call, backend, launch)
         gradients: list[Tensor] = []
         positions = {table.name: position for position, table in enumerate(known.tables)}
         for parameter, table in zip(parameters, tables, strict=True):
@@ -284,6 +289,18 @@ def _backward(
 
 
 backward = torch.library.custom_op("attnc::backward", _backward, mutates_args=())
+
+
+def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The backward pass of a call that went straight: straight again, or by the operator where someone looks on."""
+    grad_out, grad_lse, q, k, v, out, lse, tables, *_ = inputs
+    others = grad_out, grad_lse, out, lse, *tables
+    if is_plain((q, k, v, *others)) and goes_straight(q, k, v, others):
+        return _backward(*inputs)
+    return torch.ops.attnc.backward.default(*inputs)  # type: ignore[no-any-return]
+
+
+_recorded = _disable_dynamo(recorded)
 
 
 @backward.register_fake

@@ -1,63 +1,115 @@
 """Runs a call by what an earlier one of its form left ready: the way from the arguments to the kernel without a stop.
 
-A form is told by shapes, strides and dtypes, for few rows of any number of keys at any position. Only the plainest calls
-are looked for: no tables, the text's own scale, all keys, no dropout, no derivative, and nobody who looks on. Every
-other call goes through :func:`runtime.op.attend` whole.
+A form is told by shapes, strides and dtypes, for few rows of any number of keys at any position. Only the plainest
+calls are looked for: no tables, the text's own scale, all keys, no dropout, no transform, and nobody who looks on.
+Every other call goes through :func:`runtime.op.attend` whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
 
-from .base import Backend, Launch, Prepared, settings
+from .base import Backend, Launch, Prepared, PreparedBackward, registered, settings
 from .call import Call
 from .dispatch import goes_straight
 
 _MOST = 512  # forms
 _FEW = 16  # rows that may begin anywhere
-_found: dict[Hashable, Prepared] = {}
+_forward: dict[Hashable, Prepared] = {}
+_backward: dict[Hashable, PreparedBackward] = {}
 
 
-def run_prepared(name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int) -> tuple[Tensor, Tensor] | None:
+def run_prepared(
+    name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int, backward: Callable[..., Any]
+) -> tuple[Tensor, Tensor] | None:
     """out and lse of a call without tables; None where no call of its form was prepared, or it is not so plain.
 
-    ``name``: that of the attention, by :func:`runtime.base.register`.
+    ``name``: that of the attention, by :func:`runtime.base.register`. ``backward``: what takes the arguments of
+    ``attnc::backward``, for the first backward pass of a form.
     """
     try:
-        prepared = _found.get(_form(name, q, k, v, q_start))
+        prepared = _forward.get(_form(name, q, k, v, q_start))
     except (AttributeError, RuntimeError, TypeError):  # what the checks of a call refuse
         return None
     if prepared is None or torch.is_autocast_enabled("cpu") or not prepared.serves(k.shape[2], q_start):
         return None
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return None
     if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active() or not goes_straight(q, k, v, ()):
         return None
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        found: tuple[Tensor, Tensor] = _Recorded.apply(prepared, name, q_start, backward, q, k, v)  # type: ignore[no-untyped-call]
+        return found
     return prepared.run(q, k, v, q_start)
 
 
+class _Recorded(Function):
+    """Such a call as an autograd function."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, prepared: Prepared, name: str, q_start: int, backward: Any, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        found = prepared.run(q, k, v, q_start)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(q, k, v, *found)
+        ctx.rest = name, q_start, backward
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        name, q_start, backward = ctx.rest
+        grad_out, grad_lse = grads
+        if grad_out is None and grad_lse is None:
+            return (None,) * 7
+        prepared = None if torch.is_grad_enabled() else _backward.get(_form(name, q, k, v, q_start, exact=True))
+        if prepared is not None and grad_out is not None and goes_straight(q, k, v, (out, lse, grad_out, grad_lse)):
+            return (None, None, None, None, *prepared.run(q, k, v, out, lse, grad_out, grad_lse))
+        given = "0" * len(registered(name).parameters)
+        rest = None, None, q_start, None, 0, None, None, 0.0, name
+        dq, dk, dv, _ = backward(grad_out, grad_lse, q, k, v, out, lse, [], given, *rest)
+        return None, None, None, None, dq, dk, dv
+
+
 def keep_prepared(name: str, call: Call, backend: Backend, launch: Launch) -> None:
-    """Keeps what calls of the form of a call share, if it is plain enough and the backend makes such things ready."""
-    plain = call.scale is None and call.q_starts is None and not call.tables and not call.dropout and call.of_all_keys
-    if not plain or launch.ready is None or not all(x.is_cpu for x in (call.q, call.k, call.v)):
+    """Keeps what forward passes of the form of a call share, if it is plain and the backend makes such things ready."""
+    if _is_plain(call, launch):
+        _keep(_forward, _form(name, call.q, call.k, call.v, call.q_start), backend.prepare, launch)
+
+
+def keep_prepared_backward(name: str, call: Call, backend: Backend, launch: Launch) -> None:
+    """The same of backward passes."""
+    if _is_plain(call, launch):
+        _keep(
+            _backward, _form(name, call.q, call.k, call.v, call.q_start, exact=True), backend.prepare_backward, launch
+        )
+
+
+def _keep(found: dict[Hashable, Any], form: Hashable, prepare: Callable[[Launch], Any], launch: Launch) -> None:
+    if form in found:
         return
-    if any(x.stride(-1) != 1 for x in (call.q, call.k, call.v)):  # the launch has copies
-        return
-    prepared = backend.prepare(launch)
+    prepared = prepare(launch)
     if prepared is not None:
-        if len(_found) >= _MOST:
-            _found.clear()
-        _found[_form(name, call.q, call.k, call.v, call.q_start)] = prepared
+        if len(found) >= _MOST:
+            found.clear()
+        found[form] = prepared
 
 
-def _form(name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int) -> Hashable:
+def _is_plain(call: Call, launch: Launch) -> bool:
+    plain = call.scale is None and call.q_starts is None and not call.tables and not call.dropout and call.of_all_keys
+    inputs = call.q, call.k, call.v  # of others than these the launch has copies
+    return plain and launch.ready is not None and all(x.is_cpu and x.stride(-1) == 1 for x in inputs)
+
+
+def _form(name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int, exact: bool = False) -> Hashable:
+    """What tells calls apart; ``exact``: those of few rows too by their position and the number of keys."""
     rows = q.shape
     keys, values, where = k.shape, v.shape, q_start
-    if rows[2] <= _FEW:
+    if rows[2] <= _FEW and not exact:
         same = keys[2] == values[2]
         keys, values, where = keys[:2] + keys[3:], values[:2] + values[3:] if same else values, -1
     return (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...compiler.codegen import KernelSource
     from ...compiler.ir import Attention
     from .compiled import CompiledFunction
-    from .launch import Gradients, Launch, Prepared
+    from .launch import Gradients, Launch, Prepared, PreparedBackward
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -80,7 +80,8 @@ class Backend:
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
       ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
 
-    - ``prepare(launch)``: the launch with all but its tensors settled, None where it would be no faster;
+    - ``prepare(launch)``, ``prepare_backward(launch)``: the launch with all but its tensors settled, None where that
+      would be no faster;
     - ``plans_on_device``: its executor finds the tiles that depend on tables which the host does not know.
 
     A backend that has kernels of its own also has:
@@ -106,6 +107,7 @@ class Backend:
     backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
     target: Callable[[torch.device], str] = _no_target
     prepare: Callable[[Launch], Prepared | None] = _unprepared
+    prepare_backward: Callable[[Launch], PreparedBackward | None] = _unprepared
     plans_on_device: bool = False
     targets: Targets = Targets()
     most_rows_anywhere: int = 0

@@ -119,13 +119,22 @@ class Launch:
 
 
 class Prepared(Protocol):
-    """A launch of which only q, k, v and the position of the first row are open, in tensors of the form of the first."""
+    """A launch of which but q, k, v and the position of the first row are open, for tensors of the form of its own."""
 
     def serves(self, n: int, q_start: int) -> bool:
         """Whether a call of so many keys, with its first row at a position, may be run."""
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, q_start: int) -> tuple[Tensor, Tensor]:
         """out and lse as those of a forward pass."""
+
+
+class PreparedBackward(Protocol):
+    """The same of a backward pass without tables."""
+
+    def run(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of q, k and v; ``grad_out`` and ``grad_lse`` may have any strides."""
 
 
 @dataclass(frozen=True)

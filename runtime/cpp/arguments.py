@@ -67,7 +67,8 @@ class _Launch(ctypes.Structure):
         ("lse", c_void_p), ("kernels", c_void_p), ("numbers", c_void_p), ("tables", c_void_p), ("seed", c_int64),
         ("drop_below", c_int64), ("keep_scale", c_double), ("grad_out", c_void_p), ("grad_out_step", _Steps),
         ("grad_lse", c_void_p), ("grad_q", c_void_p), ("grad_k", c_void_p), ("grad_v", c_void_p), ("room", c_int64),
-        ("columns", c_void_p), ("k_start", c_void_p), ("k_start_step", c_int64), ("key_rows", c_int64), ("start", c_int64),
+        ("columns", c_void_p), ("k_start", c_void_p), ("k_start_step", c_int64), ("key_rows", c_int64),
+        ("start", c_int64),
     )  # fmt: skip
 
 
@@ -179,9 +180,7 @@ class Arguments:
             tables=self._kept.tables(launch.tables), room=room, key_rows=k.shape[2],
         )  # fmt: skip
 
-    def of(
-        self, launch: Launch, tensors: Mapping[str, Tensor | None], gradients: Sequence[Tensor | None]
-    ) -> Call:
+    def of(self, launch: Launch, tensors: Mapping[str, Tensor | None], gradients: Sequence[Tensor | None]) -> Call:
         """The structure of one launch. ``tensors``: results and gradients by their field names in the structure;
         ``gradients``: one per table, empty in the forward pass.
         """
@@ -209,11 +208,16 @@ class Arguments:
             call.grad_out_step = _steps(grad_out)
         return Call(call, kept)
 
-
     def prepared(self, launch: Launch, function: Any, out: Tensor, lse: Tensor) -> PreparedCall:
         """Forward passes of the form of a launch, whose results have the form of ``out`` and ``lse``."""
         call = self.of(launch, {}, ())
+        if launch.schedule.anywhere:  # with the stride that more rows than the one of this call have
+            call.structure.k_step[2], call.structure.v_step[2] = launch.k.stride(2), launch.v.stride(2)
         return PreparedCall(call, function, out, lse, launch.lengths, launch.schedule.anywhere)
+
+    def prepared_backward(self, launch: Launch, function: Any) -> PreparedBackwardCall:
+        """Backward passes of the form of a launch with one kernel and no tables."""
+        return PreparedBackwardCall(self.of(launch, {}, ()), function, launch)
 
 
 class Call:
@@ -221,7 +225,7 @@ class Call:
     launch.
     """
 
-    def __init__(self, structure: ctypes.Structure, kept: object) -> None:
+    def __init__(self, structure: Any, kept: object) -> None:
         self.structure, self._kept = structure, kept
         self.address = ctypes.addressof(structure)
 
@@ -254,6 +258,35 @@ class PreparedCall:
             raise MemoryError("no memory for the forward pass of attention")
         count("cpp.forward")
         return out, lse
+
+
+class PreparedBackwardCall:
+    """A :class:`runtime.base.PreparedBackward`, made likewise."""
+
+    def __init__(self, call: Call, function: Any, launch: Launch) -> None:
+        self._call, self._function, self._dtype = call, function, launch.compute_dtype
+        self._q = torch.empty(launch.q.shape, dtype=launch.q.dtype)
+        self._k, self._v = (torch.empty(x.shape, dtype=self._dtype) for x in (launch.k, launch.v))
+
+    def run(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """MemoryError where memory runs out."""
+        if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
+            grad_out = grad_out.contiguous()
+        grad_q, grad_k, grad_v = torch.empty_like(self._q), torch.zeros_like(self._k), torch.zeros_like(self._v)
+        call: Any = _Launch.from_buffer_copy(self._call.structure)
+        call.threads = threads()
+        call.q, call.k, call.v, call.out, call.lse = (x.data_ptr() for x in (q, k, v, out, lse))
+        call.grad_out, call.grad_out_step = grad_out.data_ptr(), _steps(grad_out)
+        call.grad_q, call.grad_k, call.grad_v = grad_q.data_ptr(), grad_k.data_ptr(), grad_v.data_ptr()
+        if grad_lse is not None:
+            grad_lse = grad_lse.to(self._dtype).contiguous()
+            call.grad_lse = grad_lse.data_ptr()
+        if self._function(ctypes.addressof(call)):
+            raise MemoryError("no memory for the backward pass of attention")
+        count("cpp.backward")
+        return grad_q, grad_k.to(q.dtype), grad_v.to(q.dtype)
 
 
 def _steps(tensor: Tensor) -> Any:

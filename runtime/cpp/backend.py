@@ -49,6 +49,7 @@ CPP: Backend = Backend(
     backward=_executor("backward"),
     target=_target,
     prepare=_executor("prepare"),
+    prepare_backward=_executor("prepare_backward"),
     targets=Targets(("cpu",), "cpu", "cpu"),
     variants=_variants,
     render=_render,

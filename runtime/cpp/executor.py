@@ -15,13 +15,14 @@ from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
 from ...compiler.codegen.cpp import CppVariant, Pass, variant_for
 from ...compiler.plan import Program
-from ..base import Gradients, Launch, Prepared, count, get, renew, settings
+from ..base import Gradients, Launch, Prepared, PreparedBackward, count, get, renew, settings
 from .arguments import Arguments
 from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
 # Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
 ROOM = 64 * 2**20
+
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     """Output ``[batch, heads, m, value_dim]`` in q's dtype and log-sum-exp ``[batch, heads, m]`` (natural log),
@@ -41,6 +42,14 @@ def prepare(launch: Launch) -> Prepared | None:
         return None
     ready = _ready("forward", launch, counting=False)
     return ready.arguments.prepared(launch, ready.function, out, lse)
+
+
+def prepare_backward(launch: Launch) -> PreparedBackward | None:
+    """The same of a backward pass; None for several kernels or tables."""
+    if len(launch.program.kernels) > 1 or launch.program.tables:
+        return None
+    ready = _ready("backward", launch, counting=False)
+    return ready.arguments.prepared_backward(launch, ready.function)
 
 
 class Columns(NamedTuple):

@@ -97,13 +97,15 @@ struct Pool {
     int64_t size = 0;
     Real *reals(int64_t count) {
         if (count >= size) {
-            constexpr size_t PAGE = size_t(1) << 21;
+            constexpr size_t HUGE_PAGE = size_t(1) << 21;
             std::free(data);
-            size_t bytes = (size_t(count) * sizeof(Real) + PAGE) / PAGE * PAGE;
-            data = (Real *)std::aligned_alloc(PAGE, bytes);
+            // A huge page is cleared as a whole when it is first touched: too much for what a part of it would do.
+            const size_t needed = size_t(count) * sizeof(Real), page = needed < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;
+            const size_t bytes = (needed + page) / page * page;
+            data = (Real *)std::aligned_alloc(page, bytes);
             size = data ? int64_t(bytes / sizeof(Real)) : 0;
 #ifdef MADV_HUGEPAGE
-            if (data) madvise(data, bytes, MADV_HUGEPAGE);  // first touches cost less by far
+            if (data && page == HUGE_PAGE) madvise(data, bytes, MADV_HUGEPAGE);  // first touches cost less by far
 #endif
         }
         return data;

@@ -55,9 +55,7 @@ class CppVariant:
     decoding: bool = False
 
 
-def variant_for(
-    direction: Pass, kind: Specialisation, counting: bool = False, decoding: bool = False
-) -> CppVariant:
+def variant_for(direction: Pass, kind: Specialisation, counting: bool = False, decoding: bool = False) -> CppVariant:
     """The variant of one pass for a specialisation."""
     return CppVariant(
         direction, kind.head_dim, kind.value_dim, kind.dtype, kind.wide, kind.dropout, kind.tables, counting, decoding
