@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
 from .backends import backend_for, devices
-from .base import compute_dtype, filled, registered, settings
+from .base import Prepared, compute_dtype, filled, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -134,6 +134,27 @@ def call_of(
     factor = checked_scale(scale, q.dtype)
     number = 0 if drawn is None else int(drawn)
     return Call(q, k, v, tensors, factor, start, starts, probability, number, first, firsts, total)
+
+
+def settle_tables(attention: Attention, q: Tensor, scale: object, tables: Mapping[str, object]) -> dict[str, Any]:
+    """The scale and the tables of a call as its own copies, by the names of :func:`attend`'s parameters."""
+    check_tensors(q, q, q, DEVICES)
+    factor = checked_scale(scale, q.dtype)
+    copies = {name: table.detach().clone() for name, table in collect(attention, tables, q.device).items()}
+    return {"scale": None if factor is None else factor.detach().clone(), "tables": copies}
+
+
+def prepared_call(attention: Attention, name: str, call: Call) -> Prepared | None:
+    """Forward passes of the form of a call without derivatives, all but their tensors settled; None where the backend
+    makes no such thing, or the kernel cannot be built.
+    """
+    backend = backend_for(call.q.device, call.k.shape[2])
+    launch = launch_for(attention, name, call, backend, backward=False)
+    contiguous = all(x.stride(-1) == 1 for x in (call.q, call.k, call.v))
+    if not contiguous or not call.q.shape[:3].numel():
+        return None
+    backend.forward(launch)  # builds the kernel, or says once why it runs without
+    return backend.prepare(launch) if launch.ready is not None and launch.ready else None
 
 
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:

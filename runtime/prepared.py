@@ -36,14 +36,25 @@ def run_prepared(
         prepared = _forward.get(_form(name, q, k, v, q_start))
     except (AttributeError, RuntimeError, TypeError):  # what the checks of a call refuse
         return None
-    if prepared is None or torch.is_autocast_enabled("cpu") or not prepared.serves(k.shape[2], q_start):
-        return None
-    if forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active() or not goes_straight(q, k, v, ()):
+    if prepared is None or not prepared.serves(k.shape[2], q_start) or not _is_unseen(q, k, v):
         return None
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         found: tuple[Tensor, Tensor] = _Recorded.apply(prepared, name, q_start, backward, q, k, v)  # type: ignore[no-untyped-call]
         return found
     return prepared.run(q, k, v, q_start)
+
+
+def is_unwatched(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether nobody but the caller takes note of a call with these tensors: no autograd, mode or transform."""
+    recorded = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    return not recorded and _is_unseen(q, k, v)
+
+
+def _is_unseen(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """The same, but for autograd."""
+    if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
+        return False
+    return not torch._C._are_functorch_transforms_active() and goes_straight(q, k, v, ())
 
 
 class _Recorded(Function):

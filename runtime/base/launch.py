@@ -121,6 +121,10 @@ class Launch:
 class Prepared(Protocol):
     """A launch of which but q, k, v and the position of the first row are open, for tensors of the form of its own."""
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether calls of any number of keys, with their first row at any position, may be served."""
+
     def serves(self, n: int, q_start: int) -> bool:
         """Whether a call of so many keys, with its first row at a position, may be run."""
 

@@ -213,7 +213,7 @@ class Arguments:
         call = self.of(launch, {}, ())
         if launch.schedule.anywhere:  # with the stride that more rows than the one of this call have
             call.structure.k_step[2], call.structure.v_step[2] = launch.k.stride(2), launch.v.stride(2)
-        return PreparedCall(call, function, out, lse, launch.lengths, launch.schedule.anywhere)
+        return PreparedCall(call, function, out, lse, launch)
 
     def prepared_backward(self, launch: Launch, function: Any) -> PreparedBackwardCall:
         """Backward passes of the form of a launch with one kernel and no tables."""
@@ -233,11 +233,10 @@ class Call:
 class PreparedCall:
     """A :class:`runtime.base.Prepared`: for each call a copy of one structure, with the call's tensors in it."""
 
-    def __init__(
-        self, call: Call, function: Any, out: Tensor, lse: Tensor, lengths: tuple[int, int] | None, anywhere: bool
-    ) -> None:
+    def __init__(self, call: Call, function: Any, out: Tensor, lse: Tensor, launch: Launch) -> None:
         self._call, self._function, self._out, self._lse = call, function, out, lse
-        self._lengths, self._anywhere, self._m = lengths, anywhere, out.shape[2]
+        self._tables = launch.tables  # which the structure points to
+        self._lengths, self._m, self.anywhere = launch.lengths, out.shape[2], launch.schedule.anywhere
 
     def serves(self, n: int, q_start: int) -> bool:
         if self._lengths is None:
@@ -251,7 +250,7 @@ class PreparedCall:
         call: Any = _Launch.from_buffer_copy(self._call.structure)
         call.threads = threads()
         call.q, call.k, call.v, call.out, call.lse = (x.data_ptr() for x in (q, k, v, out, lse))
-        if self._anywhere:
+        if self.anywhere:
             call.n = call.key_rows = k.shape[2]
             call.start, call.q_start = q_start, ctypes.addressof(call) + _START
         if self._function(ctypes.addressof(call)):

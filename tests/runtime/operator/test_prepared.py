@@ -184,3 +184,64 @@ def test_threads_share_what_is_ready(ran: list[str]) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(step, range(300)))
+
+
+def test_prepare_settles_scale_and_tables() -> None:
+    attend = attnc.loads(
+        "attention p(slope: float[head]) { mask = causal_window(40)  score = s + slope[head] * (k - q) }"
+    )
+    cache, slope = torch.randn(2, 2, 3, 300, 8), torch.rand(3)
+    kept = slope.clone()
+    step = attend.p().prepare(inputs(1)[0], *cache[:, :, :, :10], scale=0.3, q_start=9, slope=slope)
+    assert step.ready
+    slope.zero_()  # copied before
+    for position in (9, 10, 64, 299, 0):
+        q, k, v = inputs(1, seed=position)[0], *cache[:, :, :, : position + 1]
+        expected = attend.p().reference(q, k, v, scale=0.3, q_start=position, slope=kept, return_lse=True)
+        torch.testing.assert_close(step(q, k, v, q_start=position, return_lse=True), expected)
+    q, k, v = inputs(1)[0], *cache[:, :, :, :10]
+    torch.testing.assert_close(step(q, k, v), attend.p().reference(q, k, v, scale=0.3, q_start=9, slope=kept))
+
+
+def test_prepare_for_one_length_and_calls_of_other_forms() -> None:
+    q, k, v = inputs(40, 40)
+    step = CAUSAL.prepare(q, k, v)
+    assert step.ready
+    for m, n, start in ((40, 40, 0), (40, 50, 0), (20, 40, 0), (40, 50, 10), (1, 40, 39)):
+        q, k, v = inputs(m, n)
+        torch.testing.assert_close(step(q, k, v, q_start=start), CAUSAL.reference(q, k, v, q_start=start))
+    starts = torch.tensor([3, 7])
+    torch.testing.assert_close(step(q, k, v, q_start=starts), CAUSAL.reference(q, k, v, q_start=starts))
+    q.requires_grad_()
+    step(q, k, v, q_start=39).sum().backward()
+    assert q.grad is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert step(q, k, v, q_start=39).dtype == torch.bfloat16
+    assert torch.func.vmap(step)(q[None], k[None], v[None]).shape == (1, *q.shape)
+
+
+def test_prepare_refuses_what_a_call_refuses() -> None:
+    q, k, v = inputs(1)
+    with pytest.raises(TypeError, match="slope"):
+        CAUSAL.prepare(q, k, v, slope=torch.rand(3))
+    with pytest.raises(ValueError, match="k: has shape"):
+        CAUSAL.prepare(q, k[0], v)
+    with pytest.raises(TypeError, match="q: is int"):
+        CAUSAL.prepare(3, k, v)  # type: ignore[arg-type]
+    step = CAUSAL.prepare(q, k, v)
+    with pytest.raises(TypeError, match="k: is NoneType"):
+        step(q, None, v)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="q_start: is -1"):
+        step(q, k, v, q_start=-1)
+
+
+@pytest.mark.parametrize(
+    "text", ["pattern p = causal_window(8) if head == 0 else strided(7)", "pattern p = strided(5)"]
+)
+def test_prepare_adds_several_kernels_up(text: str) -> None:
+    attend = attnc.loads(text).p()
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k, v = (x.to(dtype) for x in inputs(1, 200))
+        expected = attend.reference(q.double(), k.double(), v.double(), q_start=199)
+        found = attend.prepare(q, k, v, q_start=199)(q, k, v)
+        torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0.02)
