@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor
@@ -138,6 +138,10 @@ def _settled(attention: Attention, dtypes: Dtypes, compute: torch.dtype) -> Sett
     return Settled(settled, tuple(comparison.derived.values()))
 
 
+def _is_of_floats(node: Expr) -> TypeGuard[Apply]:
+    return isinstance(node, Apply) and node.op in (*_COMPARISONS, "ne") and node.args[0].type == "float"
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """Rewrites comparisons for tables of these dtypes; collects in ``derived`` the tables that they need."""
@@ -147,6 +151,7 @@ class _Comparison:
     compute: torch.dtype
     derived: dict[tuple[str, Part | DType], Derived]
     tables: dict[str, Table]
+    done: set[frozenset[Expr]] = field(default_factory=set)  # the sides of comparisons that are rewritten
 
     @cached_property
     def arithmetic(self) -> Arithmetic:
@@ -163,9 +168,13 @@ class _Comparison:
         return self._entry(entry, kind, self.element(kind))
 
     def settled(self, node: Expr) -> Expr:
-        if isinstance(node, Apply) and node.op in (*_COMPARISONS, "ne") and node.args[0].type == "float":
-            return self._compare(node, *node.args)
-        return node
+        """A comparison of floats rewritten; anything else, and what a rewritten one has become part of, unchanged."""
+        if not _is_of_floats(node) or frozenset(node.args) in self.done:
+            return node
+        found = self._compare(node, *node.args)
+        # The negation of a comparison is rebuilt as another comparison of the same two sides.
+        self.done.update(frozenset(one.args) for one in walk(found) if _is_of_floats(one))
+        return found
 
     def _compare(self, node: Apply, left: Expr, right: Expr) -> Expr:
         """The rewritten comparison ``node`` of two floats; one of a choice between floats becomes a choice between

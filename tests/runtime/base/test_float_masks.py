@@ -215,3 +215,13 @@ def test_orders_are_searched_for_a_mask_that_computes() -> None:
     assert torch.equal(mine, ((place[:, None] - place) % 4 == 0) & (t.clamp(max=-0.5)[:, None] < t))
     assert torch.equal(kept(attention, N, torch.float32, t=t), mine)
     assert attention.source("cpu")
+
+
+def test_a_denied_inequality_is_rewritten_once() -> None:
+    """``not a != b`` becomes ``a == b``, whose sides are rewritten already."""
+    attend = attnc.loads("pattern p(t: float[token]) = not -t[k] + 1.5 != -t[q] or t[q] * 2.0 == t[k] * 2.0").p()
+    t = torch.tensor([0.0, 1.5, 3.0, -1.5, 0.0])
+    kept = (-t + 1.5 == -t[:, None]) | (t[:, None] == t)
+    assert torch.equal(attend.mask(5, t=t)[0], kept)
+    q, k, v = torch.randn(3, 1, 1, 5, 4)
+    torch.testing.assert_close(attend(q, k, v, t=t), attend.reference(q, k, v, t=t))
