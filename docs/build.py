@@ -1,8 +1,8 @@
-"""Writes what the pages do not say by hand: the grammar, the prelude, Python's names, what commands print.
+"""Writes what the pages do not say by hand: the grammar, the prelude, Python's names, systems, what commands print.
 
 `make docs` runs it; with `--check` it writes nothing, names what is not up to date, and exits with 1.
-Between `<!-- NAME -->` and `<!-- end of NAME -->` of a page stands what it makes of NAME; docs/api.md is made whole;
-after every `$ attnc …` of a page stands what that prints.
+Between `<!-- NAME -->` and `<!-- end of NAME -->` of a page stands what it makes of NAME; docs/api.md, docs/systems.md
+and docs/gallery.md are made whole; after every `$ attnc …` of a page stands what that prints.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from attnc.last_reader import LastReader
 from attnc.prepared_attention import PreparedAttention
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
+from docs import ratios, systems_pages
 from tests.support import pages
 
 DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
 EXAMPLES = DOCS / "grammar.txt"
 WRITTEN = (
     "README.md",
@@ -270,7 +272,7 @@ def colours() -> str:
 
 def renewed(page: str) -> str:
     """A page with its generated sections as they are now."""
-    for name, make in (("grammar", grammar), ("prelude", prelude)):
+    for name, make in (("grammar", grammar), ("prelude", prelude), ("ratios", ratios.ratios)):
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         if start in page:
             before, rest = page.split(start)
@@ -281,6 +283,9 @@ def renewed(page: str) -> str:
 def built() -> Iterator[tuple[Path, str]]:
     """Every page, and what it should hold."""
     yield DOCS / "api.md", api()
+    yield DOCS / "systems.md", systems_pages.systems_page()
+    yield DOCS / "gallery.md", systems_pages.gallery_page()
+    yield README, renewed(README.read_text(encoding="utf-8"))
     yield WORDS, words()
     yield COLOURS, colours()
     for name in WRITTEN:

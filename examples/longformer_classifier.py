@@ -28,20 +28,9 @@ from pathlib import Path
 
 import torch
 from classifier_training import Schedule, Side, accumulate, evaluate, logits_of, make_batch, train_step
+from display import DisagreementError, narrow_table, picture, progress_display, step
 from longformer_agreement import Difference, compare, compare_outputs
-from longformer_document import (
-    GLOBAL,
-    LOCAL,
-    PATTERNS,
-    DisagreementError,
-    check,
-    narrow_table,
-    picture,
-    progress_display,
-    show_differences,
-    step,
-    use_attnc,
-)
+from longformer_document import GLOBAL, LOCAL, PATTERNS, check, show_differences, use_attnc
 from python_reference import CHAPTERS, END, PAD, START, Corpus, Document, draw_steps, read_corpus
 from rich.console import Console
 from transformers import (

@@ -15,24 +15,20 @@ import copy
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pydoc_data.topics import topics
 
-import numpy as np
 import torch
+from display import DisagreementError, narrow_table, picture, progress_display, step
 from longformer_agreement import Difference, Run, Timing, compare, run_model, time_modules
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from torch import Tensor, nn
 from transformers import LongformerConfig, LongformerModel
 
 import attnc
 from attnc.integrations.transformers import TEXTS, Undo, use
-from attnc.pictures.picture import Picture, bins, blocks
+from attnc.pictures.picture import blocks
 
 PATTERNS = TEXTS["longformer"]
 PADDING, LOCAL, GLOBAL = 0, 1, 2  # the kinds of tokens that the patterns read
@@ -83,10 +79,6 @@ class Report:
     launched: Mapping[str, int]
     forward: Timing
     backward: Timing
-
-
-class DisagreementError(Exception):
-    """The compiled attention and the model's own differ, or the kernels did not run as often as they must."""
 
 
 def read_document(setup: Setup) -> Document:
@@ -145,19 +137,6 @@ def as_function(attention: nn.Module, is_padding: Tensor, is_global: Tensor) -> 
     return lambda hidden_states: attention(hidden_states, mask, is_padding, is_global, bool(is_global.any()))[0]
 
 
-@contextmanager
-def step(progress: Progress, description: str, total: int) -> Iterator[Callable[[], None]]:
-    """One line of the progress display; gives the function that moves it on."""
-    task = progress.add_task(description, total=total)
-    yield lambda: progress.advance(task)
-    progress.update(task, completed=total)
-
-
-def progress_display() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
 def build_kernels(attention: nn.Module, hidden: int) -> None:
     """Compiles what one layer calls, by a pass over eight tokens: a kernel knows no length, so it is every layer's."""
     is_global = torch.zeros(1, 8, dtype=torch.bool)
@@ -212,19 +191,6 @@ def check(differences: list[Difference], launched: Mapping[str, int], layers: in
             f"{len(wrong)} of {len(differences)} tensors differ; worst is {worst.name}, "
             f"by {worst.relative:.1e} where at most {worst.bound:.0e} is allowed"
         )
-
-
-def narrow_table(*columns: str) -> Table:
-    """A table that fits eighty characters."""
-    return Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def picture(mask: Tensor, cells: int, title: str = "document") -> Picture:
-    """A mask ``[queries, keys]``: the darker a square of pairs, the more of them are kept."""
-    queries, keys = mask.shape
-    rows, columns = bins(queries, cells), bins(keys, cells)
-    kept = np.add.reduceat(np.add.reduceat(mask.numpy().astype(np.float32), rows[:-1], 0), columns[:-1], 1)
-    return Picture(title, queries, keys, kept / (np.diff(rows)[:, None] * np.diff(columns)))
 
 
 def show_pattern(console: Console, document: Document, setup: Setup) -> None:

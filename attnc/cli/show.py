@@ -39,6 +39,7 @@ LONG = 4096  # from this many keys on a mask takes long, and progress is shown
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Draw into FILE.png, FILE.svg or FILE.html."
 )
+@click.option("--plain", is_flag=True, help="Draw the mask alone: without tiles, orders and words, and smaller.")
 def show(
     name: str,
     keys: int | None,
@@ -51,6 +52,7 @@ def show(
     stage: str,
     target: str,
     output: Path | None,
+    plain: bool,
 ) -> None:
     """Show the mask of NAME as blocks, or what another stage of the compiler makes of it.
 
@@ -63,16 +65,18 @@ def show(
 
     if output is not None:
         _check_drawing(output, stage)
+    elif plain:
+        raise click.UsageError("--plain goes with -o")
     subject, values = find(name), values_of(settings)
     sizes = LaunchSizes(keys or telling_length(subject, values, layer), queries, q_start, layer, head, heads)
     if subject.declaration.kind == "model" and layer is None and stage == "mask":
-        _show_model(subject, values, sizes, target, output)
+        _show_model(subject, values, sizes, target, output, plain)
         return
     view = prepare(subject, values, sizes, target, say)
     with progress(view.extent.n >= LONG) as at:
         at(f"{view.title}: {stage}")
         if output is not None:
-            drawn = draw(view, output)
+            drawn = draw(view, output, plain)
         else:
             text = to_text(stage, view, shutil.get_terminal_size().columns, coloured(sys.stdout))
     if output is not None:
@@ -94,16 +98,22 @@ def _check_drawing(output: Path, stage: str) -> None:
 
 
 def _show_model(
-    subject: Target, values: Mapping[str, Literal_], sizes: LaunchSizes, target: str, output: Path | None
+    subject: Target,
+    values: Mapping[str, Literal_],
+    sizes: LaunchSizes,
+    target: str,
+    output: Path | None,
+    plain: bool,
 ) -> None:
     """Draws a model's pictures on the terminal or into a file."""
     from ..inspection import shown_name
     from ..pictures import OWN_COLOURS, TERMINAL_PANEL, grid_blocks, overview, panel_side, write_grid
 
     tinted = output is None and coloured(sys.stdout)
+    tiles = tinted or (output is not None and not plain)
     cells = panel_side if output is not None else lambda _: TERMINAL_PANEL
     with progress(sizes.n >= LONG) as at:
-        grid = overview(subject, values, sizes, target, cells, tinted or output is not None, say, at)
+        grid = overview(subject, values, sizes, target, cells, tiles, say, at)
         if output is not None:
             write_grid(grid, output)
     if output is None:

@@ -13,6 +13,7 @@ from ..compiler.plan import Kernel, Program, Segment, Tiles, natural
 from ..inspection import LaunchView, stage
 from .grid import Grid, Panel, Row, panel_side, write_grid
 from .picture import write
+from .plain import SIDE, write_plain
 from .sample import segment_picture
 from .tile_walks import SegmentTiles, all_natural, walks
 from .whole_mask import sampled
@@ -21,8 +22,16 @@ CELLS = 960  # along the side of a picture that is alone in its file
 LARGEST = 640  # pixels along the side of a picture that is not
 
 
-def draw(view: LaunchView, path: Path) -> str:
-    """Writes the mask with its tiles: one picture, or one for each order. Returns a description of the file."""
+def draw(view: LaunchView, path: Path, plain: bool = False) -> str:
+    """Writes the mask with its tiles: one picture, or one for each order; ``plain``: the mask alone, in one picture.
+
+    Returns a description of the file.
+    """
+    if plain:
+        with stage("mask"):
+            picture, pairs = sampled(view, SIDE, None)
+        write_plain(replace(picture, title=view.title), path)
+        return f"{picture.queries:,} × {picture.keys:,}" + ("" if pairs is None else f", {pairs:,} pairs")
     pipeline = view.pipeline
     with stage("schedule"):
         segments = walks(pipeline.program, pipeline.schedule, view.head)

@@ -67,7 +67,11 @@ def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPa
     """The orders that suit a term, natural order first. ``natural_rows``: rows may be in natural order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
-    pairs = [] if not term.relation else [*_sorted(term, known), *_cyclic(term, known), *_grids(term, known)]
+    pairs = (
+        []
+        if not term.relation
+        else [*_sorted(term, known), *_cyclic(term, known), *_windows(term, known), *_grids(term, known)]
+    )
     plain = OrderPair(natural(known.tiles.query), natural(known.tiles.key))
     sides = product([plain.rows, *rows], [plain.keys, *keys])
     listed = [OrderPair(*both) for both in sides]
@@ -109,13 +113,15 @@ def _along(condition: Expr, length: int) -> NDArray[np.bool_]:
 
 
 def _period(conjunct: Expr, position: Position) -> int:
-    """The period of a condition that reads one position only through remainders; 0 for other conditions."""
+    """The period of a condition that reads one position only through remainders, of it or of blocks of tokens; 0 for
+    other conditions.
+    """
     period = 1
     stack = [conjunct]
     while stack:
         match stack.pop():
-            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if _shape(x) == (1, position):
-                period = lcm(period, divisor)
+            case Apply(op="mod", args=(x, Const(value=int(divisor)))) if (shape := _shape(x)) and shape[1] == position:
+                period = lcm(period, shape[0] * divisor)
             case Apply(op=op, args=args) as node if op != "float" and not is_opaque(node):
                 stack.extend(args)
             case Const():
@@ -247,6 +253,35 @@ def _grids(term: Term, known: SearchContext) -> Iterator[OrderPair]:
             if around is not None:
                 yield OrderPair(rows, Box(rows, *around, known.tiles.key))
             yield OrderPair(rows, keys)
+
+
+def _windows(term: Term, known: SearchContext) -> Iterator[OrderPair]:
+    """Yields orders by windows of a grid, if a relation reads in which a token's line and column lie.
+
+    Windows whose sides are powers of two are tiles of the grid, which :func:`_grids` yields.
+    """
+    for width, _ in (strides for strides in _lattices(term) if len(strides) == 2):
+        high, wide = dict[int, None](), dict[int, None]()
+        for node in (node for conjunct in term.relation for node in walk(conjunct)):
+            match node:
+                case Apply(op="floordiv", args=(Apply(op="mod", args=(x, Const(value=of))), Const(value=int(side)))):
+                    if of == width and _shape(x) == (1, x) and 1 < side < width and not width % side:
+                        wide[side] = None
+                case Apply(op="floordiv") if (shape := _shape(node)) and shape[0] > width and not shape[0] % width:
+                    high[shape[0] // width] = None
+        for sides in product(high, wide):
+            if any(side & (side - 1) for side in sides):
+                yield OrderPair(*(_windowed(width, *sides, tile) for tile in (known.tiles.query, known.tiles.key)))
+
+
+def _windowed(width: int, high: int, wide: int, tile: int) -> View:
+    """Windows of ``high`` lines by ``wide`` columns: to a tile some that lie side by side, or a part of one."""
+    columns = min(_power(wide), tile)
+    lines = min(_power(high), tile // columns)
+    beside = tile // (lines * columns)
+    return View(
+        (Axis(high * width), Axis(wide, width // wide, beside), Axis(width, high, lines), Axis(1, wide, columns))
+    )
 
 
 def _lattices(term: Term) -> Iterator[tuple[int, ...]]:

@@ -147,7 +147,8 @@ def _uses(node: t.Named, scope: Scope) -> dict[str, Span]:
     if not isinstance(node, t.Constant):
         for parameter in node.parameters:
             for dimension in parameter.type.dimensions or ():
-                if isinstance(dimension.value, str):
+                # A free size may be called as a pattern is.
+                if isinstance(dimension.value, str) and isinstance(scope.nodes.get(dimension.value), t.Constant):
                     _use(dimension.value, dimension.span, hidden, scope, found)
             if parameter.default is not None:
                 _names(parameter.default, hidden, scope, found)

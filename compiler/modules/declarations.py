@@ -127,10 +127,13 @@ def _size(
         env.fault("malformed-type", message, dimension.span, helps=helps, edits=edits)
         return None
     definition = scope.find(name)
-    if definition is None and scope.excused(name):
+    node = scope.nodes.get(name) if definition is None else definition.node
+    if node is None and scope.excused(name):
         return None
-    if definition is None or not isinstance(definition.node, t.Constant):
+    if not isinstance(node, t.Constant):
         return name
+    if definition is None:
+        return None
     if definition.value is None:
         return None
     if (

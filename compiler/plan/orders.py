@@ -58,7 +58,8 @@ class View(ComputedOrder):
     - residues modulo 4: ``(Axis(1, 4), Axis(4, None, 64))``, and one of them alone: ``(Axis(4, None, 64),)``;
     - blocks of 64, every third: ``(Axis(64, 3), Axis(192), Axis(1, 64, 64))``;
     - a grid 256 wide, in tiles of 8 by 8: ``(Axis(256, None, 8), Axis(1, 256, 8))``;
-    - the last 8 of every 256: ``(Axis(256, None, 8), Axis(1, 8, 8))`` from 248 on.
+    - the last 8 of every 256: ``(Axis(256, None, 8), Axis(1, 8, 8))`` from 248 on;
+    - a grid 56 wide in windows of 7 by 7: ``(Axis(392), Axis(7, 8), Axis(56, 7, 8), Axis(1, 7, 8))``.
     """
 
     axes: tuple[Axis, ...]
@@ -190,6 +191,13 @@ def _digits(axes: tuple[Axis, ...]) -> str:
             Axis(stride=step, length=count, tile=wide),
         ) if step == columns and count is not None and width == step * count and stride == width * (lines or 0):
             return f"grid {width} wide, every {lines} lines and {columns} columns, in {high}×{wide}"
+        case (
+            Axis(stride=band, length=None),
+            Axis(stride=wide, length=across),
+            Axis(stride=width, length=high),
+            Axis(stride=1, length=columns),
+        ) if columns == wide and width == wide * (across or 0) and band == width * (high or 0):
+            return f"grid {width} wide in windows of {high}×{wide}"
         case (Axis(stride=plane, length=None), Axis(stride=line, length=lines), Axis(stride=1, length=width)) if (
             width == line and lines is not None and plane == lines * line
         ):

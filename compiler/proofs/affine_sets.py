@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import reduce
+from itertools import product
 from typing import TypeVar
 
 import islpy as isl
 
-from ..ir import OPERATIONS, Apply, Const, Entry, Expr, Member, Position, divisors, is_opaque, walk
+from ..ir import OPERATIONS, Apply, Const, Entry, Expr, K, Member, Position, Q, constructors, divisors, is_opaque, walk
 from .questions import Unknown
 
 A = TypeVar("A")
+_Quotient = tuple[Apply, Expr, Expr]  # ``x // w`` or ``x % w``, ``x`` and ``w``
 _COMPARISONS = {
     "lt": isl.PwAff.lt_set,
     "le": isl.PwAff.le_set,
@@ -28,6 +30,7 @@ _COMPARISONS = {
 }
 
 
+_MOST_QUOTIENTS = 8  # by numbers that a call gives, which are compared with each other
 _FEW = 2  # basic sets of which a condition is looked at part by part
 
 # isl's own, for one question: a few seconds. What needs more fails instead of running for hours.
@@ -61,8 +64,9 @@ class Pairs:
     """All pairs of positions ``q >= 0`` and ``0 <= k < n``, of any n, and what some expressions are there.
 
     Sets and functions are over ``[q, k]``; the parameters are ``n``, ``head`` and ``heads``, and one for each distinct
-    part of ``expressions`` that is not affine. Expressions asked about are made of the parts of those. ``limits`` are
-    further conditions on positions and parameters, in isl's notation; ``orders`` names tables whose entries lie in
+    part of ``expressions`` that is not affine; of quotients and remainders by a positive number it is known which is
+    the greater where that follows. Expressions asked about are made of the parts of those. ``limits`` are further
+    conditions on positions and parameters, in isl's notation; ``orders`` names tables whose entries lie in
     ``0 .. n - 1``.
     """
 
@@ -78,6 +82,69 @@ class Pairs:
         self._local = isl.LocalSpace.from_space(self.all.get_space())
         self._sets: dict[Expr, isl.Set] = {}
         self._values: dict[Expr, isl.PwAff] = {}
+        for fact in self._of_quotients():
+            self.all = self.all.intersect(fact)
+
+    def _of_quotients(self) -> Iterator[isl.Set]:
+        """What is known of quotients and remainders by a number that a call gives, apart from their signs.
+
+        ``x % w <= w - 1``; what is not negative stays so when it is divided, and grows by neither operation; and where
+        ``x + c * w <= y`` for all pairs, ``x // w + c <= y // w``.
+        """
+        found = [
+            (node, x, divisor)
+            for node in self.free
+            if isinstance(node, Apply) and node.op in ("floordiv", "mod")
+            for x, divisor in [node.args]
+        ]
+        unit, nought = self._constant(1), self._constant(0)
+        for node, x, divisor in found:
+            value = self.value(node)
+            if node.op == "mod":
+                yield value.le_set(self.value(divisor).sub(unit))
+            if self._always(nought, self.value(x)):
+                yield value.ge_set(nought).intersect(value.le_set(self.value(x)))
+        quotients = [parts for parts in found if parts[0].op == "floordiv"][:_MOST_QUOTIENTS]
+        for place, later in enumerate(quotients):  # what a quotient divides stands before it
+            for one, other in [*product(quotients[:place], [later]), *product([later], quotients[:place])]:
+                yield from self._ordered(one, other)
+        yield from self._by_line_and_column(found)
+
+    def _by_line_and_column(self, found: list[_Quotient]) -> Iterator[isl.Set]:
+        """That ``x(q) < x(k)`` where it is so for the lines ``x // w``, and in one line for the columns ``x % w``."""
+        of = {(node.op, x, divisor): self.value(node) for node, x, divisor in found}
+        for op, x, divisor in of:
+            y = constructors.substitute(x, {Q: K})
+            if op == "mod" or x == y or (op, y, divisor) not in of:
+                continue
+            low, high, line, other = self.value(x), self.value(y), of[op, x, divisor], of[op, y, divisor]
+            before = itself = after = line.eq_set(other)
+            column, far = of.get(("mod", x, divisor)), of.get(("mod", y, divisor))
+            if column is not None and far is not None:
+                before, after = before.intersect(column.lt_set(far)), after.intersect(column.gt_set(far))
+                itself = itself.intersect(column.eq_set(far))
+            less, more = line.lt_set(other).union(before), line.gt_set(other).union(after)
+            yield reduce(
+                isl.Set.union,
+                [
+                    low.lt_set(high).intersect(less),
+                    low.gt_set(high).intersect(more),
+                    low.eq_set(high).intersect(itself),
+                ],
+            )
+
+    def _ordered(self, low: _Quotient, high: _Quotient) -> Iterator[isl.Set]:
+        """How much greater one quotient is than another at least, if that is known: 1 or nothing."""
+        (node, x, divisor), (greater, y, same) = low, high
+        for times in (1, 0) if divisor == same else ():
+            more = self._constant(times)
+            if self._always(self.value(x).add(self.value(divisor).mul(more)), self.value(y)):
+                yield self.value(node).add(more).le_set(self.value(greater))
+                return
+
+    def _always(self, low: isl.PwAff, high: isl.PwAff) -> bool:
+        """Whether one number is at most another for all pairs."""
+        return bool(low.gt_set(high).intersect(self.all).is_empty())
 
     def where(self, condition: Expr) -> isl.Set:
         """The pairs of which a condition holds."""

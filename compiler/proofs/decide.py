@@ -52,20 +52,27 @@ def decide(question: Question) -> Answer:
 
 def _decided(question: Question) -> Answer:
     match question.kind:
+        case "rows nonempty" | "columns nonempty" if _blind(question)[1].is_empty():
+            return Proved()
         case "rows nonempty":
             return _Line(question, Q, K).answer()
         case "columns nonempty":
             return _Line(question, K, Q).answer()
         case "diagonal":
-            at_itself = canonical(constructors.substitute(question.mask, {K: Q}))
-            pairs = _square(question, [at_itself])
-            same = pairs.all.intersect(pairs.where(equal(Q, K)))
-            return _answer(question, pairs, same.subtract(pairs.where(at_itself)))
+            return _answer(question, *_blind(question))
         case "symmetric":
             other = mirrored(question.mask)
             pairs = _square(question, [question.mask, other])
             return _answer(question, pairs, pairs.where(question.mask).subtract(pairs.where(other)))
     return _of_pairs(question)
+
+
+def _blind(question: Question) -> tuple[Pairs, isl.Set]:
+    """All pairs, and of those of a position with itself the ones that are not kept."""
+    at_itself = canonical(constructors.substitute(question.mask, {K: Q}))
+    pairs = _square(question, [at_itself])
+    same = pairs.all.intersect(pairs.where(equal(Q, K)))
+    return pairs, same.subtract(pairs.where(at_itself))
 
 
 def _of_pairs(question: Question) -> Answer:

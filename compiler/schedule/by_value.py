@@ -17,7 +17,7 @@ from ..analysis import BoundTable, Classifier
 from ..ir import Apply, CallShape, Expr, K, Member, Q, walk
 from ..oracle import is_listed
 from ..plan import FULL, PARTIAL, natural
-from .run_rows import TileRuns, union
+from .run_rows import TileRuns, covered, union
 from .tile_boxes import Slots, Space, TileBoxes
 from .tile_ranges import Numbers, TileRanges, ViewRanges
 
@@ -166,9 +166,7 @@ def candidates(search: Search, condition: Expr) -> TileRuns | None:
         start[its] = np.searchsorted(keys.high[number], value[its], "left")
         end[its] = np.searchsorted(keys.low[number], value[its], "right")
     held = start < end
-    count = search.slots.count * search.rows.tiles
-    kind = np.full(int(held.sum()), PARTIAL, np.uint8)
-    return union([TileRuns(count, row[held], start[held], end[held], kind)])
+    return covered(search.slots.count * search.rows.tiles, row[held], start[held], end[held])
 
 
 def _values(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
@@ -219,6 +217,8 @@ def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
         inside &= (at >= 0) & (at < size)
         flat = flat * size + at
     row, flat = row[inside], flat[inside]
+    if not is_listed(sets):
+        return _joined(sets.reshape(-1, sets.shape[-1]), row, flat)
     chosen, which = np.unique(flat, return_inverse=True)
     owner, member = _entries(sets.reshape(-1, sets.shape[-1]), chosen)
     counts = np.bincount(owner, minlength=len(chosen))[which]
@@ -228,21 +228,33 @@ def _members(search: Search, of_query: Expr) -> tuple[Numbers, Numbers] | None:
     return row[source], member[place]
 
 
+def _joined(bitmaps: NDArray[Any], row: Numbers, chosen: Numbers) -> tuple[Numbers, Numbers]:
+    """The members of the sets that each row chooses, each about once: the sets of a row are joined before any is read.
+
+    ``row`` rises; ``chosen`` has one set of its row at each place.
+    """
+    step = max(_MOST_ENTRIES // max(bitmaps.shape[1], 1), 1)
+    rows, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for first in range(0, len(row), step):
+        its = row[first : first + step]
+        begins = np.flatnonzero(np.diff(its, prepend=-1))
+        owner, member = np.nonzero(np.logical_or.reduceat(bitmaps[chosen[first : first + step]], begins, axis=0))
+        rows.append(its[begins][owner])
+        members.append(member)
+    return np.concatenate(rows), np.concatenate(members)
+
+
 def _entries(sets: NDArray[Any], chosen: Numbers) -> tuple[Numbers, Numbers]:
-    """The members of the chosen sets (bitmaps or lists), in order: the index in ``chosen`` and the member of each."""
+    """The members of the chosen lists, in order: the index in ``chosen`` and the member of each."""
     step = max(_MOST_ENTRIES // max(sets.shape[1], 1), 1)
     owners, members = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for first in range(0, len(chosen), step):
         some = sets[chosen[first : first + step]]
-        if is_listed(sets):
-            kept = some >= 0
-            kept[:, 1:] &= some[:, 1:] != some[:, :-1]
-            owner, slot = np.nonzero(kept)
-            member = some[owner, slot].astype(np.int64)
-        else:
-            owner, member = np.nonzero(some)
+        kept = some >= 0
+        kept[:, 1:] &= some[:, 1:] != some[:, :-1]
+        owner, slot = np.nonzero(kept)
         owners.append(owner + first)
-        members.append(member)
+        members.append(some[owner, slot].astype(np.int64))
     return np.concatenate(owners), np.concatenate(members)
 
 

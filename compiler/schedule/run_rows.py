@@ -83,6 +83,24 @@ def combined(parts: Sequence[TileRuns], full: int, some: int) -> TileRuns:
     return _from_steps(parts[0].count, place, kind)
 
 
+# Most tiles that are marked one by one, rather than sorted: a few arrays of 32 MiB.
+_MOST_MARKED = 2**22
+
+
+def covered(count: int, row: Numbers, start: Numbers, end: Numbers) -> TileRuns:
+    """The tiles that any of many runs covers, all PARTIAL; the runs begin at 0 or later, end, and may overlap."""
+    width = int(end.max(initial=0)) + 1
+    if count * width > _MOST_MARKED:
+        return union([TileRuns(count, row, start, end, np.full(len(row), PARTIAL, np.uint8))])
+    steps = np.bincount(row * width + start, minlength=count * width)
+    steps -= np.bincount(row * width + end, minlength=count * width)
+    marked = np.cumsum(steps) > 0  # every run ends in its row: the sum is 0 at the end of each
+    edges = np.flatnonzero(np.diff(marked, prepend=False))  # no run reaches the last place, so edges come in pairs
+    place, stop = edges[::2], edges[1::2]
+    row, start = np.divmod(place, width)
+    return TileRuns(count, row, start, stop - row * width, np.full(len(row), PARTIAL, np.uint8))
+
+
 # Row and tile are packed into one sortable number, ``row * _ROOM + tile + UNBOUNDED``: a place.
 _ROOM = 4 * UNBOUNDED
 

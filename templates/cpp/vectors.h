@@ -193,12 +193,14 @@ template <class F> INLINE Reals lane_by_lane(Reals x, F function) {
 }
 
 // 2^f for |f| <= 1/2, then times 2^n by adding n to the exponent; `shifted` is n plus the magic number that rounds.
+// In single precision, of all polynomials of six terms that are 1 at 0, the one whose largest relative error is least:
+// 9.1e-8 before rounding. Taylor's, as long, is 2.4e-6 off at the ends.
 INLINE Reals scaled_power(Reals f, Reals shifted) {
     if constexpr (sizeof(Real) == 4) {
-        Reals p = f * Real(1.3333558e-3) + Real(9.6181291e-3);
-        p = p * f + Real(5.5504109e-2);
-        p = p * f + Real(2.4022651e-1);
-        p = p * f + Real(6.9314718e-1);
+        Reals p = f * Real(1.3264727e-3) + Real(9.6715130e-3);
+        p = p * f + Real(5.5507336e-2);
+        p = p * f + Real(2.4022242e-1);
+        p = p * f + Real(6.9314700e-1);
         p = p * f + Real(1);
         return (Reals)((RealBools)p + ((RealBools)shifted << 23));
     } else {

@@ -64,11 +64,18 @@ CHOSEN = [
     ),
     ("grid_window(256, 32, 32)", "", [("grid 256 wide in 8×16", ("grid 256 wide in 8×8",))]),
     (
+        "q // 56 // 7 == k // 56 // 7 and q % 56 // 7 == k % 56 // 7",
+        "",
+        [("grid 56 wide in windows of 7×7", ("grid 56 wide in windows of 7×7",))],
+    ),
+    (
         "causal and (blocks(4096) or blocks(16384) and q % 4 == 0 and k % 4 == 0 or q % 16 == 0 and k % 16 == 0)",
         "",
         [("natural", ("natural",)), ("every 4", ("every 4",)), ("every 16", ("every 16",))],
     ),
     ("fixed(256, 8)", "", [("natural", ("natural", "8 of every 256 from 248"))]),
+    ("blocks(64) or k // 16 % 4 == 3", "", [("natural", ("natural", "16 of every 64 from 48"))]),
+    ("causal and (k // 8 + 1) // 2 % 16 == 1", "", [("natural", ("16 of every 256 from 8",))]),
     ("strided(256)", "", [("natural", ("natural",)), ("residue(256)", ("residue(256)",))]),
     ("causal and (q - k < 1024 or k < 4)", "", [("natural", ("natural", "gathered k < 4"))]),
     ("window(512) or hash(7, k) % 100 < 1", "", [("natural", ("natural", "gathered hash(7, k) % 100 < 1"))]),

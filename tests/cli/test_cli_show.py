@@ -24,9 +24,11 @@ from attnc.pictures.picture import (
     Tile,
     Visits,
     blocks,
+    hexadecimal,
     painted,
     tile_counts,
 )
+from attnc.pictures.plain import SEVERAL, SIDE, write_plain
 
 SVG = "{http://www.w3.org/2000/svg}"
 COLOUR = re.compile(r"\x1b\[\d+m")
@@ -222,3 +224,40 @@ def test_an_order_of_its_own_is_coloured_in_the_mask_as_it_stands(
     *rows, counts = COLOUR.sub("", tinted).splitlines()
     assert rows == plain.splitlines()
     assert re.fullmatch(r"[1-9]\d* full tiles, [1-9]\d* partial tiles", counts)
+
+
+def test_a_plain_drawing_is_the_mask_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells in a frame: no tiles, no orders, no words; in another colour what counts more than once."""
+    (folder / "two.attn").write_text("pattern two = (q == k) + (k < 1) + (k < 2)\n")
+    arguments = ("show", "two.attn", "--n", "4", "--plain", "-o")
+    assert ended(capsys, *arguments, "two.png") == (0, "", "two.png: 4 × 4, 16 pairs\n")
+    pixels = np.array(Image.open("two.png").convert("RGB"))
+    assert pixels.shape == (SIDE + 2, SIDE + 2, 3)
+    kept, several, none = INK, SEVERAL, (255, 255, 255)
+    expected = [
+        [several, kept, none, none],
+        [several, several, none, none],
+        [several, kept, kept, none],
+        [several, kept, none, kept],
+    ]
+    found = pixels[1:-1:96, 1:-1:96]
+    assert found.tolist() == [[list(colour) for colour in row] for row in expected]
+    assert np.array_equal(pixels[1:-1, 1:-1], found.repeat(96, axis=0).repeat(96, axis=1))
+    assert ended(capsys, *arguments, "two.svg")[0] == 0
+    drawn = ElementTree.parse("two.svg").getroot()
+    fills = [rectangle.get("fill") for rectangle in drawn.iter(f"{SVG}rect")]
+    assert fills.count(hexadecimal(SEVERAL)) == 5
+    assert not list(drawn.iter(f"{SVG}text"))
+    assert ended(capsys, *arguments, "two.html")[0] == 0
+    assert "<svg" in Path("two.html").read_text()
+    assert ended(capsys, "show", "six.attn", "--n", "600", "--set", "g={0}", "--plain", "-o", "six.png")[0] == 0
+    colours = {colour for _, colour in Image.open("six.png").convert("RGB").getcolors(10_000) or ()}
+    assert not colours & {FULL_TILE, PARTIAL_TILE}, "a model's pictures have no tiles either"
+    with pytest.raises(ValueError, match="a picture is written as"):
+        write_plain(picture(["#"]), Path("mask.gif"))
+
+
+def test_plain_is_of_drawings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = ended(capsys, "show", "six.attn", "--plain")
+    assert code == 2
+    assert "--plain goes with -o" in said

@@ -21,7 +21,17 @@ from tests.support import pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-NAMES = ("README", "api", "compiler", "flex_attention", "hugging-face", "language", "tutorial", "what-attnc-knows")
+NAMES = (
+    "README",
+    "api",
+    "compiler",
+    "examples",
+    "flex_attention",
+    "hugging-face",
+    "language",
+    "tutorial",
+    "what-attnc-knows",
+)
 PAGES: Mapping[str, str] = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in NAMES}
 LINKED = (*(DOCS / f"{name}.md" for name in NAMES), ROOT / "README.md", ROOT / "CONTRIBUTING.md")
 WITH_PYTHON = [name for name in NAMES if pages.script(pages.samples(PAGES[name]))]

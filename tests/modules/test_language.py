@@ -241,6 +241,20 @@ def test_texts(text: str, constants: Mapping[str, object], condition: Condition)
     agree(text, condition, heads=2, **constants)
 
 
+def test_a_free_size_may_be_called_as_a_pattern_is() -> None:
+    """As the one that has it, as one that comes later, and as one that has a size called like the first."""
+    texts = (
+        "pattern rows(c: set[rows]) = k in c[q]\n",
+        "pattern near(c: set[rows]) = k in c[q]\npattern rows = causal\n",
+        "pattern near(c: set[far]) = k in c[q]\npattern far(c: set[near]) = k in c[q]\n",
+    )
+    for text in texts:
+        module = load_text(text)
+        for name in module.declarations:
+            subject = bind(module, name, {})
+            assert [table.dimensions[0].kind for table in subject.tables] in ([], ["free"])
+
+
 def test_a_long_chain_is_flat() -> None:
     chain = " + ".join(["q"] + ["1 - k + k"] * 2000)
     agree(f"pattern p = k < {chain}", lambda q, k, n, h: k < q + 2000)

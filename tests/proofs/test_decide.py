@@ -114,6 +114,19 @@ test checkered for all n { symmetric diagonal rows nonempty not equals full}
 pattern twice = causal + (k == q)
 test twice for all n { not equals causal   within causal   contains causal   equals (k == q) + causal }
 test twice for all n { not equals causal + causal   not equals (k == q) + (k == q) }
+pattern divided(w: int[]) = 0 <= k % w and k % w < w and 0 <= k // w and k // w <= k and k % w <= k
+test divided for all n { equals full }
+pattern ends(w: int[]) = q // w <= (n - 1) // w and (n - 1) // w < (n + w - 1) // w and q // w < (n + w - 1) // w
+test ends for all n { equals full }
+pattern lines(w: int[]) = k // w < q // w or q == k
+test lines for all n { causal diagonal rows nonempty columns nonempty not symmetric within causal }
+pattern raster(w: int[]) = k // w < q // w or k // w == q // w and k % w <= q % w
+test raster for all n { equals causal }
+pattern itself(w: int[], h: int[]) = k // w // h == q // w // h and k // w % h == q // w % h and k % w == q % w
+test itself for all n { equals q == k }
+pattern quadrant(w: int[], h: int[]) =
+    k // w // h <= q // w // h and k // w % h <= q // w % h and k % w <= q % w
+test quadrant for all n { causal diagonal rows nonempty columns nonempty not symmetric not equals causal }
 """
 
 
@@ -149,6 +162,16 @@ FALSE = {
         "pattern p(rank: order[token]) = rank[q // 2] == rank[k // 2]\ntest p for all n { equals q == k }"
     ),
     "a hash takes its bounds": "pattern p = hash(q, k) < 2 ** 29\ntest p for all n { contains full }",
+    "a remainder may be the greatest": "pattern p(w: int[]) = k % w < w - 1\ntest p for all n { contains full }",
+    "a negative quotient": "pattern p(w: int[]) = (q - 5) // w >= 0\ntest p for all n { contains full }",
+    "a quotient may stay": "pattern p(w: int[]) = q // w < k // w or k <= q\ntest p for all n { contains full }",
+    "a quotient grows by one": (
+        "pattern p(w: int[]) = (n - 1) // w + 1 < (n + w) // w\ntest p for all n { contains full }"
+    ),
+    "columns of two lines": "pattern p(w: int[]) = q % w < k % w or k <= q\ntest p for all n { contains full }",
+    "columns by two widths": (
+        "pattern p(u: int[], w: int[]) = k // u <= q // u and k % w <= q % w\ntest p for all n { causal }"
+    ),
     "a scalar is the same for all rows": ("pattern p(t: int[]) = q == t or k == t\ntest p for all n { rows nonempty }"),
 }
 

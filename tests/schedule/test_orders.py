@@ -12,6 +12,7 @@ import pytest
 from attnc.compiler.ir.expressions import TRUE
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL, Axis, Box, Gathered, View, natural
 from attnc.compiler.plan.schedule import UNBOUNDED, Listing
+from attnc.compiler.schedule import by_value, run_rows
 from attnc.compiler.schedule.run_rows import Repeat, TileRuns, combined, intersect, ordered, transpose, union
 from attnc.compiler.schedule.tile_boxes import Slots, Space, TileBoxes, split
 from attnc.compiler.schedule.tile_positions import tokens_of
@@ -159,6 +160,36 @@ def test_rows_united_and_met() -> None:
         twice = spread_out(combined(parts, full=2, some=1), 0, 20)
         kinds = np.where((dense == FULL).sum(0) >= 2, FULL, PARTIAL)
         np.testing.assert_array_equal(twice, np.where((dense != EMPTY).any(0), kinds, EMPTY))
+
+
+@pytest.mark.parametrize("most", [run_rows._MOST_MARKED, 0])
+def test_tiles_that_many_runs_cover(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marked one by one, and where they would be too many, sorted."""
+    monkeypatch.setattr(run_rows, "_MOST_MARKED", most)
+    for seed in range(200):
+        draw = Random(seed)
+        runs = [(draw.randrange(4), draw.randrange(16), draw.randint(1, 4)) for _ in range(draw.randint(0, 30))]
+        row, start, length = np.array(runs, np.int64).reshape(-1, 3).T
+        dense = np.full((4, 20), EMPTY)
+        for at, first, tiles in runs:
+            dense[at, first : first + tiles] = PARTIAL
+        found = run_rows.covered(4, row, start, start + length)
+        np.testing.assert_array_equal(spread_out(found, 0, 20), dense)
+        assert len(found) == len(ordered(4, found.row, found.start, found.end, found.kind)), "neighbours are joined"
+
+
+@pytest.mark.parametrize("most", [by_value._MOST_ENTRIES, 40, 1])
+def test_sets_of_a_row_are_joined_before_they_are_read(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few are read together, also where that parts the sets of a row."""
+    monkeypatch.setattr(by_value, "_MOST_ENTRIES", most)
+    draw = np.random.default_rng(0)
+    bitmaps, row, chosen = draw.random((9, 13)) < 0.2, np.repeat([0, 2, 3, 7], [1, 5, 2, 9]), draw.integers(0, 9, 17)
+    rows, members = by_value._joined(bitmaps, row, chosen)
+    wanted = {
+        (int(one), int(member)) for one, at in zip(row, chosen, strict=True) for member in np.flatnonzero(bitmaps[at])
+    }
+    assert set(zip(rows.tolist(), members.tolist(), strict=True)) == wanted
+    assert len(by_value._joined(bitmaps, row[:0], chosen[:0])[0]) == 0
 
 
 def test_rows_turned_round() -> None:

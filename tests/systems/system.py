@@ -35,9 +35,9 @@ class System:
     the class or function in it, or ``formula`` with the source that it restates. ``runs``: the original's own code runs
     in the test; False: the formula does. ``compare``: computes both on the executor that ``attnc.settings`` chooses, at
     sizes of a test (below a second without the build of a kernel). ``tolerance``: largest difference of an output or a
-    gradient that is allowed, relative to the largest entry of theirs. ``picture``: arguments of ``attnc show NAME``.
-    ``timed``: None, or what makes two calls without arguments, ours and the original's own code, at a size at which
-    speed matters: a forward pass without gradients.
+    gradient that is allowed, relative to the largest entry of theirs. ``picture``: arguments of ``attnc show``; unless
+    they begin with a name, ``shipped`` is drawn. ``timed``: None, or what makes two calls without arguments, ours and
+    the original's own code, at a size at which speed matters: a forward pass without gradients.
     """
 
     name: str
