@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .compiler.modules import Declaration, Parameter
     from .compiler.modules import Module as CheckedModule
     from .facts import Facts
+    from .prepared_attention import PreparedAttention
 
 APPLICABLE = ("pattern", "attention", "model")
 _PYTHON_TYPES: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "set": Iterable[int]}
@@ -114,6 +115,33 @@ class Attention:
             scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
         )  # fmt: skip
         return (out, lse) if return_lse else out
+
+    @_by_name
+    def prepare(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *more: Never,
+        scale: float | Sequence[float] | Tensor | None = None,
+        q_start: int | Sequence[int] | Tensor = 0,
+        with_sink: bool = True,
+        **tables: object,
+    ) -> PreparedAttention:
+        """Settles everything of a call but its tensors, for loops that make many small ones, such as decoding.
+
+        The result is called with q, k, v and ``q_start``, and gives what this attention gives for them with the scale
+        and the tables of here, which are copied. Calls whose tensors have the shapes, strides and dtypes of these go
+        straight to a kernel on a CPU; for up to 16 rows k and v may have any number of tokens, and the first row may be
+        at any position, if the text lets plans serve all of them. The settings are those in force here.
+        """
+        from .prepared_attention import PreparedAttention
+        from .runtime.op import settle_tables
+
+        if more:
+            self._refuse(more, "q, k, v")
+        attention, name = self._with_sink(with_sink)
+        return PreparedAttention(attention, name, q, k, v, settle_tables(attention, q, scale, tables), q_start)
 
     @_by_name
     def reference(

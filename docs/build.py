@@ -31,6 +31,7 @@ from attnc.compiler.verify import Verdict
 from attnc.compiler.verify.counterexamples import Counterexample
 from attnc.facts import Facts
 from attnc.last_reader import LastReader
+from attnc.prepared_attention import PreparedAttention
 from attnc.runtime.base.configuration import Settings
 from attnc.testing import assertions
 from docs import ratios, systems_pages
@@ -52,6 +53,7 @@ SEVERAL = re.compile(r'^([A-Z_]+)(?:\.\d)?: ("[^"]+"(?: \| "[^"]+")+)$', re.MULT
 RETURNED = (
     CallPlan,
     CachePlan,
+    PreparedAttention,
     Facts,
     LastReader,
     Verdict,

@@ -60,12 +60,18 @@ def is_plain(inputs: tuple[Any, ...]) -> bool:
     return not (torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs))
 
 
+def is_reverse_only() -> bool:
+    """Whether autograd alone may record a derivative: no transform and no forward mode."""
+    return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()
+
+
 @_disable_dynamo  # after a graph break Dynamo would trace this function
 def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
     given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = rest
     if scale is not None and scale.requires_grad and torch.is_grad_enabled():
         raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
-    plain = *operators, keys, given, q_start, k_start, n, dropout, attention
+    forward = functools.partial(_below_with, operators[0], keys)
+    plain = forward, operators[1], given, q_start, k_start, n, dropout, attention
     return _applied(_Attend, plain, q, k, v, scale, q_starts, k_starts, seed, *tables)
 
 
@@ -101,18 +107,37 @@ def _below(operator: Any, keys: Any, inputs: tuple[Any, ...]) -> Any:
         return operator.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
 
 
+def recorded(
+    forward: Any, backward: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any
+) -> tuple[Tensor, Tensor]:
+    """The forward pass by functions in place of the operators, in a call of which autograd alone takes note.
+
+    ``forward`` and ``backward`` take what the operators take; the backward pass calls the operator where someone else
+    looks on by then.
+    """
+    given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = rest
+    plain = forward, backward, given, q_start, k_start, n, dropout, attention
+    found: tuple[Tensor, Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
+        contextlib.nullcontext, plain, q, k, v, scale, q_starts, k_starts, seed, *tables
+    )
+    return found
+
+
+def _below_with(operator: Any, keys: Any, *inputs: Any) -> Any:
+    return _below(operator, keys, inputs)
+
+
 class _Attend(Function):
     """``attnc::forward`` as an autograd function; its backward calls ``attnc::backward``."""
 
     @staticmethod
     def forward(ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, Tensor]:
-        forward, backward, keys, given, q_start, k_start, n, dropout, attention = plain
+        forward, backward, given, q_start, k_start, n, dropout, attention = plain
         q, k, v, scale, q_starts, k_starts, seed, *tables = tensors
-        inputs = (
-            q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention
-        )  # fmt: skip
         with modes():
-            found: tuple[Tensor, Tensor] = _below(forward, keys, inputs)
+            found: tuple[Tensor, Tensor] = forward(
+                q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention
+            )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(q, k, v, *found, scale, q_starts, k_starts, seed, *tables)
         ctx.rest = backward, given, q_start, k_start, n, dropout, attention

@@ -87,7 +87,7 @@ class _Entry:
         return filled(
             Launch, program=self.program, schedule=schedule, q=_values(call.q), k=_values(call.k), v=_values(call.v),
             tables=tables, scale=scale, q_start=q_start, wide=self.wide, dropout=call.dropout, seed=call.seed,
-            k_start=None, by_key=self.by_key, ready=self.ready,
+            k_start=None, by_key=self.by_key, ready=self.ready, lengths=self.lengths,
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
 from .backends import backend_for, devices
-from .base import compute_dtype, filled, registered, settings
+from .base import Prepared, compute_dtype, filled, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -33,10 +33,11 @@ from .call import (
     collect,
     integer,
 )
-from .derivatives import is_plain, no_forward_mode, register_derivatives
+from .derivatives import is_plain, is_reverse_only, no_forward_mode, recorded, register_derivatives
 from .dispatch import goes_straight
 from .launch_cache import launch_for
 from .planning import last_contiguous
+from .prepared import keep_prepared, keep_prepared_backward, run_prepared
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -69,6 +70,11 @@ def attend(
     """
     if torch.compiler.is_dynamo_compiling() and forward_ad._current_level >= 0:
         raise no_forward_mode()
+    usual = scale is None and n is None and seed is None and not tables and type(k_start) is int and not k_start
+    if usual and type(q_start) is int and type(dropout) is float and not dropout and not torch.compiler.is_compiling():
+        found = run_prepared(name, q, k, v, q_start, _backward_of)
+        if found is not None:
+            return found
     q, k, v = _under_autocast(q, k, v)
     check_tensors(q, k, v, DEVICES)
     if q.dtype == torch.float64 and q.device.type != "cpu":
@@ -81,8 +87,10 @@ def attend(
     probability = check_dropout(dropout)
     factor, seeds = checked_scale(scale, q.dtype), _seed_tensor(probability, seed)
     others = (*tensors.values(), factor, starts, firsts)
-    plain = not torch.compiler.is_compiling() and is_plain((q, k, v, *others))
-    if plain and goes_straight(q, k, v, others):
+    compiling = torch.compiler.is_compiling()
+    plain = not compiling and is_plain((q, k, v, *others))
+    straight = not compiling and goes_straight(q, k, v, others)
+    if plain and straight:
         number = 0 if seeds is None else int(seeds)
         call = filled(
             Call, q=q, k=k, v=v, tables=tensors, scale=factor, q_start=start, q_starts=starts, dropout=probability,
@@ -96,6 +104,8 @@ def attend(
     if plain:
         with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
             return _operator(*inputs)  # type: ignore[no-any-return]
+    if straight and is_reverse_only() and not (factor is not None and factor.requires_grad):
+        return _recorded(_forward, _backward_of, *inputs)
     return forward(*inputs)  # type: ignore[no-any-return]
 
 
@@ -124,6 +134,27 @@ def call_of(
     factor = checked_scale(scale, q.dtype)
     number = 0 if drawn is None else int(drawn)
     return Call(q, k, v, tensors, factor, start, starts, probability, number, first, firsts, total)
+
+
+def settle_tables(attention: Attention, q: Tensor, scale: object, tables: Mapping[str, object]) -> dict[str, Any]:
+    """The scale and the tables of a call as its own copies, by the names of :func:`attend`'s parameters."""
+    check_tensors(q, q, q, DEVICES)
+    factor = checked_scale(scale, q.dtype)
+    copies = {name: table.detach().clone() for name, table in collect(attention, tables, q.device).items()}
+    return {"scale": None if factor is None else factor.detach().clone(), "tables": copies}
+
+
+def prepared_call(attention: Attention, name: str, call: Call) -> Prepared | None:
+    """Forward passes of the form of a call without derivatives, all but their tensors settled; None where the backend
+    makes no such thing, or the kernel cannot be built.
+    """
+    backend = backend_for(call.q.device, call.k.shape[2])
+    launch = launch_for(attention, name, call, backend, backward=False)
+    contiguous = all(x.stride(-1) == 1 for x in (call.q, call.k, call.v))
+    if not contiguous or not call.q.shape[:3].numel():
+        return None
+    backend.forward(launch)  # builds the kernel, or says once why it runs without
+    return backend.prepare(launch) if launch.ready is not None and launch.ready else None
 
 
 def _under_autocast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -192,6 +223,7 @@ def _attended(known: Attention, name: str, call: Call) -> tuple[Tensor, Tensor]:
         if not q.shape[:3].numel():
             return _empty(q, call.v)
         out, lse = backend.forward(launch)
+        keep_prepared(name, call, backend, launch)
     return out.contiguous(), lse.contiguous()
 
 
@@ -266,6 +298,7 @@ def _backward(
             grad_out = grad_out.contiguous()
         grad_lse = None if grad_lse is None else grad_lse.contiguous()
         found = backend.backward(launch, out, lse, grad_out, grad_lse)
+        keep_prepared_backward(attention, call, backend, launch)
         gradients: list[Tensor] = []
         positions = {table.name: position for position, table in enumerate(known.tables)}
         for parameter, table in zip(parameters, tables, strict=True):
@@ -277,6 +310,18 @@ def _backward(
 
 
 backward = torch.library.custom_op("attnc::backward", _backward, mutates_args=())
+
+
+def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The backward pass of a call that went straight: straight again, or by the operator where someone looks on."""
+    grad_out, grad_lse, q, k, v, out, lse, tables, *_ = inputs
+    others = grad_out, grad_lse, out, lse, *tables
+    if is_plain((q, k, v, *others)) and goes_straight(q, k, v, others):
+        return _backward(*inputs)
+    return torch.ops.attnc.backward.default(*inputs)  # type: ignore[no-any-return]
+
+
+_recorded = _disable_dynamo(recorded)
 
 
 @backward.register_fake

@@ -11,6 +11,8 @@ __all__ = [
     "CompiledFunction",
     "Gradients",
     "Launch",
+    "Prepared",
+    "PreparedBackward",
     "SettingError",
     "Settings",
     "TableArgument",
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from .device_copies import device_copy, device_numbers
     from .dropout import kept
     from .identities import identity, register, registered
-    from .launch import Gradients, Launch, TableArgument, filled, stride_bits
+    from .launch import Gradients, Launch, Prepared, PreparedBackward, TableArgument, filled, stride_bits
     from .torch_dtypes import compute_dtype, dtype_name, dtype_of, torch_dtype
 else:
     __getattr__ = attributes(
@@ -69,7 +71,7 @@ else:
             "device_copies": ("device_copy", "device_numbers"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
-            "launch": ("Gradients", "Launch", "TableArgument", "filled", "stride_bits"),
+            "launch": ("Gradients", "Launch", "Prepared", "PreparedBackward", "TableArgument", "filled", "stride_bits"),
             "torch_dtypes": ("compute_dtype", "dtype_name", "dtype_of", "torch_dtype"),
         },
         modules=("cache",),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...compiler.codegen import KernelSource
     from ...compiler.ir import Attention
     from .compiled import CompiledFunction
-    from .launch import Gradients, Launch
+    from .launch import Gradients, Launch, Prepared, PreparedBackward
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -56,6 +56,10 @@ def _no_variants(_kind: Specialisation, _target: str) -> tuple[tuple[Pass, Any],
     return ()
 
 
+def _unprepared(_: Launch) -> None:
+    return None
+
+
 def _no_kernels(*_: object) -> NoReturn:
     raise TypeError("this backend has no kernels of its own")
 
@@ -76,6 +80,8 @@ class Backend:
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
       ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
 
+    - ``prepare(launch)``, ``prepare_backward(launch)``: the launch with all but its tensors settled, None where that
+      would be no faster;
     - ``plans_on_device``: its executor finds the tiles that depend on tables which the host does not know.
 
     A backend that has kernels of its own also has:
@@ -100,6 +106,8 @@ class Backend:
     forward: Callable[[Launch], tuple[Tensor, Tensor]]
     backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
     target: Callable[[torch.device], str] = _no_target
+    prepare: Callable[[Launch], Prepared | None] = _unprepared
+    prepare_backward: Callable[[Launch], PreparedBackward | None] = _unprepared
     plans_on_device: bool = False
     targets: Targets = Targets()
     most_rows_anywhere: int = 0

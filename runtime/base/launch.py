@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -71,6 +71,9 @@ class Launch:
 
     ``ready``: where an executor may keep what launches of one form share (:mod:`runtime.launch_cache`): program,
     schedule, device, dtypes, and the shapes and strides of all tensors. None where nothing is shared.
+
+    ``lengths``: the least number of keys and the greatest position that launches of one form serve, where they serve
+    several: under a schedule for rows that begin anywhere.
     """
 
     program: Program
@@ -87,6 +90,7 @@ class Launch:
     k_start: Tensor | None = None
     by_key: tuple[Program, Schedule] | None = None
     ready: dict[Hashable, Any] | None = None
+    lengths: tuple[int, int] | None = None
 
     @property
     def over_keys(self) -> Launch:
@@ -112,6 +116,29 @@ class Launch:
             wide=self.wide,
             dropout=self.dropout > 0,
         )
+
+
+class Prepared(Protocol):
+    """A launch of which but q, k, v and the position of the first row are open, for tensors of the form of its own."""
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether calls of any number of keys, with their first row at any position, may be served."""
+
+    def serves(self, n: int, q_start: int) -> bool:
+        """Whether a call of so many keys, with its first row at a position, may be run."""
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor, q_start: int) -> tuple[Tensor, Tensor]:
+        """out and lse as those of a forward pass."""
+
+
+class PreparedBackward(Protocol):
+    """The same of a backward pass without tables."""
+
+    def run(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of q, k and v; ``grad_out`` and ``grad_lse`` may have any strides."""
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,12 @@ CPP: Backend = Backend(
     forward=_executor("forward"),
     backward=_executor("backward"),
     target=_target,
+    prepare=_executor("prepare"),
+    prepare_backward=_executor("prepare_backward"),
     targets=Targets(("cpu",), "cpu", "cpu"),
     variants=_variants,
     render=_render,
     build=_executor("build_entry"),
     compile_ahead=_ahead_of_time("compile_ahead"),
+    most_rows_anywhere=16,
 )

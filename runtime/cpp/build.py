@@ -26,7 +26,7 @@ from .command import CommandError, Finished, run
 from .elf import fault_of
 from .scratch import scratch
 
-HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h")
+HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h", "across.h")
 _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"
@@ -85,7 +85,12 @@ def compiler() -> Compiler:
 
     NoCompilerError where there is none. A compiler without OpenMP is used without it.
     """
-    named = settings.cxx
+    return _compiler(settings.cxx, settings.optimisation, os.environ.get("PATH"))
+
+
+@lru_cache(maxsize=64)
+def _compiler(named: str | None, optimisation: int, _path: str | None) -> Compiler:
+    """The compiler by what decides which one it is: a call like an earlier one does not search PATH again."""
     if named is not None:
         try:
             command = tuple(shlex.split(named))
@@ -94,11 +99,11 @@ def compiler() -> Compiler:
         path = _found(command[0]) if command else None
         if path is None:
             raise NoCompilerError(f"the C++ compiler {named!r}, named by the setting cxx, is not on PATH")
-        return _identified((path, *command[1:]), settings.optimisation)
+        return _identified((path, *command[1:]), optimisation)
     for candidate in _CANDIDATES:
         path = _found(candidate)
         if path is not None:
-            return _identified((path,), settings.optimisation)
+            return _identified((path,), optimisation)
     raise NoCompilerError(
         f"no C++ compiler: none of {', '.join(_CANDIDATES)} is on PATH, and the setting cxx names none"
     )

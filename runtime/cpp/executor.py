@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from ctypes import c_int, c_void_p
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,24 +15,13 @@ from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
 from ...compiler.codegen.cpp import CppVariant, Pass, variant_for
 from ...compiler.plan import Program
-from ..base import Gradients, Launch, count, get, renew
+from ..base import Gradients, Launch, Prepared, PreparedBackward, count, get, renew, settings
 from .arguments import Arguments
 from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
 # Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
 ROOM = 64 * 2**20
-
-_forked = False
-
-
-def _note_fork() -> None:
-    global _forked
-    _forked = True
-
-
-# A forked child does not have its parent's OpenMP threads, and would wait for them for ever.
-os.register_at_fork(after_in_child=_note_fork)
 
 
 def forward(launch: Launch) -> tuple[Tensor, Tensor]:
@@ -45,6 +33,23 @@ def forward(launch: Launch) -> tuple[Tensor, Tensor]:
     out, lse = _results(launch)
     _call("forward", launch, {"out": out, "lse": lse})
     return out.to(launch.q.dtype), lse
+
+
+def prepare(launch: Launch) -> Prepared | None:
+    """The launch with all but its tensors settled; None where it adds several kernels up in another dtype."""
+    out, lse = _results(launch)
+    if out.dtype != launch.q.dtype:
+        return None
+    ready = _ready("forward", launch, counting=False)
+    return ready.arguments.prepared(launch, ready.function, out, lse)
+
+
+def prepare_backward(launch: Launch) -> PreparedBackward | None:
+    """The same of a backward pass; None for several kernels or tables."""
+    if len(launch.program.kernels) > 1 or launch.program.tables:
+        return None
+    ready = _ready("backward", launch, counting=False)
+    return ready.arguments.prepared_backward(launch, ready.function)
 
 
 class Columns(NamedTuple):
@@ -102,7 +107,8 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
 
 def source_variant(direction: Pass, launch: Launch) -> CppVariant:
     """What the kernel of a launch is compiled for, beside the program."""
-    return variant_for(direction, launch.specialisation)
+    decoding = direction == "forward" and launch.schedule.anywhere
+    return variant_for(direction, launch.specialisation, decoding=decoding)
 
 
 @lru_cache(maxsize=4096)
@@ -173,10 +179,29 @@ def _call(
     gradients: tuple[Tensor | None, ...] = (),
     counting: bool = False,
 ) -> None:
-    function = _entry(*kernel_of(direction, launch, counting))
-    numbers = _lifted(launch.program).numbers
-    threads = 1 if _forked else torch.get_num_threads()
-    arguments = Arguments(launch, numbers, tensors, gradients, threads, ROOM)
-    if function(arguments.address):
+    ready = _ready(direction, launch, counting)
+    call = ready.arguments.of(launch, tensors, gradients)
+    if ready.function(call.address):
         raise MemoryError(f"no memory for the {direction} pass of attention")
-    count(f"cpp.{direction}")
+    count(ready.kind)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What launches of one form share: the kernel's function, its arguments, and what a launch is counted as."""
+
+    function: Any
+    arguments: Arguments
+    kind: str
+
+
+def _ready(direction: Pass, launch: Launch, counting: bool) -> _Ready:
+    shared = launch.ready
+    key = direction, counting, ROOM, settings.cxx, settings.optimisation
+    if shared is not None and key in shared:
+        return shared[key]  # type: ignore[no-any-return]
+    function = _entry(*kernel_of(direction, launch, counting))
+    found = _Ready(function, Arguments(launch, _lifted(launch.program).numbers, ROOM), f"cpp.{direction}")
+    if shared is not None:
+        shared[key] = found
+    return found

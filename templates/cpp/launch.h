@@ -20,6 +20,7 @@ struct TableArgument {
 // Which tiles of keys each tile of queries visits: a row of runs for each tile of one period.
 struct Bounds {
     int64_t period, shift, aligned, batch_slots, head_slots;
+    int64_t start_step, start_shift;  // how tiles move on with the position of the first row; no move where the rows say all
     const int64_t *pointer;  // [batch_slots * head_slots * period + 1]
     const int32_t *start, *length;
     const uint8_t *kind;
@@ -70,6 +71,7 @@ struct Launch {
     // Of a part: the position of the first key, and how many rows of k, v and their gradients there are from it on.
     const int64_t *k_start;
     int64_t k_start_step, key_rows;
+    int64_t start;  // where q_start may point
 };
 
 enum { PARTIAL = 1, FULL = 2 };
@@ -95,13 +97,15 @@ struct Pool {
     int64_t size = 0;
     Real *reals(int64_t count) {
         if (count >= size) {
-            constexpr size_t PAGE = size_t(1) << 21;
+            constexpr size_t HUGE_PAGE = size_t(1) << 21;
             std::free(data);
-            size_t bytes = (size_t(count) * sizeof(Real) + PAGE) / PAGE * PAGE;
-            data = (Real *)std::aligned_alloc(PAGE, bytes);
+            // A huge page is cleared as a whole when it is first touched: too much for what a part of it would do.
+            const size_t needed = size_t(count) * sizeof(Real), page = needed < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;
+            const size_t bytes = (needed + page) / page * page;
+            data = (Real *)std::aligned_alloc(page, bytes);
             size = data ? int64_t(bytes / sizeof(Real)) : 0;
 #ifdef MADV_HUGEPAGE
-            if (data) madvise(data, bytes, MADV_HUGEPAGE);  // first touches cost less by far
+            if (data && page == HUGE_PAGE) madvise(data, bytes, MADV_HUGEPAGE);  // first touches cost less by far
 #endif
         }
         return data;

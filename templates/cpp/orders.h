@@ -132,16 +132,17 @@ static int tokens_there(int64_t first, int64_t rows, int count, Int *tokens) {
     return found;
 }
 
-// Calls `visit(tile of keys, whether it is full)` for each that a tile of rows meets, run by run.
+// Calls `visit(tile of keys, whether it is full)` for each that a tile of rows meets, run by run. `start`: the position of
+// the first row, with which the tiles of rows that may begin anywhere move on.
 template <class Visit>
-INLINE void visits(const Bounds &bounds, const Unit &unit, TileCount rows, TileCount keys, Visit visit) {
+INLINE void visits(const Bounds &bounds, const Unit &unit, int64_t start, TileCount rows, TileCount keys, Visit visit) {
     int64_t along = unit.tile, limit = keys.total(), base = 0;
     if (bounds.aligned) {
         base = unit.tile / rows.per_class * keys.per_class;
         along = unit.tile % rows.per_class, limit = keys.per_class;
     }
     const int64_t row = slot_of(bounds, unit) * bounds.period + along % bounds.period;
-    const int64_t move = along / bounds.period * bounds.shift;
+    const int64_t move = along / bounds.period * bounds.shift + start / bounds.start_step * bounds.start_shift;
     for (int64_t run = bounds.pointer[row]; run < bounds.pointer[row + 1]; run++) {
         const int64_t start = bounds.start[run] + move, end = least(start + bounds.length[run], limit);
         for (int64_t t = start > 0 ? start : 0; t < end; t++) visit(base + t, bounds.kind[run] == FULL);
@@ -182,7 +183,8 @@ template <int SEGMENTS> struct Walk {
         return IS_PART ? tokens_there(first_key(unit.batch), launch.key_rows, count, to) : count;
     }
     template <class Visit> INLINE_MEMBER void visit(int segment, const Unit &unit, Visit visit) const {
-        visits(argument.segments[segment].bounds, unit, row_tiles, key_tiles[segment], visit);
+        const int64_t start = launch.q_start[unit.batch * launch.q_start_step];
+        visits(argument.segments[segment].bounds, unit, start, row_tiles, key_tiles[segment], visit);
     }
     int64_t visit_count(const Unit &unit) const {
         int64_t count = 0;

@@ -17,9 +17,9 @@ struct Keys {
 
 // Tiles of keys as reals, packed where they do not lie so. Each stays until another wants its place: tiles of rows that
 // follow one another meet the same tiles of keys.
-template <class Storage, int TILE, int KEY, int VALUE> struct Packed {
-    static constexpr int64_t BYTES = TILE * (KEY + VALUE) * sizeof(Real);
-    static constexpr int PLACES = BYTES * 16 <= 1 << 20 ? 16 : BYTES * 4 <= 1 << 20 ? 4 : 1;
+constexpr int packed_places(int64_t bytes) { return bytes * 16 <= 1 << 20 ? 16 : bytes * 4 <= 1 << 20 ? 4 : 1; }
+template <class Storage, int TILE, int KEY, int VALUE, int PLACES = packed_places(TILE * (KEY + VALUE) * sizeof(Real))>
+struct Packed {
     struct Place {
         alignas(64) Real keys[TILE * KEY + 1], values[TILE * VALUE + 1];
         Int position[TILE];

@@ -26,7 +26,7 @@ from ...plan import (
 )
 from .. import Code, KernelSource, numbers_of, render
 from .dialect import CppDialect
-from .stages import Stage, Stages, Straight, lower_in_stages
+from .stages import KEYS, QUERIES, Stage, Stages, Straight, lower_in_stages
 
 Pass = Literal["forward", "backward"]
 Slopes = tuple[tuple[Entry, Expr], ...]
@@ -40,7 +40,8 @@ class CppVariant:
     """What C++ kernels are compiled for, besides their Program.
 
     ``storage``: the dtype of q, k and v; ``wide``: whether positions need 64 bits; ``elements``: the dtype of each
-    table; ``counting``: whether the kernels count the pairs that they visit and multiply.
+    table; ``counting``: whether the kernels count the pairs that they visit and multiply; ``decoding``: whether the
+    forward pass is for few rows that begin anywhere, under a schedule for these.
     """
 
     direction: Pass
@@ -51,12 +52,13 @@ class CppVariant:
     dropout: bool
     elements: tuple[DType, ...]
     counting: bool = False
+    decoding: bool = False
 
 
-def variant_for(direction: Pass, kind: Specialisation, counting: bool = False) -> CppVariant:
+def variant_for(direction: Pass, kind: Specialisation, counting: bool = False, decoding: bool = False) -> CppVariant:
     """The variant of one pass for a specialisation."""
     return CppVariant(
-        direction, kind.head_dim, kind.value_dim, kind.dtype, kind.wide, kind.dropout, kind.tables, counting
+        direction, kind.head_dim, kind.value_dim, kind.dtype, kind.wide, kind.dropout, kind.tables, counting, decoding
     )
 
 
@@ -99,7 +101,7 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
 
     The headers that it includes are in ``templates/cpp``.
     """
-    kernels = tuple(_kernel(program, kernel, variant.direction) for kernel in program.kernels)
+    kernels = tuple(_kernel(program, kernel, variant) for kernel in program.kernels)
     holes: dict[str, object] = {
         "note": _note(program, variant),
         "compute": Code(variant.storage.compute.cpp),
@@ -114,6 +116,7 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
         "forward": variant.direction == "forward",
         "dropout": variant.dropout,
         "counting": variant.counting,
+        "decoding": variant.decoding,
         "learned": tuple(
             (number, Code("true" if sliced_by_head(program, number) else "false")) for number in learned(program)
         ),
@@ -122,9 +125,9 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
     return KernelSource("cpp", render(f"cpp/{variant.direction}.cpp.jinja", **holes))
 
 
-def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, object]:
+def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[str, object]:
     """The holes of one kernel."""
-    backward = direction == "backward"
+    backward = variant.direction == "backward"
     conditions = [segment.condition for segment in kernel.segments]
     sink = program.sink if kernel.output == "store" else None  # each row has it once, in the kernel that stores it
     owned = None if kernel.owned_rows == TRUE else kernel.owned_rows
@@ -134,7 +137,7 @@ def _kernel(program: Program, kernel: Kernel, direction: Pass) -> Mapping[str, o
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
     roots = [*conditions, program.score, *(x for x in (sink, owned, slope) if x is not None), *of_score, *of_sink]
     dialect = CppDialect(program.tables)
-    stages = lower_in_stages(roots, dialect)
+    stages = lower_in_stages(roots, dialect, KEYS if variant.decoding else QUERIES)
     loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]
     rows = _token_loop(kernel.rows, "ROW_AXES")
     named: tuple[Stage, ...] = ("head", "row", "key")

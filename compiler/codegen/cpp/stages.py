@@ -20,6 +20,10 @@ _SINGLE = {"int": "Int", "float": "Real", "double": "double", "bool": "bool", "c
 _VECTOR = {"int": "Ints", "float": "Reals", "double": "Doubles", "bool": "Bools", "count": "Ints"}
 
 
+QUERIES, KEYS = frozenset({"q", "s"}), frozenset({"k", "s"})
+"""What a value depends on that has a lane for each query, and one that has a lane for each key."""
+
+
 @dataclass(frozen=True)
 class Straight:
     """The statements for one pair, and the text of their result."""
@@ -30,18 +34,21 @@ class Straight:
 
 @dataclass(frozen=True)
 class Stages:
-    """Some expressions as statements, each statement at its stage. ``spelled`` is the text of each expression."""
+    """Some expressions as statements, each statement at its stage. ``spelled`` is the text of each expression;
+    ``vectors``: what depends on one of these has a lane for each query, or for each key.
+    """
 
     by_reference: Mapping[str, Statement]
     spelled: Mapping[Expr, Code]
+    vectors: frozenset[str] = QUERIES
 
     def fields(self, stage: Stage) -> tuple[Code, ...]:
         """The declarations of the fields of a stage's record, ``Ints t1;``."""
-        return tuple(Code(f"{_type(s)} {s.name};") for s in self.by_reference.values() if s.holder == stage)
+        return tuple(Code(f"{self._type(s)} {s.name};") for s in self.by_reference.values() if s.holder == stage)
 
     def statements(self, stage: Stage) -> tuple[Code, ...]:
         """The statements of a stage in order, for fields and local variables."""
-        return tuple(_line(s) for s in self.by_reference.values() if _stage(s.depends) == stage)
+        return tuple(self._line(s) for s in self.by_reference.values() if _stage(s.depends) == stage)
 
     def pair(self, *results: Expr) -> tuple[Code, ...]:
         """The statements that compute some of the expressions for a pair, in order."""
@@ -52,18 +59,26 @@ class Stages:
             if statement.reference not in wanted and _stage(statement.depends) == "pair":
                 wanted.add(statement.reference)
                 stack.extend(statement.operands)
-        return tuple(_line(s) for reference, s in self.by_reference.items() if reference in wanted)
+        return tuple(self._line(s) for reference, s in self.by_reference.items() if reference in wanted)
+
+    def _line(self, statement: Statement) -> Code:
+        declared = "" if statement.holder is not None else f"const {self._type(statement)} "
+        return Code(f"{declared}{statement.reference} = {statement.text};")
+
+    def _type(self, statement: Statement) -> str:
+        """The C++ type: a vector if the value differs from lane to lane, else a single value."""
+        return (_VECTOR if statement.depends & self.vectors else _SINGLE)[statement.type]
 
     def straight(self, result: Expr) -> Straight:
         """The statements that compute one of the expressions for a pair, and the text of its value."""
         return Straight(self.pair(result), self.spelled[result])
 
 
-def lower_in_stages(roots: Sequence[Expr], dialect: Dialect) -> Stages:
+def lower_in_stages(roots: Sequence[Expr], dialect: Dialect, vectors: frozenset[str] = QUERIES) -> Stages:
     """Return the statements of several expressions whose values are needed for each pair."""
     lowered = lower(roots, dialect, holders=_holders(roots))
     spelled = {root: Code(text) for root, text in zip(roots, lowered.results, strict=True)}
-    return Stages({statement.reference: statement for statement in lowered.statements}, spelled)
+    return Stages({statement.reference: statement for statement in lowered.statements}, spelled, vectors)
 
 
 def _holders(roots: Sequence[Expr]) -> dict[Expr, Stage]:
@@ -80,13 +95,3 @@ def _stage(depends: frozenset[str]) -> Stage:
     if depends == {"q"}:
         return "row"
     return "key" if depends == {"k"} else "pair"
-
-
-def _line(statement: Statement) -> Code:
-    declared = "" if statement.holder is not None else f"const {_type(statement)} "
-    return Code(f"{declared}{statement.reference} = {statement.text};")
-
-
-def _type(statement: Statement) -> str:
-    """The C++ type: a vector over queries if the value depends on the query or the logit, else a single value."""
-    return (_VECTOR if statement.depends & {"q", "s"} else _SINGLE)[statement.type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import pytest
@@ -85,11 +86,18 @@ def test_a_plain_call_does_not_ask_the_dispatcher(dispatched: list[int]) -> None
     assert dispatched == []
 
 
-def test_one_with_a_derivative_does(dispatched: list[int]) -> None:
-    q, k, v = inputs()
-    CAUSAL(q.requires_grad_(), k, v).sum().backward()
-    assert q.grad is not None
-    assert dispatched == [1]
+def test_nor_does_one_with_a_derivative(dispatched: list[int]) -> None:
+    for seen in ([], [1]):
+        for _ in range(2):  # a form that is known and one that is not
+            q, k, v = inputs()
+            with torch.autograd.forward_ad.dual_level() if seen else contextlib.nullcontext():
+                out = CAUSAL(q.requires_grad_(), k, v)
+            out.sum().backward()
+            gradient, q.grad = q.grad, None
+            assert gradient is not None
+            CAUSAL.reference(q, k, v).sum().backward()
+            torch.testing.assert_close(gradient, q.grad)
+        assert dispatched == seen * 2
 
 
 def test_whoever_looks_on_sees_the_operator() -> None:

@@ -1,0 +1,64 @@
+"""A call with everything but q, k, v and the first row's position settled, for `Attention.prepare`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compiler.ir import Attention
+from .runtime.base import Prepared
+from .runtime.op import attend, call_of, prepared_call
+from .runtime.prepared import is_unwatched
+
+
+class PreparedAttention:
+    """An attention with its tables, its scale and the form of q, k and v settled: for loops of many small calls.
+
+    ``ready``: whether calls of that form go straight to a kernel. Any other call is made as the attention itself would
+    make it.
+    """
+
+    def __init__(
+        self, attention: Attention, name: str, q: Tensor, k: Tensor, v: Tensor, settled: dict[str, Any], q_start: object
+    ) -> None:
+        self._attention, self._name, self._q_start, self._settled = attention, name, q_start, settled
+        call = call_of(attention, q, k, v, q_start=q_start, dropout=0.0, seed=None, **settled)
+        self._prepared: Prepared | None = prepared_call(attention, name, call)
+        self._anywhere = self._prepared is not None and self._prepared.anywhere
+        self._form = self._form_of(q, k, v)
+
+    @property
+    def ready(self) -> bool:
+        return self._prepared is not None
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, q_start: int | Tensor | None = None, return_lse: bool = False
+    ) -> Any:
+        """out ``[batch, heads, m, value_dim]``, with ``return_lse`` also lse ``[batch, heads, m]``.
+
+        ``q_start``: that of :meth:`Attention.prepare` unless given. The same errors as those of the attention.
+        """
+        start, prepared = self._q_start if q_start is None else q_start, self._prepared
+        found = None
+        if prepared is not None and type(start) is int and not torch.compiler.is_compiling():
+            fits = self._form_of(q, k, v) == self._form and prepared.serves(k.shape[2], start)
+            if fits and (self._anywhere or start == self._q_start) and is_unwatched(q, k, v):
+                found = prepared.run(q, k, v, start)
+        if found is None:
+            found = attend(
+                self._attention, self._name, q, k, v,
+                q_start=start, k_start=0, n=None, dropout=0.0, seed=None, **self._settled,
+            )  # fmt: skip
+        return found if return_lse else found[0]
+
+    def _form_of(self, q: Any, k: Any, v: Any) -> object:
+        """What tells forms of calls apart; None for what is no tensor, which a call refuses."""
+        if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)):
+            return None
+        keys: tuple[int, ...] = k.shape
+        values: tuple[int, ...] = v.shape
+        if self._anywhere and len(keys) == len(values) == 4 and keys[2] == values[2]:
+            keys, values = keys[:2] + keys[3:], values[:2] + values[3:]
+        return q.shape, keys, values, q.stride(), k.stride(), v.stride(), q.dtype, k.dtype, v.dtype, q.device
