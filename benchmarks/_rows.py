@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ATTEMPTS = 2  # of a row during which the process ends, before that counts as its fault
+LONGEST = 400  # characters of an error's message that are kept: compilers say more
 UNKNOWN = 60.0  # seconds that a row may take of whose group none was made yet
 
 
@@ -181,4 +182,6 @@ def _made(row: Row, ledger: Ledger) -> Made:
 def _told(error: Exception) -> str:
     """An error with the place that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+    said = str(error)
+    said = said if len(said) <= LONGEST else said[:LONGEST] + "…"
+    return f"{type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno})"

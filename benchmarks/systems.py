@@ -33,7 +33,7 @@ from tests.systems.freshness import settings_of
 from tests.systems.system import System
 
 OURS, THEIRS = "attnc", "original"
-AGREED = 1e-3  # of the largest entry: the two sides compute the same; how closely is shown by tests/systems
+AGREED = 1e-2  # of the largest entry: the two sides compute the same. Transformers' Reformer is 3e-3 off in float32
 
 
 def timed() -> tuple[System, ...]:
@@ -50,6 +50,7 @@ def rows(rounds: int) -> Iterator[_rows.Row]:
 def measure(system: System, rounds: int) -> _rows.Found:
     """Medians in seconds, and how often ours goes into theirs."""
     assert system.timed is not None
+    torch.compiler.reset()  # what an original compiles does not depend on those before it
     ours, theirs = system.timed()
     contestants = [_timing.Contestant(OURS, ours), _timing.Contestant(THEIRS, theirs)]
     with torch.no_grad():

@@ -26,7 +26,7 @@ SIX: Mapping[str, tuple[str, ...]] = {
     "BigBird": ("bigbird", "--n", "64", "--set", "block=4"),
     "Sparse Transformer": ("strided", "--n", "64", "--set", "stride=8"),
     "LongNet": ("longnet", "--n", "64", "--set", "segment=8"),
-    "NATTEN, a grid of 8 × 8": ("natten:natten_grid", "--n", "64", "--set", "width=8", "--set", "size=3"),
+    "NATTEN, 8 by 8 tokens": ("natten:natten_grid", "--n", "64", "--set", "width=8", "--set", "size=3"),
     "Packed documents": ("documents:causal_documents", "--n", "64"),
 }
 """What the picture on top of the README shows: arguments of ``attnc show``."""
