@@ -1,4 +1,5 @@
-"""Draws docs/pictures: a picture for each shipped system, and one of six for the README: ``python -m docs.pictures``.
+"""Draws docs/pictures/systems, a picture for each shipped system, and docs/pictures/six.png, of six for the README:
+``python -m docs.pictures``.
 
 Each is what ``attnc show … --plain -o FILE`` draws. A file whose picture is the same already is not written again.
 """
@@ -21,6 +22,7 @@ from tests.systems.all_systems import SYSTEMS
 from tests.systems.system import System
 
 FOLDER = DOCS / PICTURES
+README_PICTURE = DOCS / "pictures" / "six.png"
 SIX: Mapping[str, tuple[str, ...]] = {
     "Longformer": ("longformer", "--n", "64", "--set", "size=12", "--set", "g={0, 40}"),
     "BigBird": ("bigbird", "--n", "64", "--set", "block=4"),
@@ -74,15 +76,15 @@ def drawn() -> Iterator[tuple[str, System]]:
 
 def main() -> int:
     """Draws all pictures; removes those of systems that there are no more."""
-    FOLDER.mkdir(exist_ok=True)
-    names = {"six.png"}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    names = set()
     with tempfile.TemporaryDirectory() as base:
         for name, system in drawn():
             names.add(name)
             draw(drawing_of(system), Path(base, name))
-            _keep(Path(base, name))
+            _keep(Path(base, name), FOLDER / name)
         draw_six(Path(base, "six.png"))
-        _keep(Path(base, "six.png"))
+        _keep(Path(base, "six.png"), README_PICTURE)
     for path in FOLDER.iterdir():
         if path.name not in names:
             path.unlink()
@@ -90,9 +92,8 @@ def main() -> int:
     return 0
 
 
-def _keep(path: Path) -> None:
+def _keep(path: Path, kept: Path) -> None:
     """Takes a new picture over where it is another."""
-    kept = FOLDER / path.name
     if not same(path, kept):
         kept.write_bytes(path.read_bytes())
         sys.stderr.write(f"{path.name}: drawn\n")

@@ -21,7 +21,7 @@ from tests.systems.system import System
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
-PICTURES = "pictures"
+PICTURES = "pictures/systems"
 TEST = "tests/systems/test_systems.py::test_a_system_equals_its_original"
 ACROSS = 4  # pictures of the gallery in a row
 NOTHING = "–"
