@@ -87,7 +87,7 @@ def nsa_each_head() -> Compared:
 
 
 def nsa_timed() -> Any:
-    """Ours and the module's own FlexAttention for the chosen blocks; both are given another choice at each call."""
+    """Ours and the module's own FlexAttention for the chosen blocks; at each call another choice, the same for both."""
     from torch.nn.attention.flex_attention import flex_attention
 
     n, made = 2048, originals.module("native_sparse_attention_pytorch.native_sparse_attention")
@@ -95,15 +95,17 @@ def nsa_timed() -> Any:
     blocks = torch.arange(n)[:, None] // 64
     attend, mask, compiled = attnc.load("nsa").nsa(group=4), made.create_fine_mask(n, 64), torch.compile(flex_attention)
 
-    def choice() -> Tensor:
+    ours, others = (torch.Generator().manual_seed(0) for _ in range(2))
+
+    def choice(generator: torch.Generator) -> Tensor:
         """For each 64 queries, 16 of the blocks before them."""
-        drawn = torch.rand(1, 2, n // 64, 16).repeat_interleave(64, 2)
+        drawn = torch.rand(1, 2, n // 64, 16, generator=generator).repeat_interleave(64, 2)
         return (drawn * blocks.clamp(min=1)).long()
 
     def theirs() -> Tensor:
-        return compiled(q, k, v, block_mask=mask(choice(), num_grouped_queries=4), enable_gqa=True)
+        return compiled(q, k, v, block_mask=mask(choice(others), num_grouped_queries=4), enable_gqa=True)
 
-    return lambda: attend(q, k, v, chosen=choice()), theirs
+    return lambda: attend(q, k, v, chosen=choice(ours)), theirs
 
 
 # Mixture of block attention.
