@@ -8,7 +8,7 @@ from ..compiler.ir import Apply, Const, Literal_, walk
 from .stage_at_work import stage
 from .subject import Applied, Target, apply, apply_all
 
-FEWEST, ENOUGH, MOST = 64, 4096, 8192  # keys: at least; as far as constants fit in often; at most
+FEWEST, ENOUGH, MOST = 64, 4096, 16384  # keys: at least; as far as constants fit in often; at most
 TIMES, BLOCKS, LEAST = 4, 16, 2  # how often a constant fits in; a block size; each of them at least
 
 

@@ -27,7 +27,8 @@ SMALL = {"size": 9, "stride": 5, "summary": 2, "sinks": 3}
 NOT_CAUSAL = {
     "bigbird", "bigbird_padded", "bigbird_base", "full", "documents", "longformer", "longformer_base_4096", "prefix_lm",
     "window", "band", "sees_all", "seen_by_all", "global_tokens", "first", "prefix", "blocks", "block_band", "padded",
-    "grid_window", "random_blocks",
+    "grid_window", "random_blocks", "longformer_padded", "longformer_local", "longformer_global",
+    "longformer_dilated_heads", "led_base_16384",
 }  # fmt: skip
 
 

@@ -216,7 +216,7 @@ def test_numbers_of_the_librarys_gradient_tests(changed: dict[str, Any], loss: f
 
 def test_each_round_is_walked_in_its_own_order() -> None:
     """And the last chunk of the round before in that one's: 2 chunks of 64 keys for each of 4 rounds, and no more."""
-    lsh = attnc.load(TEXTS["reformer"]).lsh(chunk=64, rounds=4, before=1)
+    lsh = attnc.load("reformer").reformer(chunk=64, rounds=4, before=1)
     draw = torch.Generator().manual_seed(0)
     rank = torch.stack([torch.randperm(1024, generator=draw) for _ in range(2 * 4)]).view(2, 4, 1024)
     plan = lsh.plan(1024, heads=2, rank=rank)

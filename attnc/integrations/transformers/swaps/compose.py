@@ -14,17 +14,19 @@ from ....compiler import ir
 TEXTS: Mapping[str, Path] = {
     name: Path(__file__).with_name(f"{name}.attn") for name in ("longformer", "reformer", "decoders", "padding")
 }
-"""The texts of what swapped attentions compute: files to read, show and test as any other. BigBird's is shipped."""
+"""The texts of what swapped attentions compute: files to read, show and test as any other. BigBird's and most of
+Reformer's are shipped.
+"""
 
 
 @lru_cache(maxsize=1)
 def _modules() -> tuple[Module, ...]:
-    return (*map(load, TEXTS.values()), load("std"), load("bigbird"))
+    return (*map(load, TEXTS.values()), load("std"), load("bigbird"), load("reformer"))
 
 
 @lru_cache(maxsize=256)
 def text(name: str, **constants: int) -> Attention:
-    """A declaration of :data:`TEXTS`, of the prelude or of the shipped ``bigbird``, with its constants.
+    """A declaration of :data:`TEXTS`, of the prelude or of those shipped files, with its constants.
 
     Each is made once: layers ask for it at every call.
     """

@@ -78,7 +78,7 @@ class AttncLSHSelfAttention(Swapped, LSHSelfAttention):  # type: ignore[misc]
             rank, buckets = self._ranks(q, attention_mask, rounds, buckets)
             before, after = self.num_chunks_before, self.num_chunks_after
             _require_chunks(n, self.chunk_length, before, after)
-            base = text("lsh", chunk=self.chunk_length, rounds=rounds, before=before, after=after)
+            base = text("reformer", chunk=self.chunk_length, rounds=rounds, before=before, after=after)
             tables["rank"] = rank
         attention = _attention(base, self, attention_mask, "real_keys_or_self")
         if "real" in attention.tables:
@@ -138,7 +138,7 @@ class AttncLocalSelfAttention(Swapped, LocalSelfAttention):  # type: ignore[misc
         base = text("full")
         if n > chunk and self.attnc_settings.pattern is None:
             _require_chunks(n, chunk, self.num_chunks_before, self.num_chunks_after)
-            base = text("local_chunks", chunk=chunk, before=self.num_chunks_before, after=self.num_chunks_after)
+            base = text("reformer_local", chunk=chunk, before=self.num_chunks_before, after=self.num_chunks_after)
         attention = _attention(base, self, attention_mask, "real_keys")
         tables: dict[str, Tensor] = {}
         if "real" in attention.tables:
