@@ -11,7 +11,7 @@ from transformers import ReformerConfig, ReformerForMaskedLM, ReformerModel, Ref
 from transformers.models.reformer.modeling_reformer import ReformerLayer
 
 import attnc
-from attnc.integrations.transformers import TEXTS, use
+from attnc.integrations.transformers import use
 from tests.support.hf_models import assert_equal, distance, drawn, run, without_builds  # noqa: F401
 
 
