@@ -133,13 +133,17 @@ class Attention:
         The result is called with q, k, v and ``q_start``, and gives what this attention gives for them with the scale
         and the tables of here, which are copied. Calls whose tensors have the shapes, strides and dtypes of these go
         straight to a kernel on a CPU; for up to 16 rows k and v may have any number of tokens, and the first row may be
-        at any position, if the text lets plans serve all of them. The settings are those in force here.
+        at any position, if the text lets plans serve all of them. Those calls run as the settings say here; any other
+        call is made as by the attention itself. A table that requires a gradient is refused: it would get none.
         """
         from .prepared_attention import PreparedAttention
         from .runtime.op import settle_tables
 
         if more:
             self._refuse(more, "q, k, v")
+        for other in ("k_start", "n", "dropout", "seed", "return_lse"):
+            if other in tables:
+                raise TypeError(f"{other}: is not settled by prepare, which takes scale, q_start, with_sink and tables")
         attention, name = self._with_sink(with_sink)
         return PreparedAttention(attention, name, q, k, v, settle_tables(attention, q, scale, tables), q_start)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +24,10 @@ class PreparedAttention:
     def __init__(
         self, attention: Attention, name: str, q: Tensor, k: Tensor, v: Tensor, settled: dict[str, Any], q_start: object
     ) -> None:
-        self._attention, self._name, self._q_start, self._settled = attention, name, q_start, settled
-        call = call_of(attention, q, k, v, q_start=q_start, dropout=0.0, seed=None, **settled)
+        copied = isinstance(q_start, (Tensor, np.ndarray, list))
+        self._q_start: Any = torch.as_tensor(q_start).clone() if copied else q_start
+        self._attention, self._name, self._settled = attention, name, settled
+        call = call_of(attention, q, k, v, q_start=self._q_start, dropout=0.0, seed=None, **settled)
         self._prepared: Prepared | None = prepared_call(attention, name, call)
         self._anywhere = self._prepared is not None and self._prepared.anywhere
         self._form = self._form_of(q, k, v)
@@ -32,6 +35,15 @@ class PreparedAttention:
     @property
     def ready(self) -> bool:
         return self._prepared is not None
+
+    def __repr__(self) -> str:
+        return f"PreparedAttention({self._attention.name}, {'ready' if self.ready else 'not ready'})"
+
+    def __deepcopy__(self, _: object) -> PreparedAttention:
+        return self  # nothing of it changes
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a prepared attention belongs to its process: pickle the attention, and prepare it there")
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, q_start: int | Tensor | None = None, return_lse: bool = False

@@ -106,7 +106,7 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     anywhere = not backward and not unread and 0 < call.q.shape[2] <= backend.most_rows_anywhere
     form = None if unread else _form(name, call, backend, backward, anywhere)
     entry = None if form is None else _entries.find(form)
-    if entry is None and form is not None and anywhere and _fixed.find(form):
+    if form is not None and anywhere and (entry is None or not entry.fits(call)) and _fixed.find(form):
         anywhere, form = False, _form(name, call, backend, backward, False)
         entry = None if form is None else _entries.find(form)
     if entry is not None and entry.fits(call):

@@ -140,7 +140,12 @@ def settle_tables(attention: Attention, q: Tensor, scale: object, tables: Mappin
     """The scale and the tables of a call as its own copies, by the names of :func:`attend`'s parameters."""
     check_tensors(q, q, q, DEVICES)
     factor = checked_scale(scale, q.dtype)
-    copies = {name: table.detach().clone() for name, table in collect(attention, tables, q.device).items()}
+    given = collect(attention, tables, q.device)
+    for name, table in given.items():
+        if table.requires_grad and torch.is_grad_enabled():
+            message = f"{name}: requires a gradient, which a prepared call does not give: call the attention itself"
+            raise ValueError(message)
+    copies = {name: table.detach().clone() for name, table in given.items()}
     return {"scale": None if factor is None else factor.detach().clone(), "tables": copies}
 
 

@@ -149,6 +149,7 @@ class Anywhere:
 
 
 _LEAST_REACH = 2**17  # up to here, plans for any position are made but once
+_FARTHEST = 2**33  # up to here, no plan for any position moves its tiles past those that its runs can hold
 
 
 def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywhere | None:
@@ -167,6 +168,8 @@ def launch_anywhere(attention: Attention, call: Call, choices: Choices) -> Anywh
     if call.q_starts is not None:
         last = int(call.q_starts.max()) if call.q_starts.is_cpu else 0
     most = max(_LEAST_REACH, 1 << (max(n, last + m) - 1).bit_length())
+    if most > _FARTHEST:
+        return None
     known = call.q_starts is None or call.q_starts.is_cpu
     extent = CallShape(most, most, call.q.shape[1], (0,) if known else None)
     own, dtype = attention, call.compute_dtype

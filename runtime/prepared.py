@@ -34,7 +34,7 @@ def run_prepared(
     """
     try:
         prepared = _forward.get(_form(name, q, k, v, q_start))
-    except (AttributeError, RuntimeError, TypeError):  # what the checks of a call refuse
+    except (AttributeError, IndexError, RuntimeError, TypeError):  # what the checks of a call refuse
         return None
     if prepared is None or not prepared.serves(k.shape[2], q_start) or not _is_unseen(q, k, v):
         return None
@@ -88,7 +88,8 @@ class _Recorded(Function):
 
 def keep_prepared(name: str, call: Call, backend: Backend, launch: Launch) -> None:
     """Keeps what forward passes of the form of a call share, if it is plain and the backend makes such things ready."""
-    if _is_plain(call, launch):
+    anywhere = launch.lengths is not None
+    if _is_plain(call, launch) and (anywhere or call.q.shape[2] > _FEW):  # few rows are not told by their position
         _keep(_forward, _form(name, call.q, call.k, call.v, call.q_start), backend.prepare, launch)
 
 
@@ -113,7 +114,7 @@ def _keep(found: dict[Hashable, Any], form: Hashable, prepare: Callable[[Launch]
 def _is_plain(call: Call, launch: Launch) -> bool:
     plain = call.scale is None and call.q_starts is None and not call.tables and not call.dropout and call.of_all_keys
     inputs = call.q, call.k, call.v  # of others than these the launch has copies
-    return plain and launch.ready is not None and all(x.is_cpu and x.stride(-1) == 1 for x in inputs)
+    return plain and bool(launch.ready) and all(x.is_cpu and x.stride(-1) == 1 for x in inputs)
 
 
 def _form(name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int, exact: bool = False) -> Hashable:

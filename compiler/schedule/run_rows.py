@@ -269,8 +269,9 @@ def tile_slots(rows: TileRuns, period: int, picked: Numbers) -> TileRuns:
 
 
 def to_csr(rows: TileRuns) -> Runs:
-    """The runs in CSR form, as executors read them."""
+    """The runs in CSR form, as executors read them, without those that are farther than any tile."""
+    start, end = np.maximum(rows.start, -UNBOUNDED), np.minimum(rows.end, UNBOUNDED - 1)
+    held = start < end
     pointer = np.zeros(rows.count + 1, np.int64)
-    np.cumsum(np.bincount(rows.row, minlength=rows.count), out=pointer[1:])
-    end = np.minimum(rows.end, UNBOUNDED - 1)
-    return Runs(pointer, rows.start.astype(np.int32), (end - rows.start).astype(np.int32), rows.kind)
+    np.cumsum(np.bincount(rows.row[held], minlength=rows.count), out=pointer[1:])
+    return Runs(pointer, start[held].astype(np.int32), (end - start)[held].astype(np.int32), rows.kind[held])

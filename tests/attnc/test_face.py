@@ -45,7 +45,7 @@ def test_the_public_names() -> None:
     ]  # fmt: skip
     assert all(hasattr(attnc, name) for name in attnc.__all__)
     public = {name for name in dir(attnc.Attention) if not name.startswith("_")}
-    assert public == {"cache", "facts", "mask", "name", "plan", "reference", "source", "tables"}
+    assert public == {"cache", "facts", "mask", "name", "plan", "prepare", "reference", "source", "tables"}
 
 
 def test_the_parameters_of_a_call() -> None:
@@ -342,13 +342,13 @@ def test_a_plan_is_shown_on_a_few_lines() -> None:
 
 def test_loading_by_the_bare_name_of_a_file_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "local.attn").write_text("pattern local = causal")
-    with pytest.raises(FileNotFoundError, match=r"(?s)no shipped pattern `local`.*help: .*: local\.attn"):
-        attnc.load("local")
-    assert attnc.load("local.attn").local().mask(2).sum() == 3
+    (tmp_path / "inner.attn").write_text("pattern inner = causal")
+    with pytest.raises(FileNotFoundError, match=r"(?s)no shipped pattern `inner`.*help: .*: inner\.attn"):
+        attnc.load("inner")
+    assert attnc.load("inner.attn").inner().mask(2).sum() == 3
     with pytest.raises(FileNotFoundError) as caught:
-        attnc.load("locale")
-    assert "local.attn" not in str(caught.value)
+        attnc.load("inners")
+    assert "inner.attn" not in str(caught.value)
     (tmp_path / "longformr.attn").mkdir()
     with pytest.raises(FileNotFoundError, match="did you mean `longformer`"):
         attnc.load("longformr")

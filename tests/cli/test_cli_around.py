@@ -215,10 +215,10 @@ def test_a_file_by_its_bare_name_is_pointed_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "local.attn").write_text("pattern local = causal\n")
-    code, out, err = ended(capsys, "show", "local")
+    (tmp_path / "inner.attn").write_text("pattern inner = causal\n")
+    code, out, err = ended(capsys, "show", "inner")
     assert (code, out) == (1, "")
-    assert "local is no shipped pattern: did you mean local.attn?" in err
+    assert "inner is no shipped pattern: did you mean inner.attn?" in err
     assert "did you mean" not in ended(capsys, "show", "nowhere.near")[2]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnc.cli import main
+from tests.support.kept_kernels import forget_kernels
 
 FAULT, WRONG_USE = 1, 2
 HEADS = "pattern a = causal and head < 1\nattention b(slope: float[head]) { mask = causal  score = s + slope[head] }\n"
@@ -117,10 +118,8 @@ def test_a_table_that_does_not_fit_the_call_is_a_fault_of_the_input(
 def test_building_is_spoken_of_only_where_something_was_built(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnc.runtime.cpp import executor
-
     def told() -> bool:
-        executor._entry.cache_clear()  # as in another process
+        forget_kernels()  # as in another process
         assert main.run(["run", "causal", "--n", "16", "--head-dim", "8"]) == 0
         return "building included" in capsys.readouterr().out
 

@@ -13,7 +13,7 @@ from attnc.cli import main
 
 ROOT = Path(__file__).parents[2]
 ODD = "Ünï Cödé/Clone 1"
-NEEDED = ("Makefile", "constraints.txt", "pyproject.toml", "hatch_build.py")
+NEEDED = ("Makefile", "constraints.txt", "pyproject.toml", "hatch_build.py", "tests/systems/originals.txt")
 REACHED = "Python was asked"
 
 
@@ -21,7 +21,8 @@ def made(folder: Path) -> subprocess.CompletedProcess[str]:
     """How `make` begins to make an environment in a folder; its Python does nothing but tell that it was reached."""
     folder.mkdir(parents=True)
     for name in NEEDED:
-        shutil.copy(ROOT / name, folder)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     python = folder.parent / "python"
     python.write_text(f"#!/bin/sh\necho '{REACHED}' >&2\nexit 1\n")
     python.chmod(0o755)

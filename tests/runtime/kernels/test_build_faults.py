@@ -26,6 +26,7 @@ from attnc.runtime.cpp.command import CommandError, run
 from tests.fuzz import compilers as fuzz_compilers
 from tests.runtime.kernels.test_cpp_build import script
 from tests.runtime.kernels.test_without import AS_USUAL, needs_compiler
+from tests.support.kept_kernels import forget_kernels
 
 pytestmark = needs_compiler
 
@@ -33,7 +34,7 @@ pytestmark = needs_compiler
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("cache")
-    executor._entry.cache_clear()
+    forget_kernels()
     with settings.override(cache_dir=folder, cache=True, optimisation=0, cxx=None, backend="cpp", interpret=False):
         yield
 
@@ -98,7 +99,7 @@ def test_a_kept_library_that_is_damaged_is_built_anew_once(length: int) -> None:
     sound = entry.read_bytes()[cache.HEADER :]
     cache.renew(entry.name, lambda: sound[:length])
     assert cache.get(entry.name, bytes) == sound[:length]
-    executor._entry.cache_clear()
+    forget_kernels()
     _attend("p")
     assert cache.get(entry.name, bytes) == sound
 
@@ -111,7 +112,7 @@ def test_a_library_that_cannot_be_loaded_here_is_not_kept(monkeypatch: pytest.Mo
         raise OSError("not here")
 
     monkeypatch.setattr(executor, "load", refuse)
-    executor._entry.cache_clear()
+    forget_kernels()
     with pytest.raises(build.BuildError, match="cannot be loaded: not here"):
         _attend("p")
     assert len(asked) == 1

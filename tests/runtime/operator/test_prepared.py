@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -245,3 +248,45 @@ def test_prepare_adds_several_kernels_up(text: str) -> None:
         expected = attend.reference(q.double(), k.double(), v.double(), q_start=199)
         found = attend.prepare(q, k, v, q_start=199)(q, k, v)
         torch.testing.assert_close(found.double(), expected, atol=0.02, rtol=0.02)
+
+
+def test_prepare_loses_no_gradient_and_no_position() -> None:
+    attend = attnc.loads("attention p(b: float[head]) { mask = causal  score = s + b[head] }").p()
+    q, k, v = inputs(1)
+    with pytest.raises(ValueError, match="b: requires a gradient, which a prepared call does not give"):
+        attend.prepare(q, k, v, b=torch.rand(3, requires_grad=True))
+    for name in ("dropout", "n", "return_lse"):
+        with pytest.raises(TypeError, match=f"{name}: is not settled by prepare"):
+            CAUSAL.prepare(q, k, v, **{name: 1})
+    for starts in (torch.tensor([3, 20]), np.array([3, 20]), [3, 20]):
+        step = CAUSAL.prepare(q, k, v, q_start=starts)
+        starts[0] = 30
+        torch.testing.assert_close(step(q, k, v), CAUSAL.reference(q, k, v, q_start=[3, 20]))
+    assert copy.deepcopy(step) is step
+    assert "ready" in repr(step)
+    with pytest.raises(TypeError, match="pickle the attention"):
+        pickle.dumps(step)
+
+
+@pytest.mark.parametrize("start", [2**33 - 1, 2**33, 2**36 + 64, 2**38, 2**40, 2**62 - 40])
+def test_rows_that_are_far_from_all_keys(start: int) -> None:
+    """As in a cache of which only the first keys are there."""
+    for m in (1, 3, 17):
+        q, k, v = inputs(m, 8)
+        for attend in (CAUSAL, attnc.load("full").full(), attnc.load("strided").strided(5)):
+            expected = attend.reference(q, k, v, q_start=start, return_lse=True)
+            for backend in ("cpp", "blocked"):
+                with settings.override(backend=backend):
+                    torch.testing.assert_close(attend(q, k, v, q_start=start, return_lse=True), expected)
+        assert CAUSAL.plan(8, m, q_start=start).pairs == 8 * m
+
+
+@pytest.mark.parametrize("mask", ["(q * k + k) % 7 < 3", "hash(q) % 5 <= k % 5", "k < n - q", "q == 3 * k or k == 0"])
+def test_few_rows_of_what_no_shift_preserves(mask: str) -> None:
+    """Their plan is right for one position and one length."""
+    attend = attnc.loads(f"pattern p = {mask}").p()
+    for m in (1, 5):
+        for n, start in ((8, 0), (8, 3), (200, 0), (200, 17), (200, 130), (8, 3), (300, 200)):
+            q, k, v = inputs(m, n, seed=start)
+            found = attend(q, k, v, q_start=start, return_lse=True)
+            torch.testing.assert_close(found, attend.reference(q, k, v, q_start=start, return_lse=True))
