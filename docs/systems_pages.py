@@ -34,13 +34,14 @@ SYSTEMS_HEAD = """\
 
 <!-- made by docs/systems_pages.py: `make docs` -->
 
-Published systems that are shipped, each beside its original; a model that but fills a published checkpoint's numbers into
-a pattern has no row of its own where the pattern has one. For each: its text, its picture, what is proved of it for every
-n, and what it was held against. Where the original's own code runs, that is what computed the other side, and
-else a formula restated from its source: the row says which. Masks are compared pair by pair; of outputs and gradients
-the largest difference is given, relative to the largest entry of the original's; where it is about 1e-15, both sides
-computed in float64. Every declaration of every file is moreover held against its dense definition, and passes the
-support test, in which one key too many or too few shows. [The gallery](gallery.md) has all pictures on one page.
+Published systems that are shipped, each beside its original; a model that but fills a published checkpoint's numbers
+into a pattern has no row of its own where the pattern has one. For each: its text, its picture, what is proved of it
+for every n, and what it was held against. Where the original's own code runs, that is what computed the other side,
+and else a formula restated from its source: the row says which. Masks are compared pair by pair; of outputs and
+gradients the largest difference is given, relative to the largest entry of the original's; where it is about 1e-15,
+both sides computed in float64. Every declaration of every file is moreover held against its dense definition, and
+passes the support test, in which one key too many or too few shows. [The gallery](gallery.md) has all pictures on one
+page.
 
 | | filled by |
 |---|---|
