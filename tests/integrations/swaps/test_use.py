@@ -90,7 +90,7 @@ def inputs(n: int, padding: int = 0) -> dict[str, Tensor]:
 
 def test_every_text_holds_what_it_says_of_itself() -> None:
     tests = [test for path in TEXTS.values() for test in bound_tests(load_file(path))]
-    assert len(tests) >= 6
+    assert len(tests) >= 2  # those of shipped texts are run with the gallery
     for test in tests:
         for check in run_test(test):
             assert check.passed, check
