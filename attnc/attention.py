@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 
+from .compiler.checker import CALL
 from .compiler.diagnostics import nearest
 from .compiler.ir import Attention as BoundAttention
 from .compiler.ir import Model as BoundModel
@@ -141,7 +142,7 @@ class Attention:
 
         if more:
             self._refuse(more, "q, k, v")
-        for other in ("k_start", "n", "dropout", "seed", "return_lse"):
+        for other in CALL:  # which no table may be called
             if other in tables:
                 raise TypeError(f"{other}: is not settled by prepare, which takes scale, q_start, with_sink and tables")
         attention, name = self._with_sink(with_sink)

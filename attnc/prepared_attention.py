@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .compiler.ir import Attention
 from .runtime.base import Prepared
+from .runtime.call import checked_start
 from .runtime.op import attend, call_of, prepared_call
-from .runtime.prepared import is_unwatched
+from .runtime.prepared import form_of, is_unwatched
 
 
 class PreparedAttention:
@@ -24,8 +24,8 @@ class PreparedAttention:
     def __init__(
         self, attention: Attention, name: str, q: Tensor, k: Tensor, v: Tensor, settled: dict[str, Any], q_start: object
     ) -> None:
-        copied = isinstance(q_start, (Tensor, np.ndarray, list))
-        self._q_start: Any = torch.as_tensor(q_start).clone() if copied else q_start
+        start, starts = checked_start(q_start)
+        self._q_start = start if starts is None else starts.clone()
         self._attention, self._name, self._settled = attention, name, settled
         call = call_of(attention, q, k, v, q_start=self._q_start, dropout=0.0, seed=None, **settled)
         self._prepared: Prepared | None = prepared_call(attention, name, call)
@@ -66,11 +66,6 @@ class PreparedAttention:
         return found if return_lse else found[0]
 
     def _form_of(self, q: Any, k: Any, v: Any) -> object:
-        """What tells forms of calls apart; None for what is no tensor, which a call refuses."""
-        if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)):
-            return None
-        keys: tuple[int, ...] = k.shape
-        values: tuple[int, ...] = v.shape
-        if self._anywhere and len(keys) == len(values) == 4 and keys[2] == values[2]:
-            keys, values = keys[:2] + keys[3:], values[:2] + values[3:]
-        return q.shape, keys, values, q.stride(), k.stride(), v.stride(), q.dtype, k.dtype, v.dtype, q.device
+        """What tells forms of calls apart; None for what a call refuses."""
+        fit = all(isinstance(x, Tensor) and x.ndim == 4 for x in (q, k, v))
+        return form_of(q, k, v, self._anywhere) if fit else None

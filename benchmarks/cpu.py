@@ -77,7 +77,8 @@ def random(*shape: int, grad: bool = False) -> Tensor:
 
 
 def of_shape(m: int, n: int, grad: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(random(1, HEADS, t, DIM, grad=grad) for t in (m, n, n))  # type: ignore[return-value]
+    query, *others = (random(1, HEADS, tokens, DIM, grad=grad) for tokens in (m, n, n))
+    return query, others[0], others[1]
 
 
 def both_passes(attend: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor) -> Callable[[], object]:

@@ -16,7 +16,6 @@ they are not.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import sys
@@ -132,7 +131,8 @@ class Characters(nn.Module):
         x = self.embed(text)
         for block in self.blocks:
             x = block(x, self.turns)
-        return self.predict(self.norm(x))  # type: ignore[no-any-return]
+        logits: Tensor = self.predict(self.norm(x))
+        return logits
 
 
 def bits_of(model: Characters, texts: Tensor) -> Tensor:
@@ -355,11 +355,9 @@ def main(
 
 def run(arguments: list[str]) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", type=Path, metavar="FILE", help="draw the masks as .png, .svg or .html")
-    parser.add_argument("--small", action="store_true", help="a tiny model and few steps: seconds, not minutes")
-    parser.add_argument("--record", action="store_true", help="keep results, pictures and table in the repository")
-    options = parser.parse_args(arguments)
+    options = figures.options_of(__doc__, "a tiny model and few steps: seconds, not minutes", "the masks").parse_args(
+        arguments
+    )
     try:
         main(SMALL if options.small else None, path=options.o, keep=options.record)
     except DisagreementError as error:

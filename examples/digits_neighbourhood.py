@@ -18,7 +18,6 @@ of a wheel in build/digits, where `make digits` puts one.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import gzip
 import importlib.util
@@ -174,7 +173,8 @@ class Reader(nn.Module):
         for block in self.blocks:
             x = block(x, self.turns)
         cells = self.norm(x).unflatten(1, (self.tiles, self.side, self.tiles, self.side)).mean((2, 4))
-        return self.classify(cells.flatten(1, 2))  # type: ignore[no-any-return]
+        logits: Tensor = self.classify(cells.flatten(1, 2))
+        return logits
 
 
 def check(setup: Setup, attend: attnc.Attention | None = None) -> float:
@@ -350,11 +350,8 @@ def main(
 
 def run(arguments: list[str]) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = figures.options_of(__doc__, "a tiny model and few steps: seconds, not minutes", "the picture")
     parser.add_argument("--data", type=Path, metavar="FILE", help="digits.csv.gz, or a wheel of scikit-learn")
-    parser.add_argument("-o", type=Path, metavar="FILE", help="draw the picture as .png, .svg or .html")
-    parser.add_argument("--small", action="store_true", help="a tiny model and few steps: seconds, not minutes")
-    parser.add_argument("--record", action="store_true", help="keep results, pictures and table in the repository")
     options = parser.parse_args(arguments)
     try:
         digits = read_digits(options.data or find_digits())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -26,6 +27,19 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 24, 44, 56  # pixels around the axes
 PAPER, INK, GRID = (255, 255, 255), (51, 51, 51), (224, 224, 224)
 LINE = 118  # characters of the page's lines
 COLOURS = ((31, 99, 181), (204, 96, 31), (60, 140, 70), (130, 80, 160))
+
+
+def options_of(doc: str | None, small: str, picture: str | None = None) -> argparse.ArgumentParser:
+    """The command line that examples share, with the first line of their text.
+
+    ``small`` and ``picture``: what ``--small`` runs, and what ``-o`` draws; None for no such option.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    if picture is not None:
+        parser.add_argument("-o", type=Path, metavar="FILE", help=f"draw {picture} as .png, .svg or .html")
+    parser.add_argument("--small", action="store_true", help=small)
+    parser.add_argument("--record", action="store_true", help="keep results, pictures and table in the repository")
+    return parser
 
 
 @dataclass(frozen=True)

@@ -340,9 +340,7 @@ def main(
 
 def run(arguments: list[str]) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--small", action="store_true", help="short texts, in this process: seconds, not minutes")
-    parser.add_argument("--record", action="store_true", help="keep results, picture and table in the repository")
+    parser = figures.options_of(__doc__, "short texts, in this process: seconds, not minutes")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:

@@ -73,4 +73,5 @@ class Block(nn.Module):
         """``[batch, n, width]`` to the same shape."""
         q, k, v = self.project(self.before_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.join(self.attend(turns(q), turns(k), v).transpose(1, 2).flatten(2))
-        return x + self.feed_forward(self.before_feed_forward(x))  # type: ignore[no-any-return]
+        change: Tensor = self.feed_forward(self.before_feed_forward(x))
+        return x + change

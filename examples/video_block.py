@@ -14,7 +14,6 @@ formula; on the large one with those of the third. Exit code 1 says that somethi
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 import time
@@ -307,11 +306,7 @@ def main(
 
 def run(arguments: list[str]) -> int:
     """The command line; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-o", type=Path, metavar="FILE", help="draw the picture as .png, .svg or .html")
-    parser.add_argument("--small", action="store_true", help="a tiny video: seconds, not minutes")
-    parser.add_argument("--record", action="store_true", help="keep results, pictures and table in the repository")
-    options = parser.parse_args(arguments)
+    options = figures.options_of(__doc__, "a tiny video: seconds, not minutes", "the picture").parse_args(arguments)
     try:
         main(SMALL if options.small else None, path=options.o, keep=options.record)
     except DisagreementError as error:

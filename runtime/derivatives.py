@@ -117,9 +117,7 @@ def recorded(
     """
     given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = rest
     plain = forward, backward, given, q_start, k_start, n, dropout, attention
-    found: tuple[Tensor, Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
-        contextlib.nullcontext, plain, q, k, v, scale, q_starts, k_starts, seed, *tables
-    )
+    found: tuple[Tensor, Tensor] = _applied(_Attend, plain, q, k, v, scale, q_starts, k_starts, seed, *tables)
     return found
 
 
@@ -153,7 +151,8 @@ class _Attend(Function):
             *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout,
             attention,
         )  # fmt: skip
-        return (None, None, dq, dk, dv, None, None, None, None, *_spread(found, registered(attention), given))
+        of_tables = _spread(found, registered(attention), given) if tables else ()
+        return (None, None, dq, dk, dv, None, None, None, None, *of_tables)
 
     @staticmethod
     def jvp(_ctx: FunctionCtx, *_tangents: Any) -> Any:

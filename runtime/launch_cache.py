@@ -103,7 +103,7 @@ def launch_for(attention: Attention, name: str, call: Call, backend: Backend, ba
     """
     capturing = call.q.is_cuda and torch.cuda.is_current_stream_capturing()
     unread = backend.plans_on_device and settings.plan_on_device
-    anywhere = not backward and not unread and 0 < call.q.shape[2] <= backend.most_rows_anywhere
+    anywhere = not (backward or unread or settings.verify) and 0 < call.q.shape[2] <= backend.most_rows_anywhere
     form = None if unread else _form(name, call, backend, backward, anywhere)
     entry = None if form is None else _entries.find(form)
     if form is not None and anywhere and (entry is None or not entry.fits(call)) and _fixed.find(form):

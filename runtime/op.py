@@ -37,7 +37,7 @@ from .derivatives import is_plain, is_reverse_only, no_forward_mode, recorded, r
 from .dispatch import goes_straight
 from .launch_cache import launch_for
 from .planning import last_contiguous
-from .prepared import keep_prepared, keep_prepared_backward, run_prepared
+from .prepared import keep_prepared, keep_prepared_backward, run_prepared, run_prepared_backward
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
@@ -319,11 +319,17 @@ backward = torch.library.custom_op("attnc::backward", _backward, mutates_args=()
 
 def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The backward pass of a call that went straight: straight again, or by the operator where someone looks on."""
-    grad_out, grad_lse, q, k, v, out, lse, tables, *_ = inputs
+    grad_out, grad_lse, q, k, v, out, lse, tables, _, *numbers, name = inputs
     others = grad_out, grad_lse, out, lse, *tables
-    if is_plain((q, k, v, *others)) and goes_straight(q, k, v, others):
-        return _backward(*inputs)
-    return torch.ops.attnc.backward.default(*inputs)  # type: ignore[no-any-return]
+    if not is_plain((q, k, v, *others)) or not goes_straight(q, k, v, others):
+        found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = torch.ops.attnc.backward.default(*inputs)
+        return found
+    scale, q_starts, q_start, k_starts, k_start, n, _, dropout = numbers
+    if not tables and scale is q_starts is k_starts is n is None and not k_start and not dropout:
+        prepared = run_prepared_backward(name, q, k, v, q_start, out, lse, grad_out, grad_lse)
+        if prepared is not None:
+            return *prepared, []
+    return _backward(*inputs)
 
 
 _recorded = _disable_dynamo(recorded)

@@ -67,11 +67,8 @@ def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPa
     """The orders that suit a term, natural order first. ``natural_rows``: rows may be in natural order only."""
     rows = [*_side(term.rows, Q, known, known.tiles.query), *_block_rows(term, known)]
     keys = [*_side(term.columns, K, known, known.tiles.key)]
-    pairs = (
-        []
-        if not term.relation
-        else [*_sorted(term, known), *_cyclic(term, known), *_windows(term, known), *_grids(term, known)]
-    )
+    kinds = (_sorted, _cyclic, _windows, _grids) if term.relation else ()
+    pairs = [pair for orders in kinds for pair in orders(term, known)]
     plain = OrderPair(natural(known.tiles.query), natural(known.tiles.key))
     sides = product([plain.rows, *rows], [plain.keys, *keys])
     listed = [OrderPair(*both) for both in sides]

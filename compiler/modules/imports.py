@@ -58,12 +58,11 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorColle
     relative = Path(*parts).with_suffix(".attn")
     span = node.module[0].span
     span = type(span)(span.source, span.start, node.module[-1].span.end)
-    beside = (folder, folder / relative, shipped) if folder is not None else None
+    candidates = [] if folder is None else [(folder, folder / relative, shipped)]
     known = shipped_file(".".join(parts))
-    for candidate in (beside, (SHIPPED, known, True) if known is not None else None):
-        if candidate is None:
-            continue
-        root, path, root_is_shipped = candidate
+    if known is not None:
+        candidates.append((SHIPPED, known, True))
+    for root, path, root_is_shipped in candidates:
         try:
             if not path.is_file():
                 continue
@@ -76,8 +75,8 @@ def find(node: t.Import, folder: Path | None, shipped: bool, reports: ErrorColle
             return None
         return Place(path, path.relative_to(root).as_posix(), root_is_shipped)
     message = f"there is no module `{shortened('.'.join(parts))}`"
-    where = "beside the file, then " if folder is not None else ""
-    notes = (f"looked for {shortened(relative.as_posix())} {where}among the shipped patterns",)
+    beside = "beside the file, then " if folder is not None else ""
+    notes = (f"looked for {shortened(relative.as_posix())} {beside}among the shipped patterns",)
     helps, edits = Suggestion() if reports.full else reports.meant(".".join(parts), shipped_names(), span)
     reports.add(Diagnostic("unknown-module", message, at(span), notes=notes, helps=helps, edits=edits))
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -182,6 +182,13 @@ class Settings:
         """Every setting, in the order of their definition here."""
         return tuple(value for value in vars(cls).values() if isinstance(value, Setting))
 
+    def raw(self) -> Hashable:
+        """What all settings are parsed from, to tell states apart: read in less time than two settings are."""
+        held = getattr(os.environ, "_data", None)
+        if held is None:
+            return tuple(getattr(self, setting.name) for setting in self.fields())
+        return tuple(map(held.get, _encoded_variables())), *self._overrides.items()
+
     @contextmanager
     def override(self, **values: object) -> Iterator[Settings]:
         """Changes some settings until the block ends.
@@ -215,6 +222,12 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{row.name}={row.value!r}' for row in self.describe())})"
+
+
+@lru_cache
+def _encoded_variables() -> tuple[Any, ...]:
+    """The variables of all settings as the environment keeps them."""
+    return tuple(_encoded(variable) for setting in Settings.fields() for variable in setting.variables)
 
 
 settings = Settings()

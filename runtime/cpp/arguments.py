@@ -285,6 +285,8 @@ class PreparedBackwardCall:
         if self._function(ctypes.addressof(call)):
             raise MemoryError("no memory for the backward pass of attention")
         count("cpp.backward")
+        if self._dtype == q.dtype:
+            return grad_q, grad_k, grad_v
         return grad_q, grad_k.to(q.dtype), grad_v.to(q.dtype)
 
 

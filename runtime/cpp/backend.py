@@ -55,5 +55,5 @@ CPP: Backend = Backend(
     render=_render,
     build=_executor("build_entry"),
     compile_ahead=_ahead_of_time("compile_ahead"),
-    most_rows_anywhere=16,
+    most_rows_anywhere=16,  # at most LINES of templates/cpp/decoding_kernel.cpp.jinja
 )

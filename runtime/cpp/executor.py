@@ -198,8 +198,9 @@ class _Ready:
 def _ready(direction: Pass, launch: Launch, counting: bool) -> _Ready:
     shared = launch.ready
     key = direction, counting, ROOM, settings.cxx, settings.optimisation
-    if shared is not None and key in shared:
-        return shared[key]  # type: ignore[no-any-return]
+    kept: _Ready | None = None if shared is None else shared.get(key)
+    if kept is not None:
+        return kept
     function = _entry(*kernel_of(direction, launch, counting))
     found = _Ready(function, Arguments(launch, _lifted(launch.program).numbers, ROOM), f"cpp.{direction}")
     if shared is not None:

@@ -15,9 +15,11 @@ struct Keys {
     int count;
 };
 
+// How many tiles of so many bytes a thread keeps.
+constexpr int packed_places(int64_t bytes) { return bytes * 16 <= 1 << 20 ? 16 : bytes * 4 <= 1 << 20 ? 4 : 1; }
+
 // Tiles of keys as reals, packed where they do not lie so. Each stays until another wants its place: tiles of rows that
 // follow one another meet the same tiles of keys.
-constexpr int packed_places(int64_t bytes) { return bytes * 16 <= 1 << 20 ? 16 : bytes * 4 <= 1 << 20 ? 4 : 1; }
 template <class Storage, int TILE, int KEY, int VALUE, int PLACES = packed_places(TILE * (KEY + VALUE) * sizeof(Real))>
 struct Packed {
     struct Place {

@@ -94,9 +94,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
         ),
         "attnc": (
-            "compiler compiler.analysis compiler.codegen compiler.diagnostics compiler.ir compiler.modules "
-            "compiler.oracle compiler.plan compiler.proofs compiler.schedule compiler.verify runtime runtime.base "
-            "runtime.call runtime.eager"
+            "compiler compiler.analysis compiler.checker compiler.codegen compiler.diagnostics compiler.ir "
+            "compiler.modules compiler.oracle compiler.plan compiler.proofs compiler.schedule compiler.verify runtime "
+            "runtime.base runtime.call runtime.eager"
         ),
     }.items()
 }

@@ -15,10 +15,9 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -103,15 +102,18 @@ def _told(made: _rows.Made) -> None:
     print(f"{made.name}: {'; '.join(made.faults) or 'sound'} ({made.seconds:.1f} s)", file=sys.stderr, flush=True)
 
 
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
 def _print(made: Sequence[_rows.Made]) -> None:
     """The systems as a table, and what is wrong."""
     table = Table("system", "mask", "output", "gradient", "allowed")
-    number: Callable[[Any], str] = lambda value: "–" if value is None else f"{value:.1e}"  # noqa: E731
     for row in made:
         if row.group == SYSTEM and row.figures:
             pairs = row.figures["pairs_that_differ"]
             mask = "–" if pairs is None else "equal" if pairs == 0 else f"{pairs} differ"
-            table.add_row(row.name, mask, *(number(row.figures[key]) for key in ("output", "gradient", "tolerance")))
+            table.add_row(row.name, mask, *(_number(row.figures[key]) for key in ("output", "gradient", "tolerance")))
     if table.row_count:
         Console().print(table)
     for row in made:

@@ -56,7 +56,7 @@ def merged(out: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
-def reading(made: nn.Module, values: Sequence[str]) -> Any:
+def reading(made: Any, values: Sequence[str]) -> Any:
     """The layer with weights that make its outputs its probabilities.
 
     All logits are 0, and in each head the value of token t, whose hidden state is the t-th unit vector, is that vector:
@@ -66,7 +66,7 @@ def reading(made: nn.Module, values: Sequence[str]) -> Any:
         for name, parameter in made.named_parameters():
             parameter.zero_()
             if name.removesuffix(".weight") in values:
-                n = getattr(made, "head_dim", None) or made.attention_head_size  # type: ignore[attr-defined]
+                n = getattr(made, "head_dim", None) or made.attention_head_size
                 for head in range(len(parameter) // n):
                     parameter[head * n : (head + 1) * n, :n] = torch.eye(n)
     return made.eval()

@@ -290,3 +290,16 @@ def test_few_rows_of_what_no_shift_preserves(mask: str) -> None:
             q, k, v = inputs(m, n, seed=start)
             found = attend(q, k, v, q_start=start, return_lse=True)
             torch.testing.assert_close(found, attend.reference(q, k, v, q_start=start, return_lse=True))
+
+
+def test_a_change_of_any_setting_is_another_form(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = inputs(20, 40)
+    WINDOW(q, k, v), WINDOW(q, k, v)
+    with monkeypatch.context() as changed:
+        changed.setenv("ATTNC_BUILD_SECONDS", "599")
+        WINDOW(q, k, v)
+    with settings.override(verify=True):
+        WINDOW(q, k, v)
+    assert ran == ["forward"]
+    WINDOW(q, k, v)
+    assert ran == ["forward"] * 2
