@@ -27,7 +27,7 @@ from attnc.compiler.verify.claims import run_test
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-RECORDED = sorted(path.stem for path in (EXAMPLES / "results").glob("*.json"))
+RECORDED = ("character_model", "digits_neighbourhood", "reformer_64k", "video_block")
 PICTURES = ROOT / "docs" / "pictures"
 PAGE = (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
 
