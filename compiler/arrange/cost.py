@@ -62,6 +62,9 @@ SMALL_ROWS = 0.15
 SMALL_KEYS = 1.0
 """In keys: the cost of a key tile, besides that of its keys."""
 
+MEMBER = 3.0
+"""The cost of a key that a row reads off a set for itself, relative to one of a tile, which many rows share."""
+
 RUN = 4.0
 """In keys: the cost of a run of tiles, besides that of its tiles, on the host and in the kernel."""
 
@@ -71,7 +74,7 @@ _NO_LENGTH = 2**31  # tokens
 # Limits for one segment: the pairs of tiles that are counted, and the fewest row tiles; the key tiles that are first
 # classified as one group, and the most groups (which are larger if there would be more).
 _BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
-_SETS = 16  # tokens assumed in a gathered list of unknown length
+_SETS = 16  # tokens assumed in a gathered list or in a set of unknown length
 _LABELS = 32  # labels (such as documents) assumed in one sequence
 
 
@@ -95,13 +98,20 @@ def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, .
     total = 0.0
     for place, kernel in enumerate(kernels):
         total += MERGE * _share(kernel.rows, n) if place else 0.0
+        if kernel.members is not None:
+            total += MEMBER * _SETS
+            continue
         total += sum(_segment(segment, kernel.rows, n, tiles, tables) for segment in kernel.segments)
     return total
 
 
 def area(kernels: Sequence[Kernel], n: int, tables: tuple[Table, ...]) -> float:
     """The number of keys computed per query, counted as in :func:`cost`."""
-    return sum(counted(segment, kernel.rows, n, tables).area for kernel in kernels for segment in kernel.segments)
+    by_row = sum(_SETS for kernel in kernels if kernel.members is not None)
+    tiled = [kernel for kernel in kernels if kernel.members is None]
+    return by_row + sum(
+        counted(segment, kernel.rows, n, tables).area for kernel in tiled for segment in kernel.segments
+    )
 
 
 def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:

@@ -93,6 +93,9 @@ def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
     for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
         heads = extent.heads if kernel.heads is None else len(kernel.heads)
         rows = kernel.rows.tiles(schedule.m, its.rows)
+        if its.walked is not None:  # no tile is searched
+            lanes += its.walked * rows.total * kernel.rows.tile * heads
+            continue
         for segment, held in zip(kernel.segments, its.segments, strict=True):
             found = visited(held.by_query, rows, segment.keys.tiles(schedule.n, held.keys))
             full, partial = full + int(found.full.sum()), partial + int(found.partial.sum())
