@@ -48,7 +48,7 @@ _SPARSE, _LISTED_BELOW = 16, 2**16
 
 @dataclass(frozen=True)
 class OrderPair:
-    """An order of rows and an order of keys, to be used together. ``members``: the set off which rows read their keys."""
+    """An order of rows and an order of keys, to be used together. ``members``: a set off which rows read their keys."""
 
     rows: Order
     keys: Order
@@ -280,7 +280,8 @@ def _windows(term: Term, known: SearchContext) -> Iterator[OrderPair]:
                     high[shape[0] // width] = None
         for sides in product(high, wide):
             if any(side & (side - 1) for side in sides):
-                yield OrderPair(*(_windowed(width, *sides, tile) for tile in (known.tiles.query, known.tiles.key)))
+                rows, keys = (_windowed(width, *sides, tile) for tile in (known.tiles.query, known.tiles.key))
+                yield OrderPair(rows, keys)
 
 
 def _windowed(width: int, high: int, wide: int, tile: int) -> View:

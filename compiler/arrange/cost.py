@@ -31,6 +31,7 @@ from ..ir import (
     Table,
     constructors,
     is_opaque,
+    positions,
     walk,
 )
 from ..oracle import evaluate
@@ -75,6 +76,7 @@ _NO_LENGTH = 2**31  # tokens
 # classified as one group, and the most groups (which are larger if there would be more).
 _BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
 _SETS = 16  # tokens assumed in a gathered list or in a set of unknown length
+_BLOCKS = 8  # blocks of keys assumed to be chosen for a query
 _LABELS = 32  # labels (such as documents) assumed in one sequence
 
 
@@ -292,7 +294,8 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
     """Yields replacements for table entries.
 
     An entry that is compared with a block's number becomes a random one. The labels of tokens, such as documents,
-    become the same for stretches of neighbours. A divisor is the width of a square of all tokens.
+    become the same for stretches of neighbours. A few blocks of keys, at random, are in a set of them. A divisor is the
+    width of a square of all tokens.
     """
     for node in walk(condition):
         match node:
@@ -307,6 +310,11 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
                             yield each, constructors.to_float(label) if each.type == "float" else label
                 elif entry.type == "int" and (span := _span(other, n)):
                     yield entry, constructors.mod(constructors.hashed(Const(0), *entry.indices), span)
+            case Member(element=element, indices=indices) if element != K and "k" in positions(element):
+                span = _span(element, n)
+                if span and not any("k" in positions(index) for index in indices):
+                    chosen = constructors.mod(constructors.hashed(Const(0), element, *indices), Const(span))
+                    yield node, constructors.less(chosen, Const(min(_BLOCKS, span)))
             case Apply(op="floordiv" | "mod", args=(_, Entry() as width)):
                 yield width, Const(max(isqrt(n), 1))
 

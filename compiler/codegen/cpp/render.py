@@ -10,7 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ...ir import HEAD, LOGIT, ONE, TRUE, ZERO, Entry, Expr, children, depends_on, derivative, expression, reads, substitute, walk
+from ...ir import (
+    HEAD,
+    LOGIT,
+    ONE,
+    TRUE,
+    ZERO,
+    Entry,
+    Expr,
+    children,
+    depends_on,
+    derivative,
+    expression,
+    reads,
+    substitute,
+    walk,
+)
 from ...plan import (
     Axis,
     Box,
@@ -156,7 +171,14 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
     score_slopes = _slopes(program.score) if backward else ()
     sink_slopes = _slopes(sink) if backward and sink is not None else ()
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
-    roots = [*conditions, program.score, *(x for x in (sink, owned, slope) if x is not None), *of_score, *of_sink, *named_by]
+    roots = [
+        *conditions,
+        program.score,
+        *(x for x in (sink, owned, slope) if x is not None),
+        *of_score,
+        *of_sink,
+        *named_by,
+    ]
     dialect = CppDialect(program.tables)
     stages = lower_in_stages(roots, dialect, KEYS if variant.decoding or members is not None else QUERIES)
     loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]
