@@ -174,8 +174,8 @@ def _by_rank(ranks: Numbers) -> Numbers:
 
 
 def keys_read(members: Members, extent: CallShape, tables: Mapping[str, BoundTable]) -> float | None:
-    """How many keys a row reads off its set, on average over rows and over the sets of the table, before the rest of the
-    condition leaves some out. None where the host does not know the sets.
+    """How many keys a row reads off its set, on average over rows and over the sets of the table, before the rest of
+    the condition leaves some out. None where the host does not know the sets.
     """
     values = tables[members.member.table].contents.values
     if values is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -148,7 +149,9 @@ def test_keys_that_no_row_keeps_do_not_matter(name: str, poison: float) -> None:
     q.requires_grad_()
     found, right = attend(q, *bad, **tables), attend.reference(q, *good, **tables)
     torch.testing.assert_close(found, right)
-    for its, other in zip(*(torch.autograd.grad(x.sum(), [q, *y]) for x, y in ((found, bad), (right, good)))):
+    for its, other in zip(
+        *(torch.autograd.grad(x.sum(), [q, *y]) for x, y in ((found, bad), (right, good))), strict=True
+    ):
         torch.testing.assert_close(its, other, atol=1e-4, rtol=1e-4)
 
 
@@ -158,7 +161,7 @@ def test_dropout_drops_the_same() -> None:
     q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 2, 150, 8, dtype=torch.float64))
     found, right = (f(q, k, v, dropout=0.4, seed=7, **tables) for f in (attend, attend.reference))
     torch.testing.assert_close(found, right)
-    for its, other in zip(*(torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, right))):
+    for its, other in zip(*(torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, right)), strict=True):
         torch.testing.assert_close(its, other)
 
 
@@ -169,11 +172,11 @@ def test_parts_of_the_keys_make_the_whole() -> None:
     q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 2, n, 8, dtype=torch.float64))
     cuts = [0, 50, 51, 130, n]
     parts = [
-        attend(q, k[:, :, a:b], v[:, :, a:b], k_start=a, n=n, return_lse=True, **tables) for a, b in zip(cuts, cuts[1:])
+        attend(q, k[:, :, a:b], v[:, :, a:b], k_start=a, n=n, return_lse=True, **tables) for a, b in pairwise(cuts)
     ]
     found, right = attnc.merge(parts)[0], attend.reference(q, k, v, **tables)
     torch.testing.assert_close(found, right)
-    for its, other in zip(*(torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, right))):
+    for its, other in zip(*(torch.autograd.grad(x.square().sum(), [q, k, v]) for x in (found, right)), strict=True):
         torch.testing.assert_close(its, other)
 
 
@@ -189,7 +192,7 @@ def test_any_number_of_threads_gives_the_same() -> None:
             results.append([out, *torch.autograd.grad(out.square().sum(), [q, k, v])])
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(x, y) for other in results[1:] for x, y in zip(results[0], other))
+    assert all(torch.equal(x, y) for other in results[1:] for x, y in zip(results[0], other, strict=True))
 
 
 @pytest.mark.parametrize("name", ["slashes", "lines"])
@@ -204,7 +207,7 @@ def test_few_rows_at_any_position(name: str) -> None:
 
 
 def test_sets_kept_as_lists_or_as_bitmaps() -> None:
-    """A table of many sets of few members is searched, others are looked up; and more members than are listed at once."""
+    """Many sets of few members are searched, others are looked up; some have more members than are listed at once."""
     attend = attnc.loads(TEXTS["slashes"]).p()
     few = torch.randint(0, 70_000, (2, 12))
     q = torch.randn(1, 2, 60, 8, dtype=torch.float64)
