@@ -68,6 +68,8 @@ def _kernel(place: int, kernel: Kernel, its: KernelSchedule, schedule: Schedule,
         parts.append(f"where {expression(kernel.owned_rows, names)}")
     if kernel.heads is not None:
         parts.append(f"heads {', '.join(map(str, kernel.heads))}")
+    if kernel.members is not None:
+        parts.append(f"by row, off {expression(kernel.members.member, names)}: {its.walked or 0:,.1f} keys each")
     return "   ".join([*parts, kernel.output])
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..analysis import Term, guards
 from ..ir import FALSE, Expr, Table, constructors, positions
-from ..plan import Kernel, Order, Segment, Tiles, natural
+from ..plan import Kernel, Members, Order, Segment, Tiles, natural
 from .candidates import OrderPair
 from .simplify import simplify_for_orders
 
@@ -47,13 +48,14 @@ def assemble(
     placed: Sequence[AssignedTerm], parts: Sequence[Expr], tiles: Tiles, tables: tuple[Table, ...]
 ) -> tuple[Kernel, ...]:
     """The kernels that keep each pair of each part once. The first walks every row, even if it has no segments."""
-    orders = _row_orders(placed, tiles)
-    groups = _groups(placed, orders)
+    launches = _launches(placed, tiles)
+    groups = _groups(placed, launches)
     drafts = _guarded(groups)
     whole = {number: _terms(placed, number) for number in range(len(parts))}
     kernels: list[Kernel] = []
-    for place, rows in enumerate(orders):
-        here = [(group, drafts[group]) for group in groups if group.walk.rows == rows and group in drafts]
+    for place, launch in enumerate(launches):
+        rows, members = launch
+        here = [(group, drafts[group]) for group in groups if _launch(group.walk) == launch and group in drafts]
         where = _where([draft for _, draft in here])
         segments = []
         for group, draft in here:
@@ -64,7 +66,7 @@ def assemble(
                 segments.append(Segment(group.walk.keys, condition))
         if segments or not place:
             owned = simplify_for_orders(constructors.conjunction(*where), rows, natural(1), tables)
-            kernels.append(Kernel(rows, tuple(segments), "merge" if place else "store", owned))
+            kernels.append(Kernel(rows, tuple(segments), "merge" if place else "store", owned, members=members))
     return tuple(kernels)
 
 
@@ -72,20 +74,29 @@ def _terms(placed: Sequence[AssignedTerm], part: int) -> list[Term]:
     return [each.term for each in placed if each.part == part]
 
 
-def _row_orders(placed: Sequence[AssignedTerm], tiles: Tiles) -> list[Order]:
-    """The row orders: first one that covers all rows (natural order if none does), last those of few rows."""
-    orders = list(dict.fromkeys(each.walk.rows for each in placed))
-    orders.sort(key=lambda order: (order != natural(tiles.query), not order.covers, order.sparse))
-    return orders if orders and orders[0].covers else [natural(tiles.query), *orders]
+_Launch: TypeAlias = tuple[Order, Members | None]
+"""What the segments of one kernel share: the order of its rows, and the set off which these read their keys."""
 
 
-def _groups(placed: Sequence[AssignedTerm], orders: Sequence[Order]) -> list[SegmentTerms]:
+def _launch(walk: OrderPair) -> _Launch:
+    return walk.rows, walk.members
+
+
+def _launches(placed: Sequence[AssignedTerm], tiles: Tiles) -> list[_Launch]:
+    """The kernels: first one that covers all rows (natural order if none does), last those of few rows."""
+    plain = natural(tiles.query)
+    found = list(dict.fromkeys(_launch(each.walk) for each in placed))
+    found.sort(key=lambda one: (one[0] != plain, one[1] is not None, not one[0].covers, one[0].sparse))
+    return found if found and found[0][0].covers else [(plain, None), *found]
+
+
+def _groups(placed: Sequence[AssignedTerm], launches: Sequence[_Launch]) -> list[SegmentTerms]:
     """The segments, kernel by kernel; in a kernel, those with larger key tiles first, and so gathered keys last."""
     found: dict[tuple[int, OrderPair], list[Term]] = {}
     for each in placed:
         found.setdefault((each.part, each.walk), []).append(each.term)
     groups = [SegmentTerms(part, walk, tuple(terms)) for (part, walk), terms in found.items()]
-    return sorted(groups, key=lambda group: (orders.index(group.walk.rows), -group.walk.keys.tile, group.part))
+    return sorted(groups, key=lambda group: (launches.index(_launch(group.walk)), -group.walk.keys.tile, group.part))
 
 
 def _guarded(groups: Sequence[SegmentTerms]) -> dict[SegmentTerms, GuardedSegment]:

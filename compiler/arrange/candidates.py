@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import Term
+from ..analysis import Term, linear
 from ..ir import (
     Apply,
     CallShape,
@@ -33,7 +33,7 @@ from ..ir import (
     walk,
 )
 from ..oracle import evaluate
-from ..plan import Axis, Box, Gathered, Order, Sorted, Tiles, View, is_natural, natural
+from ..plan import Axis, Box, Gathered, Members, Order, Sorted, Tiles, View, is_natural, natural
 from .halo import halo
 
 # The most classes of tokens in an order. Each has tiles of its own, so more would leave tiles nearly empty.
@@ -48,10 +48,11 @@ _SPARSE, _LISTED_BELOW = 16, 2**16
 
 @dataclass(frozen=True)
 class OrderPair:
-    """An order of rows and an order of keys, to be used together."""
+    """An order of rows and an order of keys, to be used together. ``members``: a set off which rows read their keys."""
 
     rows: Order
     keys: Order
+    members: Members | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def walks(term: Term, known: SearchContext, natural_rows: bool) -> tuple[OrderPa
     sides = product([plain.rows, *rows], [plain.keys, *keys])
     listed = [OrderPair(*both) for both in sides]
     listed += [OrderPair(pair.rows, key) for pair in pairs for key in (pair.keys, *keys)]
+    listed += [replace(plain, members=members) for members in _members(term, known)]
     usable = dict.fromkeys(walk for walk in listed if not natural_rows or is_natural(walk.rows))
     return tuple(usable)
 
@@ -85,6 +87,16 @@ def _side(conjuncts: tuple[Expr, ...], position: Position, known: SearchContext,
     listed = [part for part in conjuncts if part not in repeating and _listed(part, known)]
     if listed:
         yield Gathered(constructors.conjunction(*listed), known.tiles.gathered)
+
+
+def _members(term: Term, known: SearchContext) -> Iterator[Members]:
+    """The sets whose members name the keys of each row, where kernels read them: one distance or one key each."""
+    for conjunct in term.relation if known.tiles.by_row else ():
+        if isinstance(conjunct, Member) and not any("k" in positions(index) for index in conjunct.indices):
+            terms = linear(conjunct.element, {}).factors
+            sign = terms.get(K, 0)
+            if sign in (1, -1) and not any("k" in positions(part) for part in terms if part != K):
+                yield Members(conjunct, sign, constructors.substitute(conjunct.element, {K: Const(0)}))
 
 
 def _listed(conjunct: Expr, known: SearchContext) -> bool:
@@ -268,7 +280,8 @@ def _windows(term: Term, known: SearchContext) -> Iterator[OrderPair]:
                     high[shape[0] // width] = None
         for sides in product(high, wide):
             if any(side & (side - 1) for side in sides):
-                yield OrderPair(*(_windowed(width, *sides, tile) for tile in (known.tiles.query, known.tiles.key)))
+                rows, keys = (_windowed(width, *sides, tile) for tile in (known.tiles.query, known.tiles.key))
+                yield OrderPair(rows, keys)
 
 
 def _windowed(width: int, high: int, wide: int, tile: int) -> View:

@@ -31,6 +31,7 @@ from ..ir import (
     Table,
     constructors,
     is_opaque,
+    positions,
     walk,
 )
 from ..oracle import evaluate
@@ -62,6 +63,9 @@ SMALL_ROWS = 0.15
 SMALL_KEYS = 1.0
 """In keys: the cost of a key tile, besides that of its keys."""
 
+MEMBER = 3.0
+"""The cost of a key that a row reads off a set for itself, relative to one of a tile, which many rows share."""
+
 RUN = 4.0
 """In keys: the cost of a run of tiles, besides that of its tiles, on the host and in the kernel."""
 
@@ -71,7 +75,8 @@ _NO_LENGTH = 2**31  # tokens
 # Limits for one segment: the pairs of tiles that are counted, and the fewest row tiles; the key tiles that are first
 # classified as one group, and the most groups (which are larger if there would be more).
 _BOXES, _FEWEST, _TOGETHER, _GROUPS = 2**15, 24, 16, 2**7
-_SETS = 16  # tokens assumed in a gathered list of unknown length
+_SETS = 16  # tokens assumed in a gathered list or in a set of unknown length
+_BLOCKS = 8  # blocks of keys assumed to be chosen for a query
 _LABELS = 32  # labels (such as documents) assumed in one sequence
 
 
@@ -95,13 +100,20 @@ def cost(kernels: Sequence[Kernel], n: int, tiles: Tiles, tables: tuple[Table, .
     total = 0.0
     for place, kernel in enumerate(kernels):
         total += MERGE * _share(kernel.rows, n) if place else 0.0
+        if kernel.members is not None:
+            total += MEMBER * _SETS
+            continue
         total += sum(_segment(segment, kernel.rows, n, tiles, tables) for segment in kernel.segments)
     return total
 
 
 def area(kernels: Sequence[Kernel], n: int, tables: tuple[Table, ...]) -> float:
     """The number of keys computed per query, counted as in :func:`cost`."""
-    return sum(counted(segment, kernel.rows, n, tables).area for kernel in kernels for segment in kernel.segments)
+    by_row = sum(_SETS for kernel in kernels if kernel.members is not None)
+    tiled = [kernel for kernel in kernels if kernel.members is None]
+    return by_row + sum(
+        counted(segment, kernel.rows, n, tables).area for kernel in tiled for segment in kernel.segments
+    )
 
 
 def _segment(segment: Segment, rows: Order, n: int, tiles: Tiles, tables: tuple[Table, ...]) -> float:
@@ -282,7 +294,8 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
     """Yields replacements for table entries.
 
     An entry that is compared with a block's number becomes a random one. The labels of tokens, such as documents,
-    become the same for stretches of neighbours. A divisor is the width of a square of all tokens.
+    become the same for stretches of neighbours. A few blocks of keys, at random, are in a set of them. A divisor is the
+    width of a square of all tokens.
     """
     for node in walk(condition):
         match node:
@@ -297,6 +310,11 @@ def _contents(condition: Expr, n: int) -> Iterator[tuple[Expr, Expr]]:
                             yield each, constructors.to_float(label) if each.type == "float" else label
                 elif entry.type == "int" and (span := _span(other, n)):
                     yield entry, constructors.mod(constructors.hashed(Const(0), *entry.indices), span)
+            case Member(element=element, indices=indices) if element != K and "k" in positions(element):
+                span = _span(element, n)
+                if span and not any("k" in positions(index) for index in indices):
+                    chosen = constructors.mod(constructors.hashed(Const(0), element, *indices), Const(span))
+                    yield node, constructors.less(chosen, Const(min(_BLOCKS, span)))
             case Apply(op="floordiv" | "mod", args=(_, Entry() as width)):
                 yield width, Const(max(isqrt(n), 1))
 

@@ -58,8 +58,13 @@ def restore_constants(expr: Expr, numbers: tuple[int, ...]) -> Expr:
 
 def _kernel(kernel: Kernel, lifting: _Lifting) -> Kernel:
     segments = tuple(Segment(part.keys.nameless(), lifting.lift(part.condition)) for part in kernel.segments)
-    owned = lifting.lift(kernel.owned_rows)
-    return replace(kernel, rows=kernel.rows.nameless(), segments=segments, owned_rows=owned, heads=None)
+    owned, members = lifting.lift(kernel.owned_rows), kernel.members
+    if members is not None:
+        member = lifting.lift(members.member)
+        assert isinstance(member, Member), "what is lifted keeps its structure"
+        members = replace(members, member=member, rest=lifting.lift(members.rest))
+    rows = kernel.rows.nameless()
+    return replace(kernel, rows=rows, segments=segments, owned_rows=owned, heads=None, members=members)
 
 
 def _nameless(table: Table, number: int) -> Table:

@@ -18,7 +18,7 @@ from .orders import (
 )
 from .parts import bounds_of_keys, part_of
 from .printer import program
-from .programs import Kernel, Program, Segment, row_alignment
+from .programs import Kernel, Members, Program, Segment, row_alignment
 from .schedule import UNBOUNDED, Bounds, KernelSchedule, Runs, Schedule, SegmentSchedule
 from .tile_choices import PASSES, Choices, Pass, PassTiles, TileChoice, always
 
@@ -47,6 +47,7 @@ __all__ = [
     "KernelSchedule",
     "ListedOrder",
     "Listing",
+    "Members",
     "Order",
     "OrderTable",
     "Pass",

@@ -20,11 +20,15 @@ EMPTY, PARTIAL, FULL = 0, 1, 2
 
 @dataclass(frozen=True)
 class Tiles:
-    """The number of lanes of a tile: of queries, of keys, and of gathered queries or keys."""
+    """The number of lanes of a tile: of queries, of keys, and of gathered queries or keys.
+
+    ``by_row``: whether there are kernels that read each row's keys off a run-time set (:class:`.programs.Members`).
+    """
 
     query: int
     key: int
     gathered: int = 16
+    by_row: bool = False
 
 
 class ComputedOrder(Order):

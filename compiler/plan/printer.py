@@ -19,6 +19,8 @@ def _kernel(kernel: Kernel, names: Mapping[str, str]) -> list[str]:
     lines = [f"kernel rows {rows}   order {kernel.rows.describe(names)}   tile {kernel.rows.tile}   {kernel.output}"]
     if kernel.heads is not None:
         lines[0] += f"   heads {', '.join(map(str, kernel.heads))}"
+    if kernel.members is not None:
+        lines[0] += f"   by row, off {expression(kernel.members.member, names)}"
     for segment in kernel.segments:
         lines.append(f"  segment keys {segment.keys.describe(names)}   tile {segment.keys.tile}")
         lines.append(f"    partial tiles check: {expression(segment.condition, names)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import lcm
 from typing import Literal
 
-from ..ir import TRUE, Expr, Table
+from ..ir import TRUE, Expr, Member, Table
 from .order_protocol import Order
 
 
@@ -23,12 +23,28 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Members:
+    """A run-time set that names the keys of each row one by one: of a member e, the key ``sign * (e - rest)``.
+
+    ``member``: the test that just these keys meet, a conjunct of the segment's condition; ``sign``: 1 or -1; ``rest``:
+    an integer that does not depend on the key. Of ``q - k in slash[head]`` they are -1 and ``q``.
+    """
+
+    member: Member
+    sign: int
+    rest: Expr
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One launch: query rows walked in one order, over segments of keys under one online softmax.
 
     ``owned_rows`` (bool over ``q``, ``n``, heads and tables) selects the rows that this kernel owns; it ignores the
     others. ``output``: the first kernel stores all rows, including the sink; later ones merge their results into the
     stored ones by log-sum-exp. ``heads``: the query heads it runs for; None for all.
+
+    ``members``: each row reads its keys off a set, instead of testing all keys of the tiles that it visits. Such a
+    kernel has one segment, of keys in natural order.
     """
 
     rows: Order
@@ -36,6 +52,7 @@ class Kernel:
     output: Literal["store", "merge"]
     owned_rows: Expr = TRUE
     heads: tuple[int, ...] | None = None
+    members: Members | None = None
 
     @property
     def splits(self) -> bool:

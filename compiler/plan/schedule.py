@@ -120,11 +120,13 @@ class KernelSchedule:
     """The bounds of a kernel's segments. ``rows`` lists the rows if their order is gathered or sorted.
 
     ``rows_room``: the device lists the rows, because the host cannot, at most so many; None where it does not.
+    ``walked``: where rows read their keys off a set, how many each reads on average; None where it is not known.
     """
 
     segments: tuple[SegmentSchedule, ...]
     rows: Listing | None = None
     rows_room: int | None = None
+    walked: float | None = None
 
 
 @dataclass(frozen=True)

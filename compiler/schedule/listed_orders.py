@@ -1,4 +1,4 @@
-"""Lists the tokens of gathered and sorted orders at one launch."""
+"""Lists the tokens of gathered and sorted orders at one launch, and counts the keys that rows read off sets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..analysis import BoundTable, Classifier
+from ..analysis import BoundTable, Classifier, linear
 from ..ir import HEAD, CallShape, Const, Expr, K, Q
-from ..plan import FULL, ComputedOrder, Gathered, Listing, Order, OrderTable, Sorted, natural
+from ..oracle import is_listed
+from ..plan import FULL, ComputedOrder, Gathered, Listing, Members, Order, OrderTable, Sorted, natural
 from .subdivide import subdivide
 from .tile_boxes import Slots, Space, TileBoxes, slots
 from .tile_ranges import ListRanges, Numbers, ViewRanges
@@ -170,3 +171,36 @@ def _by_rank(ranks: Numbers) -> Numbers:
         if (places >= 0).all():
             return places
     return np.argsort(ranks, kind="stable")
+
+
+def keys_read(members: Members, extent: CallShape, tables: Mapping[str, BoundTable]) -> float | None:
+    """How many keys a row reads off its set, on average over rows and over the sets of the table, before the rest of
+    the condition leaves some out. None where the host does not know the sets.
+    """
+    values = tables[members.member.table].contents.values
+    if values is None:
+        return None
+    sets = values.reshape(-1, values.shape[-1])
+    if is_listed(values):
+        fresh = sets >= 0
+        fresh[:, 1:] &= sets[:, 1:] != sets[:, :-1]
+        found = sets[fresh].astype(np.int64)
+    else:
+        found = np.nonzero(sets)[1]
+    rows = _rows_with_key(found, members, extent)
+    return float(rows.sum()) / max(len(sets) * extent.m, 1)
+
+
+def _rows_with_key(found: NDArray[np.int64], members: Members, extent: CallShape) -> NDArray[np.int64]:
+    """For each member how many rows it names an existing key for; all rows where that is not seen at once."""
+    rest = linear(members.rest, {})
+    step = -members.sign * rest.factors.get(Q, 0)  # from the key of one row to that of the next
+    first = members.sign * (found - rest.constant)
+    if rest.factors.keys() - {Q} or step not in (-1, 0, 1):
+        return np.full_like(found, extent.m)
+    if not step:
+        return np.where((first >= 0) & (first < extent.n), extent.m, 0)
+    start = extent.q_start[0] if extent.q_start else 0
+    low, high = (-first, extent.n - first) if step > 0 else (first - extent.n + 1, first + 1)
+    counts: NDArray[np.int64] = np.minimum(high, start + extent.m) - np.maximum(low, start)
+    return np.maximum(counts, 0)

@@ -47,12 +47,13 @@ from ..plan import (
     Program,
     Runs,
     Schedule,
+    Segment,
     SegmentSchedule,
     View,
     is_natural,
 )
 from . import periodic, strategies
-from .listed_orders import Listed, listed_tokens
+from .listed_orders import Listed, keys_read, listed_tokens
 from .tile_positions import tiled
 
 _USUAL_LIMITS = strategies.SearchLimits()
@@ -122,10 +123,29 @@ def _decisive(program: Program) -> Iterator[Expr]:
 
 def _kernel_schedule(kernel: Kernel, launch: Launch) -> KernelSchedule:
     rows = _listed(kernel.rows, True, kernel, launch)
+    if kernel.members is not None:
+        segments = tuple(_read_off(segment, kernel, launch) for segment in kernel.segments)
+        return KernelSchedule(segments, walked=keys_read(kernel.members, launch.extent, launch.tables))
     segments = tuple(
         _segment_schedule(segment.keys, segment.condition, kernel, rows, launch) for segment in kernel.segments
     )
     return KernelSchedule(segments, _listing(rows), _room(rows))
+
+
+def _read_off(segment: Segment, kernel: Kernel, launch: Launch) -> SegmentSchedule:
+    """The tiles in which the keys lie that rows read off a set: where the part of the condition holds that no table
+    decides. They are searched for no key, and so all are partial.
+    """
+    condition = segment.condition
+    conjuncts = condition.args if isinstance(condition, Apply) and condition.op == "and" else (condition,)
+    plain = conjunction(*(part for part in conjuncts if part.type == "bool" and not tables_read(part)))
+    found = _segment_schedule(segment.keys, plain, kernel, None, launch)
+    return replace(found, by_query=_partial(found.by_query), by_key=_partial(found.by_key))
+
+
+def _partial(bounds: Bounds) -> Bounds:
+    """The same tiles, none of them full."""
+    return replace(bounds, runs=replace(bounds.runs, kind=np.full_like(bounds.runs.kind, PARTIAL)))
 
 
 @dataclass(frozen=True)
@@ -239,7 +259,7 @@ def _moving(condition: Expr, keys: View, kernel: Kernel, launch: Launch) -> Boun
     found = of(alone) if alone else None
     if found is None:
         return None
-    return replace(found, runs=replace(found.runs, kind=np.full_like(found.runs.kind, PARTIAL)))
+    return _partial(found)
 
 
 _ALL_TILES = Runs(np.arange(2), np.zeros(1, np.int32), np.full(1, UNBOUNDED, np.int32), np.full(1, PARTIAL, np.uint8))

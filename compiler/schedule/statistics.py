@@ -93,6 +93,9 @@ def totals(program: Program, schedule: Schedule, extent: CallShape) -> Totals:
     for kernel, its in zip(program.kernels, schedule.kernels, strict=True):
         heads = extent.heads if kernel.heads is None else len(kernel.heads)
         rows = kernel.rows.tiles(schedule.m, its.rows)
+        if its.walked is not None:  # no tile is searched
+            lanes += its.walked * rows.total * kernel.rows.tile * heads
+            continue
         for segment, held in zip(kernel.segments, its.segments, strict=True):
             found = visited(held.by_query, rows, segment.keys.tiles(schedule.n, held.keys))
             full, partial = full + int(found.full.sum()), partial + int(found.partial.sum())
@@ -161,7 +164,9 @@ class _PairCounter:
     def _groups(self, kernel: Kernel, its: KernelSchedule, owned: NDArray[np.bool_]) -> Iterator[_Group]:
         heads = range(self._extent.heads) if kernel.heads is None else kernel.heads
         batch_slots, head_slots = slot_counts(its)
-        batch_differs, heads_differ = batch_slots > 1 or len(owned) > 1, head_slots > 1 or owned.shape[1] > 1
+        by_row = kernel.members is not None  # whose bounds do not show which sets differ
+        batch_differs = batch_slots > 1 or len(owned) > 1 or by_row
+        heads_differ = head_slots > 1 or owned.shape[1] > 1 or by_row
         members = (1 if batch_differs else self._batch) * (1 if heads_differ else len(heads))
         for batch in range(self._batch if batch_differs else min(1, self._batch)):
             for place, head in enumerate(heads if heads_differ else heads[:1]):

@@ -20,7 +20,7 @@ _ahead_of_time = late(__name__, "ahead_of_time")
 
 
 def _tiles(_dtype: DType, _dim: int, _target: str) -> PassTiles:
-    return always(Tiles(64, 64))
+    return always(Tiles(64, 64, by_row=True))
 
 
 def _target(_: torch.device) -> str:

@@ -65,6 +65,29 @@ template <class Element, class X, class... Index> INLINE auto member(Table<Eleme
     }
 }
 
+// Calls `visit(x)` for each member of a set, in rising order.
+template <class Element, class Visit, class... Index>
+INLINE void each_member(Table<Element> table, Visit visit, Index... index) {
+    const int64_t size = table.sizes[sizeof...(Index)], at = place(table.sizes, index...);
+    if (at < 0) return;
+    const Element *const set = table.data + at * size;
+    if constexpr (sizeof(Element) == 1) {
+        int64_t x = 0;
+        for (; x + 8 <= size; x += 8) {
+            uint64_t some;
+            std::memcpy(&some, set + x, sizeof some);
+            for (int i = 0; some && i < 8; i++)
+                if (set[x + i]) visit(x + i);
+        }
+        for (; x < size; x++)
+            if (set[x]) visit(x);
+    } else {
+        int64_t before = -1;
+        for (int64_t i = 0; i < size; before = int64_t(set[i++]))
+            if (int64_t(set[i]) > before) visit(int64_t(set[i]));
+    }
+}
+
 // Where the gradient of a table's entries is summed: the whole of one batch entry, or the slice from `base` on.
 struct Sums {
     Real *data;

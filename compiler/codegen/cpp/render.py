@@ -10,16 +10,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from ...ir import HEAD, LOGIT, ONE, TRUE, ZERO, Entry, Expr, children, depends_on, derivative, expression, reads, walk
+from ...ir import (
+    HEAD,
+    LOGIT,
+    ONE,
+    TRUE,
+    ZERO,
+    Entry,
+    Expr,
+    children,
+    depends_on,
+    derivative,
+    expression,
+    reads,
+    substitute,
+    walk,
+)
 from ...plan import (
     Axis,
     Box,
     DType,
     Kernel,
     ListedOrder,
+    Members,
     Order,
     OrderTable,
     Program,
+    Segment,
     Specialisation,
     View,
     integers,
@@ -79,11 +96,28 @@ class TokenLoop:
 
 @dataclass(frozen=True)
 class SegmentText:
-    """The order of a segment's keys and the code of its mask. ``plain``: the mask is a condition, not a count."""
+    """The order of a segment's keys and the code of its mask. ``plain``: the mask is a condition, not a count;
+    ``asked``: it is more than true.
+    """
 
     keys: TokenLoop
     mask: Straight
     plain: bool
+    asked: bool
+
+
+@dataclass(frozen=True)
+class MembersText:
+    """The set off which rows read their keys: the ``number`` of its table, and the code of its indices and of ``rest``.
+
+    ``falling``: a greater member is a smaller key; ``alike``: all rows of a head read the same set.
+    """
+
+    table: int
+    indices: tuple[Code, ...]
+    rest: Code
+    falling: bool
+    alike: bool
 
 
 @dataclass(frozen=True)
@@ -128,27 +162,37 @@ def render_cpp(program: Program, variant: CppVariant) -> KernelSource:
 def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[str, object]:
     """The holes of one kernel."""
     backward = variant.direction == "backward"
-    conditions = [segment.condition for segment in kernel.segments]
+    conditions = [_condition(kernel, segment) for segment in kernel.segments]
+    members = kernel.members
+    named_by = () if members is None else (*members.member.indices, members.rest)
     sink = program.sink if kernel.output == "store" else None  # each row has it once, in the kernel that stores it
     owned = None if kernel.owned_rows == TRUE else kernel.owned_rows
     slope = derivative(program.score, LOGIT) if backward else None
     score_slopes = _slopes(program.score) if backward else ()
     sink_slopes = _slopes(sink) if backward and sink is not None else ()
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
-    roots = [*conditions, program.score, *(x for x in (sink, owned, slope) if x is not None), *of_score, *of_sink]
+    roots = [
+        *conditions,
+        program.score,
+        *(x for x in (sink, owned, slope) if x is not None),
+        *of_score,
+        *of_sink,
+        *named_by,
+    ]
     dialect = CppDialect(program.tables)
-    stages = lower_in_stages(roots, dialect, KEYS if variant.decoding else QUERIES)
+    stages = lower_in_stages(roots, dialect, KEYS if variant.decoding or members is not None else QUERIES)
     loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]
     rows = _token_loop(kernel.rows, "ROW_AXES")
     named: tuple[Stage, ...] = ("head", "row", "key")
     return {
         "rows": rows,
         "segments": tuple(
-            SegmentText(loop, stages.straight(condition), condition.type == "bool")
+            SegmentText(loop, stages.straight(condition), condition.type == "bool", condition != TRUE)
             for loop, condition in zip(loops, conditions, strict=True)
         ),
         "most_axes": max(loop.count for loop in (rows, *loops)),
         "key_tile": max((loop.tile for loop in loops), default=1),
+        "members": None if members is None else _members(members, dialect, stages),
         "stores": kernel.output == "store",
         "counted": any(condition.type == "count" for condition in conditions),
         "fields": {stage: stages.fields(stage) for stage in named},
@@ -163,6 +207,19 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
         "score_scatters": tuple(_scatter(dialect, stages, entry, its) for entry, its in score_slopes),
         "sink_scatters": tuple(_scatter(dialect, stages, entry, its) for entry, its in sink_slopes),
     }
+
+
+def _condition(kernel: Kernel, segment: Segment) -> Expr:
+    """What a kernel tests of a pair: of keys that were read off a set, no longer whether they are in it."""
+    known: dict[Expr, Expr] = {} if kernel.members is None else {kernel.members.member: TRUE}
+    return substitute(segment.condition, known) if known else segment.condition
+
+
+def _members(members: Members, dialect: CppDialect, stages: Stages) -> MembersText:
+    number, indices = int(members.member.table), members.member.indices
+    texts = dialect.indices(number, tuple(stages.spelled[index] for index in indices))
+    alike = not any(depends_on(index, "q") for index in indices)
+    return MembersText(number, tuple(map(Code, texts)), stages.spelled[members.rest], members.sign < 0, alike)
 
 
 def _slopes(expr: Expr) -> Slopes:
@@ -253,7 +310,8 @@ def _expressions(program: Program) -> tuple[Expr, ...]:
     """All expressions that the kernels evaluate."""
     conditions = [segment.condition for kernel in program.kernels for segment in kernel.segments]
     owned = [kernel.owned_rows for kernel in program.kernels]
-    return (*conditions, *owned, program.score, *(() if program.sink is None else (program.sink,)))
+    named_by = [part for kernel in program.kernels if (of := kernel.members) for part in (of.member, of.rest)]
+    return (*conditions, *owned, *named_by, program.score, *(() if program.sink is None else (program.sink,)))
 
 
 def _tables_read(program: Program) -> tuple[int, ...]:
