@@ -1,4 +1,4 @@
-"""Longformer's local window (``size // 2`` keys to each side, and itself) as one would compute it without attnc."""
+"""Windows (so many keys ``before`` and ``after`` each query, and itself) as one would compute them without attnc."""
 
 from __future__ import annotations
 
@@ -60,12 +60,32 @@ class BlockedSDPA:
         return out.reshape(1, heads, n, d)
 
 
+class SlicedSDPA:
+    """SDPA of one block of queries after the other, each over the slice of keys that it needs, as written by hand."""
+
+    def __init__(self, n: int, before: int, after: int, block: int) -> None:
+        self.parts = []
+        for first in range(0, n, block):
+            queries = slice(first, min(n, first + block))
+            keys = slice(max(0, first - before), min(n, queries.stop + after))
+            distance = torch.arange(queries.start, queries.stop)[:, None] - torch.arange(keys.start, keys.stop)
+            self.parts.append((queries, keys, (distance <= before) & (distance >= -after)))
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        parts = [
+            scaled_dot_product_attention(q[:, :, queries], k[:, :, keys], v[:, :, keys], attn_mask=mask)
+            for queries, keys, mask in self.parts
+        ]
+        return torch.cat(parts, dim=2)
+
+
 class DenseSDPA:
     """SDPA with the whole mask."""
 
-    def __init__(self, n: int, size: int) -> None:
+    def __init__(self, n: int, before: int, after: int) -> None:
         position = torch.arange(n)
-        self.mask = (position[:, None] - position).abs() <= size // 2
+        distance = position[:, None] - position
+        self.mask = (distance <= before) & (distance >= -after)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
@@ -76,9 +96,9 @@ class Flex:
 
     compiled = staticmethod(torch.compile(flex_attention, dynamic=False))
 
-    def __init__(self, n: int, size: int, block: int) -> None:
+    def __init__(self, n: int, before: int, after: int, block: int) -> None:
         def window(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:  # noqa: ARG001
-            return (q - k).abs() <= size // 2
+            return (q - k <= before) & (k - q <= after)
 
         self.mask = create_block_mask(window, None, None, n, n, device="cpu", BLOCK_SIZE=block)
 

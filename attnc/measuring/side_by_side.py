@@ -173,7 +173,9 @@ def _ways(
             made.append(Way(direction, way, tuple(own), slower, rate, result))
         else:
             made.append(Way(direction, way, refused="has no gradients on a CPU"))
-    return [*made, *(Way(direction, way, refused=why) for way, why in entered.refused.items())]
+    if direction != "backward":  # why a way has no forward is told there
+        made += [Way(direction, way, refused=why) for way, why in entered.refused.items()]
+    return made
 
 
 def comparison_table(comparison: Comparison) -> str:
