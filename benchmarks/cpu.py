@@ -55,6 +55,7 @@ GROUPS: Mapping[str, Callable[[], Iterator[Question]]] = {
     "dtypes": _cpu_masks.half_precision,
     "sparsity": _cpu_masks.sparsity,
 }
+WIDE = 200  # columns of a table that no terminal shows
 SOURCES = ("attnc", "compiler", "runtime", "templates", "patterns", "benchmarks")
 
 
@@ -148,10 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     beside = (row for row in _cpu_peers.rows(given.full, given.rounds) if asked_for(row, given.only))
     kept = ledger("cpu_peers", given.rounds)
     peers = make(beside, kept, given.again, console)
+    tables = Console(width=None if sys.stdout.isatty() else WIDE)
     if answers:
-        Console().print(table_of_questions(answers))
+        tables.print(table_of_questions(answers))
     if peers:
-        Console().print(table_of_peers(peers))
+        tables.print(table_of_peers(peers))
         _plot(kept, console)
     if not answers and not peers:
         console.print(f"no row has {' or '.join(given.only)} in its name or group", markup=False)
