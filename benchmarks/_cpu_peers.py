@@ -25,8 +25,9 @@ from attnc.measuring import Contestant, Times, passes_in_turn, ratio
 OWN, LIMIT = "attnc", "matrix product"
 WINDOW, SIDE, DECODED = 512, 256, 4096
 DENSE_UP_TO, FLEX_FROM = 4096, 1024
+ROWS = 256  # of a block of queries, by hand
 AGREED = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # of the largest entry
-FEW, LONG = 3, 8192  # rounds at most, from this length
+SOME, FEW, LONG = 5, 3, 8192  # rounds at most, and from this length
 TEXT = "pattern earlier(size: int) = causal_window(size)\n"
 
 
@@ -109,7 +110,13 @@ def _band(before: int, after: int) -> dict[str, Maker]:
         return Way(DenseSDPA(cell.n, before, after)) if cell.n <= DENSE_UP_TO else _refused("its mask is too large")
 
     def sliced(cell: Cell, *_: Tensor) -> Way:
-        return Way(SlicedSDPA(cell.n, before, after, min(256, cell.n)))
+        call = SlicedSDPA(cell.n, before, after, ROWS)
+        if cell.n <= DENSE_UP_TO:
+            return Way(call)
+        return Way(call, gradients=False, refuses="gradients: that of each slice is as long as all keys")
+
+    def views(cell: Cell, *_: Tensor) -> Way:
+        return Way(BlockedSDPA(cell.n, before, after, ROWS, cell.dtype))
 
     def flex(cell: Cell, *_: Tensor) -> Way:
         if cell.n < FLEX_FROM:
@@ -117,7 +124,12 @@ def _band(before: int, after: int) -> dict[str, Maker]:
         refuses = "inputs that need gradients, on a CPU"
         return Way(Flex(cell.n, before, after, 128), gradients=False, refuses=refuses)
 
-    return {"SDPA, dense mask": dense, "SDPA, sliced by hand": sliced, "FlexAttention": flex}
+    return {
+        "SDPA, dense mask": dense,
+        "SDPA, block by block": sliced,
+        "SDPA, blocks over views": views,
+        "FlexAttention": flex,
+    }
 
 
 def _all_earlier(*_: object) -> Way:
@@ -189,7 +201,6 @@ PATTERNS: Mapping[str, Pattern] = {
         lambda _: (attnc.load("window").window(size=2 * SIDE), {}),
         {
             **_band(SIDE, SIDE),
-            "SDPA, blocks over views": lambda cell, *_: Way(BlockedSDPA(cell.n, 2 * SIDE, 256)),
             "transformers' Longformer": _longformer,
             "OpenVINO, dense mask": _openvino_window(SIDE, SIDE),
         },
@@ -228,7 +239,7 @@ def cells(full: bool) -> Iterator[Cell]:
 def rows(full: bool, rounds: int) -> Iterator[Row]:
     """A row for each cell."""
     for cell in cells(full):
-        yield Row("peers", cell.name, partial(measure, cell, min(rounds, FEW) if cell.n >= LONG else rounds))
+        yield Row("peers", cell.name, partial(measure, cell, min(rounds, FEW if cell.n >= LONG else SOME)))
 
 
 def measure(cell: Cell, rounds: int) -> Found:

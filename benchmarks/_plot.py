@@ -14,6 +14,8 @@ def series(rows: Sequence[Mapping[str, Any]], direction: str) -> dict[str, dict[
     """By pattern, with head dimension and dtype, then by way: length and share, in the order of lengths."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for row in sorted(rows, key=lambda row: row["n"]):
+        if row["pattern"].startswith("decode"):  # which a product's rate does not limit
+            continue
         lines = found.setdefault(f"{row['pattern']}, d = {row['dim']}, {row['dtype']}", {})
         for way, figures in row["ways"].items():
             if direction in figures["share"]:

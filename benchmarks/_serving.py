@@ -55,15 +55,15 @@ def onnx_attention(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Calla
     The first n - m keys lie in its cache, which it extends in place by the m keys of the call, as in decoding.
     PeerRefusesError for a dtype that it does not have on CPUs.
     """
-    _require("ONNX Runtime")
-    import onnxruntime
-
     heads, m, d = q.shape[1:]
     kv_heads, n = k.shape[1:3]
     if q.dtype not in (torch.float32, torch.float16):
         raise PeerRefusesError(f"GroupQueryAttention has no {q.dtype} on CPUs".replace("torch.", ""))
     if heads * m * n * 4 > SCORES:
         raise PeerRefusesError(f"its scores take {heads * m * n * 4 / 2**30:.0f} GiB")
+    _require("ONNX Runtime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the others take turns on these cores
@@ -130,12 +130,12 @@ def openvino_attention(
 
     PeerRefusesError where the mask is too large.
     """
+    if mask is not None and mask.numel() * 4 > DENSE:
+        raise PeerRefusesError(f"its mask takes {mask.numel() * 4 / 2**30:.0f} GiB")
     _require("OpenVINO")
     import openvino
     from openvino import opset13
 
-    if mask is not None and mask.numel() * 4 > DENSE:
-        raise PeerRefusesError(f"its mask takes {mask.numel() * 4 / 2**30:.0f} GiB")
     kind = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}[q.dtype]
     # It has no bfloat16 from numpy: such inputs come as fp32, and it computes as the hint says.
     given = [x.float().contiguous() if x.dtype == torch.bfloat16 else x.contiguous() for x in (q, k, v)]

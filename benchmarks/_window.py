@@ -38,22 +38,23 @@ class Blocks(torch.autograd.Function):
 
 
 class BlockedSDPA:
-    """SDPA of blocks of queries over overlapping views of the keys, the band as a cached bias."""
+    """SDPA of blocks of queries over overlapping views of the keys, the band as a cached bias. ``block`` divides n."""
 
-    def __init__(self, n: int, size: int, block: int) -> None:
-        self.side, self.block = size // 2, block
+    def __init__(self, n: int, before: int, after: int, block: int, dtype: torch.dtype = torch.float32) -> None:
+        self.block, self.after = block, after
+        self.reach = -(-(before + after) // block) * block  # views begin at multiples of the block
         row = torch.arange(block)[:, None]
-        column = torch.arange(block + 2 * self.side)[None]
-        inside = ((column - row) >= 0) & ((column - row) <= 2 * self.side)
+        column = torch.arange(block + self.reach)[None]
+        distance = row + self.reach - after - column
         first = torch.arange(0, n, block)[:, None, None]
-        position = first + column - self.side
-        kept = inside & (position >= 0) & (position < n)
-        self.bias = torch.where(kept, 0.0, float("-inf"))[None]
+        position = first + column - (self.reach - after)
+        kept = (distance <= before) & (distance >= -after) & (position >= 0) & (position < n)
+        self.bias = torch.where(kept, 0.0, float("-inf"))[None].to(dtype)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         _, heads, n, d = q.shape
         keys, values = (
-            Blocks.apply(pad(x[0], (0, 0, self.side, self.side)), self.block, 2 * self.side) for x in (k, v)
+            Blocks.apply(pad(x[0], (0, 0, self.reach - self.after, self.after)), self.block, self.reach) for x in (k, v)
         )
         queries = q[0].unflatten(1, (n // self.block, self.block))
         out = scaled_dot_product_attention(queries, keys, values, attn_mask=self.bias)

@@ -50,7 +50,7 @@ def contestants(n: int, q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> li
     def of(name: str, attend: Callable[..., Tensor], differentiable: bool = True) -> Contestant:
         return Contestant(name, lambda: attend(q, k, v), (q, k, v) if differentiable else ())
 
-    blocked = [of(f"blocked SDPA, {b}", BlockedSDPA(n, SIZE, b)) for b in (128, 256, 512)]
+    blocked = [of(f"blocked SDPA, {b}", BlockedSDPA(n, SIZE // 2, SIZE // 2, b)) for b in (128, 256, 512)]
     flex = [of(f"FlexAttention, {b}", Flex(n, SIZE // 2, SIZE // 2, b), differentiable=False) for b in (64, 128, 256)]
     chosen = [
         of(ATTNC, attnc.load("window").window(size=SIZE)),

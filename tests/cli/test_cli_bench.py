@@ -20,6 +20,7 @@ TEXTS = """
 pattern near(size: int) = causal_window(size)
 attention capped { mask = causal  score = 5 * tanh(s / 5) }
 attention sunk { mask = causal  sink = 2.0 }
+pattern early = k <= q and q < 20
 pattern chosen(rows: int[query], g: tokens) = k <= rows[q] or k in g
 """
 
@@ -130,6 +131,12 @@ def test_flexattention_computes_the_mask_and_has_no_gradients_on_a_cpu(
     found = ways(capsys, "some.attn:near", "--set", "size=8", "--beside", "flex", "--backward")
     assert found["forward", "FlexAttention"]["result"] == "the same"
     assert found["backward", "FlexAttention"]["refused"] == "has no gradients on a CPU"
+
+
+def test_a_query_without_keys_has_no_slice(capsys: pytest.CaptureFixture[str]) -> None:
+    found = ways(capsys, "some.attn:early", *FAST)
+    assert found["one query", "SDPA, slice of the keys"]["refused"] == "the last query keeps no key"
+    assert found["one query", "SDPA, dense mask"]["seconds"]
 
 
 def test_a_layer_of_a_model_whose_heads_differ(capsys: pytest.CaptureFixture[str]) -> None:

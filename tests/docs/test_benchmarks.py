@@ -37,8 +37,8 @@ def benchmark() -> Iterator[ModuleType]:
 @pytest.mark.parametrize("rival", ["blocked 32", "blocked 64", "dense", "hugging face"])
 def test_a_rival_computes_the_window(benchmark: ModuleType, rival: str) -> None:
     rivals = {
-        "blocked 32": lambda: benchmark.BlockedSDPA(LENGTH, SIZE, 32),
-        "blocked 64": lambda: benchmark.BlockedSDPA(LENGTH, SIZE, 64),
+        "blocked 32": lambda: benchmark.BlockedSDPA(LENGTH, SIZE // 2, SIZE // 2, 32),
+        "blocked 64": lambda: benchmark.BlockedSDPA(LENGTH, SIZE // 2, SIZE // 2, 64),
         "dense": lambda: benchmark.DenseSDPA(LENGTH, SIZE // 2, SIZE // 2),
         "hugging face": lambda: benchmark.HuggingFace(HEADS, HEAD_DIM, SIZE),
     }

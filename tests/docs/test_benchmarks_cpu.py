@@ -136,7 +136,7 @@ def test_the_window_beside_it_keeps_as_many_pairs(scripts: dict[str, ModuleType]
 
 
 SMALL = [
-    ("causal", 64, torch.float32), ("causal", 64, torch.bfloat16), ("causal window of 512", 640, torch.float32),
+    ("causal", 64, torch.float32), ("causal", 64, torch.bfloat16), ("causal window of 512", 768, torch.float32),
     ("window of 513", 1024, torch.float32), ("BigBird", 768, torch.float32), ("BigBird", 1024, torch.float32),
     ("decode, causal", 100, torch.float32), ("decode, window of 4,096", 4200, torch.float32),
 ]  # fmt: skip
@@ -194,6 +194,19 @@ def test_missing_peers_are_named_with_what_installs_them(
         serving.onnx_attention(*(torch.randn(1, 2, 8, 4) for _ in range(3)), None)
 
 
+def test_what_serving_peers_refuse(scripts: dict[str, ModuleType]) -> None:
+    serving = scripts["_serving"]
+    q, k, v = (torch.zeros(1, 2, 8, 4, dtype=torch.bfloat16) for _ in range(3))
+    with pytest.raises(serving.PeerRefusesError, match="GroupQueryAttention has no bfloat16 on CPUs"):
+        serving.onnx_attention(q, k, v, None)
+    long = torch.zeros(1, 1, 1, 1).expand(1, 12, 16384, 64)
+    with pytest.raises(serving.PeerRefusesError, match="its scores take 12 GiB"):
+        serving.onnx_attention(long, long, long, None)
+    mask = torch.ones(1, 1, dtype=torch.bool).expand(1, 32768, 32768)
+    with pytest.raises(serving.PeerRefusesError, match="its mask takes 4 GiB"):
+        serving.openvino_attention(long, long, long, mask)
+
+
 def test_standard_cells_come_first_and_none_twice(scripts: dict[str, ModuleType]) -> None:
     peers = scripts["_cpu_peers"]
     standard, full = (list(peers.cells(each)) for each in (False, True))
@@ -214,6 +227,7 @@ def test_the_plot_has_a_line_for_each_way(scripts: dict[str, ModuleType], tmp_pa
     rows = [
         row(4096, {"attnc": {"forward": 0.9, "backward": 0.8}, "other": {"forward": 0.3}, "refused": {}}),
         row(1024, {"attnc": {"forward": 0.7, "backward": 0.6}}),
+        {**row(1024, {"attnc": {"forward": 0.1}}), "pattern": "decode, causal"},
     ]
     series = scripts["_plot"].series
     title = "causal, d = 64, float32"
