@@ -86,8 +86,9 @@ def compare(
     entered = _enter(partial(attend, request), makers, masks, (q, k, v), progress)
     product, operations = square_product(request)
     leaves = [x.clone().requires_grad_(request.backward) for x in (q, k, v)]
+    without = _without_gradients(entered, leaves, gradient) if request.backward else dict.fromkeys(entered.rivals, "")
     contestants = [
-        Contestant(way, partial(rival.attend, *leaves), leaves if request.backward and rival.backward else ())
+        Contestant(way, partial(rival.attend, *leaves), () if way in without else leaves)
         for way, rival in entered.rivals.items()
     ]
     progress("timing, beside a matrix product")
@@ -98,7 +99,7 @@ def compare(
     for direction in ("forward", "backward") if request.backward else ("forward",):
         seconds = {way: getattr(found, direction) for way, found in times.items() if way != LIMIT}
         share = PRODUCTS[direction] * 2.0 * pairs * request.head_dim / operations
-        ways += _ways(direction, entered, seconds, limit, share)
+        ways += _ways(direction, entered, seconds, limit, share, without)
     ways += _decoding(request, masks, beside, (q[:, :, -1:], k, v), rounds, progress)
     return Comparison(name, request, rounds, pairs, operations / statistics.median(limit), tuple(ways))
 
@@ -125,7 +126,7 @@ def _decoding(
     progress("timing, one query")
     with torch.no_grad():
         seconds = in_turn(calls, rounds, least=LEAST, settle=partial(settle, request.device))
-    return _ways(DECODE, entered, seconds, [], 0.0)
+    return _ways(DECODE, entered, seconds, [], 0.0, {})
 
 
 def _enter(
@@ -147,11 +148,29 @@ def _enter(
             except NotOfferedError as reason:
                 refused[way] = str(reason)
             except Exception as error:  # noqa: BLE001 - whatever a rival raises is its own, and the others are timed
-                refused[way] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:LONGEST]}"
+                refused[way] = _told(error)
             else:
                 rivals[way] = rival
                 results[way] = "the same" if alike else rival.otherwise
     return _Entered(rivals, results, refused)
+
+
+def _without_gradients(entered: _Entered, leaves: Sequence[Tensor], gradient: Tensor) -> dict[str, str]:
+    """Why a way has no backward, for each that has none. Attnc's has one."""
+    found = {}
+    for way, rival in entered.rivals.items():
+        if not rival.backward:
+            found[way] = "has no gradients on a CPU"
+        elif way != OWN:
+            try:
+                torch.autograd.grad(rival.attend(*leaves), leaves, gradient)
+            except Exception as error:  # noqa: BLE001 - as of its forward
+                found[way] = _told(error)
+    return found
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:LONGEST]}"
 
 
 def _alike(rival: Attend, inputs: tuple[Tensor, Tensor, Tensor], expected: Tensor, tolerance: float) -> bool:
@@ -161,9 +180,16 @@ def _alike(rival: Attend, inputs: tuple[Tensor, Tensor, Tensor], expected: Tenso
 
 
 def _ways(
-    direction: str, entered: _Entered, seconds: Mapping[str, Sequence[float]], limit: Sequence[float], share: float
+    direction: str,
+    entered: _Entered,
+    seconds: Mapping[str, Sequence[float]],
+    limit: Sequence[float],
+    share: float,
+    without: Mapping[str, str],
 ) -> list[Way]:
-    """``share``: the operations over the kept pairs, of the matrix product's that took ``limit``; 0: not told."""
+    """``share``: the operations over the kept pairs, of the matrix product's that took ``limit``; 0: not told.
+    ``without``: the ways that have no backward, and why.
+    """
     made = []
     for way, result in entered.results.items():
         own = seconds[way]
@@ -172,7 +198,7 @@ def _ways(
             rate = share * ratio(limit, own) if share else None
             made.append(Way(direction, way, tuple(own), slower, rate, result))
         else:
-            made.append(Way(direction, way, refused="has no gradients on a CPU"))
+            made.append(Way(direction, way, refused=without[way]))
     if direction != "backward":  # why a way has no forward is told there
         made += [Way(direction, way, refused=why) for way, why in entered.refused.items()]
     return made

@@ -12,9 +12,10 @@ import torch
 
 from attnc.cli import main
 from attnc.cli.run import BESIDE
-from attnc.measuring import rivals, turns
+from attnc.measuring import requests, rivals, side_by_side, turns
 
 SMALL = ["--n", "48", "--heads", "2", "--head-dim", "8", "--rounds", "2"]
+SQUARE = 64  # of the matrix product
 FAST = ["--beside", "dense", "--beside", "causal", "--beside", "slice"]  # nothing is compiled by torch
 TEXTS = """
 pattern near(size: int) = causal_window(size)
@@ -42,6 +43,8 @@ def ways(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[tuple[str,
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ATTNC_BACKEND", "blocked")
+    monkeypatch.setitem(requests.LIMIT_SIZE, "cpu", SQUARE)
+    monkeypatch.setattr(side_by_side, "LEAST", 0.0)
     (tmp_path / "some.attn").write_text(TEXTS)
 
 
@@ -99,9 +102,9 @@ def test_ratios_are_of_rounds_and_shares_of_the_limit(
     code, out, _ = ended(capsys, "causal", *SMALL, "--beside", "dense", "--format", "json", "--backward")
     assert code == 0
     found = json.loads(out)
-    assert (found["pairs"], found["rounds"], found["limit"]) == (2 * 48 * 49 // 2, 2, 2 * 1536**3)
+    assert (found["pairs"], found["rounds"], found["limit"]) == (2 * 48 * 49 // 2, 2, 2 * SQUARE**3)
     shares = {(way["direction"], way["name"]): (way["slower"], way["share"]) for way in found["ways"]}
-    products = found["pairs"] * 2 * 8 / (2 * 1536**3)
+    products = found["pairs"] * 2 * 8 / (2 * SQUARE**3)
     assert shares["forward", "SDPA, dense mask"] == (1.0, pytest.approx(2 * products))
     assert shares["backward", "attnc"] == (1.0, pytest.approx(5 * products))
     assert shares["one query", "attnc"] == (1.0, None)
@@ -131,6 +134,20 @@ def test_flexattention_computes_the_mask_and_has_no_gradients_on_a_cpu(
     found = ways(capsys, "some.attn:near", "--set", "size=8", "--beside", "flex", "--backward")
     assert found["forward", "FlexAttention"]["result"] == "the same"
     assert found["backward", "FlexAttention"]["refused"] == "has no gradients on a CPU"
+
+
+def test_a_rival_that_only_fails_backward_keeps_its_forward(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_way(masks: rivals.Masks) -> rivals.Rival:
+        dense = rivals.dense(masks)
+        return rivals.Rival(lambda q, k, v: dense.attend(q.detach(), k.detach(), v.detach()))
+
+    monkeypatch.setitem(side_by_side.WHOLE, "dense", ("SDPA, dense mask", one_way))
+    found = ways(capsys, "causal", "--beside", "dense", "--backward")
+    assert found["forward", "SDPA, dense mask"]["result"] == "the same"
+    assert found["backward", "SDPA, dense mask"]["refused"].startswith("RuntimeError: element 0 of tensors does not")
+    assert found["backward", "attnc"]["seconds"]
 
 
 def test_a_query_without_keys_has_no_slice(capsys: pytest.CaptureFixture[str]) -> None:
