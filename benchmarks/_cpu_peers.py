@@ -103,6 +103,18 @@ def _refused(why: str) -> Way:
     raise _serving.PeerRefusesError(why)
 
 
+def _flex(before: int | None, after: int) -> Maker:
+    """FlexAttention of a window, or of all earlier keys; it refuses what needs gradients."""
+
+    def make(cell: Cell, *_: Tensor) -> Way:
+        if cell.n < FLEX_FROM:
+            return _refused(f"not asked below {FLEX_FROM} tokens: it compiles for each length")
+        refuses = "inputs that need gradients, on a CPU"
+        return Way(Flex(cell.n, before or cell.n, after, 128), gradients=False, refuses=refuses)
+
+    return make
+
+
 def _band(before: int, after: int) -> dict[str, Maker]:
     """PyTorch's ways to a window: a dense mask, slices by hand, FlexAttention."""
 
@@ -118,17 +130,11 @@ def _band(before: int, after: int) -> dict[str, Maker]:
     def views(cell: Cell, *_: Tensor) -> Way:
         return Way(BlockedSDPA(cell.n, before, after, ROWS, cell.dtype))
 
-    def flex(cell: Cell, *_: Tensor) -> Way:
-        if cell.n < FLEX_FROM:
-            return _refused(f"not asked below {FLEX_FROM} tokens: it compiles for each length")
-        refuses = "inputs that need gradients, on a CPU"
-        return Way(Flex(cell.n, before, after, 128), gradients=False, refuses=refuses)
-
     return {
         "SDPA, dense mask": dense,
         "SDPA, block by block": sliced,
         "SDPA, blocks over views": views,
-        "FlexAttention": flex,
+        "FlexAttention": _flex(before, after),
     }
 
 
@@ -187,7 +193,13 @@ def _own_earlier(size: int) -> Callable[[Cell], tuple[attnc.Attention, dict[str,
 
 PATTERNS: Mapping[str, Pattern] = {
     "causal": Pattern(
-        _own_causal, {"SDPA, causal": _all_earlier, "ONNX Runtime": _onnx(None), "OpenVINO": _openvino_causal}
+        _own_causal,
+        {
+            "SDPA, causal": _all_earlier,
+            "FlexAttention": _flex(None, 0),
+            "ONNX Runtime": _onnx(None),
+            "OpenVINO": _openvino_causal,
+        },
     ),
     "causal window of 512": Pattern(
         _own_earlier(WINDOW),
