@@ -15,7 +15,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo classifier characters digits reformer video figures test lint format unit docs package fuzz fuzz-text mutants families systems gate bench bench-systems bench-gpu wheel clean distclean
+.PHONY: help demo classifier characters digits reformer video figures test lint format unit docs package fuzz fuzz-text mutants families systems gate bench bench-peers bench-systems bench-gpu wheel clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "  make %-13s %s\n", $$1, $$2 }'
@@ -88,6 +88,9 @@ gate: $(STAMP)  ## the Triton kernels judged without a device: each target met o
 
 bench: $(STAMP)  ## the measurements in benchmarks/, side by side with what one would use instead
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-peers: $(STAMP)  ## installs what benchmarks/cpu.py compares with beside PyTorch: ONNX Runtime, OpenVINO; and what draws its plot
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --constraint benchmarks/constraints.txt --no-build-isolation --editable '.[bench]'
 
 bench-systems: $(STAMP)  ## shipped systems beside their originals' own code: resumable; SYSTEMS="..." passes options
 	$(BIN)/python benchmarks/systems.py $(SYSTEMS)

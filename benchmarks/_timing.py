@@ -1,13 +1,10 @@
-"""Times several ways to the same result in turn, so that what else the computer does falls on all of them alike."""
+"""Times several ways to the same result in turn, with a bar of progress, and keeps what was found."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+from attnc.measuring import Contestant, Times, passes_in_turn
+
 RESULTS = Path(__file__).with_name("results")
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """One way to compute it. With ``inputs``, the gradients of these are timed too, as a pass of its own."""
-
-    name: str
-    forward: Callable[[], Tensor]
-    inputs: Sequence[Tensor] = ()
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds of every counted round."""
-
-    forward: list[float] = field(default_factory=list)
-    backward: list[float] = field(default_factory=list)
-
-    def median(self, direction: str) -> float:
-        return float(statistics.median(getattr(self, direction)))
-
-
 def interleave(contestants: Sequence[Contestant], gradient: Tensor | None, rounds: int, title: str) -> dict[str, Times]:
-    """Each round runs every contestant once; the first round does not count."""
-    times = {contestant.name: Times() for contestant in contestants}
+    """The times of all contestants in turn, with a bar that shows how far they are."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=(rounds + 1) * len(contestants))
-        for turn in range(rounds + 1):
-            for contestant in contestants:
-                forward, backward = _seconds(contestant, gradient)
-                if turn:
-                    times[contestant.name].forward.append(forward)
-                    times[contestant.name].backward.extend(backward)
-                progress.advance(task)
-    return times
-
-
-def _seconds(contestant: Contestant, gradient: Tensor | None) -> tuple[float, list[float]]:
-    with torch.set_grad_enabled(bool(contestant.inputs)):
-        start = time.perf_counter()
-        out = contestant.forward()
-        middle = time.perf_counter()
-    if not contestant.inputs:
-        return middle - start, []
-    torch.autograd.grad(out, contestant.inputs, gradient)
-    return middle - start, [time.perf_counter() - middle]
+        passes = sum(2 if contestant.inputs else 1 for contestant in contestants)
+        task = progress.add_task(title, total=(rounds + 1) * passes)
+        return passes_in_turn(contestants, gradient, rounds, at=lambda _: progress.advance(task))
 
 
 def fastest(contestants: Sequence[Contestant], gradient: Tensor | None, title: str) -> Contestant:

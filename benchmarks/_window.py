@@ -1,4 +1,4 @@
-"""Longformer's local window (``size // 2`` keys to each side, and itself) as one would compute it without attnc."""
+"""Windows (so many keys ``before`` and ``after`` each query, and itself) as one would compute them without attnc."""
 
 from __future__ import annotations
 
@@ -38,34 +38,55 @@ class Blocks(torch.autograd.Function):
 
 
 class BlockedSDPA:
-    """SDPA of blocks of queries over overlapping views of the keys, the band as a cached bias."""
+    """SDPA of blocks of queries over overlapping views of the keys, the band as a cached bias. ``block`` divides n."""
 
-    def __init__(self, n: int, size: int, block: int) -> None:
-        self.side, self.block = size // 2, block
+    def __init__(self, n: int, before: int, after: int, block: int, dtype: torch.dtype = torch.float32) -> None:
+        self.block, self.after = block, after
+        self.reach = -(-(before + after) // block) * block  # views begin at multiples of the block
         row = torch.arange(block)[:, None]
-        column = torch.arange(block + 2 * self.side)[None]
-        inside = ((column - row) >= 0) & ((column - row) <= 2 * self.side)
+        column = torch.arange(block + self.reach)[None]
+        distance = row + self.reach - after - column
         first = torch.arange(0, n, block)[:, None, None]
-        position = first + column - self.side
-        kept = inside & (position >= 0) & (position < n)
-        self.bias = torch.where(kept, 0.0, float("-inf"))[None]
+        position = first + column - (self.reach - after)
+        kept = (distance <= before) & (distance >= -after) & (position >= 0) & (position < n)
+        self.bias = torch.where(kept, 0.0, float("-inf"))[None].to(dtype)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         _, heads, n, d = q.shape
         keys, values = (
-            Blocks.apply(pad(x[0], (0, 0, self.side, self.side)), self.block, 2 * self.side) for x in (k, v)
+            Blocks.apply(pad(x[0], (0, 0, self.reach - self.after, self.after)), self.block, self.reach) for x in (k, v)
         )
         queries = q[0].unflatten(1, (n // self.block, self.block))
         out = scaled_dot_product_attention(queries, keys, values, attn_mask=self.bias)
         return out.reshape(1, heads, n, d)
 
 
+class SlicedSDPA:
+    """SDPA of one block of queries after the other, each over the slice of keys that it needs, as written by hand."""
+
+    def __init__(self, n: int, before: int, after: int, block: int) -> None:
+        self.parts = []
+        for first in range(0, n, block):
+            queries = slice(first, min(n, first + block))
+            keys = slice(max(0, first - before), min(n, queries.stop + after))
+            distance = torch.arange(queries.start, queries.stop)[:, None] - torch.arange(keys.start, keys.stop)
+            self.parts.append((queries, keys, (distance <= before) & (distance >= -after)))
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        parts = [
+            scaled_dot_product_attention(q[:, :, queries], k[:, :, keys], v[:, :, keys], attn_mask=mask)
+            for queries, keys, mask in self.parts
+        ]
+        return torch.cat(parts, dim=2)
+
+
 class DenseSDPA:
     """SDPA with the whole mask."""
 
-    def __init__(self, n: int, size: int) -> None:
+    def __init__(self, n: int, before: int, after: int) -> None:
         position = torch.arange(n)
-        self.mask = (position[:, None] - position).abs() <= size // 2
+        distance = position[:, None] - position
+        self.mask = (distance <= before) & (distance >= -after)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
@@ -76,9 +97,9 @@ class Flex:
 
     compiled = staticmethod(torch.compile(flex_attention, dynamic=False))
 
-    def __init__(self, n: int, size: int, block: int) -> None:
+    def __init__(self, n: int, before: int, after: int, block: int) -> None:
         def window(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:  # noqa: ARG001
-            return (q - k).abs() <= size // 2
+            return (q - k <= before) & (k - q <= after)
 
         self.mask = create_block_mask(window, None, None, n, n, device="cpu", BLOCK_SIZE=block)
 

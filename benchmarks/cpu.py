@@ -1,235 +1,175 @@
-"""attnc on a CPU, in calls large and small, beside PyTorch's attention and beside the machine's limits.
+"""attnc on a CPU, in calls large and small, beside what one would use there and beside the machine's limits.
 
-    python benchmarks/cpu.py [--only WORD] [--rounds N]
+    python benchmarks/cpu.py                   the standard rows, eight minutes on two idle cores
+    python benchmarks/cpu.py --full            every length, head dimension and dtype as well: hours
+    python benchmarks/cpu.py --only decode     the rows with this in their name or group; several may be given
+    python benchmarks/cpu.py --again           makes rows again that are there
 
-12 heads of 64, fp32. In each round every contestant of a row runs in turn, for about as long; a figure is the median of
-the rounds' ratios. Of decoding it is the bytes of keys and values that a step keeps, in a second, over those of a copy
-(256 MiB read and written); caches take turns, so that none of them lies in the processor's cache. Of masks and training
-it is the floating-point operations that kept pairs need, in a second, over those of the product of two 2048 x 2048
-matrices. Of all else it is attnc's time over PyTorch's. Prints a table, and writes benchmarks/results/cpu.json.
+Questions (groups small, tables, decode, causal, masks, training, dtypes and sparsity): 12 heads of 64 in fp32 unless a
+row says otherwise. In each round attnc and what it is compared with run in turn, for about as long; a figure is the
+median of the rounds' ratios. Of decoding it is the bytes of keys and values that a step keeps, in a second, over those
+of a copy (256 MiB read and written); caches take turns, so that none of them lies in the processor's cache. Of masks
+and training it is the floating-point operations that kept pairs need, in a second, over those of the product of two
+2048 x 2048 matrices. Of sparsity chosen at run time (8 heads) it is the time for a pair over that of the causal window
+of as many pairs. Of all else it is attnc's time over another's.
+
+Peers (group peers): a pattern at a length, a head dimension and a dtype, forward and backward, by attnc and by all that
+computes it: PyTorch's attention (causal, with a dense mask, block by block over slices), FlexAttention's forward,
+transformers' Longformer and BigBird, ONNX Runtime's GroupQueryAttention and OpenVINO's attention, all in turn, beside
+the product of two matrices. Results that differ are a fault. `make bench-peers` installs the last two, and what draws
+the plot; without them a line says which are missing.
+
+Each row is in the file (benchmarks/results/cpu.json, cpu_peers.json) as soon as it is made, and a second start goes on
+behind it, for the same sources and versions. Prints a table of each, and draws benchmarks/results/cpu_peers.svg. The
+exit code is 0 when all rows asked for are there and sound, else 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import cycle
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import _cpu_calls
+import _cpu_masks
+import _cpu_peers
+import _rows
+import _serving
+import _timing
 import torch
-from _timing import write
+from _questions import Question, measure, met
 from rich import box
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-import attnc
-
-HEADS, DIM, CACHE, SQUARE = 12, 64, 65536, 2048
-COPIED = 2**28  # bytes, which a copy reads and writes
-BATCH = 0.02  # seconds for which a contestant runs in one round, at least once
-TEXT = """
-pattern window(size: int) = causal_window(size)
-pattern near(width: int) = grid_window(width, 6, 6)
-pattern packed(doc: int[token]) = causal and documents(doc)
-"""
-
-
-@dataclass(frozen=True)
-class Question:
-    """One row: ``ours`` beside ``other``. The figure, which ``told`` explains, is ``factor`` times the ratio of their
-    times, or the inverse ratio where ``more`` is better; ``asked``: what is wanted of it.
-    """
-
-    name: str
-    told: str
-    ours: Callable[[], object]
-    other: Callable[[], object]
-    asked: float
-    more: bool = False
-    factor: float = 1.0
+GROUPS: Mapping[str, Callable[[], Iterator[Question]]] = {
+    "small": _cpu_calls.small_calls,
+    "tables": _cpu_calls.calls_with_tables,
+    "decode": _cpu_calls.decoding,
+    "causal": _cpu_masks.causal_whole,
+    "masks": _cpu_masks.masks,
+    "training": _cpu_masks.training,
+    "dtypes": _cpu_masks.half_precision,
+    "sparsity": _cpu_masks.sparsity,
+}
+WIDE = 200  # columns of a table that no terminal shows
+SOURCES = ("attnc", "compiler", "runtime", "templates", "patterns", "benchmarks")
 
 
-@dataclass(frozen=True)
-class Row:
-    name: str
-    told: str
-    figure: float
-    asked: float
-    more: bool
-    ours_us: float
-    other_us: float
-    rounds: list[float]
-
-    @property
-    def met(self) -> bool:
-        return self.figure >= self.asked if self.more else self.figure <= self.asked
+def asked_for(row: _rows.Row, only: Sequence[str]) -> bool:
+    """Whether a row is among those chosen by words of names and groups; all are without words."""
+    return not only or any(word == row.group or word.lower() in row.name.lower() for word in only)
 
 
-def random(*shape: int, grad: bool = False) -> Tensor:
-    return torch.randn(shape, requires_grad=grad)
+def questions(only: Sequence[str], rounds: int) -> Iterator[_rows.Row]:
+    """A row for each question that is asked for. Made one by one: each holds its tensors."""
+    for group, made in GROUPS.items():
+        for question in made():
+            row = _rows.Row(group, question.name, partial(measure, question, rounds))
+            if asked_for(row, only):
+                yield row
 
 
-def of_shape(m: int, n: int, grad: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    query, *others = (random(1, HEADS, tokens, DIM, grad=grad) for tokens in (m, n, n))
-    return query, others[0], others[1]
-
-
-def both_passes(attend: Callable[..., Tensor], inputs: Sequence[Tensor], gradient: Tensor) -> Callable[[], object]:
-    return lambda: torch.autograd.grad(attend(*inputs), inputs, gradient)
-
-
-def copy() -> Callable[[], object]:
-    source, target = torch.randn(COPIED // 4), torch.empty(COPIED // 4)
-    return lambda: target.copy_(source)
-
-
-def decoding() -> Iterator[Question]:
-    """One token against 64k cached ones, at a new position each time."""
-    limit = copy()
-    caches = [(random(1, HEADS, CACHE, DIM), random(1, HEADS, CACHE, DIM)) for _ in range(2)]
-    turns, query = cycle([(k, v, back) for back in range(5) for k, v in caches]), random(1, HEADS, 1, DIM)
-    for name, attend, kept, asked in (
-        ("decode, 64k cached, window 4,096", attnc.loads(TEXT).window(4096), 4096, 0.7),
-        ("decode, 64k cached, causal", attnc.load("causal").causal(), CACHE, 0.8),
-    ):
-
-        def step(attend: Any = attend) -> object:
-            k, v, back = next(turns)
-            n = CACHE - 7 * back
-            return attend(query, k[:, :, :n], v[:, :, :n], q_start=n - 1)
-
-        kept_bytes = kept * HEADS * DIM * 2 * 4
-        yield Question(name, "of a copy's bytes", step, limit, asked, True, kept_bytes / (2 * COPIED))
-
-
-def small_calls() -> Iterator[Question]:
-    full, causal = attnc.load("full").full(), attnc.load("causal").causal()
-    q, k, v = of_shape(1, 16)
-    yield Question("one query, 16 keys", "times SDPA's", lambda: full(q, k, v), lambda: sdpa(q, k, v), 2.5)
-    prepared = full.prepare(q, k, v)
-    yield Question("the same, prepared", "times SDPA's", lambda: prepared(q, k, v), lambda: sdpa(q, k, v), 2.5)
-    inputs, gradient = of_shape(1, 16, grad=True), random(1, HEADS, 1, DIM)
-    passes = both_passes(full, inputs, gradient), both_passes(sdpa, inputs, gradient)
-    yield Question("one query, 16 keys, forward and backward", "times SDPA's", *passes, 2.5)
-    for n, asked in ((64, 1.2), (128, 0.8)):
-        given = of_shape(n, n)
-        yield Question(
-            f"causal, {n} tokens", "times SDPA's", lambda given=given: causal(*given),
-            lambda given=given: sdpa(*given, is_causal=True), asked,
-        )  # fmt: skip
-    window, cache = attnc.loads(TEXT).window(256), (random(1, HEADS, 4096, DIM), random(1, HEADS, 4096, DIM))
-    lengths, others = cycle(range(300, 4096)), cycle(range(300, 4096))
-
-    def grow() -> object:
-        n = next(lengths)
-        return window(q, *(x[:, :, :n] for x in cache), q_start=n - 1)
-
-    def sliced() -> object:
-        n = next(others)
-        return sdpa(q, *(x[:, :, n - 256 : n] for x in cache))
-
-    yield Question("growing cache, window 256", "times SDPA's on the slice", grow, sliced, 2.0)
-
-
-def causal_whole() -> Iterator[Question]:
-    causal = attnc.load("causal").causal()
-    inputs, gradient = of_shape(4096, 4096, grad=True), random(1, HEADS, 4096, DIM)
-    plain = [x.detach() for x in inputs]
-
-    def theirs(*given: Tensor) -> Tensor:
-        return sdpa(*given, is_causal=True)
-
-    yield Question(
-        "causal, 4,096 tokens", "times as fast as SDPA", lambda: causal(*plain), lambda: theirs(*plain), 1.3, True
-    )
-    fast = "times as fast as SDPA"
-    passes = both_passes(causal, inputs, gradient), both_passes(theirs, inputs, gradient)
-    yield Question("causal, 4,096 tokens, forward and backward", fast, *passes, 1.3, True)
-
-
-def masks() -> Iterator[Question]:
-    """Shares of a matrix product's rate, forward."""
-    square, module = torch.randn(SQUARE, SQUARE), attnc.loads(TEXT)
-    lengths = torch.from_numpy(_documents(4096))
-    for name, attend, n, tables, asked in (
-        ("strided 128", attnc.load("strided").strided(128), 4096, {}, 0.55),
-        ("13 x 13 on a grid of 64 x 64", module.near(64), 4096, {}, 0.5),
-        ("documents of about 340", module.packed(), 4096, {"doc": lengths}, 0.7),
-        ("window 513, 4,096 tokens", attnc.load("window").window(512), 4096, {}, 0.85),
-        ("window 513, 16,384 tokens", attnc.load("window").window(512), 16384, {}, 0.85),
-    ):
-        given = of_shape(n, n)
-        flops = 4 * DIM * attend.plan(n, heads=HEADS, **tables).pairs
-        yield Question(
-            name, "of a product's rate", lambda attend=attend, given=given, tables=tables: attend(*given, **tables),
-            lambda: square @ square, asked, True, flops / (2 * SQUARE**3),
-        )  # fmt: skip
-
-
-def _documents(n: int) -> Any:
-    """The number of its document for each token; lengths are lognormal."""
-    import numpy as np
-
-    drawn = np.random.default_rng(0).lognormal(np.log(250), 0.8, n)
-    return np.searchsorted(np.cumsum(np.maximum(drawn.astype(np.int64), 16)), np.arange(n), side="right")
-
-
-GROUPS: tuple[Callable[[], Iterator[Question]], ...] = (small_calls, decoding, causal_whole, masks)
-ROWS = 15
-
-
-def timed(run: Callable[[], object], times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        run()
-    return (time.perf_counter() - start) / times
-
-
-def measure(question: Question, rounds: int) -> Row:
-    """The question's figure: contestants in turn, each for about :data:`BATCH` seconds in a round."""
-    ways, counts = (question.ours, question.other), []
-    for run in ways:
-        timed(run, 3)
-        counts.append(max(1, int(BATCH / timed(run, 3))))
-    found = [[timed(run, count) for run, count in zip(ways, counts, strict=True)] for _ in range(rounds)]
-    each = [question.factor * (other / ours if question.more else ours / other) for ours, other in found]
-    ours, other = (1e6 * statistics.median(times) for times in zip(*found, strict=True))
-    return Row(question.name, question.told, statistics.median(each), question.asked, question.more, ours, other, each)
-
-
-def show(rows: Sequence[Row]) -> None:
-    table = Table("", "figure", "", "asked", "attnc", "beside", box=box.SIMPLE_HEAD)
+def make(rows: Iterable[_rows.Row], ledger: _rows.Ledger, again: bool, console: Console) -> list[_rows.Made]:
+    """Makes the rows that are not there, or all again; all that were asked for, in order."""
+    found = []
     for row in rows:
-        asked = f"{'at least' if row.more else 'at most'} {row.asked:g}{'' if row.met else ', missed'}"
-        times = f"{row.ours_us:,.0f} µs", f"{row.other_us:,.0f} µs"
-        table.add_row(row.name, f"{row.figure:.2f}", row.told, asked, *times)
-    Console().print(table)
+        if again:
+            ledger.rows.pop(row.name, None)
+        if not ledger.has(row):
+            console.print(f"{row.group}: {row.name}")
+            _rows.make_all([row], ledger)
+        found.append(ledger.rows[row.name])
+        torch.compiler.reset()
+    return found
 
 
-def main(only: str = "", rounds: int = 11) -> list[Row]:
+def table_of_questions(made: Sequence[_rows.Made]) -> Table:
+    table = Table("", "figure", "", "asked", "attnc", "beside", box=box.SIMPLE_HEAD)
+    for row in made:
+        if row.faults:
+            table.add_row(row.name, "–", "; ".join(row.faults))
+            continue
+        figures: Any = row.figures
+        bound = "at least" if figures["more"] else "at most"
+        asked = "" if figures["asked"] is None else f"{bound} {figures['asked']:g}"
+        missed = "" if met(figures) else ", missed"
+        times = (f"{figures[key]:,.0f} µs" for key in ("ours_us", "other_us"))
+        table.add_row(row.name, f"{figures['figure']:.2f}", figures["told"], asked + missed, *times)
+    return table
+
+
+def table_of_peers(made: Sequence[_rows.Made]) -> Table:
+    """A line for each way to each cell; what a backward takes stands behind the forward."""
+    columns = ("", "", "forward", "times attnc's", "of a product", "backward", "times attnc's", "")
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in made:
+        title = row.name
+        for way, figures in row.figures.get("ways", {}).items():
+            cells = []
+            for direction in ("forward", "backward"):
+                seconds = _cpu_peers.median(figures, direction)
+                cells.append("" if seconds is None else f"{1e3 * seconds:,.2f} ms")
+                cells.append("" if seconds is None else f"{figures['slower'][direction]:.2f}")
+            share = figures["share"].get("forward")
+            shown = "" if share is None else f"{share:.2f}"
+            table.add_row(title, way, *cells[:2], shown, *cells[2:], figures["why"])
+            title = ""
+        if row.faults:
+            table.add_row(title, "; ".join(row.faults))
+    return table
+
+
+def ledger(name: str, rounds: int) -> _rows.Ledger:
+    """The rows that were made of these sources, in so many rounds, under these versions. Rows with faults are made
+    again.
+    """
+    of = {"sources": _rows.digest(SOURCES), "rounds": rounds, **_timing.settings(), **_serving.versions()}
+    found = _rows.Ledger(_timing.RESULTS / f"{name}.json", of, {})
+    found.forget_faulty()
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="rows with this in name or group")
+    parser.add_argument("--full", action="store_true", help="every length, head dimension and dtype of the peers")
+    parser.add_argument("--again", action="store_true", help="make rows again that are there")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count: %(default)s")
+    given = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # what transformers and torch's compiler say is their own affair
     torch.manual_seed(0)
-    questions = (question for group in GROUPS for question in group() if only in question.name)
     console = Console(stderr=True)
-    rows = [
-        measure(question, rounds) for question in track(questions, "in turn", total=len(only) or 14, console=console)
-    ]
-    show(rows)
-    if not only:
-        path = write("cpu", {"rounds": rounds, "rows": [asdict(row) for row in rows]})
-        console.print(f"written to {path}")
-    return rows
+    for line in _serving.missing():
+        console.print(line, markup=False)
+    answers = make(questions(given.only, given.rounds), ledger("cpu", given.rounds), given.again, console)
+    beside = (row for row in _cpu_peers.rows(given.full, given.rounds) if asked_for(row, given.only))
+    kept = ledger("cpu_peers", given.rounds)
+    peers = make(beside, kept, given.again, console)
+    tables = Console(width=None if sys.stdout.isatty() else WIDE)
+    if answers:
+        tables.print(table_of_questions(answers))
+    if peers:
+        tables.print(table_of_peers(peers))
+        _plot(kept, console)
+    if not answers and not peers:
+        console.print(f"no row has {' or '.join(given.only)} in its name or group", markup=False)
+    return 1 if not (answers or peers) or any(row.faults for row in (*answers, *peers)) else 0
+
+
+def _plot(kept: _rows.Ledger, console: Console) -> None:
+    if not _serving.installed("matplotlib"):
+        console.print(f"no plot: matplotlib is not installed: {_serving.INSTALL}", markup=False)
+        return
+    from _plot import plot
+
+    path = _timing.RESULTS / "cpu_peers.svg"
+    plot([row.figures for row in kept.rows.values() if not row.faults], path)
+    console.print(f"drawn to {path}", markup=False)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", default="", help="rows whose name holds this word; nothing is written")
-    parser.add_argument("--rounds", type=int, default=11, help="rounds that count")
-    options = parser.parse_args(sys.argv[1:])
-    main(options.only, options.rounds)
+    sys.exit(main())

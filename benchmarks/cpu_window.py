@@ -50,15 +50,15 @@ def contestants(n: int, q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> li
     def of(name: str, attend: Callable[..., Tensor], differentiable: bool = True) -> Contestant:
         return Contestant(name, lambda: attend(q, k, v), (q, k, v) if differentiable else ())
 
-    blocked = [of(f"blocked SDPA, {b}", BlockedSDPA(n, SIZE, b)) for b in (128, 256, 512)]
-    flex = [of(f"FlexAttention, {b}", Flex(n, SIZE, b), differentiable=False) for b in (64, 128, 256)]
+    blocked = [of(f"blocked SDPA, {b}", BlockedSDPA(n, SIZE // 2, SIZE // 2, b)) for b in (128, 256, 512)]
+    flex = [of(f"FlexAttention, {b}", Flex(n, SIZE // 2, SIZE // 2, b), differentiable=False) for b in (64, 128, 256)]
     chosen = [
         of(ATTNC, attnc.load("window").window(size=SIZE)),
         fastest(blocked, gradient, f"n = {n}: block size of blocked SDPA"),
         fastest(flex, None, f"n = {n}: block size of FlexAttention"),
         of("Hugging Face Longformer", HuggingFace(HEADS, HEAD_DIM, SIZE)),
     ]
-    return [*chosen, of("SDPA, dense mask", DenseSDPA(n, SIZE))] if n <= DENSE_UP_TO else chosen
+    return [*chosen, of("SDPA, dense mask", DenseSDPA(n, SIZE // 2, SIZE // 2))] if n <= DENSE_UP_TO else chosen
 
 
 def check(entered: list[Contestant]) -> None:

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import hashlib
 import os
 import re
 import subprocess
@@ -43,7 +42,7 @@ from importlib.util import module_from_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _rows import Ledger, Made, Outcome, Row, make_all
+from _rows import Ledger, Made, Outcome, Row, digest, make_all
 
 if TYPE_CHECKING:
     import torch
@@ -60,19 +59,6 @@ GROUPED = (64, 8)  # heads of queries and of keys
 NOTHING = 2  # exit code where nothing can run
 
 
-def digest() -> str:
-    """Of all files that decide the rows' figures, those of the tests' generators among them."""
-    found = hashlib.sha256()
-    for folder in SOURCES:
-        for place, folders, files in os.walk(ROOT / folder):  # follows no links: attnc's lead to the others
-            folders[:] = sorted(set(folders) - {"results", "__pycache__"})
-            for name in sorted(files):
-                path = Path(place) / name
-                if path.suffix in (".py", ".jinja", ".h", ".attn"):
-                    found.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return found.hexdigest()[:16]
-
-
 def commit() -> str | None:
     """The commit of the working tree, where git knows one."""
     try:
@@ -87,7 +73,7 @@ def identity(device: torch.device) -> dict[str, Any]:
     import torch
     import triton
 
-    found = {"sources": digest(), "torch": torch.__version__, "triton": triton.__version__}
+    found = {"sources": digest(SOURCES), "torch": torch.__version__, "triton": triton.__version__}
     if device.type != "cuda":
         return {"device": "rehearsal", **found}
     properties = torch.cuda.get_device_properties(device)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 HOMES: Mapping[str, str] = {
     "audit": "audit",
+    "bench": "run",
     "cache": "status",
     "check": "check",
     "compile": "run",

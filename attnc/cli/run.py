@@ -1,4 +1,6 @@
-"""Commands that build kernels: ``attnc run`` checks and times one attention, ``attnc compile`` writes its kernels."""
+"""Commands that build kernels: ``attnc run`` checks and times one attention, ``attnc bench`` times it beside others,
+``attnc compile`` writes its kernels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import click
 
 from ..compiler.plan import FLOATS
 from ..runtime.backends import targets
-from .app import HEADS, LAYER, LENGTH, NAME, SET, OfOneName, commands, values_of
+from .app import FORM, HEADS, LAYER, LENGTH, NAME, SET, OfOneName, commands, values_of
 from .progress import progress
 from .terminal import out, say
 
@@ -17,18 +19,24 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 RUN_HEADS = 8  # query heads, where neither the text nor a table nor an option says how many
+BESIDE = ("dense", "causal", "flex", "slice")
+KEYS = click.option("--n", "keys", type=LENGTH, default=4096, show_default=True, help="How many keys and queries.")
+HEAD_DIM = click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
+DEVICE = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
+DTYPE = click.option("--dtype", type=click.Choice([dtype.name for dtype in FLOATS]), default="fp32", show_default=True)
+BACKWARD = click.option("--backward", is_flag=True, help="The gradients as well.")
 
 
 @commands.command("run", cls=OfOneName)
 @NAME
-@click.option("--n", "keys", type=LENGTH, default=4096, show_default=True, help="How many keys and queries.")
+@KEYS
 @SET
 @LAYER
 @HEADS
-@click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
-@click.option("--dtype", type=click.Choice([dtype.name for dtype in FLOATS]), default="fp32", show_default=True)
-@click.option("--backward", is_flag=True, help="The gradients as well.")
+@HEAD_DIM
+@DEVICE
+@DTYPE
+@BACKWARD
 def run_command(
     name: str,
     keys: int,
@@ -41,7 +49,8 @@ def run_command(
     backward: bool,
 ) -> None:
     """Compile NAME, run it on random input, check it against its dense definition, and time it."""
-    from ..inspection import LaunchSizes, find, measure, prepare, report, request
+    from ..inspection import LaunchSizes, find, prepare
+    from ..measuring import measure, report, request
 
     sizes = LaunchSizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
     view = prepare(find(name), values_of(settings), sizes, "cpu", say)
@@ -51,6 +60,53 @@ def run_command(
     out(report(view.name, wanted, measured))
     if not measured.right:
         raise RuntimeError("the result differs from the dense definition")
+
+
+@commands.command("bench", cls=OfOneName)
+@NAME
+@KEYS
+@SET
+@LAYER
+@HEADS
+@HEAD_DIM
+@DEVICE
+@DTYPE
+@BACKWARD
+@click.option(
+    "--beside", type=click.Choice(BESIDE), multiple=True, default=BESIDE, help="Beside what: all unless given."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, help="Rounds that count.")
+@FORM
+def bench_command(
+    name: str,
+    keys: int,
+    settings: tuple[str, ...],
+    layer: int | None,
+    heads: int | None,
+    head_dim: int,
+    device: str,
+    dtype: str,
+    backward: bool,
+    beside: tuple[str, ...],
+    rounds: int,
+    form: str,
+) -> None:
+    """Time NAME on random input, side by side with what one would use instead.
+
+    A whole call, forward and with --backward its gradients, beside PyTorch's attention with the dense mask, causal
+    where NAME is causal, and FlexAttention, compiled (a CPU has its forward alone); one query at the last position
+    beside PyTorch's attention with its row of the mask, and on the slice of the keys that it needs. All take turns,
+    with a square matrix product as the limit. Figures are medians of rounds, ratios those of ratios within one round.
+    """
+    from ..inspection import LaunchSizes, find, prepare
+    from ..measuring import compare, comparison_document, comparison_table, request
+
+    sizes = LaunchSizes(keys, layer=layer, heads=heads, usual_heads=RUN_HEADS)
+    view = prepare(find(name), values_of(settings), sizes, "cpu", say)
+    wanted = request(view, device, dtype, head_dim, backward)
+    with progress(True) as at:
+        found = compare(view.name, wanted, tuple(dict.fromkeys(beside)), rounds, at)
+    out(comparison_document(found) if form == "json" else comparison_table(found))
 
 
 def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -68,9 +124,9 @@ def _targets(_context: click.Context, _parameter: click.Parameter, begun: str) -
 @SET
 @click.option("--layer", type=click.IntRange(min=0), help="Which layer of a model (all of them unless given).")
 @HEADS
-@click.option("--head-dim", type=click.IntRange(min=1), default=64, show_default=True)
+@HEAD_DIM
 @click.option("--value-dim", type=click.IntRange(min=1), help="As --head-dim unless given.")
-@click.option("--dtype", type=click.Choice([dtype.name for dtype in FLOATS]), default="fp32", show_default=True)
+@DTYPE
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder of the files."
 )

@@ -1,4 +1,4 @@
-"""What commands work on: files, declarations, example inputs, launches and measurements."""
+"""What commands work on: files, declarations, example inputs and launches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ __all__ = [
     "HEAD_DIM",
     "INPUT_NAME",
     "STDIN",
-    "TOLERANCE",
     "WIDTH",
     "InputError",
     "KernelWish",
@@ -31,19 +30,15 @@ __all__ = [
     "kernel_list",
     "load",
     "make_view",
-    "measure",
     "named_checks",
     "prepare",
     "read_literal",
-    "report",
-    "request",
     "run_file",
     "shown_dtype",
     "shown_name",
     "stage",
     "standard_input",
     "telling_length",
-    "tensors",
     "undecided",
     "write_kernels",
     "write_standalone",
@@ -57,7 +52,6 @@ if TYPE_CHECKING:
     from .kernel_files import KernelWish, kernel_list, write_kernels, write_standalone
     from .launch_view import HEAD_DIM, WIDTH, LaunchSizes, LaunchView, make_view, prepare, shown_dtype
     from .literals import read_literal
-    from .measurement import TOLERANCE, measure, report, request, tensors
     from .picture_size import telling_length
     from .stage_at_work import begin, current_stage, stage
     from .stdin import INPUT_NAME, load, shown_name, standard_input
@@ -73,7 +67,6 @@ else:
             "kernel_files": ("KernelWish", "kernel_list", "write_kernels", "write_standalone"),
             "launch_view": ("HEAD_DIM", "LaunchSizes", "LaunchView", "WIDTH", "make_view", "prepare", "shown_dtype"),
             "literals": ("read_literal",),
-            "measurement": ("TOLERANCE", "measure", "report", "request", "tensors"),
             "picture_size": ("telling_length",),
             "stage_at_work": ("begin", "current_stage", "stage"),
             "stdin": ("INPUT_NAME", "load", "shown_name", "standard_input"),

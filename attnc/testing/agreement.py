@@ -13,7 +13,8 @@ from ..attention import Attention
 from ..compiler.ir import LOGIT, CallShape, Entry, Member, walk
 from ..compiler.plan import FLOATS, FP32, DType
 from ..compiler.verify import uses
-from ..inspection import TOLERANCE, inputs, tensors
+from ..inspection import inputs
+from ..measuring import TOLERANCE, tensors
 from ..runtime.base import torch_dtype
 from .call_shapes import Shape
 

@@ -268,10 +268,10 @@ def test_run_checks_and_measures(more: list[str], capsys: pytest.CaptureFixture[
 
 
 def test_run_notices_a_wrong_result(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from attnc.inspection import measurement
+    from attnc.measuring import measurement
 
-    attend = measurement._attend
-    monkeypatch.setattr(measurement, "_attend", lambda *arguments: attend(*arguments) * 1.001)
+    attend = measurement.attend
+    monkeypatch.setattr(measurement, "attend", lambda *arguments: attend(*arguments) * 1.001)
     ended = Ended(capsys, "run", "causal", "--n", "64", "--head-dim", "16")
     assert ended.code == 3
     assert "WRONG" in ended.out

@@ -88,7 +88,7 @@ def test_a_call_that_breaks_inside_is_still_ours(
     def broken(*_: object) -> None:
         raise ValueError("nobody thought of this")
 
-    monkeypatch.setattr("attnc.inspection.measurement._attend", broken)
+    monkeypatch.setattr("attnc.measuring.requests.attend", broken)
     assert main.run(RUN) == 3
     assert "bug in attnc" in capsys.readouterr().err
 

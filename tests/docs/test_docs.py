@@ -191,6 +191,11 @@ def test_output_is_compared_but_for_times() -> None:
     shown = "  forward   25.6 ms   9.9 GFLOP/s  2 threads, error 6e-07"
     assert pages.comparable("attnc run a.attn", shown) == "  forward 0.0 ms 0.0 GFLOP/s 0 threads, error 0.0"
     assert pages.comparable("attnc show a.attn", shown) == shown
+    table = [
+        " pass      median\n ────────────────\n forward   1.5 ms",
+        " pass       median\n ─────────\n forward   21.5 ms",
+    ]
+    assert {pages.comparable("attnc bench a.attn", each) for each in table} == {" pass median\n \n forward 0.0 ms"}
 
 
 def test_anchors_are_spelt_as_github_does() -> None:

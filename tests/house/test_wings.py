@@ -63,18 +63,19 @@ WINGS: dict[str, tuple[str, ...]] = {
             "attnc compiler compiler.checker compiler.diagnostics compiler.ir compiler.modules "
             "compiler.oracle compiler.plan compiler.verify runtime runtime.base runtime.cpp"
         ),
+        "attnc.measuring": "attnc attnc.inspection compiler.ir compiler.plan runtime runtime.base runtime.cpp",
         "attnc.pictures": (
             "attnc.inspection compiler compiler.analysis compiler.ir compiler.oracle compiler.plan "
             "compiler.schedule compiler.verify"
         ),
         "attnc.testing": (
-            "attnc attnc.inspection compiler.diagnostics compiler.ir compiler.modules compiler.plan compiler.verify "
-            "runtime.base"
+            "attnc attnc.inspection attnc.measuring compiler.diagnostics compiler.ir compiler.modules compiler.plan "
+            "compiler.verify runtime.base"
         ),
         "attnc.cli": (
-            "attnc attnc.inspection attnc.integrations.transformers.audit attnc.pictures compiler compiler.checker "
-            "compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan compiler.syntax "
-            "runtime runtime.base"
+            "attnc attnc.inspection attnc.integrations.transformers.audit attnc.measuring attnc.pictures compiler "
+            "compiler.checker compiler.diagnostics compiler.formatter compiler.ir compiler.modules compiler.plan "
+            "compiler.syntax runtime runtime.base"
         ),
         "attnc.integrations.transformers": (
             "attnc attnc.integrations.transformers.caches attnc.integrations.transformers.swaps"
@@ -101,6 +102,7 @@ WINGS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 PUBLIC = {
+    "attnc.measuring": ("Contestant", "Times", "in_turn", "passes_in_turn", "ratio"),
     "attnc.integrations.transformers": (
         "Options",
         "PatternCache",

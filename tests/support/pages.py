@@ -9,8 +9,9 @@ file), and after that `faulty`, for a text that is wrong on purpose:
 
 A ``console`` sample is commands, each after ``$ ``, and what they print: standard output, and where a command fails
 standard error after it. A command is `attnc`, and may end in `| sed -n '/FIRST/,/LAST/p'`, which keeps the lines from
-one to another. Times and rates differ from run to run: where `attnc run` is shown, numbers with a point or an exponent
-are compared as `0.0`, other numbers as `0`, and spaces before a number as one.
+one to another. Times and rates differ from run to run: where `attnc run` or `attnc bench` is shown, numbers with a
+point or an exponent are compared as `0.0`, other numbers as `0`, and spaces before a number as one; and so are the
+spaces and lines of a table, which are as wide as its numbers.
 """
 
 from __future__ import annotations
@@ -117,11 +118,12 @@ def _between(lines: Sequence[str], first: str, last: str) -> Iterator[str]:
 
 def comparable(command: str, printed: str) -> str:
     """What is printed, without what differs from run to run."""
-    if not command.startswith("attnc run "):
+    if not command.startswith(("attnc run ", "attnc bench ")):
         return printed
     printed = printed.replace(", building included", "")  # said where a kernel was not kept from an earlier run
     number = r" *\d[\d,]*(\.\d+|)(?:e[-+]\d+)?"
-    return re.sub(number, lambda found: " 0.0" if found[1] or "e" in found[0] else " 0", printed)
+    printed = re.sub(number, lambda found: " 0.0" if found[1] or "e" in found[0] else " 0", printed)
+    return re.sub(r"[ ─]{2,}", " ", printed) if command.startswith("attnc bench ") else printed
 
 
 @contextlib.contextmanager

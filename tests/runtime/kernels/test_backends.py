@@ -17,8 +17,8 @@ import attnc
 from attnc.compiler.plan.dtypes import FLOATS, FP32, DType, usual
 from attnc.inspection.errors import InputError
 from attnc.inspection.launch_view import LaunchSizes, prepare
-from attnc.inspection.measurement import request
 from attnc.inspection.subject import find
+from attnc.measuring.requests import request
 from attnc.runtime import backends, fallback
 from attnc.runtime.backends import BACKENDS, backend, backend_for, backend_of_target, devices, targets
 from attnc.runtime.base.backend import Backend, Targets, Unavailable
