@@ -40,6 +40,8 @@ from .expressions import (
 )
 from .extent import CallShape, HostTable, part_of_keys
 from .operations import FUNCTIONS, HASH_START, OPERATIONS, ROUNDINGS, Op, Operation, Type, hash_more
+from .portable_reader import PortableTextError, attention_of
+from .portable_text import digest_of, portable_text
 from .printer import attention, expression, table_type
 from .queries import divisors, is_opaque, positions, tables_read
 
@@ -74,17 +76,20 @@ __all__ = [
     "Number",
     "Op",
     "Operation",
+    "PortableTextError",
     "Position",
     "Q",
     "Table",
     "Type",
     "attention",
+    "attention_of",
     "children",
     "choose",
     "conjunction",
     "constructors",
     "depends_on",
     "derivative",
+    "digest_of",
     "disjunction",
     "divisors",
     "equal",
@@ -96,6 +101,7 @@ __all__ = [
     "measure",
     "negation",
     "part_of_keys",
+    "portable_text",
     "positions",
     "reads",
     "rebuild",
