@@ -421,7 +421,7 @@ def _opcheck_arguments(case: str, gradients: bool) -> tuple[Any, ...]:
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_opcheck_forward(backend: str, case: str, gradients: bool) -> None:
-    opcheck(op.forward._opoverload, _opcheck_arguments(case, gradients))
+    opcheck(torch.ops.attnc.forward.default, _opcheck_arguments(case, gradients))
 
 
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])
