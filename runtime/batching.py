@@ -76,7 +76,7 @@ def register_batching() -> None:
     """Registers the vmap rules of the two operators."""
     forward, backward = torch.ops.attnc.forward.default, torch.ops.attnc.backward.default
 
-    @torch.library.register_vmap("attnc::forward", lib=LIBRARY)
+    @torch.library.register_vmap("attnc::forward", lib=LIBRARY)  # type: ignore[untyped-decorator]
     @without_dynamo
     def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         _check_first(info, dims, inputs)
@@ -86,7 +86,7 @@ def register_batching() -> None:
         found = forward(*_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=False))
         return tuple(map(fold.entries, found)), (0, 0)
 
-    @torch.library.register_vmap("attnc::backward", lib=LIBRARY)
+    @torch.library.register_vmap("attnc::backward", lib=LIBRARY)  # type: ignore[untyped-decorator]
     @without_dynamo
     def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         if _one_by_one(info, dims, inputs):

@@ -23,6 +23,7 @@ from ..compiler.ir import Attention
 from .base import registered
 from .registration import without_dynamo
 
+
 @without_dynamo
 def derivable_forward(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
     """``attnc::forward`` at the dispatcher's autograd keys; ``keys``: those of the call."""

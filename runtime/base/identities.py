@@ -25,7 +25,7 @@ def register(attention: Attention) -> str:
 def registered(name: str) -> Attention:
     """The attention of a name; one that this process never bound is read from the name.
 
-    :class:`compiler.ir.PortableTextError`, a ValueError, where the name holds none that this version of attnc reads.
+    A ValueError where the name holds none that this version of attnc reads.
     """
     found = _ATTENTIONS.get(name)
     if found is None:

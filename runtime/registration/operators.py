@@ -27,7 +27,6 @@ _SCHEMAS = (
 _ABOVE = __name__.rsplit(".", 2)[0]
 DEVICES = ("CPU", "CUDA")  # ROCm's tensors have the latter
 
-FORWARD = "attnc::forward"
 LIBRARY = torch.library.Library("attnc", "FRAGMENT")  # type: ignore[no-untyped-call]
 """What is registered lives as long as this."""
 
@@ -48,7 +47,7 @@ def _late(sibling: str, name: str) -> Callable[..., Any]:
 def _register() -> None:
     for schema in _SCHEMAS:
         name = schema.partition("(")[0]
-        LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))  # type: ignore[no-untyped-call]
         for device in DEVICES:
             LIBRARY.impl(name, _late("op", f"run_{name}"), device)  # type: ignore[no-untyped-call]
             derived = _late("derivatives", f"derivable_{name}")

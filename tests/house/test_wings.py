@@ -46,6 +46,7 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.plan compiler.proofs compiler.schedule"
         ),
         "runtime.base": "compiler.codegen compiler.ir compiler.plan",
+        "runtime.registration": "",
         "runtime.call": (
             "compiler.checker compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.verify "
             "runtime.base"
@@ -91,7 +92,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         "runtime": (
             "compiler compiler.analysis compiler.arrange compiler.codegen.cpp compiler.codegen.triton "
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule compiler.verify "
-            "runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
+            "runtime.base runtime.call runtime.cpp runtime.eager runtime.registration runtime.triton"
         ),
         "attnc": (
             "compiler compiler.analysis compiler.checker compiler.codegen compiler.diagnostics compiler.ir "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
@@ -237,9 +238,7 @@ def test_whatever_is_changed_is_refused_or_is_another_attention() -> None:
             place = random.randrange(len(changed))
             changed[place : place + random.randint(0, 2)] = random.choice((*"0123456789;| :-={}[],fib", "", body[:9]))
         text = signed("".join(changed))
-        try:
+        with suppress(PortableTextError):
             assert portable_text(attention_of(text)) == text
             kept += 1
-        except PortableTextError as error:
-            assert str(error).startswith("attention: ")
     assert 0 < kept < DAMAGED

@@ -14,7 +14,7 @@ from torch.library import opcheck
 
 import attnc
 from attnc.compiler import pipeline
-from attnc.runtime import launch_cache, op, planning
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp.build import NoCompilerError, compiler
 
