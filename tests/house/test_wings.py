@@ -55,7 +55,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule "
             "compiler.verify runtime.base runtime.call"
         ),
-        "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan runtime.base",
+        "runtime.cpp": (
+            "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule runtime.base"
+        ),
         "runtime.triton": (
             "compiler compiler.codegen compiler.codegen.planner compiler.codegen.triton compiler.ir compiler.plan "
             "compiler.schedule runtime.base"
