@@ -35,7 +35,9 @@ from attnc.runtime.base import built
 
 module = attnc.loads({TEXT!r})
 TABLES = {{
-    "local": lambda n: {{}}, "around": lambda n: {{"g": [1, n - 2]}}, "same": lambda n: {{"doc": torch.arange(n) // 40}},
+    "local": lambda n: {{}},
+    "around": lambda n: {{"g": [1, n - 2]}},
+    "same": lambda n: {{"doc": torch.arange(n) // 40}},
     "sloped": lambda n: {{"slope": torch.tensor([0.5, 0.25])}}, "halves": lambda n: {{}},
 }}
 if sys.argv[1] == "build":
