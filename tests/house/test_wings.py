@@ -158,7 +158,7 @@ THIRD_PARTY = {
 }
 # Of the top-level folders, which may be imported from which.
 FOLDERS_BELOW = {
-    "compiler": {"compiler", "templates", "patterns"},
+    "compiler": {"compiler", "templates", "patterns", "lazy"},
     "runtime": {"compiler", "runtime", "templates", "lazy"},
     "attnc": {"attnc", "compiler", "runtime", "templates", "patterns"},
 }
