@@ -41,7 +41,7 @@ from .expressions import (
 from .extent import CallShape, HostTable, part_of_keys
 from .operations import FUNCTIONS, HASH_START, OPERATIONS, ROUNDINGS, Op, Operation, Type, hash_more
 from .portable_reader import attention_of
-from .portable_text import digest_of, portable_text
+from .portable_writer import digest_of, portable_text
 from .printer import attention, expression, table_type
 from .queries import divisors, is_opaque, positions, tables_read
 

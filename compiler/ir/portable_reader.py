@@ -1,4 +1,4 @@
-"""Reads the line that :mod:`compiler.ir.portable_text` writes back to an attention, whoever may have written it.
+"""Reads the line that :mod:`compiler.ir.portable_writer` writes back to an attention, whoever may have written it.
 
 A line may come from a file that somebody else made. Nothing of it is run: words are looked up in the language's own
 tables, every node is held against the types of its operands, and no line may be larger, or nest deeper, than what the
@@ -15,7 +15,7 @@ from ..diagnostics import FIRST_BEYOND, LARGEST_SIZE, limits
 from .attentions import Attention, Dimension, Literal_, Table
 from .expressions import LOGIT, Apply, Const, Entry, Expr, Logit, Member, Position, walk
 from .operations import OPERATIONS, Op, Type
-from .portable_text import DIGEST, FORM, HEAD, ROOTS, digest, portable_text
+from .portable_writer import DIGEST, FORM, HEAD, ROOTS, digest, portable_text
 
 MOST_CHARACTERS = 1 << 24
 _MOST_NODES = 4 * limits.NODES  # of all roots, shared parts counted each time they occur

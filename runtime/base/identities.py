@@ -1,6 +1,6 @@
 """Names an attention by its meaning alone: equal attentions have the same name, in every process.
 
-Operators take strings, not attentions. The name is the attention's line (:mod:`compiler.ir.portable_text`), so that a
+Operators take strings, not attentions. The name is the attention's line (:mod:`compiler.ir.portable_writer`), so that a
 traced call carries all that a process needs which never bound the attention. This module does not import torch.
 """
 

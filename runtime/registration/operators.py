@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .without_dynamo import without_dynamo
+from .dynamo import without_dynamo
 
 _REST = (
     "Tensor[] tables, str given, Tensor? scale, Tensor? q_starts, SymInt q_start, Tensor? k_starts, SymInt k_start, "

@@ -15,7 +15,7 @@ from attnc.compiler import pipeline
 from attnc.compiler.codegen.cpp.render import render_cpp
 from attnc.compiler.ir.attentions import Attention, Model
 from attnc.compiler.ir.portable_reader import MOST_CHARACTERS, PortableTextError, attention_of
-from attnc.compiler.ir.portable_text import FORM, digest, digest_of, portable_text
+from attnc.compiler.ir.portable_writer import FORM, digest, digest_of, portable_text
 from attnc.compiler.modules.loader import bind, load_shipped, load_text
 from attnc.compiler.plan.dtypes import FP32, usual
 from attnc.runtime.base.identities import identity, registered
