@@ -5,7 +5,7 @@
     out = attend(q, k, v, g=global_index)
 
 Importing this package is fast: torch is imported when an attention is first called, everything else when it is first
-asked for.
+asked for. Only the operators are registered as soon as torch is imported, so that exported programs find them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .lazy import once_imported
 
 if TYPE_CHECKING:
     from .attention import Attention, Model, Module
@@ -48,6 +50,7 @@ _HOMES = {
     "prove": ".proving",
     "settings": ".runtime.base",
 }
+once_imported("torch", f"{__name__}.runtime.registration.operators")
 
 
 def __getattr__(name: str) -> Any:

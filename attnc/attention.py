@@ -17,7 +17,7 @@ from .compiler.ir import Model as BoundModel
 from .runtime.base import register
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
     from .cache_plan import CachePlan
     from .call_plan import CallPlan
@@ -147,6 +147,39 @@ class Attention:
                 raise TypeError(f"{other}: is not settled by prepare, which takes scale, q_start, with_sink and tables")
         attention, name = self._with_sink(with_sink)
         return PreparedAttention(attention, name, q, k, v, settle_tables(attention, q, scale, tables), q_start)
+
+    @_by_name
+    def compile_for(
+        self,
+        dtypes: Iterable[str | dtype],
+        head_dims: Iterable[int | tuple[int, int]],
+        /,
+        *more: Never,
+        n: int = 4096,
+        heads: int | None = None,
+        dropout: float = 0.0,
+        with_sink: bool = True,
+        **tables: object,
+    ) -> int:
+        """Builds the kernels of calls on a CPU ahead, so that the first one builds none; returns how many were built.
+
+        ``dtypes``: of q, k and v, as ``"bf16"`` or ``torch.bfloat16``; ``head_dims``: each a head dimension, or a pair
+        of it and that of the values. Kernels of forward passes, of decoding and, unless gradients are off
+        (``torch.no_grad``), of backward passes go to the cache on disk, where other processes find them. Nothing runs.
+
+        A kernel serves every number of keys and rows, every batch and every grouping. Which ones a call needs may
+        depend on ``heads``, which follows from the tables or else is 1, where the mask reads the head; on whether it
+        has dropout; and on the tables, which are those of a call of ``n`` tokens: give some like those to come.
+
+        TypeError and ValueError for an argument that does not fit; NoCompilerError and BuildError, both RuntimeError,
+        where kernels cannot be built.
+        """
+        from .compiled_ahead import AheadOf, build_ahead
+
+        if more:
+            self._refuse(more, "dtypes, head_dims")
+        wish = AheadOf(dtypes, head_dims, n, heads, dropout)
+        return build_ahead(*self._with_sink(with_sink), wish, tables)
 
     @_by_name
     def reference(

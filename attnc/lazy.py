@@ -1,10 +1,16 @@
-"""Imports names of a package when they are first asked for, so that a command loads only what it needs."""
+"""Imports names of a package when they are first asked for, so that a command loads only what it needs; and a module
+as soon as one that it belongs to is there.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 
@@ -43,3 +49,48 @@ def late(module: str, sibling: str) -> Callable[[str], Callable[..., Any]]:
         return call
 
     return function
+
+
+def once_imported(package: str, module: str) -> None:
+    """Imports ``module`` once ``package`` is imported: now if it is, else right after whoever imports it first.
+
+    Importing ``package`` never fails for it: a module that cannot be imported says so to whoever needs it.
+    """
+    found = sys.modules.get(package)
+    if found is None:
+        sys.meta_path.insert(0, _After(package, module))
+    elif not getattr(found.__spec__, "_initializing", False):  # else whoever needs it imports it
+        _import_quietly(module)
+
+
+def _import_quietly(module: str) -> None:
+    with suppress(ImportError, AttributeError, RuntimeError, TypeError):
+        import_module(module)
+
+
+class _After(MetaPathFinder):
+    """Finds ``package`` as the finders behind it do, and notes when it is executed; then it goes."""
+
+    def __init__(self, package: str, module: str) -> None:
+        self._package, self._module = package, module
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self._package:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        loader = None if spec is None else spec.loader
+        if loader is None:
+            return spec
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module  # the loader is as it was
+            execute(module)
+            with suppress(ValueError):  # another thread was faster
+                sys.meta_path.remove(self)
+            _import_quietly(self._module)
+
+        with suppress(AttributeError):  # a loader that takes no attributes
+            loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec

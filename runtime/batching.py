@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 
 from ..compiler.ir import Table
 from .base import registered
 from .call import Call, check_call
+from .registration import LIBRARY, without_dynamo
 
 # Both operators end with: tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention.
 _REST = 11
@@ -72,11 +72,12 @@ class _Given:
         return apart if self.own == fold.batch else apart.sum(1, keepdim=self.own is not None)
 
 
-def register_batching(forward: Any, backward: Any) -> None:
+def register_batching() -> None:
     """Registers the vmap rules of the two operators."""
+    forward, backward = torch.ops.attnc.forward.default, torch.ops.attnc.backward.default
 
-    @forward.register_vmap  # type: ignore[untyped-decorator]
-    @_disable_dynamo
+    @torch.library.register_vmap("attnc::forward", lib=LIBRARY)  # type: ignore[untyped-decorator]
+    @without_dynamo
     def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         _check_first(info, dims, inputs)
         if _one_by_one(info, dims, inputs):
@@ -85,8 +86,8 @@ def register_batching(forward: Any, backward: Any) -> None:
         found = forward(*_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=False))
         return tuple(map(fold.entries, found)), (0, 0)
 
-    @backward.register_vmap  # type: ignore[untyped-decorator]
-    @_disable_dynamo
+    @torch.library.register_vmap("attnc::backward", lib=LIBRARY)  # type: ignore[untyped-decorator]
+    @without_dynamo
     def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
         if _one_by_one(info, dims, inputs):
             return _each(backward, info, dims, inputs)

@@ -1,4 +1,4 @@
-"""Registers the derivatives of the operators: first-order reverse mode; forward mode and second derivatives raise.
+"""The derivatives of the operators: first-order reverse mode; forward mode and second derivatives raise.
 
 PyTorch's own ``register_autograd`` neither works under ``torch.func`` nor notices a forward-mode tangent where nothing
 requires a gradient. So kernels are registered for the dispatcher's autograd keys instead. PyTorch calls them at each
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import Function, forward_ad
 from torch.autograd.forward_ad import _set_fwd_grad_enabled
@@ -22,35 +21,29 @@ from torch.autograd.function import FunctionCtx
 
 from ..compiler.ir import Attention
 from .base import registered
+from .registration import without_dynamo
 
-_DEVICES = ("AutogradCPU", "AutogradCUDA")  # the autograd keys of CPU and CUDA tensors; ROCm's have the latter
+
+@without_dynamo
+def derivable_forward(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+    """``attnc::forward`` at the dispatcher's autograd keys; ``keys``: those of the call."""
+    if inputs[3] is None:  # AOTInductor passes no list of tables for an empty one
+        inputs = *inputs[:3], [], *inputs[4:]
+    operator = torch.ops.attnc.forward.default
+    found: tuple[Tensor, Tensor] = (
+        _below(operator, keys, inputs) if is_plain(inputs) else _attend(operator, keys, *inputs)
+    )
+    return found
 
 
-def register_derivatives(forward: Any, backward: Any, library: torch.library.Library) -> None:
-    """Lets PyTorch differentiate the two operators; the registrations live as long as ``library``."""
-    from torch._dynamo.eval_frame import skip_code  # imports triton, so runtime.op sets its variable first
-
-    operators = forward._opoverload, backward._opoverload
-
-    def attend(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        if is_plain(inputs):
-            found: tuple[Tensor, Tensor] = _below(operators[0], keys, inputs)
-        else:
-            found = _attend(operators, keys, *inputs)
-        return found
-
-    def derive(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        if is_plain(inputs):
-            found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = _below(operators[1], keys, inputs)
-        else:
-            found = _derive(operators[1], keys, *inputs)
-        return found
-
-    for function in (attend, derive, is_plain, _below):  # like _disable_dynamo, without its cost per call
-        skip_code(function.__code__)
-    for device in _DEVICES:
-        library.impl("forward", attend, device, with_keyset=True)  # type: ignore[no-untyped-call]
-        library.impl("backward", derive, device, with_keyset=True)  # type: ignore[no-untyped-call]
+@without_dynamo
+def derivable_backward(keys: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """``attnc::backward`` at the same keys."""
+    operator = torch.ops.attnc.backward.default
+    found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = (
+        _below(operator, keys, inputs) if is_plain(inputs) else _derive(operator, keys, *inputs)
+    )
+    return found
 
 
 def is_plain(inputs: tuple[Any, ...]) -> bool:
@@ -65,17 +58,15 @@ def is_reverse_only() -> bool:
     return forward_ad._current_level < 0 and not torch._C._are_functorch_transforms_active()
 
 
-@_disable_dynamo  # after a graph break Dynamo would trace this function
-def _attend(operators: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
+def _attend(operator: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any) -> Any:
     given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = rest
     if scale is not None and scale.requires_grad and torch.is_grad_enabled():
         raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
-    forward = functools.partial(_below_with, operators[0], keys)
-    plain = forward, operators[1], given, q_start, k_start, n, dropout, attention
+    forward = functools.partial(_below_with, operator, keys)
+    plain = forward, torch.ops.attnc.backward.default, given, q_start, k_start, n, dropout, attention
     return _applied(_Attend, plain, q, k, v, scale, q_starts, k_starts, seed, *tables)
 
 
-@_disable_dynamo
 def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
     *tensors, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = inputs
     plain = operator, keys, given, q_start, k_start, n, dropout, attention
@@ -107,6 +98,7 @@ def _below(operator: Any, keys: Any, inputs: tuple[Any, ...]) -> Any:
         return operator.redispatch(keys & torch._C._after_autograd_keyset, *inputs)
 
 
+@without_dynamo
 def recorded(
     forward: Any, backward: Any, q: Tensor, k: Tensor, v: Tensor, tables: list[Tensor], *rest: Any
 ) -> tuple[Tensor, Tensor]:

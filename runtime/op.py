@@ -1,8 +1,8 @@
-"""The torch operators ``attnc::forward`` and ``attnc::backward``, and :func:`attend`, which calls them.
+"""What the operators ``attnc::forward`` and ``attnc::backward`` run, and :func:`attend`, which calls them.
 
 All work that depends on the contents of tensors (planning, launching) happens inside the operators, so that a tracer
 sees one opaque call. Operators take strings, not attentions, so each call passes the name under which
-:func:`runtime.base.identities.register` keeps the attention.
+:func:`runtime.base.identities.register` keeps the attention; :mod:`runtime.registration` registers them with torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._compile import _disable_dynamo
 from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
@@ -33,16 +32,17 @@ from .call import (
     collect,
     integer,
 )
-from .derivatives import is_plain, is_reverse_only, no_forward_mode, recorded, register_derivatives
+from .derivatives import is_plain, is_reverse_only, no_forward_mode, recorded
 from .dispatch import goes_straight
 from .launch_cache import launch_for
 from .planning import last_contiguous
 from .prepared import keep_prepared, keep_prepared_backward, run_prepared, run_prepared_backward
+from .registration import without_dynamo
 
 _SEEDS = 2**63 - 1
 DEVICES = devices()
 
-# The first call of any operator makes torch import triton, which then decides for good whether it interprets.
+# Dynamo, where anything imports it, imports triton, which then decides for good whether it interprets.
 if settings.interpret and "triton" not in sys.modules:
     os.environ["TRITON_INTERPRET"] = "1"
 
@@ -96,16 +96,16 @@ def attend(
             Call, q=q, k=k, v=v, tables=tensors, scale=factor, q_start=start, q_starts=starts, dropout=probability,
             seed=number, k_start=first, k_starts=firsts, positions=total,
         )  # fmt: skip
-        return _straight(attention, name, call)
+        return _attended(attention, name, call)
     given = "".join("1" if table.name in tensors else "0" for table in attention.parameters)
     inputs = (
         q, k, v, list(tensors.values()), given, factor, starts, start, firsts, first, total, seeds, probability, name
     )  # fmt: skip
     if plain:
         with torch._C._AutoDispatchBelowAutograd():  # which would only pass it on
-            return _operator(*inputs)  # type: ignore[no-any-return]
+            return forward(*inputs)  # type: ignore[no-any-return]
     if straight and is_reverse_only() and not (factor is not None and factor.requires_grad):
-        return _recorded(_forward, _backward_of, *inputs)
+        return recorded(run_forward, _backward_of, *inputs)
     return forward(*inputs)  # type: ignore[no-any-return]
 
 
@@ -195,7 +195,8 @@ def plain_seed(seed: int) -> int:
     return seed & _SEEDS
 
 
-def _forward(
+@without_dynamo
+def run_forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -214,12 +215,14 @@ def _forward(
     """Plans and launches the forward pass: out and lse, contiguous.
 
     ``given`` has one character per parameter of the attention: 1 where ``tables`` holds it, 0 where it does not.
+    AOTInductor, in whose packages an empty list is lost, gives None for ``tables``.
     """
     known = registered(attention)
-    call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
+    call = _call(known, q, k, v, tables or [], given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     return _attended(known, attention, call)
 
 
+@without_dynamo
 def _attended(known: Attention, name: str, call: Call) -> tuple[Tensor, Tensor]:
     q = call.q
     with _without_autocast(q.device.type):
@@ -232,9 +235,7 @@ def _attended(known: Attention, name: str, call: Call) -> tuple[Tensor, Tensor]:
     return out.contiguous(), lse.contiguous()
 
 
-_straight = _disable_dynamo(_attended)
-forward = torch.library.custom_op("attnc::forward", _forward, mutates_args=())
-_operator = torch.ops.attnc.forward.default
+forward = torch.ops.attnc.forward.default
 _nothing = contextlib.nullcontext()
 
 
@@ -242,8 +243,7 @@ def _without_autocast(device: str) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _nothing
 
 
-@forward.register_fake
-def _(
+def fake_forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -259,6 +259,7 @@ def _(
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor]:
+    """out and lse of a call whose tensors hold nothing, checked as far as their shapes tell."""
     known = registered(attention)
     check_call(
         known, _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, None, dropout)
@@ -266,7 +267,8 @@ def _(
     return _empty(q, v)
 
 
-def _backward(
+@without_dynamo
+def run_backward(
     grad_out: Tensor | None,
     grad_lse: Tensor | None,
     q: Tensor,
@@ -314,9 +316,7 @@ def _backward(
     return found.q.contiguous(), found.k.contiguous(), found.v.contiguous(), gradients
 
 
-backward = torch.library.custom_op("attnc::backward", _backward, mutates_args=())
-
-
+@without_dynamo
 def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The backward pass of a call that went straight: straight again, or by the operator where someone looks on."""
     grad_out, grad_lse, q, k, v, out, lse, tables, _, *numbers, name = inputs
@@ -329,14 +329,11 @@ def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         prepared = run_prepared_backward(name, q, k, v, q_start, out, lse, grad_out, grad_lse)
         if prepared is not None:
             return *prepared, []
-    return _backward(*inputs)
+    return run_backward(*inputs)
 
 
-_recorded = _disable_dynamo(recorded)
-
-
-@backward.register_fake
-def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def fake_backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """The gradients that :func:`run_backward` returns, for tensors that hold nothing."""
     _, _, q, k, v, _, _, tables, given, *_, attention = inputs
     floats = [table.element == "float" for table in _given(registered(attention), given)]
     gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
@@ -378,11 +375,4 @@ def _call(
     return Call(q, k, v, named, scale, q_start, q_starts, dropout, number, k_start, k_starts, n)
 
 
-# The same functions without what custom_op does around each call of one. Like custom_op's they turn Dynamo off: called
-# by the dispatcher after a graph break, Dynamo would else trace them, with planning, launches and all.
-_library = torch.library.Library("attnc", "IMPL")  # type: ignore[no-untyped-call]
-for _device in ("CPU", "CUDA"):
-    for _name, _function in (("forward", _forward), ("backward", _backward)):
-        _library.impl(_name, _disable_dynamo(_function), _device)  # type: ignore[no-untyped-call]
-register_derivatives(forward, backward, _library)
-register_batching(forward, backward)
+register_batching()

@@ -40,6 +40,8 @@ from .expressions import (
 )
 from .extent import CallShape, HostTable, part_of_keys
 from .operations import FUNCTIONS, HASH_START, OPERATIONS, ROUNDINGS, Op, Operation, Type, hash_more
+from .portable_reader import attention_of
+from .portable_writer import digest_of, portable_text
 from .printer import attention, expression, table_type
 from .queries import divisors, is_opaque, positions, tables_read
 
@@ -79,12 +81,14 @@ __all__ = [
     "Table",
     "Type",
     "attention",
+    "attention_of",
     "children",
     "choose",
     "conjunction",
     "constructors",
     "depends_on",
     "derivative",
+    "digest_of",
     "disjunction",
     "divisors",
     "equal",
@@ -96,6 +100,7 @@ __all__ = [
     "measure",
     "negation",
     "part_of_keys",
+    "portable_text",
     "positions",
     "reads",
     "rebuild",

@@ -93,6 +93,7 @@ class Backend:
     - ``render(program, variant)``: the text, of a program whose numbers were taken out (by the stage ``source`` of
       :mod:`compiler.pipeline`);
     - ``build(source)``: what a launch calls, built or taken from a cache;
+    - ``build_for(launch, backward)``: builds what a pass over a launch calls, where that pass looks for it;
     - ``compile_ahead(attention, heads, specialisation, target)``: yields each function of the kernels as it is
       compiled, for a target that need not be here, and for any number of heads where ``heads`` is None. Unavailable
       where this machine cannot compile for it.
@@ -114,4 +115,5 @@ class Backend:
     variants: Callable[[Specialisation, str], tuple[tuple[Pass, Any], ...]] = _no_variants
     render: Callable[[Program, Any], KernelSource] = _no_kernels
     build: Callable[[KernelSource], Any] = _no_kernels
+    build_for: Callable[[Launch, bool], None] = _no_kernels
     compile_ahead: Callable[[Attention, int | None, Specialisation, str], Iterator[CompiledFunction]] = _no_kernels

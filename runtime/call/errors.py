@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ...compiler.checker import CALL
+from typing import TYPE_CHECKING
+
 from ...compiler.diagnostics import Label, nearest, with_places
 from ...compiler.ir import Attention, Entry, Member, Table, walk
 from ...compiler.oracle import read_at
-from ...compiler.verify import OutOfRange
+
+if TYPE_CHECKING:
+    from ...compiler.verify import OutOfRange
 
 
 def located(message: str, table: Table, *others: tuple[Table, str]) -> str:
@@ -35,13 +38,15 @@ ELSEWHERE = {
     "softmax_scale": "did you mean scale?",
     "enable_gqa": "k and v may have fewer heads than q as it is",
 }
-_CALL = tuple(name for name in CALL if name not in ("self", "q", "k", "v"))
 
 
 def unknown(attention: Attention, name: str) -> str:
     """The message for an argument that is not the name of a table."""
+    from ...compiler.checker import CALL  # with the whole language, which no call needs that is right
+
+    own = (name for name in CALL if name not in ("self", "q", "k", "v"))
     known = {table.name: table for table in attention.parameters}
-    near = nearest(name, [*known, *_CALL])
+    near = nearest(name, [*known, *own])
     listed = f"one of {', '.join(known)}" if known else "no tables"
     hint = f"expected {listed}" if near is None else f"did you mean {near}?"
     if name in ELSEWHERE and near not in known:

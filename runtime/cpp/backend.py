@@ -54,6 +54,7 @@ CPP: Backend = Backend(
     variants=_variants,
     render=_render,
     build=_executor("build_entry"),
+    build_for=_executor("build_for"),
     compile_ahead=_ahead_of_time("compile_ahead"),
     most_rows_anywhere=16,  # at most LINES of templates/cpp/decoding_kernel.cpp.jinja
 )

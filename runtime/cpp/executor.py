@@ -155,6 +155,11 @@ def build_entry(source: KernelSource) -> Any:
     return _entry(source, compiler())
 
 
+def build_for(launch: Launch, backward: bool) -> None:
+    """Builds the kernel of one pass over a launch, unless the cache has it; runs nothing. The same errors."""
+    _entry(*kernel_of("backward" if backward else "forward", launch))
+
+
 def _function(content: bytes) -> Any:
     """Loads a kernel's library and returns its function. OSError where it cannot be loaded or has no such function."""
     library = load(content)

@@ -45,7 +45,9 @@ def test_the_public_names() -> None:
     ]  # fmt: skip
     assert all(hasattr(attnc, name) for name in attnc.__all__)
     public = {name for name in dir(attnc.Attention) if not name.startswith("_")}
-    assert public == {"cache", "facts", "mask", "name", "plan", "prepare", "reference", "source", "tables"}
+    assert public == {
+        "cache", "compile_for", "facts", "mask", "name", "plan", "prepare", "reference", "source", "tables",
+    }  # fmt: skip
 
 
 def test_the_parameters_of_a_call() -> None:

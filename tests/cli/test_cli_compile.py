@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import attnc
 from attnc.cli import main
@@ -19,6 +20,8 @@ from attnc.compiler.ir import Attention
 from attnc.compiler.plan import BF16, Specialisation, usual
 from attnc.runtime.backends import BACKENDS
 from attnc.runtime.base import CompiledFunction
+from attnc.runtime.base.build_count import built
+from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp import CPP
 from attnc.runtime.triton import TRITON
 
@@ -116,18 +119,44 @@ def test_for_this_processor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         pytest.skip("no C++ compiler is here")
     assert code == 0, err
     folder = tmp_path / "made"
-    for name in ("forward", "backward"):
+    for name in ("forward", "backward", "decoding"):
         facts = json.loads((folder / f"{name}.json").read_text())
         assert (facts["function"], facts["pass"], facts["target"], facts["value_dim"]) == (name, name, "cpu", 16)
         assert facts["segments"] == [{"kernel": 0, "keys": "natural", "tile": 64}]
         assert facts["numbers"] == [4]
+        assert (facts["rows"], facts["keys"]) == (16 if name == "decoding" else 64, 64)
         assert "registers" not in facts
-        assert hasattr(ctypes.CDLL(str(folder / f"{name}.so")), name)
+        passed = name.replace("decoding", "forward")
+        assert hasattr(ctypes.CDLL(str(folder / f"{name}.so")), passed)
         text = (folder / f"{name}.cpp").read_text()
-        assert text in attnc.load("window").window(size=8).source("cpu", head_dim=16)
+        assert name == "decoding" or text in attnc.load("window").window(size=8).source("cpu", head_dim=16)
         for header in re.findall('#include "(.+)"', text):
             assert (folder / header).is_file()
         assert re.search(rf"^{name} +- +- +- +[\d,]{{5,}}$", out, re.MULTILINE)
+
+
+def test_calls_find_what_was_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Forward, backward and decoding, of patterns with and without tables: none builds anything."""
+    with settings.override(cache_dir=tmp_path / "cache", cache=True, backend="auto"):
+        for name, tables, functions in (
+            ("window", {}, ["forward", "backward", "decoding"]),
+            ("longformer", {"g": [3]}, ["forward", "backward", "decoding"]),
+            ("documents", {"doc": torch.arange(200) // 30}, ["forward", "backward"]),
+        ):
+            size = () if name == "documents" else ("--set", "size=12")
+            code, out, err = ended(
+                capsys, name, *size, "--target", "cpu", "--head-dim", "8", "-o", str(tmp_path / name)
+            )
+            if code and "no C++ compiler" in err:
+                pytest.skip("no C++ compiler is here")
+            assert code == 0, err
+            assert [line.split()[0] for line in out.splitlines()] == ["function", *functions]
+            before = built()
+            attend = attnc.load(name)[name](**({"size": 12} if size else {}))
+            q, k, v = (torch.randn(1, 2, 200, 8, requires_grad=True) for _ in range(3))
+            attend(q, k, v, **tables).sum().backward()
+            attend(q.detach()[:, :, -1:], k.detach(), v.detach(), q_start=199, **tables)
+            assert built() == before, name
 
 
 def test_each_attention_of_a_model_that_differs_has_its_folder(

@@ -145,6 +145,21 @@ def test_the_figures_of_the_start_are_of_all_its_commands() -> None:
     assert len(rows) == source.count('("-c", ')
 
 
+def test_first_calls_are_timed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import first_call
+
+    monkeypatch.setattr(first_call, "PATTERNS", {"longformer": first_call.PATTERNS["longformer"]})
+    first_call.main(["--rounds", "1", "--output", str(tmp_path / "first_call.json")])
+    rows = json.loads((tmp_path / "first_call.json").read_text())["rows"]
+    assert [(row["kind"], tuple(row["seconds"])) for row in rows] == list(first_call.COLUMNS.items())
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["longformer", kind] for kind in first_call.KINDS
+    ]
+
+
 def test_dense_masks_are_measured_in_processes_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

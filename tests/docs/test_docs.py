@@ -29,6 +29,7 @@ NAMES = (
     "flex_attention",
     "hugging-face",
     "language",
+    "serving",
     "tutorial",
     "what-attnc-knows",
 )
@@ -103,7 +104,7 @@ def test_python_runs(tmp_path: Path) -> None:
     for name in WITH_PYTHON:
         (tmp_path / name).mkdir()
         folders.append(str(saved(name, tmp_path / name)))
-    assert len(folders) == 5
+    assert len(folders) == 6
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN_ALL, *folders], cwd=tmp_path, capture_output=True, text=True,
         timeout=300, env=environment(),

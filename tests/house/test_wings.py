@@ -46,6 +46,7 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.plan compiler.proofs compiler.schedule"
         ),
         "runtime.base": "compiler.codegen compiler.ir compiler.plan",
+        "runtime.registration": "",
         "runtime.call": (
             "compiler.checker compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.verify "
             "runtime.base"
@@ -54,7 +55,9 @@ WINGS: dict[str, tuple[str, ...]] = {
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule "
             "compiler.verify runtime.base runtime.call"
         ),
-        "runtime.cpp": "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan runtime.base",
+        "runtime.cpp": (
+            "compiler compiler.codegen compiler.codegen.cpp compiler.ir compiler.plan compiler.schedule runtime.base"
+        ),
         "runtime.triton": (
             "compiler compiler.codegen compiler.codegen.planner compiler.codegen.triton compiler.ir compiler.plan "
             "compiler.schedule runtime.base"
@@ -92,7 +95,7 @@ WINGS: dict[str, tuple[str, ...]] = {
         "runtime": (
             "compiler compiler.analysis compiler.arrange compiler.codegen.cpp compiler.codegen.triton "
             "compiler.diagnostics compiler.ir compiler.oracle compiler.plan compiler.schedule compiler.verify "
-            "runtime.base runtime.call runtime.cpp runtime.eager runtime.triton"
+            "runtime.base runtime.call runtime.cpp runtime.eager runtime.registration runtime.triton"
         ),
         "attnc": (
             "compiler compiler.analysis compiler.checker compiler.codegen compiler.diagnostics compiler.ir "
@@ -157,7 +160,7 @@ THIRD_PARTY = {
 }
 # Of the top-level folders, which may be imported from which.
 FOLDERS_BELOW = {
-    "compiler": {"compiler", "templates", "patterns"},
+    "compiler": {"compiler", "templates", "patterns", "lazy"},
     "runtime": {"compiler", "runtime", "templates", "lazy"},
     "attnc": {"attnc", "compiler", "runtime", "templates", "patterns"},
 }

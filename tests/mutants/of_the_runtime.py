@@ -8,6 +8,41 @@ _CACHED = "test_launch_cache.py::test_"
 
 MUTANTS = (
     Mutant(
+        "a damaged line is read",
+        "ir",
+        "if len(written) != DIGEST or written != digest(body):",
+        "if len(written) != DIGEST:",
+        "test_portable_text.py::test_a_line_that_is_none",
+    ),
+    Mutant(
+        "an attention has several lines",
+        "ir",
+        "if portable_text(found) != text:",
+        "if not found.name:",
+        "test_portable_text.py::test_a_line_with_a_digest_of_its_own",
+    ),
+    Mutant(
+        "the operands of a line have any types",
+        "ir",
+        "return Apply(op, tuple(parts), kind) if _is_typed(op, kind, parts) else None",
+        "return Apply(op, tuple(parts), kind)",
+        "test_portable_text.py::test_a_line_with_a_digest_of_its_own",
+    ),
+    Mutant(
+        "whoever asks where torch is takes the hook away",
+        "attnc",
+        "with suppress(AttributeError):  # a loader that takes no attributes",
+        "sys.meta_path.remove(self)\n        with suppress(AttributeError):",
+        "test_exported.py::test_registered_once_both_are_imported",
+    ),
+    Mutant(
+        "kernels are built ahead for other calls",
+        "attnc",
+        "q_start=n - m, dropout=wish.dropout, seed=0, tables=tables",
+        "q_start=n - m, dropout=0.0, seed=0, tables=tables",
+        "test_compile_for.py::test_it_counts_what_it_builds_and_runs_nothing",
+    ),
+    Mutant(
         "a launch serves whatever its tables hold",
         "runtime",
         "return all(torch.equal(_bits(tensors[place]), kept) for place, kept in self.contents)",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import attnc
+from attnc.compiler import verify
 from attnc.compiler.ir.extent import CallShape
 from attnc.compiler.plan.orders import EMPTY, FULL, PARTIAL
 from attnc.compiler.plan.schedule import Bounds
@@ -77,7 +78,7 @@ def test_wrong_schedules_are_found(name: str, was: int, becomes: int, message: s
 
 def test_a_call_verifies_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr(planning, "validate", lambda *x: seen.append(x))
+    monkeypatch.setattr(verify, "validate", lambda *x: seen.append(x))
     q = torch.zeros(1, 1, 20, 8)
     with settings.override(backend="blocked"):
         MODULE.near()(q, q, q)

@@ -14,7 +14,7 @@ from torch.library import opcheck
 
 import attnc
 from attnc.compiler import pipeline
-from attnc.runtime import launch_cache, op, planning
+from attnc.runtime import launch_cache, planning
 from attnc.runtime.base.configuration import settings
 from attnc.runtime.cpp.build import NoCompilerError, compiler
 
@@ -421,7 +421,7 @@ def _opcheck_arguments(case: str, gradients: bool) -> tuple[Any, ...]:
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])
 @pytest.mark.parametrize("gradients", [False, True])
 def test_opcheck_forward(backend: str, case: str, gradients: bool) -> None:
-    opcheck(op.forward._opoverload, _opcheck_arguments(case, gradients))
+    opcheck(torch.ops.attnc.forward.default, _opcheck_arguments(case, gradients))
 
 
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])
