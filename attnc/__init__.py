@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .attention import Attention, Model, Module
     from .comparison import diff
     from .compiler.diagnostics import AttnError
+    from .packing import documents
     from .proving import prove
     from .runtime.base import launches, settings
     from .runtime.merge import merge
@@ -30,6 +31,7 @@ __all__ = [
     "Model",
     "Module",
     "diff",
+    "documents",
     "launches",
     "load",
     "loads",
@@ -43,6 +45,7 @@ _HOMES = {
     "Model": ".attention",
     "Module": ".attention",
     "diff": ".comparison",
+    "documents": ".packing",
     "launches": ".runtime.base",
     "merge": ".runtime.merge",
     "prove": ".proving",
