@@ -168,7 +168,7 @@ class Arguments:
     """
 
     def __init__(self, launch: Launch, numbers: Sequence[int], room: int) -> None:
-        """``numbers``: those taken out of the program's text; ``room``: bytes for private sums in the backward pass."""
+        """``numbers``: those taken out of the program's text; ``room``: bytes that a backward pass may take."""
         q, k, v = launch.q, launch.k, launch.v
         self._scale, self._q_start, self._tables = launch.scale, launch.q_start, launch.tables
         self._kept = _Kept([launch.tables])
@@ -234,7 +234,8 @@ class PreparedCall:
     """A :class:`runtime.base.Prepared`: for each call a copy of one structure, with the call's tensors in it."""
 
     def __init__(self, call: Call, function: Any, out: Tensor, lse: Tensor, launch: Launch) -> None:
-        self._call, self._function, self._out, self._lse = call, function, out, lse
+        self._call, self._function = call, function
+        self._out, self._lse = (_like(x.shape, x.dtype) for x in (out, lse))
         self._tables = launch.tables  # which the structure points to
         self._lengths, self._m, self.anywhere = launch.lengths, out.shape[2], launch.schedule.anywhere
 
@@ -264,8 +265,8 @@ class PreparedBackwardCall:
 
     def __init__(self, call: Call, function: Any, launch: Launch) -> None:
         self._call, self._function, self._dtype = call, function, launch.compute_dtype
-        self._q = torch.empty(launch.q.shape, dtype=launch.q.dtype)
-        self._k, self._v = (torch.empty(x.shape, dtype=self._dtype) for x in (launch.k, launch.v))
+        self._q = _like(launch.q.shape, launch.q.dtype)
+        self._k, self._v = (_like(x.shape, self._dtype) for x in (launch.k, launch.v))
 
     def run(
         self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None,
@@ -293,6 +294,11 @@ class PreparedBackwardCall:
         if self._dtype == q.dtype:
             return grad_q, grad_k, grad_v
         return grad_q, None if grad_k is None else grad_k.to(q.dtype), None if grad_v is None else grad_v.to(q.dtype)
+
+
+def _like(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """What ``empty_like`` makes contiguous tensors of a shape from, fastest; it takes the memory of one number."""
+    return torch.empty(1, dtype=dtype).expand(shape)
 
 
 def _steps(tensor: Tensor) -> Any:

@@ -31,7 +31,8 @@ from .arguments import Arguments
 from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
-# Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
+# Bytes that the backward pass may take beyond its inputs and results; private sums that do not fit take turns. A single
+# tile of queries may need more, since it sums for all keys that it visits.
 ROOM = 64 * 2**20
 
 
