@@ -17,8 +17,9 @@ from ..compiler.ir import Attention
 from ..runtime.call import checked_start, collect, is_batched, located
 from .restarted import reads_by_position, restarted
 
-# Where positions come from tables, tiles are found by what these hold; shorter sequences than this fill few tiles.
-_SHORT = 256
+# Up to so many tokens on average, one call is faster whose positions come from tables: more tiles are looked at than in
+# a call for each sequence, but nothing is planned for each length.
+_SHORT = 1024
 _SHAPE = "[batch, heads, tokens, features]"
 
 
