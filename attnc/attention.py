@@ -94,7 +94,8 @@ class Attention:
         the same shapes, their tokens jagged: each sequence attends within itself, from position 0 on, and the results
         are nested as q is. q and k may differ in their lengths. ``q_start`` and tables may have an entry for each
         sequence; tables with one for each token, ``k_start`` and ``n`` are refused. Dropout depends on how sequences
-        are packed. Offsets for a table of documents instead: :func:`attnc.documents`.
+        are packed, and ``torch.compile`` breaks its graph for such a call. From offsets :func:`attnc.documents` makes a
+        table of documents instead.
 
         Tables are tensors, numpy arrays or Python's numbers, lists and sets. Anything but a tensor is copied, ``scale``
         and ``q_start`` too, so changing it after the call has no effect. A tensor is not copied: changing it before the

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from ..compiler.ir import Attention
 from ..runtime.call import checked_start, collect, is_batched, located
@@ -89,6 +90,7 @@ def _shown(x: Any) -> str:
     return f"[{', '.join('*' if axis == x._ragged_idx else str(size) for axis, size in enumerate(x.shape))}]"
 
 
+@_disable_dynamo  # which would trace how sequences are taken apart, in pieces
 def attend_sequences(
     attend: Attend,
     attention: Attention,

@@ -188,6 +188,26 @@ def test_dropout_is_that_of_its_seed(backend: str) -> None:
         assert not torch.equal(*drawn)
 
 
+def test_compiled_code_breaks_off_for_nested_tensors() -> None:
+    attend, batch = MODULE.near(), Batch("near", LENGTHS)
+
+    def doubled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found: Tensor = attend(q * 2, k, v)
+        return found * 3
+
+    graphs: list[torch.fx.GraphModule] = []
+
+    def noted(graph: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(doubled, backend=noted)
+    nested = [x.detach() for x in batch.nested()]
+    with settings.override(backend="blocked"):
+        torch.testing.assert_close(compiled(*nested).values(), doubled(*nested).values())
+    assert len(graphs) == 2, "what comes before the call, and what comes after"
+
+
 def test_another_sink_and_scale(backend: str) -> None:
     attend, batch = MODULE.sunk(), Batch("sunk", LENGTHS)
     q, k, v = batch.nested()
