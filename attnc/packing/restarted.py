@@ -31,7 +31,7 @@ from ..compiler.ir import (
     walk,
 )
 from ..runtime.base import register
-from .documents import documents
+from .offsets import documents
 
 
 @dataclass(frozen=True)

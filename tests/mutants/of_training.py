@@ -23,13 +23,6 @@ MUTANTS = (
         f"{_WANTED}every_subset_of_inputs_and_tables[cpp]",
     ),
     Mutant(
-        "gradients that nobody asked for are mapped over",
-        "runtime",
-        'out = tuple(0 if its == "1" else None for its in wanted[:3])',
-        "out = (0, 0, 0)",
-        f"{_WANTED}transforms_ask_for_what_they_differentiate[blocked]",
-    ),
-    Mutant(
         "private sums have all of the room, beside what else is needed",
         "templates/cpp",
         "bytes > (count < launch.threads ? room.few : room.many)",
