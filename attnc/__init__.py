@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .attention import Attention, Model, Module
     from .comparison import diff
     from .compiler.diagnostics import AttnError
+    from .packing import documents
     from .proving import prove
     from .runtime.base import launches, settings
     from .runtime.merge import merge
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "Module",
     "diff",
+    "documents",
     "launches",
     "load",
     "loads",
@@ -45,6 +47,7 @@ _HOMES = {
     "Model": ".attention",
     "Module": ".attention",
     "diff": ".comparison",
+    "documents": ".packing",
     "launches": ".runtime.base",
     "merge": ".runtime.merge",
     "prove": ".proving",

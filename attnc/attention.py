@@ -90,6 +90,13 @@ class Attention:
         sink out. So the results of calls over a split of the keys, one of them with the sink, are merged by
         :func:`attnc.merge` into that over all of them.
 
+        Sequences of different lengths may be packed without padding, as nested tensors of layout ``torch.jagged`` of
+        the same shapes, their tokens jagged: each sequence attends within itself, from position 0 on, and the results
+        are nested as q is. q and k may differ in their lengths. ``q_start`` and tables may have an entry for each
+        sequence; tables with one for each token, ``k_start`` and ``n`` are refused. Dropout depends on how sequences
+        are packed, and ``torch.compile`` breaks its graph for such a call. From offsets :func:`attnc.documents` makes a
+        table of documents instead.
+
         Tables are tensors, numpy arrays or Python's numbers, lists and sets. Anything but a tensor is copied, ``scale``
         and ``q_start`` too, so changing it after the call has no effect. A tensor is not copied: changing it before the
         backward pass is an error that torch raises, but torch does not notice a change through a numpy array that
@@ -111,10 +118,18 @@ class Attention:
 
         if more:
             self._refuse(more, "q, k, v")
-        out, lse = attend(
-            *self._with_sink(with_sink), q, k, v,
-            scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
-        )  # fmt: skip
+        if getattr(q, "is_nested", False):
+            from .packing import attend_sequences
+
+            out, lse = attend_sequences(
+                attend, *self._with_sink(with_sink), q, k, v,
+                scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
+            )  # fmt: skip
+        else:
+            out, lse = attend(
+                *self._with_sink(with_sink), q, k, v,
+                scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
+            )  # fmt: skip
         return (out, lse) if return_lse else out
 
     @_by_name
@@ -208,12 +223,18 @@ class Attention:
 
         if more:
             self._refuse(more, "q, k, v")
-        bound, _ = self._with_sink(with_sink)
-        call = call_of(
-            bound, q, k, v,
-            scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
-        )  # fmt: skip
-        out, lse = reference(bound, call)
+
+        def attend(bound: BoundAttention, _: str, q: Tensor, k: Tensor, v: Tensor, **given: Any) -> Any:
+            return reference(bound, call_of(bound, q, k, v, **given))
+
+        given: dict[str, Any] = {"scale": scale, "q_start": q_start, "k_start": k_start, "n": n}
+        given |= {"dropout": dropout, "seed": seed, "tables": tables}
+        if getattr(q, "is_nested", False):
+            from .packing import attend_sequences
+
+            out, lse = attend_sequences(attend, *self._with_sink(with_sink), q, k, v, as_one=False, **given)
+        else:
+            out, lse = attend(*self._with_sink(with_sink), q, k, v, **given)
         return (out, lse) if return_lse else out
 
     @_by_name

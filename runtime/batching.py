@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -88,14 +89,23 @@ def register_batching() -> None:
 
     @torch.library.register_vmap("attnc::backward", lib=LIBRARY)  # type: ignore[untyped-decorator]
     @without_dynamo
-    def _(info: _Info, dims: tuple[Any, ...], *inputs: Any) -> tuple[Any, Any]:
+    def _(info: _Info, dims: tuple[Any, ...], wanted: str, *inputs: Any) -> tuple[Any, Any]:
+        dims = dims[1:]
         if _one_by_one(info, dims, inputs):
-            return _each(backward, info, dims, inputs)
+            return _each(partial(backward, wanted), info, dims, inputs)
         fold = _Fold(info.batch_size, _shape(inputs[2], dims[2])[0])
-        *found, gradients = backward(*_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=True))
-        floats = [given for given in _given(dims, inputs) if given.table.element == "float"]
-        tables = [given.gradient(fold, own) for given, own in zip(floats, gradients, strict=True)]
-        return (*map(fold.entries, found), tables), (0, 0, 0, [0] * len(tables))
+        *found, gradients = backward(wanted, *_tensors(fold, dims, inputs), *_rest(fold, dims, inputs, apart=True))
+        entries = [fold.entries(x) if its == "1" else x for x, its in zip(found, wanted, strict=False)]
+        out = tuple(0 if its == "1" else None for its in wanted[:3])
+        floats = [
+            (given, its == "1")
+            for given, its in zip(_given(dims, inputs), wanted[3:], strict=True)
+            if given.table.element == "float"
+        ]
+        tables = [
+            given.gradient(fold, own) if its else own for (given, its), own in zip(floats, gradients, strict=True)
+        ]
+        return (*entries, tables), (*out, [0 if its else None for _, its in floats])
 
 
 def _shape(x: Tensor, dim: int | None) -> list[int]:

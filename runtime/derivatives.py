@@ -68,8 +68,8 @@ def _attend(operator: Any, keys: Any, q: Tensor, k: Tensor, v: Tensor, tables: l
 
 
 def _derive(operator: Any, keys: Any, *inputs: Any) -> Any:
-    *tensors, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = inputs
-    plain = operator, keys, given, q_start, k_start, n, dropout, attention
+    wanted, *tensors, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention = inputs
+    plain = operator, keys, wanted, given, q_start, k_start, n, dropout, attention
     dq, dk, dv, *rest = _applied(_Derive, plain, *tensors, scale, q_starts, k_starts, seed, *tables)
     return dq, dk, dv, rest
 
@@ -137,14 +137,18 @@ class _Attend(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, out, lse, scale, q_starts, k_starts, seed, *tables = ctx.saved_tensors
         backward, given, q_start, k_start, n, dropout, attention = ctx.rest
+        asked = ctx.needs_input_grad[2:5] + ctx.needs_input_grad[9:]
         if all(grad is None for grad in grads):
             return (None,) * len(ctx.needs_input_grad)
-        dq, dk, dv, found = backward(
-            *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout,
-            attention,
+        wanted = "".join(["1" if its else "0" for its in asked])
+        *found, of_tables = backward(
+            wanted, *grads, q, k, v, out, lse, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed,
+            dropout, attention,
         )  # fmt: skip
-        of_tables = _spread(found, registered(attention), given) if tables else ()
-        return (None, None, dq, dk, dv, None, None, None, None, *of_tables)
+        if tables:
+            of_tables = _spread(of_tables, registered(attention), given)
+        dq, dk, dv, *rest = [x if its else None for x, its in zip((*found, *of_tables), asked, strict=True)]
+        return (None, None, dq, dk, dv, None, None, None, None, *rest)
 
     @staticmethod
     def jvp(_ctx: FunctionCtx, *_tangents: Any) -> Any:
@@ -158,10 +162,11 @@ class _Derive(Function):
 
     @staticmethod
     def forward(_ctx: Any, modes: Any, plain: tuple[Any, ...], *tensors: Any) -> tuple[Tensor, ...]:
-        backward, keys, given, q_start, k_start, n, dropout, attention = plain
+        backward, keys, wanted, given, q_start, k_start, n, dropout, attention = plain
         *first, scale, q_starts, k_starts, seed = tensors[:11]
         inputs = (
-            *first, list(tensors[11:]), given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout, attention
+            wanted, *first, list(tensors[11:]), given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout,
+            attention,
         )  # fmt: skip
         with modes():
             dq, dk, dv, rest = _below(backward, keys, inputs)

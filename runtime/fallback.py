@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..compiler.codegen.cpp import Pass
-from .base import Backend, Gradients, Launch
+from .base import ALL_WANTED, Backend, Gradients, Launch, Wanted
 from .cpp import CPP, BuildError, Compiler, NoCompilerError, compiler, executor, fault_of_compiler, passing
 from .eager import BLOCKED
 
@@ -44,9 +44,11 @@ class CppOrBlocked:
         return self._run("forward", launch, lambda backend: backend.forward(launch))
 
     def backward(
-        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> Gradients:
-        return self._run("backward", launch, lambda backend: backend.backward(launch, out, lse, grad_out, grad_lse))
+        self, launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None,
+        wanted: Wanted = ALL_WANTED,
+    ) -> Gradients:  # fmt: skip
+        given = launch, out, lse, grad_out, grad_lse, wanted
+        return self._run("backward", launch, lambda backend: backend.backward(*given))
 
     def _run(self, direction: Pass, launch: Launch, on: Callable[[Backend], T]) -> T:
         try:

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 
 from ..compiler.ir import Attention, Table
 from .backends import backend_for, devices
-from .base import Prepared, compute_dtype, filled, registered, settings
+from .base import Prepared, Wanted, compute_dtype, filled, registered, settings
 from .batching import register_batching
 from .call import (
     Call,
@@ -269,6 +269,7 @@ def fake_forward(
 
 @without_dynamo
 def run_backward(
+    wanted: str,
     grad_out: Tensor | None,
     grad_lse: Tensor | None,
     q: Tensor,
@@ -288,7 +289,10 @@ def run_backward(
     dropout: float,
     attention: str,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs."""
+    """The gradients of q, k and v, and of each float table in ``tables``, with the shapes and dtypes of the inputs.
+
+    ``wanted`` has a character for each of q, k, v and the tables: 1 where the gradient is asked for; others are empty.
+    """
     known = registered(attention)
     call = _call(known, q, k, v, tables, given, scale, q_starts, q_start, k_starts, k_start, n, seed, dropout)
     with _without_autocast(q.device.type):
@@ -297,51 +301,69 @@ def run_backward(
         parameters = _given(known, given)
         floats = [table.element == "float" for table in parameters]
         if not q.shape[:3].numel():
-            zeros = [torch.zeros_like(table, memory_format=torch.contiguous_format) for table in _only(tables, floats)]
-            return (*(x.new_zeros(x.shape) for x in (q, k, v)), zeros)  # type: ignore[return-value]
+            return _like_inputs((q, k, v), tables, floats, wanted, torch.Tensor.new_zeros)
         if grad_out is None:
             grad_out = torch.zeros_like(out)
         elif not q.is_cpu:  # whose kernels take any strides; on a device the width of indices was settled without them
             grad_out = grad_out.contiguous()
         grad_lse = None if grad_lse is None else grad_lse.contiguous()
-        found = backend.backward(launch, out, lse, grad_out, grad_lse)
+        positions = {table.name: position for position, table in enumerate(known.tables)}
+        asked = {positions[parameter.name] for parameter, its in zip(parameters, wanted[3:], strict=True) if its == "1"}
+        flags = tuple([number in asked for number in range(len(launch.tables))])
+        found = backend.backward(launch, out, lse, grad_out, grad_lse, Wanted(*_first(wanted), flags))
         keep_prepared_backward(attention, call, backend, launch)
         gradients: list[Tensor] = []
-        positions = {table.name: position for position, table in enumerate(known.tables)}
         for parameter, table in zip(parameters, tables, strict=True):
             gradient = found.tables[positions[parameter.name]]
-            if parameter.element == "float":
-                assert gradient is not None
+            if gradient is not None:
                 gradients.append(gradient.reshape(table.shape).to(table).contiguous())
-    return found.q.contiguous(), found.k.contiguous(), found.v.contiguous(), gradients
+            elif parameter.element == "float":
+                gradients.append(table.new_empty(0))
+    own = [q.new_empty(0) if x is None else x.contiguous() for x in (found.q, found.k, found.v)]
+    return own[0], own[1], own[2], gradients
+
+
+def _first(wanted: str) -> tuple[bool, bool, bool]:
+    """Whether the gradients of q, k and v are asked for."""
+    return wanted[0] == "1", wanted[1] == "1", wanted[2] == "1"
 
 
 @without_dynamo
 def _backward_of(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The backward pass of a call that went straight: straight again, or by the operator where someone looks on."""
-    grad_out, grad_lse, q, k, v, out, lse, tables, _, *numbers, name = inputs
+    wanted, grad_out, grad_lse, q, k, v, out, lse, tables, _, *numbers, name = inputs
     others = grad_out, grad_lse, out, lse, *tables
     if not is_plain((q, k, v, *others)) or not goes_straight(q, k, v, others):
         found: tuple[Tensor, Tensor, Tensor, list[Tensor]] = torch.ops.attnc.backward.default(*inputs)
         return found
     scale, q_starts, q_start, k_starts, k_start, n, _, dropout = numbers
     if not tables and scale is q_starts is k_starts is n is None and not k_start and not dropout:
-        prepared = run_prepared_backward(name, q, k, v, q_start, out, lse, grad_out, grad_lse)
+        own = Wanted(*_first(wanted))
+        prepared = run_prepared_backward(name, q, k, v, q_start, out, lse, grad_out, grad_lse, own)
         if prepared is not None:
-            return *prepared, []
+            return *prepared, []  # type: ignore[return-value]  # what is not wanted may be None here
     return run_backward(*inputs)
 
 
 def fake_backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """The gradients that :func:`run_backward` returns, for tensors that hold nothing."""
-    _, _, q, k, v, _, _, tables, given, *_, attention = inputs
+    wanted, _, _, q, k, v, _, _, tables, given, *_, attention = inputs
     floats = [table.element == "float" for table in _given(registered(attention), given)]
-    gradients = [table.new_empty(table.shape) for table in _only(tables, floats)]
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), gradients
+    return _like_inputs((q, k, v), tables, floats, wanted, torch.Tensor.new_empty)
 
 
-def _only(tables: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
-    return [table for table, its in zip(tables, wanted, strict=True) if its]
+def _like_inputs(
+    first: Sequence[Tensor], tables: Sequence[Tensor], floats: Sequence[bool], wanted: str, make: Any
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Gradients as the operator returns them, contiguous, each made by ``make(input, shape)``; ``floats``: which tables
+    have one.
+    """
+
+    def made(x: Tensor, its: str) -> Tensor:
+        return make(x, x.shape if its == "1" else (0,))  # type: ignore[no-any-return]
+
+    q, k, v = map(made, first, wanted[:3])
+    return q, k, v, [made(x, its) for x, own, its in zip(tables, floats, wanted[3:], strict=True) if own]
 
 
 def _empty(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

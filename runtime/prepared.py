@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from .base import Backend, Launch, Prepared, PreparedBackward, registered, settings
+from .base import Backend, Launch, Prepared, PreparedBackward, Wanted, registered, settings
 from .call import Call
 from .cpp import CPP
 from .derivatives import is_reverse_only, recorded
@@ -59,11 +59,13 @@ def run_prepared(
 
 def run_prepared_backward(
     name: str, q: Tensor, k: Tensor, v: Tensor, q_start: int, out: Tensor, lse: Tensor,
-    grad_out: Tensor | None, grad_lse: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor] | None:  # fmt: skip
-    """The gradients of q, k and v of such a call; None where none of its form was prepared."""
+    grad_out: Tensor | None, grad_lse: Tensor | None, wanted: Wanted,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None] | None:  # fmt: skip
+    """The gradients of q, k and v of such a call that are wanted; None where none of its form was prepared."""
     prepared = None if grad_out is None else _backward.get(_form(name, q, k, v, q_start))
-    return None if prepared is None or grad_out is None else prepared.run(q, k, v, out, lse, grad_out, grad_lse)
+    if prepared is None or grad_out is None:
+        return None
+    return prepared.run(q, k, v, out, lse, grad_out, grad_lse, wanted)
 
 
 def is_unwatched(q: Tensor, k: Tensor, v: Tensor) -> bool:

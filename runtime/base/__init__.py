@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ...lazy import attributes
 
 __all__ = [
+    "ALL_WANTED",
     "Backend",
     "CompiledFunction",
     "Gradients",
@@ -18,6 +19,7 @@ __all__ = [
     "TableArgument",
     "Targets",
     "Unavailable",
+    "Wanted",
     "built",
     "cache",
     "compute_dtype",
@@ -55,7 +57,17 @@ if TYPE_CHECKING:
     from .device_copies import device_copy, device_numbers
     from .dropout import kept
     from .identities import identity, register, registered
-    from .launch import Gradients, Launch, Prepared, PreparedBackward, TableArgument, filled, stride_bits
+    from .launch import (
+        ALL_WANTED,
+        Gradients,
+        Launch,
+        Prepared,
+        PreparedBackward,
+        TableArgument,
+        Wanted,
+        filled,
+        stride_bits,
+    )
     from .torch_dtypes import compute_dtype, dtype_name, dtype_of, torch_dtype
 else:
     __getattr__ = attributes(
@@ -71,7 +83,17 @@ else:
             "device_copies": ("device_copy", "device_numbers"),
             "dropout": ("kept",),
             "identities": ("identity", "register", "registered"),
-            "launch": ("Gradients", "Launch", "Prepared", "PreparedBackward", "TableArgument", "filled", "stride_bits"),
+            "launch": (
+                "ALL_WANTED",
+                "Gradients",
+                "Launch",
+                "Prepared",
+                "PreparedBackward",
+                "TableArgument",
+                "Wanted",
+                "filled",
+                "stride_bits",
+            ),
             "torch_dtypes": ("compute_dtype", "dtype_name", "dtype_of", "torch_dtype"),
         },
         modules=("cache",),

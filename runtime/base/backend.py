@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ...compiler.plan import DType, Pass, PassTiles, Program, Specialisation
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...compiler.codegen import KernelSource
     from ...compiler.ir import Attention
     from .compiled import CompiledFunction
-    from .launch import Gradients, Launch, Prepared, PreparedBackward
+    from .launch import Gradients, Launch, Prepared, PreparedBackward, Wanted
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -64,6 +64,21 @@ def _no_kernels(*_: object) -> NoReturn:
     raise TypeError("this backend has no kernels of its own")
 
 
+class BackwardFunction(Protocol):
+    """The backward pass of a backend: :attr:`Backend.backward`."""
+
+    def __call__(
+        self,
+        launch: Launch,
+        out: Tensor,
+        lse: Tensor,
+        grad_out: Tensor,
+        grad_lse: Tensor | None,
+        wanted: Wanted = ...,
+        /,
+    ) -> Gradients: ...
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to run attention. Making a record imports neither torch nor the code that builds kernels; calling it
@@ -78,7 +93,8 @@ class Backend:
     - ``require(device)``: ValueError where it does not run tensors on the device; Unavailable where something that it
       needs is missing, though a later attempt may succeed;
     - ``forward(launch)``: output ``[batch, heads, m, value_dim]`` in q's dtype, and log-sum-exp ``[batch, heads, m]``;
-      ``backward(launch, out, lse, grad_out, grad_lse)``: the gradients. Each executor documents what else it raises.
+      ``backward(launch, out, lse, grad_out, grad_lse, wanted)``: the gradients that are wanted, by default all. Each
+      executor documents what else it raises.
 
     - ``prepare(launch)``, ``prepare_backward(launch)``: the launch with all but its tensors settled, None where that
       would be no faster;
@@ -105,7 +121,7 @@ class Backend:
     tiles: Callable[[DType, int, str], PassTiles]
     require: Callable[[torch.device], None]
     forward: Callable[[Launch], tuple[Tensor, Tensor]]
-    backward: Callable[[Launch, Tensor, Tensor, Tensor, Tensor | None], Gradients]
+    backward: BackwardFunction
     target: Callable[[torch.device], str] = _no_target
     prepare: Callable[[Launch], Prepared | None] = _unprepared
     prepare_backward: Callable[[Launch], PreparedBackward | None] = _unprepared

@@ -1,6 +1,7 @@
 """Counts launches by kind, so that a test or a script can assert which kernels ran. Thread-safe.
 
-A kind is named ``backend.pass``: ``cpp.forward``, ``triton.backward``, ``blocked.forward`` and so on.
+A kind is named ``backend.pass``: ``cpp.forward``, ``triton.backward``, ``blocked.forward`` and so on. What Triton runs
+over queries and over keys in a backward pass is counted too: ``triton.backward_queries``, ``triton.backward_keys``.
 """
 
 from __future__ import annotations

@@ -136,18 +136,36 @@ class PreparedBackward(Protocol):
     """The same of a backward pass without tables."""
 
     def run(
-        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of q, k and v; ``grad_out`` and ``grad_lse`` may have any strides."""
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None,
+        wanted: Wanted,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+        """The gradients of q, k and v that are wanted; ``grad_out`` and ``grad_lse`` may have any strides."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Whose gradients a call asks for. ``tables``: of each of the program's tables; None for all float tables."""
+
+    q: bool = True
+    k: bool = True
+    v: bool = True
+    tables: tuple[bool, ...] | None = None
+
+    def table(self, number: int) -> bool:
+        """Whether the gradient of a table is asked for, if it has one."""
+        return self.tables is None or self.tables[number]
+
+
+ALL_WANTED = Wanted()
 
 
 @dataclass(frozen=True)
 class Gradients:
     """The gradients of one call. ``tables`` holds, for each float table, a tensor of its argument's shape in the
-    compute dtype; None for the other tables.
+    compute dtype; None for the other tables. What was not wanted is None.
     """
 
-    q: Tensor
-    k: Tensor
-    v: Tensor
+    q: Tensor | None
+    k: Tensor | None
+    v: Tensor | None
     tables: tuple[Tensor | None, ...]

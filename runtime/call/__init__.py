@@ -22,6 +22,7 @@ __all__ = [
     "checked_scale",
     "checked_start",
     "collect",
+    "copied",
     "errors",
     "extent_of",
     "integer",
@@ -33,6 +34,7 @@ __all__ = [
     "scale_of",
     "settle",
     "settle_alike",
+    "unfit",
     "widened",
 ]
 
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     )
     from .comparisons import settle, settle_alike
     from .errors import by_position, located
-    from .host_values import integer
+    from .host_values import copied, integer, unfit
     from .python_values import collect
     from .tables import TableSizes, bind, check, check_divisors, is_batched, widened
 else:
@@ -81,7 +83,7 @@ else:
             ),
             "comparisons": ("settle", "settle_alike"),
             "errors": ("by_position", "located"),
-            "host_values": ("integer",),
+            "host_values": ("copied", "integer", "unfit"),
             "python_values": ("collect",),
             "tables": ("TableSizes", "bind", "check", "check_divisors", "is_batched", "widened"),
         },

@@ -36,6 +36,10 @@ ELSEWHERE = {
     "causal": "the text says it: `causal and …`",
     "dropout_p": "did you mean dropout?",
     "softmax_scale": "did you mean scale?",
+    **dict.fromkeys(
+        ("cu_seqlens", "cu_seqlens_q", "cu_seqlens_k", "cu_seq_lens_q", "cu_seq_lens_k"),
+        "a table of the text keeps packed sequences apart, `doc[q] == doc[k]` with doc=attnc.documents(cu_seqlens)",
+    ),
     "enable_gqa": "k and v may have fewer heads than q as it is",
 }
 

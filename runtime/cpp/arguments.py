@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...compiler.plan import Bounds, Kernel, KernelSchedule, Listing
-from ..base import Launch, TableArgument, count
+from ..base import Launch, TableArgument, Wanted, count
 
 
 class _Table(ctypes.Structure):
@@ -168,7 +168,7 @@ class Arguments:
     """
 
     def __init__(self, launch: Launch, numbers: Sequence[int], room: int) -> None:
-        """``numbers``: those taken out of the program's text; ``room``: bytes for private sums in the backward pass."""
+        """``numbers``: those taken out of the program's text; ``room``: bytes that a backward pass may take."""
         q, k, v = launch.q, launch.k, launch.v
         self._scale, self._q_start, self._tables = launch.scale, launch.q_start, launch.tables
         self._kept = _Kept([launch.tables])
@@ -234,7 +234,8 @@ class PreparedCall:
     """A :class:`runtime.base.Prepared`: for each call a copy of one structure, with the call's tensors in it."""
 
     def __init__(self, call: Call, function: Any, out: Tensor, lse: Tensor, launch: Launch) -> None:
-        self._call, self._function, self._out, self._lse = call, function, out, lse
+        self._call, self._function = call, function
+        self._out, self._lse = (_like(x.shape, x.dtype) for x in (out, lse))
         self._tables = launch.tables  # which the structure points to
         self._lengths, self._m, self.anywhere = launch.lengths, out.shape[2], launch.schedule.anywhere
 
@@ -264,21 +265,26 @@ class PreparedBackwardCall:
 
     def __init__(self, call: Call, function: Any, launch: Launch) -> None:
         self._call, self._function, self._dtype = call, function, launch.compute_dtype
-        self._q = torch.empty(launch.q.shape, dtype=launch.q.dtype)
-        self._k, self._v = (torch.empty(x.shape, dtype=self._dtype) for x in (launch.k, launch.v))
+        self._q = _like(launch.q.shape, launch.q.dtype)
+        self._k, self._v = (_like(x.shape, self._dtype) for x in (launch.k, launch.v))
 
     def run(
-        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None,
+        wanted: Wanted,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
         """MemoryError where memory runs out."""
         if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
             grad_out = grad_out.contiguous()
-        grad_q, grad_k, grad_v = torch.empty_like(self._q), torch.zeros_like(self._k), torch.zeros_like(self._v)
+        grad_q = torch.empty_like(self._q) if wanted.q else None
+        grad_k = torch.zeros_like(self._k) if wanted.k else None
+        grad_v = torch.zeros_like(self._v) if wanted.v else None
         call: Any = _Launch.from_buffer_copy(self._call.structure)
         call.threads = threads()
         call.q, call.k, call.v, call.out, call.lse = (x.data_ptr() for x in (q, k, v, out, lse))
         call.grad_out, call.grad_out_step = grad_out.data_ptr(), _steps(grad_out)
-        call.grad_q, call.grad_k, call.grad_v = grad_q.data_ptr(), grad_k.data_ptr(), grad_v.data_ptr()
+        call.grad_q = None if grad_q is None else grad_q.data_ptr()
+        call.grad_k = None if grad_k is None else grad_k.data_ptr()
+        call.grad_v = None if grad_v is None else grad_v.data_ptr()
         if grad_lse is not None:
             grad_lse = grad_lse.to(self._dtype).contiguous()
             call.grad_lse = grad_lse.data_ptr()
@@ -287,7 +293,12 @@ class PreparedBackwardCall:
         count("cpp.backward")
         if self._dtype == q.dtype:
             return grad_q, grad_k, grad_v
-        return grad_q, grad_k.to(q.dtype), grad_v.to(q.dtype)
+        return grad_q, None if grad_k is None else grad_k.to(q.dtype), None if grad_v is None else grad_v.to(q.dtype)
+
+
+def _like(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """What ``empty_like`` makes contiguous tensors of a shape from, fastest; it takes the memory of one number."""
+    return torch.empty(1, dtype=dtype).expand(shape)
 
 
 def _steps(tensor: Tensor) -> Any:

@@ -15,12 +15,24 @@ from ...compiler import pipeline
 from ...compiler.codegen import KernelSource, Lifted, lift_constants
 from ...compiler.codegen.cpp import CppVariant, Pass, variant_for
 from ...compiler.plan import Program
-from ..base import Gradients, Launch, Prepared, PreparedBackward, count, get, renew, settings
+from ..base import (
+    ALL_WANTED,
+    Gradients,
+    Launch,
+    Prepared,
+    PreparedBackward,
+    Wanted,
+    count,
+    get,
+    renew,
+    settings,
+)
 from .arguments import Arguments
 from .backend import CPP
 from .build import BuildError, Compiler, build, cache_key, compiler, load
 
-# Bytes that the backward pass's private sums may take at once; what does not fit is done in several rounds.
+# Bytes that the backward pass may take beyond its inputs and results; private sums that do not fit take turns. A single
+# tile of queries may need more, since it sums for all keys that it visits.
 ROOM = 64 * 2**20
 
 
@@ -79,30 +91,58 @@ def _results(launch: Launch) -> tuple[Tensor, Tensor]:
     return out, launch.q.new_empty(batch, heads, m, dtype=launch.compute_dtype)
 
 
-def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and the float tables, from the forward pass's results and their gradients.
+def backward(
+    launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, wanted: Wanted = ALL_WANTED
+) -> Gradients:
+    """The gradients of q, k, v and the float tables that are wanted, from the forward pass's results and their
+    gradients. No product is computed of which only others have need.
 
     q's, k's and v's are contiguous, in the dtypes of their inputs. ``grad_out`` may have any strides. The result is
     bitwise the same for every number of threads.
     """
+    return _derived(launch, out, lse, grad_out, grad_lse, wanted)
+
+
+def products(
+    launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, wanted: Wanted
+) -> int:
+    """Measures the work of a backward pass: how many pairs were multiplied in its five products together."""
+    found = torch.zeros(3, dtype=torch.int64)
+    _derived(launch, out, lse, grad_out, grad_lse, wanted, found)
+    return int(found[2])
+
+
+def _derived(
+    launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, wanted: Wanted,
+    counts: Tensor | None = None,
+) -> Gradients:  # fmt: skip
     q, k, v = launch.q, launch.k, launch.v
     compute = launch.compute_dtype
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
     several = len(launch.program.kernels) > 1
-    grad_q = q.new_zeros(q.shape, dtype=compute) if several else q.new_empty(q.shape)
-    grad_k, grad_v = k.new_zeros(k.shape, dtype=compute), v.new_zeros(v.shape, dtype=compute)
+    grad_q = grad_k = grad_v = None
+    if wanted.q:
+        grad_q = q.new_zeros(q.shape, dtype=compute) if several else q.new_empty(q.shape)
+    if wanted.k:
+        grad_k = k.new_zeros(k.shape, dtype=compute)
+    if wanted.v:
+        grad_v = v.new_zeros(v.shape, dtype=compute)
+    pairs = zip(launch.tables, launch.program.tables, strict=True)
     tables = tuple(
-        torch.zeros_like(argument.tensor) if table.element == "float" else None
-        for argument, table in zip(launch.tables, launch.program.tables, strict=True)
+        torch.zeros_like(argument.tensor) if table.element == "float" and wanted.table(number) else None
+        for number, (argument, table) in enumerate(pairs)
     )
     given = {
         "out": out.contiguous(), "lse": lse.contiguous(), "grad_out": grad_out,
         "grad_lse": None if grad_lse is None else grad_lse.to(compute).contiguous(),
         "grad_q": grad_q, "grad_k": grad_k, "grad_v": grad_v,
     }  # fmt: skip
-    _call("backward", launch, given, tables)
-    return Gradients(grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype), tables)
+    if counts is not None:
+        given["columns"] = counts
+    _call("backward", launch, given, tables, counting=counts is not None)
+    grad_q, grad_k, grad_v = (None if x is None else x.to(q.dtype) for x in (grad_q, grad_k, grad_v))
+    return Gradients(grad_q, grad_k, grad_v, tables)
 
 
 def source_variant(direction: Pass, launch: Launch) -> CppVariant:

@@ -21,7 +21,7 @@ from ...compiler.ir import LOGIT, Const, Entry, Expr, derivative, reads
 from ...compiler.oracle import Environment, interpret
 from ...compiler.plan import FULL, Kernel, KernelSchedule
 from ...compiler.schedule import Slot, Walked, slot_counts, visits
-from ..base import Gradients, Launch, count, kept
+from ..base import ALL_WANTED, Gradients, Launch, Wanted, count, kept
 from .products import plain_sums
 from .torch_arrays import TorchArrays, table_values
 
@@ -140,17 +140,23 @@ def _online(launch: Launch, place: _Rows, finite: bool) -> tuple[Tensor, Tensor]
     return mean, torch.where(alive, greatest + weight.log(), -torch.inf)
 
 
-def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and the float tables, given what :func:`forward` returned."""
+def backward(
+    launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, wanted: Wanted = ALL_WANTED
+) -> Gradients:
+    """The gradients of q, k, v and the float tables that are wanted, given what :func:`forward` returned."""
     count("blocked.backward")
     dtype = launch.compute_dtype
-    dq, dk, dv = (torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (launch.q, launch.k, launch.v))
+    inputs = (launch.q, wanted.q), (launch.k, wanted.k), (launch.v, wanted.v)
+    dq, dk, dv = (torch.zeros(x.shape, dtype=dtype, device=x.device) if its else None for x, its in inputs)
+    pairs = zip(launch.program.tables, launch.tables, strict=True)
     tables = tuple(
-        torch.zeros_like(argument.tensor) if table.element == "float" else None
-        for table, argument in zip(launch.program.tables, launch.tables, strict=True)
+        torch.zeros_like(argument.tensor) if table.element == "float" and wanted.table(number) else None
+        for number, (table, argument) in enumerate(pairs)
     )
+    moves = wanted.q or wanted.k or any(table is not None for table in tables)
     slope = derivative(launch.program.score, LOGIT)
-    entries = tuple((entry, derivative(launch.program.score, entry)) for entry in reads(launch.program.score))
+    read = [entry for entry in reads(launch.program.score) if tables[int(entry.table)] is not None]
+    entries = tuple((entry, derivative(launch.program.score, entry)) for entry in read)
     # Rows that keep nothing have output 0, and their gradient is ignored, even if it is NaN.
     deltas = torch.where(out == 0, 0.0, grad_out.to(dtype) * out.to(dtype)).sum(-1)
     if grad_lse is not None:
@@ -169,21 +175,25 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
             keep = (keep & ~dead[..., None]).expand(score.shape)
             p = torch.where(keep, (score - negative[..., None]).exp(), 0.0)
             stay = _kept(launch, bound) if launch.dropout else 1.0
+            product = _matrix_product if finite else plain_sums
+            keep_by_key = keep.transpose(-1, -2)
+            if dv is not None:
+                _add_heads(launch, dv, place, block.rows, product((p * stay).transpose(-1, -2), dO, keep_by_key))
+            if not moves:
+                continue
             dP = dO @ _heads_of(launch, launch.v, place, block.rows).transpose(-1, -2) * stay
             dS = torch.where(p == 0, 0.0, p * (dP - delta[..., None]))
             with_logit = _with_logit(bound, logit)
             for entry, change in entries:
                 _accumulate(tables, entry, _product(dS, change, with_logit), with_logit)
             dL = _product(dS, slope, with_logit) * scale[place.heads, None, None]
-            product = _matrix_product if finite else plain_sums
-            keep_by_key = keep.transpose(-1, -2)
-            place.add(dq, product(dL, _heads_of(launch, launch.k, place, block.rows), keep))
-            _add_heads(launch, dk, place, block.rows, product(dL.transpose(-1, -2), q, keep_by_key))
-            _add_heads(launch, dv, place, block.rows, product((p * stay).transpose(-1, -2), dO, keep_by_key))
+            if dq is not None:
+                place.add(dq, product(dL, _heads_of(launch, launch.k, place, block.rows), keep))
+            if dk is not None:
+                _add_heads(launch, dk, place, block.rows, product(dL.transpose(-1, -2), q, keep_by_key))
         if launch.program.sink is not None and place.kernel.output == "store":
             _sink_gradients(launch, tables, place, its, delta)
-    dtypes = (launch.q.dtype, launch.k.dtype, launch.v.dtype)
-    dq, dk, dv = (x.to(kind) for x, kind in zip((dq, dk, dv), dtypes, strict=True))
+    dq, dk, dv = (None if x is None else x.to(launch.q.dtype) for x in (dq, dk, dv))
     return Gradients(dq, dk, dv, tables)
 
 
@@ -369,7 +379,8 @@ def _product(gradient: Tensor, slope: Expr, bound: Environment) -> Tensor:
 def _accumulate(tables: tuple[Tensor | None, ...], entry: Entry, gradient: Tensor, bound: Environment) -> None:
     """Adds each pair's gradient to the table entry that the pair read."""
     total = tables[int(entry.table)]
-    assert total is not None
+    if total is None:
+        return
     held = bound.tables[entry.table]
     places = [interpret(index, bound) for index in entry.indices]
     for axis, index in enumerate(places):

@@ -21,7 +21,7 @@ _REST = (
 )
 _SCHEMAS = (
     f"forward(Tensor q, Tensor k, Tensor v, {_REST}) -> (Tensor, Tensor)",
-    "backward(Tensor? grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
+    "backward(str wanted, Tensor? grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
     f"{_REST}) -> (Tensor, Tensor, Tensor, Tensor[])",
 )
 _ABOVE = __name__.rsplit(".", 2)[0]

@@ -40,7 +40,7 @@ from ...compiler.codegen.triton import (
     steps,
 )
 from ...compiler.plan import FP32, Kernel, KernelSchedule, Order, Pass, Program, is_natural, key_major
-from ..base import Gradients, Launch, count, filled, stride_bits
+from ..base import ALL_WANTED, Gradients, Launch, Wanted, count, filled, stride_bits
 from . import modules
 from .arguments import (
     AnyListing,
@@ -60,7 +60,7 @@ from .descriptors import Described, aligned, describable, described, describing,
 from .device_plans import DevicePlan, plan
 from .few_rows import RowGrid, for_length, is_split, live_parts, packs, parts_of, wanted_programs
 from .modules import interpreting, load_module, require, require_triton, target_of
-from .table_sums import SiteSums, add, from_digits, joined, say_unordered
+from .table_sums import SiteSums, add, from_digits, joined, needed_passes, say_unordered
 from .turns import turn_arguments
 
 require_triton()
@@ -352,9 +352,14 @@ def _run_forward(call: _Call, number: int, given: dict[str, Any]) -> None:
     call.run(f"merge_{number}", rows.slots * rows.blocks, arguments, given)
 
 
-def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None) -> Gradients:
-    """The gradients of q, k, v and every float table, from what :func:`forward` returned and the gradients of both."""
+def backward(
+    launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_lse: Tensor | None, wanted: Wanted = ALL_WANTED
+) -> Gradients:
+    """The gradients of q, k, v and the float tables that are wanted, from what :func:`forward` returned and its
+    gradients. Kernels that make none of them do not run.
+    """
     by_query, by_key = _prepared(launch, "backward_queries"), _prepared(launch.over_keys, "backward_keys")
+    over_queries, over_keys = needed_passes(by_query.kernels.sites, wanted)
     grad_out = grad_out.to(launch.q.dtype)
     if grad_out.stride(-1) != 1 and grad_out.shape[-1] > 1:
         grad_out = grad_out.contiguous()
@@ -365,9 +370,10 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     exact = by_query.kernels.variant.exact
     if launch.q.device.type != "cpu" and not exact:
         say_unordered([program.tables[number] for number in pair_tables(by_query.kernels.sites)])
-    q = _gradient(by_query, launch.q, direct_queries(program))
-    direct = direct_keys(by_key.launch.program)
-    k, v = (_gradient(by_key, t, direct, unwritten=program.is_part) for t in (launch.k, launch.v))
+    q = _gradient(by_query, launch.q, direct_queries(program)) if over_queries else None
+    direct, k, v = direct_keys(by_key.launch.program), None, None
+    if over_keys:
+        k, v = (_gradient(by_key, t, direct, unwritten=program.is_part) for t in (launch.k, launch.v))
     tables = tuple(
         by_query.zeros(*argument.tensor.shape) if table.element == "float" else None
         for table, argument in zip(program.tables, launch.tables, strict=True)
@@ -380,19 +386,20 @@ def backward(launch: Launch, out: Tensor, lse: Tensor, grad_out: Tensor, grad_ls
     by_query, by_key = (replace(call, given={**call.given, **given}) for call in (by_query, by_key))
     with modules.on_device(launch.q.device):
         _run_delta(by_query, tables)
-        for number, kernel in enumerate(by_key.launch.program.kernels):
+        for number, kernel in enumerate(by_key.launch.program.kernels if over_keys else ()):
             for place in range(len(kernel.segments)):
                 _run_keys(by_key, number, place, tables)
-        for number, kernel in enumerate(program.kernels):
+        for number, kernel in enumerate(program.kernels if over_queries else ()):
             if kernel.segments:
                 _run_queries(by_query, number, tables)
-    for number, sums in pairs.items() if exact else ():
+    for number, sums in pairs.items() if exact and over_queries else ():
         table = tables[number]
         assert table is not None
         table += from_digits(sums)
     count("triton.backward")
-    q, k, v = (x.to(its.dtype) for x, its in ((q, launch.q), (k, launch.k), (v, launch.v)))
-    return Gradients(q, k, v, tables)
+    gradients = ((q, wanted.q), (k, wanted.k), (v, wanted.v))
+    q, k, v = (x.to(launch.q.dtype) if x is not None and its else None for x, its in gradients)
+    return Gradients(q, k, v, tuple(x if wanted.table(number) else None for number, x in enumerate(tables)))
 
 
 def _gradient(call: _Call, like: Tensor, direct: bool, unwritten: bool = False) -> Tensor:
@@ -441,6 +448,7 @@ def _run_keys(call: _Call, number: int, place: int, tables: tuple[Tensor | None,
     sums = [_sums(call, site, shape, shape) for site in sites]
     of_keys = call.keys_listing(number, place)
     apart = of_keys is not None and of_keys.head_slots > 1
+    count("triton.backward_keys")
     for member in range(group) if apart else range(1):
         chosen = {"first_member": member, "members": 1 if apart else group}
         call.run(f"backward_keys_{number}_{place}", batch * kv_heads * blocks, arguments, joined(sums) | chosen)
@@ -464,6 +472,7 @@ def _by_key(call: _Call, number: int, place: int) -> tuple[int, dict[str, Any]]:
 
 
 def _run_queries(call: _Call, number: int, tables: tuple[Tensor | None, ...]) -> None:
+    count("triton.backward_queries")
     rows, arguments = _over_rows(call, number)
     given: dict[str, Any] = {}
     split = call.launch.program.kernels[number].splits

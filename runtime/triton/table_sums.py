@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...compiler.codegen.triton import DIGIT_BITS, DIGITS, GradientSite
 from ...compiler.ir import Table
+from ..base import Wanted
 
 
 def from_digits(sums: Tensor) -> Tensor:
@@ -59,6 +60,12 @@ def add(sums: list[SiteSums], tables: tuple[Tensor | None, ...]) -> None:
     """Adds all sums to the gradients of their tables."""
     for part in sums:
         part.add_to(tables[part.site.table])
+
+
+def needed_passes(sites: tuple[GradientSite, ...], wanted: Wanted) -> tuple[bool, bool]:
+    """Whether kernels that walk over the keys of each query are needed, and those over the queries of each key."""
+    levels = {site.level for site in sites if not site.sink and wanted.table(site.table)}
+    return wanted.q or bool(levels - {"column"}), wanted.k or wanted.v or "column" in levels
 
 
 def say_unordered(tables: list[Table]) -> None:

@@ -64,10 +64,11 @@ struct Launch {
     const void *grad_out;
     int64_t grad_out_step[3];
     const Real *grad_lse;  // [batch, heads, m], or null
+    // The gradients, null where they are not asked for.
     void *grad_q;          // [batch, heads, m, head_dim]; of several kernels reals, zero before
     Real *grad_k, *grad_v; // [batch, kv_heads, key_rows, head_dim or value_dim]; zero before
-    int64_t room;          // bytes that private sums may take
-    int64_t *columns;      // of kernels that count: pairs in the tiles visited, and pairs multiplied
+    int64_t room;          // bytes that a backward pass may take beyond its inputs and results
+    int64_t *columns;      // of kernels that count: pairs in the tiles visited, pairs multiplied; backward: in all products
     // Of a part: the position of the first key, and how many rows of k, v and their gradients there are from it on.
     const int64_t *k_start;
     int64_t k_start_step, key_rows;
@@ -93,11 +94,11 @@ template <class T> struct Buffer {
 
 // One piece of memory that grows and is used again.
 struct Pool {
+    static constexpr size_t HUGE_PAGE = size_t(1) << 21;
     Real *data = nullptr;
     int64_t size = 0;
     Real *reals(int64_t count) {
         if (count >= size) {
-            constexpr size_t HUGE_PAGE = size_t(1) << 21;
             std::free(data);
             // A huge page is cleared as a whole when it is first touched: too much for what a part of it would do.
             const size_t needed = size_t(count) * sizeof(Real), page = needed < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;

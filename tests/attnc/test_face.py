@@ -41,7 +41,8 @@ MODULE = attnc.loads(TEXT)
 
 def test_the_public_names() -> None:
     assert sorted(attnc.__all__, key=str.lower) == [
-        "Attention", "AttnError", "diff", "launches", "load", "loads", "merge", "Model", "Module", "prove", "settings",
+        "Attention", "AttnError", "diff", "documents", "launches", "load", "loads", "merge", "Model", "Module", "prove",
+        "settings",
     ]  # fmt: skip
     assert all(hasattr(attnc, name) for name in attnc.__all__)
     public = {name for name in dir(attnc.Attention) if not name.startswith("_")}

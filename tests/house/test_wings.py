@@ -100,8 +100,9 @@ WINGS: dict[str, tuple[str, ...]] = {
         "attnc": (
             "compiler compiler.analysis compiler.checker compiler.codegen compiler.diagnostics compiler.ir "
             "compiler.modules compiler.oracle compiler.plan compiler.proofs compiler.schedule compiler.verify runtime "
-            "runtime.base runtime.call runtime.eager"
+            "attnc.packing runtime.base runtime.call runtime.eager"
         ),
+        "attnc.packing": "compiler.analysis compiler.ir runtime.base runtime.call",
     }.items()
 }
 PUBLIC = {

@@ -15,6 +15,7 @@ from . import (
     of_texts,
     of_the_face,
     of_the_runtime,
+    of_training,
 )
 from .mutant import Mutant
 
@@ -23,7 +24,7 @@ WINGS = (
     "schedule", "proofs", "verify", "codegen", "codegen/planner", "templates/cpp", "templates/triton",
     "runtime/base", "runtime/call", "runtime/eager",
     "runtime/cpp", "runtime/triton", "runtime", "attnc", "attnc/inspection", "attnc/pictures", "attnc/testing",
-    "attnc/cli", "attnc/integrations/transformers",
+    "attnc/cli", "attnc/packing", "attnc/integrations/transformers",
     "attnc/integrations/transformers/audit", "attnc/integrations/transformers/caches",
     "attnc/integrations/transformers/swaps",
 )  # fmt: skip
@@ -40,4 +41,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *of_integrations.MUTANTS,
     *of_swaps.MUTANTS,
     *of_caches.MUTANTS,
+    *of_training.MUTANTS,
 )

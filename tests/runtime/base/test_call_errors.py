@@ -161,7 +161,7 @@ def test_a_table_given_by_position(module: attnc.Module, case: str, way: str, up
 
 def test_the_snippets_of_hints_can_be_read() -> None:
     snippets = {snippet for hint in ELSEWHERE.values() for snippet in hint.split("`")[1::2]}
-    assert snippets == {"bool[query, token]", "causal and …", "attention"}
+    assert snippets == {"bool[query, token]", "causal and …", "attention", "doc[q] == doc[k]"}
     attnc.loads("pattern p(open: bool[query, token]) = causal and open[q, k]\nattention a { mask = causal }")
 
 

@@ -101,9 +101,9 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         r"^q_start: is 9223372036854775808, expected a position below 2\*\*62",
     ),
     "nested": (
-        qkv(q=torch.nested.nested_tensor([torch.zeros(4, 6, 8)] * 2, layout=torch.jagged)),
+        qkv(k=torch.nested.nested_tensor([torch.zeros(4, 6, 8)] * 2, layout=torch.jagged)),
         TypeError,
-        "^q: is a nested tensor, expected a dense one: pad it, and leave the padding out by the pattern",
+        "^k: is a nested tensor, expected a dense one: pad it, and leave the padding out by the pattern",
     ),
     "unknown table": (qkv(g={0}), TypeError, "^g: near has no such table; expected no tables"),
 }

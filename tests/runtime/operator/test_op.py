@@ -426,8 +426,10 @@ def test_opcheck_forward(backend: str, case: str, gradients: bool) -> None:
 
 @pytest.mark.parametrize("case", ["plain", "set", "documents", "everything"])
 @pytest.mark.parametrize("with_lse", [False, True])
-def test_opcheck_backward(backend: str, case: str, with_lse: bool) -> None:
+@pytest.mark.parametrize("first", ["111", "010"])
+def test_opcheck_backward(backend: str, case: str, with_lse: bool, first: str) -> None:
     arguments = _opcheck_arguments(case, gradients=False)
     out, lse = torch.ops.attnc.forward(*arguments)
     gradients = (torch.randn_like(out), torch.randn_like(lse) if with_lse else None)
-    opcheck(torch.ops.attnc.backward.default, (*gradients, *arguments[:3], out, lse, *arguments[3:]))
+    wanted = first + first[0] * len(arguments[3])
+    opcheck(torch.ops.attnc.backward.default, (wanted, *gradients, *arguments[:3], out, lse, *arguments[3:]))
