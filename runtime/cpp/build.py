@@ -26,7 +26,9 @@ from .command import CommandError, Finished, run
 from .elf import fault_of
 from .scratch import scratch
 
-HEADERS = ("vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "packed.h", "across.h")
+HEADERS = (
+    "vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "columns.h", "packed.h", "across.h",
+)  # fmt: skip
 _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"

@@ -38,8 +38,12 @@ struct Packed {
     // `first`: the position of the row at `from`.
     template <int DEPTH>
     static void pack(const Storage *from, int64_t first, int64_t step, const Int *position, int count, Real *to) {
-        for (int i = 0; i < count; i++)
-            for (int d = 0; d < DEPTH; d++) to[i * DEPTH + d] = to_real(from[(position[i] - first) * step + d]);
+        constexpr int WHOLE = DEPTH / LANES * LANES;
+        for (int i = 0; i < count; i++) {
+            const Storage *row = from + (position[i] - first) * step;
+            UNROLL for (int d = 0; d < WHOLE; d += LANES) store(to + i * DEPTH + d, load_row(row + d));
+            for (int d = WHOLE; d < DEPTH; d++) to[i * DEPTH + d] = to_real(row[d]);
+        }
     }
 
     // `unit`: the tile of keys of one segment.
