@@ -66,18 +66,21 @@ template <int B = LANES / 2> INLINE void turn(Reals (&x)[LANES]) {
     if constexpr (B > 1) turn<B / 2>(x);
 }
 
-// Writes rows as columns, times a factor: feature d of row i to columns[d * pitch + i]; zeros from row `count` on.
+// A row of zeros.
+template <int DEPTH, class Storage> constexpr Storage NO_ROW[DEPTH] = {};
+
+// Writes rows as columns, times a factor: feature d of row i to columns[d * pitch + i].
 template <int DEPTH, class Storage>
-static void write_columns(const Storage *const (&rows)[LANES], int count, Real factor, Real *columns, int64_t pitch) {
+static void write_columns(const Storage *const (&rows)[LANES], Real factor, Real *columns, int64_t pitch) {
     constexpr int WHOLE = DEPTH / LANES * LANES;
     for (int d = 0; d < WHOLE; d += LANES) {
         Reals x[LANES];
-        UNROLL_LANES for (int i = 0; i < LANES; i++) x[i] = i < count ? load_row(rows[i] + d) * factor : Reals{};
+        UNROLL_LANES for (int i = 0; i < LANES; i++) x[i] = load_row(rows[i] + d) * factor;
         turn(x);
         UNROLL_LANES for (int i = 0; i < LANES; i++) store(columns + (d + i) * pitch, x[i]);
     }
     for (int d = WHOLE; d < DEPTH; d++)
-        for (int i = 0; i < LANES; i++) columns[d * pitch + i] = i < count ? to_real(rows[i][d]) * factor : Real(0);
+        for (int i = 0; i < LANES; i++) columns[d * pitch + i] = to_real(rows[i][d]) * factor;
 }
 
 // Reads columns back as rows: `take(i, d, x)` gets the features of row i from d on, LANES of them or a single one.

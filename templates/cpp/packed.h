@@ -63,7 +63,8 @@ struct Packed {
         const bool by_head = walk.argument.segments[segment].keys.head_slots > 1;
         const int64_t whose = by_head ? launch.kv_heads + unit.place : kv_head;
         const int64_t wanted = (segment * launch.batch + unit.batch) * (launch.kv_heads + walk.heads) + whose;
-        const int at = int((unit.tile + segment * 5) % PLACES);
+        // A box is met by one tile of rows only: one place, still near from the last one, serves all.
+        const int at = overlap(order) ? 0 : int((unit.tile + segment * 5) % PLACES);
         Place &z = place[at];
         if (owner[at] != wanted || tile[at] != unit.tile) {
             z.count = walk.key_tokens(segment, unit, z.position);
