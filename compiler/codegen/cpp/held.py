@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ...ir import Apply, Const, Entry, Expr, K, Member, children, depends_on, walk
+from ...ir import Apply, Const, Entry, Expr, K, Member, Position, Q, children, depends_on, walk
 from .. import Code
 from .stages import Stages, Straight
 
 _FEWEST = 8
 """The shortest block of keys for which values are kept."""
+_ROWS = 64
+"""The shortest block of rows that fills a tile: its rows keep the same keys."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def reads_by_block(condition: Expr) -> dict[Expr, tuple[Expr, ...]]:
     for node in walk(condition):
         if _is_lookup(node) and depends_on(node, "q") and depends_on(node, "k"):
             blocks = tuple(dict.fromkeys(_of_keys(node)))
-            if all(_by_block(block) for block in blocks):
+            if all(_by_block(block, K, _FEWEST) for block in blocks):
                 found[node] = blocks
     inside = {part for node in found for child in children(node) for part in walk(child)}
     return {node: blocks for node, blocks in found.items() if node not in inside}
@@ -60,10 +62,13 @@ def held_text(condition: Expr, lookups: Mapping[Expr, tuple[Expr, ...]], stages:
 def gathers(condition: Expr) -> bool:
     """Whether a condition looks rows up one by one, so that those that keep some key may lie anywhere in a tile.
 
-    Not where it reads labels of tokens, such as documents, which neighbours share.
+    Not where it reads labels of tokens, such as documents, or whole blocks of rows, which neighbours share.
     """
     return any(
-        isinstance(node, (Entry, Member)) and len(node.indices) > 1 and depends_on(node, "q") for node in walk(condition)
+        depends_on(index, "q") and not _by_block(index, Q, _ROWS)
+        for node in walk(condition)
+        if isinstance(node, Member) or (isinstance(node, Entry) and len(node.indices) > 1)
+        for index in node.indices
     )
 
 
@@ -82,15 +87,15 @@ def _of_keys(node: Expr) -> Iterator[Expr]:
         yield from _of_keys(part)
 
 
-def _by_block(node: Expr) -> bool:
-    """Whether an expression of the key's position is the same for blocks of keys."""
-    if not depends_on(node, "k"):
+def _by_block(node: Expr, position: Position, fewest: int) -> bool:
+    """Whether an expression is the same for blocks of positions, at least as long as ``fewest``."""
+    if position not in walk(node):
         return True
     match node:
-        case Apply(op="floordiv", args=(inner, divisor)) if not depends_on(divisor, "k"):
-            wide = not isinstance(divisor, Const) or divisor.value >= _FEWEST
-            return _by_block(inner) or (inner == K and wide)
+        case Apply(op="floordiv", args=(inner, divisor)) if position not in walk(divisor):
+            wide = not isinstance(divisor, Const) or divisor.value >= fewest
+            return _by_block(inner, position, fewest) or (inner == position and wide)
         case Apply(args=parts):
-            return all(_by_block(part) for part in parts)
+            return all(_by_block(part, position, fewest) for part in parts)
         case _:
             return False
