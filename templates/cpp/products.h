@@ -38,12 +38,12 @@ INLINE void product_rows(const Real *rows, int64_t pitch, const Real *panel, Rea
 template <int DEPTH, int V = VECTORS>
 static __attribute__((noinline)) void product(const Real *rows, int64_t pitch, int count, const Real *panel,
                                               Real *result, int64_t result_pitch) {
-    constexpr int MOST = ROWS * VECTORS / V, FEWER = V == VECTORS ? 4 : ROWS;
     int i = 0;
-    for (; i + MOST <= count; i += MOST)
-        product_rows<MOST, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
-    for (; i + FEWER <= count; i += FEWER)
-        product_rows<FEWER, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+    for (; i + ROWS <= count; i += ROWS)
+        product_rows<ROWS, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+    if constexpr (V == VECTORS)
+        for (; i + 4 <= count; i += 4)
+            product_rows<4, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
     for (; i < count; i++)
         product_rows<1, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
 }
@@ -65,12 +65,11 @@ INLINE void accumulate_rows(const Real *rows, int64_t pitch, int count, const Re
 template <int DEPTH, int V = VECTORS>
 static __attribute__((noinline)) void accumulate(const Real *rows, int64_t pitch, int count, const Real *weights,
                                                  int64_t weights_pitch, const Reals *factor, Real *sums) {
-    constexpr int MOST = ROWS * VECTORS / V;
     int d = 0;
-    for (; d + MOST <= DEPTH; d += MOST)
-        accumulate_rows<MOST, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
-    if constexpr (DEPTH % MOST != 0)
-        accumulate_rows<DEPTH % MOST, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
+    for (; d + ROWS <= DEPTH; d += ROWS)
+        accumulate_rows<ROWS, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
+    if constexpr (DEPTH % ROWS != 0)
+        accumulate_rows<DEPTH % ROWS, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
 }
 
 // The same where some row holds inf or NaN: it meets only those queries whose weight is not 0.

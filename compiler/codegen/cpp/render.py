@@ -141,7 +141,8 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
     lookups = [reads_by_block(condition) for condition in conditions]
     looked_up = [part for each in lookups for node, blocks in each.items() for part in (node, *blocks)]
-    roots = [*conditions, program.score, *(x for x in (sink, owned, slope) if x is not None), *of_score, *of_sink, *looked_up]
+    single = [x for x in (sink, owned, slope) if x is not None]
+    roots = [*conditions, program.score, *single, *of_score, *of_sink, *looked_up]
     dialect = CppDialect(program.tables)
     stages = lower_in_stages(roots, dialect, KEYS if variant.decoding else QUERIES)
     loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]

@@ -1,5 +1,5 @@
-"""C++ kernels for masks whose rows keep keys each for itself: what is looked up once for a block of keys, and the few rows
-of a tile that are put side by side.
+"""C++ kernels for masks whose rows keep keys each for itself: what is looked up once for a block of keys, and the few
+rows of a tile that are put side by side.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def test_poison_that_few_rows_do_not_keep_changes_nothing() -> None:
     tables = random_tables(pattern, SHAPE)
     tables["picked"][..., 1] = False  # keys 32 to 63: half a tile, which nobody keeps
     idle = unused(counts(pattern, SHAPE, tables), SHAPE.batch, SHAPE.kv_heads)
-    assert idle.keys.any() and idle.rows.any()
+    assert idle.keys.any()
+    assert idle.rows.any()
     generator = torch.Generator().manual_seed(1)
     marked = [poisoned(x, idle.rows if i == 0 else idle.keys, generator) for i, x in enumerate(qkv)]
     clean, dirty = (_all(launch(pattern, SHAPE, x, tables, scale, tiles=TILES), grads) for x in (qkv, marked))
