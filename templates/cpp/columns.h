@@ -18,7 +18,7 @@ template <class Storage, class Floats> INLINE Floats widened(Words x, Floats) {
 template <class Result, class Floats> INLINE Words narrowed(Floats x) {
     const Words bits = (Words)x, sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
     if constexpr (std::is_same_v<Result, BrainFloat>)
-        return size > 0x7f800000 ? Words{} + 0x7fc0 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        return size > 0x7f800000 ? Words{} + 0x7fc0 : (bits + ((bits >> 16) & 1) + 0x7fff) >> 16;
     else {
         const Words small = (Words)((Floats)size + 0.5f) - (Words)(Floats{} + 0.5f);
         const Words usual = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13;

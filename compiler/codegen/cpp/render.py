@@ -139,7 +139,7 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
     score_slopes = _slopes(program.score) if backward else ()
     sink_slopes = _slopes(sink) if backward and sink is not None else ()
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
-    lookups = [reads_by_block(condition) for condition in conditions]
+    lookups = [{} if variant.decoding else reads_by_block(condition) for condition in conditions]
     looked_up = [part for each in lookups for node, blocks in each.items() for part in (node, *blocks)]
     single = [x for x in (sink, owned, slope) if x is not None]
     roots = [*conditions, program.score, *single, *of_score, *of_sink, *looked_up]
