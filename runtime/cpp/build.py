@@ -27,16 +27,9 @@ from .elf import fault_of
 from .scratch import scratch
 
 HEADERS = (
-    "vectors.h",
-    "storage.h",
-    "tables.h",
-    "products.h",
-    "launch.h",
-    "orders.h",
-    "packed.h",
-    "across.h",
+    "vectors.h", "storage.h", "tables.h", "products.h", "launch.h", "orders.h", "columns.h", "packed.h", "across.h",
     "numbered.h",
-)
+)  # fmt: skip
 _CANDIDATES = ("c++", "g++", "clang++")
 _NATIVE = "-march=native"
 _OPENMP = "-fopenmp"

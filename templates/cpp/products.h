@@ -26,57 +26,58 @@ INLINE void multiply_add(Reals (&sum)[R][V], const Real *a, int64_t row, int64_t
     }
 }
 
-template <int R, int DEPTH>
+template <int R, int V, int DEPTH>
 INLINE void product_rows(const Real *rows, int64_t pitch, const Real *panel, Real *result, int64_t result_pitch) {
-    Reals sum[R][VECTORS] = {};
-    multiply_add<R, VECTORS>(sum, rows, pitch, 1, panel, PANEL, DEPTH);
+    Reals sum[R][V] = {};
+    multiply_add<R, V>(sum, rows, pitch, 1, panel, PANEL, DEPTH);
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) store(result + r * result_pitch + v * LANES, sum[r][v]);
+        UNROLL for (int v = 0; v < V; v++) store(result + r * result_pitch + v * LANES, sum[r][v]);
 }
 
-// result[i] = rows[i] . panel: [count, DEPTH] times [DEPTH, PANEL]
-template <int DEPTH>
+// result[i] = rows[i] . panel: [count, DEPTH] times [DEPTH, PANEL], or V vectors of its queries
+template <int DEPTH, int V = VECTORS>
 static __attribute__((noinline)) void product(const Real *rows, int64_t pitch, int count, const Real *panel,
                                               Real *result, int64_t result_pitch) {
     int i = 0;
     for (; i + ROWS <= count; i += ROWS)
-        product_rows<ROWS, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
-    for (; i + 4 <= count; i += 4)
-        product_rows<4, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+        product_rows<ROWS, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+    if constexpr (V == VECTORS)
+        for (; i + 4 <= count; i += 4)
+            product_rows<4, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
     for (; i < count; i++)
-        product_rows<1, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
+        product_rows<1, V, DEPTH>(rows + i * pitch, pitch, panel, result + i * result_pitch, result_pitch);
 }
 
-template <int R>
+template <int R, int V>
 INLINE void accumulate_rows(const Real *rows, int64_t pitch, int count, const Real *weights, int64_t weights_pitch,
                             const Reals *factor, Real *sums) {
-    Reals sum[R][VECTORS] = {};
-    multiply_add<R, VECTORS>(sum, rows, 1, pitch, weights, weights_pitch, count);
+    Reals sum[R][V] = {};
+    multiply_add<R, V>(sum, rows, 1, pitch, weights, weights_pitch, count);
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int v = 0; v < VECTORS; v++) {
+        UNROLL for (int v = 0; v < V; v++) {
             Real *const to = sums + r * PANEL + v * LANES;
             store(to, load(to) * factor[v] + sum[r][v]);
         }
 }
 
-// sums = sums * factor + transposed rows times weights: [DEPTH, count] times [count, PANEL]
+// sums = sums * factor + transposed rows times weights: [DEPTH, count] times [count, PANEL], or V vectors of its queries
 // What one tile adds is summed by itself first: thousands of keys, one after the other, would lose the last digit or two.
-template <int DEPTH>
+template <int DEPTH, int V = VECTORS>
 static __attribute__((noinline)) void accumulate(const Real *rows, int64_t pitch, int count, const Real *weights,
                                                  int64_t weights_pitch, const Reals *factor, Real *sums) {
     int d = 0;
     for (; d + ROWS <= DEPTH; d += ROWS)
-        accumulate_rows<ROWS>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
+        accumulate_rows<ROWS, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
     if constexpr (DEPTH % ROWS != 0)
-        accumulate_rows<DEPTH % ROWS>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
+        accumulate_rows<DEPTH % ROWS, V>(rows + d, pitch, count, weights, weights_pitch, factor, sums + d * PANEL);
 }
 
 // The same where some row holds inf or NaN: it meets only those queries whose weight is not 0.
-template <int DEPTH>
+template <int DEPTH, int V = VECTORS>
 static void accumulate_kept(const Real *rows, int64_t pitch, int count, const Real *weights, int64_t weights_pitch,
                             const Reals *factor, Real *sums) {
     for (int d = 0; d < DEPTH; d++)
-        for (int x = 0; x < PANEL; x++) {
+        for (int x = 0; x < V * LANES; x++) {
             Real sum = 0;
             for (int i = 0; i < count; i++) {
                 Real weight = weights[i * weights_pitch + x];
@@ -87,15 +88,18 @@ static void accumulate_kept(const Real *rows, int64_t pitch, int count, const Re
         }
 }
 
-// Whether no row holds inf or NaN.
-static bool finite(const Real *rows, int64_t pitch, int count, int depth) {
-    Real sum = 0;
+// Whether no row holds inf or NaN: either, times 0, is NaN.
+template <int DEPTH> static bool finite(const Real *rows, int64_t pitch, int count) {
+    constexpr int WHOLE = DEPTH / LANES * LANES;
+    Reals sum = {};
+    Real rest = 0;
     for (int i = 0; i < count; i++) {
-        Real zero = 0;
-        for (int d = 0; d < depth; d++) zero += rows[i * pitch + d] * 0;
+        Reals zero = {};
+        UNROLL for (int d = 0; d < WHOLE; d += LANES) zero += load(rows + i * pitch + d) * Real(0);
+        for (int d = WHOLE; d < DEPTH; d++) rest += rows[i * pitch + d] * 0;
         sum += zero;
     }
-    return sum == 0;
+    return !any_lane(sum != Real(0)) && rest == 0;
 }
 
 template <int R, int V>

@@ -282,10 +282,11 @@ template <class X> INLINE X sigmoid(X x) { return Real(1) / (exponential(-x) + R
 
 // ---- over lanes
 
-INLINE bool any_lane(Bools x) {
-    bool found = false;
-    for (int i = 0; i < LANES; i++) found |= x[i] != 0;
-    return found;
+template <class Condition> INLINE bool any_lane(Condition x) {
+    uint64_t words[sizeof x / 8], found = 0;
+    std::memcpy(words, &x, sizeof x);
+    for (uint64_t word : words) found |= word;
+    return found != 0;
 }
 INLINE Real over_lanes(Reals x) {
     Real sum = 0;

@@ -120,17 +120,31 @@ MUTANTS = (
         "test_cpp_longest_first.py::test_the_rows_that_read_most_are_taken_first[grows-forward]",
     ),
     Mutant(
+        "few rows forget what their tile has summed",
+        "templates/cpp",
+        "total = total * mine[i] + few.sums.total[p][u][i] * its[i];",
+        "total = few.sums.total[p][u][i] * its[i];",
+        "test_cpp_few.py::test_the_support_of_few_rows",
+    ),
+    Mutant(
+        "a lookup is kept for the next block of keys",
+        "templates/cpp",
+        "if (c == 0 || !held_for<SEGMENT>(before, key))",
+        "if (c == 0)",
+        "test_cpp_few.py::test_a_block_that_is_looked_up_once_is_the_same_mask",
+    ),
+    Mutant(
         "a count of pairs weighs once",
         "templates/cpp",
-        "if constexpr (MASKED) weight *= kept[c][u];",
+        "if constexpr (MASKED) weight *= kept[c][first + u];",
         "",
         "test_cpp.py::test_pattern[counts]",
     ),
     Mutant(
         "sums are not rescaled as the largest logit grows in C++",
         "templates/cpp",
-        "z.sums.total[p][u] = z.sums.total[p][u] * factor[u] + total[u];",
-        "z.sums.total[p][u] = z.sums.total[p][u] + total[u];",
+        "total_yet[u] = total_yet[u] * factor[u] + total[u];",
+        "total_yet[u] = total_yet[u] + total[u];",
         "test_cpp.py::test_pattern[full]",
     ),
     Mutant(
@@ -152,8 +166,8 @@ MUTANTS = (
     Mutant(
         "the gradient of queries lacks the scale in C++",
         "templates/cpp",
-        "const Real moved = z.sum[x / PANEL][d][x % PANEL] * head.scale;",
-        "const Real moved = z.sum[x / PANEL][d][x % PANEL];",
+        "const auto scaled = [&](Reals sum) { return sum * head.scale; };",
+        "const auto scaled = [&](Reals sum) { return sum; };",
         "test_cpp.py::test_pattern[full]",
     ),
     Mutant(
@@ -201,9 +215,9 @@ MUTANTS = (
     Mutant(
         "bfloat16 is cut off",
         "templates/cpp",
-        "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16",
+        "(bits + ((bits >> 16) & 1) + 0x7fff) >> 16",
         "bits >> 16",
-        "test_cpp_numbers.py::test_results_are_rounded_to_the_nearest[dtype0]",
+        "test_cpp_numbers.py::test_results_are_rounded_to_the_nearest[512-dtype0]",
     ),
     Mutant(
         "a power of two ends before the last exponent",

@@ -73,6 +73,7 @@ GLOBAL = Table("g", "set", ())
 DOCUMENT = Table("doc", "int", (TOKEN,))
 LENGTH = Table("length", "int", ())
 CHOSEN = Table("chosen", "set", (HEADS, Dimension("free", name="blocks")))
+PICKED = Table("picked", "set", (HEADS, TOKEN))
 FLAG = Table("flag", "bool", (TOKEN,))
 RANK = Table("rank", "order", (FOUR, TOKEN))
 
@@ -82,6 +83,11 @@ def at(table: Table, *indices: Expr) -> Entry:
     return Entry(table.name, indices, kind)  # type: ignore[arg-type]
 
 
+def picks(g: Grid, t: Tables) -> Tensor:
+    return member(t["picked"], g.batch, g.head, g.q, g.k // 32)
+
+
+PICKS = Member(f.floordiv(K, 32), "picked", (HEAD, Q))
 RELATIVE = f.add(f.sub(K, Q), c(12))
 TWICE = f.plus(WINDOW, f.less(K, c(3)), CAUSAL)
 
@@ -144,6 +150,16 @@ PATTERNS: dict[str, Pattern] = {
         Member(f.floordiv(K, 8), "chosen", (HEAD, f.floordiv(Q, 8))),
         lambda g, t: member(t["chosen"], g.batch, g.head, g.q // 8, g.k // 8),
         tables=(CHOSEN,),
+    ),
+    "blocks picked by each row": Pattern(PICKS, picks, tables=(PICKED,)),
+    "picked blocks, counted, and a score": Pattern(
+        f.plus(f.conjunction(CAUSAL, PICKS), f.equal(Q, K), f.conjunction(PICKS, f.less(f.mod(K, 4), c(2)))),
+        lambda g, t: (causal(g, t) & picks(g, t)).long() + (g.q == g.k).long() + (picks(g, t) & (g.k % 4 < 2)).long(),
+        f.add(LOGIT, f.add(f.mul(at(SLOPE, HEAD), float_of(f.sub(K, Q))), at(PAIRS, Q, K))),
+        lambda s, g, t: s + read(t["slope"], g.batch, g.head) * (g.k - g.q)
+        + read(t["pairs"], g.batch, g.q - g.start, g.k),
+        sink=at(SINK, HEAD), sinks=lambda g, t: read(t["sink"], g.batch, g.head),
+        tables=(PICKED, SLOPE, SINK, PAIRS),
     ),
     "flags": Pattern(
         f.disjunction(at(FLAG, K), f.equal(Q, K)),

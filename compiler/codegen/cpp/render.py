@@ -43,6 +43,7 @@ from ...plan import (
 )
 from .. import Code, KernelSource, numbers_of, render
 from .dialect import CppDialect
+from .held import HeldText, gathers, held_text, reads_by_block
 from .stages import KEYS, QUERIES, Stage, Stages, Straight, lower_in_stages
 
 Pass = Literal["forward", "backward"]
@@ -97,13 +98,14 @@ class TokenLoop:
 @dataclass(frozen=True)
 class SegmentText:
     """The order of a segment's keys and the code of its mask. ``plain``: the mask is a condition, not a count;
-    ``asked``: it is more than true.
+    ``asked``: it is more than true; ``held``: the mask by what it reads for blocks of keys.
     """
 
     keys: TokenLoop
     mask: Straight
     plain: bool
     asked: bool
+    held: HeldText
 
 
 @dataclass(frozen=True)
@@ -171,25 +173,24 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
     score_slopes = _slopes(program.score) if backward else ()
     sink_slopes = _slopes(sink) if backward and sink is not None else ()
     of_score, of_sink = _roots(score_slopes), _roots(sink_slopes)
-    roots = [
-        *conditions,
-        program.score,
-        *(x for x in (sink, owned, slope) if x is not None),
-        *of_score,
-        *of_sink,
-        *named_by,
-    ]
+    by_row = members is not None
+    lookups = [{} if variant.decoding or by_row else reads_by_block(condition) for condition in conditions]
+    looked_up = [part for each in lookups for node, blocks in each.items() for part in (node, *blocks)]
+    single = [x for x in (sink, owned, slope) if x is not None]
+    roots = [*conditions, program.score, *single, *of_score, *of_sink, *looked_up, *named_by]
     dialect = CppDialect(program.tables)
-    stages = lower_in_stages(roots, dialect, KEYS if variant.decoding or members is not None else QUERIES)
+    stages = lower_in_stages(roots, dialect, KEYS if variant.decoding or by_row else QUERIES)
     loops = [_token_loop(segment.keys, f"KEY_AXES{place}") for place, segment in enumerate(kernel.segments)]
     rows = _token_loop(kernel.rows, "ROW_AXES")
     named: tuple[Stage, ...] = ("head", "row", "key")
     return {
         "rows": rows,
         "segments": tuple(
-            SegmentText(loop, stages.straight(condition), condition.type == "bool", condition != TRUE)
-            for loop, condition in zip(loops, conditions, strict=True)
+            SegmentText(loop, stages.straight(mask), mask.type == "bool", mask != TRUE, held_text(mask, its, stages))
+            for loop, mask, its in zip(loops, conditions, lookups, strict=True)
         ),
+        "held": any(lookups),
+        "gathers": any(map(gathers, conditions)) and not variant.decoding and not by_row,
         "most_axes": max(loop.count for loop in (rows, *loops)),
         "key_tile": max((loop.tile for loop in loops), default=1),
         "members": None if members is None else _members(members, dialect, stages),

@@ -50,16 +50,27 @@ class Stages:
         """The statements of a stage in order, for fields and local variables."""
         return tuple(self._line(s) for s in self.by_reference.values() if _stage(s.depends) == stage)
 
-    def pair(self, *results: Expr) -> tuple[Code, ...]:
-        """The statements that compute some of the expressions for a pair, in order."""
+    def pair(self, *results: Expr, known: frozenset[str] = frozenset()) -> tuple[Code, ...]:
+        """The statements that compute some of the expressions for a pair, in order; the values of ``known`` ones are
+        fields of ``held``.
+        """
         wanted: set[str] = set()
         stack: list[str] = [self.spelled[result] for result in results if not is_leaf(result)]
         while stack:
             statement = self.by_reference[stack.pop()]
             if statement.reference not in wanted and _stage(statement.depends) == "pair":
                 wanted.add(statement.reference)
-                stack.extend(statement.operands)
-        return tuple(self._line(s) for reference, s in self.by_reference.items() if reference in wanted)
+                stack.extend(() if statement.reference in known else statement.operands)
+        return tuple(
+            Code(f"const {self._type(s)} {s.name} = held.{s.name};") if reference in known else self._line(s)
+            for reference, s in self.by_reference.items()
+            if reference in wanted
+        )
+
+    def declaration(self, reference: str) -> Code:
+        """The declaration of a statement's value as a field, ``Bools t4;``."""
+        statement = self.by_reference[reference]
+        return Code(f"{self._type(statement)} {statement.name};")
 
     def _line(self, statement: Statement) -> Code:
         declared = "" if statement.holder is not None else f"const {self._type(statement)} "

@@ -62,13 +62,17 @@ def test_functions_are_right_at_any_size(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_results_are_rounded_to_the_nearest(dtype: torch.dtype) -> None:
-    """The mean of two values, of every pair of 16 bits that a random permutation makes: as torch rounds it."""
+@pytest.mark.parametrize("value_dim", [512, 1])
+def test_results_are_rounded_to_the_nearest(dtype: torch.dtype, value_dim: int) -> None:
+    """The mean of two values, of every pair of 16 bits that a random permutation makes: as torch rounds it. In whole
+    vectors, and one by one.
+    """
+    batch = 2**16 // value_dim
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     other = every[torch.randperm(2**16, generator=torch.Generator().manual_seed(5))]
-    v = torch.stack([x.reshape(128, 1, 512) for x in (every, other)], dim=2)
-    q, k = torch.zeros(128, 1, 1, 1, dtype=dtype), torch.zeros(128, 1, 2, 1, dtype=dtype)
-    shape = Shape(1, 2, batch=128, head_dim=1, value_dim=512)
+    v = torch.stack([x.reshape(batch, 1, value_dim) for x in (every, other)], dim=2)
+    q, k = torch.zeros(batch, 1, 1, 1, dtype=dtype), torch.zeros(batch, 1, 2, 1, dtype=dtype)
+    shape = Shape(1, 2, batch=batch, head_dim=1, value_dim=value_dim)
     out, _ = executor.forward(launch(Pattern(TRUE, everything), shape, [q, k, v], {}, torch.ones(1)))
     expected = (v.float().sum(2) * 0.5).to(dtype)
     assert torch.equal(out[:, :, 0].isnan(), expected.isnan())
