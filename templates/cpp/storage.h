@@ -73,6 +73,11 @@ template <class Format, class X> INLINE X rounded(X x) {
         }
     } else if constexpr (std::is_same_v<Format, double> || (std::is_same_v<Format, float> && sizeof(x[0]) == 4)) {
         return x;
+    } else if constexpr (std::is_same_v<Format, float>) {
+        // The whole vector at once: GCC 12 takes lanes that are narrowed and widened one by one for what they were.
+        typedef float Singles __attribute__((vector_size(sizeof(X) / 2)));
+        const Singles narrow = __builtin_convertvector(x, Singles);
+        return __builtin_convertvector(narrow, X);
     } else {
         for (unsigned i = 0; i < sizeof(X) / sizeof(x[0]); i++) {
             auto one = x[i];
