@@ -57,6 +57,19 @@ def test_compiled_code_keeps_what_torch_keeps(dtype: torch.dtype, compute: torch
             assert torch.equal(kept(attention, N, compute, **mask.tables), mask.kept), (seed, mask.text)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sum_is_rounded_before_it_is_used(dtype: torch.dtype) -> None:
+    """Under queries in fp64, where a compiler may take a number that is narrowed and widened for what it was."""
+    draw = torch.Generator().manual_seed(0)
+    t, u = (torch.randn(N, generator=draw).to(dtype) for _ in range(2))
+    attention = attnc.loads("pattern p(t: float[token], u: float[token]) = t[q] + u[k] - t[q] <= u[k]").p()
+    right = t[:, None] + u - t[:, None] <= u
+    assert dtype == torch.float64 or not torch.equal(right, t.double()[:, None] + u.double() - t.double()[:, None] <= u)
+    for optimisation in (2, 3):
+        with attnc.settings.override(backend="cpp", optimisation=optimisation):
+            assert torch.equal(kept(attention, N, torch.float64, t=t, u=u), right)
+
+
 FUSED = "pattern p(t: float[token], u: float[token]) = t[q] * u[k] - t[k] * u[q] == 0.0"
 
 
