@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeVar
 
 from .compiler.checker import CALL
@@ -118,18 +119,15 @@ class Attention:
 
         if more:
             self._refuse(more, "q, k, v")
+        run: Callable[..., tuple[Tensor, Tensor]] = attend
         if getattr(q, "is_nested", False):
             from .packing import attend_sequences
 
-            out, lse = attend_sequences(
-                attend, *self._with_sink(with_sink), q, k, v,
-                scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
-            )  # fmt: skip
-        else:
-            out, lse = attend(
-                *self._with_sink(with_sink), q, k, v,
-                scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
-            )  # fmt: skip
+            run = partial(attend_sequences, attend)
+        out, lse = run(
+            *self._with_sink(with_sink), q, k, v,
+            scale=scale, q_start=q_start, k_start=k_start, n=n, dropout=dropout, seed=seed, tables=tables,
+        )  # fmt: skip
         return (out, lse) if return_lse else out
 
     @_by_name

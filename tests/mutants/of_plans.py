@@ -19,8 +19,8 @@ MUTANTS = (
     Mutant(
         "what a part of a conjunction keeps whole, all of it does",
         "schedule",
-        "kind=np.full_like(found.runs.kind, PARTIAL)",
-        "kind=found.runs.kind",
+        "kind=np.full_like(bounds.runs.kind, PARTIAL)",
+        "kind=bounds.runs.kind",
         f"{_ANYWHERE}[columns-1]",
     ),
     Mutant(

@@ -334,6 +334,8 @@ def test_nested_and_sparse_tensors_are_refused_by_name(kind: str) -> None:
     attend = MODULE.plain()
     for run in (attend, attend.reference):
         for place, name in enumerate("qkv"):
+            if (kind, name) == ("nested", "q"):  # such a call is of sequences: tests/attnc/test_packing.py
+                continue
             given = [q, k, v]
             given[place] = make(given[place] if kind != "compressed" else given[place].reshape(-1, 4))
             with pytest.raises(TypeError, match=f"^{name}: {what}, expected a dense one: pad it"):

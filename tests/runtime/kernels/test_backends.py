@@ -65,7 +65,7 @@ def test_every_function_of_a_record_is_there(each: Backend) -> None:
     if each in (TRITON, INTERPRETER):
         pytest.importorskip("triton")
     functions = [its for field in fields(each) if callable(its := getattr(each, field.name))]
-    assert len(functions) == 11
+    assert len(functions) == 12
     for function in functions:
         assert callable(getattr(import_module(function.__module__), function.__name__))
 
