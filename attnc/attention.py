@@ -76,8 +76,7 @@ class Attention:
         return_lse: bool = False,
         **tables: object,
     ) -> Any:
-        """Computes out ``[batch, heads, m, value_dim]``, with ``return_lse`` also lse ``[batch, heads, m]``;
-        differentiable.
+        """Computes out ``[batch, heads, m, value_dim]``, with ``return_lse`` lse ``[batch, heads, m]``; differentiable.
 
         q ``[batch, heads, m, head_dim]``, k ``[batch, kv_heads, n, head_dim]``, v ``[batch, kv_heads, n, value_dim]``,
         float32, bfloat16 or float16 (float64 on a CPU). ``q_start``: the position of the first query row, or one for
@@ -94,9 +93,8 @@ class Attention:
         Sequences of different lengths may be packed without padding, as nested tensors of layout ``torch.jagged`` of
         the same shapes, their tokens jagged: each sequence attends within itself, from position 0 on, and the results
         are nested as q is. q and k may differ in their lengths. ``q_start`` and tables may have an entry for each
-        sequence; tables with one for each token, ``k_start`` and ``n`` are refused. Dropout depends on how sequences
-        are packed, and ``torch.compile`` breaks its graph for such a call. From offsets :func:`attnc.documents` makes a
-        table of documents instead.
+        sequence; tables by token, ``k_start`` and ``n`` are refused. Dropout depends on how sequences are packed, and
+        ``torch.compile`` breaks its graph. From offsets :func:`attnc.documents` makes a table of documents instead.
 
         Tables are tensors, numpy arrays or Python's numbers, lists and sets. Anything but a tensor is copied, ``scale``
         and ``q_start`` too, so changing it after the call has no effect. A tensor is not copied: changing it before the
