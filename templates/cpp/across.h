@@ -85,8 +85,11 @@ static void accumulate_across(const Real *weight, const Real *rows, int64_t pitc
     }
 }
 
+// Two by two, so that few comparisons wait for one another.
 INLINE Real largest_lane(Reals x) {
-    Real found = x[0];
-    for (int i = 1; i < LANES; i++) found = found > x[i] ? found : x[i];
-    return found;
+    Real held[LANES];
+    store(held, x);
+    UNROLL for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) held[i] = held[i] > held[i + width] ? held[i] : held[i + width];
+    return held[0];
 }

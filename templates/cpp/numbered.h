@@ -51,13 +51,21 @@ static void products_of(const Real *query, Numbered<Storage> rows, const Number 
 template <int COLUMNS, class Storage, class Number>
 INLINE void add_columns(const Real *weight, Numbered<Storage> rows, const Number *number, int at, int count, Real factor,
                         Real *sum) {
-    Reals added[2][COLUMNS] = {};  // of even and of odd rows: sums that do not wait for each other
-    for (int c = 0; c < count; c++) {
-        const Storage *const row = rows.row(number[c]) + at;
-        UNROLL for (int x = 0; x < COLUMNS; x++) added[c % 2][x] += reals_at(row + x * LANES) * weight[c];
+    Reals even[COLUMNS] = {}, odd[COLUMNS] = {};  // sums that do not wait for each other
+    int c = 0;
+    for (; c + 2 <= count; c += 2) {
+        const Storage *const first = rows.row(number[c]) + at, *const second = rows.row(number[c + 1]) + at;
+        UNROLL for (int x = 0; x < COLUMNS; x++) {
+            even[x] += reals_at(first + x * LANES) * weight[c];
+            odd[x] += reals_at(second + x * LANES) * weight[c + 1];
+        }
+    }
+    if (c < count) {
+        const Storage *const last = rows.row(number[c]) + at;
+        UNROLL for (int x = 0; x < COLUMNS; x++) even[x] += reals_at(last + x * LANES) * weight[c];
     }
     UNROLL for (int x = 0; x < COLUMNS; x++)
-        store(sum + x * LANES, load(sum + x * LANES) * factor + (added[0][x] + added[1][x]));
+        store(sum + x * LANES, load(sum + x * LANES) * factor + (even[x] + odd[x]));
 }
 
 // sum[d] = sum[d] * factor + the weighted sum of the rows of these numbers.

@@ -288,8 +288,11 @@ template <class Condition> INLINE bool any_lane(Condition x) {
     for (uint64_t word : words) found |= word;
     return found != 0;
 }
+// Two by two, so that few sums wait for one another.
 INLINE Real over_lanes(Reals x) {
-    Real sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
+    Real held[LANES];
+    std::memcpy(held, &x, sizeof x);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) held[i] += held[i + width];
+    return held[0];
 }

@@ -18,10 +18,13 @@ from ...ir import (
     ZERO,
     Entry,
     Expr,
+    K,
+    Q,
     children,
     depends_on,
     derivative,
     expression,
+    less_equal,
     reads,
     substitute,
     walk,
@@ -212,8 +215,13 @@ def _kernel(program: Program, kernel: Kernel, variant: CppVariant) -> Mapping[st
 
 def _condition(kernel: Kernel, segment: Segment) -> Expr:
     """What a kernel tests of a pair: of keys that were read off a set, no longer whether they are in it."""
-    known: dict[Expr, Expr] = {} if kernel.members is None else {kernel.members.member: TRUE}
-    return substitute(segment.condition, known) if known else segment.condition
+    members = kernel.members
+    if members is None:
+        return segment.condition
+    known: dict[Expr, Expr] = {members.member: TRUE}
+    if members.sign < 0 and members.rest == Q:  # members are never negative
+        known[less_equal(K, Q)] = TRUE
+    return substitute(segment.condition, known)
 
 
 def _members(members: Members, dialect: CppDialect, stages: Stages) -> MembersText:
