@@ -16,6 +16,7 @@ from typing import Any
 
 from attnc.compiler.modules import Claim, bound_tests, load_shipped
 from attnc.compiler.modules.loader import Module
+from docs import declared_pictures
 from tests.systems.all_systems import BY_MODULE, FIELDS, SYSTEMS, UNHELD, declaration_of, file_of, gallery
 from tests.systems.system import System
 
@@ -42,8 +43,8 @@ and else a formula restated from its source: the row says which. Masks are compa
 gradients the largest difference is given, relative to the largest entry of the original's; where it is about 1e-15,
 both sides computed in float64, and where it is about 1e-7 although the row says "in float64", the original's own code
 computes its softmax or its slopes in float32. Every declaration of every file is moreover held against its dense
-definition, and passes the support test, in which one key too many or too few shows. [The gallery](gallery.md) has all pictures on one
-page.
+definition, and passes the support test, in which one key too many or too few shows. [The
+gallery](gallery.md) has all pictures on one page.
 
 | | filled by |
 |---|---|
@@ -58,8 +59,8 @@ GALLERY_HEAD = """\
 
 <!-- made by docs/systems_pages.py: `make docs` -->
 
-The shipped patterns in small. A dark cell is a pair of a query (row) and a key (column) that is kept; an orange one
-counts more than once. Each name leads to the system's text, proofs and figures. `attnc show` draws them, `make docs`
+The shipped systems in small, and the declarations besides that no system's picture shows. A dark
+cell is a pair of a query (row) and a key (column) that is kept; an orange one counts more than once. Each name leads to the system's text, proofs and figures. `attnc show` draws them, `make docs`
 has made these; tables that a call gives (documents, choices, orders) are made up.
 """
 
@@ -300,20 +301,37 @@ def gallery_page() -> str:
     for field, files in by_field().items():
         systems = [system for each in files.values() for system in each]
         own = [system for system in systems if pictured()[system.name] is system]
-        parts += [f"## {TITLES[field]}\n", _pictures(own)]
+        others = [one for one in declared_pictures.SETTINGS if _field_of(one) == field]
+        parts += [f"## {TITLES[field]}\n", _rows_of([_system_cell(one) for one in own])]
+        parts += ["Declarations besides:\n", _rows_of([_declared_cell(one) for one in others])] if others else []
     return "\n".join(parts)
 
 
-def _pictures(systems: Sequence[System]) -> str:
-    """Rows of pictures, each above its system's name and what draws it."""
-    width = min(ACROSS, len(systems))
+def _field_of(name: str) -> str:
+    return gallery().get(name.partition(":")[0], FIELDS[0])
+
+
+def _system_cell(one: System) -> str:
+    """A picture above its system's name and what draws it."""
+    return (
+        f'<img src="{picture_of(one)}" width="180" alt="{one.name}"><br>'
+        f"[{one.name}](systems.md#{anchor(one.name)})<br>`{one.shipped}`"
+    )
+
+
+def _declared_cell(name: str) -> str:
+    """A picture above its declaration's name, which leads to the file."""
+    file, field = name.partition(":")[0], _field_of(name)
+    path = f"{file}.attn" if file == "std" else f"{field}/{file}.attn"
+    picture = declared_pictures.picture_of(name)
+    return f'<img src="{picture}" width="180" alt="{name}"><br>[`{name}`](../patterns/{path})'
+
+
+def _rows_of(cells: Sequence[str]) -> str:
+    """Cells as a table, some in a row."""
+    width = min(ACROSS, len(cells))
     lines = ["|" + " |" * width, "|" + "---|" * width]
-    for first in range(0, len(systems), width):
-        row = systems[first : first + width]
-        cells = [
-            f'<img src="{picture_of(one)}" width="180" alt="{one.name}"><br>'
-            f"[{one.name}](systems.md#{anchor(one.name)})<br>`{one.shipped}`"
-            for one in row
-        ]
-        lines.append(f"| {' | '.join(cells + [''] * (width - len(row)))} |")
+    for first in range(0, len(cells), width):
+        row = cells[first : first + width]
+        lines.append(f"| {' | '.join([*row, *[''] * (width - len(row))])} |")
     return "\n".join(lines) + "\n"

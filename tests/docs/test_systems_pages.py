@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from attnc.compiler.modules import load_shipped, load_text
-from docs import pictures, systems_pages
+from docs import declared_pictures, pictures, systems_pages
 from tests.support import pages
 from tests.systems import declarations
 from tests.systems.all_systems import SYSTEMS
@@ -145,6 +145,16 @@ def test_pictures_are_what_attnc_show_draws_now(tmp_path: Path) -> None:
         assert pictures.same(tmp_path / name, pictures.FOLDER / name), f"{name}: run `make docs`"
     pictures.draw_six(tmp_path / "six.png")
     assert pictures.same(tmp_path / "six.png", pictures.README_PICTURE), "run `make docs`"
+
+
+def test_every_pattern_and_attention_has_a_picture_in_the_gallery() -> None:
+    of_systems = {systems_pages.drawing_of(system)[0] for system in SYSTEMS}
+    own = declared_pictures.SETTINGS
+    assert {*own} == declared_pictures.drawable() - of_systems
+    page = systems_pages.gallery_page()
+    assert [name for name in own if f'src="{declared_pictures.picture_of(name)}"' not in page] == []
+    files = {Path(declared_pictures.picture_of(name)).name for name in own}
+    assert {path.name for path in pictures.DECLARATIONS.iterdir()} == files, "run `make docs`"
 
 
 def test_another_picture_is_noticed(tmp_path: Path) -> None:
