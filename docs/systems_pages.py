@@ -59,9 +59,10 @@ GALLERY_HEAD = """\
 
 <!-- made by docs/systems_pages.py: `make docs` -->
 
-The shipped systems in small, and the declarations besides that no system's picture shows. A dark
-cell is a pair of a query (row) and a key (column) that is kept; an orange one counts more than once. Each name leads to the system's text, proofs and figures. `attnc show` draws them, `make docs`
-has made these; tables that a call gives (documents, choices, orders) are made up.
+The shipped systems in small, and the declarations besides that no system's picture shows. A dark cell is a pair of a
+query (row) and a key (column) that is kept; an orange one counts more than once. A system's name leads to its text,
+proofs and figures, a declaration's to its file. `attnc show` draws them, `make docs` has made these; tables that a call
+gives (documents, choices, orders) are made up.
 """
 
 
