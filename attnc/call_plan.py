@@ -25,8 +25,10 @@ from .runtime.call import (
     check_positions,
     checked_start,
     collect,
+    described,
     integer,
     is_batched,
+    located,
     positions,
     settle,
 )
@@ -190,6 +192,11 @@ def sized_call(attention: Attention, sizes: Sizes, tables: Mapping[str, object])
     )
     given = {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in tables.items()}
     tensors = collect(attention, given, _CPU)
+    for table in attention.parameters:
+        tensor = tensors.get(table.name)
+        if tensor is not None and is_batched(table, tensor) and not tensor.shape[0]:
+            message = f"{table.name}: has shape {list(tensor.shape)}, expected a batch of 1 or more; "
+            raise ValueError(located(f"{message}it takes {described(table)}", table))
     starts = {name: checked_start(getattr(sizes, name), name) for name in ("q_start", "k_start")}
     batch = _size_of(attention, tensors, None)
     for _, several in starts.values():

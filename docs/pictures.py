@@ -17,11 +17,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from attnc.cli import main as command_line
+from docs import declared_pictures
 from docs.systems_pages import DOCS, PICTURES, drawing_of, pictured, slug
 from tests.systems.all_systems import SYSTEMS
 from tests.systems.system import System
 
 FOLDER = DOCS / PICTURES
+DECLARATIONS = DOCS / declared_pictures.FOLDER
 README_PICTURE = DOCS / "pictures" / "six.png"
 SIX: Mapping[str, tuple[str, ...]] = {
     "Longformer": ("longformer", "--n", "64", "--set", "size=12", "--set", "g={0, 40}"),
@@ -85,6 +87,11 @@ def main() -> int:
             _keep(Path(base, name), FOLDER / name)
         draw_six(Path(base, "six.png"))
         _keep(Path(base, "six.png"), README_PICTURE)
+        DECLARATIONS.mkdir(parents=True, exist_ok=True)
+        for declaration in declared_pictures.SETTINGS:
+            path = DOCS / declared_pictures.picture_of(declaration)
+            draw(declared_pictures.arguments_of(declaration), Path(base, path.name))
+            _keep(Path(base, path.name), path)
     for path in FOLDER.iterdir():
         if path.name not in names:
             path.unlink()

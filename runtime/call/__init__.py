@@ -23,6 +23,7 @@ __all__ = [
     "checked_start",
     "collect",
     "copied",
+    "described",
     "errors",
     "extent_of",
     "integer",
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from .comparisons import settle, settle_alike
     from .errors import by_position, located
     from .host_values import copied, integer, unfit
-    from .python_values import collect
+    from .python_values import collect, described
     from .tables import TableSizes, bind, check, check_divisors, is_batched, widened
 else:
     __getattr__ = attributes(
@@ -84,7 +85,7 @@ else:
             "comparisons": ("settle", "settle_alike"),
             "errors": ("by_position", "located"),
             "host_values": ("copied", "integer", "unfit"),
-            "python_values": ("collect",),
+            "python_values": ("collect", "described"),
             "tables": ("TableSizes", "bind", "check", "check_divisors", "is_batched", "widened"),
         },
         modules=("errors",),

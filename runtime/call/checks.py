@@ -14,15 +14,14 @@ from torch import Tensor
 from ...compiler.diagnostics import LARGEST_POSITION, LARGEST_SIZE
 from ...compiler.ir import Attention, CallShape, Expr, part_of_keys
 from ...compiler.oracle import NumpyArrays, environment, interpret
-from ...compiler.plan import FLOATS
 from ...compiler.verify import check_scale
-from ..base import compute_dtype, device_numbers, dtype_name, torch_dtype
+from ..base import compute_dtype, device_numbers, dtype_name
 from . import errors
 from .host_values import LARGEST, copied, integer, real, unfit
-from .tables import INTEGERS, TableSizes, check
+from .tables import DTYPES, INTEGERS, TableSizes, check
 
+_FLOATS = "float32, bfloat16, float16 or float64"
 _ZERO = np.zeros(1, dtype=np.int64)
-DTYPES = tuple(map(torch_dtype, FLOATS))
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,7 @@ def check_tensors(q: object, k: object, v: object, devices: tuple[str, ...] | No
         if odd is not None:
             raise TypeError(f"{name}: {odd}, expected a dense one: pad it, and leave the padding out by the pattern")
         if x.dtype not in DTYPES:
-            expected = "float32, bfloat16, float16 or float64"
-            raise TypeError(f"{name}: has dtype {dtype_name(x.dtype)}, expected {expected}")
+            raise TypeError(f"{name}: has dtype {dtype_name(x.dtype)}, expected {_FLOATS}")
         if devices is not None and x.device.type not in devices:
             raise ValueError(f"{name}: is on {x.device}, expected {' or '.join(devices)}")
         if x.ndim != 4:
@@ -183,10 +181,10 @@ def _start(name: str, value: object, verb: str) -> int:
     start = int(value) if whole else integer(value)  # type: ignore[call-overload]
     if start is None:
         raise TypeError(f"{name}: {verb} {type(value).__name__}, expected {_STARTS}")
-    if start > LARGEST or start < -LARGEST:
-        raise ValueError(f"{name}: {verb} {start}, expected a position below {_BELOW[name]}")
     if start < 0:
         raise ValueError(f"{name}: {verb} {start}, expected a position, 0 or more")
+    if start > LARGEST:
+        raise ValueError(f"{name}: {verb} {start}, expected a position below {_BELOW[name]}")
     return start
 
 
@@ -344,8 +342,8 @@ def checked_scale(scale: object, dtype: torch.dtype) -> Tensor | None:
         odd = unfit(scale)
         if odd is not None:
             raise TypeError(f"scale: {odd}, expected {_SCALES}")
-        if not scale.is_floating_point():
-            raise TypeError(f"scale: has dtype {dtype_name(scale.dtype)}, expected a float tensor")
+        if scale.dtype not in DTYPES:
+            raise TypeError(f"scale: has dtype {dtype_name(scale.dtype)}, expected a float tensor: {_FLOATS}")
         if scale.requires_grad:
             raise ValueError("scale: requires a gradient, which it does not get; expected q to be multiplied by it")
         return scale

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  # of 64 bits
+LEAST = -(2**63)
 _KNOWN = frozenset(map(np.dtype, (
     "bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64",
 )))  # fmt: skip

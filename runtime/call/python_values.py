@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...compiler.ir import Attention, Entry, Table, walk
 from .errors import located, missing, unknown
-from .host_values import LARGEST, copied, unfit
+from .host_values import LARGEST, LEAST, copied, unfit
 
 Nested: TypeAlias = Any  # an int, or a list of Nested
 
@@ -123,7 +123,7 @@ def _tensor(table: Table, value: object) -> Tensor:
     elif table.element == "bool":
         dtype = torch.bool
     else:
-        if not all(-LARGEST <= leaf <= LARGEST for leaf in leaves):
+        if not all(LEAST <= leaf <= LARGEST for leaf in leaves):
             message = f"{table.name}: holds an integer beyond 64 bits, expected {described(table)}"
             raise ValueError(located(message, table))
         dtype = torch.int32 if all(-_INT32 <= leaf <= _INT32 for leaf in leaves) else torch.int64

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from ...compiler.ir import Apply, Attention, CallShape, Const, Expr, HostTable, Member, Position, Table, walk
 from ...compiler.oracle import fits_bitmaps, from_literal
-from ..base import TableArgument, device_copy, dtype_name
+from ...compiler.plan import FLOATS
+from ..base import TableArgument, device_copy, dtype_name, torch_dtype
 from .errors import located, missing
 from .python_values import described
 
 INTEGERS = frozenset({torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64})
+DTYPES = tuple(map(torch_dtype, FLOATS))
+"""Of q, k and v, and of float tables: torch has narrower ones besides, which no kernel reads."""
 
 _INT32 = np.iinfo(np.int32)
 
@@ -70,7 +73,7 @@ def _check_dtype(table: Table, tensor: Tensor) -> None:
     fits = {
         "int": dtype in INTEGERS,
         "order": dtype in INTEGERS,
-        "float": dtype.is_floating_point,
+        "float": dtype in DTYPES,
         "bool": dtype == torch.bool,
         "set": dtype in INTEGERS or dtype == torch.bool,
     }

@@ -16,7 +16,7 @@ import attnc
 from attnc.compiler import ir
 from attnc.compiler.ir.extent import CallShape, HostTable
 from attnc.compiler.modules.loader import Module, bind, bound_tests, load_shipped
-from attnc.compiler.modules.test_cases import Claim
+from attnc.compiler.modules.test_cases import Claim, Picture, Row
 from attnc.compiler.oracle.interpreter import NumpyArrays, TableValues, environment, evaluate, interpret
 from attnc.compiler.verify.claims import run_test
 
@@ -191,6 +191,24 @@ def test_a_file_says_of_each_pattern_what_it_keeps_for_every_n(name: str) -> Non
     usual = {"causal", "symmetric", "diagonal", "rows nonempty"}
     named = applicable(module)
     assert {own: usual - stated.get(own, set()) for own in named} == {own: set() for own in named}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "std"])
+def test_a_file_has_a_picture_a_row_and_claims_for_all_n(name: str) -> None:
+    """A row is worked out by hand from the paper's words: a picture alone may be what the pattern drew."""
+    module = load_shipped(name)
+    tests = bound_tests(module)
+    checks = {type(check) for test in tests for check in test.checks if test.extent is not None}
+    assert {Picture, Row} <= checks
+    assert any(isinstance(check, Claim) for test in tests if test.extent is None for check in test.checks)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "std"])
+def test_every_declaration_of_a_file_has_a_test_of_its_own(name: str) -> None:
+    """Those that only others can apply as well: a test gives their indices as ``q``, ``k`` and ``n``."""
+    module = load_shipped(name)
+    tested = {re.split(r"\W", test.title)[0] for test in bound_tests(module)}
+    assert {own.name for own in module.declarations.values() if own.kind != "const"} == tested
 
 
 def test_few_claims_may_stay_undecided() -> None:

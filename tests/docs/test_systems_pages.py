@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from attnc.compiler.modules import load_shipped, load_text
-from docs import pictures, systems_pages
+from docs import declared_pictures, pictures, systems_pages
 from tests.support import pages
 from tests.systems import declarations
 from tests.systems.all_systems import SYSTEMS
@@ -51,6 +52,8 @@ def test_every_system_is_on_both_pages_with_its_test() -> None:
     page, gallery = (make() for make in MADE.values())
     for system in SYSTEMS:
         assert page.count(f"\n### {system.name}\n") == 1
+        section = page.partition(f"\n### {system.name}\n")[2].partition("\n### ")[0]
+        assert ("<img " in section) != ("The picture is that of [" in section)
         assert page.count(f"`{systems_pages.TEST}[{system.name}]`") == 1
         assert systems_pages.picture_of(system) in gallery
     assert len(re.findall(r"^### ", page, re.MULTILINE)) == len(SYSTEMS)
@@ -63,7 +66,15 @@ def test_a_system_s_section_says_what_was_measured() -> None:
     speed = {"ratio": 2.345, "attnc": 0.01, "original": 0.02345}
     measured = systems_pages.Figures({system.name: row}, {system.name: speed})
     told = "\n".join(systems_pages._held(system, measured))
-    assert "9 pairs, 0 of which differ; output 1.3e-07, gradient 3.0e-08, and 2e-06 is allowed" in told
+    assert "- Mask: no pair of 9 differs.\n" in told
+    assert "- Largest difference: output 1.3e-07, gradient 3.0e-08, and 2e-06 is allowed" in told
+    masks = row | {"output": None, "gradient": None, "pairs_that_differ": 2}
+    assert list(systems_pages._compared(system, masks)) == ["- Mask: 2 pairs of 9 differ."]
+    single = "; the original's own code computes its softmax or its slopes in float32."
+    for note, rounds in (("in float64", True), ("", False)):
+        assert list(systems_pages._compared(replace(system, note=note), row))[1].endswith(single) == rounds
+    exact = row | {"output": 1e-15, "gradient": 1e-15}
+    assert not list(systems_pages._compared(replace(system, note="in float64"), exact))[1].endswith(single)
     assert "2.3 times as long" in told
     assert systems_pages._table([system], measured).endswith("| equal | 1e-7 | 2.3× |\n")
     assert systems_pages._table([system], systems_pages.Figures({}, {})).endswith("| – | – | – |\n")
@@ -134,6 +145,16 @@ def test_pictures_are_what_attnc_show_draws_now(tmp_path: Path) -> None:
         assert pictures.same(tmp_path / name, pictures.FOLDER / name), f"{name}: run `make docs`"
     pictures.draw_six(tmp_path / "six.png")
     assert pictures.same(tmp_path / "six.png", pictures.README_PICTURE), "run `make docs`"
+
+
+def test_every_pattern_and_attention_has_a_picture_in_the_gallery() -> None:
+    of_systems = {systems_pages.drawing_of(system)[0] for system in SYSTEMS}
+    own = declared_pictures.SETTINGS
+    assert {*own} == declared_pictures.drawable() - of_systems
+    page = systems_pages.gallery_page()
+    assert [name for name in own if f'src="{declared_pictures.picture_of(name)}"' not in page] == []
+    files = {Path(declared_pictures.picture_of(name)).name for name in own}
+    assert {path.name for path in pictures.DECLARATIONS.iterdir()} == files, "run `make docs`"
 
 
 def test_another_picture_is_noticed(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "device": ("documents_of", {"doc": torch.zeros(7, device="meta").int()}),
     "dtype-int": ("documents_of", {"doc": torch.zeros(7)}),
     "dtype-float": ("sloped", {"slope": ints(4)}),
+    "dtype-float8": ("near_events", {"time": torch.zeros(7).to(torch.float8_e4m3fn)}),
     "dtype-bool": ("switched", {"open": ints(4)}),
     "dtype-set": ("around", {"g": torch.zeros(3)}),
     "dtype-order": ("routed", {"rank": torch.zeros(7)}),
@@ -76,6 +77,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "entry-of-text": ("sloped", {"slope": [0.5, 0.25, 0.125, "much"]}),
     "bool-for-an-int": ("until", {"length": True}),
     "ragged-list": ("documents_of", {"doc": [[0, 0, 0, 0, 0, 0, 0], [0]]}),
+    "below-64-bits": ("until", {"length": -(2**63) - 1}),
     "beyond-64-bits": ("until", {"length": 10**30}),
     "number-for-a-set": ("around", {"g": 3}),
     "float-in-a-set": ("around", {"g": {0.5}}),
@@ -87,6 +89,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     "beyond-floats": ("sloped", {"slope": [10**400, 0, 0, 0]}),
     "endless-sink": ("sunk", {"logit": [0.5, float("inf"), 0.0, 0.0]}),
     "divisor": ("rows_of", {"width": 0}),
+    "divisor-of-64-bits": ("rows_of", {"width": -(2**63)}),
     "divisors": ("rows_of", {"width": torch.tensor([3, -4])}),
     "index-of-sizes": ("biased", {"bias": torch.zeros(3), "place": ints(7)}),
 }
@@ -215,6 +218,40 @@ def test_the_mask_and_the_plan_of_such_a_call_say_the_same(module: attnc.Module)
     for ask in (attend.mask, attend.plan):
         with pytest.raises(ValueError, match=r"(?s)^doc: has shape \[6\].*--> patterns\.attn:4:22"):
             ask(7, doc=ints(6))
+
+
+def test_a_mask_and_a_plan_are_of_a_batch_of_one_or_more(module: attnc.Module) -> None:
+    """An empty tensor for a number is one for each entry of an empty batch, which no call of q with a batch takes."""
+    for name, table, empty in (
+        ("until", "length", ints(0)),
+        ("rows_of", "width", []),
+        ("documents_of", "doc", ints(0, 7)),
+    ):
+        attend = module[name]()
+        for ask in (attend.mask, attend.plan):
+            with pytest.raises(ValueError, match=rf"(?s)^{table}: has shape \[0.*expected a batch of 1 or more.*--> "):
+                ask(7, **{table: empty})
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+def test_a_float_that_no_kernel_reads_is_refused_as_a_table_everywhere(
+    module: attnc.Module, dtype: torch.dtype
+) -> None:
+    for name, table, size in (("near_events", "time", 7), ("sloped", "slope", 4), ("sunk", "logit", 4)):
+        attend, given = module[name](), {table: torch.zeros(size).to(dtype)}
+        for run, sizes in ((attend, (Q, K, V)), (attend.mask, (7,)), (attend.plan, (7,))):
+            with pytest.raises(TypeError, match=rf"(?s)^{table}: has dtype float8_.*, expected a float tensor.*--> "):
+                run(*sizes, **given)
+
+
+@pytest.mark.parametrize("given", [-(2**63), torch.tensor(-(2**63))], ids=["a number", "a tensor"])
+def test_the_least_number_of_64_bits_is_held_but_not_computed_with(module: attnc.Module, given: object) -> None:
+    attend = module.until()
+    for run in (lambda: attend(Q, K, V, length=given), lambda: attend.mask(7, length=given)):
+        with pytest.raises(
+            ValueError, match=r"^`length` can be -9223372036854775808 .*, expected integers below 2\*\*63"
+        ):
+            run()
 
 
 def test_an_error_can_be_copied_to_another_process(module: attnc.Module) -> None:

@@ -39,6 +39,17 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "integers": (qkv(k=torch.zeros(2, 2, 7, 8).int()), TypeError, "^k: has dtype int32, expected float32"),
     "integer queries": (qkv(q=torch.zeros(2, 4, 6, 8).long()), TypeError, "^q: has dtype int64"),
     "complex": (qkv(q=torch.zeros(2, 4, 6, 8, dtype=torch.complex64)), TypeError, "^q: has dtype complex64"),
+    "float8": (
+        {name: x.to(torch.float8_e4m3fn) for name, x in qkv().items()},
+        TypeError,
+        "^q: has dtype float8_e4m3fn, expected float32, bfloat16, float16 or float64",
+    ),
+    "scale of float8": (
+        qkv(scale=torch.ones(4).to(torch.float8_e5m2)),
+        TypeError,
+        "^scale: has dtype float8_e5m2, expected a float tensor: float32, bfloat16, float16 or float64",
+    ),
+    "least start": (qkv(q_start=-(2**63)), ValueError, "^q_start: is -9223372036854775808, expected a position, 0 or"),
     "mixed dtypes": (
         qkv(v=torch.zeros(2, 2, 7, 5).half()),
         TypeError,
