@@ -41,7 +41,7 @@ def timed(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, **results: Any
     system = replace(SYSTEMS[0], timed=lambda: (lambda: call("ours"), lambda: call("theirs")))
     monkeypatch.setattr(all_systems, "SYSTEMS", (system,))
     monkeypatch.setattr(all_systems, "BY_MODULE", {"long": (system,)})
-    monkeypatch.setattr(benchmark, "settings_of", lambda of: {"text": "now"})
+    monkeypatch.setattr(benchmark, "speed_settings_of", lambda of: {"text": "now"})
     return calls
 
 
@@ -59,7 +59,7 @@ def test_both_sides_take_turns_and_the_row_is_kept(
     assert len(calls) == 8, "a row that is there is not made again"
     assert benchmark.main(["--rounds", "2", "--again"]) == 0
     assert len(calls) == 16
-    monkeypatch.setattr(benchmark, "settings_of", lambda of: {"text": "changed"})
+    monkeypatch.setattr(benchmark, "speed_settings_of", lambda of: {"text": "changed"})
     assert benchmark.main(["--rounds", "2"]) == 0
     assert len(calls) == 24, "a system that has changed is timed again"
 
