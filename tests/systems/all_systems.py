@@ -43,9 +43,13 @@ def declaration_of(system: System) -> str:
     return system.shipped.partition(":")[2] or file_of(system).rpartition(".")[2]
 
 
+def listed() -> dict[str, tuple[System, ...]]:
+    """The systems as their modules have them, without the speeds that lie apart."""
+    return {name: importlib.import_module(f"tests.systems.{name}").SYSTEMS for name in module_names()}
+
+
 def _collected() -> dict[str, tuple[System, ...]]:
-    found = {name: importlib.import_module(f"tests.systems.{name}").SYSTEMS for name in module_names()}
-    return {name: tuple(_with_speed(system) for system in systems) for name, systems in found.items()}
+    return {name: tuple(_with_speed(system) for system in systems) for name, systems in listed().items()}
 
 
 def _with_speed(system: System) -> System:

@@ -86,11 +86,11 @@ def library(mask: Tensor | None, groups: int = 1, scaling: float | None = None, 
 # FlexAttention, compiled, under a mask_mod.
 
 
-def flex(modifier: Any, n: int, m: int | None = None, heads: int | None = None) -> Attends:
-    """PyTorch's compiled FlexAttention; ``heads``: how many differ in what they keep."""
+def flex(modifier: Any, n: int, m: int | None = None) -> Attends:
+    """PyTorch's compiled FlexAttention."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    return flex_in_blocks(create_block_mask(modifier, 1 if heads else None, heads, m or n, n, device="cpu"))
+    return flex_in_blocks(create_block_mask(modifier, None, None, m or n, n, device="cpu"))
 
 
 def flex_in_blocks(blocks: Any) -> Attends:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -42,7 +43,9 @@ def natten(
     }
     declared = ("natten", "natten_2d", "natten_3d")[axes - 1]
     attend = attnc.load("natten_3d" if axes == 3 else "natten")[declared](**named)
-    blocks = natten_flex().get_na_flex_mask("cpu", axes, shape, *numbers)
+    backend = natten_flex()
+    sys.modules.setdefault(backend.__name__, backend)  # where torch's compiler looks for what a mask uses
+    blocks = backend.get_na_flex_mask("cpu", axes, shape, *numbers)
     return beside(attend, flex_in_blocks(blocks), math.prod(shape), HEADS, **tables)
 
 
@@ -102,11 +105,11 @@ def video_sparse() -> Calls:
     sizes, n = layout.variable_block_sizes, layout.padded_seq_length
     q, k = (vsa.tile_vsa_sequence(x, layout) for x in drawn(*[(1, heads, 8 * 22 * 22, DIM)] * 2))
     chosen = vsa.compute_vsa_topk_indices(q, k, tile, 16, q_variable_block_sizes=sizes, kv_variable_block_sizes=sizes)
-    theirs = flex(vsa.generate_vsa_mask_mod(chosen, tile, sizes), n, heads=heads)
+    theirs = flex_in_blocks(vsa.create_vsa_block_mask(chosen, tile, len(sizes), sizes))
     return beside(attnc.load("vsa").vsa_padded(tile=tile), theirs, n, HEADS, chosen=chosen[0], size=sizes)
 
 
-# Prefixes, images, trees.
+# Prefixes, trees.
 
 
 def shared_prefix_anywhere() -> Calls:
@@ -115,14 +118,6 @@ def shared_prefix_anywhere() -> Calls:
     modifier = gym("shared_prefix").generate_shared_prefix_mask_mod(offsets, of)
     attend = attnc.load("shared_prefix").shared_prefix_anywhere()
     return beside(attend, flex(modifier, 4096), doc=doc, prefix=of[doc])
-
-
-def flamingo_spans() -> Calls:
-    """A text of 2,048 tokens and 32 images of 64, each seen by 256 tokens."""
-    starts = 60 * torch.arange(32)
-    span = torch.stack([starts, starts + 256], 1).int()
-    modifier = gym("flamingo").generate_vision_cross_attention_mask_mod(span, 64)
-    return beside(attnc.load("flamingo").flamingo_spans(), flex(modifier, 2048), 2048, span=span)
 
 
 STEM, NODES = 8192, 128
@@ -205,7 +200,6 @@ TIMED: Mapping[str, Timed] = {
     "Sparse VideoGen, temporal head": temporal_head,
     "VSA, the fine pass": video_sparse,
     "Shared prefix, anywhere": shared_prefix_anywhere,
-    "Flamingo, spans": flamingo_spans,
     "Tree of guesses": lambda: tree(False),
     "Tree of guesses, by a table": lambda: tree(True),
     "JetSpec, training": draft_blocks,

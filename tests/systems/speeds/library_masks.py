@@ -34,9 +34,7 @@ IMAGE = 7
 
 def gemma2_window() -> Calls:
     """The model's own attention: PyTorch's has no cap."""
-    theirs = hf_layers.eager(
-        modeling_gemma2.eager_attention_forward, sliding(4096), 8192, groups=1, softcap=50.0
-    )
+    theirs = hf_layers.eager(modeling_gemma2.eager_attention_forward, sliding(4096), 8192, groups=1, softcap=50.0)
     return beside(attnc.load("softcap").softcap(), lambda q, k, v: theirs(q, k, v)[0].transpose(1, 2), 8192, (1, 1))
 
 

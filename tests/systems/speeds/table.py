@@ -19,6 +19,7 @@ MODULES: Mapping[str, ModuleType] = {
 RESTATED = "a formula restated: it is no code to time"
 LAYOUTS = "layouts alone: the package's kernels need a GPU"
 UNTIMED: Mapping[str, str] = {
+    "Flamingo, spans": "torch's compiler makes no code of its mask for a CPU that runs",
     "Medusa": "a mask alone: see the row of `Tree of guesses`",
     "Reformer of enwik8": "a model's numbers: see the rows of its layers",
 }

@@ -63,9 +63,7 @@ def reformer_local() -> Calls:
     config = reformer_layers.reformer_config(1024, 128, 8, False, 1, **reformer_layers.ENWIK8)
     layer = drawn_layer(LocalSelfAttention(config))
     (hidden,) = drawn((1, 4096, 1024))
-    return without_gradients(
-        lambda: reformer_layers.our_local(layer, hidden), lambda: layer(hidden).hidden_states
-    )
+    return without_gradients(lambda: reformer_layers.our_local(layer, hidden), lambda: layer(hidden).hidden_states)
 
 
 # Images and videos.
