@@ -29,7 +29,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.systems import all_systems
 from tests.systems.comparison import distance
-from tests.systems.freshness import settings_of
+from tests.systems.freshness import speed_settings_of
 from tests.systems.system import System
 
 OURS, THEIRS = "attnc", "original"
@@ -44,7 +44,7 @@ def timed() -> tuple[System, ...]:
 def rows(rounds: int) -> Iterator[_rows.Row]:
     """A row for each of them."""
     for system in timed():
-        yield _rows.Row("speed", system.name, partial(measure, system, rounds), settings_of(system))
+        yield _rows.Row("speed", system.name, partial(measure, system, rounds), speed_settings_of(system))
 
 
 def measure(system: System, rounds: int) -> _rows.Found:

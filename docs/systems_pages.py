@@ -276,6 +276,8 @@ def _held(system: System, measured: Figures) -> Iterator[str]:
             f"- Speed: {1e3 * fast['attnc']:,.0f} ms, the original's code {1e3 * fast['original']:,.0f} ms: "
             f"{fast['ratio']:.1f} times as long."
         )
+    elif system.untimed:
+        yield f"- Speed: not timed: {system.untimed}."
     yield ""
 
 

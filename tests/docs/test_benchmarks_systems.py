@@ -15,7 +15,7 @@ import torch
 
 from tests.systems import all_systems
 from tests.systems.all_systems import SYSTEMS
-from tests.systems.freshness import code_digest, settings_of, text_digest
+from tests.systems.freshness import code_digest, settings_of, speed_settings_of, text_digest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -41,7 +41,7 @@ def timed(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, **results: Any
     system = replace(SYSTEMS[0], timed=lambda: (lambda: call("ours"), lambda: call("theirs")))
     monkeypatch.setattr(all_systems, "SYSTEMS", (system,))
     monkeypatch.setattr(all_systems, "BY_MODULE", {"long": (system,)})
-    monkeypatch.setattr(benchmark, "settings_of", lambda of: {"text": "now"})
+    monkeypatch.setattr(benchmark, "speed_settings_of", lambda of: {"text": "now"})
     return calls
 
 
@@ -59,7 +59,7 @@ def test_both_sides_take_turns_and_the_row_is_kept(
     assert len(calls) == 8, "a row that is there is not made again"
     assert benchmark.main(["--rounds", "2", "--again"]) == 0
     assert len(calls) == 16
-    monkeypatch.setattr(benchmark, "settings_of", lambda of: {"text": "changed"})
+    monkeypatch.setattr(benchmark, "speed_settings_of", lambda of: {"text": "changed"})
     assert benchmark.main(["--rounds", "2"]) == 0
     assert len(calls) == 24, "a system that has changed is timed again"
 
@@ -92,3 +92,12 @@ def test_a_row_is_of_the_text_without_comments_and_tests(monkeypatch: pytest.Mon
     assert digest("pattern p = k < q\n") != plain
     assert code_digest("system") != code_digest("comparison")
     assert set(settings_of(SYSTEMS[0])) == {"text", "comparison"}
+
+
+def test_a_speed_that_lies_apart_is_also_of_the_code_that_makes_its_calls() -> None:
+    by_name = {system.name: system for system in SYSTEMS}
+    assert speed_settings_of(by_name["Full attention"]) == settings_of(by_name["Full attention"])
+    apart = by_name["Padding"]
+    timing = code_digest("speeds/library_masks")
+    assert speed_settings_of(apart) == {**settings_of(apart), "timing": timing}
+    assert timing != code_digest("speeds/flex_masks")

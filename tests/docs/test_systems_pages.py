@@ -17,7 +17,7 @@ from docs import declared_pictures, pictures, systems_pages
 from tests.support import pages
 from tests.systems import declarations
 from tests.systems.all_systems import SYSTEMS
-from tests.systems.freshness import settings_of
+from tests.systems.freshness import settings_of, speed_settings_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -76,6 +76,10 @@ def test_a_system_s_section_says_what_was_measured() -> None:
     exact = row | {"output": 1e-15, "gradient": 1e-15}
     assert not list(systems_pages._compared(replace(system, note="in float64"), exact))[1].endswith(single)
     assert "2.3 times as long" in told
+    untimed = next(system for system in SYSTEMS if system.untimed)
+    nothing = "\n".join(systems_pages._held(untimed, systems_pages.Figures({}, {})))
+    assert f"- Speed: not timed: {untimed.untimed}." in nothing
+    assert "not timed" not in told
     assert systems_pages._table([system], measured).endswith("| equal | 1e-7 | 2.3× |\n")
     assert systems_pages._table([system], systems_pages.Figures({}, {})).endswith("| – | – | – |\n")
 
@@ -127,7 +131,7 @@ def test_every_timed_system_has_a_speed_and_no_other() -> None:
     assert set(found) == set(wanted), "run `make bench-systems`"
     for name, row in found.items():
         assert row["faults"] == []
-        assert row["settings"] == dict(settings_of(wanted[name])), "run `make bench-systems`"
+        assert row["settings"] == dict(speed_settings_of(wanted[name])), "run `make bench-systems`"
         assert row["figures"]["ratio"] > 0
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import attnc
+from tests.systems.speeds import table
 from tests.systems.system import System
 
 HERE = Path(__file__).parent
@@ -41,8 +43,21 @@ def declaration_of(system: System) -> str:
     return system.shipped.partition(":")[2] or file_of(system).rpartition(".")[2]
 
 
-def _collected() -> dict[str, tuple[System, ...]]:
+def listed() -> dict[str, tuple[System, ...]]:
+    """The systems as their modules have them, without the speeds that lie apart."""
     return {name: importlib.import_module(f"tests.systems.{name}").SYSTEMS for name in module_names()}
+
+
+def _collected() -> dict[str, tuple[System, ...]]:
+    return {name: tuple(_with_speed(system) for system in systems) for name, systems in listed().items()}
+
+
+def _with_speed(system: System) -> System:
+    """A system with what times it, where the folder speeds has that, or the reason why nothing does."""
+    if system.timed is not None:
+        return system
+    place = table.place_of(system.name)
+    return replace(system, timed=place[1]) if place else replace(system, untimed=table.reason(system))
 
 
 def _in_order(systems: list[System]) -> tuple[System, ...]:

@@ -10,6 +10,7 @@ from attnc.compiler.modules import load_shipped
 from attnc.compiler.syntax import declaration_tokens
 from tests.systems import all_systems
 from tests.systems.declarations import Declared
+from tests.systems.speeds import table
 from tests.systems.system import System
 
 
@@ -19,6 +20,13 @@ def settings_of(subject: System | Declared) -> Mapping[str, str]:
         return {"text": text_digest(subject.file)}
     (module,) = (name for name, systems in all_systems.BY_MODULE.items() if subject in systems)
     return {"text": text_digest(all_systems.file_of(subject)), "comparison": code_digest(module)}
+
+
+def speed_settings_of(system: System) -> Mapping[str, str]:
+    """The same for a speed, and where a module of the folder speeds makes its calls, of that too."""
+    place = table.place_of(system.name)
+    timing = {"timing": code_digest(f"speeds/{place[0]}")} if place else {}
+    return {**settings_of(system), **timing}
 
 
 def text_digest(file: str) -> str:
@@ -31,7 +39,7 @@ def text_digest(file: str) -> str:
 
 
 def code_digest(module: str) -> str:
-    """What a module of this folder does: its code without comments and layout."""
+    """What a module of this folder, or of one in it, does: its code without comments and layout."""
     return _digest(ast.dump(ast.parse((all_systems.HERE / f"{module}.py").read_text(encoding="utf-8"))))
 
 

@@ -37,7 +37,8 @@ class System:
     sizes of a test (below a second without the build of a kernel). ``tolerance``: largest difference of an output or a
     gradient that is allowed, relative to the largest entry of theirs. ``picture``: arguments of ``attnc show``; unless
     they begin with a name, ``shipped`` is drawn. ``timed``: None, or what makes two calls without arguments, ours and
-    the original's own code, at a size at which speed matters: a forward pass without gradients.
+    the original's own code, at a size at which speed matters: a forward pass without gradients; most are in the folder
+    speeds, so that measured differences do not depend on them. ``untimed``: why there is none, in a phrase.
     """
 
     name: str
@@ -49,4 +50,5 @@ class System:
     picture: tuple[str, ...]
     tolerance: float = 2e-6
     timed: Callable[[], tuple[Callable[[], Any], Callable[[], Any]]] | None = None
+    untimed: str = ""
     note: str = ""

@@ -18,6 +18,7 @@ from tests.systems import all_systems, declarations
 from tests.systems.all_systems import SYSTEMS, UNHELD
 from tests.systems.comparison import Differences, differences, faults, spoiled
 from tests.systems.declarations import Declared
+from tests.systems.speeds import table
 from tests.systems.system import Compared, System
 
 DECLARED = tuple(declarations.declared())
@@ -62,6 +63,17 @@ def test_systems_are_named_once_and_shipped() -> None:
         assert system.paper
         assert system.original
         assert system.runs or system.original.startswith("formula"), system.name
+
+
+def test_every_system_has_a_speed_or_a_reason_for_none() -> None:
+    """Speeds that lie apart from their systems are of systems that are there, each in one place."""
+    assert [system.name for system in SYSTEMS if (system.timed is None) != bool(system.untimed)] == []
+    apart = [name for module in table.MODULES.values() for name in module.TIMED]
+    own = {system.name for systems in all_systems.listed().values() for system in systems if system.timed is not None}
+    assert len({*apart} | own | {*table.UNTIMED}) == len(apart) + len(own) + len(table.UNTIMED)
+    by_name = {system.name: system for system in SYSTEMS}
+    assert {*apart, *table.UNTIMED} <= {*by_name}
+    assert [name for name in apart if not by_name[name].runs or table.reason(by_name[name])] == []
 
 
 def test_every_shipped_file_is_held_against_an_original() -> None:
