@@ -296,21 +296,6 @@ def test_names_without_colour_where_nobody_looks(folder: Path) -> None:
     assert done.stdout == ""
 
 
-def test_the_package_runs_as_the_command_does(folder: Path) -> None:
-    def ran(*command: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, timeout=60,
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
-
-    script = "-c", "from attnc.cli.main import main; main()"
-    for arguments in (["test", "local.attn"], ["check", "broken.attn"], ["show", "--n"]):
-        of_the_package = ran("-m", "attnc", *arguments)
-        assert of_the_package == ran(*script, *arguments)
-        assert of_the_package[0] == {"test": 0, "check": 1, "show": 2}[arguments[0]]
-
-
 HEAVY = {"torch", "triton", "transformers", "islpy"}
 
 

@@ -151,7 +151,6 @@ PUBLIC = {
     ),
 }
 MOST_MODULES = 12  # in a folder, beside `__init__`
-PROGRAM = ("attnc", "__main__")  # starts the command line, of the wing above; nothing imports it
 EVERYWHERE = "attnc.lazy"  # how a package shows names late: it imports nothing of the house
 
 # Beside the standard library. What another line of this table allows, the folder's own modules may still not need.
@@ -182,8 +181,6 @@ def modules() -> dict[str, Path]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            if parts == PROGRAM:
-                continue
             found[".".join(part for part in parts if part != "__init__")] = path
     # Some Pythons follow attnc's links: each folder is read once, by its own name.
     return {name: path for name, path in found.items() if not name.startswith(tuple(f"attnc.{f}" for f in LINKED))}
