@@ -16,7 +16,8 @@ import attnc
 from attnc.runtime.base import cache, counters
 from attnc.runtime.base.build_count import built
 from attnc.runtime.base.configuration import settings
-from attnc.runtime.cpp.build import NoCompilerError, compiler
+from attnc.runtime.cpp.build import NoCompilerError
+from tests.runtime.operator.test_op import needs_compiler
 
 TEXT = """
 pattern local = k <= q and q - k < 90
@@ -54,17 +55,6 @@ for n in (300, 777):
             module[name]()(q.detach()[:, :, -rows:], k.detach(), v.detach(), q_start=n - rows, **tables(n))
 assert built() == int(sys.argv[2]), built()
 """
-
-
-def _has_compiler() -> bool:
-    try:
-        compiler()
-    except NoCompilerError:
-        return False
-    return True
-
-
-needs_compiler = pytest.mark.skipif(not _has_compiler(), reason="the system has no C++ compiler")
 
 
 @pytest.fixture

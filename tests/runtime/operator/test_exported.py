@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnc.runtime.cpp.build import NoCompilerError, compiler
+from tests.runtime.operator.test_op import needs_compiler
 
 TEXT = """
 pattern near(g: tokens, doc: int[token]) = (abs(q - k) <= 9 and doc[q] == doc[k]) or k in g
@@ -68,17 +68,6 @@ with torch.no_grad():
 assert attnc.launches()["cpp.forward"] == 9, attnc.launches()
 """
 IMPORTS = ("import sys, attnc, torch", "import sys, torch, attnc")
-
-
-def _has_compiler() -> bool:
-    try:
-        compiler()
-    except NoCompilerError:
-        return False
-    return True
-
-
-needs_compiler = pytest.mark.skipif(not _has_compiler(), reason="the system has no C++ compiler")
 
 
 UNQUOTED = pytest.mark.skipif(
